@@ -1,0 +1,160 @@
+//! Serves an example over stdio or HTTP: the flags, the log, the listener and its end.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal, stderr},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::Method,
+    middleware::{self, Next},
+    response::Response,
+};
+use futures_util::StreamExt;
+use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use turbomcp::{McpHandler, ServerBuilder, Transport};
+
+/// How long requests that are under way may take to finish once the server is told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The flags that say where a server listens.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeArgs {
+    /// Serve HTTP at this address (port 0 takes a free port) instead of stdio
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+}
+
+/// What ends an example: a sentence, printed as it is when `main` returns it.
+pub struct Failure(String);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Sends the log to stderr, because stdout belongs to the protocol.
+///
+/// `RUST_LOG` selects what is logged; without it that is `info`.
+pub fn init_logging() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal()).with_env_filter(filter).init();
+}
+
+/// Serves `handler` until its client is gone (stdio) or a signal comes (HTTP).
+///
+/// # Errors
+///
+/// When the address cannot be bound, when the handler refuses to start or to stop, and when
+/// the transport breaks.
+pub async fn serve<H: McpHandler>(handler: H, args: &ServeArgs) -> Result<(), Failure> {
+    match args.http {
+        Some(addr) => serve_http(handler, addr).await,
+        None => {
+            let server = ServerBuilder::new(handler).transport(Transport::stdio());
+            Ok(server.serve().await?)
+        }
+    }
+}
+
+/// Binds the listener itself, because the builder does not tell which port it got for port 0.
+async fn serve_http<H: McpHandler>(handler: H, addr: SocketAddr) -> Result<(), Failure> {
+    let listener =
+        TcpListener::bind(addr).await.map_err(|error| Failure(format!("cannot listen on {addr}: {error}")))?;
+
+    handler.on_initialize().await?;
+    let served = run_http(ServerBuilder::new(handler.clone()), listener).await;
+    handler.on_shutdown().await?;
+    served
+}
+
+async fn run_http<H: McpHandler>(server: ServerBuilder<H>, listener: TcpListener) -> Result<(), Failure> {
+    let addr = listener.local_addr()?;
+    let signalled = stop_signal()?;
+    let (stop, stopped) = watch::channel(false);
+    let app = close_streams_on_stop(server.into_axum_router(), stopped.clone());
+    let serving = axum::serve(
+        listener,
+        // The origin check lets a request without `Origin` pass only when it knows the peer
+        // and the peer is local.
+        app.into_make_service_with_connect_info::<SocketAddr>(),
+    )
+    .with_graceful_shutdown(until_stopped(stopped));
+    let mut serving = tokio::spawn(serving.into_future());
+    tracing::info!("listening on http://{addr}/mcp");
+
+    tokio::select! {
+        ended = &mut serving => return Ok(ended??),
+        () = signalled => {}
+    }
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    match timeout(DRAIN, &mut serving).await {
+        Ok(ended) => Ok(ended??),
+        Err(_) => {
+            serving.abort();
+            tracing::warn!("stopped with requests still under way");
+            Ok(())
+        }
+    }
+}
+
+/// Ends the event streams that clients hold open, which would otherwise use up the whole drain.
+fn close_streams_on_stop(app: Router, stopped: watch::Receiver<bool>) -> Router {
+    async fn close(State(stopped): State<watch::Receiver<bool>>, request: Request, next: Next) -> Response {
+        let is_stream = request.method() == Method::GET;
+        let response = next.run(request).await;
+        if !is_stream {
+            return response;
+        }
+        response.map(|body| {
+            let until = Box::pin(until_stopped(stopped));
+            Body::from_stream(body.into_data_stream().take_until(until))
+        })
+    }
+    app.layer(middleware::from_fn_with_state(stopped, close))
+}
+
+async fn until_stopped(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and so is the server.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Listens for Ctrl-C and SIGTERM from now on; the future ends with the first of them.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Listens for Ctrl-C; the future ends with it.
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::warn!(%error, "Ctrl-C is not handled");
+            std::future::pending::<()>().await;
+        }
+    })
+}

@@ -1,0 +1,84 @@
+//! The weather server: `cargo run --example weather -- --http 127.0.0.1:8080`.
+
+use std::time::Duration;
+
+use clap::Parser;
+
+pub mod cities;
+pub mod client;
+pub mod climate;
+#[path = "../support/serve.rs"]
+pub mod serve;
+pub mod server;
+pub mod upstream;
+
+use client::OpenMeteo;
+use serve::Failure;
+use server::WeatherServer;
+use upstream::{Upstream, UpstreamSettings};
+
+const LIVE_GEOCODING: &str = "https://geocoding-api.open-meteo.com";
+const LIVE_FORECAST: &str = "https://api.open-meteo.com";
+
+/// Tells the weather, over stdio or HTTP
+///
+/// Without --live the weather comes from an upstream inside this process, which knows some
+/// seventy cities and fails as often as it is told to.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+
+    /// Ask Open-Meteo instead of the upstream inside this process
+    #[arg(long, conflicts_with_all = ["failure_rate", "latency_ms", "seed"])]
+    live: bool,
+
+    /// The share of upstream requests that fail, from 0.0 to 1.0
+    #[arg(long, value_name = "SHARE", default_value = "0.0", value_parser = share)]
+    failure_rate: f64,
+
+    /// How long the upstream takes to answer, give or take a quarter
+    #[arg(long, value_name = "MS", default_value_t = 40)]
+    latency_ms: u64,
+
+    /// Where the chance behind the upstream's latency and failures starts
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a failure rate is a number from 0.0 to 1.0".into()),
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let args = Args::parse();
+    serve::init_logging();
+    if args.live {
+        let api = OpenMeteo::new(LIVE_GEOCODING, LIVE_FORECAST)?;
+        return serve::serve(WeatherServer::new(api), &args.serve).await;
+    }
+
+    let upstream = Upstream::start(UpstreamSettings {
+        latency: Duration::from_millis(args.latency_ms),
+        failure_rate: args.failure_rate,
+        seed: args.seed,
+        ..UpstreamSettings::default()
+    })
+    .await?;
+    let api = OpenMeteo::new(&upstream.base_url(), &upstream.base_url())?;
+    let served = serve::serve(WeatherServer::new(api), &args.serve).await;
+    let requests = upstream.requests();
+    tracing::info!(
+        "the upstream was asked {} times where a city lies and {} times for its weather; {} of \
+         these requests were made to fail",
+        requests.search,
+        requests.forecast,
+        upstream.failures(),
+    );
+    served
+}

@@ -1,0 +1,211 @@
+//! The weather of a city, from three questions to a weather service.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use turbomcp::prelude::*;
+use turbomcp_core::error::ErrorKind;
+
+use super::client::{self, FORECAST_DAYS, OpenMeteo, Place};
+
+/// The longest name of a city that is looked up, in characters.
+pub const MAX_CITY_CHARS: usize = 100;
+
+/// The cities most people ask for.
+pub const POPULAR_CITIES: &[&str] =
+    &["London", "New York", "Tokyo", "Paris", "Singapore", "San Francisco", "Sydney", "Berlin"];
+
+/// A city's weather, now and on the next days.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Forecast {
+    /// The city's name in English
+    city: String,
+    /// The country's name in English
+    #[serde(skip_serializing_if = "Option::is_none")]
+    country: Option<String>,
+    /// Degrees north of the equator
+    latitude: f64,
+    /// Degrees east of Greenwich
+    longitude: f64,
+    /// The IANA name of the time zone that the dates are in
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timezone: Option<String>,
+    /// The weather at the moment
+    current: Current,
+    /// The weather of the next days, today first
+    days: Vec<Day>,
+}
+
+/// The weather at the moment.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Current {
+    /// What the sky does, in a word or two
+    condition: &'static str,
+    /// The WMO's code (table 4677) for what the sky does
+    weather_code: u8,
+    /// Temperature in degrees Celsius
+    temperature_celsius: f64,
+    /// Relative humidity in per cent
+    humidity_percent: f64,
+    /// Wind speed in kilometres per hour
+    wind_kmh: f64,
+}
+
+/// The weather of one day.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Day {
+    /// The day, as 2025-01-31
+    date: String,
+    /// What the sky does, in a word or two
+    condition: &'static str,
+    /// The WMO's code (table 4677) for what the sky does
+    weather_code: u8,
+    /// Highest temperature in degrees Celsius
+    max_celsius: f64,
+    /// Lowest temperature in degrees Celsius
+    min_celsius: f64,
+    /// Probability of rain or snow in per cent
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precipitation_percent: Option<f64>,
+}
+
+/// Tells the weather. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct WeatherServer {
+    api: OpenMeteo,
+}
+
+#[server(
+    name = "weather",
+    version = "1.0.0",
+    instructions = "Tells the weather of a city: call `get_forecast` with the city's name. \
+                    Temperatures are in degrees Celsius, wind speeds in kilometres per hour."
+)]
+impl WeatherServer {
+    #[tool(
+        description = "Tells a city's weather, now and on the next three days",
+        read_only = true,
+        idempotent = true,
+        open_world = true,
+        output_schema = Forecast
+    )]
+    async fn get_forecast(
+        &self,
+        #[description("The city's name, 1 to 100 characters, such as Paris")] city: String,
+    ) -> McpResult<ToolResult> {
+        let place = self.geocode(&city).await?;
+        // Both need only the coordinates.
+        let (current, days) = tokio::try_join!(self.fetch_weather(&place), self.fetch_forecast(&place))?;
+        let forecast = Forecast {
+            city: place.name,
+            country: place.country,
+            latitude: place.latitude,
+            longitude: place.longitude,
+            timezone: place.timezone,
+            current,
+            days,
+        };
+        Ok(ToolResult::text(forecast.to_string()).with_structured(&forecast))
+    }
+}
+
+impl WeatherServer {
+    /// Makes a server that asks this service.
+    #[must_use]
+    pub fn new(api: OpenMeteo) -> Self {
+        Self { api }
+    }
+
+    async fn geocode(&self, city: &str) -> McpResult<Place> {
+        let city = city.trim();
+        if city.is_empty() {
+            return Err(McpError::invalid_params("The city must not be blank"));
+        }
+        if city.chars().count() > MAX_CITY_CHARS {
+            return Err(McpError::invalid_params(format!("The city has at most {MAX_CITY_CHARS} characters")));
+        }
+        self.api.find_place(city).await?.ok_or_else(|| {
+            let message = format!("No city named '{city}' is known");
+            McpError::new(ErrorKind::ResourceNotFound, message)
+        })
+    }
+
+    async fn fetch_weather(&self, place: &Place) -> McpResult<Current> {
+        let now = self.api.current(place).await?;
+        Ok(Current {
+            condition: condition(now.weather_code),
+            weather_code: now.weather_code,
+            temperature_celsius: now.temperature,
+            humidity_percent: now.humidity,
+            wind_kmh: now.wind_speed,
+        })
+    }
+
+    async fn fetch_forecast(&self, place: &Place) -> McpResult<Vec<Day>> {
+        let days = days(self.api.daily(place).await?);
+        if days.len() < FORECAST_DAYS {
+            tracing::warn!(days = days.len(), "the weather service left days out");
+            return Err(McpError::internal("The forecast is incomplete"));
+        }
+        Ok(days)
+    }
+}
+
+/// Turns lists per quantity into a list of days, as long as the shortest of them.
+fn days(daily: client::Daily) -> Vec<Day> {
+    let sky = daily.time.into_iter().zip(daily.weather_code);
+    let temperatures = daily.max.into_iter().zip(daily.min);
+    sky.zip(temperatures)
+        .zip(daily.rain_probability)
+        .map(|(((date, weather_code), (max, min)), rain)| Day {
+            date,
+            condition: condition(weather_code),
+            weather_code,
+            max_celsius: max,
+            min_celsius: min,
+            precipitation_percent: rain,
+        })
+        .collect()
+}
+
+/// What a code of the WMO's table 4677 means, in a word or two.
+fn condition(weather_code: u8) -> &'static str {
+    match weather_code {
+        0 => "Sunny",
+        1 => "Mostly sunny",
+        2 => "Partly cloudy",
+        3 => "Cloudy",
+        45..=48 => "Foggy",
+        51..=57 => "Drizzle",
+        61..=67 => "Rainy",
+        71..=77 => "Snowy",
+        80..=82 => "Showers",
+        85..=86 => "Snow showers",
+        95..=99 => "Thunderstorms",
+        _ => "Unsettled",
+    }
+}
+
+impl std::fmt::Display for Forecast {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let now = &self.current;
+        writeln!(f, "Weather in {}:", self.city)?;
+        writeln!(f, "Current: {}, {:.1}°C, wind {:.0} km/h", now.condition, now.temperature_celsius, now.wind_kmh)?;
+        let days: Vec<_> = self
+            .days
+            .iter()
+            .map(|day| {
+                let (max, min) = (whole(day.max_celsius), whole(day.min_celsius));
+                format!("{} {max}/{min}°C", day.condition)
+            })
+            .collect();
+        write!(f, "Forecast: Next {} days: {}", days.len(), days.join(", "))
+    }
+}
+
+/// Rounds for display; `{:.0}` would write -0 for -0.4.
+fn whole(degrees: f64) -> i64 {
+    degrees.round() as i64
+}

@@ -1,0 +1,151 @@
+//! Single-flight: those who ask for the same thing at the same time wait for one load.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::Future;
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::{Either, select};
+use tokio::sync::watch;
+use tracing::Instrument;
+
+/// The loads under way, by key. `O` is what a load ends with.
+pub(super) struct Flights<K, O>(Arc<Mutex<HashMap<K, Flight<O>>>>);
+
+struct Flight<O> {
+    /// What the load was stamped with: who asks after an invalidation must not join a load that began before it.
+    stamp: u64,
+    outcome: Arc<watch::Sender<Option<O>>>,
+}
+
+/// Becomes true when a load is given up: the last one who waited for it has left, or it took too long.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Abandoned(Arc<AtomicBool>);
+
+impl Abandoned {
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// One of those who wait for a load.
+pub(super) struct Waiter<O>(watch::Receiver<Option<O>>);
+
+impl<O: Clone> Waiter<O> {
+    /// Waits for the load, or returns `None` when it ended without a result.
+    pub(super) async fn outcome(&mut self) -> Option<O> {
+        self.0.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+impl<K, O> Default for Flights<K, O> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K, O> Flights<K, O>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    O: Clone + Send + Sync + 'static,
+{
+    /// Joins the load of `key`, or starts one in a task of its own, unless `find` finds its result.
+    pub(super) fn join<T, F>(
+        &self,
+        key: K,
+        stamp: impl FnOnce() -> u64,
+        find: impl FnOnce(&K) -> Option<T>,
+        load: impl FnOnce(&K, u64, Abandoned) -> F,
+    ) -> Either<T, Waiter<O>>
+    where
+        F: Future<Output = O> + Send + 'static,
+    {
+        let mut flights = self.lock();
+        let stamp = stamp();
+        if let Some(flight) = flights.get(&key).filter(|flight| flight.stamp == stamp) {
+            return Either::Right(Waiter(flight.outcome.subscribe()));
+        }
+        if let Some(found) = find(&key) {
+            return Either::Left(found);
+        }
+        let (outcome, waiter) = watch::channel(None);
+        let outcome = Arc::new(outcome);
+        let abandoned = Abandoned::default();
+        let flying = Flying { flights: Self(Arc::clone(&self.0)), key: key.clone(), outcome: Arc::clone(&outcome) };
+        let load = load(&key, stamp, abandoned.clone());
+        flights.insert(key, Flight { stamp, outcome });
+        drop(flights);
+        tokio::spawn(flying.fly(load, abandoned).in_current_span());
+        Either::Right(Waiter(waiter))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Flight<O>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A load under way. Its drop makes room for the next one, whether it ended, panicked or was abandoned.
+struct Flying<K: Hash + Eq + Clone + Send + Sync + 'static, O: Clone + Send + Sync + 'static> {
+    flights: Flights<K, O>,
+    key: K,
+    outcome: Arc<watch::Sender<Option<O>>>,
+}
+
+impl<K, O> Flying<K, O>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    O: Clone + Send + Sync + 'static,
+{
+    async fn fly(self, load: impl Future<Output = O>, abandoned: Abandoned) {
+        let load = pin!(load);
+        match select(load, pin!(self.nobody_waits())).await {
+            Either::Left((outcome, _)) => {
+                // First the end of the flight, then the news: who asks after it finds what was kept, or starts a new load.
+                self.land();
+                self.outcome.send_replace(Some(outcome));
+            }
+            Either::Right(((), _)) => abandoned.set(),
+        }
+    }
+
+    /// Returns when the last waiter has left, after which no other can join.
+    async fn nobody_waits(&self) {
+        loop {
+            self.outcome.closed().await;
+            let mut flights = self.flights.lock();
+            if self.outcome.receiver_count() == 0 {
+                self.remove_from(&mut flights);
+                return;
+            }
+        }
+    }
+
+    fn land(&self) {
+        self.remove_from(&mut self.flights.lock());
+    }
+
+    fn remove_from(&self, flights: &mut HashMap<K, Flight<O>>) {
+        if let Entry::Occupied(flight) = flights.entry(self.key.clone())
+            && Arc::ptr_eq(&flight.get().outcome, &self.outcome)
+        {
+            flight.remove();
+        }
+    }
+}
+
+impl<K, O> Drop for Flying<K, O>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    O: Clone + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        self.land();
+    }
+}

@@ -1,0 +1,184 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use futures_util::StreamExt;
+use serde_json::Value;
+use turbomcp_core::{McpHandler, RequestContext};
+
+use super::cache::{Source, Stats};
+use super::key::{call_domain, tool_domain};
+use super::layer::{Failed, Results, ToolPlan, get_or_call};
+use crate::identity::Partition;
+use crate::outcome;
+use crate::selection::Plan;
+use crate::{ConfigError, Scope};
+
+/// Controls a [`CachedTool`](super::CachedTool) and tells how it is doing. Cheap to clone.
+///
+/// Invalidations hold at once: also a result that is being computed is neither kept nor served to anyone who asks later.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) results: Results,
+    pub(super) bound: Bound,
+}
+
+/// What a warm-up did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Warmed {
+    /// Calls that were made, and whose results are kept.
+    pub loaded: usize,
+    /// Calls that had been answered before.
+    pub present: usize,
+    /// Calls that failed. The log says why.
+    pub failed: usize,
+}
+
+impl Handle {
+    /// Forgets the result of one call, whoever made it.
+    pub fn invalidate(&self, tool: &str, args: &Value) {
+        self.results.invalidate_domain(call_domain(tool, args));
+        self.note(tool);
+    }
+
+    /// Forgets the results of all calls of a tool.
+    pub fn invalidate_tool(&self, tool: &str) {
+        self.results.invalidate_domain(tool_domain(tool));
+        self.note(tool);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.results.clear();
+        tracing::debug!("cache cleared");
+    }
+
+    /// Makes these calls now, up to `concurrency` at a time, so that later ones find their results.
+    ///
+    /// They are made without a user: warm tools whose results are [`Scope::Public`](crate::Scope::Public), or for a server
+    /// without authentication. A call that fails is logged and counted, and stops nothing.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] before any call is made: the layer is on no server yet, `concurrency` is zero, or a tool is unknown
+    /// or not cached.
+    pub async fn warm<T: AsRef<str>>(
+        &self,
+        calls: impl IntoIterator<Item = (T, Value)>,
+        concurrency: usize,
+    ) -> Result<Warmed, ConfigError> {
+        const LAYER: &str = "CachedTool";
+        let bound = self.bound.0.load_full().ok_or(ConfigError::NotLayered { layer: LAYER })?;
+        if concurrency == 0 {
+            return Err(ConfigError::invalid(
+                LAYER,
+                "warm",
+                "0 calls at a time make none: use a concurrency of 1 or more",
+            ));
+        }
+        let calls: Vec<_> = calls
+            .into_iter()
+            .map(|(tool, args)| match bound.plan.get(tool.as_ref()) {
+                Some(plan) if plan.scope == Scope::Session => Err(ConfigError::invalid(
+                    LAYER,
+                    "warm",
+                    format!("results of `{}` are kept per session, and there is none yet", tool.as_ref()),
+                )),
+                Some(plan) => Ok((tool.as_ref().to_owned(), plan, args)),
+                None => {
+                    Err(ConfigError::unknown_tool(LAYER, tool.as_ref(), bound.plan.names().iter().map(AsRef::as_ref)))
+                }
+            })
+            .collect::<Result<_, _>>()?;
+        let outcomes = futures_util::stream::iter(calls)
+            .map(|(tool, plan, args)| {
+                let (bound, results) = (&bound, &self.results);
+                async move { (bound.source.call(results, &plan, &tool, args).await, tool) }
+            })
+            .buffer_unordered(concurrency);
+        let warmed = outcomes
+            .fold(Warmed::default(), |mut warmed, (outcome, tool)| {
+                match outcome {
+                    Ok(Source::Load) => warmed.loaded += 1,
+                    Ok(Source::Hit { .. }) => warmed.present += 1,
+                    Err(Failed(result)) => {
+                        warmed.failed += 1;
+                        let failure = outcome::failure(&result);
+                        tracing::warn!(tool, error = failure.map(|failure| failure.message()), "not warmed");
+                    }
+                }
+                std::future::ready(warmed)
+            })
+            .await;
+        tracing::info!(loaded = warmed.loaded, present = warmed.present, failed = warmed.failed, "cache warmed");
+        Ok(warmed)
+    }
+
+    /// Says how the cache is doing.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.results.stats()
+    }
+
+    /// Logs an invalidation; one that can have no effect is probably a misspelt name.
+    fn note(&self, tool: &str) {
+        match self.bound.0.load().as_ref() {
+            Some(bound) if bound.plan.get(tool).is_none() => {
+                tracing::warn!(tool, "invalidated a tool that is not cached");
+            }
+            _ => tracing::debug!(tool, "invalidated"),
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("results", &self.results).finish()
+    }
+}
+
+/// The server that the layer was put on last, for handles, which do not know its type.
+#[derive(Clone, Default)]
+pub(super) struct Bound(Arc<ArcSwapOption<Server>>);
+
+struct Server {
+    source: Box<dyn CallForAnybody>,
+    plan: Plan<Arc<ToolPlan>>,
+}
+
+impl Bound {
+    pub(super) fn set(&self, handler: impl McpHandler, plan: Plan<Arc<ToolPlan>>) {
+        self.0.store(Some(Arc::new(Server { source: Box::new(handler), plan })));
+    }
+}
+
+/// Makes a call of nobody in particular.
+trait CallForAnybody: Send + Sync {
+    fn call<'a>(
+        &'a self,
+        results: &'a Results,
+        plan: &'a ToolPlan,
+        tool: &'a str,
+        args: Value,
+    ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>>;
+}
+
+impl<H: McpHandler> CallForAnybody for H {
+    fn call<'a>(
+        &'a self,
+        results: &'a Results,
+        plan: &'a ToolPlan,
+        tool: &'a str,
+        args: Value,
+    ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>> {
+        Box::pin(async move {
+            let ctx = RequestContext::new();
+            let caller = if plan.scope == Scope::Public { Partition::Everybody } else { Partition::Anonymous };
+            let (_, source) = get_or_call(results, plan, &caller, self, tool, args, &ctx).await?;
+            Ok(source)
+        })
+    }
+}

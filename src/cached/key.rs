@@ -1,0 +1,79 @@
+//! What makes two calls the same call.
+
+use std::hash::{BuildHasher, Hasher};
+
+use serde_json::Value;
+
+use crate::canonical::{encode, encode_str};
+use crate::identity::Partition;
+
+/// Server, version, tool, caller and arguments, written so that two calls have equal keys exactly if they are the same call.
+///
+/// The whole call is compared, not a hash of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct CallKey(Vec<u8>);
+
+/// The part of the key that is the same for all calls of a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyPrefix(Vec<u8>);
+
+impl KeyPrefix {
+    pub(super) fn new(server: &str, version: &str, tool: &str) -> Self {
+        let mut prefix = Vec::new();
+        [server, version, tool].iter().for_each(|part| encode_str(part, &mut prefix));
+        Self(prefix)
+    }
+}
+
+impl CallKey {
+    pub(super) fn new(prefix: &KeyPrefix, caller: &Partition<'_>, args: &Value) -> Self {
+        /// Enough for most calls, so that a key is one allocation.
+        const ARGUMENTS: usize = 128;
+        let mut key = Vec::with_capacity(prefix.0.len() + ARGUMENTS);
+        key.extend_from_slice(&prefix.0);
+        match caller {
+            Partition::Everybody => key.push(b'*'),
+            Partition::Anonymous => key.push(b'0'),
+            Partition::Session(session) => {
+                key.push(b'%');
+                encode_str(session, &mut key);
+            }
+            Partition::Principal { subject, issuer, tenant } => {
+                key.push(b'@');
+                encode_str(subject, &mut key);
+                match issuer {
+                    Some(issuer) => encode_str(issuer, &mut key),
+                    None => key.push(b'n'),
+                }
+                encode(tenant.unwrap_or(&Value::Null), &mut key);
+            }
+        }
+        encode(args, &mut key);
+        Self(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What `invalidate_tool` invalidates.
+pub(super) fn tool_domain(tool: &str) -> u64 {
+    hash([tool.as_bytes()])
+}
+
+/// What `invalidate` invalidates: a call, whoever makes it.
+pub(super) fn call_domain(tool: &str, args: &Value) -> u64 {
+    let mut canonical = Vec::new();
+    encode(args, &mut canonical);
+    hash([tool.as_bytes(), &canonical])
+}
+
+fn hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
+    let mut hasher = foldhash::quality::FixedState::default().build_hasher();
+    for part in parts {
+        hasher.write_usize(part.len());
+        hasher.write(part);
+    }
+    hasher.finish()
+}

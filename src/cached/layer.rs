@@ -1,0 +1,363 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::Either;
+use serde_json::{Value, json};
+use turbomcp_core::{Cancellable, McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_types::{Tool, ToolResult};
+
+use super::cache::{Cache, LoadError, Source};
+use super::flight::Abandoned;
+use super::handle::{Bound, Handle};
+use super::key::{CallKey, KeyPrefix, call_domain, tool_domain};
+use crate::identity::Partition;
+use crate::middleware::impl_layer;
+use crate::outcome;
+use crate::selection::{Plan, Rule, Selection, check_names, selectors};
+use crate::telemetry::Counter;
+use crate::{ConfigError, Middleware, Scope};
+
+const LAYER: &str = "CachedTool";
+
+const RULE: Rule = Rule {
+    layer: LAYER,
+    is_safe: |hints| hints.read_only,
+    otherwise: "which may change something that a cached answer would skip: annotate it `read_only = true` if it changes \
+                nothing, or name it in `allow_skipped_effects`",
+};
+
+/// The results of successful calls, and of failed ones for those who wait.
+pub(super) type Results = Cache<CallKey, ToolResult, Failed>;
+
+/// Answers a call from memory where the same call was answered before. See the [manual](super).
+#[derive(Clone)]
+#[must_use = "a layer does nothing until it is put on a handler"]
+pub struct CachedTool {
+    results: Results,
+    selection: Selection,
+    ttls: BTreeMap<String, Duration>,
+    scope: Scope,
+    scopes: BTreeMap<String, Scope>,
+    version: String,
+    tells: bool,
+    server: String,
+    plan: Plan<Arc<ToolPlan>>,
+    bound: Bound,
+}
+
+/// What the layer keeps for a tool that it acts on.
+#[derive(Debug)]
+pub(super) struct ToolPlan {
+    prefix: KeyPrefix,
+    domain: u64,
+    ttl: Duration,
+    pub(super) scope: Scope,
+    hits: Counter,
+    misses: Counter,
+}
+
+/// The counters follow from the rest.
+impl PartialEq for ToolPlan {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.prefix, self.ttl, self.scope) == (&other.prefix, other.ttl, other.scope)
+    }
+}
+
+const MAX_BYTES: u64 = 64 << 20;
+const MAX_RESULT_BYTES: u64 = 1 << 20;
+
+impl CachedTool {
+    /// Keeps the results of read-only tools for five minutes, each user's apart. See the [defaults](super#defaults).
+    pub fn new() -> Self {
+        Self {
+            results: Cache::new().with_max_bytes(MAX_BYTES, entry_bytes).with_max_item_bytes(MAX_RESULT_BYTES),
+            selection: Selection::new(),
+            ttls: BTreeMap::new(),
+            scope: Scope::default(),
+            scopes: BTreeMap::new(),
+            version: String::new(),
+            tells: true,
+            server: String::new(),
+            plan: Plan::default(),
+            bound: Bound::default(),
+        }
+    }
+
+    selectors!();
+
+    /// Acts on these tools too, although a call that is answered from the cache does not have their effect.
+    pub fn allow_skipped_effects(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.selection.opt_in(tools);
+        self
+    }
+
+    /// Sets how long a result is kept.
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.results = self.results.with_ttl(ttl);
+        self
+    }
+
+    /// Sets how long the results of one tool are kept.
+    pub fn with_ttl_for(mut self, tool: impl Into<String>, ttl: Duration) -> Self {
+        self.ttls.insert(tool.into(), ttl);
+        self
+    }
+
+    /// Drops a result that nobody asked for during `idle_time`, before its ttl ends.
+    pub fn with_idle_time(mut self, idle_time: Duration) -> Self {
+        self.results = self.results.with_idle_time(idle_time);
+        self
+    }
+
+    /// Sets who shares a result: by default each user has their own.
+    pub fn with_scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Sets who shares the results of one tool.
+    pub fn with_scope_for(mut self, tool: impl Into<String>, scope: Scope) -> Self {
+        self.scopes.insert(tool.into(), scope);
+        self
+    }
+
+    /// Keeps results apart from those of another version of the server.
+    pub fn with_version(mut self, version: impl Into<String>) -> Self {
+        self.version = version.into();
+        self
+    }
+
+    /// Bounds the number of results. The cache starts anew: take its [`handle`](Self::handle) afterwards.
+    pub fn with_max_entries(mut self, max_entries: u64) -> Self {
+        self.results = self.results.with_max_entries(max_entries);
+        self
+    }
+
+    /// Bounds the bytes of all results, as JSON, with half a kilobyte on top for each. The cache starts anew: take its
+    /// [`handle`](Self::handle) afterwards.
+    ///
+    /// A result counts for `max_bytes / max_entries` at least: so one bound keeps both.
+    pub fn with_max_bytes(mut self, max_bytes: u64) -> Self {
+        self.results = self.results.with_max_bytes(max_bytes, entry_bytes);
+        self
+    }
+
+    /// Passes on, but does not keep, a result above `max_result_bytes`, its key and half a kilobyte included.
+    pub fn with_max_result_bytes(mut self, max_result_bytes: u64) -> Self {
+        self.results = self.results.with_max_item_bytes(max_result_bytes);
+        self
+    }
+
+    /// Gives a call to the tool up after `timeout`, with an error to all who wait for it.
+    pub fn with_load_timeout(mut self, timeout: Duration) -> Self {
+        self.results = self.results.with_load_timeout(timeout);
+        self
+    }
+
+    /// Lets calls to the tool take as long as they take.
+    pub fn without_load_timeout(mut self) -> Self {
+        self.results = self.results.without_load_timeout();
+        self
+    }
+
+    /// Says nothing in the `_meta` of results.
+    pub fn without_meta(mut self) -> Self {
+        self.tells = false;
+        self
+    }
+
+    /// Returns what controls this cache, also after the layer has moved into a stack.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { results: self.results.clone(), bound: self.bound.clone() }
+    }
+
+    fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
+        let counter =
+            |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
+        self.selection.includes(tool, RULE).then(|| {
+            Arc::new(ToolPlan {
+                prefix: KeyPrefix::new(&self.server, &self.version, &tool.name),
+                domain: tool_domain(&tool.name),
+                ttl: self.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
+                scope: self.scopes.get(&tool.name).copied().unwrap_or(self.scope),
+                hits: counter("hit"),
+                misses: counter("miss"),
+            })
+        })
+    }
+
+    async fn cached<H: McpHandler>(
+        &self,
+        plan: Arc<ToolPlan>,
+        inner: &H,
+        name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        let Some(caller) = Partition::of(plan.scope, ctx) else {
+            return inner.call_tool(name, args, ctx).await;
+        };
+        let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
+        let (mut result, source) = match found {
+            Ok(found) => found,
+            Err(Failed(result)) => {
+                plan.misses.increment();
+                return result;
+            }
+        };
+        let hit = matches!(source, Source::Hit { .. });
+        if hit { &plan.hits } else { &plan.misses }.increment();
+        tracing::debug!(tool = name, cache = if hit { "hit" } else { "miss" });
+        if hit && let Some(meta) = &mut result.meta {
+            // What it took to get the result is no news about this call.
+            meta.remove(outcome::ATTEMPTS);
+        }
+        let mut result = Ok(result);
+        if self.tells {
+            let status = match source {
+                Source::Hit { age } => {
+                    json!({"status": "hit", "level": 1, "ageMs": u64::try_from(age.as_millis()).unwrap_or(u64::MAX)})
+                }
+                Source::Load => json!({"status": "miss"}),
+            };
+            outcome::note(&mut result, outcome::CACHE, status);
+        }
+        result
+    }
+}
+
+/// Answers a call from the cache, or from the tool in a task of its own.
+pub(super) async fn get_or_call<H: McpHandler>(
+    results: &Results,
+    plan: &ToolPlan,
+    caller: &Partition<'_>,
+    inner: &H,
+    name: &str,
+    args: Value,
+    ctx: &RequestContext,
+) -> Result<(ToolResult, Source), Failed> {
+    let key = CallKey::new(&plan.prefix, caller, &args);
+    let domains = [plan.domain, call_domain(name, &args)];
+    let load = |abandoned| {
+        let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+        async move {
+            let result = inner.call_tool(&name, args, &ctx).await;
+            match outcome::failure(&result) {
+                None => result.map_err(|error| Failed(Err(error))),
+                Some(_) => Err(Failed(result)),
+            }
+        }
+    };
+    results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await
+}
+
+impl Middleware for CachedTool {
+    fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
+        self.results.check(LAYER)?;
+        if self.ttls.values().chain([&self.results.ttl()]).any(Duration::is_zero) {
+            let reason = "a ttl of zero keeps nothing: use `except` to leave a tool out";
+            return Err(ConfigError::invalid(LAYER, "with_ttl", reason));
+        }
+        let tools = inner.list_tools();
+        self.selection.check(&tools, RULE)?;
+        check_names(LAYER, self.ttls.keys().chain(self.scopes.keys()).map(String::as_str), &tools)?;
+        let bound = Self { server: inner.server_info().name, plan: Plan::default(), ..self };
+        bound.observe_tools(&tools);
+        bound.bound.set(inner.clone(), bound.plan.clone());
+        Ok(bound)
+    }
+
+    fn observe_tools(&self, tools: &[Tool]) {
+        self.plan.learn(tools, |tool| self.decide(tool));
+    }
+
+    fn call_tool<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        name: &'a str,
+        args: Value,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
+        match self.plan.get(name) {
+            None => Either::Left(inner.call_tool(name, args, ctx)),
+            Some(plan) => Either::Right(self.cached(plan, inner, name, args, ctx)),
+        }
+    }
+}
+
+impl_layer!(CachedTool);
+
+/// A failure, as all who wait for the call get it.
+#[derive(Debug, Clone)]
+pub(super) struct Failed(pub(super) McpResult<ToolResult>);
+
+impl LoadError for Failed {
+    fn timed_out(after: Duration) -> Self {
+        Self(Ok(outcome::timed_out(after).to_tool_result()))
+    }
+
+    fn lost() -> Self {
+        Self(Ok(<McpError as LoadError>::lost().to_tool_result()))
+    }
+
+    fn cancelled() -> Self {
+        Self(Ok(<McpError as LoadError>::cancelled().to_tool_result()))
+    }
+}
+
+/// The context of a call that several may wait for: of whoever came first, but not theirs to cancel or to follow.
+fn shared_context(ctx: &RequestContext, abandoned: Abandoned) -> RequestContext {
+    #[derive(Debug)]
+    struct WhenAbandoned(Abandoned);
+    impl Cancellable for WhenAbandoned {
+        fn is_cancelled(&self) -> bool {
+            self.0.is_set()
+        }
+    }
+
+    /// Where turbomcp keeps the token of who wants to hear of progress.
+    const PROGRESS_TOKEN: &str = "io.turbomcp/progressToken";
+    let mut shared = ctx.clone().with_cancellation_token(Arc::new(WhenAbandoned(abandoned)));
+    shared.metadata.remove(PROGRESS_TOKEN);
+    shared
+}
+
+/// What an entry takes: its key, its result as JSON, and what the store needs around them (470 bytes were measured).
+fn entry_bytes(key: &CallKey, result: &ToolResult) -> u64 {
+    struct Counted(u64);
+    impl std::io::Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counted = Counted(512 + key.len() as u64);
+    match serde_json::to_writer(&mut counted, result) {
+        Ok(()) => counted.0,
+        // What cannot be measured is not kept.
+        Err(_) => u64::MAX,
+    }
+}
+
+impl Default for CachedTool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for CachedTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CachedTool")
+            .field("results", &self.results)
+            .field("selection", &self.selection)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}

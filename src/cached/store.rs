@@ -1,0 +1,130 @@
+//! Where the values are: moka, bounded in entries and bytes, with a clock that tests can pause.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A value with what decides whether it may still be served.
+pub(super) struct Slot<V> {
+    pub(super) value: V,
+    pub(super) stored: Instant,
+    stamp: u64,
+    ttl: Duration,
+    /// When it was last asked for, in milliseconds since it was stored.
+    read: AtomicU64,
+    weight: u32,
+}
+
+impl<V> Slot<V> {
+    pub(super) fn new(value: V, stamp: u64, ttl: Duration, weight: u32) -> Self {
+        Self { value, stored: Instant::now(), stamp, ttl, read: AtomicU64::new(0), weight }
+    }
+
+    /// Says whether nothing that the value depends on was invalidated since its load began, and its time is not over.
+    pub(super) fn is_fresh(&self, stamp: u64, now: Instant, idle_time: Option<Duration>) -> bool {
+        let age = now.saturating_duration_since(self.stored);
+        self.stamp == stamp && age < self.ttl && idle_time.is_none_or(|idle_time| self.was_read(age) < idle_time)
+    }
+
+    /// Notes that the value is asked for and returns how long nobody did.
+    fn was_read(&self, age: Duration) -> Duration {
+        let now = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let last = self.read.fetch_max(now, Ordering::Relaxed);
+        Duration::from_millis(now.saturating_sub(last))
+    }
+}
+
+/// How much may be kept.
+pub(super) struct Bounds<K, V> {
+    pub(super) max_entries: u64,
+    pub(super) bytes: Option<(u64, SizeOf<K, V>)>,
+}
+
+pub(super) type SizeOf<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+
+impl<K, V> Bounds<K, V> {
+    pub(super) fn measure(&self, key: &K, value: &V) -> u64 {
+        self.bytes.as_ref().map_or(0, |(_, size_of)| size_of(key, value))
+    }
+
+    /// An entry weighs its bytes, but at least its share of the bound: so entries and bytes are both bounded by the weight.
+    pub(super) fn weigh(&self, bytes: u64) -> u32 {
+        match &self.bytes {
+            None => 1,
+            Some((max_bytes, _)) => {
+                u32::try_from(bytes.max(max_bytes.div_ceil(self.max_entries.max(1))).max(1)).unwrap_or(u32::MAX)
+            }
+        }
+    }
+
+    fn max_weight(&self) -> u64 {
+        self.bytes.as_ref().map_or(self.max_entries, |(max_bytes, _)| *max_bytes)
+    }
+}
+
+impl<K, V> Clone for Bounds<K, V> {
+    fn clone(&self) -> Self {
+        Self { max_entries: self.max_entries, bytes: self.bytes.clone() }
+    }
+}
+
+pub(super) struct Store<K, V>(moka::sync::Cache<K, Arc<Slot<V>>>);
+
+impl<K, V> Store<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    pub(super) fn new(bounds: &Bounds<K, V>) -> Self {
+        let store = moka::sync::Cache::builder()
+            .max_capacity(bounds.max_weight())
+            .weigher(|_: &K, slot: &Arc<Slot<V>>| slot.weight)
+            .expire_after(ByTtl)
+            .build();
+        Self(store)
+    }
+
+    pub(super) fn get(&self, key: &K) -> Option<Arc<Slot<V>>> {
+        self.0.get(key)
+    }
+
+    pub(super) fn put(&self, key: K, slot: Slot<V>) {
+        self.0.insert(key, Arc::new(slot));
+    }
+
+    pub(super) fn remove(&self, key: &K) {
+        self.0.invalidate(key);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.invalidate_all();
+    }
+
+    /// How many entries there are, and what they weigh.
+    pub(super) fn size(&self) -> (u64, u64) {
+        self.0.run_pending_tasks();
+        (self.0.entry_count(), self.0.weighted_size())
+    }
+}
+
+/// Lets moka free what has expired. Whether a value is fresh is decided by [`Slot::is_fresh`], whose clock can be paused.
+struct ByTtl;
+
+impl<K, V> moka::Expiry<K, Arc<Slot<V>>> for ByTtl {
+    fn expire_after_create(&self, _: &K, slot: &Arc<Slot<V>>, _: std::time::Instant) -> Option<Duration> {
+        Some(slot.ttl)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &K,
+        slot: &Arc<Slot<V>>,
+        _: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(slot.ttl)
+    }
+}

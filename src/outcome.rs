@@ -1,0 +1,206 @@
+//! What the result of a tool call means: success or failure, of which kind, and whether to try again.
+//!
+//! A tool fails in three forms, and a layer that matches only one of them caches errors, never retries, or commits a failed
+//! transaction:
+//!
+//! | form | where it comes from |
+//! | --- | --- |
+//! | `Err(McpError)` | an unknown tool, a handler written by hand |
+//! | `Ok` with `isError` and `_meta["io.turbomcp/errorKind"]` | a `#[server]` tool that returned `Err(McpError)` |
+//! | `Ok` with `isError` and no kind | a `#[server]` tool with an error type of its own, `ToolResult::error` |
+//!
+//! Every layer asks [`failure`], none matches on its own.
+//!
+//! # Example
+//!
+//! ```
+//! use mcp_patterns::outcome::{self, ErrorKind};
+//! use turbomcp::{McpError, ToolResult};
+//!
+//! let surfaced = Ok(McpError::unavailable("the weather service is down").to_tool_result());
+//! let failure = outcome::failure(&surfaced).expect("isError is a failure");
+//! assert_eq!(failure.kind(), Some(ErrorKind::Unavailable));
+//! assert!(failure.is_temporary());
+//!
+//! assert!(outcome::failure(&Ok(ToolResult::text("sunny"))).is_none());
+//! ```
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use turbomcp_core::{McpError, McpResult, meta_keys};
+use turbomcp_types::ToolResult;
+
+pub use turbomcp_core::ErrorKind;
+
+/// `_meta` entry, and entry of an error's data: how often the tool was called, where that is more than once.
+pub const ATTEMPTS: &str = "mcp-patterns/attempts";
+/// `_meta` entry, and entry of an error's data: why a temporary failure was not tried again.
+pub const EXHAUSTED: &str = "mcp-patterns/exhausted";
+/// `_meta` entry: whether the result came from a cache.
+pub const CACHE: &str = "mcp-patterns/cache";
+
+/// The entry of an error's data that says when to come back, in milliseconds.
+const RETRY_AFTER_MS: &str = "retryAfterMs";
+
+/// Returns what went wrong, or `None` for a success.
+#[must_use]
+pub fn failure(result: &McpResult<ToolResult>) -> Option<Failure<'_>> {
+    match result {
+        Err(error) => Some(Failure(Form::Error(error))),
+        Ok(result) if result.is_error() => Some(Failure(Form::Result(result))),
+        Ok(_) => None,
+    }
+}
+
+/// A failed tool call, whichever form the failure took.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'a>(Form<'a>);
+
+#[derive(Debug, Clone, Copy)]
+enum Form<'a> {
+    Error(&'a McpError),
+    Result(&'a ToolResult),
+}
+
+impl<'a> Failure<'a> {
+    /// Returns the kind of the error, or `None` where the tool did not say.
+    #[must_use]
+    pub fn kind(&self) -> Option<ErrorKind> {
+        match self.0 {
+            Form::Error(error) => Some(error.kind),
+            Form::Result(_) => ErrorKind::deserialize(self.meta(meta_keys::ERROR_KIND)?).ok(),
+        }
+    }
+
+    /// Returns the sentence that the caller reads.
+    #[must_use]
+    pub fn message(&self) -> &'a str {
+        match self.0 {
+            Form::Error(error) => &error.message,
+            Form::Result(result) => result.first_text().unwrap_or_default(),
+        }
+    }
+
+    /// Returns the machine-readable detail that the tool attached to its error.
+    #[must_use]
+    pub fn data(&self) -> Option<&'a Value> {
+        match self.0 {
+            Form::Error(error) => error.data(),
+            Form::Result(_) => self.meta(meta_keys::ERROR_DATA),
+        }
+    }
+
+    /// Says whether the same call may succeed later: a timeout, an unavailable, overloaded or rate limited service, a broken
+    /// connection, a failing external service. A failure without a kind is not temporary.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.kind().is_some_and(is_temporary)
+    }
+
+    /// Says whether the failure asks for less load: rate limited or overloaded.
+    #[must_use]
+    pub fn is_throttling(&self) -> bool {
+        self.kind().is_some_and(is_throttling)
+    }
+
+    /// Returns how long the failing side asked to be left alone (`retryAfterMs` in the error's data or in `_meta`).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let hint = self.data().and_then(|data| data.get(RETRY_AFTER_MS)).or_else(|| self.meta(RETRY_AFTER_MS))?;
+        Duration::try_from_secs_f64(hint.as_f64()? / 1000.0).ok()
+    }
+
+    /// Says whether a layer further in has already tried again and given up.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        match self.0 {
+            Form::Error(error) => error.data().is_some_and(|data| data.get(EXHAUSTED).is_some()),
+            Form::Result(_) => self.meta(EXHAUSTED).is_some(),
+        }
+    }
+
+    fn meta(&self, key: &str) -> Option<&'a Value> {
+        match self.0 {
+            Form::Error(_) => None,
+            Form::Result(result) => result.meta.as_ref()?.get(key),
+        }
+    }
+}
+
+/// Adds `key` to what the caller's machine reads: the result's `_meta`, or the error's data.
+///
+/// Data that is no object moves into the entry `data` of a new one.
+#[cfg_attr(not(any(feature = "cached", feature = "retry")), expect(dead_code, reason = "only layers take notes"))]
+pub(crate) fn note(result: &mut McpResult<ToolResult>, key: &str, value: impl Into<Value>) {
+    match result {
+        Ok(result) => {
+            result.meta.get_or_insert_default().insert(key.to_owned(), value.into());
+        }
+        Err(error) => {
+            let data = &mut error.context.get_or_insert_default().data;
+            let mut entries = match data.take() {
+                None => Map::new(),
+                Some(Value::Object(entries)) => entries,
+                Some(other) => Map::from_iter([("data".to_owned(), other)]),
+            };
+            entries.insert(key.to_owned(), value.into());
+            *data = Some(Value::Object(entries));
+        }
+    }
+}
+
+#[cfg(feature = "retry")]
+impl crate::retry::Retryable for McpError {
+    fn verdict(&self) -> crate::retry::Verdict {
+        Failure(Form::Error(self)).verdict(Failure::is_temporary)
+    }
+
+    fn timed_out(after: Duration) -> Self {
+        timed_out(after)
+    }
+}
+
+#[cfg(feature = "cached")]
+impl crate::cached::LoadError for McpError {
+    fn timed_out(after: Duration) -> Self {
+        timed_out(after)
+    }
+
+    fn lost() -> Self {
+        Self::internal("The call ended without a result")
+    }
+
+    fn cancelled() -> Self {
+        Self::cancelled("The call was cancelled")
+    }
+}
+
+#[cfg(feature = "retry")]
+impl<'a> Failure<'a> {
+    /// Says whether to try again, with `is_temporary` as the judge of what the failure means.
+    pub(crate) fn verdict(&self, is_temporary: impl Fn(&Failure<'a>) -> bool) -> crate::retry::Verdict {
+        use crate::retry::Verdict;
+        if self.is_exhausted() || !is_temporary(self) {
+            Verdict::Permanent
+        } else {
+            Verdict::Temporary { retry_after: self.retry_after(), throttled: self.is_throttling() }
+        }
+    }
+}
+
+/// The error of a call that was given up after `after`.
+#[cfg_attr(not(any(feature = "cached", feature = "retry")), expect(dead_code, reason = "only layers have timeouts"))]
+pub(crate) fn timed_out(after: Duration) -> McpError {
+    McpError::timeout(format!("No answer within {} ms", after.as_millis()))
+}
+
+const fn is_temporary(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Transport | ErrorKind::ExternalService)
+        || is_throttling(kind)
+}
+
+const fn is_throttling(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::RateLimited | ErrorKind::ServerOverloaded)
+}

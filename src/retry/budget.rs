@@ -1,0 +1,133 @@
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::ConfigError;
+
+/// A token bucket that bounds how much retries add to the load of a service that fails for everybody.
+///
+/// Each call pays a part of a token in, each retry takes one out; a few tokens per second come in on their own, so that a
+/// quiet server recovers. When none is left, failures are returned at once. Clones share the bucket.
+///
+/// The ratio follows "a per-client retry budget" of the [Site Reliability Engineering book][sre]: retries add a tenth to the
+/// load instead of tripling it.
+///
+/// [sre]: https://sre.google/sre-book/handling-overload/
+#[derive(Clone)]
+#[must_use]
+pub struct Budget {
+    ratio: f64,
+    per_second: f64,
+    burst: u32,
+    bucket: Arc<Bucket>,
+}
+
+struct Bucket {
+    /// Thousandths of a token.
+    tokens: AtomicI64,
+    refilled: Mutex<Option<Instant>>,
+}
+
+/// Thousandths of a token to the token.
+const TOKEN: i64 = 1000;
+
+impl Budget {
+    /// One retry for ten calls and one per second, with a burst of 100.
+    pub fn new() -> Self {
+        Self { ratio: 0.1, per_second: 1.0, burst: 100, bucket: Bucket::full(100) }
+    }
+
+    /// Sets how many retries each call pays for.
+    pub const fn with_ratio(mut self, ratio: f64) -> Self {
+        self.ratio = ratio;
+        self
+    }
+
+    /// Sets how many retries per second are allowed whatever the number of calls.
+    pub const fn with_retries_per_second(mut self, per_second: f64) -> Self {
+        self.per_second = per_second;
+        self
+    }
+
+    /// Sets how many retries can be saved up. The bucket starts full, and is a new one.
+    pub fn with_burst(mut self, burst: u32) -> Self {
+        self.burst = burst;
+        self.bucket = Bucket::full(burst);
+        self
+    }
+
+    /// Returns how many retries the bucket holds.
+    #[must_use]
+    pub fn available(&self) -> u32 {
+        u32::try_from(self.bucket.tokens.load(Ordering::Relaxed) / TOKEN).unwrap_or(0)
+    }
+
+    pub(super) fn deposit(&self) {
+        self.add(self.ratio);
+    }
+
+    pub(super) fn withdraw(&self) -> bool {
+        self.refill();
+        self.bucket
+            .tokens
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| (tokens >= TOKEN).then_some(tokens - TOKEN))
+            .is_ok()
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if [self.ratio, self.per_second].iter().any(|rate| !rate.is_finite() || *rate < 0.0) {
+            return Err(ConfigError::invalid(
+                "RetryTool",
+                "with_budget",
+                "a ratio or rate is below zero or no number: use `without_budget()` to retry without bounds",
+            ));
+        }
+        Ok(())
+    }
+
+    fn refill(&self) {
+        let now = Instant::now();
+        let mut refilled = self.bucket.refilled.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = refilled.replace(now).map_or(0.0, |last| now.duration_since(last).as_secs_f64());
+        drop(refilled);
+        self.add(since * self.per_second);
+    }
+
+    fn add(&self, tokens: f64) {
+        #[expect(clippy::cast_possible_truncation, reason = "a float saturates, and the bucket is bounded")]
+        let added = (tokens * TOKEN as f64) as i64;
+        let full = i64::from(self.burst) * TOKEN;
+        let bucket = &self.bucket.tokens;
+        // A full bucket, the usual case, is only read.
+        if bucket.load(Ordering::Relaxed) < full {
+            let _ = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
+                Some(tokens.saturating_add(added).min(full))
+            });
+        }
+    }
+}
+
+impl Bucket {
+    fn full(burst: u32) -> Arc<Self> {
+        Arc::new(Self { tokens: AtomicI64::new(i64::from(burst) * TOKEN), refilled: Mutex::new(None) })
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("ratio", &self.ratio)
+            .field("per_second", &self.per_second)
+            .field("burst", &self.burst)
+            .field("available", &self.available())
+            .finish()
+    }
+}

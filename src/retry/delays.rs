@@ -1,0 +1,62 @@
+use std::time::Duration;
+
+/// Supplies the delays between the attempts of one call.
+///
+/// A closure that returns an iterator does: `|| [10, 20, 40].map(Duration::from_millis).into_iter()`.
+pub trait Delays: Send + Sync + 'static {
+    /// Starts over, for a call that just failed for the first time.
+    fn start(&self) -> Box<dyn Iterator<Item = Duration> + Send>;
+}
+
+impl<F, I> Delays for F
+where
+    F: Fn() -> I + Send + Sync + 'static,
+    I: Iterator<Item = Duration> + Send + 'static,
+{
+    fn start(&self) -> Box<dyn Iterator<Item = Duration> + Send> {
+        Box::new(self())
+    }
+}
+
+/// Takes the delays from a builder of the crate `backon`.
+///
+/// ```
+/// use mcp_patterns::RetryTool;
+/// use mcp_patterns::retry::from_backon;
+///
+/// let retry = RetryTool::new().with_delays(from_backon(backon::FibonacciBuilder::default()));
+/// ```
+///
+/// What the builder calls `max_times` counts retries, so `max_attempts` of the policy still applies: the smaller wins.
+#[cfg(feature = "backon")]
+#[cfg_attr(docsrs, doc(cfg(feature = "backon")))]
+pub fn from_backon<B>(builder: B) -> impl Delays
+where
+    B: backon::BackoffBuilder + Clone + Send + Sync + 'static,
+    B::Backoff: Send + 'static,
+{
+    move || builder.clone().build()
+}
+
+/// Takes the delays from a backoff of the crate `backoff`.
+///
+/// ```
+/// use mcp_patterns::RetryTool;
+/// use mcp_patterns::retry::from_backoff;
+///
+/// let retry = RetryTool::new().with_delays(from_backoff(backoff::ExponentialBackoff::default()));
+/// ```
+///
+/// The crate is [unmaintained](https://rustsec.org/advisories/RUSTSEC-2025-0012): this is for moving away from it.
+#[cfg(feature = "backoff")]
+#[cfg_attr(docsrs, doc(cfg(feature = "backoff")))]
+pub fn from_backoff<B>(backoff: B) -> impl Delays
+where
+    B: backoff::backoff::Backoff + Clone + Send + Sync + 'static,
+{
+    move || {
+        let mut backoff = backoff.clone();
+        backoff.reset();
+        std::iter::from_fn(move || backoff.next_backoff())
+    }
+}

@@ -1,0 +1,229 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::Either;
+use serde_json::Value;
+use turbomcp_core::{McpHandler, McpResult, RequestContext};
+use turbomcp_types::{Tool, ToolResult};
+
+use super::policy::{Judge, RetryPolicy, Verdict, policy_setters};
+use super::progress::Progress;
+use crate::middleware::impl_layer;
+use crate::outcome::{self, Failure};
+use crate::selection::{Plan, Rule, Selection, selectors};
+use crate::telemetry::Counter;
+use crate::{ConfigError, Middleware};
+
+const RULE: Rule = Rule {
+    layer: "RetryTool",
+    is_safe: |hints| hints.idempotent,
+    otherwise: "which may repeat its effect: annotate it `idempotent = true` or `read_only = true` if it may be called \
+                twice, or name it in `allow_repeated_effects`",
+};
+
+/// Calls a tool again after a temporary failure. See the [manual](super).
+#[derive(Clone)]
+#[must_use = "a layer does nothing until it is put on a handler"]
+pub struct RetryTool {
+    policy: RetryPolicy,
+    selection: Selection,
+    temporary: Option<Predicate>,
+    on_retry: Option<Hook>,
+    tells: bool,
+    plan: Plan<Arc<ToolPlan>>,
+}
+
+type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
+type Hook = Arc<dyn Fn(&RetryEvent<'_>) + Send + Sync>;
+
+/// A call is about to be made again.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RetryEvent<'a> {
+    /// The tool.
+    pub tool: &'a str,
+    /// The attempt that failed, from 1.
+    pub attempt: u32,
+    /// How it failed.
+    pub failure: Failure<'a>,
+    /// How long the next attempt waits.
+    pub delay: Duration,
+}
+
+/// What the layer keeps for a tool that it acts on.
+#[derive(Debug, Clone)]
+struct ToolPlan {
+    retries: Counter,
+    exhausted: Counter,
+}
+
+/// A plan is decided by the name alone.
+impl PartialEq for ToolPlan {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl RetryTool {
+    /// Up to three attempts with full jitter, for read-only and idempotent tools. See the [defaults](super#defaults).
+    pub fn new() -> Self {
+        Self {
+            policy: RetryPolicy::new(),
+            selection: Selection::new(),
+            temporary: None,
+            on_retry: None,
+            tells: true,
+            plan: Plan::default(),
+        }
+    }
+
+    selectors!();
+
+    /// Acts on these tools too, although calling them twice may have their effect twice.
+    ///
+    /// A failure does not prove that nothing happened: a tool that timed out may have charged the card.
+    pub fn allow_repeated_effects(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.selection.opt_in(tools);
+        self
+    }
+
+    policy_setters!(|this| this.policy);
+
+    /// Replaces the judgement which failures are temporary. A failure that an inner layer gave up on never is.
+    pub fn with_temporary(mut self, temporary: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.temporary = Some(Arc::new(temporary));
+        self
+    }
+
+    /// Calls `hook` before each wait for another attempt.
+    pub fn on_retry(mut self, hook: impl Fn(&RetryEvent<'_>) + Send + Sync + 'static) -> Self {
+        self.on_retry = Some(Arc::new(hook));
+        self
+    }
+
+    /// Says nothing in the `_meta` of a success. A failure that was given up on still says so, to layers further out.
+    pub fn without_meta(mut self) -> Self {
+        self.tells = false;
+        self
+    }
+
+    fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
+        self.selection.includes(tool, RULE).then(|| {
+            Arc::new(ToolPlan {
+                retries: Counter::new("mcp_patterns_retries_total", &[("tool", &tool.name)]),
+                exhausted: Counter::new("mcp_patterns_retries_exhausted_total", &[("tool", &tool.name)]),
+            })
+        })
+    }
+
+    async fn retry<H: McpHandler>(
+        &self,
+        plan: Arc<ToolPlan>,
+        inner: &H,
+        name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        let progress = Progress::wanted(ctx);
+        let judge = ByOutcome { layer: self, plan: &plan, tool: name };
+        let driven = self
+            .policy
+            .drive(ctx, &judge, |_| {
+                let args = args.clone();
+                match &progress {
+                    None => Either::Left(inner.call_tool(name, args, ctx)),
+                    Some(progress) => {
+                        let attempt = progress.attempt(ctx);
+                        Either::Right(async move { inner.call_tool(name, args, &attempt.ctx).await })
+                    }
+                }
+            })
+            .await;
+        let mut result = driven.result;
+        if let Some(exhausted) = driven.exhausted {
+            plan.exhausted.increment();
+            tracing::warn!(tool = name, attempts = driven.attempts, reason = exhausted.as_str(), "no further attempt");
+            outcome::note(&mut result, outcome::EXHAUSTED, exhausted.as_str());
+        }
+        if driven.exhausted.is_some() || (self.tells && driven.attempts > 1) {
+            outcome::note(&mut result, outcome::ATTEMPTS, driven.attempts);
+        }
+        result
+    }
+}
+
+impl Middleware for RetryTool {
+    fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
+        self.policy.check()?;
+        let tools = inner.list_tools();
+        self.selection.check(&tools, RULE)?;
+        let bound = Self { plan: Plan::default(), ..self };
+        bound.observe_tools(&tools);
+        Ok(bound)
+    }
+
+    fn observe_tools(&self, tools: &[Tool]) {
+        self.plan.learn(tools, |tool| self.decide(tool));
+    }
+
+    fn call_tool<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        name: &'a str,
+        args: Value,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
+        match self.plan.get(name) {
+            None => Either::Left(inner.call_tool(name, args, ctx)),
+            Some(plan) => Either::Right(self.retry(plan, inner, name, args, ctx)),
+        }
+    }
+}
+
+impl_layer!(RetryTool);
+
+/// Judges the results of tool calls.
+struct ByOutcome<'a> {
+    layer: &'a RetryTool,
+    plan: &'a ToolPlan,
+    tool: &'a str,
+}
+
+impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
+    fn verdict(&self, result: &McpResult<ToolResult>) -> Option<Verdict> {
+        outcome::failure(result).map(|failure| match &self.layer.temporary {
+            Some(temporary) => failure.verdict(temporary.as_ref()),
+            None => failure.verdict(Failure::is_temporary),
+        })
+    }
+
+    fn timed_out(&self, after: Duration) -> McpResult<ToolResult> {
+        Ok(outcome::timed_out(after).to_tool_result())
+    }
+
+    fn will_retry(&self, attempt: u32, result: &McpResult<ToolResult>, delay: Duration) {
+        let Some(failure) = outcome::failure(result) else { return };
+        self.plan.retries.increment();
+        tracing::debug!(tool = self.tool, attempt, kind = ?failure.kind(), ?delay, "retrying");
+        if let Some(hook) = &self.layer.on_retry {
+            hook(&RetryEvent { tool: self.tool, attempt, failure, delay });
+        }
+    }
+}
+
+impl Default for RetryTool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RetryTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryTool")
+            .field("policy", &self.policy)
+            .field("selection", &self.selection)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,409 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::{Budget, Delays};
+use crate::ConfigError;
+use crate::cancellation::{Cancellation, cancelled};
+
+/// How often and when to try again.
+///
+/// See the [manual](super#example-inside-a-tool) for its use inside a tool, and [`RetryTool`](super::RetryTool) for the
+/// layer that applies it to whole tool calls.
+#[derive(Clone)]
+#[must_use]
+pub struct RetryPolicy {
+    pub(super) max_attempts: u32,
+    pub(super) base_delay: Duration,
+    pub(super) throttled_delay: Duration,
+    pub(super) factor: f64,
+    pub(super) max_delay: Duration,
+    pub(super) jitter: Jitter,
+    pub(super) delays: Option<Arc<dyn Delays>>,
+    pub(super) deadline: Option<Duration>,
+    pub(super) attempt_timeout: Option<Duration>,
+    pub(super) budget: Option<Budget>,
+    pub(super) random: Random,
+}
+
+/// How much of a delay is left to chance, so that callers who failed together do not come back together.
+///
+/// See ["Exponential Backoff And Jitter"](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// Anything between nothing and the whole delay. Between half and the whole where the failure asks for less load,
+    /// since coming back at once is what it asks not to do.
+    #[default]
+    Full,
+    /// The whole delay, each time.
+    None,
+}
+
+/// What a result means for the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Trying again would fail again.
+    Permanent,
+    /// The same call may succeed later.
+    Temporary {
+        /// How long the failing side asked to be left alone.
+        retry_after: Option<Duration>,
+        /// Whether the failure asks for less load: then delays start higher.
+        throttled: bool,
+    },
+}
+
+/// An error that knows whether trying again may help. [`McpError`](turbomcp_core::McpError) is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say whether trying again may help",
+    note = "map it to `turbomcp::McpError`, whose kind says so, or implement `mcp_patterns::retry::Retryable` for a type of your own"
+)]
+pub trait Retryable: Sized {
+    /// Says whether to try again.
+    fn verdict(&self) -> Verdict;
+
+    /// Makes the error of an attempt that took longer than the [attempt timeout](RetryPolicy::with_attempt_timeout).
+    fn timed_out(after: Duration) -> Self;
+}
+
+/// Why a temporary failure is not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exhausted {
+    Attempts,
+    Deadline,
+    Budget,
+    Cancelled,
+}
+
+impl Exhausted {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Deadline => "deadline",
+            Self::Budget => "budget",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The last result, with what it took to get there.
+pub(crate) struct Driven<R> {
+    pub(crate) result: R,
+    pub(crate) attempts: u32,
+    pub(crate) exhausted: Option<Exhausted>,
+}
+
+/// Knows the results of the attempts that a policy makes.
+pub(crate) trait Judge<R>: Sync {
+    /// Returns `None` for a success.
+    fn verdict(&self, result: &R) -> Option<Verdict>;
+    fn timed_out(&self, after: Duration) -> R;
+    fn will_retry(&self, attempt: u32, result: &R, delay: Duration);
+}
+
+impl RetryPolicy {
+    /// Three attempts with full jitter. See the [defaults](super#defaults).
+    pub fn new() -> Self {
+        Self {
+            max_attempts: 3,
+            base_delay: Duration::from_millis(50),
+            throttled_delay: Duration::from_secs(1),
+            factor: 2.0,
+            max_delay: Duration::from_secs(20),
+            jitter: Jitter::Full,
+            delays: None,
+            deadline: Some(Duration::from_secs(30)),
+            attempt_timeout: None,
+            budget: Some(Budget::new()),
+            random: Random(None),
+        }
+    }
+
+    /// Calls `attempt` until it succeeds, fails for good, or the policy gives up, and returns its last result.
+    ///
+    /// `attempt` is given the number of the attempt, from 1. A `cancellation` (the tool's `&RequestContext`, or `&()`) ends
+    /// a wait between two attempts within 50 ms; then the last failure is returned.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt, unchanged.
+    pub async fn run<T, E, A, F>(&self, cancellation: &impl Cancellation, attempt: A) -> Result<T, E>
+    where
+        A: FnMut(u32) -> F,
+        F: Future<Output = Result<T, E>>,
+        E: Retryable,
+    {
+        struct ByError;
+        impl<T, E: Retryable> Judge<Result<T, E>> for ByError {
+            fn verdict(&self, result: &Result<T, E>) -> Option<Verdict> {
+                result.as_ref().err().map(Retryable::verdict)
+            }
+            fn timed_out(&self, after: Duration) -> Result<T, E> {
+                Err(E::timed_out(after))
+            }
+            fn will_retry(&self, attempt: u32, _: &Result<T, E>, delay: Duration) {
+                tracing::debug!(attempt, ?delay, "retrying");
+            }
+        }
+        self.drive(cancellation, &ByError, attempt).await.result
+    }
+
+    pub(crate) async fn drive<R, A, F>(
+        &self,
+        cancellation: &impl Cancellation,
+        judge: &impl Judge<R>,
+        mut attempt: A,
+    ) -> Driven<R>
+    where
+        A: FnMut(u32) -> F,
+        F: Future<Output = R>,
+    {
+        let started = Instant::now();
+        let mut delays = None;
+        let mut attempts = 0;
+        if let Some(budget) = &self.budget {
+            budget.deposit();
+        }
+        loop {
+            attempts += 1;
+            let result = match self.attempt_timeout(started, attempts) {
+                None => attempt(attempts).await,
+                Some(after) => timeout(after, attempt(attempts)).await.unwrap_or_else(|_| judge.timed_out(after)),
+            };
+            let (retry_after, throttled) = match judge.verdict(&result) {
+                Some(Verdict::Temporary { retry_after, throttled }) => (retry_after, throttled),
+                None | Some(Verdict::Permanent) => return Driven { result, attempts, exhausted: None },
+            };
+            let delays = delays.get_or_insert_with(|| self.delays.as_ref().map(|delays| delays.start()));
+            let delay = match delays {
+                None => Some(self.delay(attempts, throttled && retry_after.is_none())),
+                Some(delays) => delays.next(),
+            }
+            // The failing side is left alone for as long as it asked; the delay on top keeps its callers apart.
+            .map(|delay| delay.saturating_add(retry_after.unwrap_or_default()));
+            let go_on = match delay {
+                _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
+                None => Err(Exhausted::Attempts),
+                _ if cancellation.is_cancelled() => Err(Exhausted::Cancelled),
+                Some(delay) if self.deadline.is_some_and(|deadline| started.elapsed() + delay >= deadline) => {
+                    Err(Exhausted::Deadline)
+                }
+                _ if self.budget.as_ref().is_some_and(|budget| !budget.withdraw()) => Err(Exhausted::Budget),
+                Some(delay) => Ok(delay),
+            };
+            let exhausted = match go_on {
+                Ok(delay) => {
+                    judge.will_retry(attempts, &result, delay);
+                    let cancelled =
+                        timeout(delay, cancelled(cancellation)).await.is_ok() || cancellation.is_cancelled();
+                    cancelled.then_some(Exhausted::Cancelled)
+                }
+                Err(exhausted) => Some(exhausted),
+            };
+            if exhausted.is_some() {
+                return Driven { result, attempts, exhausted };
+            }
+        }
+    }
+
+    /// A later attempt gets no more than what is left of the deadline; the first one is nobody's to shorten.
+    fn attempt_timeout(&self, started: Instant, attempt: u32) -> Option<Duration> {
+        let timeout = self.attempt_timeout?;
+        Some(match self.deadline {
+            Some(deadline) if attempt > 1 => timeout.min(deadline.saturating_sub(started.elapsed())),
+            _ => timeout,
+        })
+    }
+
+    fn delay(&self, attempts: u32, throttled: bool) -> Duration {
+        let base = if throttled { self.throttled_delay } else { self.base_delay };
+        let exponent = i32::try_from(attempts - 1).unwrap_or(i32::MAX);
+        let whole = Duration::try_from_secs_f64(base.as_secs_f64() * self.factor.powi(exponent))
+            .map_or(self.max_delay, |delay| delay.min(self.max_delay));
+        match self.jitter {
+            Jitter::None => whole,
+            Jitter::Full if throttled => whole.mul_f64(0.5 + self.random.unit() / 2.0),
+            Jitter::Full => whole.mul_f64(self.random.unit()),
+        }
+    }
+
+    /// Checks the settings. A [`RetryTool`](super::RetryTool) does so when it is put on a server.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for a policy that could make no attempt or would never wait.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |setting, reason| Err(ConfigError::invalid("RetryTool", setting, reason));
+        if self.max_attempts == 0 {
+            return refuse(
+                "with_max_attempts",
+                "0 attempts would never call the tool: 1 calls it once, without retries",
+            );
+        }
+        if self.base_delay.is_zero() || self.throttled_delay.is_zero() || self.max_delay.is_zero() {
+            return refuse("with_delay", "a delay of zero retries without a pause: use at least a millisecond");
+        }
+        if !self.factor.is_finite() || self.factor < 1.0 {
+            return refuse("with_factor", "delays that shrink or are no number: use a finite factor of at least 1");
+        }
+        if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
+            return refuse("with_deadline", "a deadline of zero allows no retry: use `with_max_attempts(1)` for that");
+        }
+        if self.attempt_timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return refuse("with_attempt_timeout", "no attempt finishes in no time: use a longer timeout, or none");
+        }
+        self.budget.as_ref().map_or(Ok(()), Budget::check)
+    }
+}
+
+/// The settings, the same on the policy and on the layer that has one.
+macro_rules! policy_setters {
+    (|$this:ident| $policy:expr) => {
+        /// Sets how often the call is made at most, the first time included. One means no retries.
+        pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
+            let $this = &mut self;
+            $policy.max_attempts = max_attempts;
+            self
+        }
+
+        /// Sets the delay before the second attempt, before jitter. It grows by the [factor](Self::with_factor) from there.
+        pub fn with_base_delay(mut self, delay: std::time::Duration) -> Self {
+            let $this = &mut self;
+            $policy.base_delay = delay;
+            self
+        }
+
+        /// Sets the delay before the second attempt where the failure asks for less load without saying for how long.
+        pub fn with_throttled_delay(mut self, delay: std::time::Duration) -> Self {
+            let $this = &mut self;
+            $policy.throttled_delay = delay;
+            self
+        }
+
+        /// Sets how much longer each delay is than the one before.
+        pub fn with_factor(mut self, factor: f64) -> Self {
+            let $this = &mut self;
+            $policy.factor = factor;
+            self
+        }
+
+        /// Sets the longest delay, before jitter. A server's `retryAfterMs` may be longer.
+        pub fn with_max_delay(mut self, delay: std::time::Duration) -> Self {
+            let $this = &mut self;
+            $policy.max_delay = delay;
+            self
+        }
+
+        /// Sets how much of a delay is left to chance.
+        pub fn with_jitter(mut self, jitter: $crate::retry::Jitter) -> Self {
+            let $this = &mut self;
+            $policy.jitter = jitter;
+            self
+        }
+
+        /// Takes the delays from elsewhere instead of computing them. No delay left means no attempt left.
+        ///
+        /// Any closure that returns an `Iterator<Item = Duration>` will do.
+        pub fn with_delays(mut self, delays: impl $crate::retry::Delays) -> Self {
+            let $this = &mut self;
+            $policy.delays = Some(std::sync::Arc::new(delays));
+            self
+        }
+
+        /// Sets how long after the first attempt began another may begin, its delay included.
+        ///
+        /// An attempt that is running is not cut short: for that, set an [attempt timeout](Self::with_attempt_timeout).
+        pub fn with_deadline(mut self, deadline: std::time::Duration) -> Self {
+            let $this = &mut self;
+            $policy.deadline = Some(deadline);
+            self
+        }
+
+        /// Lets attempts begin at any time.
+        pub fn without_deadline(mut self) -> Self {
+            let $this = &mut self;
+            $policy.deadline = None;
+            self
+        }
+
+        /// Drops an attempt that takes longer than `timeout`: a temporary failure. Attempts after the first get no more than
+        /// what is left of the deadline.
+        pub fn with_attempt_timeout(mut self, timeout: std::time::Duration) -> Self {
+            let $this = &mut self;
+            $policy.attempt_timeout = Some(timeout);
+            self
+        }
+
+        /// Replaces the budget, for instance by one that several policies share.
+        pub fn with_budget(mut self, budget: $crate::retry::Budget) -> Self {
+            let $this = &mut self;
+            $policy.budget = Some(budget);
+            self
+        }
+
+        /// Retries without regard to how many others do.
+        pub fn without_budget(mut self) -> Self {
+            let $this = &mut self;
+            $policy.budget = None;
+            self
+        }
+
+        /// Makes the jitter repeatable, for tests.
+        pub fn with_seed(mut self, seed: u64) -> Self {
+            let $this = &mut self;
+            $policy.random = $crate::retry::policy::Random::seeded(seed);
+            self
+        }
+    };
+}
+pub(super) use policy_setters;
+
+impl RetryPolicy {
+    policy_setters!(|this| this);
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for RetryPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryPolicy")
+            .field("max_attempts", &self.max_attempts)
+            .field("base_delay", &self.base_delay)
+            .field("throttled_delay", &self.throttled_delay)
+            .field("factor", &self.factor)
+            .field("max_delay", &self.max_delay)
+            .field("jitter", &self.jitter)
+            .field("own_delays", &self.delays.is_some())
+            .field("deadline", &self.deadline)
+            .field("attempt_timeout", &self.attempt_timeout)
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where jitter comes from: the thread's generator, or one with a seed.
+#[derive(Clone)]
+pub(super) struct Random(Option<Arc<Mutex<fastrand::Rng>>>);
+
+impl Random {
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self(Some(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)))))
+    }
+
+    /// A number from 0 to 1, 1 excluded.
+    fn unit(&self) -> f64 {
+        match &self.0 {
+            None => fastrand::f64(),
+            Some(seeded) => seeded.lock().unwrap_or_else(PoisonError::into_inner).f64(),
+        }
+    }
+}

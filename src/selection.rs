@@ -1,0 +1,237 @@
+//! Which tools a layer acts on, and how it remembers that.
+//!
+//! The author's own annotations decide ([`Hints`]), the three selectors `only`, `except` and `when` narrow or replace that
+//! ([`Selection`]), and the answer is worked out once per tool and looked up by name from then on ([`Plan`]).
+//!
+//! A tool that was in no listing yet is not acted on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use turbomcp_types::Tool;
+
+use crate::ConfigError;
+
+/// What a tool's annotations say, with the [specification's defaults][spec] for what they leave open.
+///
+/// [spec]: https://modelcontextprotocol.io/specification/2025-11-25/schema#toolannotations
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hints {
+    /// The tool changes nothing. Default: false.
+    pub read_only: bool,
+    /// The tool may destroy something. Default: true, unless it is read-only.
+    pub destructive: bool,
+    /// Calling the tool twice has the effect of calling it once. Default: false, unless it is read-only.
+    pub idempotent: bool,
+    /// The tool reaches into an open world, such as the web. Default: true.
+    pub open_world: bool,
+}
+
+impl Hints {
+    /// Reads the annotations of `tool`.
+    #[must_use]
+    pub fn of(tool: &Tool) -> Self {
+        let annotations = tool.annotations.clone().unwrap_or_default();
+        let read_only = annotations.read_only_hint.unwrap_or(false);
+        Self {
+            read_only,
+            destructive: !read_only && annotations.destructive_hint.unwrap_or(true),
+            idempotent: read_only || annotations.idempotent_hint.unwrap_or(false),
+            open_world: annotations.open_world_hint.unwrap_or(true),
+        }
+    }
+}
+
+/// When a layer may act on a tool without being told that it is safe.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// The layer, for error texts.
+    pub layer: &'static str,
+    /// Whether the annotations make the layer safe for the tool. It then acts on it by default.
+    pub is_safe: fn(Hints) -> bool,
+    /// What would go wrong with any other tool, and the two ways out.
+    pub otherwise: &'static str,
+}
+
+type Predicate = Arc<dyn Fn(&Tool) -> bool + Send + Sync>;
+
+/// The selectors of a layer: which tools it acts on, by name or by what they are.
+#[derive(Clone, Default)]
+pub struct Selection {
+    only: Option<BTreeSet<String>>,
+    except: BTreeSet<String>,
+    when: Option<Predicate>,
+    opted_in: BTreeSet<String>,
+}
+
+impl Selection {
+    /// Selects every tool for which the layer is safe.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Selects these tools instead of those that are safe by their annotations. Given twice, both sets are selected.
+    pub fn only(&mut self, tools: impl IntoIterator<Item = impl Into<String>>) {
+        self.only.get_or_insert_default().extend(tools.into_iter().map(Into::into));
+    }
+
+    /// Leaves these tools out.
+    pub fn except(&mut self, tools: impl IntoIterator<Item = impl Into<String>>) {
+        self.except.extend(tools.into_iter().map(Into::into));
+    }
+
+    /// Selects the tools for which `predicate` is true instead of those that are safe by their annotations.
+    ///
+    /// With [`only`](Self::only), both must select a tool.
+    pub fn when(&mut self, predicate: impl Fn(&Tool) -> bool + Send + Sync + 'static) {
+        self.when = Some(Arc::new(predicate));
+    }
+
+    /// Selects these tools too, and vouches that the layer is safe for them.
+    pub fn opt_in(&mut self, tools: impl IntoIterator<Item = impl Into<String>>) {
+        self.opted_in.extend(tools.into_iter().map(Into::into));
+    }
+
+    /// Checks that every name is borne by a tool and that every tool asked for is safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::UnknownTool`] or [`ConfigError::UnsafeTool`].
+    pub fn check(&self, tools: &[Tool], rule: Rule) -> Result<(), ConfigError> {
+        let named = self.only.iter().flatten().chain(&self.except).chain(&self.opted_in);
+        check_names(rule.layer, named.map(String::as_str), tools)?;
+        match tools.iter().find(|tool| self.asks_for(tool, rule) && !self.may_have(tool, rule)) {
+            Some(tool) => {
+                Err(ConfigError::UnsafeTool { layer: rule.layer, tool: tool.name.clone(), reason: rule.otherwise })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Decides whether the layer acts on `tool`: it is asked to, and it is safe.
+    #[must_use]
+    pub fn includes(&self, tool: &Tool, rule: Rule) -> bool {
+        self.asks_for(tool, rule) && self.may_have(tool, rule)
+    }
+
+    fn asks_for(&self, tool: &Tool, rule: Rule) -> bool {
+        let named = || self.only.as_ref().is_none_or(|only| only.contains(&tool.name));
+        let chosen = || self.when.as_ref().is_none_or(|when| when(tool));
+        let by_default = || self.only.is_some() || self.when.is_some() || (rule.is_safe)(Hints::of(tool));
+        !self.except.contains(&tool.name)
+            && (self.opted_in.contains(&tool.name) || (named() && chosen() && by_default()))
+    }
+
+    fn may_have(&self, tool: &Tool, rule: Rule) -> bool {
+        (rule.is_safe)(Hints::of(tool)) || self.opted_in.contains(&tool.name)
+    }
+}
+
+impl fmt::Debug for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Selection")
+            .field("only", &self.only)
+            .field("except", &self.except)
+            .field("when", &self.when.is_some())
+            .field("opted_in", &self.opted_in)
+            .finish()
+    }
+}
+
+/// Checks that each of `names` is borne by one of `tools`.
+///
+/// # Errors
+///
+/// [`ConfigError::UnknownTool`] with the nearest name there is.
+pub fn check_names<'a>(
+    layer: &'static str,
+    names: impl IntoIterator<Item = &'a str>,
+    tools: &[Tool],
+) -> Result<(), ConfigError> {
+    match names.into_iter().find(|name| !tools.iter().any(|tool| tool.name == *name)) {
+        Some(name) => Err(ConfigError::unknown_tool(layer, name, tools.iter().map(|tool| tool.name.as_str()))),
+        None => Ok(()),
+    }
+}
+
+type Table<T> = HashMap<Box<str>, T, foldhash::fast::RandomState>;
+
+/// What a layer decided for each tool, looked up by name without allocating. Clones share it.
+#[derive(Debug)]
+pub struct Plan<T> {
+    table: Arc<ArcSwap<Table<T>>>,
+}
+
+impl<T> Clone for Plan<T> {
+    fn clone(&self) -> Self {
+        Self { table: Arc::clone(&self.table) }
+    }
+}
+
+impl<T> Default for Plan<T> {
+    fn default() -> Self {
+        Self { table: Arc::default() }
+    }
+}
+
+impl<T: Clone + PartialEq> Plan<T> {
+    /// Returns what was decided for `tool`, or `None` where the layer does not act.
+    #[must_use]
+    pub fn get(&self, tool: &str) -> Option<T> {
+        self.table.load().get(tool).cloned()
+    }
+
+    /// Returns the names of the tools that the layer acts on.
+    #[must_use]
+    pub fn names(&self) -> Vec<Box<str>> {
+        self.table.load().keys().cloned().collect()
+    }
+
+    /// Decides for each of `tools`, as they are now. Tools that are not among them keep what was decided.
+    pub fn learn(&self, tools: &[Tool], decide: impl Fn(&Tool) -> Option<T>) {
+        let decided: Vec<_> = tools.iter().map(|tool| (tool.name.as_str(), decide(tool))).collect();
+        let known = self.table.load();
+        if decided.iter().all(|(name, decision)| known.get(*name) == decision.as_ref()) {
+            return;
+        }
+        self.table.rcu(|known| {
+            let mut table = Table::clone(known);
+            for (name, decision) in &decided {
+                match decision {
+                    Some(decision) => table.insert((*name).into(), decision.clone()),
+                    None => table.remove(*name),
+                };
+            }
+            table
+        });
+    }
+}
+
+/// The three selectors, the same on every layer that has a `selection`.
+macro_rules! selectors {
+    () => {
+        /// Acts on these tools and no others. Called twice, both sets count.
+        pub fn only(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
+            self.selection.only(tools);
+            self
+        }
+
+        /// Leaves these tools alone.
+        pub fn except(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
+            self.selection.except(tools);
+            self
+        }
+
+        /// Acts on the tools for which `predicate` is true. With [`only`](Self::only), both must select a tool.
+        pub fn when(mut self, predicate: impl Fn(&turbomcp_types::Tool) -> bool + Send + Sync + 'static) -> Self {
+            self.selection.when(predicate);
+            self
+        }
+    };
+}
+#[cfg(any(feature = "cached", feature = "retry"))]
+pub(crate) use selectors;

@@ -1,0 +1,312 @@
+//! Starts an example server as a child process and talks to it with the official SDK's client.
+
+use std::{
+    env::{self, consts::EXE_SUFFIX},
+    io::{self, BufRead, BufReader, PipeReader},
+    path::PathBuf,
+    pin::pin,
+    process::{ExitStatus, Stdio},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use rmcp::{
+    ServiceError, ServiceExt,
+    model::{
+        CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotificationParam, ClientRequest,
+        ServerPeerInfo, ServerResult, Tool,
+    },
+    service::{PeerRequestOptions, RequestHandle, RoleClient, RunningService},
+    transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
+};
+use serde_json::Value;
+use tokio::{
+    process::{Child, ChildStdin, ChildStdout, Command},
+    sync::watch,
+    time::timeout,
+};
+
+/// How long a test may take before it counts as hung. It bounds a failure and measures nothing.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a server says on stderr, before its address, once it accepts HTTP.
+const LISTENING: &str = "listening on ";
+
+/// Runs each test, an `async fn(Transport)`, over stdio and over HTTP.
+macro_rules! over_stdio_and_http {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            use $crate::client::{Transport, patiently};
+
+            #[tokio::test]
+            async fn over_stdio() {
+                patiently(super::$test(Transport::Stdio)).await;
+            }
+
+            #[tokio::test]
+            async fn over_http() {
+                patiently(super::$test(Transport::Http)).await;
+            }
+        }
+    )+};
+}
+pub(crate) use over_stdio_and_http;
+
+/// Runs a test and fails it, instead of everything after it, when it hangs.
+pub(crate) async fn patiently(test: impl Future<Output = ()>) {
+    // Pinned here, the test is dropped by the panic below, and its server then shows its log.
+    let mut test = pin!(test);
+    if timeout(PATIENCE, &mut test).await.is_err() {
+        panic!("the test was not done after {PATIENCE:?}");
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Transport {
+    Stdio,
+    Http,
+}
+
+/// A running example. It is killed when dropped; a test that fails shows what it wrote to stderr.
+#[derive(Debug)]
+pub(crate) struct Server {
+    example: &'static str,
+    child: Child,
+    link: Link,
+    log: Log,
+}
+
+#[derive(Debug)]
+enum Link {
+    Pipes(Option<(ChildStdout, ChildStdin)>),
+    Url(String),
+}
+
+impl Server {
+    /// Starts an example and waits until it can be connected to.
+    pub(crate) async fn start(example: &'static str, transport: Transport, args: &[&str]) -> Self {
+        let (reader, writer) = io::pipe().expect("no pipe for stderr");
+        let mut command = Command::new(executable(example));
+        command.args(args).env_remove("RUST_LOG").stderr(writer).kill_on_drop(true);
+        match transport {
+            Transport::Stdio => command.stdin(Stdio::piped()).stdout(Stdio::piped()),
+            Transport::Http => command.args(["--http", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::null()),
+        };
+        let mut child = command.spawn().expect("the example does not start");
+        // The command holds a writing end of the pipe, and the log ends when the last one is closed.
+        drop(command);
+
+        let pipes = child.stdout.take().zip(child.stdin.take());
+        let mut server = Self { example, child, link: Link::Pipes(pipes), log: Log::read(reader) };
+        if let Transport::Http = transport {
+            server.link = Link::Url(server.log.address().await);
+        }
+        server
+    }
+
+    /// Connects a new client and initializes its session. Over stdio there is only one.
+    pub(crate) async fn connect(&mut self) -> Client {
+        let connected = match &mut self.link {
+            Link::Pipes(pipes) => {
+                let pipes = pipes.take().expect("stdio serves one client");
+                ().serve(pipes).await
+            }
+            Link::Url(url) => {
+                // The SDK's own client would send loopback requests to a proxy that the environment names.
+                let http =
+                    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("no HTTP client");
+                let config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+                ().serve(StreamableHttpClientTransport::with_client(http, config)).await
+            }
+        };
+        Client(connected.expect("the session is not initialized"))
+    }
+
+    /// Asks the server to end, as a service manager does.
+    #[cfg(unix)]
+    pub(crate) fn terminate(&self) {
+        let id = self.child.id().expect("the server has ended already");
+        let sent =
+            std::process::Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().expect("no shell");
+        assert!(sent.success(), "SIGTERM was not sent: {sent}");
+    }
+
+    /// Waits for the server to end by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        self.child.wait().await.expect("the server has no status")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // The log ends when the process does. It may have ended before, which is no error here.
+            let _ = self.child.start_kill();
+            eprintln!("--- stderr of {}:\n{}---", self.example, self.log.whole());
+        }
+    }
+}
+
+/// Finds an example next to the test binary: `target/debug/deps/it-…` and `target/debug/examples/…`.
+fn executable(example: &str) -> PathBuf {
+    let test = env::current_exe().expect("the test binary has no path");
+    let profile = test.ancestors().nth(2).expect("a target directory");
+    let path = profile.join("examples").join(format!("{example}{EXE_SUFFIX}"));
+    assert!(
+        path.is_file(),
+        "{} is missing; `cargo test` builds the examples, with `--test it` run \
+         `cargo build --examples --all-features` first",
+        path.display()
+    );
+    path
+}
+
+/// What a server has written to stderr so far.
+#[derive(Debug)]
+struct Log {
+    text: watch::Receiver<String>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    /// Reads on a thread of its own, so that a server is never held up by a full pipe.
+    fn read(pipe: PipeReader) -> Self {
+        let (sender, text) = watch::channel(String::new());
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                sender.send_modify(|text| {
+                    text.push_str(&line);
+                    text.push('\n');
+                });
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    /// Waits for the line in which the server says where it listens.
+    async fn address(&mut self) -> String {
+        let text =
+            self.text.wait_for(|text| listening_at(text).is_some()).await.expect("the server ended before it listened");
+        listening_at(&text).expect("waited for it").to_owned()
+    }
+
+    /// Everything up to the end of the server.
+    fn whole(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            // The thread cannot panic, and a log that is cut short is still worth showing.
+            let _ = reader.join();
+        }
+        self.text.borrow().clone()
+    }
+}
+
+fn listening_at(log: &str) -> Option<&str> {
+    let line = log.lines().find(|line| line.contains(LISTENING))?;
+    line.split_once(LISTENING)?.1.split_whitespace().next()
+}
+
+/// One session with a server.
+#[derive(Debug)]
+pub(crate) struct Client(RunningService<RoleClient, ()>);
+
+impl Client {
+    /// What the server answered to `initialize`.
+    pub(crate) fn server(&self) -> ServerPeerInfo {
+        let info = self.0.peer_info().expect("the session is not initialized");
+        (*info).clone()
+    }
+
+    pub(crate) async fn tools(&self) -> Vec<Tool> {
+        self.0.list_all_tools().await.expect("no list of tools")
+    }
+
+    /// The tool of this name, out of the list.
+    pub(crate) async fn tool(&self, name: &str) -> Tool {
+        let tools = self.tools().await;
+        let tool = tools.into_iter().find(|tool| tool.name == name);
+        tool.unwrap_or_else(|| panic!("`{name}` is not listed"))
+    }
+
+    /// Calls a tool that answers a result, be it a good one or an error.
+    pub(crate) async fn call(&self, tool: &str, arguments: Value) -> CallToolResult {
+        let result = self.try_call(tool, arguments).await;
+        result.unwrap_or_else(|error| panic!("`{tool}` has no result: {error}"))
+    }
+
+    /// Calls a tool and lets a protocol error through.
+    pub(crate) async fn try_call(&self, tool: &str, arguments: Value) -> Result<CallToolResult, ServiceError> {
+        self.0.call_tool(params(tool, arguments)).await
+    }
+
+    /// Sends a call and does not wait for its result.
+    pub(crate) async fn begin(&self, tool: &str, arguments: Value) -> Call {
+        let request = CallToolRequest::new(params(tool, arguments));
+        let sent = self
+            .0
+            .send_cancellable_request(ClientRequest::CallToolRequest(request), PeerRequestOptions::no_options())
+            .await;
+        Call(sent.expect("the call was not sent"))
+    }
+
+    /// Closes the session; over stdio that closes the server's stdin.
+    pub(crate) async fn close(mut self) {
+        self.0.close().await.expect("the session does not close");
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub(crate) struct Call(RequestHandle<RoleClient>);
+
+impl Call {
+    /// Tells the server that nobody waits for the result any more.
+    pub(crate) async fn cancel(&self) {
+        let params = CancelledNotificationParam::new(Some(self.0.id.clone()), Some("the user went away".to_owned()));
+        let sent = self.0.peer.notify_cancelled(params).await;
+        sent.expect("the cancellation was not sent");
+    }
+
+    pub(crate) async fn result(self) -> Result<CallToolResult, ServiceError> {
+        match self.0.await_response().await? {
+            ServerResult::CallToolResult(result) => Ok(result),
+            other => panic!("not a tool result: {other:?}"),
+        }
+    }
+}
+
+fn params(tool: &str, arguments: Value) -> CallToolRequestParams {
+    let Value::Object(arguments) = arguments else {
+        panic!("arguments are an object, not {arguments}");
+    };
+    CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments)
+}
+
+/// The one text of a result that is no error.
+#[track_caller]
+pub(crate) fn text(result: &CallToolResult) -> &str {
+    assert_ne!(result.is_error, Some(true), "{result:?}");
+    only_text(result)
+}
+
+/// The one text of a result that is an error.
+#[track_caller]
+pub(crate) fn error_text(result: &CallToolResult) -> &str {
+    assert_eq!(result.is_error, Some(true), "{result:?}");
+    only_text(result)
+}
+
+#[track_caller]
+fn only_text(result: &CallToolResult) -> &str {
+    match result.content.as_slice() {
+        [content] => &content.as_text().expect("the content is text").text,
+        other => panic!("one text was expected, not {other:?}"),
+    }
+}
+
+/// The names and types of a tool's arguments, in the order of the schema, and which are required.
+pub(crate) fn arguments(tool: &Tool) -> (Vec<(&str, &Value)>, &Value) {
+    let properties = tool.input_schema["properties"].as_object();
+    let properties = properties.expect("the schema has properties");
+    let types = properties.iter().map(|(name, schema)| (name.as_str(), &schema["type"])).collect();
+    (types, &tool.input_schema["required"])
+}

@@ -1,0 +1,7 @@
+//! What a client sees of the example servers.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why and stops")]
+
+mod client;
+mod counter;
+mod weather;
