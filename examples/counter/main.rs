@@ -1,7 +1,9 @@
 //! The counter server: `cargo run --example counter -- --http 127.0.0.1:8080`.
 
 use clap::Parser;
+use mcp_patterns::{TryLayer, layer};
 
+pub mod logged;
 #[path = "../support/serve.rs"]
 pub mod serve;
 pub mod server;
@@ -18,5 +20,6 @@ struct Args {
 async fn main() -> Result<(), serve::Failure> {
     let args = Args::parse();
     serve::init_logging();
-    serve::serve(server::CounterServer::default(), &args.serve).await
+    let server = layer(logged::Logged).try_layer(server::CounterServer::default())?;
+    serve::serve(server, &args.serve).await
 }

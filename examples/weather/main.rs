@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use clap::Parser;
+use mcp_patterns::{CachedTool, RetryTool, Scope, TryLayer};
+use serde_json::json;
 
 pub mod cities;
 pub mod client;
@@ -14,7 +16,7 @@ pub mod upstream;
 
 use client::OpenMeteo;
 use serve::Failure;
-use server::WeatherServer;
+use server::{POPULAR_CITIES, WeatherServer};
 use upstream::{Upstream, UpstreamSettings};
 
 const LIVE_GEOCODING: &str = "https://geocoding-api.open-meteo.com";
@@ -42,6 +44,10 @@ struct Args {
     #[arg(long, value_name = "MS", default_value_t = 40)]
     latency_ms: u64,
 
+    /// How often a forecast is tried, the first time included
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    max_attempts: u32,
+
     /// Where the chance behind the upstream's latency and failures starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -59,8 +65,7 @@ async fn main() -> Result<(), Failure> {
     let args = Args::parse();
     serve::init_logging();
     if args.live {
-        let api = OpenMeteo::new(LIVE_GEOCODING, LIVE_FORECAST)?;
-        return serve::serve(WeatherServer::new(api), &args.serve).await;
+        return run(OpenMeteo::new(LIVE_GEOCODING, LIVE_FORECAST)?, &args).await;
     }
 
     let upstream = Upstream::start(UpstreamSettings {
@@ -70,8 +75,7 @@ async fn main() -> Result<(), Failure> {
         ..UpstreamSettings::default()
     })
     .await?;
-    let api = OpenMeteo::new(&upstream.base_url(), &upstream.base_url())?;
-    let served = serve::serve(WeatherServer::new(api), &args.serve).await;
+    let served = run(OpenMeteo::new(&upstream.base_url(), &upstream.base_url())?, &args).await;
     let requests = upstream.requests();
     tracing::info!(
         "the upstream was asked {} times where a city lies and {} times for its weather; {} of \
@@ -80,5 +84,28 @@ async fn main() -> Result<(), Failure> {
         requests.forecast,
         upstream.failures(),
     );
+    served
+}
+
+/// Serves the weather that `api` tells.
+async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
+    // The weather is the same for everybody, so everybody shares the answers.
+    let cached = CachedTool::new().with_ttl(Duration::from_secs(300)).with_scope(Scope::Public);
+    let cache = cached.handle();
+    let retry = RetryTool::new().with_max_attempts(args.max_attempts).with_max_delay(Duration::from_secs(2));
+    let server = (cached, retry).try_layer(WeatherServer::new(api))?;
+
+    // The first client need not wait for it.
+    let warming = cache.clone();
+    tokio::spawn(async move {
+        let calls = POPULAR_CITIES.iter().map(|city| ("get_forecast", json!({ "city": city })));
+        if let Err(mistake) = warming.warm(calls, 4).await {
+            tracing::error!(%mistake, "the cache stays cold");
+        }
+    });
+
+    let served = serve::serve(server, &args.serve).await;
+    let stats = cache.stats();
+    tracing::info!("the cache answered {} of {} calls", stats.hits, stats.hits + stats.misses);
     served
 }

@@ -1,14 +1,23 @@
 //! The weather of a city, from three questions to a weather service.
 
+use std::time::Duration;
+
+use mcp_patterns::cached::Cache;
+use mcp_patterns::outcome::ErrorKind;
 use schemars::JsonSchema;
 use serde::Serialize;
 use turbomcp::prelude::*;
-use turbomcp_core::error::ErrorKind;
 
 use super::client::{self, FORECAST_DAYS, OpenMeteo, Place};
 
 /// The longest name of a city that is looked up, in characters.
 pub const MAX_CITY_CHARS: usize = 100;
+
+/// How long a place stays where it is.
+const PLACE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the weather of a place is the weather.
+const WEATHER_TTL: Duration = Duration::from_secs(60);
 
 /// The cities most people ask for.
 pub const POPULAR_CITIES: &[&str] =
@@ -71,10 +80,22 @@ struct Day {
     precipitation_percent: Option<f64>,
 }
 
-/// Tells the weather. Clones share their connections.
+/// Tells the weather. Clones share their connections and what they know.
+///
+/// Each step of the chain is remembered, so that a call which is tried again repeats only the step that failed.
 #[derive(Debug, Clone)]
 pub struct WeatherServer {
     api: OpenMeteo,
+    places: Cache<String, Place>,
+    current: Cache<Coordinates, Current>,
+    days: Cache<Coordinates, Vec<Day>>,
+}
+
+/// Latitude and longitude, as they came from geocoding.
+type Coordinates = [u64; 2];
+
+fn coordinates(place: &Place) -> Coordinates {
+    [place.latitude, place.longitude].map(f64::to_bits)
 }
 
 #[server(
@@ -93,19 +114,20 @@ impl WeatherServer {
     )]
     async fn get_forecast(
         &self,
+        ctx: &RequestContext,
         #[description("The city's name, 1 to 100 characters, such as Paris")] city: String,
     ) -> McpResult<ToolResult> {
-        let place = self.geocode(&city).await?;
-        // Both need only the coordinates.
-        let (current, days) = tokio::try_join!(self.fetch_weather(&place), self.fetch_forecast(&place))?;
+        let place = self.geocode(ctx, &city).await?;
+        // Both need only the coordinates. What one of them found is kept when the other fails.
+        let (current, days) = tokio::join!(self.fetch_weather(ctx, &place), self.fetch_forecast(ctx, &place));
         let forecast = Forecast {
             city: place.name,
             country: place.country,
             latitude: place.latitude,
             longitude: place.longitude,
             timezone: place.timezone,
-            current,
-            days,
+            current: current?,
+            days: days?,
         };
         Ok(ToolResult::text(forecast.to_string()).with_structured(&forecast))
     }
@@ -115,41 +137,58 @@ impl WeatherServer {
     /// Makes a server that asks this service.
     #[must_use]
     pub fn new(api: OpenMeteo) -> Self {
-        Self { api }
+        Self {
+            api,
+            places: Cache::new().with_ttl(PLACE_TTL),
+            current: Cache::new().with_ttl(WEATHER_TTL),
+            days: Cache::new().with_ttl(WEATHER_TTL),
+        }
     }
 
-    async fn geocode(&self, city: &str) -> McpResult<Place> {
-        let city = city.trim();
+    async fn geocode(&self, ctx: &RequestContext, city: &str) -> McpResult<Place> {
+        let city = city.trim().to_owned();
         if city.is_empty() {
             return Err(McpError::invalid_params("The city must not be blank"));
         }
         if city.chars().count() > MAX_CITY_CHARS {
             return Err(McpError::invalid_params(format!("The city has at most {MAX_CITY_CHARS} characters")));
         }
-        self.api.find_place(city).await?.ok_or_else(|| {
-            let message = format!("No city named '{city}' is known");
-            McpError::new(ErrorKind::ResourceNotFound, message)
-        })
+        let api = self.api.clone();
+        let find = move |city: String| async move {
+            api.find_place(&city).await?.ok_or_else(|| {
+                let message = format!("No city named '{city}' is known");
+                McpError::new(ErrorKind::ResourceNotFound, message)
+            })
+        };
+        self.places.get_or_load(ctx, city.to_lowercase(), || find(city)).await
     }
 
-    async fn fetch_weather(&self, place: &Place) -> McpResult<Current> {
-        let now = self.api.current(place).await?;
-        Ok(Current {
-            condition: condition(now.weather_code),
-            weather_code: now.weather_code,
-            temperature_celsius: now.temperature,
-            humidity_percent: now.humidity,
-            wind_kmh: now.wind_speed,
-        })
+    async fn fetch_weather(&self, ctx: &RequestContext, place: &Place) -> McpResult<Current> {
+        let (api, at) = (self.api.clone(), place.clone());
+        let load = || async move {
+            let now = api.current(&at).await?;
+            Ok(Current {
+                condition: condition(now.weather_code),
+                weather_code: now.weather_code,
+                temperature_celsius: now.temperature,
+                humidity_percent: now.humidity,
+                wind_kmh: now.wind_speed,
+            })
+        };
+        self.current.get_or_load(ctx, coordinates(place), load).await
     }
 
-    async fn fetch_forecast(&self, place: &Place) -> McpResult<Vec<Day>> {
-        let days = days(self.api.daily(place).await?);
-        if days.len() < FORECAST_DAYS {
-            tracing::warn!(days = days.len(), "the weather service left days out");
-            return Err(McpError::internal("The forecast is incomplete"));
-        }
-        Ok(days)
+    async fn fetch_forecast(&self, ctx: &RequestContext, place: &Place) -> McpResult<Vec<Day>> {
+        let (api, at) = (self.api.clone(), place.clone());
+        let load = || async move {
+            let days = days(api.daily(&at).await?);
+            if days.len() < FORECAST_DAYS {
+                tracing::warn!(days = days.len(), "the weather service left days out");
+                return Err(McpError::internal("The forecast is incomplete"));
+            }
+            Ok(days)
+        };
+        self.days.get_or_load(ctx, coordinates(place), load).await
     }
 }
 

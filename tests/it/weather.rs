@@ -196,7 +196,7 @@ async fn an_upstream_that_always_fails_is_a_tool_error_that_names_no_address(tra
 }
 
 async fn fifty_cities_are_answered_although_the_upstream_often_fails(transport: Transport) {
-    let troubled = ["--latency-ms", "0", "--failure-rate", "0.3", "--seed", "7"];
+    let troubled = ["--latency-ms", "0", "--failure-rate", "0.3", "--seed", "7", "--max-attempts", "15"];
     let (_server, client) = weather(transport, &troubled).await;
 
     let calls = FIFTY_CITIES.iter().map(|name| client.call("get_forecast", city(name)));
