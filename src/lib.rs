@@ -1,28 +1,110 @@
-//! mcp
+//! Layers for MCP servers: cache, retry and the other patterns that production needs, around any [TurboMCP] handler.
+//!
+//! A layer wraps a server and is a server again. It acts only where that is safe by the tools' own annotations, tells
+//! failures from successes in all their forms, and never lets one user see what another asked for.
+//!
+//! ```
+//! use std::time::Duration;
+//! use mcp_patterns::{CachedTool, Layer, RetryTool};
+//! use turbomcp::prelude::*;
+//!
+//! #[derive(Clone)]
+//! struct Weather;
+//!
+//! #[server(name = "weather", version = "1.0.0")]
+//! impl Weather {
+//!     /// Reads the weather of a city.
+//!     #[tool(read_only = true)]
+//!     async fn get_weather(&self, city: String) -> McpResult<String> {
+//!         Ok(format!("Sunny in {city}"))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let server = (
+//!     CachedTool::new().with_ttl(Duration::from_secs(300)), // outermost: a hit ends here
+//!     RetryTool::new(),                                     // temporary failures are tried again
+//! )
+//!     .layer(Weather);
+//!
+//! // `server.run_stdio().await` serves it; here it is called at once.
+//! let paris = serde_json::json!({"city": "Paris"});
+//! server.call_tool("get_weather", paris.clone(), &RequestContext::new()).await?;
+//! let again = server.call_tool("get_weather", paris, &RequestContext::new()).await?;
+//! assert_eq!(again.first_text(), Some("Sunny in Paris"));
+//! assert_eq!(again.meta.unwrap()["mcp-patterns/cache"]["status"], "hit");
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Layers
+//!
+//! | layer | what happens to a call | acts on, unless told otherwise | manual |
+//! | --- | --- | --- | --- |
+//! | [`CachedTool`] | is answered from memory where the same call was answered before | read-only tools | [`cached`] |
+//! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools | [`retry`] |
+//! | yours | what your [`Middleware`] says | what you choose | [`middleware`] |
+//!
+//! Every layer is its own builder, and has the selectors `only`, `except` and `when`. Put on with [`Layer::layer`], a mistake in
+//! the settings panics; [`TryLayer::try_layer`] returns it as a [`ConfigError`] that names the fix.
+//!
+//! # Order
+//!
+//! The first of a tuple is the outermost: it sees a call first. The cache belongs outside the retries;
+//! [`guide::ordering`] shows why, by counting calls.
+//!
+//! # Inside a tool
+//!
+//! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
+//! once however many ask at the same time.
+//!
+//! # Features
+//!
+//! | feature | what it adds | default |
+//! | --- | --- | --- |
+//! | `cached` | [`CachedTool`] | yes |
+//! | `retry` | [`RetryTool`] | yes |
+//! | `metrics` | counters through the [`metrics`](https://docs.rs/metrics) facade | |
+//! | `testing` | [`testing`]: a server that does what a test says | |
+//! | `backon`, `backoff` | delays from the builders of those crates, see [`retry::Delays`] | |
+//! | `full` | all of them | |
+//!
+//! [TurboMCP]: https://docs.rs/turbomcp
+
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cancellation;
 pub mod canonical;
 mod error;
+pub mod guide;
 mod identity;
 pub mod middleware;
 pub mod outcome;
 pub mod selection;
+#[cfg(any(feature = "cached", feature = "retry"))]
 mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 
 #[cfg(feature = "cached")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub mod cached;
 #[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
 
 #[cfg(feature = "cached")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub use cached::CachedTool;
 pub use error::ConfigError;
 pub use identity::Scope;
 pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
 #[cfg(feature = "retry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use retry::RetryTool;
 pub use tower_layer::Layer;
+
+/// The examples of the README run too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

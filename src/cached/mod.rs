@@ -1,4 +1,136 @@
-//! Cache.
+//! Answers a call from memory where the same call was answered before: [`CachedTool`] for whole tool calls, [`Cache`] inside
+//! a tool.
+//!
+//! Use it where a tool is asked the same thing again and its answer may be some time old: weather, search, reference data. It
+//! does not fit a tool whose answer must be of this moment (a clock, a balance), since `readOnlyHint` promises that a tool
+//! changes nothing, not that its answer stays the same: leave such tools out with [`CachedTool::except`].
+//!
+//! Only tools annotated `read_only` are cached, only successes are kept, and each user's results are kept apart.
+//!
+//! # Example
+//!
+//! ```
+//! use mcp_patterns::{CachedTool, Layer};
+//! # use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+//! use turbomcp::prelude::*;
+//!
+//! #[derive(Clone, Default)]
+//! struct Weather {
+//!     requests: Arc<AtomicU32>,
+//! }
+//!
+//! #[server(name = "weather", version = "1.0.0")]
+//! impl Weather {
+//!     /// Reads the weather of a city.
+//!     #[tool(read_only = true)]
+//!     async fn get_weather(&self, city: String) -> McpResult<String> {
+//!         let requests = 1 + self.requests.fetch_add(1, Ordering::Relaxed);
+//!         Ok(format!("Sunny in {city} (request {requests})"))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let cached = CachedTool::new();
+//! let cache = cached.handle();
+//! let server = cached.layer(Weather::default());
+//!
+//! let ctx = RequestContext::new();
+//! let paris = serde_json::json!({"city": "Paris"});
+//! let first = server.call_tool("get_weather", paris.clone(), &ctx).await?;
+//! let second = server.call_tool("get_weather", paris.clone(), &ctx).await?;
+//! assert_eq!(first.first_text(), Some("Sunny in Paris (request 1)"));
+//! assert_eq!(second.first_text(), Some("Sunny in Paris (request 1)"));
+//! assert_eq!(second.meta.unwrap()["mcp-patterns/cache"]["status"], "hit");
+//!
+//! cache.invalidate("get_weather", &paris);
+//! let third = server.call_tool("get_weather", paris, &ctx).await?;
+//! assert_eq!(third.first_text(), Some("Sunny in Paris (request 2)"));
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Example: the same answers for everybody, warmed at the start
+//!
+//! ```
+//! use std::time::Duration;
+//! use mcp_patterns::{CachedTool, Layer, Scope, testing::ScriptedServer};
+//! use serde_json::json;
+//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let script = ScriptedServer::new("site")
+//!     .with_read_only("get_page", |call| async move { Ok(ToolResult::text(format!("Content of {}", call.args["page"]))) })
+//!     .with_read_only("my_orders", |_| async { Ok(ToolResult::text("none")) })
+//!     .with_read_only("now", |_| async { Ok(ToolResult::text("just now")) });
+//!
+//! let cached = CachedTool::new()
+//!     .with_scope_for("get_page", Scope::Public)
+//!     .with_ttl_for("get_page", Duration::from_secs(3600))
+//!     .with_idle_time(Duration::from_secs(60))
+//!     .with_max_bytes(16 << 20)
+//!     .except(["now"]);
+//! let cache = cached.handle();
+//! let server = cached.layer(script.clone());
+//!
+//! let pages = ["homepage", "pricing", "docs", "api"].map(|page| ("get_page", json!({"page": page})));
+//! let warmed = cache.warm(pages, 2).await.unwrap();
+//! assert_eq!((warmed.loaded, warmed.failed), (4, 0));
+//!
+//! let ada = RequestContext::new().with_user_id("ada");
+//! server.call_tool("get_page", json!({"page": "docs"}), &ada).await?;
+//! assert_eq!(script.calls("get_page"), 4);
+//! assert_eq!(cache.stats().hits, 1);
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # What makes two calls the same
+//!
+//! The server's name, the [version](CachedTool::with_version), the tool, the caller as far as the [`Scope`](crate::Scope)
+//! tells callers apart, and the arguments in [canonical form](crate::canonical): `{"a": 1, "b": 2}` and `{"b": 2, "a": 1.0}`
+//! are the same. The whole of it is compared, not a hash.
+//!
+//! # Defaults
+//!
+//! - tools: those annotated `read_only`
+//! - ttl: 5 minutes; no idle time
+//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together
+//! - bounds: 10,000 results and 64 MiB; a result above 1 MiB is passed on and not kept; the policy of what stays is
+//!   [TinyLFU](https://arxiv.org/abs/1512.00727)
+//! - a call to the tool is given up after 5 minutes
+//! - `_meta["mcp-patterns/cache"]`: `{"status": "hit", "level": 1, "ageMs": 1200}` or `{"status": "miss"}`
+//!
+//! # Order
+//!
+//! Outside: validation, which a hit must not get around, and limits. Inside: retries, which a hit does not need, and
+//! transactions, which a hit must not open. See [the guide](crate::guide::ordering).
+//!
+//! # Errors
+//!
+//! A failure is shared by those who wait for it and kept for nobody; its form, kind and text stay as they are. A call to the
+//! tool that takes too long is a `timeout` to all who wait, one that panicked an `internal` error without detail.
+//!
+//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
+//!
+//! # Cancellation
+//!
+//! Those who ask at the same time share one call to the tool, which belongs to none of them: it runs in a task of its own,
+//! goes on when the one who started it leaves, and is dropped when the last has left. A caller whose context is cancelled
+//! leaves within 50 ms. The tool sees the identity of who came first, no progress token, and a cancellation token that fires
+//! when nobody waits any more. Task-locals of the caller do not reach it.
+//!
+//! # Invalidation
+//!
+//! [`Handle::invalidate`], [`Handle::invalidate_tool`] and [`Handle::clear`] hold at once and for all users: a result that is
+//! being computed meanwhile goes to those who asked before, and is neither kept nor served to anyone who asks later.
+//!
+//! # When the backend fails
+//!
+//! There is none: results are kept in this process.
+//!
+//! # What is counted and logged
+//!
+//! [`Handle::stats`], and the counter (feature `metrics`) `mcp_patterns_cache_requests_total` by `tool` and `outcome` (`hit`,
+//! `miss`). Each acted-on call logs an event (debug) with `tool` and `cache`.
+
 mod cache;
 mod flight;
 mod generations;

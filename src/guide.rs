@@ -1,0 +1,4 @@
+//! What concerns more than one layer.
+
+#[doc = include_str!("../docs/ordering.md")]
+pub mod ordering {}
