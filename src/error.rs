@@ -39,7 +39,6 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    #[cfg(any(feature = "cached", feature = "retry"))]
     pub(crate) fn invalid(layer: &'static str, setting: &'static str, reason: impl Into<String>) -> Self {
         Self::InvalidSetting { layer, setting, reason: reason.into() }
     }

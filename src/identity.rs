@@ -1,6 +1,9 @@
 //! Who may share what: the [`Scope`] of everything that layers keep between calls.
 
+use serde_json::Value;
 use turbomcp_core::{Principal, RequestContext};
+
+use crate::canonical::{encode, encode_str};
 
 /// Who shares what a layer keeps between calls.
 ///
@@ -27,9 +30,17 @@ const TENANT_CLAIMS: [&str; 4] = ["tid", "org_id", "tenant_id", "tenant"];
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Partition<'a> {
     Everybody,
-    Anonymous,
-    Principal { subject: &'a str, issuer: Option<&'a str>, tenant: Option<&'a serde_json::Value> },
-    Session(&'a str),
+    Principal(Caller<'a>),
+    /// A session belongs to whoever opened it: named by another, it is another.
+    Session(&'a str, Caller<'a>),
+}
+
+/// Who calls: a subject, with what makes it unique.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Caller<'a> {
+    subject: Option<&'a str>,
+    issuer: Option<&'a str>,
+    tenant: Option<&'a Value>,
 }
 
 impl<'a> Partition<'a> {
@@ -37,20 +48,53 @@ impl<'a> Partition<'a> {
     pub(crate) fn of(scope: Scope, ctx: &'a RequestContext) -> Option<Self> {
         match scope {
             Scope::Public => Some(Self::Everybody),
-            Scope::Session => ctx.session_id().map(Self::Session),
-            Scope::Principal => Some(match ctx.subject() {
-                None => Self::Anonymous,
-                Some(subject) => Self::Principal {
-                    subject,
-                    issuer: ctx.principal().and_then(|principal| principal.issuer.as_deref()),
-                    tenant: ctx.principal().and_then(tenant),
-                },
-            }),
+            Scope::Session => ctx.session_id().map(|session| Self::Session(session, Caller::of(ctx))),
+            Scope::Principal => Some(Self::Principal(Caller::of(ctx))),
         }
     }
 }
 
-fn tenant(principal: &Principal) -> Option<&serde_json::Value> {
+impl<'a> Caller<'a> {
+    fn of(ctx: &'a RequestContext) -> Self {
+        Self {
+            subject: ctx.subject(),
+            issuer: ctx.principal().and_then(|principal| principal.issuer.as_deref()),
+            tenant: ctx.principal().and_then(tenant),
+        }
+    }
+}
+
+impl Partition<'_> {
+    /// Appends the partition to a key.
+    pub(crate) fn encode(&self, key: &mut Vec<u8>) {
+        match self {
+            Self::Everybody => key.push(b'*'),
+            Self::Principal(caller) => {
+                key.push(b'@');
+                caller.encode(key);
+            }
+            Self::Session(session, caller) => {
+                key.push(b'%');
+                encode_str(session, key);
+                caller.encode(key);
+            }
+        }
+    }
+}
+
+impl Caller<'_> {
+    fn encode(&self, key: &mut Vec<u8>) {
+        for name in [self.subject, self.issuer] {
+            match name {
+                Some(name) => encode_str(name, key),
+                None => encode(&Value::Null, key),
+            }
+        }
+        encode(self.tenant.unwrap_or(&Value::Null), key);
+    }
+}
+
+fn tenant(principal: &Principal) -> Option<&Value> {
     TENANT_CLAIMS.iter().find_map(|claim| principal.claims.get(*claim))
 }
 

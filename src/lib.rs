@@ -71,24 +71,35 @@
 //! [TurboMCP]: https://docs.rs/turbomcp
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(feature = "full"),
+    allow(dead_code, unused_imports, unused_macros, reason = "what the layers share is not all used by each of them")
+)]
 
-mod cancellation;
+pub mod cancellation;
 pub mod canonical;
 mod error;
 pub mod guide;
+pub mod idempotency;
 mod identity;
 pub mod middleware;
 pub mod outcome;
+#[cfg(feature = "transactional")]
+mod scope;
 pub mod selection;
-#[cfg(any(feature = "cached", feature = "retry"))]
 mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
+#[cfg(feature = "transactional")]
+pub mod transactional;
 
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub mod cached;
+#[cfg(feature = "idempotent")]
+#[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
+pub mod idempotent;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
@@ -97,12 +108,17 @@ pub mod retry;
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub use cached::CachedTool;
 pub use error::ConfigError;
+#[cfg(feature = "idempotent")]
+#[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
+pub use idempotent::IdempotentTool;
 pub use identity::Scope;
 pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use retry::RetryTool;
 pub use tower_layer::Layer;
+#[cfg(feature = "transactional")]
+pub use transactional::TransactionalTool;
 
 /// The examples of the README run too.
 #[cfg(doctest)]

@@ -360,7 +360,6 @@ macro_rules! impl_layer {
         }
     };
 }
-#[cfg(any(feature = "cached", feature = "retry"))]
 pub(crate) use impl_layer;
 
 /// The type that the layers leave `$handler` in, the last named put on first.

@@ -115,10 +115,7 @@ impl<'a> Failure<'a> {
     /// Says whether a layer further in has already tried again and given up.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        match self.0 {
-            Form::Error(error) => error.data().is_some_and(|data| data.get(EXHAUSTED).is_some()),
-            Form::Result(_) => self.meta(EXHAUSTED).is_some(),
-        }
+        self.meta(EXHAUSTED).or_else(|| self.data()?.get(EXHAUSTED)).is_some()
     }
 
     fn meta(&self, key: &str) -> Option<&'a Value> {
@@ -132,7 +129,6 @@ impl<'a> Failure<'a> {
 /// Adds `key` to what the caller's machine reads: the result's `_meta`, or the error's data.
 ///
 /// Data that is no object moves into the entry `data` of a new one.
-#[cfg_attr(not(any(feature = "cached", feature = "retry")), expect(dead_code, reason = "only layers take notes"))]
 pub(crate) fn note(result: &mut McpResult<ToolResult>, key: &str, value: impl Into<Value>) {
     match result {
         Ok(result) => {
@@ -191,7 +187,6 @@ impl<'a> Failure<'a> {
 }
 
 /// The error of a call that was given up after `after`.
-#[cfg_attr(not(any(feature = "cached", feature = "retry")), expect(dead_code, reason = "only layers have timeouts"))]
 pub(crate) fn timed_out(after: Duration) -> McpError {
     McpError::timeout(format!("No answer within {} ms", after.as_millis()))
 }

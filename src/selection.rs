@@ -50,8 +50,8 @@ impl Hints {
 pub struct Rule {
     /// The layer, for error texts.
     pub layer: &'static str,
-    /// Whether the annotations make the layer safe for the tool. It then acts on it by default.
-    pub is_safe: fn(Hints) -> bool,
+    /// Whether the layer is safe for the tool, by what its author says of it. It then acts on it by default.
+    pub is_safe: fn(&Tool) -> bool,
     /// What would go wrong with any other tool, and the two ways out.
     pub otherwise: &'static str,
 }
@@ -59,8 +59,12 @@ pub struct Rule {
 type Predicate = Arc<dyn Fn(&Tool) -> bool + Send + Sync>;
 
 /// The selectors of a layer: which tools it acts on, by name or by what they are.
+#[derive(Debug, Clone, Default)]
+pub struct Selection(Arc<Selectors>);
+
+/// Behind an `Arc`, since a layer is cloned for each request.
 #[derive(Clone, Default)]
-pub struct Selection {
+struct Selectors {
     only: Option<BTreeSet<String>>,
     except: BTreeSet<String>,
     when: Option<Predicate>,
@@ -76,24 +80,24 @@ impl Selection {
 
     /// Selects these tools instead of those that are safe by their annotations. Given twice, both sets are selected.
     pub fn only(&mut self, tools: impl IntoIterator<Item = impl Into<String>>) {
-        self.only.get_or_insert_default().extend(tools.into_iter().map(Into::into));
+        Arc::make_mut(&mut self.0).only.get_or_insert_default().extend(tools.into_iter().map(Into::into));
     }
 
     /// Leaves these tools out.
     pub fn except(&mut self, tools: impl IntoIterator<Item = impl Into<String>>) {
-        self.except.extend(tools.into_iter().map(Into::into));
+        Arc::make_mut(&mut self.0).except.extend(tools.into_iter().map(Into::into));
     }
 
     /// Selects the tools for which `predicate` is true instead of those that are safe by their annotations.
     ///
     /// With [`only`](Self::only), both must select a tool.
     pub fn when(&mut self, predicate: impl Fn(&Tool) -> bool + Send + Sync + 'static) {
-        self.when = Some(Arc::new(predicate));
+        Arc::make_mut(&mut self.0).when = Some(Arc::new(predicate));
     }
 
     /// Selects these tools too, and vouches that the layer is safe for them.
     pub fn opt_in(&mut self, tools: impl IntoIterator<Item = impl Into<String>>) {
-        self.opted_in.extend(tools.into_iter().map(Into::into));
+        Arc::make_mut(&mut self.0).opted_in.extend(tools.into_iter().map(Into::into));
     }
 
     /// Checks that every name is borne by a tool and that every tool asked for is safe.
@@ -102,7 +106,7 @@ impl Selection {
     ///
     /// [`ConfigError::UnknownTool`] or [`ConfigError::UnsafeTool`].
     pub fn check(&self, tools: &[Tool], rule: Rule) -> Result<(), ConfigError> {
-        let named = self.only.iter().flatten().chain(&self.except).chain(&self.opted_in);
+        let named = self.0.only.iter().flatten().chain(&self.0.except).chain(&self.0.opted_in);
         check_names(rule.layer, named.map(String::as_str), tools)?;
         match tools.iter().find(|tool| self.asks_for(tool, rule) && !self.may_have(tool, rule)) {
             Some(tool) => {
@@ -118,22 +122,28 @@ impl Selection {
         self.asks_for(tool, rule) && self.may_have(tool, rule)
     }
 
+    /// Says whether [`opt_in`](Self::opt_in) names the tool.
+    #[must_use]
+    pub fn is_opted_in(&self, tool: &Tool) -> bool {
+        self.0.opted_in.contains(&tool.name)
+    }
+
     fn asks_for(&self, tool: &Tool, rule: Rule) -> bool {
-        let named = || self.only.as_ref().is_none_or(|only| only.contains(&tool.name));
-        let chosen = || self.when.as_ref().is_none_or(|when| when(tool));
-        let by_default = || self.only.is_some() || self.when.is_some() || (rule.is_safe)(Hints::of(tool));
-        !self.except.contains(&tool.name)
-            && (self.opted_in.contains(&tool.name) || (named() && chosen() && by_default()))
+        let selectors = &self.0;
+        let named = || selectors.only.as_ref().is_none_or(|only| only.contains(&tool.name));
+        let chosen = || selectors.when.as_ref().is_none_or(|when| when(tool));
+        let by_default = || selectors.only.is_some() || selectors.when.is_some() || (rule.is_safe)(tool);
+        !selectors.except.contains(&tool.name) && (self.is_opted_in(tool) || (named() && chosen() && by_default()))
     }
 
     fn may_have(&self, tool: &Tool, rule: Rule) -> bool {
-        (rule.is_safe)(Hints::of(tool)) || self.opted_in.contains(&tool.name)
+        (rule.is_safe)(tool) || self.is_opted_in(tool)
     }
 }
 
-impl fmt::Debug for Selection {
+impl fmt::Debug for Selectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Selection")
+        f.debug_struct("Selectors")
             .field("only", &self.only)
             .field("except", &self.except)
             .field("when", &self.when.is_some())
@@ -185,12 +195,6 @@ impl<T: Clone + PartialEq> Plan<T> {
         self.table.load().get(tool).cloned()
     }
 
-    /// Returns the names of the tools that the layer acts on.
-    #[must_use]
-    pub fn names(&self) -> Vec<Box<str>> {
-        self.table.load().keys().cloned().collect()
-    }
-
     /// Decides for each of `tools`, as they are now. Tools that are not among them keep what was decided.
     pub fn learn(&self, tools: &[Tool], decide: impl Fn(&Tool) -> Option<T>) {
         let decided: Vec<_> = tools.iter().map(|tool| (tool.name.as_str(), decide(tool))).collect();
@@ -233,5 +237,4 @@ macro_rules! selectors {
         }
     };
 }
-#[cfg(any(feature = "cached", feature = "retry"))]
 pub(crate) use selectors;

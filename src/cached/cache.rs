@@ -204,6 +204,7 @@ where
     pub fn get(&self, key: &K) -> Option<V> {
         let stamp = self.shared.generations.stamp(&[domain(key)]);
         let slot = self.fresh(key, stamp, Instant::now())?;
+        self.shared.counts.hits.fetch_add(1, Ordering::Relaxed);
         Some(slot.value.clone())
     }
 
@@ -223,9 +224,11 @@ where
         self.get_or_load_in(cancellation, key, &domains, self.settings.ttl, |_| load()).await.map(|(value, _)| value)
     }
 
-    /// Keeps `value` from now on, as if it had just been loaded.
+    /// Keeps `value` from now on, whatever a load under way comes to.
     pub fn insert(&self, key: K, value: V) {
-        let stamp = self.shared.generations.stamp(&[domain(&key)]);
+        let domain = domain(&key);
+        self.shared.generations.advance(domain);
+        let stamp = self.shared.generations.stamp(&[domain]);
         self.settings.keep(&self.shared.store, key, &value, self.settings.ttl, stamp);
     }
 
@@ -245,7 +248,7 @@ where
     #[must_use]
     pub fn stats(&self) -> Stats {
         let counts = &self.shared.counts;
-        let (entries, weight) = self.shared.store.size();
+        let (entries, weight) = self.shared.store.size(&self.settings.bounds);
         Stats {
             hits: counts.hits.load(Ordering::Relaxed),
             misses: counts.misses.load(Ordering::Relaxed),
@@ -258,6 +261,10 @@ where
 
     pub(crate) fn ttl(&self) -> Duration {
         self.settings.ttl
+    }
+
+    pub(crate) fn max_item_bytes(&self) -> Option<u64> {
+        self.settings.max_item_bytes
     }
 
     /// Forgets all entries that were stored in `domain`.
@@ -288,12 +295,15 @@ where
         if let Some(hit) = find(&key) {
             return Ok(hit);
         }
+        if cancellation.is_cancelled() {
+            return Err(E::cancelled());
+        }
         let joined = shared.flights.join(
             key,
             || shared.generations.stamp(domains),
             // A load may have ended between the look above and the one under the lock.
             find,
-            |key, stamp, abandoned| self.load(key.clone(), stamp, ttl, abandoned.clone(), load(abandoned)),
+            |key, stamp, abandoned| self.load(key, stamp, domains, ttl, abandoned.clone(), load(abandoned)),
         );
         let mut waiter = match joined {
             Either::Left(hit) => return Ok(hit),
@@ -311,6 +321,7 @@ where
         &self,
         key: K,
         stamp: u64,
+        domains: &[u64],
         ttl: Duration,
         abandoned: Abandoned,
         load: F,
@@ -318,7 +329,7 @@ where
     where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let (settings, shared) = (self.settings.clone(), Arc::clone(&self.shared));
+        let (settings, shared, domains) = (self.settings.clone(), Arc::clone(&self.shared), domains.to_vec());
         shared.counts.loads.fetch_add(1, Ordering::Relaxed);
         let failed = CountFailure(Arc::clone(&shared), true);
         async move {
@@ -332,7 +343,10 @@ where
             };
             if let Ok(value) = &outcome {
                 failed.1 = false;
-                settings.keep(&shared.store, key, value, ttl, stamp);
+                // After an invalidation, a newer load may have been kept already.
+                if shared.generations.stamp(&domains) == stamp {
+                    settings.keep(&shared.store, key, value, ttl, stamp);
+                }
             }
             outcome
         }

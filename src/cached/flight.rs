@@ -62,7 +62,7 @@ where
         key: K,
         stamp: impl FnOnce() -> u64,
         find: impl FnOnce(&K) -> Option<T>,
-        load: impl FnOnce(&K, u64, Abandoned) -> F,
+        load: impl FnOnce(K, u64, Abandoned) -> F,
     ) -> Either<T, Waiter<O>>
     where
         F: Future<Output = O> + Send + 'static,
@@ -79,9 +79,10 @@ where
         let outcome = Arc::new(outcome);
         let abandoned = Abandoned::default();
         let flying = Flying { flights: Self(Arc::clone(&self.0)), key: key.clone(), outcome: Arc::clone(&outcome) };
-        let load = load(&key, stamp, abandoned.clone());
-        flights.insert(key, Flight { stamp, outcome });
+        flights.insert(key.clone(), Flight { stamp, outcome });
+        // Out of the lock: what the caller does to begin the load is not ours, and may panic.
         drop(flights);
+        let load = load(key, stamp, abandoned.clone());
         tokio::spawn(flying.fly(load, abandoned).in_current_span());
         Either::Right(Waiter(waiter))
     }

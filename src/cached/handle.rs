@@ -7,13 +7,14 @@ use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
 use serde_json::Value;
 use turbomcp_core::{McpHandler, RequestContext};
+use turbomcp_types::Tool;
 
 use super::cache::{Source, Stats};
 use super::key::{call_domain, tool_domain};
 use super::layer::{Failed, Results, ToolPlan, get_or_call};
 use crate::identity::Partition;
 use crate::outcome;
-use crate::selection::Plan;
+use crate::selection::{Plan, check_names};
 use crate::{ConfigError, Scope};
 
 /// Controls a [`CachedTool`](super::CachedTool) and tells how it is doing. Cheap to clone.
@@ -88,9 +89,7 @@ impl Handle {
                     format!("results of `{}` are kept per session, and there is none yet", tool.as_ref()),
                 )),
                 Some(plan) => Ok((tool.as_ref().to_owned(), plan, args)),
-                None => {
-                    Err(ConfigError::unknown_tool(LAYER, tool.as_ref(), bound.plan.names().iter().map(AsRef::as_ref)))
-                }
+                None => Err(bound.not_cached(LAYER, tool.as_ref())),
             })
             .collect::<Result<_, _>>()?;
         let outcomes = futures_util::stream::iter(calls)
@@ -149,6 +148,19 @@ struct Server {
     plan: Plan<Arc<ToolPlan>>,
 }
 
+impl Server {
+    /// Says why a tool has no plan.
+    fn not_cached(&self, layer: &'static str, tool: &str) -> ConfigError {
+        let tools = self.source.tools();
+        match check_names(layer, [tool], &tools) {
+            Err(unknown) => unknown,
+            Ok(()) => {
+                ConfigError::invalid(layer, "warm", format!("`{tool}` is not cached: leave it out of the warm-up"))
+            }
+        }
+    }
+}
+
 impl Bound {
     pub(super) fn set(&self, handler: impl McpHandler, plan: Plan<Arc<ToolPlan>>) {
         self.0.store(Some(Arc::new(Server { source: Box::new(handler), plan })));
@@ -157,6 +169,8 @@ impl Bound {
 
 /// Makes a call of nobody in particular.
 trait CallForAnybody: Send + Sync {
+    fn tools(&self) -> Vec<Tool>;
+
     fn call<'a>(
         &'a self,
         results: &'a Results,
@@ -167,6 +181,10 @@ trait CallForAnybody: Send + Sync {
 }
 
 impl<H: McpHandler> CallForAnybody for H {
+    fn tools(&self) -> Vec<Tool> {
+        self.list_tools()
+    }
+
     fn call<'a>(
         &'a self,
         results: &'a Results,
@@ -176,7 +194,7 @@ impl<H: McpHandler> CallForAnybody for H {
     ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>> {
         Box::pin(async move {
             let ctx = RequestContext::new();
-            let caller = if plan.scope == Scope::Public { Partition::Everybody } else { Partition::Anonymous };
+            let caller = Partition::of(plan.scope, &ctx).unwrap_or(Partition::Everybody);
             let (_, source) = get_or_call(results, plan, &caller, self, tool, args, &ctx).await?;
             Ok(source)
         })

@@ -31,23 +31,7 @@ impl CallKey {
         const ARGUMENTS: usize = 128;
         let mut key = Vec::with_capacity(prefix.0.len() + ARGUMENTS);
         key.extend_from_slice(&prefix.0);
-        match caller {
-            Partition::Everybody => key.push(b'*'),
-            Partition::Anonymous => key.push(b'0'),
-            Partition::Session(session) => {
-                key.push(b'%');
-                encode_str(session, &mut key);
-            }
-            Partition::Principal { subject, issuer, tenant } => {
-                key.push(b'@');
-                encode_str(subject, &mut key);
-                match issuer {
-                    Some(issuer) => encode_str(issuer, &mut key),
-                    None => key.push(b'n'),
-                }
-                encode(tenant.unwrap_or(&Value::Null), &mut key);
-            }
-        }
+        caller.encode(&mut key);
         encode(args, &mut key);
         Self(key)
     }

@@ -16,7 +16,7 @@ use super::key::{CallKey, KeyPrefix, call_domain, tool_domain};
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
-use crate::selection::{Plan, Rule, Selection, check_names, selectors};
+use crate::selection::{Hints, Plan, Rule, Selection, check_names, selectors};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware, Scope};
 
@@ -24,7 +24,7 @@ const LAYER: &str = "CachedTool";
 
 const RULE: Rule = Rule {
     layer: LAYER,
-    is_safe: |hints| hints.read_only,
+    is_safe: |tool| Hints::of(tool).read_only,
     otherwise: "which may change something that a cached answer would skip: annotate it `read_only = true` if it changes \
                 nothing, or name it in `allow_skipped_effects`",
 };
@@ -38,14 +38,21 @@ pub(super) type Results = Cache<CallKey, ToolResult, Failed>;
 pub struct CachedTool {
     results: Results,
     selection: Selection,
+    settings: Arc<Settings>,
+    plan: Plan<Arc<ToolPlan>>,
+    bound: Bound,
+}
+
+/// Behind an `Arc`, since a layer is cloned for each request.
+#[derive(Debug, Clone)]
+struct Settings {
     ttls: BTreeMap<String, Duration>,
     scope: Scope,
     scopes: BTreeMap<String, Scope>,
     version: String,
     tells: bool,
+    /// The name of the server that the layer is on.
     server: String,
-    plan: Plan<Arc<ToolPlan>>,
-    bound: Bound,
 }
 
 /// What the layer keeps for a tool that it acts on.
@@ -75,12 +82,14 @@ impl CachedTool {
         Self {
             results: Cache::new().with_max_bytes(MAX_BYTES, entry_bytes).with_max_item_bytes(MAX_RESULT_BYTES),
             selection: Selection::new(),
-            ttls: BTreeMap::new(),
-            scope: Scope::default(),
-            scopes: BTreeMap::new(),
-            version: String::new(),
-            tells: true,
-            server: String::new(),
+            settings: Arc::new(Settings {
+                ttls: BTreeMap::new(),
+                scope: Scope::default(),
+                scopes: BTreeMap::new(),
+                version: String::new(),
+                tells: true,
+                server: String::new(),
+            }),
             plan: Plan::default(),
             bound: Bound::default(),
         }
@@ -102,7 +111,7 @@ impl CachedTool {
 
     /// Sets how long the results of one tool are kept.
     pub fn with_ttl_for(mut self, tool: impl Into<String>, ttl: Duration) -> Self {
-        self.ttls.insert(tool.into(), ttl);
+        self.settings_mut().ttls.insert(tool.into(), ttl);
         self
     }
 
@@ -114,19 +123,19 @@ impl CachedTool {
 
     /// Sets who shares a result: by default each user has their own.
     pub fn with_scope(mut self, scope: Scope) -> Self {
-        self.scope = scope;
+        self.settings_mut().scope = scope;
         self
     }
 
     /// Sets who shares the results of one tool.
     pub fn with_scope_for(mut self, tool: impl Into<String>, scope: Scope) -> Self {
-        self.scopes.insert(tool.into(), scope);
+        self.settings_mut().scopes.insert(tool.into(), scope);
         self
     }
 
     /// Keeps results apart from those of another version of the server.
     pub fn with_version(mut self, version: impl Into<String>) -> Self {
-        self.version = version.into();
+        self.settings_mut().version = version.into();
         self
     }
 
@@ -165,7 +174,7 @@ impl CachedTool {
 
     /// Says nothing in the `_meta` of results.
     pub fn without_meta(mut self) -> Self {
-        self.tells = false;
+        self.settings_mut().tells = false;
         self
     }
 
@@ -175,15 +184,20 @@ impl CachedTool {
         Handle { results: self.results.clone(), bound: self.bound.clone() }
     }
 
+    fn settings_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
+    }
+
     fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
+        let settings = &self.settings;
         let counter =
             |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
         self.selection.includes(tool, RULE).then(|| {
             Arc::new(ToolPlan {
-                prefix: KeyPrefix::new(&self.server, &self.version, &tool.name),
+                prefix: KeyPrefix::new(&settings.server, &settings.version, &tool.name),
                 domain: tool_domain(&tool.name),
-                ttl: self.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
-                scope: self.scopes.get(&tool.name).copied().unwrap_or(self.scope),
+                ttl: settings.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
+                scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
                 hits: counter("hit"),
                 misses: counter("miss"),
             })
@@ -198,8 +212,10 @@ impl CachedTool {
         args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
-        let Some(caller) = Partition::of(plan.scope, ctx) else {
-            return inner.call_tool(name, args, ctx).await;
+        let caller = match Partition::of(plan.scope, ctx) {
+            // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
+            Some(caller) if !is_in_scope() => caller,
+            _ => return inner.call_tool(name, args, ctx).await,
         };
         let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
         let (mut result, source) = match found {
@@ -217,7 +233,7 @@ impl CachedTool {
             meta.remove(outcome::ATTEMPTS);
         }
         let mut result = Ok(result);
-        if self.tells {
+        if self.settings.tells {
             let status = match source {
                 Source::Hit { age } => {
                     json!({"status": "hit", "level": 1, "ageMs": u64::try_from(age.as_millis()).unwrap_or(u64::MAX)})
@@ -228,6 +244,14 @@ impl CachedTool {
         }
         result
     }
+}
+
+/// Says whether the call runs inside a transaction.
+fn is_in_scope() -> bool {
+    #[cfg(feature = "transactional")]
+    return crate::scope::is_entered();
+    #[cfg(not(feature = "transactional"))]
+    return false;
 }
 
 /// Answers a call from the cache, or from the tool in a task of its own.
@@ -258,14 +282,19 @@ pub(super) async fn get_or_call<H: McpHandler>(
 impl Middleware for CachedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.results.check(LAYER)?;
-        if self.ttls.values().chain([&self.results.ttl()]).any(Duration::is_zero) {
+        if self.settings.ttls.values().chain([&self.results.ttl()]).any(Duration::is_zero) {
             let reason = "a ttl of zero keeps nothing: use `except` to leave a tool out";
             return Err(ConfigError::invalid(LAYER, "with_ttl", reason));
         }
+        if self.results.max_item_bytes().is_some_and(|bytes| bytes <= ENTRY_BYTES) {
+            let reason = format!("no result fits: {ENTRY_BYTES} bytes go to what is around it, so allow more");
+            return Err(ConfigError::invalid(LAYER, "with_max_result_bytes", reason));
+        }
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
-        check_names(LAYER, self.ttls.keys().chain(self.scopes.keys()).map(String::as_str), &tools)?;
-        let bound = Self { server: inner.server_info().name, plan: Plan::default(), ..self };
+        check_names(LAYER, self.settings.ttls.keys().chain(self.settings.scopes.keys()).map(String::as_str), &tools)?;
+        let mut bound = Self { plan: Plan::default(), ..self };
+        bound.settings_mut().server = inner.server_info().name;
         bound.observe_tools(&tools);
         bound.bound.set(inner.clone(), bound.plan.clone());
         Ok(bound)
@@ -326,7 +355,10 @@ fn shared_context(ctx: &RequestContext, abandoned: Abandoned) -> RequestContext 
     shared
 }
 
-/// What an entry takes: its key, its result as JSON, and what the store needs around them (470 bytes were measured).
+/// What the store needs around a key and a result: 470 bytes were measured.
+const ENTRY_BYTES: u64 = 512;
+
+/// What an entry takes: its key, its result as JSON, and what is around them.
 fn entry_bytes(key: &CallKey, result: &ToolResult) -> u64 {
     struct Counted(u64);
     impl std::io::Write for Counted {
@@ -338,7 +370,7 @@ fn entry_bytes(key: &CallKey, result: &ToolResult) -> u64 {
             Ok(())
         }
     }
-    let mut counted = Counted(512 + key.len() as u64);
+    let mut counted = Counted(ENTRY_BYTES + key.len() as u64);
     match serde_json::to_writer(&mut counted, result) {
         Ok(()) => counted.0,
         // What cannot be measured is not kept.
@@ -357,7 +389,7 @@ impl fmt::Debug for CachedTool {
         f.debug_struct("CachedTool")
             .field("results", &self.results)
             .field("selection", &self.selection)
-            .field("scope", &self.scope)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }

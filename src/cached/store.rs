@@ -26,14 +26,18 @@ impl<V> Slot<V> {
     /// Says whether nothing that the value depends on was invalidated since its load began, and its time is not over.
     pub(super) fn is_fresh(&self, stamp: u64, now: Instant, idle_time: Option<Duration>) -> bool {
         let age = now.saturating_duration_since(self.stored);
-        self.stamp == stamp && age < self.ttl && idle_time.is_none_or(|idle_time| self.was_read(age) < idle_time)
+        self.stamp == stamp && age < self.ttl && idle_time.is_none_or(|idle_time| self.is_in_use(age, idle_time))
     }
 
-    /// Notes that the value is asked for and returns how long nobody did.
-    fn was_read(&self, age: Duration) -> Duration {
+    /// Says whether the value was asked for lately, and if so notes that it is asked for again.
+    fn is_in_use(&self, age: Duration, idle_time: Duration) -> bool {
         let now = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let last = self.read.fetch_max(now, Ordering::Relaxed);
-        Duration::from_millis(now.saturating_sub(last))
+        let idle = Duration::from_millis(now.saturating_sub(self.read.load(Ordering::Relaxed)));
+        let is_in_use = idle < idle_time;
+        if is_in_use {
+            self.read.fetch_max(now, Ordering::Relaxed);
+        }
+        is_in_use
     }
 }
 
@@ -55,13 +59,19 @@ impl<K, V> Bounds<K, V> {
         match &self.bytes {
             None => 1,
             Some((max_bytes, _)) => {
-                u32::try_from(bytes.max(max_bytes.div_ceil(self.max_entries.max(1))).max(1)).unwrap_or(u32::MAX)
+                let share = max_bytes.div_ceil(self.max_entries.max(1));
+                u32::try_from(bytes.max(share).max(1).div_ceil(self.unit())).unwrap_or(u32::MAX)
             }
         }
     }
 
     fn max_weight(&self) -> u64 {
-        self.bytes.as_ref().map_or(self.max_entries, |(max_bytes, _)| *max_bytes)
+        self.bytes.as_ref().map_or(self.max_entries, |(max_bytes, _)| max_bytes / self.unit())
+    }
+
+    /// How many bytes weigh 1: more than one where a `u32` could not hold the weight of everything.
+    fn unit(&self) -> u64 {
+        self.bytes.as_ref().map_or(1, |(max_bytes, _)| (max_bytes >> 31).max(1))
     }
 }
 
@@ -104,9 +114,9 @@ where
     }
 
     /// How many entries there are, and what they weigh.
-    pub(super) fn size(&self) -> (u64, u64) {
+    pub(super) fn size(&self, bounds: &Bounds<K, V>) -> (u64, u64) {
         self.0.run_pending_tasks();
-        (self.0.entry_count(), self.0.weighted_size())
+        (self.0.entry_count(), self.0.weighted_size() * bounds.unit())
     }
 }
 

@@ -1,0 +1,133 @@
+//! What the cache promises, by subject.
+
+mod bounds;
+mod context;
+mod defaults;
+mod engine;
+mod failures;
+mod handle;
+mod identity;
+mod interleavings;
+mod invalidation;
+mod macro_server;
+mod meta;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod peers;
+mod races;
+mod selection;
+mod settings;
+mod single_flight;
+mod time;
+mod warm;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use turbomcp_core::auth::Principal;
+use turbomcp_core::{Cancellable, McpHandler, McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
+use crate::outcome::{self, ErrorKind};
+use crate::testing::ScriptedServer;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A server whose tool `read` answers with the number of the call.
+fn numbered() -> ScriptedServer {
+    ScriptedServer::new("library")
+        .with_read_only("read", |call| async move { Ok(ToolResult::text(call.number.to_string())) })
+}
+
+/// Like [`numbered`], but each call waits at the door.
+fn numbered_behind(door: &Door) -> ScriptedServer {
+    let door = door.clone();
+    ScriptedServer::new("library").with_read_only("read", move |call| {
+        let door = door.clone();
+        async move {
+            door.pass().await;
+            Ok(ToolResult::text(call.number.to_string()))
+        }
+    })
+}
+
+fn nobody() -> RequestContext {
+    RequestContext::new()
+}
+
+fn user(subject: &str) -> RequestContext {
+    nobody().with_principal(Principal::new(subject))
+}
+
+/// The text that `read` answers nobody in particular.
+async fn read(server: &impl McpHandler) -> String {
+    answer(server, "read", json!({}), &nobody()).await
+}
+
+async fn answer(server: &impl McpHandler, tool: &str, args: Value, ctx: &RequestContext) -> String {
+    let result = server.call_tool(tool, args, ctx).await;
+    assert!(outcome::failure(&result).is_none(), "{result:?}");
+    text(&result.expect("no failure is an error"))
+}
+
+fn text(result: &ToolResult) -> String {
+    result.first_text().expect("a text").to_owned()
+}
+
+/// The kind and the sentence of a failure.
+fn failed(result: &McpResult<ToolResult>) -> (Option<ErrorKind>, String) {
+    let failure = outcome::failure(result).expect("a failure");
+    (failure.kind(), failure.message().to_owned())
+}
+
+/// Where loads wait until the test lets them go on.
+#[derive(Debug, Clone)]
+struct Door(Arc<Semaphore>);
+
+impl Door {
+    fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    async fn pass(&self) {
+        if let Ok(permit) = self.0.acquire().await {
+            permit.forget();
+        }
+    }
+
+    /// Lets everybody pass, from now on.
+    fn open(&self) {
+        self.0.close();
+    }
+}
+
+/// A caller's way to say that it has gone.
+#[derive(Debug, Clone, Default)]
+struct Token(Arc<AtomicBool>);
+
+impl Token {
+    fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Cancellable for Token {
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Lets all tasks go as far as they can, where the clock is paused: it moves only when nothing else does.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// Waits for what other threads do.
+async fn until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -25,13 +25,13 @@ pub struct Budget {
 }
 
 struct Bucket {
-    /// Thousandths of a token.
+    /// Millionths of a token.
     tokens: AtomicI64,
     refilled: Mutex<Option<Instant>>,
 }
 
-/// Thousandths of a token to the token.
-const TOKEN: i64 = 1000;
+/// Millionths of a token to the token.
+const TOKEN: i64 = 1_000_000;
 
 impl Budget {
     /// One retry for ten calls and one per second, with a burst of 100.
@@ -61,11 +61,12 @@ impl Budget {
     /// Returns how many retries the bucket holds.
     #[must_use]
     pub fn available(&self) -> u32 {
+        self.refill();
         u32::try_from(self.bucket.tokens.load(Ordering::Relaxed) / TOKEN).unwrap_or(0)
     }
 
     pub(super) fn deposit(&self) {
-        self.add(self.ratio);
+        self.add(parts(self.ratio));
     }
 
     pub(super) fn withdraw(&self) -> bool {
@@ -90,14 +91,17 @@ impl Budget {
     fn refill(&self) {
         let now = Instant::now();
         let mut refilled = self.bucket.refilled.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = refilled.replace(now).map_or(0.0, |last| now.duration_since(last).as_secs_f64());
-        drop(refilled);
-        self.add(since * self.per_second);
+        let since = refilled.get_or_insert(now);
+        let earned = parts(now.duration_since(*since).as_secs_f64() * self.per_second);
+        // Time that has not earned anything yet goes on counting.
+        if earned > 0 {
+            *since = now;
+            drop(refilled);
+            self.add(earned);
+        }
     }
 
-    fn add(&self, tokens: f64) {
-        #[expect(clippy::cast_possible_truncation, reason = "a float saturates, and the bucket is bounded")]
-        let added = (tokens * TOKEN as f64) as i64;
+    fn add(&self, added: i64) {
         let full = i64::from(self.burst) * TOKEN;
         let bucket = &self.bucket.tokens;
         // A full bucket, the usual case, is only read.
@@ -107,6 +111,11 @@ impl Budget {
             });
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a float saturates, and the bucket is bounded")]
+fn parts(tokens: f64) -> i64 {
+    (tokens * TOKEN as f64) as i64
 }
 
 impl Bucket {

@@ -10,17 +10,18 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::policy::{Judge, RetryPolicy, Verdict, policy_setters};
 use super::progress::Progress;
+use crate::idempotency::KeySource;
 use crate::middleware::impl_layer;
 use crate::outcome::{self, Failure};
-use crate::selection::{Plan, Rule, Selection, selectors};
+use crate::selection::{Hints, Plan, Rule, Selection, selectors};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware};
 
 const RULE: Rule = Rule {
     layer: "RetryTool",
-    is_safe: |hints| hints.idempotent,
+    is_safe: |tool| Hints::of(tool).idempotent || KeySource::of(tool).is_some(),
     otherwise: "which may repeat its effect: annotate it `idempotent = true` or `read_only = true` if it may be called \
-                twice, or name it in `allow_repeated_effects`",
+                twice, give it an idempotency key, or name it in `allow_repeated_effects`",
 };
 
 /// Calls a tool again after a temporary failure. See the [manual](super).
@@ -55,14 +56,16 @@ pub struct RetryEvent<'a> {
 /// What the layer keeps for a tool that it acts on.
 #[derive(Debug, Clone)]
 struct ToolPlan {
+    /// Where a call must carry a key to be made twice: a layer further in then sees to it that it takes effect once.
+    key: Option<KeySource>,
     retries: Counter,
     exhausted: Counter,
 }
 
-/// A plan is decided by the name alone.
+/// The counters follow from the name.
 impl PartialEq for ToolPlan {
-    fn eq(&self, _: &Self) -> bool {
-        true
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
     }
 }
 
@@ -111,7 +114,9 @@ impl RetryTool {
 
     fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
         self.selection.includes(tool, RULE).then(|| {
+            let is_safe = Hints::of(tool).idempotent || self.selection.is_opted_in(tool);
             Arc::new(ToolPlan {
+                key: KeySource::of(tool).filter(|_| !is_safe),
                 retries: Counter::new("mcp_patterns_retries_total", &[("tool", &tool.name)]),
                 exhausted: Counter::new("mcp_patterns_retries_exhausted_total", &[("tool", &tool.name)]),
             })
@@ -176,8 +181,10 @@ impl Middleware for RetryTool {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
-            None => Either::Left(inner.call_tool(name, args, ctx)),
-            Some(plan) => Either::Right(self.retry(plan, inner, name, args, ctx)),
+            Some(plan) if plan.key.as_ref().is_none_or(|key| key.is_given(&args, ctx)) => {
+                Either::Right(self.retry(plan, inner, name, args, ctx))
+            }
+            _ => Either::Left(inner.call_tool(name, args, ctx)),
         }
     }
 }

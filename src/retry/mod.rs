@@ -163,7 +163,6 @@ mod delays;
 mod layer;
 mod policy;
 mod progress;
-pub use crate::cancellation::Cancellation;
 pub use budget::Budget;
 pub use delays::Delays;
 #[cfg(feature = "backoff")]
@@ -171,6 +170,7 @@ pub use delays::from_backoff;
 #[cfg(feature = "backon")]
 pub use delays::from_backon;
 pub use layer::{RetryEvent, RetryTool};
+pub(crate) use policy::Judge;
 pub use policy::{Jitter, RetryPolicy, Retryable, Verdict};
 
 #[cfg(test)]

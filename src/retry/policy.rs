@@ -190,7 +190,9 @@ impl RetryPolicy {
                 _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
                 None => Err(Exhausted::Attempts),
                 _ if cancellation.is_cancelled() => Err(Exhausted::Cancelled),
-                Some(delay) if self.deadline.is_some_and(|deadline| started.elapsed() + delay >= deadline) => {
+                Some(delay)
+                    if self.deadline.is_some_and(|deadline| started.elapsed().saturating_add(delay) >= deadline) =>
+                {
                     Err(Exhausted::Deadline)
                 }
                 _ if self.budget.as_ref().is_some_and(|budget| !budget.withdraw()) => Err(Exhausted::Budget),
@@ -245,8 +247,14 @@ impl RetryPolicy {
                 "0 attempts would never call the tool: 1 calls it once, without retries",
             );
         }
-        if self.base_delay.is_zero() || self.throttled_delay.is_zero() || self.max_delay.is_zero() {
-            return refuse("with_delay", "a delay of zero retries without a pause: use at least a millisecond");
+        for (setting, delay) in [
+            ("with_base_delay", self.base_delay),
+            ("with_throttled_delay", self.throttled_delay),
+            ("with_max_delay", self.max_delay),
+        ] {
+            if delay.is_zero() {
+                return refuse(setting, "a delay of zero retries without a pause: use at least a millisecond");
+            }
         }
         if !self.factor.is_finite() || self.factor < 1.0 {
             return refuse("with_factor", "delays that shrink or are no number: use a finite factor of at least 1");

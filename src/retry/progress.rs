@@ -34,7 +34,7 @@ impl Progress {
         let open = Arc::new(AtomicBool::new(true));
         let mut attempt = ctx.clone();
         if let (Some(inner), Some(token)) = (ctx.session().cloned(), ctx.progress_token().cloned()) {
-            let base = self.highest.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(0.0);
+            let base = self.highest.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(0.0).max(0.0);
             // turbomcp drops what does not exceed the last value of the request, before the session sees it.
             ctx.end_progress();
             attempt.set_session(Arc::new(AttemptSession {

@@ -4,4 +4,11 @@
 
 mod client;
 mod counter;
+mod forwarding;
+mod outcome;
+mod selection;
+mod stacking;
+mod support;
+mod tour;
+mod transfer;
 mod weather;

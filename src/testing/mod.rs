@@ -20,6 +20,12 @@
 //! # Ok::<(), McpError>(()) }).unwrap();
 //! ```
 
+#[cfg(feature = "idempotent")]
+mod idempotency;
+#[cfg(feature = "idempotent")]
+#[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
+pub use idempotency::idempotency_store_contract;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
@@ -30,7 +36,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext, ToolAnnotations};
-use turbomcp_types::{Prompt, PromptResult, Resource, ResourceResult, ServerInfo, Tool, ToolResult};
+use turbomcp_types::{
+    LoggingCapabilities, Prompt, PromptResult, Resource, ResourceResult, ServerCapabilities, ServerInfo, Tool,
+    ToolResult, ToolsCapabilities,
+};
 
 /// A server whose tools are closures. Failures surface as those of a `#[server]` tool do: as a result with `isError`.
 ///
@@ -116,6 +125,12 @@ impl ScriptedServer {
 impl McpHandler for ScriptedServer {
     fn server_info(&self) -> ServerInfo {
         self.info.clone()
+    }
+
+    // The default would list the tools for each request.
+    fn server_capabilities(&self) -> ServerCapabilities {
+        let tools = Some(ToolsCapabilities { list_changed: Some(true) });
+        ServerCapabilities { tools, logging: Some(LoggingCapabilities::default()), ..Default::default() }
     }
 
     fn list_tools(&self) -> Vec<Tool> {

@@ -1,0 +1,100 @@
+//! A tour of the layers: `cargo run --example tour`.
+//!
+//! It drives the example servers `counter` and `weather` through their layers and shows what each layer did. Every number
+//! is measured in the run, and a promise that is not kept ends the tour with an error.
+
+use std::{
+    env,
+    io::{IsTerminal, stderr},
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout;
+use tracing_subscriber::EnvFilter;
+
+#[path = "../counter"]
+pub mod counter {
+    //! The example server `counter`.
+    pub mod logged;
+    pub mod server;
+}
+#[path = "../weather"]
+pub mod weather {
+    //! The example server `weather`, and the upstream that it asks.
+    pub mod cities;
+    pub mod client;
+    pub mod climate;
+    pub mod server;
+    pub mod upstream;
+}
+
+mod backstage;
+mod cached;
+mod counting;
+mod retry;
+mod safety;
+mod scope;
+mod stage;
+
+use stage::{Failure, Stage, Table, text};
+
+/// How long the tour may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where to read on, by layer, outermost first.
+const READ_ON: &[(&str, &[&str])] = &[
+    ("CachedTool", &["mcp_patterns::cached", "examples/weather"]),
+    ("RetryTool", &["mcp_patterns::retry", "examples/weather"]),
+    ("a layer of your own", &["mcp_patterns::middleware", "examples/counter"]),
+    ("every layer", &["docs/ordering.md"]),
+];
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    // A log between the scenes is for those who ask for it.
+    if env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
+        let filter = EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal()).with_env_filter(filter).init();
+    }
+    timeout(PATIENCE, tour()).await.map_err(|_| Failure::new(format!("the tour hung for {PATIENCE:?}")))?
+}
+
+async fn tour() -> Result<(), Failure> {
+    let started = Instant::now();
+    let mut stage = Stage::new();
+    let build = if cfg!(debug_assertions) { " This is a debug build; `--release` is faster." } else { "" };
+    stage.open(
+        "mcp-patterns: a tour of its layers",
+        &format!(
+            "A layer wraps an MCP server and takes care of one thing that goes wrong in production. Each scene puts some \
+             on an example server and calls it with the official SDK's client, all inside this process. Every number is \
+             measured as you watch.{build}"
+        ),
+    )?;
+
+    counting::show(&mut stage).await?;
+    retry::show(&mut stage).await?;
+    cached::show(&mut stage).await?;
+    scope::show(&mut stage).await?;
+    safety::show(&mut stage).await?;
+
+    close(&mut stage, started.elapsed())
+}
+
+/// Sums up by layer what the scenes noted.
+fn close(stage: &mut Stage, took: Duration) -> Result<(), Failure> {
+    let mut table = Table::new(["layer", "in this run", "read on"]);
+    for (layer, read_on) in READ_ON {
+        let deeds = stage.deeds_of(layer);
+        for line in 0..deeds.len().max(read_on.len()) {
+            let name = if line == 0 { layer } else { "" };
+            let deed = deeds.get(line).map_or("", String::as_str);
+            let page = read_on.get(line).copied().unwrap_or_default();
+            table = table.row([text(name).strong(), text(deed), text(page).code()]);
+        }
+    }
+    stage.act("What each layer did")?;
+    stage.table(&table)?;
+    stage.conclude(&format!("Every promise held. The tour took {}.", stage::human(took)))?;
+    Ok(())
+}

@@ -1,0 +1,83 @@
+use super::*;
+use crate::{CachedTool, ConfigError, Layer, Scope, TryLayer};
+
+fn mistake(layer: &CachedTool) -> ConfigError {
+    layer.try_layer(numbered()).expect_err("a setting that cannot work")
+}
+
+#[test]
+fn a_setting_that_means_nothing_is_refused_by_name_with_a_way_out() {
+    let zero = Duration::ZERO;
+    let new = CachedTool::new;
+    let cases = [
+        (new().with_ttl(zero), "with_ttl", "except"),
+        (new().with_ttl_for("read", zero), "with_ttl", "except"),
+        (new().with_idle_time(zero), "with_idle_time", "leave it out"),
+        (new().with_load_timeout(zero), "with_load_timeout", "without_load_timeout"),
+        (new().with_max_entries(0), "with_max_entries", "leave the layer out"),
+        (new().with_max_bytes(0), "with_max_bytes", "allow more"),
+        (new().with_max_bytes(1_000), "with_max_bytes", "smaller results"),
+        (new().with_max_bytes(1_000).with_max_result_bytes(1_001), "with_max_bytes", "smaller results"),
+        (new().with_max_result_bytes(1 << 40), "with_max_bytes", "smaller results"),
+    ];
+    for (layer, expected, way_out) in cases {
+        match mistake(&layer) {
+            ConfigError::InvalidSetting { layer: "CachedTool", setting, reason } => {
+                assert_eq!(setting, expected);
+                assert!(reason.contains(way_out), "{setting}: {reason}");
+            }
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_name_that_no_tool_bears_is_refused_with_the_one_that_was_meant() {
+    let new = CachedTool::new;
+    let cases = [
+        new().only(["raed"]),
+        new().except(["raed"]),
+        new().allow_skipped_effects(["raed"]),
+        new().with_ttl_for("raed", MINUTE),
+        new().with_scope_for("raed", Scope::Public),
+    ];
+    for layer in cases {
+        let expected =
+            ConfigError::UnknownTool { layer: "CachedTool", tool: "raed".to_owned(), nearest: Some("read".to_owned()) };
+        assert_eq!(mistake(&layer), expected, "{layer:?}");
+    }
+    let text = mistake(&new().only(["raed"])).to_string();
+    assert!(text.contains("did you mean `read`?"), "{text}");
+    let far = mistake(&new().only(["something else"]));
+    assert!(matches!(far, ConfigError::UnknownTool { nearest: None, .. }), "{far:?}");
+}
+
+#[test]
+#[should_panic(expected = "did you mean `read`?")]
+fn where_no_error_can_be_returned_the_text_of_the_mistake_is_the_panic() {
+    let _server = CachedTool::new().only(["raed"]).layer(numbered());
+}
+
+#[test]
+fn the_smallest_settings_that_mean_something_are_taken() {
+    let smallest = Duration::from_nanos(1);
+    let layer = CachedTool::new()
+        .with_ttl(smallest)
+        .with_idle_time(smallest)
+        .with_load_timeout(smallest)
+        .with_max_entries(1)
+        .with_max_bytes(1_000)
+        .with_max_result_bytes(1_000);
+    assert!(layer.try_layer(numbered()).is_ok());
+}
+
+#[test]
+fn a_layer_that_was_refused_leaves_its_handle_without_a_server() {
+    let layer = CachedTool::new().with_ttl(Duration::ZERO);
+    assert!(layer.try_layer(numbered()).is_err());
+    let warmed = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(layer.handle().warm([("read", json!({}))], 1));
+    assert_eq!(warmed, Err(ConfigError::NotLayered { layer: "CachedTool" }));
+}

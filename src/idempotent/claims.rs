@@ -1,0 +1,280 @@
+//! The life of a claim: made, held while its call runs, and ended in one of three ways whatever happens.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::store::{Claim, Claimed, Owner, Store, StoreError};
+use crate::cancellation::{Cancellation, cancelled};
+use crate::idempotency::CallKey;
+
+/// How claims are made and kept.
+#[derive(Clone)]
+pub(super) struct Claims {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) lease: Duration,
+    pub(super) wait: Duration,
+    /// For each step of the store.
+    pub(super) timeout: Duration,
+    pub(super) takes_over: bool,
+}
+
+/// What a call found under its key.
+pub(super) enum Found {
+    /// Nothing: the call is to be made.
+    Nothing(Held),
+    Other,
+    Running,
+    Answer(String),
+    Ambiguous,
+    /// The caller went away while it waited.
+    Cancelled,
+}
+
+/// The pauses between the looks at a call that is running.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How many times its time a claim may take before it is given up. Nobody waits for it any more, but until it is known to be
+/// made or not it cannot be taken back.
+const PATIENCE: u32 = 5;
+
+/// The pauses before the attempts to end a claim in a store that fails.
+const PAUSES: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
+
+impl Claims {
+    /// Claims a call, or waits for what another call with its key comes to.
+    pub(super) async fn claim(
+        &self,
+        call: &Arc<CallKey>,
+        cancellation: &impl Cancellation,
+    ) -> Result<Found, StoreError> {
+        let end = Instant::now() + self.wait;
+        let mut pause = FIRST_PAUSE;
+        while !cancellation.is_cancelled() {
+            match self.look(call).await? {
+                Found::Running => {}
+                found => return Ok(found),
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Found::Running);
+            }
+            select(Box::pin(sleep(pause.min(left))), Box::pin(cancelled(cancellation))).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+        Ok(Found::Cancelled)
+    }
+
+    /// Claims a call in a task of its own: a caller who leaves half-way leaves no claim behind, since what arrives for nobody is
+    /// dropped, and so released.
+    async fn look(&self, call: &Arc<CallKey>) -> Result<Found, StoreError> {
+        let (found, arrives) = oneshot::channel();
+        let held = Held::new(self.clone(), Arc::clone(call));
+        tokio::spawn(async move {
+            let _ = found.send(held.look().await);
+        });
+        match timeout(self.timeout, arrives).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(_)) => Err(StoreError::unavailable("the store panicked")),
+            Err(_) => Err(StoreError::unavailable("no answer in time")),
+        }
+    }
+}
+
+/// A claim of this process. Dropped, it is released if its call was not begun, and abandoned if it was.
+pub(super) struct Held {
+    claims: Claims,
+    call: Arc<CallKey>,
+    token: String,
+    stage: Stage,
+    runtime: Handle,
+}
+
+enum Stage {
+    Claimed,
+    Begun { _heartbeat: Heartbeat },
+    Over,
+}
+
+/// How a claim ends.
+enum End {
+    Complete { record: String, ttl: Duration },
+    Release,
+    Abandon,
+}
+
+/// Whether the end of a claim is in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Yes,
+    /// The claim is somebody else's by now.
+    Lost,
+    /// The store fails.
+    Unknown,
+}
+
+impl Held {
+    fn new(claims: Claims, call: Arc<CallKey>) -> Self {
+        Self { claims, call, token: token(), stage: Stage::Claimed, runtime: Handle::current() }
+    }
+
+    async fn look(mut self) -> Result<Found, StoreError> {
+        let claim = Claim {
+            id: &self.call.id,
+            fingerprint: &self.call.fingerprint,
+            tool: &self.call.tool,
+            key: &self.call.key,
+            token: &self.token,
+            lease: self.claims.lease,
+            takes_over: self.claims.takes_over,
+        };
+        let claimed = timeout(self.claims.timeout * PATIENCE, self.claims.store.claim(claim)).await;
+        let found = match claimed {
+            Ok(Ok(Claimed::New)) => return Ok(Found::Nothing(self)),
+            Ok(Ok(Claimed::Other)) => Found::Other,
+            Ok(Ok(Claimed::Running)) => Found::Running,
+            Ok(Ok(Claimed::Done(record))) => Found::Answer(record),
+            Ok(Ok(Claimed::Ambiguous)) => Found::Ambiguous,
+            Ok(Err(StoreError::Full)) => {
+                self.stage = Stage::Over;
+                return Err(StoreError::Full);
+            }
+            // The claim may have been made all the same. It is released by the drop.
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(StoreError::unavailable("no answer in time")),
+        };
+        self.stage = Stage::Over;
+        Ok(found)
+    }
+
+    /// Notes that from here on nobody knows what has been done, and keeps the lease up.
+    pub(super) fn begin(&mut self) {
+        let (claims, call, token) = (self.claims.clone(), Arc::clone(&self.call), self.token.clone());
+        let beats = self.runtime.spawn(async move {
+            let pause = (claims.lease / 3).max(Duration::from_millis(1));
+            let owner = Owner { id: &call.id, token: &token };
+            loop {
+                sleep(pause).await;
+                match timeout(claims.timeout, claims.store.renew(owner, claims.lease)).await {
+                    Ok(Ok(true)) => {}
+                    Ok(Ok(false)) => {
+                        tracing::warn!(tool = call.tool, key = call.key, "the claim of a running call was taken away");
+                        return;
+                    }
+                    Ok(Err(error)) => tracing::warn!(%error, tool = call.tool, "a lease was not renewed"),
+                    Err(_) => tracing::warn!(tool = call.tool, "a lease was not renewed in time"),
+                }
+            }
+        });
+        self.stage = Stage::Begun { _heartbeat: Heartbeat(beats) };
+    }
+
+    pub(super) async fn complete(self, record: String, ttl: Duration) -> Ended {
+        self.end(End::Complete { record, ttl }).await
+    }
+
+    pub(super) async fn release(self) -> Ended {
+        self.end(End::Release).await
+    }
+
+    pub(super) async fn abandon(self) -> Ended {
+        self.end(End::Abandon).await
+    }
+
+    /// Ends the claim in a task of its own, which goes on when the caller has left, or has waited long enough.
+    async fn end(self, end: End) -> Ended {
+        let patience = self.claims.timeout;
+        let runtime = self.runtime.clone();
+        let ended = runtime.spawn(self.end_here(end));
+        match timeout(patience, ended).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(_)) | Err(_) => Ended::Unknown,
+        }
+    }
+
+    async fn end_here(mut self, end: End) -> Ended {
+        let mut ended = Ended::Unknown;
+        for pause in PAUSES {
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            let (store, owner) = (&self.claims.store, Owner { id: &self.call.id, token: &self.token });
+            let step = match &end {
+                End::Complete { record, ttl } => store.complete(owner, record, *ttl),
+                End::Release => store.release(owner),
+                End::Abandon => store.abandon(owner),
+            };
+            match timeout(self.claims.timeout, step).await {
+                Ok(Ok(true)) => ended = Ended::Yes,
+                Ok(Ok(false)) => ended = Ended::Lost,
+                Ok(Err(error)) => tracing::warn!(%error, tool = self.call.tool, "{end} failed"),
+                Err(_) => tracing::warn!(tool = self.call.tool, "{end} took too long"),
+            }
+            if ended != Ended::Unknown {
+                break;
+            }
+        }
+        // What could not be ended is ambiguous once its lease is over.
+        self.stage = Stage::Over;
+        ended
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let end = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Over => return,
+            Stage::Claimed => End::Release,
+            Stage::Begun { .. } => {
+                tracing::warn!(
+                    tool = self.call.tool,
+                    key = self.call.key,
+                    "a call was dropped, its outcome is not known"
+                );
+                End::Abandon
+            }
+        };
+        let held = Self {
+            claims: self.claims.clone(),
+            call: Arc::clone(&self.call),
+            token: std::mem::take(&mut self.token),
+            stage: Stage::Over,
+            runtime: self.runtime.clone(),
+        };
+        self.runtime.spawn(held.end_here(end));
+    }
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Complete { .. } => "recording an answer",
+            Self::Release => "releasing a claim",
+            Self::Abandon => "marking a claim as ambiguous",
+        })
+    }
+}
+
+/// A task that ends with its owner.
+struct Heartbeat(JoinHandle<()>);
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// 128 random bits. The keys of `RandomState` come from the system's randomness, each pair once.
+fn token() -> String {
+    let half = || RandomState::new().hash_one(());
+    format!("{:016x}{:016x}", half(), half())
+}

@@ -1,0 +1,212 @@
+use std::fmt;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::aio::ConnectionLike;
+use redis::{RedisError, Script};
+
+use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
+
+/// Keeps claims and answers in Redis, for all replicas.
+///
+/// Each step is one script on one key, so it fits a cluster. Leases are measured by Redis' own clock.
+///
+/// A claim must not get lost: let Redis write to disk (`appendonly yes`), and evict no keys (`maxmemory-policy noeviction`, or
+/// one of the `volatile-` policies, since a claim has no expiry).
+#[derive(Clone)]
+#[must_use]
+pub struct RedisStore<C> {
+    connection: C,
+    prefix: String,
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
+    /// On any connection whose clones share it: `ConnectionManager`, `MultiplexedConnection`, `ClusterConnection`.
+    pub fn new(connection: C) -> Self {
+        Self { connection, prefix: "mcp-patterns:idempotency:".to_owned() }
+    }
+
+    /// Sets how the names of the keys begin. Default: `mcp-patterns:idempotency:`.
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    fn key(&self, id: &str) -> String {
+        format!("{}{id}", self.prefix)
+    }
+}
+
+/// A hash for each call: `fingerprint`, `tool`, `key`, the owner's `token`, the end of the `lease` (0: abandoned) and, once there
+/// is one, the `record`. Only a hash with a record expires.
+///
+/// The store may send a step again by itself (a cluster's client does): a claim by the token that has it is granted again.
+static CLAIM: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+        local fingerprint, token, lease, takes_over = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+        local known = redis.call('HMGET', KEYS[1], 'fingerprint', 'token', 'lease', 'record')
+        if known[1] then
+            if known[1] ~= fingerprint then return {'other'} end
+            if known[4] then return {'done', known[4]} end
+            if known[2] ~= token then
+                if tonumber(known[3]) > now then return {'running'} end
+                if takes_over ~= '1' then return {'ambiguous'} end
+            end
+        end
+        redis.call('HSET', KEYS[1], 'fingerprint', fingerprint, 'token', token, 'lease', after(lease),
+            'tool', ARGV[5], 'key', ARGV[6])
+        return {'new'}",
+    )
+});
+
+static RENEW: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+        local known = redis.call('HMGET', KEYS[1], 'token', 'lease', 'record')
+        if known[1] ~= ARGV[1] or known[2] == '0' or known[3] then return 0 end
+        redis.call('HSET', KEYS[1], 'lease', after(ARGV[2]))
+        return 1",
+    )
+});
+
+static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+        local known = redis.call('HMGET', KEYS[1], 'token', 'record')
+        if known[1] ~= ARGV[1] then return 0 end
+        if known[2] then return known[2] == ARGV[2] and 1 or 0 end
+        redis.call('HSET', KEYS[1], 'record', ARGV[2])
+        redis.call('PEXPIRE', KEYS[1], ARGV[3])
+        return 1",
+    )
+});
+
+static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+        local known = redis.call('HMGET', KEYS[1], 'token', 'record')
+        if known[1] ~= ARGV[1] or known[2] then return 0 end
+        return redis.call('DEL', KEYS[1])",
+    )
+});
+
+static ABANDON: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+        local known = redis.call('HMGET', KEYS[1], 'token', 'record')
+        if known[1] ~= ARGV[1] or known[2] then return 0 end
+        redis.call('HSET', KEYS[1], 'lease', '0')
+        return 1",
+    )
+});
+
+static RESOLVE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+        local known = redis.call('HMGET', KEYS[1], 'fingerprint', 'lease', 'record')
+        if not known[1] then return 'unknown' end
+        if known[3] then return 'answered' end
+        if tonumber(known[2]) > now then return 'running' end
+        if ARGV[1] == '1' then
+            redis.call('HDEL', KEYS[1], 'token')
+            redis.call('HSET', KEYS[1], 'record', ARGV[2])
+            redis.call('PEXPIRE', KEYS[1], ARGV[3])
+        else
+            redis.call('DEL', KEYS[1])
+        end
+        return 'resolved'",
+    )
+});
+
+/// A script that knows the time. Lua's own way to write a number would lose digits of it.
+fn script(code: &str) -> Script {
+    const CLOCK: &str = "
+        local time = redis.call('TIME')
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        local function after(millis) return string.format('%.0f', now + millis) end";
+    Script::new(&format!("{CLOCK}{code}"))
+}
+
+/// As long as Redis can count: it refuses an expiry whose end does not fit 63 bits.
+fn millis(duration: Duration) -> u64 {
+    const CENTURY: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+    u64::try_from(duration.as_millis()).unwrap_or(CENTURY).min(CENTURY)
+}
+
+fn unavailable(error: RedisError) -> StoreError {
+    StoreError::unavailable(error)
+}
+
+fn rubbish(answer: &str) -> StoreError {
+    StoreError::unavailable(format!("Redis answered `{answer}`, which is no state of a claim"))
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
+    async fn is_done(&self, script: &Script, owner: Owner<'_>, args: &[&str]) -> Result<bool, StoreError> {
+        let mut step = script.prepare_invoke();
+        step.key(self.key(owner.id)).arg(owner.token);
+        for arg in args {
+            step.arg(*arg);
+        }
+        let done: u8 = step.invoke_async(&mut self.connection.clone()).await.map_err(unavailable)?;
+        Ok(done == 1)
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> {
+    fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
+        Box::pin(async move {
+            let mut step = CLAIM.prepare_invoke();
+            step.key(self.key(claim.id)).arg(claim.fingerprint).arg(claim.token).arg(millis(claim.lease));
+            step.arg(u8::from(claim.takes_over)).arg(claim.tool).arg(claim.key);
+            let answer: Vec<String> = step.invoke_async(&mut self.connection.clone()).await.map_err(unavailable)?;
+            let mut answer = answer.into_iter();
+            match (answer.next().unwrap_or_default().as_str(), answer.next()) {
+                ("new", None) => Ok(Claimed::New),
+                ("other", None) => Ok(Claimed::Other),
+                ("running", None) => Ok(Claimed::Running),
+                ("ambiguous", None) => Ok(Claimed::Ambiguous),
+                ("done", Some(record)) => Ok(Claimed::Done(record)),
+                (other, _) => Err(rubbish(other)),
+            }
+        })
+    }
+
+    fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(async move { self.is_done(&RENEW, owner, &[&millis(lease).to_string()]).await })
+    }
+
+    fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(async move { self.is_done(&COMPLETE, owner, &[record, &millis(ttl).to_string()]).await })
+    }
+
+    fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
+        Box::pin(self.is_done(&RELEASE, owner, &[]))
+    }
+
+    fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
+        Box::pin(self.is_done(&ABANDON, owner, &[]))
+    }
+
+    fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
+        Box::pin(async move {
+            let mut step = RESOLVE.prepare_invoke();
+            step.key(self.key(id)).arg(u8::from(record.is_some())).arg(record.unwrap_or_default()).arg(millis(ttl));
+            let answer: String = step.invoke_async(&mut self.connection.clone()).await.map_err(unavailable)?;
+            match answer.as_str() {
+                "resolved" => Ok(Resolved::Yes),
+                "unknown" => Ok(Resolved::Unknown),
+                "running" => Ok(Resolved::Running),
+                "answered" => Ok(Resolved::Answered),
+                other => Err(rubbish(other)),
+            }
+        })
+    }
+}
+
+impl<C> fmt::Debug for RedisStore<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}

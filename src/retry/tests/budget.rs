@@ -1,0 +1,180 @@
+//! How far retries add to the load of an upstream that fails for everybody.
+
+use tokio::task::JoinSet;
+use tokio::time::{advance, sleep};
+
+use super::super::{Budget, Jitter};
+use super::*;
+
+/// A budget that holds `burst` retries and earns none.
+fn saved(burst: u32) -> Budget {
+    Budget::new().with_ratio(0.0).with_retries_per_second(0.0).with_burst(burst)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_under_load_is_not_multiplied_once_the_budget_is_spent() {
+    let script = failing(ALWAYS, down());
+    let server = RetryTool::new().with_seed(7).layer(script.clone());
+    let mut calls = JoinSet::new();
+    let mut reached_before = 0;
+    for millis in 0..60_000 {
+        if millis == 1_000 {
+            reached_before = script.calls("get");
+        }
+        let server = server.clone();
+        calls.spawn(async move { call(&server).await });
+        sleep(ms(1)).await;
+    }
+    calls.join_all().await;
+
+    assert!((1_100..=1_300).contains(&reached_before), "the burst was spent in the first second: {reached_before}");
+    let reached = script.calls("get") - reached_before;
+    assert!(reached <= 59_000 * 12 / 10, "{reached} for 59,000 calls");
+    assert!(reached >= 59_000 * 105 / 100, "retries go on: {reached} for 59,000 calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_budget_an_outage_is_multiplied() {
+    let script = failing(ALWAYS, down());
+    let server = RetryTool::new().without_budget().layer(script.clone());
+    for _ in 0..500 {
+        call(&server).await.unwrap();
+    }
+    assert_eq!(script.calls("get"), 1_500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_finds_the_budget_spent_fails_at_once_and_says_so() {
+    let script = failing(ALWAYS, down());
+    let server = RetryTool::new().with_budget(saved(3)).layer(script.clone());
+    assert_eq!(notes(&call(&server).await), (json!(3), json!("attempts")));
+    assert_eq!(notes(&call(&server).await), (json!(2), json!("budget")));
+    let began = tokio::time::Instant::now();
+    assert_eq!(notes(&call(&server).await), (json!(1), json!("budget")));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(script.calls("get"), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_recovers_by_calls_that_succeed() {
+    let budget = Budget::new().with_retries_per_second(0.0).with_burst(1);
+    let script = ScriptedServer::new("upstream")
+        .with_read_only("get", |_| ready(Err(down())))
+        .with_read_only("works", |_| ready(Ok(ToolResult::text("here"))));
+    let server = RetryTool::new().with_budget(budget.clone()).layer(script.clone());
+    call(&server).await.unwrap();
+    assert_eq!((script.calls("get"), budget.available()), (2, 0));
+
+    for _ in 0..10 {
+        server.call_tool("works", json!({}), &RequestContext::new()).await.unwrap();
+    }
+    assert_eq!(budget.available(), 1, "ten calls pay for one retry");
+    call(&server).await.unwrap();
+    assert_eq!(script.calls("get"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_recovers_by_time() {
+    let budget = Budget::new().with_ratio(0.0).with_retries_per_second(2.0).with_burst(4);
+    assert_eq!((0..9).filter(|_| budget.withdraw()).count(), 4);
+    advance(ms(499)).await;
+    assert!(!budget.withdraw());
+    advance(ms(1)).await;
+    assert!(budget.withdraw());
+    assert!(!budget.withdraw());
+    advance(Duration::from_secs(3_600)).await;
+    assert_eq!((0..9).filter(|_| budget.withdraw()).count(), 4, "no more than the burst is saved up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_recovers_by_time_however_often_it_is_asked() {
+    let budget = Budget::new().with_ratio(0.0).with_burst(1);
+    assert!(budget.withdraw());
+    let granted = (0..40_000).map(async |_| {
+        advance(Duration::from_micros(100)).await;
+        budget.withdraw()
+    });
+    let mut retries = 0;
+    for granted in granted {
+        retries += u32::from(granted.await);
+    }
+    assert!((3..=4).contains(&retries), "one per second for four seconds, not {retries}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_available_includes_what_time_has_earned() {
+    let budget = Budget::new().with_burst(4);
+    assert_eq!((0..9).filter(|_| budget.withdraw()).count(), 4);
+    assert_eq!(budget.available(), 0);
+    advance(Duration::from_secs(2)).await;
+    assert_eq!(budget.available(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_ratio_adds_up() {
+    let budget = Budget::new().with_ratio(0.0004).with_retries_per_second(0.0).with_burst(1);
+    assert!(budget.withdraw());
+    for _ in 0..2_600 {
+        budget.deposit();
+    }
+    assert_eq!(budget.available(), 1, "2,600 calls at 0.0004 pay for one retry");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_saved_up_is_bounded_by_the_burst() {
+    let budget = Budget::new().with_burst(3);
+    for _ in 0..1_000 {
+        budget.deposit();
+    }
+    assert_eq!(budget.available(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_layers_with_one_budget_share_it() {
+    let budget = saved(3);
+    let (one, other) = (failing(ALWAYS, down()), failing(ALWAYS, down()));
+    let first = RetryTool::new().with_budget(budget.clone()).layer(one.clone());
+    let second = RetryTool::new().with_budget(budget.clone()).layer(other.clone());
+    call(&first).await.unwrap();
+    call(&second).await.unwrap();
+    assert_eq!((one.calls("get"), other.calls("get"), budget.available()), (3, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_is_put_on_again_or_cloned_keeps_its_budget() {
+    let retry = RetryTool::new().with_budget(saved(3));
+    let (one, other) = (failing(ALWAYS, down()), failing(ALWAYS, down()));
+    call(&retry.layer(one.clone())).await.unwrap();
+    call(&retry.clone().layer(other.clone())).await.unwrap();
+    assert_eq!((one.calls("get"), other.calls("get")), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_layers_made_apart_have_a_budget_each() {
+    let quick = || RetryTool::new().with_jitter(Jitter::None).with_base_delay(ms(1)).with_max_attempts(1_000);
+    for _ in 0..2 {
+        let script = failing(ALWAYS, down());
+        let result = call(&quick().with_factor(1.0).layer(script.clone())).await;
+        assert_eq!(notes(&result), (json!(101), json!("budget")), "a hundred retries and the first call");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_with_another_burst_is_another_budget() {
+    let budget = saved(2);
+    let other = budget.clone().with_burst(5);
+    assert!(other.withdraw());
+    assert_eq!((budget.available(), other.available()), (2, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_is_not_tried_again_costs_nothing() {
+    let budget = saved(5);
+    let server = RetryTool::new()
+        .with_budget(budget.clone())
+        .with_deadline(ms(10))
+        .with_jitter(Jitter::None)
+        .layer(failing(ALWAYS, down()));
+    assert_eq!(notes(&call(&server).await), (json!(1), json!("deadline")));
+    assert_eq!(budget.available(), 5);
+}

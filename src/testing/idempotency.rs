@@ -1,0 +1,255 @@
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::idempotent::{Claim, Claimed, Owner, Resolved, Store, StoreError};
+
+const LEASE: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_secs(60);
+
+/// A lease that is over at once, and a time after which an answer is forgotten at once.
+const NONE: Duration = Duration::ZERO;
+
+/// Checks that a [`Store`] keeps what its documentation promises, and panics where it does not.
+///
+/// `make_store` is called for each check. The stores it makes may share their records: every check uses ids of its own.
+///
+/// ```
+/// use mcp_patterns::{idempotent::MemoryStore, testing::idempotency_store_contract};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// idempotency_store_contract(|| async { MemoryStore::new() }).await;
+/// # });
+/// ```
+pub async fn idempotency_store_contract<S: Store, F: Future<Output = S>>(make_store: impl Fn() -> F) {
+    a_new_call_is_claimed_once(&Checked(make_store().await)).await;
+    of_many_who_claim_at_once_one_succeeds(&Checked(make_store().await)).await;
+    an_answer_is_kept_and_told(&Checked(make_store().await)).await;
+    an_answer_expires(&Checked(make_store().await)).await;
+    other_arguments_are_told_apart_in_every_state(&Checked(make_store().await)).await;
+    a_released_claim_was_never_made(&Checked(make_store().await)).await;
+    a_claim_whose_lease_is_over_is_ambiguous_for_ever(&Checked(make_store().await)).await;
+    a_lease_is_renewed_by_its_owner_only(&Checked(make_store().await)).await;
+    a_late_owner_records_what_nobody_took(&Checked(make_store().await)).await;
+    an_ambiguous_claim_is_taken_over_when_asked_for(&Checked(make_store().await)).await;
+    who_lost_a_claim_changes_nothing(&Checked(make_store().await)).await;
+    an_ambiguous_claim_is_resolved(&Checked(make_store().await)).await;
+    what_is_not_ambiguous_is_not_resolved(&Checked(make_store().await)).await;
+    any_text_comes_back_as_it_was(&Checked(make_store().await)).await;
+}
+
+async fn a_new_call_is_claimed_once<S: Store>(store: &Checked<S>) {
+    let id = id();
+    assert_eq!(store.claim(&id, "a", LEASE).await, Claimed::New);
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running, "a claim with a lease is running");
+    assert_eq!(store.claim(&self::id(), "b", LEASE).await, Claimed::New, "another call is not affected");
+}
+
+async fn of_many_who_claim_at_once_one_succeeds<S: Store>(store: &Checked<S>) {
+    let id = id();
+    let tokens: Vec<_> = (0..50).map(|number| format!("owner {number}")).collect();
+    let claims = join_all(tokens.iter().map(|token| store.claim(&id, token, LEASE))).await;
+    let (new, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(|claimed| *claimed == Claimed::New);
+    assert_eq!(new.len(), 1, "a call is claimed once");
+    assert!(others.iter().all(|claimed| *claimed == Claimed::Running), "the others see it running: {others:?}");
+}
+
+async fn an_answer_is_kept_and_told<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", LEASE).await;
+    assert!(store.complete(&id, "a", "first", TTL).await, "its owner records the answer");
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
+    assert!(store.complete(&id, "a", "first", TTL).await, "the same answer again is no harm");
+    assert!(!store.complete(&id, "a", "second", TTL).await, "an answer is not replaced");
+    assert!(
+        !store.release(&id, "a").await && !store.abandon(&id, "a").await,
+        "an answered claim does not end otherwise"
+    );
+    assert!(!store.renew(&id, "a", LEASE).await, "an answered claim has no lease");
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
+}
+
+async fn an_answer_expires<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", LEASE).await;
+    assert!(store.complete(&id, "a", "first", NONE).await);
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::New, "an expired answer is none");
+    assert!(!store.complete(&id, "a", "late", TTL).await, "and its owner has lost the claim");
+    assert_eq!(store.claim(&id, "c", LEASE).await, Claimed::Running);
+}
+
+async fn other_arguments_are_told_apart_in_every_state<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", NONE).await;
+    let other = || async {
+        for takes_over in [false, true] {
+            let claimed = store.claim_as(&id, "other", "b", LEASE, takes_over).await;
+            assert_eq!(claimed, Claimed::Other, "a key is not used for another call");
+        }
+    };
+    other().await;
+    assert!(store.renew(&id, "a", LEASE).await);
+    other().await;
+    assert!(store.abandon(&id, "a").await);
+    other().await;
+    assert!(store.complete(&id, "a", "first", TTL).await);
+    other().await;
+}
+
+async fn a_released_claim_was_never_made<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", LEASE).await;
+    assert!(!store.release(&id, "b").await, "nobody else releases a claim");
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running);
+    assert!(store.release(&id, "a").await, "its owner releases a claim");
+    assert_eq!(store.claim_as(&id, "other", "b", LEASE, false).await, Claimed::New);
+    assert!(!store.complete(&id, "a", "late", TTL).await, "who released a claim has lost it");
+}
+
+async fn a_claim_whose_lease_is_over_is_ambiguous_for_ever<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", NONE).await;
+    for _ in 0..3 {
+        assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Ambiguous, "it is not run again");
+    }
+    let id = self::id();
+    store.claim(&id, "a", LEASE).await;
+    assert!(!store.abandon(&id, "b").await, "nobody else abandons a claim");
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running);
+    assert!(store.abandon(&id, "a").await, "its owner abandons a claim");
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Ambiguous);
+    assert!(!store.renew(&id, "a", LEASE).await, "what is abandoned stays so");
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Ambiguous);
+}
+
+async fn a_lease_is_renewed_by_its_owner_only<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", NONE).await;
+    assert!(!store.renew(&id, "b", LEASE).await, "nobody else renews a lease");
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Ambiguous);
+    assert!(store.renew(&id, "a", LEASE).await, "its owner renews a lease, also if it is over");
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running);
+    assert!(!store.renew(&self::id(), "a", LEASE).await, "what is not claimed has no lease");
+}
+
+async fn a_late_owner_records_what_nobody_took<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", NONE).await;
+    assert!(store.complete(&id, "a", "late", TTL).await, "late is better than never");
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("late".into()));
+}
+
+async fn an_ambiguous_claim_is_taken_over_when_asked_for<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", LEASE).await;
+    assert_eq!(store.claim_as(&id, "same", "b", LEASE, true).await, Claimed::Running, "what runs is not taken over");
+    assert!(store.abandon(&id, "a").await);
+    let tokens: Vec<_> = (0..20).map(|number| format!("heir {number}")).collect();
+    let claims = join_all(tokens.iter().map(|token| store.claim_as(&id, "same", token, LEASE, true))).await;
+    assert_eq!(claims.iter().filter(|claimed| **claimed == Claimed::New).count(), 1, "by one: {claims:?}");
+    assert!(!store.complete(&id, "a", "late", TTL).await, "its first owner has lost it");
+    assert_eq!(store.claim(&id, "c", LEASE).await, Claimed::Running);
+}
+
+async fn who_lost_a_claim_changes_nothing<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", NONE).await;
+    assert_eq!(store.resolve(&id, None).await, Resolved::Yes);
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::New);
+    assert!(!store.renew(&id, "a", LEASE).await);
+    assert!(!store.abandon(&id, "a").await);
+    assert!(!store.release(&id, "a").await);
+    assert!(!store.complete(&id, "a", "late", TTL).await);
+    assert_eq!(store.claim(&id, "c", LEASE).await, Claimed::Running);
+    assert!(store.complete(&id, "b", "right", TTL).await);
+    assert!(!store.complete(&id, "a", "late", TTL).await);
+    assert_eq!(store.claim(&id, "c", LEASE).await, Claimed::Done("right".into()));
+}
+
+async fn an_ambiguous_claim_is_resolved<S: Store>(store: &Checked<S>) {
+    let id = id();
+    store.claim(&id, "a", NONE).await;
+    assert_eq!(store.resolve(&id, Some("found out")).await, Resolved::Yes);
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("found out".into()));
+    assert!(!store.complete(&id, "a", "late", TTL).await, "what was resolved is not recorded over");
+    assert!(!store.complete(&id, "a", "found out", TTL).await, "not even with the same answer: it is not the owner's");
+    let id = self::id();
+    store.claim(&id, "a", LEASE).await;
+    assert!(store.abandon(&id, "a").await);
+    assert_eq!(store.resolve(&id, None).await, Resolved::Yes);
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::New);
+}
+
+async fn what_is_not_ambiguous_is_not_resolved<S: Store>(store: &Checked<S>) {
+    let id = id();
+    for record in [None, Some("made up")] {
+        assert_eq!(store.resolve(&id, record).await, Resolved::Unknown);
+    }
+    store.claim(&id, "a", LEASE).await;
+    for record in [None, Some("made up")] {
+        assert_eq!(store.resolve(&id, record).await, Resolved::Running);
+    }
+    assert!(store.complete(&id, "a", "first", TTL).await);
+    for record in [None, Some("made up")] {
+        assert_eq!(store.resolve(&id, record).await, Resolved::Answered);
+    }
+    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
+}
+
+async fn any_text_comes_back_as_it_was<S: Store>(store: &Checked<S>) {
+    let long = "0123456789".repeat(20_000);
+    for record in ["", "{\"ok\":{}}", "π 🦀 'quoted' \"twice\" %s $1 {0}\r\n\t", &long] {
+        let id = id();
+        store.claim(&id, "a", LEASE).await;
+        assert!(store.complete(&id, "a", record, TTL).await);
+        assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done(record.to_owned()));
+    }
+}
+
+/// A store whose failures end the check.
+struct Checked<S>(S);
+
+impl<S: Store> Checked<S> {
+    async fn claim(&self, id: &str, token: &str, lease: Duration) -> Claimed {
+        self.claim_as(id, "same", token, lease, false).await
+    }
+
+    async fn claim_as(&self, id: &str, fingerprint: &str, token: &str, lease: Duration, takes_over: bool) -> Claimed {
+        let claim = Claim { id, fingerprint, tool: "tool", key: "key", token, lease, takes_over };
+        done(self.0.claim(claim).await)
+    }
+
+    async fn renew(&self, id: &str, token: &str, lease: Duration) -> bool {
+        done(self.0.renew(Owner { id, token }, lease).await)
+    }
+
+    async fn complete(&self, id: &str, token: &str, record: &str, ttl: Duration) -> bool {
+        done(self.0.complete(Owner { id, token }, record, ttl).await)
+    }
+
+    async fn release(&self, id: &str, token: &str) -> bool {
+        done(self.0.release(Owner { id, token }).await)
+    }
+
+    async fn abandon(&self, id: &str, token: &str) -> bool {
+        done(self.0.abandon(Owner { id, token }).await)
+    }
+
+    async fn resolve(&self, id: &str, record: Option<&str>) -> Resolved {
+        done(self.0.resolve(id, record, TTL).await)
+    }
+}
+
+fn done<T>(step: Result<T, StoreError>) -> T {
+    match step {
+        Ok(done) => done,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn id() -> String {
+    let part = || RandomState::new().hash_one(());
+    format!("{:016x}{:016x}{:016x}{:016x}", part(), part(), part(), part())
+}

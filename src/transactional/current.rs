@@ -1,0 +1,180 @@
+use std::fmt;
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard};
+
+use super::dialect::{Dialect, Fault};
+use super::error::TransactionError;
+use super::open::Open;
+use crate::scope;
+
+/// How long [`current`] waits for a part of the same call to let the connection go.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Returns the connection of the transaction that the call runs in.
+///
+/// It derefs to the connection of sqlx: `sqlx::query(..).execute(&mut *db)`. Drop it before calling what needs it too.
+///
+/// # Errors
+///
+/// [`TransactionError::None`] outside a transaction on this kind of database, and in a task of its own;
+/// [`TransactionError::Held`] while another part of the call keeps the connection for more than five seconds.
+pub async fn current<DB: Dialect>() -> Result<Connection<DB>, TransactionError> {
+    let part = scope::current::<Part<DB>>().ok_or(TransactionError::None)?;
+    part.connection().await
+}
+
+/// Rolls the transaction back at its end, whatever the tool returns.
+///
+/// # Errors
+///
+/// [`TransactionError::None`] outside a transaction.
+pub fn set_rollback_only() -> Result<(), TransactionError> {
+    let control = scope::current::<Control>().ok_or(TransactionError::None)?;
+    control.rollback_only.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Runs `hook` once the transaction is committed, after those registered before it; never if it is rolled back.
+///
+/// The call is answered when all hooks have run. They run even if the caller has gone. Outside a transaction, what was done
+/// is done already: `hook` is handed back to be run at once.
+pub fn after_commit<H, F>(hook: H) -> Result<(), H>
+where
+    H: FnOnce() -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    match scope::current::<Control>() {
+        Some(control) => {
+            control.add(Box::new(move || hook().boxed()));
+            Ok(())
+        }
+        None => Err(hook),
+    }
+}
+
+pub(super) type Hook = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
+
+/// The connection of the current transaction. Made by [`current`].
+pub struct Connection<DB: Dialect>(OwnedMappedMutexGuard<Option<Open<DB>>, DB::Connection>);
+
+impl<DB: Dialect> Deref for Connection<DB> {
+    type Target = DB::Connection;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<DB: Dialect> DerefMut for Connection<DB> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl<DB: Dialect> fmt::Debug for Connection<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+/// A transaction, or a savepoint in one, as the call scope holds it.
+pub(super) struct Part<DB: Dialect> {
+    open: Arc<tokio::sync::Mutex<Option<Open<DB>>>>,
+    pub(super) control: Arc<Control>,
+}
+
+impl<DB: Dialect> Part<DB> {
+    pub(super) fn new(open: Open<DB>) -> Self {
+        Self { open: Arc::new(tokio::sync::Mutex::new(Some(open))), control: Arc::new(Control::new(DB::fault)) }
+    }
+
+    /// The same transaction with hooks and a fate of its own.
+    pub(super) fn nested(&self) -> Self {
+        Self { open: Arc::clone(&self.open), control: Arc::new(Control::new(DB::fault)) }
+    }
+
+    pub(super) async fn connection(&self) -> Result<Connection<DB>, TransactionError> {
+        let open = tokio::time::timeout(PATIENCE, Arc::clone(&self.open).lock_owned())
+            .await
+            .map_err(|_| TransactionError::Held)?;
+        OwnedMutexGuard::try_map(open, |open| open.as_mut()?.connection())
+            .map(Connection)
+            .map_err(|_| TransactionError::None)
+    }
+
+    /// Takes the transaction out at its end, unless somebody still holds it.
+    pub(super) fn take(&self) -> Option<Open<DB>> {
+        self.open.try_lock().ok()?.take()
+    }
+}
+
+/// What the parts of a call may ask of its transaction, whatever the database.
+pub(super) struct Control {
+    fault: fn(&sqlx::Error) -> Fault,
+    rollback_only: AtomicBool,
+    doomed: AtomicBool,
+    conflict: AtomicBool,
+    hooks: Mutex<Vec<Hook>>,
+}
+
+impl Control {
+    fn new(fault: fn(&sqlx::Error) -> Fault) -> Self {
+        Self {
+            fault,
+            rollback_only: AtomicBool::new(false),
+            doomed: AtomicBool::new(false),
+            conflict: AtomicBool::new(false),
+            hooks: Mutex::default(),
+        }
+    }
+
+    /// Notes an error that happened in the transaction.
+    pub(super) fn note(&self, error: &sqlx::Error) -> Fault {
+        let fault = (self.fault)(error);
+        if fault == Fault::Conflict {
+            self.conflict.store(true, Ordering::Release);
+        }
+        fault
+    }
+
+    pub(super) fn has_conflict(&self) -> bool {
+        self.conflict.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_conflict(&self) {
+        self.conflict.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_rollback_only(&self) -> bool {
+        self.rollback_only.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
+    }
+
+    /// Keeps the transaction from being committed, because a part of it failed.
+    pub(super) fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+
+    fn add(&self, hook: Hook) {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
+    }
+
+    pub(super) fn take_hooks(&self) -> Vec<Hook> {
+        std::mem::take(&mut self.hooks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over what a savepoint that was released had registered.
+    pub(super) fn adopt(&self, nested: &Self) {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).extend(nested.take_hooks());
+    }
+}

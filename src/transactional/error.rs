@@ -1,0 +1,131 @@
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::json;
+use turbomcp_core::{ErrorKind, McpError};
+
+use super::current::Control;
+use super::dialect::Fault;
+use crate::scope;
+
+/// The entry of an error's data that says what became of a transaction.
+pub const TRANSACTION: &str = "mcp-patterns/transaction";
+
+/// Why a transaction did not do what it was asked to. Its text is fit for a caller: it names no statement and no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// There is no transaction here: the tool is not named to a `TransactionalTool`, or its work was moved to another task.
+    None,
+    /// The connection of the transaction is held elsewhere in the same call.
+    Held,
+    /// A statement failed. The log has its error, under this id.
+    Statement {
+        /// What the error means for the transaction.
+        fault: Fault,
+        /// What the log calls the error.
+        id: String,
+    },
+    /// No transaction could be begun. Nothing was done.
+    Unavailable,
+    /// Every attempt gave way to another transaction. Nothing was done.
+    Conflict {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The tool succeeded, but a part of the transaction had failed, or asked for a rollback. Nothing was done.
+    RolledBack,
+    /// The tool returned while it still held the connection. Nothing was done.
+    Leaked,
+    /// The transaction took too long. Nothing was done.
+    TimedOut {
+        /// The limit.
+        after: Duration,
+    },
+    /// The caller cancelled. Nothing was done.
+    Cancelled,
+    /// The database was lost during the commit: nobody knows whether the transaction was done.
+    Unknown,
+}
+
+impl TransactionError {
+    /// The machine's word for it.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Held => "held",
+            Self::Statement { .. } => "statement_failed",
+            Self::Unavailable => "unavailable",
+            Self::Conflict { .. } => "conflict",
+            Self::RolledBack => "rolled_back",
+            Self::Leaked => "leaked",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::Unknown => "outcome_unknown",
+        }
+    }
+
+    const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable
+            | Self::Conflict { .. }
+            | Self::Statement { fault: Fault::Conflict | Fault::Unavailable, .. } => ErrorKind::Unavailable,
+            Self::TimedOut { .. } | Self::Statement { fault: Fault::Timeout, .. } => ErrorKind::Timeout,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::None | Self::Held | Self::RolledBack | Self::Leaked | Self::Unknown | Self::Statement { .. } => {
+                ErrorKind::Internal
+            }
+        }
+    }
+}
+
+impl fmt::Display for TransactionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("No transaction is open here"),
+            Self::Held => f.write_str("The transaction's connection is held elsewhere in this call"),
+            Self::Statement { id, .. } => write!(f, "The database refused a statement (error {id})"),
+            Self::Unavailable => f.write_str("The database is not available; nothing was done"),
+            Self::Conflict { attempts } => {
+                write!(f, "The data was changed by others in each of {attempts} attempts; nothing was done")
+            }
+            Self::RolledBack => f.write_str("A part of the transaction failed, so nothing was done"),
+            Self::Leaked => f.write_str("The transaction was still in use when it should end; nothing was done"),
+            Self::TimedOut { after } => write!(f, "Not done within {} ms; nothing was done", after.as_millis()),
+            Self::Cancelled => f.write_str("The call was cancelled; nothing was done"),
+            Self::Unknown => {
+                f.write_str("The database was lost during the commit: it is not known whether the call took effect")
+            }
+        }
+    }
+}
+
+impl std::error::Error for TransactionError {}
+
+/// Logs the error under an id and notes what it means for the transaction in whose scope it happened, so that a conflict is
+/// retried although the tool maps it to an error of its own.
+impl From<sqlx::Error> for TransactionError {
+    fn from(error: sqlx::Error) -> Self {
+        let fault = scope::current::<Control>().map_or(Fault::Permanent, |control| control.note(&error));
+        let id = format!("{:016x}", fastrand::u64(..));
+        tracing::warn!(%error, ?fault, id, "a statement failed");
+        Self::Statement { fault, id }
+    }
+}
+
+impl From<TransactionError> for McpError {
+    fn from(error: TransactionError) -> Self {
+        let mut data = json!({ TRANSACTION: error.reason() });
+        if let TransactionError::Conflict { attempts } = error {
+            data[crate::outcome::ATTEMPTS] = attempts.into();
+            data[crate::outcome::EXHAUSTED] = "attempts".into();
+        }
+        Self::new(error.kind(), error.to_string()).with_data(data)
+    }
+}
+
+/// Masks a database error for the caller: `sqlx::query(..).execute(&mut *db).await.map_err(transactional::failed)?`.
+#[must_use]
+pub fn failed(error: sqlx::Error) -> McpError {
+    TransactionError::from(error).into()
+}

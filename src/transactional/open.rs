@@ -1,0 +1,99 @@
+//! A transaction that is open, and how it ends whatever happens.
+
+use sqlx::{AssertSqlSafe, Connection, Pool, Transaction};
+
+use super::current::Hook;
+use super::dialect::{Dialect, Fault};
+use super::options::Begin;
+
+/// An open transaction. Its drop rolls it back.
+pub(super) struct Open<DB: Dialect> {
+    transaction: Option<Transaction<'static, DB>>,
+    begin: Begin,
+}
+
+/// Whether a transaction was committed.
+pub(super) enum Committed {
+    Yes,
+    No(Fault),
+    Unknown,
+}
+
+impl<DB: Dialect> Open<DB> {
+    /// Begins a transaction in a task of its own: dropped half-way, sqlx would hand a connection back to the pool that is
+    /// inside a transaction and does not know it.
+    pub(super) async fn begin(pool: Pool<DB>, begin: Begin) -> Result<Self, Fault> {
+        let begun = tokio::spawn(async move {
+            let sql = DB::begin(&begin).map_err(|_| Fault::Permanent)?;
+            let fault = |error: sqlx::Error| {
+                tracing::warn!(%error, "no transaction could be begun");
+                DB::fault(&error)
+            };
+            let transaction = pool.begin_with(AssertSqlSafe(sql)).await.map_err(fault)?;
+            Ok(Self { transaction: Some(transaction), begin })
+        });
+        begun.await.unwrap_or(Err(Fault::Unavailable))
+    }
+
+    pub(super) fn connection(&mut self) -> Option<&mut DB::Connection> {
+        self.transaction.as_deref_mut()
+    }
+
+    /// Commits in a task of its own and runs the hooks there, so that a caller who leaves changes neither.
+    pub(super) async fn commit(mut self, proved: bool, hooks: Vec<Hook>) -> Committed {
+        let Some(mut transaction) = self.transaction.take() else { return Committed::No(Fault::Permanent) };
+        let begin = self.begin;
+        if !transaction.is_in_transaction() {
+            // A `begin_with` inside the transaction makes sqlx roll it back, and its commit would then do nothing.
+            return Committed::No(Fault::Permanent);
+        }
+        let ended = tokio::spawn(async move {
+            if !proved && let Err(error) = DB::before_end(&begin, true, &mut transaction).await {
+                tracing::warn!(%error, "the transaction cannot be committed");
+                let fault = DB::fault(&error);
+                roll_back(transaction, begin).await;
+                return Committed::No(fault);
+            }
+            if let Err(error) = transaction.commit().await {
+                tracing::warn!(%error, "the commit failed");
+                let fault = DB::fault(&error);
+                // Only an answer of the database is certain; a lost connection may have been lost after the commit.
+                let is_answer = error.as_database_error().is_some() && fault != Fault::Unavailable;
+                return if is_answer { Committed::No(fault) } else { Committed::Unknown };
+            }
+            for hook in hooks {
+                // A hook that panics keeps neither the answer nor the other hooks.
+                let _ = tokio::spawn(hook()).await;
+            }
+            Committed::Yes
+        });
+        ended.await.unwrap_or(Committed::Unknown)
+    }
+
+    /// Rolls back in a task of its own.
+    pub(super) async fn rollback(mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            let _ = tokio::spawn(roll_back(transaction, self.begin)).await;
+        }
+    }
+}
+
+impl<DB: Dialect> Drop for Open<DB> {
+    fn drop(&mut self) {
+        let Some(transaction) = self.transaction.take() else { return };
+        // Without a runtime the connection cannot be used any more, and its pool neither.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(roll_back(transaction, self.begin));
+        }
+    }
+}
+
+/// Hands the connection back as it was. One on which that fails is closed by the pool, which tests it.
+async fn roll_back<DB: Dialect>(mut transaction: Transaction<'static, DB>, begin: Begin) {
+    if let Err(error) = DB::before_end(&begin, false, &mut transaction).await {
+        tracing::warn!(%error, "the connection could not be restored");
+    }
+    if let Err(error) = transaction.rollback().await {
+        tracing::warn!(%error, "the rollback failed");
+    }
+}

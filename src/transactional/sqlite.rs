@@ -1,0 +1,52 @@
+use sqlx::{Executor, Sqlite, SqliteConnection};
+
+use super::dialect::{Dialect, Fault, connection_fault};
+use super::options::{Begin, Unsupported};
+
+impl Dialect for Sqlite {
+    /// SQLite's transactions are serializable, whatever level is asked for.
+    ///
+    /// One that will write takes the write lock at once and waits for it (`busy_timeout`). A deferred one that reads first
+    /// fails at its first write, without waiting, if another has written meanwhile.
+    fn begin(begin: &Begin) -> Result<String, Unsupported> {
+        if begin.statement_timeout.is_some() {
+            return Err(Unsupported("with_statement_timeout"));
+        }
+        if begin.lock_timeout.is_some() {
+            return Err(Unsupported("with_lock_timeout"));
+        }
+        Ok(if begin.read_only { "BEGIN DEFERRED; PRAGMA query_only = ON" } else { "BEGIN IMMEDIATE" }.into())
+    }
+
+    /// A failed statement does not abort a transaction of SQLite's, and one that the database rolled back by itself answers
+    /// `COMMIT` with an error.
+    async fn before_end(begin: &Begin, _: bool, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        match begin.read_only {
+            true => Self::execute(connection, "PRAGMA query_only = OFF").await,
+            false => Ok(()),
+        }
+    }
+
+    /// By [result code](https://www.sqlite.org/rescode.html); an extended code has its primary code in the low byte.
+    fn fault(error: &sqlx::Error) -> Fault {
+        if let Some(fault) = connection_fault(error) {
+            return fault;
+        }
+        let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+        match code.map(|code| code & 0xff) {
+            // SQLITE_BUSY and SQLITE_LOCKED.
+            Some(5 | 6) => Fault::Conflict,
+            // SQLITE_INTERRUPT.
+            Some(9) => Fault::Timeout,
+            // SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN.
+            Some(10 | 13 | 14) => Fault::Unavailable,
+            _ => Fault::Permanent,
+        }
+    }
+
+    async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
+        connection.execute(sqlx::raw_sql(sql)).await.map(|_| ())
+    }
+}
+
+super::records::impl_records!(Sqlite, "select 1");

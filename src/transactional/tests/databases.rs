@@ -1,0 +1,108 @@
+//! Real databases: a file of SQLite's, and a schema of its own on the PostgreSQL server at `TEST_POSTGRES_URL` or at the usual
+//! address.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{AssertSqlSafe, Pool, Postgres, Sqlite};
+
+use crate::transactional::{Dialect, Fault, TransactionError, current};
+
+/// A database with a table `t (n integer)`.
+pub(super) trait TestDb: Dialect {
+    fn pool() -> impl Future<Output = Pool<Self>> + Send;
+    fn numbers(pool: &Pool<Self>) -> impl Future<Output = Vec<i64>> + Send;
+    fn write(connection: &mut Self::Connection, n: i64) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+}
+
+/// Writes a number in the transaction of the call.
+pub(super) async fn write<DB: TestDb>(n: i64) -> Result<(), TransactionError> {
+    let mut connection = current::<DB>().await?;
+    Ok(DB::write(&mut connection, n).await?)
+}
+
+/// Reads the numbers once no transaction is left open that a leaving caller may have left.
+pub(super) async fn numbers_at_rest<DB: TestDb>(pool: &Pool<DB>) -> Vec<i64> {
+    let mut all = Vec::new();
+    // Every connection was handed back, and with it the end of its transaction.
+    for _ in 0..pool.options().get_max_connections() {
+        all.push(pool.acquire().await.expect("no connection is lost"));
+    }
+    for connection in &mut all {
+        DB::execute(connection, "create temporary table if not exists probe (n integer)")
+            .await
+            .expect("no transaction is read-only or aborted");
+    }
+    drop(all);
+    DB::numbers(pool).await
+}
+
+pub(super) fn postgres_url() -> String {
+    std::env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".into())
+}
+
+/// A pool whose connections have a schema of their own, and its name.
+pub(super) async fn postgres_pool(options: PgConnectOptions, max_connections: u32) -> Pool<Postgres> {
+    let schema = format!("mcp_patterns_{:016x}", fastrand::u64(..));
+    let options = options.options([("search_path", schema.as_str())]).application_name(&schema);
+    let pool = PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_with(options)
+        .await
+        .expect("tests need PostgreSQL: set TEST_POSTGRES_URL, or start one at 127.0.0.1:5432");
+    sqlx::query(AssertSqlSafe(format!("create schema {schema}"))).execute(&pool).await.expect("a schema can be made");
+    sqlx::query("create table t (n bigint)").execute(&pool).await.expect("a table can be made");
+    pool
+}
+
+impl TestDb for Postgres {
+    async fn pool() -> Pool<Self> {
+        postgres_pool(postgres_url().parse().expect("TEST_POSTGRES_URL is a URL"), 4).await
+    }
+
+    async fn numbers(pool: &Pool<Self>) -> Vec<i64> {
+        sqlx::query_scalar("select n from t order by n").fetch_all(pool).await.expect("numbers can be read")
+    }
+
+    async fn write(connection: &mut Self::Connection, n: i64) -> Result<(), sqlx::Error> {
+        sqlx::query("insert into t values ($1)").bind(n).execute(connection).await.map(|_| ())
+    }
+}
+
+impl TestDb for Sqlite {
+    async fn pool() -> Pool<Self> {
+        static FILES: AtomicU32 = AtomicU32::new(0);
+        let file = format!("mcp-patterns-{}-{}.db", std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(file);
+        for leftover in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{leftover}", path.display()));
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.expect("a file can be made");
+        sqlx::query("create table t (n integer)").execute(&pool).await.expect("a table can be made");
+        pool
+    }
+
+    async fn numbers(pool: &Pool<Self>) -> Vec<i64> {
+        sqlx::query_scalar("select n from t order by n").fetch_all(pool).await.expect("numbers can be read")
+    }
+
+    async fn write(connection: &mut Self::Connection, n: i64) -> Result<(), sqlx::Error> {
+        sqlx::query("insert into t values ($1)").bind(n).execute(connection).await.map(|_| ())
+    }
+}
+
+/// What a table holds where nothing was done.
+pub(super) const NONE: [i64; 0] = [];
+
+/// An error of the tool's own.
+pub(super) fn refusal() -> TransactionError {
+    TransactionError::Statement { fault: Fault::Permanent, id: "the tool's own".into() }
+}

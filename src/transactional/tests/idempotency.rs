@@ -1,0 +1,197 @@
+//! Keys that are recorded in the same transaction as what the call does.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use sqlx::Pool;
+use turbomcp_core::{McpError, McpHandler, RequestContext};
+use turbomcp_types::ToolResult;
+
+use super::databases::{NONE, TestDb, numbers_at_rest, write};
+use super::on_each_database;
+use crate::idempotency::{Idempotency, KeySource};
+use crate::testing::ScriptedServer;
+use crate::transactional::TransactionalTool;
+use crate::{Layer, RetryTool, TryLayer};
+
+on_each_database! {
+    the_same_key_and_arguments_replay_the_first_answer,
+    the_same_key_with_other_arguments_is_refused,
+    a_hundred_calls_with_one_key_take_effect_once,
+    keys_are_apart_by_principal_tool_and_version,
+    a_failure_is_not_recorded_unless_asked,
+    a_key_can_be_required_and_is_checked,
+    a_key_can_come_from_the_context,
+    an_expired_key_is_a_new_one_and_is_swept,
+    a_retry_layer_outside_tries_a_call_with_a_key_again_and_no_other,
+    the_key_is_in_the_schema_and_not_in_the_call,
+}
+
+fn numbers<DB: TestDb>() -> ScriptedServer {
+    let script = |call: crate::testing::Call| async move {
+        assert_eq!(call.args.get("idempotency_key"), None, "the key is the layer's");
+        write::<DB>(call.args["n"].as_i64().unwrap_or_default()).await?;
+        match call.args["ends"].as_str() {
+            Some("badly") => Err(McpError::invalid_request("refused")),
+            Some("at first") if call.number == 1 => Err(McpError::unavailable("not yet")),
+            _ => Ok(ToolResult::text(format!("written by call {}", call.number))),
+        }
+    };
+    ScriptedServer::new("numbers").with_plain("write", script).with_plain("write_too", script)
+}
+
+async fn prepared<DB: TestDb>() -> Pool<DB> {
+    let pool = DB::pool().await;
+    // Replicas start at the same time.
+    for made in join_all((0..4).map(|_| TransactionalTool::ensure_schema(&pool))).await {
+        made.expect("the table is made");
+    }
+    pool
+}
+
+fn layer<DB: TestDb>(pool: &Pool<DB>, idempotency: Idempotency) -> TransactionalTool<DB> {
+    TransactionalTool::new(pool.clone()).every_write().with_idempotency(idempotency)
+}
+
+fn marker(answer: &ToolResult) -> Value {
+    answer.meta.as_ref().map_or(Value::Null, |meta| meta.get("mcp-patterns/idempotency").cloned().unwrap_or_default())
+}
+
+async fn call(server: &impl McpHandler, args: Value) -> ToolResult {
+    server.call_tool("write", args, &RequestContext::new()).await.expect("a tool's result")
+}
+
+async fn the_same_key_and_arguments_replay_the_first_answer<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let server = layer(&pool, Idempotency::new()).layer(numbers::<DB>());
+    let first = call(&server, json!({"n": 1, "idempotency_key": "a"})).await;
+    let again = call(&server, json!({"idempotency_key": "a", "n": 1.0})).await;
+    assert_eq!((first.first_text(), marker(&first)), (Some("written by call 1"), Value::Null));
+    assert_eq!((again.first_text(), marker(&again)), (Some("written by call 1"), json!("replayed")));
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
+}
+
+async fn the_same_key_with_other_arguments_is_refused<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let server = layer(&pool, Idempotency::new()).layer(numbers::<DB>());
+    call(&server, json!({"n": 1, "idempotency_key": "a"})).await;
+    let refused = call(&server, json!({"n": 2, "idempotency_key": "a"})).await;
+    assert!(refused.is_error());
+    let data = &refused.meta.expect("a kind")["io.turbomcp/errorData"];
+    assert_eq!(data, &json!({"mcp-patterns/idempotency": "key_reused"}));
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
+}
+
+async fn a_hundred_calls_with_one_key_take_effect_once<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let server = layer(&pool, Idempotency::new()).layer(numbers::<DB>());
+    let calls = (0..100).map(|_| call(&server, json!({"n": 1, "idempotency_key": "a"})));
+    for answer in join_all(calls).await {
+        assert_eq!(answer.first_text(), Some("written by call 1"));
+    }
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
+}
+
+async fn keys_are_apart_by_principal_tool_and_version<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let server = layer(&pool, Idempotency::new()).layer(numbers::<DB>());
+    let newer = layer(&pool, Idempotency::new().with_version("2")).layer(numbers::<DB>());
+    let args = || json!({"n": 1, "idempotency_key": "a"});
+    for ctx in [RequestContext::new(), RequestContext::new().with_user_id("ada")] {
+        for tool in ["write", "write_too"] {
+            for server in [&server, &newer] {
+                let answer = server.call_tool(tool, args(), &ctx).await.expect("a tool's result");
+                assert_eq!(marker(&answer), Value::Null);
+            }
+        }
+    }
+    assert_eq!(numbers_at_rest(&pool).await, [1; 8]);
+}
+
+async fn a_failure_is_not_recorded_unless_asked<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let (script, args) = (numbers::<DB>(), || json!({"n": 1, "ends": "badly", "idempotency_key": "a"}));
+    let server = layer(&pool, Idempotency::new()).layer(script.clone());
+    for calls in 1..=2 {
+        assert!(call(&server, args()).await.is_error());
+        assert_eq!(script.calls("write"), calls);
+    }
+    let recording = layer(&pool, Idempotency::new().recording_failures()).layer(script.clone());
+    assert!(call(&recording, args()).await.is_error());
+    let replayed = call(&recording, args()).await;
+    assert_eq!((replayed.first_text(), marker(&replayed)), (Some("refused"), json!("replayed")));
+    assert_eq!(script.calls("write"), 3);
+    assert_eq!(numbers_at_rest(&pool).await, NONE);
+}
+
+async fn a_key_can_be_required_and_is_checked<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let server = layer(&pool, Idempotency::new().required_for(["write"])).layer(numbers::<DB>());
+    let missing = call(&server, json!({"n": 1})).await;
+    assert!(missing.first_text().is_some_and(|text| text.contains("needs an idempotency key")), "{missing:?}");
+    for bad in [json!(""), json!("a b"), json!("é"), json!(7), json!("x".repeat(256))] {
+        let refused = call(&server, json!({"n": 1, "idempotency_key": bad})).await;
+        assert!(refused.first_text().is_some_and(|text| text.contains("1 to 255 characters")), "{refused:?}");
+    }
+    for good in ["x".repeat(255), "a-B_3.:z".into()] {
+        assert!(!call(&server, json!({"n": 1, "idempotency_key": good})).await.is_error());
+    }
+    assert_eq!(numbers_at_rest(&pool).await, [1, 1]);
+    let unknown = layer(&pool, Idempotency::new().required_for(["writ"])).try_layer(numbers::<DB>());
+    assert!(unknown.err().is_some_and(|mistake| mistake.to_string().contains("did you mean `write`?")));
+}
+
+async fn a_key_can_come_from_the_context<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let from = |source| layer(&pool, Idempotency::new().with_source(source)).layer(numbers::<DB>());
+    let headers = [("Idempotency-Key".to_owned(), "a".to_owned())].into_iter().collect();
+    let by_header = RequestContext::new().with_headers(headers);
+    let by_metadata = RequestContext::new().with_metadata("key", "b");
+    for (source, ctx) in
+        [(KeySource::Header("idempotency-key".into()), by_header), (KeySource::Metadata("key".into()), by_metadata)]
+    {
+        let server = from(source);
+        for replayed in [Value::Null, json!("replayed")] {
+            let answer = server.call_tool("write", json!({"n": 1}), &ctx).await.expect("a tool's result");
+            assert_eq!(marker(&answer), replayed);
+        }
+    }
+    assert_eq!(numbers_at_rest(&pool).await, [1, 1]);
+}
+
+async fn an_expired_key_is_a_new_one_and_is_swept<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let server = layer(&pool, Idempotency::new().with_ttl(Duration::from_millis(1))).layer(numbers::<DB>());
+    let args = || json!({"n": 1, "idempotency_key": "a"});
+    call(&server, args()).await;
+    // The record's clock is the wall's.
+    while call(&server, args()).await.first_text() != Some("written by call 2") {}
+    let mut connection = pool.acquire().await.expect("a connection");
+    while DB::sweep(&mut connection).await.expect("records are deleted") == 0 {}
+    assert_eq!(DB::sweep(&mut connection).await.expect("there is none"), 0);
+}
+
+async fn a_retry_layer_outside_tries_a_call_with_a_key_again_and_no_other<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    for (args, calls) in
+        [(json!({"n": 1, "ends": "at first", "idempotency_key": "a"}), 2), (json!({"n": 2, "ends": "at first"}), 1)]
+    {
+        let script = numbers::<DB>();
+        let server = (RetryTool::new(), layer(&pool, Idempotency::new())).layer(script.clone());
+        assert_eq!(call(&server, args).await.is_error(), calls == 1);
+        assert_eq!(script.calls("write"), calls);
+    }
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
+}
+
+async fn the_key_is_in_the_schema_and_not_in_the_call<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let server = layer(&pool, Idempotency::new().required_for(["write_too"])).layer(numbers::<DB>());
+    for tool in server.list_tools() {
+        let properties = tool.input_schema.properties.expect("there is an argument");
+        assert_eq!(properties["idempotency_key"]["type"], "string");
+        let required = tool.input_schema.required.unwrap_or_default();
+        assert_eq!(required.contains(&"idempotency_key".to_owned()), tool.name == "write_too");
+    }
+}

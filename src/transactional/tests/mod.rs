@@ -1,0 +1,30 @@
+//! The same promises on SQLite and PostgreSQL.
+
+mod conflicts;
+mod databases;
+mod ends;
+mod hooks;
+mod idempotency;
+mod layer;
+mod propagation;
+mod traps;
+
+/// Makes a test on each database out of an `async fn test<DB: TestDb>()`.
+macro_rules! on_each_database {
+    ($($test:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test::<sqlx::Sqlite>().await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test::<sqlx::Postgres>().await;
+            })+
+        }
+    };
+}
+use on_each_database;

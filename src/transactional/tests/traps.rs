@@ -1,0 +1,161 @@
+//! What sqlx 0.9 does on its own where a transaction is cancelled, aborted or nested, and that it does not happen here.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, Pool, Postgres};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::databases::{NONE, TestDb, numbers_at_rest, postgres_pool, postgres_url, write};
+use crate::transactional::{TransactionError, Transactor, current};
+
+/// How many connections of the pool the server sees inside a transaction.
+async fn left_open(pool: &Pool<Postgres>) -> i64 {
+    sqlx::query_scalar(
+        "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
+         and state like 'idle in transaction%'",
+    )
+    .fetch_one(pool)
+    .await
+    .expect("the server tells")
+}
+
+#[tokio::test]
+async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transaction() {
+    let pool = Postgres::pool().await;
+    // The connections are there, so that the first thing a call sends is its `BEGIN`.
+    numbers_at_rest(&pool).await;
+    let transactor = Transactor::new(pool.clone());
+    for _ in 0..20 {
+        let mut run = Box::pin(transactor.run(&(), || write::<Postgres>(1)));
+        for _ in 0..3 {
+            assert!(futures_util::poll!(&mut run).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop(run);
+    }
+    // What the callers left behind ends by itself; what the trap leaves behind stays.
+    let ended = async { while left_open(&pool).await > 0 {} };
+    assert!(tokio::time::timeout(Duration::from_secs(10), ended).await.is_ok(), "a connection is inside a transaction");
+    numbers_at_rest(&pool).await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_a_swallowed_error_has_aborted_is_not_reported_as_committed() {
+    let pool = Postgres::pool().await;
+    let transactor = Transactor::new(pool.clone());
+    let run = transactor.run(&(), || async {
+        write::<Postgres>(1).await?;
+        let mut db = current::<Postgres>().await?;
+        let _ = sqlx::query("insert into there_is_no_such_table values (1)").execute(&mut *db).await;
+        Ok::<_, TransactionError>(())
+    });
+    assert_eq!(run.await, Err(TransactionError::RolledBack));
+    assert_eq!(numbers_at_rest(&pool).await, NONE);
+}
+
+#[tokio::test]
+async fn a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed() {
+    let pool = Postgres::pool().await;
+    let transactor = Transactor::new(pool.clone());
+    let run = transactor.run(&(), || async {
+        write::<Postgres>(1).await?;
+        let mut db = current::<Postgres>().await?;
+        assert!(db.begin_with("BEGIN").await.is_err());
+        Ok::<_, TransactionError>(())
+    });
+    assert_eq!(run.await, Err(TransactionError::RolledBack));
+    assert_eq!(numbers_at_rest(&pool).await, NONE);
+}
+
+#[tokio::test]
+async fn a_savepoint_of_the_tool_s_own_is_no_trap() {
+    let pool = Postgres::pool().await;
+    let transactor = Transactor::new(pool.clone());
+    let run = transactor.run(&(), || async {
+        write::<Postgres>(1).await?;
+        let mut db = current::<Postgres>().await?;
+        let mut savepoint = db.begin().await?;
+        let _ = sqlx::query("select 1 / 0").execute(&mut *savepoint).await;
+        savepoint.rollback().await?;
+        Ok::<_, TransactionError>(())
+    });
+    assert_eq!(run.await, Ok(()));
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
+}
+
+#[tokio::test]
+async fn a_statement_whose_caller_has_gone_does_not_keep_its_connection() {
+    let options: PgConnectOptions = postgres_url().parse().expect("TEST_POSTGRES_URL is a URL");
+    let pool = postgres_pool(options, 1).await;
+    let after = Duration::from_millis(300);
+    let transactor = Transactor::new(pool.clone()).with_timeout(after);
+    let run = transactor.run(&(), || async {
+        let mut db = current::<Postgres>().await?;
+        sqlx::query("select pg_sleep(60)").execute(&mut *db).await?;
+        Ok::<_, TransactionError>(())
+    });
+    let ended = run.await;
+    // Either our clock or the server's, which has the same limit, was first.
+    assert!(matches!(ended, Err(TransactionError::TimedOut { .. } | TransactionError::Statement { .. })), "{ended:?}");
+    // The only connection is back long before the statement would have ended.
+    assert_eq!(numbers_at_rest(&pool).await, NONE);
+}
+
+/// Stands between a pool and its server and cuts the connection at a commit.
+async fn cut_at_commit(server: PgConnectOptions, after: bool) -> PgConnectOptions {
+    async fn pass(mut client: TcpStream, mut server: TcpStream, after: bool) -> std::io::Result<()> {
+        let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
+        loop {
+            tokio::select! {
+                n = client.read(&mut from_client) => {
+                    let sent = &from_client[..n?];
+                    let is_commit = sent.windows(6).any(|word| word == b"COMMIT");
+                    if sent.is_empty() || (is_commit && !after) {
+                        return Ok(());
+                    }
+                    server.write_all(sent).await?;
+                    if is_commit {
+                        // The server has answered, so it is done; the client never hears of it.
+                        server.read(&mut from_server).await?;
+                        return Ok(());
+                    }
+                }
+                n = server.read(&mut from_server) => {
+                    let n = n?;
+                    if n == 0 {
+                        return Ok(());
+                    }
+                    client.write_all(&from_server[..n]).await?;
+                }
+            }
+        }
+    }
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    let upstream = format!("{}:{}", server.get_host(), server.get_port());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            if let Ok(server) = TcpStream::connect(&upstream).await {
+                tokio::spawn(pass(client, server, after));
+            }
+        }
+    });
+    server.host("127.0.0.1").port(port)
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_reported_as_unknown_and_not_tried_again() {
+    for after in [false, true] {
+        let direct = Postgres::pool().await;
+        let through = cut_at_commit(direct.connect_options().as_ref().clone(), after).await;
+        let pool = sqlx::postgres::PgPoolOptions::new().connect_with(through).await.expect("the way is open");
+        let transactor = Transactor::new(pool);
+        let run = transactor.run(&(), || write::<Postgres>(1)).await;
+        assert_eq!(run, Err(TransactionError::Unknown));
+        let done: &[i64] = if after { &[1] } else { &NONE };
+        assert_eq!(numbers_at_rest(&direct).await, done, "the truth, which nobody could know");
+    }
+}

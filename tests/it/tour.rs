@@ -1,0 +1,65 @@
+//! The tour, as somebody sees it who sends its output into a file.
+
+use std::{
+    env::{self, consts::EXE_SUFFIX},
+    process::{Command, Output, Stdio},
+    sync::LazyLock,
+};
+
+/// One run is enough for all tests. A tour that hangs ends itself.
+static TOUR: LazyLock<Output> = LazyLock::new(|| {
+    let test = env::current_exe().expect("the test binary has no path");
+    let profile = test.ancestors().nth(2).expect("a target directory");
+    let mut tour = Command::new(profile.join("examples").join(format!("tour{EXE_SUFFIX}")));
+    for variable in ["RUST_LOG", "CLICOLOR_FORCE", "NO_COLOR"] {
+        tour.env_remove(variable);
+    }
+    tour.stdin(Stdio::null())
+        .output()
+        .expect("the tour does not start: `cargo build --examples --all-features` makes it")
+});
+
+fn printed() -> &'static str {
+    str::from_utf8(&TOUR.stdout).expect("the output is text")
+}
+
+fn said_on_stderr() -> &'static str {
+    str::from_utf8(&TOUR.stderr).expect("the output is text")
+}
+
+#[test]
+fn the_tour_keeps_its_promises() {
+    assert!(TOUR.status.success(), "{}: {}", TOUR.status, said_on_stderr());
+    assert!(printed().contains("Every promise held."), "{}", printed());
+}
+
+#[test]
+fn every_scene_is_on_stage() {
+    for title in [
+        "── 1. Nothing lost ──",
+        "── 2. An upstream that fails three requests in ten ──",
+        "── 3. A crowd ──",
+        "── 4. Not everybody's answer ──",
+        "── 5. What would have gone wrong ──",
+        "── What each layer did ──",
+    ] {
+        assert!(printed().contains(title), "no scene has the title {title}");
+    }
+}
+
+#[test]
+fn nothing_is_coloured_where_no_terminal_shows_it() {
+    assert!(!printed().contains('\x1b'), "{:?}", printed());
+}
+
+#[test]
+fn nothing_is_said_on_stderr() {
+    assert_eq!(said_on_stderr(), "");
+}
+
+#[test]
+fn no_line_is_wider_than_100_characters() {
+    for line in printed().lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}

@@ -1,0 +1,63 @@
+//! The transfer example, through a real client, and money under every kind of failure.
+
+mod books;
+mod chaos;
+mod killed;
+mod skew;
+mod tools;
+mod twins;
+
+use rmcp::model::CallToolResult;
+use serde_json::{Value, json};
+
+use crate::client::{Client, Server, Transport};
+use crate::support::Database;
+
+/// Starts a server on a database of its own.
+async fn serve(database: &Database, transport: Transport) -> Server {
+    Server::start("transfer", transport, &["--database-url", &database.url()]).await
+}
+
+/// A server with the accounts 1 of acme and 2 of globex, $100.00 in each.
+async fn two_accounts(database: &Database, transport: Transport) -> (Server, Client) {
+    let mut server = serve(database, transport).await;
+    let client = server.connect().await;
+    if !matches!(database, Database::Memory) {
+        for (account, owner) in [(1, "acme"), (2, "globex")] {
+            let opened = client.call("open_account", json!({ "owner": owner, "deposit": "100.00" })).await;
+            assert_eq!(data(&opened)["account"], account);
+        }
+    }
+    (server, client)
+}
+
+async fn balances(client: &Client) -> [String; 2] {
+    let mut balances = [const { String::new() }; 2];
+    for (account, balance) in (1..).zip(&mut balances) {
+        let answer = client.call("balance", json!({ "account": account })).await;
+        *balance = data(&answer)["balance"].as_str().expect("a string").to_owned();
+    }
+    balances
+}
+
+#[track_caller]
+fn data(result: &CallToolResult) -> &Value {
+    assert_ne!(result.is_error, Some(true), "{result:?}");
+    result.structured_content.as_ref().expect("the result has structured content")
+}
+
+/// What the idempotency key did, by the result's `_meta`.
+fn replayed(result: &CallToolResult) -> bool {
+    let meta = json!(result.meta);
+    match &meta["mcp-patterns/idempotency"] {
+        Value::Null => false,
+        said => {
+            assert_eq!(said, "replayed");
+            true
+        }
+    }
+}
+
+fn kind(result: &CallToolResult) -> Value {
+    json!(result.meta)["io.turbomcp/errorKind"].clone()
+}

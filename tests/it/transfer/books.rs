@@ -1,0 +1,64 @@
+//! What the database holds, read past the server.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::{Connection, PgConnection, SqliteConnection};
+
+use crate::support::Database;
+
+/// Everything that was ever booked.
+#[derive(Debug)]
+pub(super) struct Books {
+    /// Number, deposit and balance.
+    accounts: Vec<(i64, i64, i64)>,
+    /// From, to and amount.
+    transfers: Vec<(i64, i64, i64)>,
+}
+
+const ACCOUNTS: &str = "select id, deposit_cents, balance_cents from accounts order by id";
+const TRANSFERS: &str = "select from_account, to_account, amount_cents from transfers order by id";
+
+impl Books {
+    pub(super) async fn of(database: &Database) -> Self {
+        match database {
+            Database::Memory => panic!("only the server itself sees a database in its memory"),
+            Database::File(_) => {
+                let mut db = SqliteConnection::connect(&database.url()).await.expect("no connection");
+                let accounts = sqlx::query_as(ACCOUNTS).fetch_all(&mut db).await.expect("no accounts");
+                let transfers = sqlx::query_as(TRANSFERS).fetch_all(&mut db).await.expect("no transfers");
+                Self { accounts, transfers }
+            }
+            Database::Postgres { .. } => {
+                let mut db = PgConnection::connect(&database.url()).await.expect("no connection");
+                let accounts = sqlx::query_as(ACCOUNTS).fetch_all(&mut db).await.expect("no accounts");
+                let transfers = sqlx::query_as(TRANSFERS).fetch_all(&mut db).await.expect("no transfers");
+                Self { accounts, transfers }
+            }
+        }
+    }
+
+    /// No money came or went, and every balance is what the history makes of the deposit.
+    #[track_caller]
+    pub(super) fn check(&self) {
+        let deposits: i64 = self.accounts.iter().map(|(_, deposit, _)| deposit).sum();
+        let balances: i64 = self.accounts.iter().map(|(_, _, balance)| balance).sum();
+        assert_eq!(balances, deposits, "money came or went");
+
+        let mut expected: BTreeMap<i64, i64> = self.accounts.iter().map(|&(id, deposit, _)| (id, deposit)).collect();
+        for (from, to, cents) in &self.transfers {
+            *expected.get_mut(from).expect("a known account") -= cents;
+            *expected.get_mut(to).expect("a known account") += cents;
+        }
+        let actual = self.accounts.iter().map(|&(id, _, balance)| (id, balance)).collect();
+        assert_eq!(expected, actual, "the balances are not what the history says");
+    }
+
+    /// How often each amount was transferred.
+    pub(super) fn times(&self) -> HashMap<i64, usize> {
+        let mut times = HashMap::new();
+        for (_, _, cents) in &self.transfers {
+            *times.entry(*cents).or_default() += 1;
+        }
+        times
+    }
+}

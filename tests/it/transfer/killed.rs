@@ -1,0 +1,222 @@
+//! A server that is killed, and a database that is.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::books::Books;
+use super::{data, kind, replayed, serve};
+use crate::client::{Client, Transport, patiently, text};
+use crate::support::{Database, Folder};
+
+const CALLS: i64 = 500;
+const ACCOUNTS: i64 = 5;
+const AT_ONCE: usize = 16;
+
+/// The call of this number: its amount is nobody else's.
+fn call(number: i64) -> Value {
+    let (from, to) = (number % ACCOUNTS + 1, (number + 1 + number % (ACCOUNTS - 1)) % ACCOUNTS + 1);
+    json!({
+        "from_account": from,
+        "to_account": to,
+        "amount": format!("{}.{:02}", number / 100, number % 100),
+        "idempotency_key": format!("call-{number}"),
+    })
+}
+
+async fn open_accounts(client: &Client) {
+    for _ in 0..ACCOUNTS {
+        data(&client.call("open_account", json!({ "owner": "acme", "deposit": "10000.00" })).await);
+    }
+}
+
+/// Makes the call, and says whether it has its answer. One that does not know how it went is not one.
+async fn is_answered(client: &Client, number: i64) -> bool {
+    match client.try_call("transfer", call(number)).await {
+        Err(_) => false,
+        Ok(answer) if answer.is_error == Some(true) => {
+            let unsure = json!(answer.meta)["io.turbomcp/errorData"]["mcp-patterns/transaction"] == "outcome_unknown";
+            assert!(
+                unsure || ["unavailable", "timeout"].contains(&kind(&answer).as_str().unwrap_or_default()),
+                "{answer:?}"
+            );
+            false
+        }
+        Ok(answer) => {
+            assert!(text(&answer).starts_with("Transferred $"), "{answer:?}");
+            true
+        }
+    }
+}
+
+async fn every_call_was_made_once(database: &Database) {
+    let books = Books::of(database).await;
+    books.check();
+    assert_eq!(books.times(), (1..=CALLS).map(|number| (number, 1)).collect());
+}
+
+async fn a_server_that_is_killed_does_every_transfer_once(database: Database) {
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut waiting: BTreeSet<i64> = (1..=CALLS).collect();
+    let mut lives = 0;
+    while !waiting.is_empty() {
+        let mut server = serve(&database, Transport::Stdio).await;
+        let client = server.connect().await;
+        if lives == 0 {
+            open_accounts(&client).await;
+        }
+        lives += 1;
+        let mut server = Some(server);
+        let mut until = rng.usize(20..100);
+        let sent: Vec<_> = waiting.iter().copied().collect();
+        let mut calls = stream::iter(&sent)
+            .map(|&number| {
+                let client = &client;
+                async move { (number, is_answered(client, number).await) }
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some((number, answered)) = calls.next().await {
+            if answered {
+                waiting.remove(&number);
+            }
+            until = until.saturating_sub(1);
+            if until == 0 {
+                // A server that is dropped is killed, and up to fifteen calls with it.
+                server.take();
+            }
+        }
+    }
+    assert!(lives >= 5, "killed {} times only", lives - 1);
+    every_call_was_made_once(&database).await;
+
+    // Whoever asks again, even after all that, gets the first answer.
+    let mut server = serve(&database, Transport::Stdio).await;
+    let client = server.connect().await;
+    for number in [1, CALLS / 2, CALLS] {
+        assert!(replayed(&client.call("transfer", call(number)).await));
+    }
+    every_call_was_made_once(&database).await;
+}
+
+#[tokio::test]
+async fn a_server_on_a_file_that_is_killed_again_and_again_does_every_transfer_once() {
+    patiently(a_server_that_is_killed_does_every_transfer_once(Database::file())).await;
+}
+
+#[tokio::test]
+async fn a_server_on_postgres_that_is_killed_again_and_again_does_every_transfer_once() {
+    patiently(async { a_server_that_is_killed_does_every_transfer_once(Database::postgres().await).await }).await;
+}
+
+/// A PostgreSQL server of the test's own. It is stopped when dropped.
+#[derive(Debug)]
+struct Postgres {
+    programs: PathBuf,
+    folder: Folder,
+    port: u16,
+}
+
+impl Postgres {
+    fn start() -> Self {
+        let programs = std::fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten()
+            .filter_map(|version| Some(version.ok()?.path().join("bin")))
+            .find(|programs| programs.join("pg_ctl").is_file())
+            .expect("no PostgreSQL is installed under /usr/lib/postgresql");
+        let free = TcpListener::bind("127.0.0.1:0").expect("no free port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let postgres = Self { programs, folder: Folder::new(), port };
+        if is_root() {
+            let folder = postgres.folder.path().to_str().expect("a path");
+            run(Command::new("chown").args(["postgres", folder]));
+        }
+        postgres.run("initdb", &["--auth=trust", "--username=postgres", "--no-sync"]);
+        postgres.begin();
+        postgres
+    }
+
+    fn begin(&self) {
+        let folder = self.folder.path().display();
+        let options = format!("-p {} -c listen_addresses=127.0.0.1 -k {folder}", self.port);
+        let log = format!("{folder}/log");
+        self.run("pg_ctl", &["-w", "-o", &options, "-l", &log, "start"]);
+    }
+
+    /// Ends as it does when its machine loses power, or as an administrator ends it, and begins again.
+    fn restart(&self, mode: &str) {
+        self.run("pg_ctl", &["-w", "-m", mode, "stop"]);
+        self.begin();
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Runs one of its programs, as a user that it accepts: it refuses to run as root.
+    fn run(&self, program: &str, args: &[&str]) {
+        let program = self.programs.join(program);
+        let mut command = match is_root() {
+            true => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", "postgres", "--"]).arg(program);
+                command
+            }
+            false => Command::new(program),
+        };
+        run(command.arg("-D").arg(self.folder.path().join("data")).args(args).current_dir(self.folder.path()));
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.run("pg_ctl", &["-m", "immediate", "stop"]);
+    }
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().expect("no id");
+    id.stdout.trim_ascii() == b"0"
+}
+
+fn run(command: &mut Command) {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    assert!(status.as_ref().is_ok_and(|status| status.success()), "{command:?}: {status:?}");
+}
+
+/// Makes calls until each has its answer. The server keeps a caller waiting while its database is away.
+async fn call_until_answered(client: &Client, numbers: impl Iterator<Item = i64>) {
+    let call = |number| async move { while !is_answered(client, number).await {} };
+    stream::iter(numbers).map(call).buffer_unordered(AT_ONCE).collect::<()>().await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_restarts_is_found_again_and_does_every_transfer_once() {
+    patiently(async {
+        let postgres = Arc::new(Postgres::start());
+        let database = Database::on(&postgres.url()).await;
+        let mut server = serve(&database, Transport::Stdio).await;
+        let client = server.connect().await;
+        open_accounts(&client).await;
+
+        call_until_answered(&client, 1..=50).await;
+        for (mode, numbers) in [("immediate", 51..=250), ("fast", 251..=450)] {
+            let restarting = tokio::task::spawn_blocking({
+                let postgres = Arc::clone(&postgres);
+                move || postgres.restart(mode)
+            });
+            call_until_answered(&client, numbers).await;
+            restarting.await.expect("PostgreSQL restarts");
+        }
+        call_until_answered(&client, 451..=CALLS).await;
+
+        every_call_was_made_once(&database).await;
+    })
+    .await;
+}
