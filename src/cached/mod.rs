@@ -100,8 +100,9 @@
 //!
 //! # Order
 //!
-//! Outside: validation, which a hit must not get around, and limits. Inside: retries, which a hit does not need, and
-//! transactions, which a hit must not open. See [the guide](crate::guide::ordering).
+//! Outside: validation and whatever decides who may call what (turbomcp's `VisibilityLayer` too), which a hit must not get
+//! around, and limits. Inside: retries, which a hit does not need, and
+//! transactions, which a hit must not open; a call that runs inside one is passed by. See [the guide](crate::guide::ordering).
 //!
 //! # Errors
 //!

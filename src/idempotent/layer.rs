@@ -170,13 +170,14 @@ impl IdempotentTool {
             Ok(found) => return self.told(&plan, &call, found),
             Err(error) => return closed(&plan, name, &error),
         };
-        self.run(&plan, held, ctx, || inner.call_tool(name, args, ctx)).await
+        self.run(&plan, &call.key, held, ctx, || inner.call_tool(name, args, ctx)).await
     }
 
     /// Makes the call, and sees to it that what became of it is known. Dropped while it runs, or unwound, it is ambiguous.
     async fn run<F: Future<Output = McpResult<ToolResult>>>(
         &self,
         plan: &ToolPlan,
+        key: &str,
         mut held: Held,
         ctx: &RequestContext,
         call: impl FnOnce() -> F,
@@ -187,19 +188,16 @@ impl IdempotentTool {
         }
         held.begin();
         let mut result = call().await;
-        let is_definite = match outcome::failure(&result) {
-            None => None,
-            Some(failure) => Some(match &self.definite {
-                Some(definite) => definite(&failure),
-                None => definite::proves_that_nothing_was_done(&failure, &result),
-            }),
-        };
+        let is_definite = outcome::failure(&result).map(|failure| match &self.definite {
+            Some(definite) => definite(&failure),
+            None => definite::proves_that_nothing_was_done(&failure, &result),
+        });
         match is_definite {
             Some(false) => {
                 plan.count(Told::Ambiguous);
                 held.abandon().await;
                 outcome::note(&mut result, IDEMPOTENCY, "ambiguous");
-                tracing::warn!(tool = plan.tool, "a call failed, and it is not known what it did");
+                tracing::warn!(tool = plan.tool, key, "a call failed, and it is not known what it did");
             }
             Some(true) if !self.idempotency.records_failures() => {
                 plan.count(Told::Released);
@@ -217,7 +215,12 @@ impl IdempotentTool {
                     Ended::Yes => plan.count(Told::Recorded),
                     Ended::Lost | Ended::Unknown => {
                         plan.count(Told::NotRecorded);
-                        tracing::warn!(tool = plan.tool, ?ended, "the answer to a call with a key was not recorded");
+                        tracing::warn!(
+                            tool = plan.tool,
+                            key,
+                            ?ended,
+                            "the answer to a call with a key was not recorded"
+                        );
                         outcome::note(&mut result, IDEMPOTENCY, "not_recorded");
                     }
                 }

@@ -1,4 +1,173 @@
-//! T
+//! Makes a call with a key take effect once, wherever the effect is: [`IdempotentTool`].
+//!
+//! A model, or a client, that does not know whether a call took effect makes it again with the same [key](crate::idempotency)
+//! and gets the first answer instead of a second effect. The first call claims the key, runs, and records its answer.
+//!
+//! Use it for effects outside your database: a mail, a payment through a provider, a ticket. Between such an effect and its
+//! record a process can die, and then nobody can know by looking at the record whether the effect happened. Such a call is
+//! *ambiguous*: it is reported as that, and never made again until you [decide](Handle::resolve). Where the effect is in a SQL
+//! database, [`TransactionalTool`](crate::TransactionalTool) does better: effect and record commit together, and nothing is ever
+//! ambiguous to it but a commit whose answer got lost. Where the provider takes idempotency keys itself, hand it one of yours
+//! as well.
+//!
+//! # Example
+//!
+//! ```
+//! use mcp_patterns::idempotent::MemoryStore;
+//! use mcp_patterns::{IdempotentTool, Layer};
+//! # use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+//! use turbomcp::prelude::*;
+//!
+//! #[derive(Clone, Default)]
+//! struct Post {
+//!     sent: Arc<AtomicU32>,
+//! }
+//!
+//! #[server(name = "post", version = "1.0.0")]
+//! impl Post {
+//!     /// Sends a letter.
+//!     #[tool]
+//!     async fn send(&self, to: String) -> McpResult<String> {
+//!         Ok(format!("Letter {} is on its way to {to}", 1 + self.sent.fetch_add(1, Ordering::Relaxed)))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let server = IdempotentTool::new(MemoryStore::new()).only(["send"]).layer(Post::default());
+//!
+//! // The layer has added `idempotency_key` to the tool's schema, and takes it out before the call.
+//! let letter = serde_json::json!({"to": "Ada", "idempotency_key": "9f1c"});
+//! let first = server.call_tool("send", letter.clone(), &RequestContext::new()).await?;
+//! assert_eq!(first.first_text(), Some("Letter 1 is on its way to Ada"));
+//! let again = server.call_tool("send", letter, &RequestContext::new()).await?;
+//! assert_eq!(again.first_text(), Some("Letter 1 is on its way to Ada"));
+//! assert_eq!(again.meta.unwrap()["mcp-patterns/idempotency"], "replayed");
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Example: several replicas on one Redis, with retries
+//!
+//! ```no_run
+//! # #[cfg(feature = "redis")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use mcp_patterns::idempotency::Idempotency;
+//! use mcp_patterns::idempotent::RedisStore;
+//! use mcp_patterns::{IdempotentTool, Layer, RetryTool};
+//! # use mcp_patterns::testing::ScriptedServer;
+//! # let server = ScriptedServer::new("post");
+//!
+//! let redis = redis::Client::open("redis://127.0.0.1:6379")?.get_connection_manager().await?;
+//! let idempotent = IdempotentTool::new(RedisStore::new(redis))
+//!     .every_write()
+//!     .with_idempotency(Idempotency::new().with_ttl(Duration::from_secs(7 * 24 * 3600)).required_for(["pay"]))
+//!     .with_lease(Duration::from_secs(60));
+//! let server = (
+//!     RetryTool::new(), // calls with a key are retried, although the tools are not annotated idempotent
+//!     idempotent,
+//! )
+//!     .layer(server);
+//! # Ok(()) }
+//! ```
+//!
+//! # Example: a call of which nobody knows whether it took effect
+//!
+//! ```
+//! use mcp_patterns::idempotent::{MemoryStore, Resolution};
+//! use mcp_patterns::{IdempotentTool, Layer, testing::ScriptedServer};
+//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//! # use serde_json::json;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let bank = ScriptedServer::new("bank").with_plain("pay", |_| async { Err(McpError::timeout("The bank does not answer")) });
+//! let idempotent = IdempotentTool::new(MemoryStore::new()).only(["pay"]);
+//! let handle = idempotent.handle();
+//! let server = idempotent.layer(bank.clone());
+//!
+//! let (ctx, pay) = (RequestContext::new(), json!({"to": "Ada", "idempotency_key": "9f1c"}));
+//! server.call_tool("pay", pay.clone(), &ctx).await?;
+//! let again = server.call_tool("pay", pay.clone(), &ctx).await?;
+//! assert!(again.first_text().unwrap().contains("it may or may not have taken effect"));
+//! assert_eq!(bank.calls("pay"), 1);
+//!
+//! // Somebody has looked at the account: the money is gone.
+//! handle.resolve(&ctx, "pay", "9f1c", Resolution::Done(ToolResult::text("Paid"))).await.unwrap();
+//! assert_eq!(server.call_tool("pay", pay, &ctx).await?.first_text(), Some("Paid"));
+//! assert_eq!(bank.calls("pay"), 1);
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # What becomes of a call with a key
+//!
+//! | the key | the answer | is the call made? |
+//! | --- | --- | --- |
+//! | is new | the tool's own | yes |
+//! | has an answer, same arguments | the first answer, `_meta["mcp-patterns/idempotency"] = "replayed"` | no |
+//! | has other arguments | `invalid_params`, `"key_reused"` | no |
+//! | belongs to a call that runs | after a wait that call's answer, or `unavailable`, `"in_progress"` and `retryAfterMs` | no |
+//! | belongs to an ambiguous call | `internal`, `"ambiguous"` | no, unless [asked for by name](IdempotentTool::run_again_when_ambiguous) |
+//!
+//! A call that fails is *definite* where the failure proves that nothing was done: it was refused (`invalid_params`, not found,
+//! not permitted, rejected by the user), or turned away (`rate_limited`, `server_overloaded`, `unavailable`). Its key is free
+//! again, or keeps the failure with [`recording_failures`](crate::idempotency::Idempotency::recording_failures). Any other
+//! failure proves nothing and makes the call ambiguous: a timeout, a broken connection, a failing service, an internal error,
+//! no kind at all; an error that `?` made of a JSON or an IO error, which may have come after the effect whatever its kind; a
+//! refusal after retries further in. [`with_definite`](IdempotentTool::with_definite) replaces the judgement: a tool that
+//! answers `unavailable` although it may have done something needs that.
+//!
+//! Ambiguous too is a call that was dropped or panicked, and one whose process was not heard of for the time of a lease. An
+//! answer that comes after all is recorded, unless the call has been resolved or taken over: its first owner then changes
+//! nothing any more, since each claim has a token of its own.
+//!
+//! # Defaults
+//!
+//! - tools: none; name them, or take [`every_write`](IdempotentTool::every_write)
+//! - key: the optional argument `idempotency_key`, one for each server, [version](crate::idempotency::Idempotency::with_version),
+//!   user and tool; a call without one passes untouched
+//! - an answer is remembered for 24 hours after it was given
+//! - a lease is 30 s and renewed every 10 s while the tool runs; a call that runs waits for nobody and ends when it ends
+//! - a duplicate waits for 5 s; it looks after 10 ms, then after pauses twice as long each time, up to half a second
+//! - each step of a store may take 2 s
+//! - [`MemoryStore`]: 100,000 claims and answers
+//!
+//! # Order
+//!
+//! Outside: retries, so that a failed call is made again under its key; validation, so that bad arguments claim no key; a
+//! cache has no place around a tool that writes. Inside: what takes part in the effect. See [the guide](crate::guide::ordering).
+//!
+//! # Errors
+//!
+//! All in the table above are results with `isError`; their `_meta["io.turbomcp/errorData"]` has the word under
+//! `mcp-patterns/idempotency`. `unavailable` and `server_overloaded` are temporary and made again by a
+//! [`RetryTool`](crate::RetryTool) outside; the others are not. The tool's own failures keep their form, kind and text; one that
+//! makes the call ambiguous is marked in its `_meta` (its data, where it is a protocol error).
+//!
+//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
+//!
+//! # Cancellation
+//!
+//! A call that is cancelled before it began does not begin, and a duplicate that is cancelled stops waiting, within 50 ms. One
+//! that runs is not interrupted, since its end is worth knowing: its answer is recorded. If the tool itself gives up, or the
+//! call is dropped, it is ambiguous.
+//!
+//! A caller who is dropped while the key is claimed leaves no claim, and one who is dropped while the answer is recorded
+//! leaves the answer: both steps run in tasks of their own.
+//!
+//! # When the backend fails
+//!
+//! It fails closed. A store that is down, too slow or answers what nobody understands before the call: the tool is not called,
+//! the answer is `unavailable`, and a claim that was made all the same is taken back. A [`MemoryStore`] full of claims:
+//! `server_overloaded`. Calls without a key need no store.
+//!
+//! After the call: recording is tried four times within some seconds. The caller waits for 2 s of it and gets the tool's true
+//! answer, marked `"not_recorded"`. If it was in vain, the claim stays, and later duplicates find it ambiguous.
+//!
+//! # What is counted and logged
+//!
+//! The counter (feature `metrics`) `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `released`
+//! (a definite failure), `ambiguous`, `not_recorded`, `in_progress`, `refused`, `cancelled`, `unavailable`, `overloaded`. Each
+//! call with a key logs an event (debug) with `tool` and `idempotency`; what needs somebody's attention is logged as a warning,
+//! with the key where a call has to be resolved.
+
 mod claims;
 mod definite;
 mod handle;

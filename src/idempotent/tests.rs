@@ -1,1 +1,129 @@
+mod ambiguous;
+mod calls;
+mod contract;
+mod definite;
+mod drops;
+mod failing;
+mod memory;
+mod redis_down;
+mod retried;
+mod settings;
+mod shared;
 
+use std::future::ready;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use turbomcp_core::{ErrorKind, McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
+use super::*;
+use crate::idempotency::{IDEMPOTENCY, Idempotency};
+use crate::testing::ScriptedServer;
+use crate::{ConfigError, Layer, TryLayer, outcome};
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// A server whose `send` tells how often it was called.
+fn post() -> ScriptedServer {
+    ScriptedServer::new("post").with_plain("send", |call| ready(Ok(sent(call.number))))
+}
+
+/// A server whose `send` takes a second for it.
+fn slow_post() -> ScriptedServer {
+    ScriptedServer::new("post").with_plain("send", |call| async move {
+        tokio::time::sleep(secs(1)).await;
+        Ok(sent(call.number))
+    })
+}
+
+/// A server whose `send` fails with `error` on its first call, and succeeds from then on.
+fn stumbling_post(error: McpError) -> ScriptedServer {
+    ScriptedServer::new("post").with_plain("send", move |call| {
+        ready(if call.number == 1 { Err(error.clone()) } else { Ok(sent(call.number)) })
+    })
+}
+
+/// A server whose `send` waits until it is let go, each call on its own.
+fn held_post() -> (ScriptedServer, Arc<Notify>) {
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let server = ScriptedServer::new("post").with_plain("send", move |call| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.notified().await;
+            Ok(sent(call.number))
+        }
+    });
+    (server, go)
+}
+
+fn sent(number: usize) -> ToolResult {
+    ToolResult::text(format!("sent {number}"))
+}
+
+fn layer(store: impl Store) -> IdempotentTool {
+    IdempotentTool::new(store).only(["send"])
+}
+
+fn memory() -> IdempotentTool {
+    layer(MemoryStore::new())
+}
+
+async fn send(server: &impl McpHandler, key: &str) -> McpResult<ToolResult> {
+    send_as(server, key, &RequestContext::new()).await
+}
+
+async fn send_as(server: &impl McpHandler, key: &str, ctx: &RequestContext) -> McpResult<ToolResult> {
+    server.call_tool("send", json!({"to": "ada", "idempotency_key": key}), ctx).await
+}
+
+/// The text of an answer.
+fn text(result: &McpResult<ToolResult>) -> String {
+    match result {
+        Ok(result) => result.first_text().unwrap_or_default().to_owned(),
+        Err(error) => error.message.clone(),
+    }
+}
+
+/// What the layer says of an answer, or in an error of its own.
+fn told(result: &McpResult<ToolResult>) -> Value {
+    let marked = match result {
+        Ok(result) => result.meta.as_ref().and_then(|meta| meta.get(IDEMPOTENCY)),
+        Err(error) => error.data().and_then(|data| data.get(IDEMPOTENCY)),
+    };
+    let reason = || outcome::failure(result)?.data()?.get(IDEMPOTENCY);
+    marked.or_else(reason).cloned().unwrap_or_default()
+}
+
+fn kind(result: &McpResult<ToolResult>) -> Option<ErrorKind> {
+    outcome::failure(result).and_then(|failure| failure.kind())
+}
+
+/// An answer of the layer: nobody knows whether the call took effect.
+fn is_ambiguous(result: &McpResult<ToolResult>) -> bool {
+    let failure = outcome::failure(result).expect("what is ambiguous is a failure");
+    assert!(!failure.is_temporary(), "no layer may make the call again");
+    told(result) == "ambiguous"
+}
+
+/// An answer without the marker that tells a replay.
+fn unmarked(result: McpResult<ToolResult>) -> ToolResult {
+    let mut result = result.expect("an answer");
+    if let Some(meta) = &mut result.meta {
+        meta.remove(IDEMPOTENCY);
+    }
+    result.meta = result.meta.filter(|meta| !meta.is_empty());
+    result
+}
+
+/// Lets everything that runs beside the test come to rest.
+async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}

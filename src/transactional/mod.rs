@@ -1,4 +1,155 @@
-//! T
+//! Runs a tool in a transaction that is committed if the tool succeeds, and rolled back whatever else happens:
+//! [`TransactionalTool`] for whole tool calls, [`Transactor`] for any function.
+//!
+//! Use it where a tool writes more than one row, or reads before it writes. A tool that fails surfaces as `Ok` with `isError`;
+//! committed by hand on `Ok`, half of a transfer would stay. It cannot undo what a tool does outside the database: for
+//! that, see [`IdempotentTool`](crate::IdempotentTool).
+//!
+//! With [`Idempotency`](crate::idempotency::Idempotency), a call that carries a key takes effect once: the answer is recorded in
+//! the same transaction, so neither a crash nor a lost answer can part the two.
+//!
+//! # Example
+//!
+//! ```
+//! use mcp_patterns::{Layer, TransactionalTool, transactional};
+//! use sqlx::{Sqlite, SqlitePool};
+//! use turbomcp::prelude::*;
+//!
+//! #[derive(Clone)]
+//! struct Bank;
+//!
+//! #[server(name = "bank", version = "1.0.0")]
+//! impl Bank {
+//!     /// Moves money, in cents.
+//!     #[tool(destructive = true)]
+//!     async fn transfer(&self, from: i64, to: i64, cents: i64) -> McpResult<String> {
+//!         let mut db = transactional::current::<Sqlite>().await?;
+//!         sqlx::query("update accounts set cents = cents + $1 where id = $2")
+//!             .bind(cents).bind(to).execute(&mut *db).await.map_err(transactional::failed)?;
+//!         let debited = sqlx::query("update accounts set cents = cents - $1 where id = $2 and cents >= $1")
+//!             .bind(cents).bind(from).execute(&mut *db).await.map_err(transactional::failed)?;
+//!         match debited.rows_affected() {
+//!             1 => Ok(format!("Transferred {cents} from {from} to {to}")),
+//!             _ => Err(McpError::invalid_request("Insufficient funds")), // and the credit is undone
+//!         }
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
+//! sqlx::query("create table accounts (id integer primary key, cents integer not null)").execute(&pool).await.unwrap();
+//! sqlx::query("insert into accounts values (1, 100), (2, 0)").execute(&pool).await.unwrap();
+//!
+//! let server = TransactionalTool::new(pool.clone()).only(["transfer"]).layer(Bank);
+//!
+//! let ctx = RequestContext::new();
+//! let args = serde_json::json!({"from": 1, "to": 2, "cents": 500});
+//! let refused = server.call_tool("transfer", args, &ctx).await?;
+//! assert_eq!(refused.first_text(), Some("Insufficient funds"));
+//!
+//! let credited: i64 = sqlx::query_scalar("select cents from accounts where id = 2").fetch_one(&pool).await.unwrap();
+//! assert_eq!(credited, 0);
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Example: once, whatever happens to the answer
+//!
+//! ```
+//! use std::time::Duration;
+//! use mcp_patterns::idempotency::Idempotency;
+//! use mcp_patterns::transactional::{Isolation, Transactor, current};
+//! use mcp_patterns::{Layer, RetryTool, TransactionalTool, testing::ScriptedServer};
+//! use serde_json::json;
+//! use sqlx::{Sqlite, SqlitePool};
+//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
+//! TransactionalTool::ensure_schema(&pool).await.unwrap();
+//!
+//! let script = ScriptedServer::new("shop").with_plain("order", |call| async move {
+//!     let _db = current::<Sqlite>().await?;
+//!     Ok(ToolResult::text(format!("Order {} created", call.number)))
+//! });
+//! let transactor = Transactor::new(pool).with_isolation(Isolation::Serializable).with_timeout(Duration::from_secs(10));
+//! let server = (
+//!     RetryTool::new(), // makes a call again if it failed for a moment, and carries a key
+//!     TransactionalTool::new(transactor)
+//!         .every_write()
+//!         .with_idempotency(Idempotency::new().required_for(["order"])),
+//! )
+//!     .layer(script.clone());
+//!
+//! let args = json!({"idempotency_key": "7f1c", "item": "tea"});
+//! for _ in 0..3 {
+//!     let answer = server.call_tool("order", args.clone(), &RequestContext::new()).await?;
+//!     assert_eq!(answer.first_text(), Some("Order 1 created"));
+//! }
+//! assert_eq!(script.calls("order"), 1);
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Defaults
+//!
+//! - tools: none until you name them ([`only`](TransactionalTool::only), [`every_write`](TransactionalTool::every_write))
+//! - isolation: the database's own; SQLite's is always serializable
+//! - read-only for tools annotated `read_only`, and enforced; SQLite takes its write lock at once for all others
+//! - timeout: 30 seconds for the whole, all attempts together, which on PostgreSQL bounds each statement too
+//! - propagation: [`Propagation::Required`]
+//! - conflicts (serialization failures, deadlocks, a busy SQLite file): up to 5 attempts in all, each a whole new transaction,
+//!   10 ms before the second and twice as long before each further one, with full jitter
+//! - idempotency: none until you ask; then an optional argument `idempotency_key`, remembered for 24 hours, for successes
+//!
+//! # Order
+//!
+//! Inside everything else: validation and a cache outside it open no transaction in vain, and a retry outside it begins a new
+//! one. A cache inside a transaction is passed by. See [the guide](crate::guide::ordering).
+//!
+//! # Errors
+//!
+//! A failure of the tool is returned as it came, after the rollback. What goes wrong with the transaction itself is a
+//! [`TransactionError`], as a result with `isError`; its reason is in the error's data, under `mcp-patterns/transaction`:
+//!
+//! | reason | what happened | kind |
+//! | --- | --- | --- |
+//! | `unavailable` | none could be begun; nothing was done | unavailable |
+//! | `conflict` | each attempt gave way to another transaction; nothing was done | unavailable, exhausted |
+//! | `timed_out`, `cancelled` | the time was over, or the caller cancelled; nothing was done | timeout, cancelled |
+//! | `rolled_back` | the tool succeeded, but a part of it, or a statement whose error it ignored, had failed | internal |
+//! | `leaked`, `held` | the tool kept the connection, or needs it twice at the same time | internal |
+//! | `outcome_unknown` | the connection was lost during the commit: nobody knows. Not retried; a call with the same idempotency key finds out | internal |
+//! | `statement_failed` | [`failed`] masked an error of the database, which the log has under the id in the text | by what it means |
+//! | `none` | there is no transaction here | internal |
+//!
+//! With a key: `mcp-patterns/idempotency` is `replayed` in the `_meta` of an answer that was recorded, and `key_reused` or
+//! `in_progress` in the data of a refusal.
+//!
+//! A tool that maps database errors itself should use [`failed`], or `?` on a [`TransactionError`]: the layer then sees a
+//! conflict and tries again.
+//!
+//! # Cancellation
+//!
+//! A call that is dropped, cancelled or out of time is rolled back behind the scenes; a statement that runs is not waited for,
+//! and PostgreSQL ends it at the timeout. A begin, a commit and what [`after_commit`] registered run in tasks of their own: no
+//! caller who leaves can stop them half-way. The transaction is known to the task of the call only, not to what it spawns.
+//!
+//! # When the backend fails
+//!
+//! It fails closed: without a transaction the tool is not called.
+//!
+//! A pool has as many connections as it was given, and a call holds one while it runs. Give it an acquire timeout of a second or
+//! three, and size it for nested transactions if you use [`Propagation::RequiresNew`].
+//!
+//! # The table of keys
+//!
+//! [`TransactionalTool::ensure_schema`] makes it; its SQL is [`IDEMPOTENCY_SCHEMA`]. Callers are kept as hashes. Expired records
+//! are deleted in batches of 500, once a minute at most, after a call with a key.
+//!
+//! # What is counted and logged
+//!
+//! Events: `a statement failed`, `the commit failed`, `the transaction cannot be committed`, `no transaction could be begun` (warn,
+//! with the database's own error), and `transaction gave way to another, beginning a new one` (debug).
+
 mod current;
 mod dialect;
 mod error;

@@ -2,6 +2,8 @@
 
 mod books;
 mod chaos;
+mod faulty;
+mod keys;
 mod killed;
 mod skew;
 mod tools;
@@ -12,6 +14,37 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Server, Transport};
 use crate::support::Database;
+
+/// Runs each test on every database, over stdio and over HTTP.
+macro_rules! everywhere {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            use crate::client::{Transport, patiently};
+            use crate::support::Database;
+
+            #[tokio::test]
+            async fn in_memory_over_stdio() {
+                patiently(super::$test(Database::Memory, Transport::Stdio)).await;
+            }
+
+            #[tokio::test]
+            async fn in_memory_over_http() {
+                patiently(super::$test(Database::Memory, Transport::Http)).await;
+            }
+
+            #[tokio::test]
+            async fn in_a_file() {
+                patiently(super::$test(Database::file(), Transport::Stdio)).await;
+            }
+
+            #[tokio::test]
+            async fn in_postgres() {
+                patiently(async { super::$test(Database::postgres().await, Transport::Http).await }).await;
+            }
+        }
+    )+};
+}
+use everywhere;
 
 /// Starts a server on a database of its own.
 async fn serve(database: &Database, transport: Transport) -> Server {
@@ -60,4 +93,14 @@ fn replayed(result: &CallToolResult) -> bool {
 
 fn kind(result: &CallToolResult) -> Value {
     json!(result.meta)["io.turbomcp/errorKind"].clone()
+}
+
+/// The arguments of a transfer from 1 to 2.
+fn transfer(amount: impl Into<Value>) -> Value {
+    json!({ "from_account": 1, "to_account": 2, "amount": amount.into() })
+}
+
+fn keyed(mut arguments: Value, key: &str) -> Value {
+    arguments["idempotency_key"] = key.into();
+    arguments
 }

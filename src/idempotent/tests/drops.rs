@@ -1,0 +1,132 @@
+//! Callers who leave at every point where a call can be left.
+
+use std::future::Future;
+use std::pin::pin;
+
+use futures_util::poll;
+
+use super::*;
+
+/// A store that takes its time, before and after each step.
+#[derive(Clone)]
+struct Hesitant(MemoryStore);
+
+async fn hesitate() {
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn hesitating<T>(step: impl Future<Output = T>) -> T {
+    hesitate().await;
+    let done = step.await;
+    hesitate().await;
+    done
+}
+
+impl Store for Hesitant {
+    fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
+        Box::pin(hesitating(async move { self.0.claim(claim).await }))
+    }
+
+    fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(hesitating(async move { self.0.renew(owner, lease).await }))
+    }
+
+    fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(hesitating(async move { self.0.complete(owner, record, ttl).await }))
+    }
+
+    fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
+        Box::pin(hesitating(async move { self.0.release(owner).await }))
+    }
+
+    fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
+        Box::pin(hesitating(async move { self.0.abandon(owner).await }))
+    }
+
+    fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
+        Box::pin(hesitating(async move { self.0.resolve(id, record, ttl).await }))
+    }
+}
+
+/// What a second caller finds after the first has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    Untouched,
+    Ambiguous,
+    Answered,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_leaves_at_any_point_neither_doubles_the_effect_nor_blocks_the_key() {
+    let mut left = Vec::new();
+    for polls in 0.. {
+        let post = ScriptedServer::new("post").with_plain("send", |call| async move {
+            hesitate().await;
+            Ok(sent(call.number))
+        });
+        let server = layer(Hesitant(MemoryStore::new())).with_wait(Duration::ZERO).layer(post.clone());
+        let mut is_over = false;
+        {
+            let mut call = pin!(send(&server, "k"));
+            for _ in 0..polls {
+                if poll!(call.as_mut()).is_ready() {
+                    is_over = true;
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        settle().await;
+        let begun = post.calls("send");
+        let second = send(&server, "k").await;
+        left.push(match told(&second) {
+            Value::Null => {
+                assert_eq!((text(&second), begun), ("sent 1".into(), 0), "after {polls} polls");
+                Left::Untouched
+            }
+            told if told == "replayed" => {
+                assert_eq!(text(&second), "sent 1", "after {polls} polls");
+                Left::Answered
+            }
+            _ => {
+                assert!(is_ambiguous(&second), "after {polls} polls: {second:?}");
+                Left::Ambiguous
+            }
+        });
+        assert_eq!(post.calls("send"), 1, "after {polls} polls");
+        if is_over {
+            break;
+        }
+    }
+    assert!(left.is_sorted(), "first nothing has begun, then nobody knows, then there is an answer: {left:?}");
+    for state in [Left::Untouched, Left::Ambiguous, Left::Answered] {
+        assert!(left.contains(&state), "{state:?} in {left:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_who_leaves_at_any_point_changes_nothing() {
+    for polls in 0..40 {
+        let (post, go) = held_post();
+        let server = layer(Hesitant(MemoryStore::new())).layer(post.clone());
+        let first = tokio::spawn({
+            let server = server.clone();
+            async move { send(&server, "k").await }
+        });
+        settle().await;
+        {
+            let mut duplicate = pin!(send(&server, "k"));
+            for _ in 0..polls {
+                assert!(poll!(duplicate.as_mut()).is_pending());
+                tokio::task::yield_now().await;
+            }
+        }
+        settle().await;
+        go.notify_one();
+        assert_eq!(told(&first.await.unwrap()), Value::Null);
+        assert_eq!(told(&send(&server, "k").await), "replayed");
+        assert_eq!(post.calls("send"), 1, "after {polls} polls");
+    }
+}

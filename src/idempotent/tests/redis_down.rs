@@ -1,0 +1,151 @@
+//! A Redis of our own, killed in the middle.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+
+use super::shared::new_key;
+use super::*;
+
+/// A server on a socket in a directory that goes with the test. It writes every command to disk before it answers.
+struct PrivateRedis {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl PrivateRedis {
+    fn start() -> Self {
+        let dir = std::env::temp_dir().join(format!("mcp-patterns-{}", new_key()));
+        std::fs::create_dir(&dir).unwrap();
+        Self { child: launch(&dir), dir }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.child = launch(&self.dir);
+    }
+
+    fn client(&self) -> ::redis::Client {
+        ::redis::Client::open(format!("redis+unix://{}/redis.sock", self.dir.display())).unwrap()
+    }
+}
+
+fn launch(dir: &Path) -> Child {
+    let mut child = Command::new("redis-server")
+        .args(["--port", "0", "--unixsocket", "redis.sock", "--appendonly", "yes", "--appendfsync", "always"])
+        .args(["--logfile", "", "--daemonize", "no"])
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed");
+    let log = BufReader::new(child.stdout.take().unwrap());
+    let mut lines = log.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("accept connections")), "it came up");
+    // The rest of the log has to go somewhere.
+    std::thread::spawn(move || lines.for_each(drop));
+    child
+}
+
+impl Drop for PrivateRedis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+async fn connect(client: ::redis::Client) -> ConnectionManager {
+    let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
+    client.get_connection_manager_with_config(config).await.unwrap()
+}
+
+/// Calls until the connection is back, which is soon, but not at once.
+async fn send_until_available(server: &impl McpHandler, key: &str) -> McpResult<ToolResult> {
+    let retried = async {
+        loop {
+            let answer = send(server, key).await;
+            if kind(&answer) != Some(ErrorKind::Unavailable) {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(secs(60), retried).await.expect("the connection comes back")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_makes_calls_unavailable_and_remembers_when_it_is_back() {
+    let mut redis = PrivateRedis::start();
+    let post = post();
+    let server = layer(RedisStore::new(connect(redis.client()).await)).layer(post.clone());
+    assert_eq!(text(&send(&server, "before").await), "sent 1");
+
+    redis.kill();
+    for _ in 0..3 {
+        assert_eq!(kind(&send(&server, "during").await), Some(ErrorKind::Unavailable));
+    }
+    assert_eq!(kind(&send(&server, "before").await), Some(ErrorKind::Unavailable), "nothing is taken on trust");
+    assert_eq!(post.calls("send"), 1);
+
+    redis.restart();
+    let during = send_until_available(&server, "during").await;
+    assert_eq!((text(&during), told(&during)), ("sent 2".into(), Value::Null));
+    let before = send(&server, "before").await;
+    assert_eq!((text(&before), told(&before)), ("sent 1".into(), json!("replayed")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_between_effect_and_record_leaves_the_call_ambiguous() {
+    let redis = Arc::new(std::sync::Mutex::new(PrivateRedis::start()));
+    let killer = Arc::clone(&redis);
+    let post = ScriptedServer::new("post").with_plain("send", move |call| {
+        if call.number == 1 {
+            killer.lock().unwrap().kill();
+        }
+        ready(Ok(sent(call.number)))
+    });
+    let client = redis.lock().unwrap().client();
+    let layer =
+        layer(RedisStore::new(connect(client).await)).with_lease(Duration::from_millis(500)).with_wait(secs(30));
+    let handle = layer.handle();
+    let server = layer.layer(post.clone());
+    let answer = send(&server, "k").await;
+    assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("not_recorded")));
+
+    // Whether the last attempt to record it comes before or after the server is back is anybody's guess.
+    redis.lock().unwrap().restart();
+    let again = send_until_available(&server, "k").await;
+    assert!(told(&again) == "replayed" || is_ambiguous(&again), "{again:?}");
+    assert_eq!(post.calls("send"), 1, "in either case it is not made again");
+    if told(&again) == "ambiguous" {
+        handle.resolve(&RequestContext::new(), "send", "k", Resolution::Done(sent(1))).await.unwrap();
+    }
+    assert_eq!(told(&send(&server, "k").await), "replayed");
+}
+
+#[tokio::test]
+async fn a_key_of_another_kind_in_redis_is_not_taken_for_a_claim() {
+    let redis = PrivateRedis::start();
+    let mut connection = connect(redis.client()).await;
+    let post = post();
+    let server = layer(RedisStore::new(connect(redis.client()).await)).layer(post.clone());
+    send(&server, "k").await.unwrap();
+    let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    assert!(keys.len() == 1 && keys[0].starts_with("mcp-patterns:idempotency:"), "one key for each call: {keys:?}");
+    let ttl: i64 = ::redis::cmd("PTTL").arg(&keys[0]).query_async(&mut connection).await.unwrap();
+    assert!((1..=86_400_000).contains(&ttl), "an answer expires");
+
+    let _: () = ::redis::cmd("SET").arg(&keys[0]).arg("rubbish").query_async(&mut connection).await.unwrap();
+    assert_eq!(kind(&send(&server, "k").await), Some(ErrorKind::Unavailable));
+    let _: () = ::redis::cmd("DEL").arg(&keys[0]).query_async(&mut connection).await.unwrap();
+    let _: () = ::redis::cmd("HSET").arg(&keys[0]).arg("token").arg("t").query_async(&mut connection).await.unwrap();
+    assert_eq!(text(&send(&server, "k").await), "sent 2");
+    assert_eq!(post.calls("send"), 2);
+}

@@ -1,0 +1,206 @@
+//! Many callers and several replicas on one store of each kind.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+
+use ::redis::aio::ConnectionManager;
+use futures_util::future::join_all;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{Postgres, Sqlite};
+
+use super::*;
+
+fn from_env(name: &str, otherwise: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| otherwise.to_owned())
+}
+
+/// A key that no other run of a test has used: the servers outlive the tests.
+pub(super) fn new_key() -> String {
+    format!("{:016x}", RandomState::new().hash_one(()))
+}
+
+pub(super) async fn redis() -> RedisStore<ConnectionManager> {
+    let client = ::redis::Client::open(from_env("TEST_REDIS_URL", "redis://127.0.0.1:6379")).unwrap();
+    RedisStore::new(client.get_connection_manager().await.unwrap()).with_prefix("mcp-patterns:test:")
+}
+
+pub(super) async fn postgres() -> SqlStore<Postgres> {
+    let url = from_env("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1/test");
+    let store = SqlStore::new(PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap());
+    store.ensure_schema().await.unwrap();
+    store
+}
+
+/// A database file that goes with the test.
+pub(super) struct SqliteFile {
+    pub(super) store: SqlStore<Sqlite>,
+    path: PathBuf,
+}
+
+pub(super) async fn sqlite() -> SqliteFile {
+    let path = std::env::temp_dir().join(format!("mcp-patterns-{}.db", new_key()));
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .busy_timeout(secs(30));
+    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
+    let store = SqlStore::new(pool);
+    store.ensure_schema().await.unwrap();
+    store.ensure_schema().await.expect("a table that is there is left alone");
+    SqliteFile { store, path }
+}
+
+impl Drop for SqliteFile {
+    fn drop(&mut self) {
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", self.path.display()));
+        }
+    }
+}
+
+/// A patient layer: a machine that is busy must not fail the test.
+fn replica(store: impl Store, post: &ScriptedServer) -> impl McpHandler {
+    layer(store).with_wait(secs(60)).with_store_timeout(secs(30)).layer(post.clone())
+}
+
+async fn a_hundred_callers_with_one_key(one: impl Store, other: impl Store) {
+    let (post, key) = (post(), new_key());
+    let replicas = [Either::A(replica(one, &post)), Either::B(replica(other, &post))];
+    let answers = join_all((0..100).map(|number| {
+        let (replica, key) = (replicas[number % 2].clone(), key.clone());
+        tokio::spawn(async move { replica.send(&key).await })
+    }))
+    .await;
+    let (mut replayed, mut first) = (0, 0);
+    for answer in answers {
+        let answer = answer.unwrap();
+        match told(&answer) {
+            Value::Null => first += 1,
+            told => {
+                assert_eq!(told, "replayed");
+                replayed += 1;
+            }
+        }
+        assert_eq!(unmarked(answer), sent(1));
+    }
+    assert_eq!((first, replayed), (1, 99));
+    assert_eq!(post.calls("send"), 1);
+
+    // Neither replica takes the key for another call, and another user's key is another key.
+    for replica in &replicas {
+        let other = replica.call(json!({"to": "bob", "idempotency_key": key}), &RequestContext::new()).await;
+        assert_eq!(told(&other), "key_reused");
+    }
+    assert_eq!(post.calls("send"), 1);
+    let ada = RequestContext::new().with_user_id("ada");
+    let answer = replicas[0].call(json!({"to": "ada", "idempotency_key": key}), &ada).await;
+    assert_eq!((text(&answer), told(&answer)), ("sent 2".into(), Value::Null));
+}
+
+/// Two servers of two types, as one.
+#[derive(Clone)]
+enum Either<A, B> {
+    A(A),
+    B(B),
+}
+
+impl<A: McpHandler, B: McpHandler> Either<A, B> {
+    async fn send(&self, key: &str) -> McpResult<ToolResult> {
+        self.call(json!({"to": "ada", "idempotency_key": key}), &RequestContext::new()).await
+    }
+
+    async fn call(&self, args: Value, ctx: &RequestContext) -> McpResult<ToolResult> {
+        match self {
+            Self::A(server) => server.call_tool("send", args, ctx).await,
+            Self::B(server) => server.call_tool("send", args, ctx).await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_callers_with_one_key_have_one_effect_in_memory() {
+    let store = MemoryStore::new();
+    a_hundred_callers_with_one_key(store.clone(), store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_callers_with_one_key_have_one_effect_with_redis() {
+    a_hundred_callers_with_one_key(redis().await, redis().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_callers_with_one_key_have_one_effect_with_sqlite() {
+    let file = sqlite().await;
+    a_hundred_callers_with_one_key(file.store.clone(), file.store.clone()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_callers_with_one_key_have_one_effect_with_postgres() {
+    a_hundred_callers_with_one_key(postgres().await, postgres().await).await;
+}
+
+/// A replica that died while a call ran: its claim is there, its lease is over, and nobody will ever record an answer.
+async fn what_a_dead_replica_left_is_ambiguous_on_the_others(store: impl Store + Clone) {
+    let (dead, alive, key) = (post(), post(), new_key());
+    let dying = layer(Dying(store.clone())).layer(dead.clone());
+    assert_eq!(told(&send(&dying, &key).await), "not_recorded");
+
+    let survivor = layer(store);
+    let handle = survivor.handle();
+    let server = survivor.layer(alive.clone());
+    for _ in 0..2 {
+        assert!(is_ambiguous(&send(&server, &key).await));
+    }
+    assert_eq!((dead.calls("send"), alive.calls("send")), (1, 0));
+    handle.resolve(&RequestContext::new(), "send", &key, Resolution::Done(ToolResult::text("seen"))).await.unwrap();
+    let answer = send(&server, &key).await;
+    assert_eq!((text(&answer), told(&answer)), ("seen".into(), json!("replayed")));
+    assert_eq!(alive.calls("send"), 0);
+}
+
+/// A store whose claims have no lease and get no answer.
+struct Dying<S>(S);
+
+impl<S: Store> Store for Dying<S> {
+    fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
+        self.0.claim(Claim { lease: Duration::ZERO, ..claim })
+    }
+
+    fn renew<'a>(&'a self, _: Owner<'a>, _: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(ready(Ok(true)))
+    }
+
+    fn complete<'a>(&'a self, _: Owner<'a>, _: &'a str, _: Duration) -> StoreFuture<'a, bool> {
+        Box::pin(ready(Ok(false)))
+    }
+
+    fn release<'a>(&'a self, _: Owner<'a>) -> StoreFuture<'a, bool> {
+        Box::pin(ready(Ok(false)))
+    }
+
+    fn abandon<'a>(&'a self, _: Owner<'a>) -> StoreFuture<'a, bool> {
+        Box::pin(ready(Ok(false)))
+    }
+
+    fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
+        self.0.resolve(id, record, ttl)
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_replica_left_in_redis_is_ambiguous_on_the_others() {
+    what_a_dead_replica_left_is_ambiguous_on_the_others(redis().await).await;
+}
+
+#[tokio::test]
+async fn what_a_dead_replica_left_in_sqlite_is_ambiguous_on_the_others() {
+    let file = sqlite().await;
+    what_a_dead_replica_left_is_ambiguous_on_the_others(file.store.clone()).await;
+}
+
+#[tokio::test]
+async fn what_a_dead_replica_left_in_postgres_is_ambiguous_on_the_others() {
+    what_a_dead_replica_left_is_ambiguous_on_the_others(postgres().await).await;
+}
