@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use turbomcp_types::Tool;
@@ -168,23 +169,36 @@ pub fn check_names<'a>(
     }
 }
 
-type Table<T> = HashMap<Box<str>, T, foldhash::fast::RandomState>;
+/// What was decided for each tool that was seen, acted on or not.
+type Table<T> = HashMap<Box<str>, Option<T>, foldhash::fast::RandomState>;
 
 /// What a layer decided for each tool, looked up by name without allocating. Clones share it.
+///
+/// The catalogue that the layer was put on is looked up without a lock or a counter; what listings have changed since lies over
+/// it, and costs nothing while there is nothing.
 #[derive(Debug)]
-pub struct Plan<T> {
-    table: Arc<ArcSwap<Table<T>>>,
+pub struct Plan<T>(Arc<Tables<T>>);
+
+#[derive(Debug)]
+struct Tables<T> {
+    bound: OnceLock<Table<T>>,
+    has_changed: AtomicBool,
+    changed: ArcSwap<Table<T>>,
 }
 
 impl<T> Clone for Plan<T> {
     fn clone(&self) -> Self {
-        Self { table: Arc::clone(&self.table) }
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<T> Default for Plan<T> {
     fn default() -> Self {
-        Self { table: Arc::default() }
+        Self(Arc::new(Tables {
+            bound: OnceLock::new(),
+            has_changed: AtomicBool::new(false),
+            changed: ArcSwap::default(),
+        }))
     }
 }
 
@@ -192,26 +206,30 @@ impl<T: Clone + PartialEq> Plan<T> {
     /// Returns what was decided for `tool`, or `None` where the layer does not act.
     #[must_use]
     pub fn get(&self, tool: &str) -> Option<T> {
-        self.table.load().get(tool).cloned()
+        if self.0.has_changed.load(Ordering::Acquire)
+            && let Some(decision) = self.0.changed.load().get(tool)
+        {
+            return decision.clone();
+        }
+        self.0.bound.get()?.get(tool)?.clone()
     }
 
     /// Decides for each of `tools`, as they are now. Tools that are not among them keep what was decided.
     pub fn learn(&self, tools: &[Tool], decide: impl Fn(&Tool) -> Option<T>) {
-        let decided: Vec<_> = tools.iter().map(|tool| (tool.name.as_str(), decide(tool))).collect();
-        let known = self.table.load();
-        if decided.iter().all(|(name, decision)| known.get(*name) == decision.as_ref()) {
+        let mut decided: Vec<_> = tools.iter().map(|tool| (tool.name.as_str(), decide(tool))).collect();
+        let bound =
+            self.0.bound.get_or_init(|| decided.drain(..).map(|(name, decision)| (name.into(), decision)).collect());
+        let changed = self.0.changed.load();
+        decided.retain(|(name, decision)| changed.get(*name).or_else(|| bound.get(*name)) != Some(decision));
+        if decided.is_empty() {
             return;
         }
-        self.table.rcu(|known| {
-            let mut table = Table::clone(known);
-            for (name, decision) in &decided {
-                match decision {
-                    Some(decision) => table.insert((*name).into(), decision.clone()),
-                    None => table.remove(*name),
-                };
-            }
-            table
+        self.0.changed.rcu(|changed| {
+            let mut changed = Table::clone(changed);
+            changed.extend(decided.iter().map(|(name, decision)| ((*name).into(), decision.clone())));
+            changed
         });
+        self.0.has_changed.store(true, Ordering::Release);
     }
 }
 

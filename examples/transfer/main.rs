@@ -29,8 +29,12 @@ struct Args {
     #[command(flatten)]
     serve: ServeArgs,
 
-    /// Where the accounts are: sqlite::memory:, sqlite:FILE or postgres://USER@HOST/DATABASE
-    #[arg(long, value_name = "URL", default_value = "sqlite::memory:")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "sqlite::memory:",
+        help = "Where the accounts are: sqlite::memory:, sqlite:FILE or postgres://USER@HOST/DATABASE"
+    )]
     database_url: String,
 
     /// How many connections to the database are open at most
@@ -67,7 +71,7 @@ async fn main() -> Result<(), Failure> {
 async fn open_some_accounts(pool: &Pool<Sqlite>) -> Result<(), McpError> {
     let transactor = Transactor::new(pool.clone());
     for owner in ["acme", "globex"] {
-        transactor.run(&(), || Sqlite.open(owner, Cents(100_00))).await?;
+        transactor.run(&(), || Sqlite.open(owner, Cents(10_000))).await?;
     }
     Ok(())
 }

@@ -11,7 +11,9 @@ use crate::identity::Partition;
 ///
 /// The whole call is compared, not a hash of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct CallKey(Vec<u8>);
+pub(super) struct CallKey {
+    bytes: Vec<u8>,
+}
 
 /// The part of the key that is the same for all calls of a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,18 +28,21 @@ impl KeyPrefix {
 }
 
 impl CallKey {
-    pub(super) fn new(prefix: &KeyPrefix, caller: &Partition<'_>, args: &Value) -> Self {
+    /// Returns the key of a call, and what invalidates it: see [`call_domain`].
+    pub(super) fn new(prefix: &KeyPrefix, caller: &Partition<'_>, tool: &str, args: &Value) -> (Self, u64) {
         /// Enough for most calls, so that a key is one allocation.
         const ARGUMENTS: usize = 128;
-        let mut key = Vec::with_capacity(prefix.0.len() + ARGUMENTS);
-        key.extend_from_slice(&prefix.0);
-        caller.encode(&mut key);
-        encode(args, &mut key);
-        Self(key)
+        let mut bytes = Vec::with_capacity(prefix.0.len() + ARGUMENTS);
+        bytes.extend_from_slice(&prefix.0);
+        caller.encode(&mut bytes);
+        let start = bytes.len();
+        encode(args, &mut bytes);
+        let domain = hash([tool.as_bytes(), &bytes[start..]]);
+        (Self { bytes }, domain)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 }
 

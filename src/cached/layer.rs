@@ -12,7 +12,7 @@ use turbomcp_types::{Tool, ToolResult};
 use super::cache::{Cache, LoadError, Source};
 use super::flight::Abandoned;
 use super::handle::{Bound, Handle};
-use super::key::{CallKey, KeyPrefix, call_domain, tool_domain};
+use super::key::{CallKey, KeyPrefix, tool_domain};
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
@@ -264,8 +264,8 @@ pub(super) async fn get_or_call<H: McpHandler>(
     args: Value,
     ctx: &RequestContext,
 ) -> Result<(ToolResult, Source), Failed> {
-    let key = CallKey::new(&plan.prefix, caller, &args);
-    let domains = [plan.domain, call_domain(name, &args)];
+    let (key, call_domain) = CallKey::new(&plan.prefix, caller, name, &args);
+    let domains = [plan.domain, call_domain];
     let load = |abandoned| {
         let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
         async move {

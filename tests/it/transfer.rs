@@ -8,6 +8,7 @@ mod killed;
 mod skew;
 mod tools;
 mod twins;
+mod waiting;
 
 use rmcp::model::CallToolResult;
 use serde_json::{Value, json};

@@ -46,25 +46,25 @@ async fn a_tool_that_is_not_selected_keeps_its_arguments() {
     assert_eq!(echo.calls("echo"), 2);
 }
 
-fn mistake(layer: IdempotentTool) -> String {
+fn mistake(layer: &IdempotentTool) -> String {
     layer.try_layer(tools()).map(|_| ()).unwrap_err().to_string()
 }
 
 #[test]
 fn a_setting_that_cannot_work_is_refused_with_the_fix() {
     let nothing = IdempotentTool::new(MemoryStore::new());
-    assert!(mistake(nothing).contains("name them with `only`, or use `when` or `every_write`"));
-    assert!(mistake(memory().with_lease(Duration::ZERO)).starts_with("IdempotentTool::with_lease"));
-    assert!(mistake(memory().with_store_timeout(Duration::ZERO)).starts_with("IdempotentTool::with_store_timeout"));
+    assert!(mistake(&nothing).contains("name them with `only`, or use `when` or `every_write`"));
+    assert!(mistake(&memory().with_lease(Duration::ZERO)).starts_with("IdempotentTool::with_lease"));
+    assert!(mistake(&memory().with_store_timeout(Duration::ZERO)).starts_with("IdempotentTool::with_store_timeout"));
     let no_ttl = Idempotency::new().with_ttl(Duration::ZERO);
-    assert!(mistake(memory().with_idempotency(no_ttl)).starts_with("IdempotentTool::with_idempotency"));
+    assert!(mistake(&memory().with_idempotency(no_ttl)).starts_with("IdempotentTool::with_idempotency"));
     let unknown = memory().only(["sent"]).try_layer(tools()).map(|_| ()).unwrap_err();
     assert_eq!(
         unknown,
         ConfigError::UnknownTool { layer: "IdempotentTool", tool: "sent".into(), nearest: Some("send".into()) }
     );
     let required = Idempotency::new().required_for(["sned"]);
-    assert!(mistake(memory().with_idempotency(required)).contains("did you mean `send`?"));
+    assert!(mistake(&memory().with_idempotency(required)).contains("did you mean `send`?"));
 }
 
 #[test]

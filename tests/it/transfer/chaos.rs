@@ -65,7 +65,7 @@ async fn server<DB: Dialect + Tables>(
     DB::make(pool).await.expect("no tables");
     TransactionalTool::ensure_schema(pool).await.expect("no table of keys");
     for _ in 0..ACCOUNTS {
-        let opened = Transactor::new(pool.clone()).run(&(), || ledger.open("acme", Cents(1_000_00))).await;
+        let opened = Transactor::new(pool.clone()).run(&(), || ledger.open("acme", Cents(100_000))).await;
         opened.expect("no account");
     }
     // Two thousand callers for a handful of connections: all of them wait, and none because of a fault.

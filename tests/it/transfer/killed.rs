@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::iter;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -182,7 +182,7 @@ fn is_root() -> bool {
 
 fn run(command: &mut Command) {
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    assert!(status.as_ref().is_ok_and(|status| status.success()), "{command:?}: {status:?}");
+    assert!(status.as_ref().is_ok_and(ExitStatus::success), "{command:?}: {status:?}");
 }
 
 /// Makes calls until each has its answer, and returns how many of them noticed that the database was away: the server tried
