@@ -40,11 +40,17 @@ pub fn encode(value: &Value, key: &mut Vec<u8>) {
         Value::Object(entries) => {
             key.push(b'{');
             encode_len(entries.len(), key);
-            let mut entries: Vec<_> = entries.iter().collect();
-            entries.sort_unstable_by_key(|(name, _)| *name);
-            for (name, value) in entries {
+            let append = |(name, value): (&String, _)| {
                 encode_str(name, key);
                 encode(value, key);
+            };
+            // Arguments are few, and often in order already.
+            if entries.keys().is_sorted() {
+                entries.iter().for_each(append);
+            } else {
+                let mut entries: Vec<_> = entries.iter().collect();
+                entries.sort_unstable_by_key(|(name, _)| *name);
+                entries.into_iter().for_each(append);
             }
         }
     }

@@ -285,24 +285,41 @@ where
         L: FnOnce(Abandoned) -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let shared = &self.shared;
-        let find = |key: &K| {
-            let now = Instant::now();
-            let slot = self.fresh(key, shared.generations.stamp(domains), now)?;
-            shared.counts.hits.fetch_add(1, Ordering::Relaxed);
-            Some((slot.value.clone(), Source::Hit { age: now - slot.stored }))
-        };
-        if let Some(hit) = find(&key) {
+        if let Some(hit) = self.find(&key, domains) {
             return Ok(hit);
         }
         if cancellation.is_cancelled() {
             return Err(E::cancelled());
         }
+        // On the heap, so that a hit has no load to carry along.
+        Box::pin(self.join_load(cancellation, key, domains, ttl, load)).await
+    }
+
+    fn find(&self, key: &K, domains: &[u64]) -> Option<(V, Source)> {
+        let now = Instant::now();
+        let slot = self.fresh(key, self.shared.generations.stamp(domains), now)?;
+        self.shared.counts.hits.fetch_add(1, Ordering::Relaxed);
+        Some((slot.value.clone(), Source::Hit { age: now - slot.stored }))
+    }
+
+    async fn join_load<L, F>(
+        &self,
+        cancellation: &impl Cancellation,
+        key: K,
+        domains: &[u64],
+        ttl: Duration,
+        load: L,
+    ) -> Result<(V, Source), E>
+    where
+        L: FnOnce(Abandoned) -> F,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let shared = &self.shared;
         let joined = shared.flights.join(
             key,
             || shared.generations.stamp(domains),
             // A load may have ended between the look above and the one under the lock.
-            find,
+            |key| self.find(key, domains),
             |key, stamp, abandoned| self.load(key, stamp, domains, ttl, abandoned.clone(), load(abandoned)),
         );
         let mut waiter = match joined {

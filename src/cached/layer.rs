@@ -204,45 +204,48 @@ impl CachedTool {
         })
     }
 
-    async fn cached<H: McpHandler>(
-        &self,
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice, and every call carries them")]
+    fn cached<'a, H: McpHandler>(
+        &'a self,
         plan: Arc<ToolPlan>,
-        inner: &H,
-        name: &str,
+        inner: &'a H,
+        name: &'a str,
         args: Value,
-        ctx: &RequestContext,
-    ) -> McpResult<ToolResult> {
-        let caller = match Partition::of(plan.scope, ctx) {
-            // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
-            Some(caller) if !is_in_scope() => caller,
-            _ => return inner.call_tool(name, args, ctx).await,
-        };
-        let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
-        let (mut result, source) = match found {
-            Ok(found) => found,
-            Err(Failed(result)) => {
-                plan.misses.increment();
-                return result;
-            }
-        };
-        let hit = matches!(source, Source::Hit { .. });
-        if hit { &plan.hits } else { &plan.misses }.increment();
-        tracing::debug!(tool = name, cache = if hit { "hit" } else { "miss" });
-        if hit && let Some(meta) = &mut result.meta {
-            // What it took to get the result is no news about this call.
-            meta.remove(outcome::ATTEMPTS);
-        }
-        let mut result = Ok(result);
-        if self.settings.tells {
-            let status = match source {
-                Source::Hit { age } => {
-                    json!({"status": "hit", "level": 1, "ageMs": u64::try_from(age.as_millis()).unwrap_or(u64::MAX)})
-                }
-                Source::Load => json!({"status": "miss"}),
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
+        async move {
+            let caller = match Partition::of(plan.scope, ctx) {
+                // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
+                Some(caller) if !is_in_scope() => caller,
+                _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
             };
-            outcome::note(&mut result, outcome::CACHE, status);
+            let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
+            let (mut result, source) = match found {
+                Ok(found) => found,
+                Err(Failed(result)) => {
+                    plan.misses.increment();
+                    return result;
+                }
+            };
+            let hit = matches!(source, Source::Hit { .. });
+            if hit { &plan.hits } else { &plan.misses }.increment();
+            tracing::debug!(tool = name, cache = if hit { "hit" } else { "miss" });
+            if hit && let Some(meta) = &mut result.meta {
+                // What it took to get the result is no news about this call.
+                meta.remove(outcome::ATTEMPTS);
+            }
+            let mut result = Ok(result);
+            if self.settings.tells {
+                let status = match source {
+                    Source::Hit { age } => {
+                        json!({"status": "hit", "level": 1, "ageMs": u64::try_from(age.as_millis()).unwrap_or(u64::MAX)})
+                    }
+                    Source::Load => json!({"status": "miss"}),
+                };
+                outcome::note(&mut result, outcome::CACHE, status);
+            }
+            result
         }
-        result
     }
 }
 

@@ -141,7 +141,7 @@ impl RetryTool {
                     None => Either::Left(inner.call_tool(name, args, ctx)),
                     Some(progress) => {
                         let attempt = progress.attempt(ctx);
-                        Either::Right(async move { inner.call_tool(name, args, &attempt.ctx).await })
+                        Either::Right(Box::pin(async move { inner.call_tool(name, args, &attempt.ctx).await }))
                     }
                 }
             })
@@ -182,7 +182,8 @@ impl Middleware for RetryTool {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
             Some(plan) if plan.key.as_ref().is_none_or(|key| key.is_given(&args, ctx)) => {
-                Either::Right(self.retry(plan, inner, name, args, ctx))
+                // On the heap, so that a call that is not retried does not carry a retry along.
+                Either::Right(Box::pin(self.retry(plan, inner, name, args, ctx)))
             }
             _ => Either::Left(inner.call_tool(name, args, ctx)),
         }
