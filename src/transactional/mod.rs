@@ -170,5 +170,6 @@ pub use options::{Isolation, Propagation};
 pub use records::IDEMPOTENCY_SCHEMA;
 pub use transactor::Transactor;
 
-#[cfg(all(test, feature = "postgres", feature = "sqlite"))]
+#[cfg(test)]
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
 mod tests;

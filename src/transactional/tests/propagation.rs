@@ -82,7 +82,7 @@ async fn a_nested_part_that_was_left_in_the_middle_undoes_the_whole<DB: TestDb>(
     let nested = transactor.clone().with_propagation(Propagation::Nested);
     let run = transactor.run(&(), || async {
         write::<DB>(1).await?;
-        let part = nested.run(&(), || std::future::pending::<Result<(), TransactionError>>());
+        let part = nested.run(&(), std::future::pending::<Result<(), TransactionError>>);
         let _ = tokio::time::timeout(Duration::from_millis(100), part).await;
         Ok::<_, TransactionError>(())
     });

@@ -118,7 +118,7 @@ async fn cut_at_commit(server: PgConnectOptions, after: bool) -> PgConnectOption
                     server.write_all(sent).await?;
                     if is_commit {
                         // The server has answered, so it is done; the client never hears of it.
-                        server.read(&mut from_server).await?;
+                        let _answered = server.read(&mut from_server).await?;
                         return Ok(());
                     }
                 }

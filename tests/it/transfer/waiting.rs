@@ -6,69 +6,55 @@ use std::time::Duration;
 use mcp_patterns::idempotency::Idempotency;
 use mcp_patterns::outcome;
 use mcp_patterns::testing::ScriptedServer;
-use mcp_patterns::transactional::{Dialect, Transactor};
+use mcp_patterns::transactional::Transactor;
 use mcp_patterns::{Layer, TransactionalTool};
 use serde_json::json;
-use sqlx::{PgPool, Pool, SqlitePool};
+use sqlx::PgPool;
 use tokio::sync::Semaphore;
 use turbomcp::{McpHandler, RequestContext, ToolResult};
 
 use crate::client::patiently;
 use crate::support::Database;
 
-async fn whoever_waits_too_long_is_told_that_the_first_call_is_in_progress<DB: Dialect>(pool: Pool<DB>) {
-    TransactionalTool::ensure_schema(&pool).await.expect("no table of keys");
-    let (begun, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let script = ScriptedServer::new("slow").with_plain("slow", {
-        let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
-        move |_| {
-            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
-            async move {
-                begun.add_permits(1);
-                let _ = go_on.acquire().await;
-                Ok(ToolResult::text("done"))
-            }
-        }
-    });
-    let layer = |timeout| {
-        let transactor = Transactor::new(pool.clone()).with_timeout(timeout);
-        TransactionalTool::new(transactor).only(["slow"]).with_idempotency(Idempotency::new())
-    };
-    let patient = layer(Duration::from_secs(60)).layer(script.clone());
-    let hasty = layer(Duration::from_millis(300)).layer(script.clone());
-    let (args, ctx) = (json!({ "idempotency_key": "k" }), RequestContext::new());
-
-    let first = patient.call_tool("slow", args.clone(), &ctx);
-    let second = async {
-        let _ = begun.acquire().await;
-        let second = hasty.call_tool("slow", args.clone(), &ctx).await;
-        go_on.add_permits(1);
-        second
-    };
-    let (first, second) = tokio::join!(first, second);
-    assert_eq!(first.expect("a result").first_text(), Some("done"));
-    let failure = outcome::failure(&second).expect("the second was not made");
-    assert!(failure.message().contains("in progress"), "{second:?}");
-    assert!(failure.is_temporary() && failure.retry_after().is_some(), "{second:?}");
-    assert_eq!(script.calls("slow"), 1);
-}
-
 #[tokio::test]
-async fn whoever_waits_too_long_on_postgres_is_told_that_the_first_call_is_in_progress() {
+async fn whoever_waits_too_long_for_the_first_call_with_a_key_is_told_that_it_is_in_progress() {
     patiently(async {
         let database = Database::postgres().await;
         let pool = PgPool::connect(&database.url()).await.expect("no pool");
-        whoever_waits_too_long_is_told_that_the_first_call_is_in_progress(pool).await;
-    })
-    .await;
-}
+        TransactionalTool::ensure_schema(&pool).await.expect("no table of keys");
+        let (begun, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let script = ScriptedServer::new("slow").with_plain("slow", {
+            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+            move |_| {
+                let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+                async move {
+                    begun.add_permits(1);
+                    let _ = go_on.acquire().await;
+                    Ok(ToolResult::text("done"))
+                }
+            }
+        });
+        let layer = |timeout| {
+            let transactor = Transactor::new(pool.clone()).with_timeout(timeout);
+            TransactionalTool::new(transactor).only(["slow"]).with_idempotency(Idempotency::new())
+        };
+        let patient = layer(Duration::from_secs(60)).layer(script.clone());
+        let hasty = layer(Duration::from_millis(300)).layer(script.clone());
+        let (args, ctx) = (json!({ "idempotency_key": "k" }), RequestContext::new());
 
-#[tokio::test]
-async fn whoever_waits_too_long_on_a_file_is_told_that_the_first_call_is_in_progress() {
-    patiently(async {
-        let database = Database::file();
-        let pool = SqlitePool::connect(&format!("{}?mode=rwc", database.url())).await.expect("no pool");
-        whoever_waits_too_long_is_told_that_the_first_call_is_in_progress(pool).await;
+        let first = patient.call_tool("slow", args.clone(), &ctx);
+        let second = async {
+            let _ = begun.acquire().await;
+            let second = hasty.call_tool("slow", args.clone(), &ctx).await;
+            go_on.add_permits(1);
+            second
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(first.expect("a result").first_text(), Some("done"));
+        let failure = outcome::failure(&second).expect("the second was not made");
+        assert!(failure.message().contains("in progress"), "{second:?}");
+        assert!(failure.is_temporary() && failure.retry_after().is_some(), "{second:?}");
+        assert_eq!(script.calls("slow"), 1);
     })
     .await;
 }

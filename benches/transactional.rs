@@ -1,0 +1,244 @@
+//! Transfers per second through `TransactionalTool`, beside the same statements in a transaction by hand, on the same pool; and
+//! what a transfer asks of the server, counted on the wire.
+//!
+//! SQLite in a file, and PostgreSQL at `TEST_POSTGRES_URL` or at its usual address.
+
+#![expect(clippy::expect_used, reason = "a bench that cannot go on says why and stops")]
+
+use std::env;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::testing::ScriptedServer;
+use mcp_patterns::transactional::{self, Dialect, failed};
+use mcp_patterns::{Layer, TransactionalTool};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Pool, Postgres, Sqlite};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use turbomcp::prelude::*;
+
+/// How often each way is timed, in turns.
+const ROUNDS: usize = 7;
+
+const DEBIT: &str = "update accounts set cents = cents - 1 where id = $1 and cents >= 1";
+const CREDIT: &str = "update accounts set cents = cents + 1 where id = $1";
+const RECORD: &str = "insert into transfers (from_id, to_id, cents) values ($1, $2, 1)";
+
+macro_rules! database {
+    ($database:ty, $begin:literal, $by_hand:ident, $layered:ident) => {
+        async fn $by_hand(pool: Pool<$database>) -> ScriptedServer {
+            ScriptedServer::new("bank").with_plain("transfer", move |call| {
+                let pool = pool.clone();
+                async move {
+                    let (from, to) = accounts(&call.args);
+                    let mut transaction = pool.begin_with($begin).await.map_err(failed)?;
+                    sqlx::query(DEBIT).bind(from).execute(&mut *transaction).await.map_err(failed)?;
+                    sqlx::query(CREDIT).bind(to).execute(&mut *transaction).await.map_err(failed)?;
+                    sqlx::query(RECORD).bind(from).bind(to).execute(&mut *transaction).await.map_err(failed)?;
+                    transaction.commit().await.map_err(failed)?;
+                    Ok(ToolResult::text("transferred"))
+                }
+            })
+        }
+
+        fn $layered() -> ScriptedServer {
+            ScriptedServer::new("bank").with_plain("transfer", |call| async move {
+                let (from, to) = accounts(&call.args);
+                let mut connection = transactional::current::<$database>().await?;
+                sqlx::query(DEBIT).bind(from).execute(&mut *connection).await.map_err(failed)?;
+                sqlx::query(CREDIT).bind(to).execute(&mut *connection).await.map_err(failed)?;
+                sqlx::query(RECORD).bind(from).bind(to).execute(&mut *connection).await.map_err(failed)?;
+                Ok(ToolResult::text("transferred"))
+            })
+        }
+    };
+}
+
+database!(Sqlite, "BEGIN IMMEDIATE", sqlite_by_hand, sqlite_layered);
+database!(Postgres, "BEGIN", postgres_by_hand, postgres_layered);
+
+fn accounts(args: &Value) -> (i64, i64) {
+    (args["from"].as_i64().unwrap_or_default(), args["to"].as_i64().unwrap_or_default())
+}
+
+/// Makes `calls` transfers with so many callers, each between accounts of its own, and returns how long they took.
+async fn timed(server: &impl McpHandler, callers: i64, calls: i64, keyed: bool) -> Duration {
+    static KEYS: AtomicU64 = AtomicU64::new(0);
+    let ctx = RequestContext::new();
+    let started = Instant::now();
+    join_all((0..callers).map(|caller| {
+        let ctx = &ctx;
+        async move {
+            for _ in 0..calls / callers {
+                let mut args = json!({"from": 2 * caller + 1, "to": 2 * caller + 2});
+                if keyed {
+                    let key = format!("{}-{}", std::process::id(), KEYS.fetch_add(1, Ordering::Relaxed));
+                    args["idempotency_key"] = key.into();
+                }
+                let answer = server.call_tool("transfer", args, ctx).await.expect("a result");
+                assert!(!answer.is_error(), "{answer:?}");
+            }
+        }
+    }))
+    .await;
+    started.elapsed()
+}
+
+async fn compare(
+    name: &str,
+    by_hand: &impl McpHandler,
+    layered: &impl McpHandler,
+    keyed: &impl McpHandler,
+    calls: i64,
+) {
+    for callers in [1, 16] {
+        let mut times = [const { Vec::new() }; 3];
+        for _ in 0..ROUNDS {
+            times[0].push(timed(by_hand, callers, calls, false).await);
+            times[1].push(timed(layered, callers, calls, false).await);
+            times[2].push(timed(keyed, callers, calls, true).await);
+        }
+        let [by_hand, layered, keyed] = times.map(|mut times| {
+            times.sort_unstable();
+            calls as f64 / times[ROUNDS / 2].as_secs_f64()
+        });
+        println!(
+            "| {name} | {callers} | {by_hand:.0} | {layered:.0} | {:.2} | {keyed:.0} | {:.2} |",
+            layered / by_hand,
+            keyed / by_hand
+        );
+    }
+}
+
+async fn prepare<DB: Dialect>(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    for statement in [
+        "create table accounts (id bigint primary key, cents bigint not null)",
+        "create table transfers (from_id bigint not null, to_id bigint not null, cents bigint not null)",
+    ] {
+        DB::execute(&mut connection, statement).await?;
+    }
+    DB::execute(
+        &mut connection,
+        "with recursive n (id) as (select 1 union all select id + 1 from n where id < 32) \
+         insert into accounts select id, 1000000000 from n",
+    )
+    .await?;
+    drop(connection);
+    TransactionalTool::ensure_schema(pool).await
+}
+
+fn layer<DB: Dialect>(pool: &Pool<DB>) -> TransactionalTool<DB> {
+    TransactionalTool::new(pool.clone()).only(["transfer"])
+}
+
+/// Passes everything on and counts what the client waits for an answer to: simple queries and syncs.
+async fn count_round_trips(server: &PgConnectOptions) -> (PgConnectOptions, Arc<AtomicU64>) {
+    async fn pass(client: TcpStream, server: TcpStream, trips: Arc<AtomicU64>) -> std::io::Result<()> {
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        let (mut buffer, mut pending, mut started) = (vec![0; 65_536], Vec::new(), false);
+        loop {
+            let n = from_client.read(&mut buffer).await?;
+            if n == 0 {
+                return Ok(());
+            }
+            to_server.write_all(&buffer[..n]).await?;
+            pending.extend_from_slice(&buffer[..n]);
+            // The first messages (SSL request, start-up) have no type.
+            loop {
+                let head = usize::from(started);
+                let Some(length) = pending.get(head..head + 4) else { break };
+                let length = u32::from_be_bytes(length.try_into().unwrap_or_default()) as usize + head;
+                if pending.len() < length {
+                    break;
+                }
+                let message: Vec<u8> = pending.drain(..length).collect();
+                if started && matches!(message[0], b'Q' | b'S') {
+                    trips.fetch_add(1, Ordering::Relaxed);
+                }
+                started |= !started && message[4..8] == 196_608_u32.to_be_bytes();
+            }
+        }
+    }
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    let upstream = format!("{}:{}", server.get_host(), server.get_port());
+    let trips = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&trips);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            if let Ok(server) = TcpStream::connect(&upstream).await {
+                tokio::spawn(pass(client, server, Arc::clone(&counted)));
+            }
+        }
+    });
+    (server.clone().host("127.0.0.1").port(port), trips)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), sqlx::Error> {
+    println!("| database | callers | by hand /s | layer /s | ratio | layer with keys /s | ratio |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+
+    let file = env::temp_dir().join(format!("mcp-patterns-bench-{}.db", std::process::id()));
+    let options = SqliteConnectOptions::new()
+        .filename(&file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(Duration::from_secs(30));
+    let pool = SqlitePoolOptions::new().max_connections(16).connect_with(options).await?;
+    prepare(&pool).await?;
+    let layered = layer(&pool).layer(sqlite_layered());
+    let keyed = layer(&pool).with_idempotency(Idempotency::new()).layer(sqlite_layered());
+    compare("SQLite", &sqlite_by_hand(pool.clone()).await, &layered, &keyed, 800).await;
+    pool.close().await;
+    for leftover in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{leftover}", file.display()));
+    }
+
+    let url = env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into());
+    let schema = format!("mcp_patterns_bench_{}", std::process::id());
+    let options: PgConnectOptions = url.parse()?;
+    let options = options.options([("search_path", schema.as_str())]);
+    let pool = PgPoolOptions::new().max_connections(16).connect_with(options.clone()).await?;
+    sqlx::query(AssertSqlSafe(format!("create schema {schema}"))).execute(&pool).await?;
+    prepare(&pool).await?;
+    let layered = layer(&pool).layer(postgres_layered());
+    let keyed = layer(&pool).with_idempotency(Idempotency::new()).layer(postgres_layered());
+    compare("PostgreSQL", &postgres_by_hand(pool.clone()).await, &layered, &keyed, 1600).await;
+
+    println!("\n| PostgreSQL | round trips per transfer |\n| --- | --- |");
+    let (counted, trips) = count_round_trips(&options).await;
+    let counted = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(counted).await?;
+    let by_hand = postgres_by_hand(counted.clone()).await;
+    let layered = layer(&counted).layer(postgres_layered());
+    let keyed = layer(&counted).with_idempotency(Idempotency::new()).layer(postgres_layered());
+    // A statement is prepared once; the first call is not counted.
+    for (name, keyed_call) in [("by hand", None), ("layer", Some(false)), ("layer with keys", Some(true))] {
+        let mut per_call = 0;
+        for _ in 0..11 {
+            let before = trips.load(Ordering::Relaxed);
+            match keyed_call {
+                None => timed(&by_hand, 1, 1, false).await,
+                Some(false) => timed(&layered, 1, 1, false).await,
+                Some(true) => timed(&keyed, 1, 1, true).await,
+            };
+            // The connection is back in the pool, with what that takes.
+            drop(counted.acquire().await?);
+            per_call = trips.load(Ordering::Relaxed) - before;
+        }
+        println!("| {name} | {per_call} |");
+    }
+    sqlx::query(AssertSqlSafe(format!("drop schema {schema} cascade"))).execute(&pool).await?;
+    Ok(())
+}
