@@ -89,7 +89,7 @@ impl Answer {
         self.meta(outcome::CACHE).and_then(|cache| cache["status"].as_str()).unwrap_or("no cache")
     }
 
-    fn meta(&self, key: &str) -> Option<&Value> {
+    pub(crate) fn meta(&self, key: &str) -> Option<&Value> {
         self.0.meta.as_ref()?.get(key)
     }
 }

@@ -1,6 +1,6 @@
 //! A tour of the layers: `cargo run --example tour`.
 //!
-//! It drives the example servers `counter` and `weather` through their layers and shows what each layer did. Every number
+//! It drives the example servers `counter`, `weather` and `transfer` through their layers and shows what each layer did. Every number
 //! is measured in the run, and a promise that is not kept ends the tour with an error.
 
 use std::{
@@ -18,6 +18,14 @@ pub mod counter {
     pub mod logged;
     pub mod server;
 }
+#[path = "../transfer"]
+pub mod transfer {
+    //! The example server `transfer`, and where its accounts are.
+    pub mod amount;
+    pub mod database;
+    pub mod ledger;
+    pub mod server;
+}
 #[path = "../weather"]
 pub mod weather {
     //! The example server `weather`, and the upstream that it asks.
@@ -31,6 +39,7 @@ pub mod weather {
 mod backstage;
 mod cached;
 mod counting;
+mod money;
 mod retry;
 mod safety;
 mod scope;
@@ -45,6 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const READ_ON: &[(&str, &[&str])] = &[
     ("CachedTool", &["mcp_patterns::cached", "examples/weather"]),
     ("RetryTool", &["mcp_patterns::retry", "examples/weather"]),
+    ("TransactionalTool", &["mcp_patterns::transactional", "examples/transfer"]),
     ("a layer of your own", &["mcp_patterns::middleware", "examples/counter"]),
     ("every layer", &["docs/ordering.md"]),
 ];
@@ -77,6 +87,7 @@ async fn tour() -> Result<(), Failure> {
     cached::show(&mut stage).await?;
     scope::show(&mut stage).await?;
     safety::show(&mut stage).await?;
+    money::show(&mut stage).await?;
 
     close(&mut stage, started.elapsed())
 }

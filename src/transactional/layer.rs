@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::Either;
@@ -141,15 +141,16 @@ impl<DB: Dialect> TransactionalTool<DB> {
             },
         };
         let keyed = self.idempotency.as_deref().zip(key.as_ref());
+        let is_claiming = AtomicBool::new(false);
         let answer = self
             .transactor
             .drive(plan.read_only, ctx, &ByOutcome, || {
-                let args = args.clone();
+                let (args, is_claiming) = (args.clone(), &is_claiming);
                 async move {
                     match keyed {
                         None => Answer { result: inner.call_tool(name, args, ctx).await, end: End::ByResult },
                         Some((idempotency, key)) => self
-                            .once(idempotency, key, || inner.call_tool(name, args, ctx))
+                            .once(idempotency, key, is_claiming, || inner.call_tool(name, args, ctx))
                             .await
                             .unwrap_or_else(|error| ByOutcome.failed(error)),
                     }
@@ -159,6 +160,10 @@ impl<DB: Dialect> TransactionalTool<DB> {
         let mut result = answer.result;
         if let Some((idempotency, key)) = keyed {
             self.sweep_now_and_then();
+            // The time was over while it waited for the first call with its key.
+            if is_claiming.into_inner() && !ctx.is_cancelled() {
+                result = Ok(key.in_progress(RETRY_AFTER).to_tool_result());
+            }
             if idempotency.records_failures() && matches!(answer.end, End::ByResult) {
                 result = self.record_failure(idempotency, key, result).await;
             }
@@ -171,10 +176,14 @@ impl<DB: Dialect> TransactionalTool<DB> {
         &self,
         idempotency: &Idempotency,
         key: &CallKey,
+        is_claiming: &AtomicBool,
         call: impl FnOnce() -> F,
     ) -> Result<Answer, TransactionError> {
         let mut connection = current::<DB>().await?;
-        let claimed = match DB::claim(&mut connection, key, None, idempotency.ttl()).await {
+        is_claiming.store(true, Ordering::Relaxed);
+        let claimed = DB::claim(&mut connection, key, None, idempotency.ttl()).await;
+        is_claiming.store(false, Ordering::Relaxed);
+        let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => match TransactionError::from(error) {
                 TransactionError::Statement { fault: Fault::Timeout, .. } => {
