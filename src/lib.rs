@@ -41,7 +41,9 @@
 //! | layer | what happens to a call | acts on, unless told otherwise | manual |
 //! | --- | --- | --- | --- |
 //! | [`CachedTool`] | is answered from memory where the same call was answered before | read-only tools | [`cached`] |
-//! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools | [`retry`] |
+//! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
+//! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
+//! | [`IdempotentTool`] | takes effect once per key, where the effect is not in SQL | tools you name | [`idempotent`] |
 //! | yours | what your [`Middleware`] says | what you choose | [`middleware`] |
 //!
 //! Every layer is its own builder, and has the selectors `only`, `except` and `when`. Put on with [`Layer::layer`], a mistake in
@@ -49,13 +51,13 @@
 //!
 //! # Order
 //!
-//! The first of a tuple is the outermost: it sees a call first. The cache belongs outside the retries;
-//! [`guide::ordering`] shows why, by counting calls.
+//! The first of a tuple is the outermost: it sees a call first. The cache belongs outside the retries, and the retries outside
+//! the transaction; [`guide::ordering`] shows why, by counting calls.
 //!
 //! # Inside a tool
 //!
 //! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
-//! once however many ask at the same time.
+//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction.
 //!
 //! # Features
 //!
@@ -63,6 +65,9 @@
 //! | --- | --- | --- |
 //! | `cached` | [`CachedTool`] | yes |
 //! | `retry` | [`RetryTool`] | yes |
+//! | `transactional` | [`TransactionalTool`], with `sqlite` or `postgres` | |
+//! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
+//! | `sqlite`, `postgres`, `redis` | the backends; `sqlite` brings SQLite and needs a C compiler | |
 //! | `metrics` | counters through the [`metrics`](https://docs.rs/metrics) facade | |
 //! | `testing` | [`testing`]: a server that does what a test says | |
 //! | `backon`, `backoff` | delays from the builders of those crates, see [`retry::Delays`] | |

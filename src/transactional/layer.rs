@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::Either;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::Pool;
 use tower_layer::Layer;
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
@@ -13,7 +13,7 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::current::current;
 use super::dialect::{Dialect, Fault};
-use super::error::TransactionError;
+use super::error::{TRANSACTION, TransactionError};
 use super::records;
 use super::transactor::{Results, Transactor};
 use crate::idempotency::{self, CallKey, Idempotency};
@@ -302,6 +302,10 @@ impl Results<Answer> for ByOutcome {
         Answer { result: Ok(McpError::from(error).to_tool_result()), end: End::Nothing }
     }
 
+    fn note_attempts(&self, answer: &mut Answer, attempts: u32) {
+        outcome::note(&mut answer.result, TRANSACTION, json!({ "attempts": attempts }));
+    }
+
     fn is_proved(&self, answer: &Answer) -> bool {
         matches!(answer.end, End::Recorded)
     }
@@ -317,6 +321,10 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
         if let Some(idempotency) = &self.idempotency {
+            if self.transactor.is_read_only() {
+                let reason = "a read-only transaction cannot record an answer: leave out one of the two";
+                return Err(ConfigError::invalid(LAYER, "with_idempotency", reason));
+            }
             let keys = |tool: &&Tool| self.decide(tool).is_some_and(|plan| !plan.read_only);
             let keyed: Vec<_> = tools.iter().filter(keys).cloned().collect();
             idempotency.check(LAYER, &keyed)?;

@@ -121,17 +121,22 @@
 //! | `statement_failed` | [`failed`] masked an error of the database, which the log has under the id in the text | by what it means |
 //! | `none` | there is no transaction here | internal |
 //!
+//! A result that took more than one transaction has `{"attempts": 3}` under `mcp-patterns/transaction` in its `_meta`.
+//!
 //! With a key: `mcp-patterns/idempotency` is `replayed` in the `_meta` of an answer that was recorded, and `key_reused` or
 //! `in_progress` in the data of a refusal.
 //!
 //! A tool that maps database errors itself should use [`failed`], or `?` on a [`TransactionError`]: the layer then sees a
 //! conflict and tries again.
 //!
+//! On SQLite a call waits for the one that is writing before it can look for its key: a duplicate of a long call hears of a
+//! conflict or a timeout, and finds the answer when it comes again.
+//!
 //! # Cancellation
 //!
 //! A call that is dropped, cancelled or out of time is rolled back behind the scenes; a statement that runs is not waited for,
 //! and PostgreSQL ends it at the timeout. A begin, a commit and what [`after_commit`] registered run in tasks of their own: no
-//! caller who leaves can stop them half-way. The transaction is known to the task of the call only, not to what it spawns.
+//! caller who leaves can stop them half-way. The answer waits for the hooks, for five seconds at most. The transaction is known to the task of the call only, not to what it spawns.
 //!
 //! # When the backend fails
 //!

@@ -1,6 +1,7 @@
 //! A transaction that is open, and how it ends whatever happens.
 
 use sqlx::{AssertSqlSafe, Connection, Pool, Transaction};
+use tokio::task::JoinHandle;
 
 use super::current::Hook;
 use super::dialect::{Dialect, Fault};
@@ -14,7 +15,8 @@ pub(super) struct Open<DB: Dialect> {
 
 /// Whether a transaction was committed.
 pub(super) enum Committed {
-    Yes,
+    /// It was, and what waited for that is running.
+    Yes(JoinHandle<()>),
     No(Fault),
     Unknown,
 }
@@ -61,11 +63,12 @@ impl<DB: Dialect> Open<DB> {
                 let is_answer = error.as_database_error().is_some() && fault != Fault::Unavailable;
                 return if is_answer { Committed::No(fault) } else { Committed::Unknown };
             }
-            for hook in hooks {
-                // A hook that panics keeps neither the answer nor the other hooks.
-                let _ = tokio::spawn(hook()).await;
-            }
-            Committed::Yes
+            Committed::Yes(tokio::spawn(async move {
+                for hook in hooks {
+                    // A hook that panics keeps neither the answer nor the other hooks.
+                    let _ = tokio::spawn(hook()).await;
+                }
+            }))
         });
         ended.await.unwrap_or(Committed::Unknown)
     }

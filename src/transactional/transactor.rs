@@ -66,6 +66,8 @@ pub(super) trait Results<R>: Sync {
     fn is_proved(&self, _: &R) -> bool {
         false
     }
+    /// Tells that it took several transactions.
+    fn note_attempts(&self, _: &mut R, _: u32) {}
 }
 
 /// One transaction's end: its result, or that it gave way to another.
@@ -191,7 +193,12 @@ impl<DB: Dialect> Transactor<DB> {
                     .drive(cancellation, &judge, |_| self.attempt(begin, deadline, cancellation, results, body()))
                     .await;
                 match driven.result {
-                    Ended::Done(result) => result,
+                    Ended::Done(mut result) => {
+                        if driven.attempts > 1 {
+                            results.note_attempts(&mut result, driven.attempts);
+                        }
+                        result
+                    }
                     Ended::Conflict(_) if driven.exhausted.is_some() => {
                         results.failed(TransactionError::Conflict { attempts: driven.attempts })
                     }
@@ -259,12 +266,20 @@ impl<DB: Dialect> Transactor<DB> {
             };
         }
         match timeout_at(end, open.commit(results.is_proved(&result), control.take_hooks())).await {
-            Ok(Committed::Yes) => Ended::Done(result),
+            Ok(Committed::Yes(hooks)) => {
+                // They go on if they take longer; the answer does not wait for ever.
+                let _ = timeout_at(Instant::now() + END, hooks).await;
+                Ended::Done(result)
+            }
             Ok(Committed::No(Fault::Conflict)) => Ended::Conflict(result),
             Ok(Committed::No(Fault::Unavailable)) => Ended::Done(results.failed(TransactionError::Unavailable)),
             Ok(Committed::No(_)) => Ended::Done(results.failed(TransactionError::RolledBack)),
             Ok(Committed::Unknown) | Err(_) => Ended::Done(results.failed(TransactionError::Unknown)),
         }
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.begin.read_only
     }
 
     pub(super) fn pool(&self) -> &Pool<DB> {

@@ -14,6 +14,7 @@ use crate::transactional::{Dialect, Fault, TransactionError, current};
 pub(super) trait TestDb: Dialect {
     fn pool() -> impl Future<Output = Pool<Self>> + Send;
     fn numbers(pool: &Pool<Self>) -> impl Future<Output = Vec<i64>> + Send;
+    fn records(pool: &Pool<Self>) -> impl Future<Output = i64> + Send;
     fn write(connection: &mut Self::Connection, n: i64) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
@@ -67,6 +68,11 @@ impl TestDb for Postgres {
         sqlx::query_scalar("select n from t order by n").fetch_all(pool).await.expect("numbers can be read")
     }
 
+    async fn records(pool: &Pool<Self>) -> i64 {
+        let count = sqlx::query_scalar("select count(*) from mcp_patterns_idempotency").fetch_one(pool);
+        count.await.expect("records can be counted")
+    }
+
     async fn write(connection: &mut Self::Connection, n: i64) -> Result<(), sqlx::Error> {
         sqlx::query("insert into t values ($1)").bind(n).execute(connection).await.map(|_| ())
     }
@@ -92,6 +98,11 @@ impl TestDb for Sqlite {
 
     async fn numbers(pool: &Pool<Self>) -> Vec<i64> {
         sqlx::query_scalar("select n from t order by n").fetch_all(pool).await.expect("numbers can be read")
+    }
+
+    async fn records(pool: &Pool<Self>) -> i64 {
+        let count = sqlx::query_scalar("select count(*) from mcp_patterns_idempotency").fetch_one(pool);
+        count.await.expect("records can be counted")
     }
 
     async fn write(connection: &mut Self::Connection, n: i64) -> Result<(), sqlx::Error> {

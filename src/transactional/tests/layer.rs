@@ -8,7 +8,7 @@ use turbomcp_core::McpHandler;
 use super::databases::{NONE, TestDb, numbers_at_rest, write};
 use super::on_each_database;
 use crate::testing::ScriptedServer;
-use crate::transactional::{Isolation, TransactionalTool, Transactor, failed};
+use crate::transactional::{Dialect as _, Isolation, TransactionalTool, Transactor, failed};
 use crate::{CachedTool, ConfigError, Layer, TryLayer};
 
 on_each_database! {
@@ -95,6 +95,25 @@ async fn mistakes_are_found_when_the_layer_is_put_on<DB: TestDb>() {
     );
     let zero = Transactor::new(pool).with_timeout(std::time::Duration::ZERO);
     assert!(text(TransactionalTool::new(zero).every_write().try_layer(script()).err()).contains("with_timeout"));
+}
+
+#[tokio::test]
+async fn an_answer_that_took_several_transactions_says_so() {
+    let pool = Postgres::pool().await;
+    let script = ScriptedServer::new("numbers").with_plain("write", |call| async move {
+        write::<Postgres>(1).await?;
+        let conflict = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
+        if call.number < 3 {
+            let mut db = crate::transactional::current::<Postgres>().await?;
+            Postgres::execute(&mut db, conflict).await.map_err(failed)?;
+        }
+        Ok(ToolResult::text("written"))
+    });
+    let server = TransactionalTool::new(pool.clone()).only(["write"]).layer(script);
+    let answer = server.call_tool("write", json!({}), &RequestContext::new()).await.expect("a tool's result");
+    assert_eq!(answer.first_text(), Some("written"));
+    assert_eq!(answer.meta.expect("a note")["mcp-patterns/transaction"], json!({"attempts": 3}));
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
 #[tokio::test]
