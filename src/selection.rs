@@ -256,3 +256,35 @@ macro_rules! selectors {
     };
 }
 pub(crate) use selectors;
+
+/// The selectors of a layer that acts on no tool until it is told to: it has a `selection`, and notes in `is_selected` that
+/// something was said.
+macro_rules! naming_selectors {
+    () => {
+        /// Acts on these tools and no others. Called twice, both sets count.
+        pub fn only(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
+            self.is_selected = true;
+            self.selection.only(tools);
+            self
+        }
+
+        /// Acts on every tool that is not read-only.
+        pub fn every_write(self) -> Self {
+            self.when(|tool| !$crate::selection::Hints::of(tool).read_only)
+        }
+
+        /// Leaves these tools alone.
+        pub fn except(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
+            self.selection.except(tools);
+            self
+        }
+
+        /// Acts on the tools for which `predicate` is true. With [`only`](Self::only), both must select a tool.
+        pub fn when(mut self, predicate: impl Fn(&turbomcp_types::Tool) -> bool + Send + Sync + 'static) -> Self {
+            self.is_selected = true;
+            self.selection.when(predicate);
+            self
+        }
+    };
+}
+pub(crate) use naming_selectors;

@@ -21,9 +21,9 @@ pub struct Handle {
 
 /// The server that the layer was put on last.
 pub(super) struct Bound {
-    pub(super) server: String,
+    pub(super) server: Arc<str>,
     pub(super) claims: Claims,
-    pub(super) idempotency: Idempotency,
+    pub(super) idempotency: Arc<Idempotency>,
     pub(super) plan: Plan<Arc<ToolPlan>>,
 }
 

@@ -16,7 +16,7 @@ use super::store::{Store, StoreError};
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency};
 use crate::middleware::impl_layer;
 use crate::outcome::{self, ErrorKind, Failure};
-use crate::selection::{Hints, Plan, Rule, Selection};
+use crate::selection::{Plan, Rule, Selection, naming_selectors};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware};
 
@@ -35,9 +35,9 @@ pub struct IdempotentTool {
     claims: Claims,
     selection: Selection,
     is_selected: bool,
-    idempotency: Idempotency,
+    idempotency: Arc<Idempotency>,
     definite: Option<Predicate>,
-    server: String,
+    server: Arc<str>,
     plan: Plan<Arc<ToolPlan>>,
     bound: Arc<ArcSwapOption<Bound>>,
 }
@@ -58,42 +58,19 @@ impl IdempotentTool {
             claims,
             selection: Selection::new(),
             is_selected: false,
-            idempotency: Idempotency::new(),
+            idempotency: Arc::default(),
             definite: None,
-            server: String::new(),
+            server: "".into(),
             plan: Plan::default(),
             bound: Arc::default(),
         }
     }
 
-    /// Acts on these tools and no others. Called twice, both sets count.
-    pub fn only(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.is_selected = true;
-        self.selection.only(tools);
-        self
-    }
-
-    /// Acts on every tool that is not read-only.
-    pub fn every_write(self) -> Self {
-        self.when(|tool| !Hints::of(tool).read_only)
-    }
-
-    /// Leaves these tools alone.
-    pub fn except(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.selection.except(tools);
-        self
-    }
-
-    /// Acts on the tools for which `predicate` is true. With [`only`](Self::only), both must select a tool.
-    pub fn when(mut self, predicate: impl Fn(&Tool) -> bool + Send + Sync + 'static) -> Self {
-        self.is_selected = true;
-        self.selection.when(predicate);
-        self
-    }
+    naming_selectors!();
 
     /// Sets where keys are found, how long answers are remembered, and which tools need a key.
     pub fn with_idempotency(mut self, idempotency: Idempotency) -> Self {
-        self.idempotency = idempotency;
+        self.idempotency = Arc::new(idempotency);
         self
     }
 
@@ -296,12 +273,12 @@ impl Middleware for IdempotentTool {
         self.selection.check(&tools, RULE)?;
         let keyed: Vec<_> = tools.iter().filter(|tool| self.selection.includes(tool, RULE)).cloned().collect();
         self.idempotency.check(LAYER, &keyed)?;
-        let bound = Self { server: inner.server_info().name, plan: Plan::default(), ..self };
+        let bound = Self { server: inner.server_info().name.into(), plan: Plan::default(), ..self };
         bound.observe_tools(&tools);
         bound.bound.store(Some(Arc::new(Bound {
-            server: bound.server.clone(),
+            server: Arc::clone(&bound.server),
             claims: bound.claims.clone(),
-            idempotency: bound.idempotency.clone(),
+            idempotency: Arc::clone(&bound.idempotency),
             plan: bound.plan.clone(),
         })));
         Ok(bound)

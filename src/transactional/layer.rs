@@ -18,7 +18,7 @@ use super::records;
 use super::transactor::{Results, Transactor};
 use crate::idempotency::{self, CallKey, Idempotency};
 use crate::outcome;
-use crate::selection::{Hints, Plan, Rule, Selection};
+use crate::selection::{Hints, Plan, Rule, Selection, naming_selectors};
 use crate::{ConfigError, Layered, Middleware, TryLayer};
 
 const LAYER: &str = "TransactionalTool";
@@ -64,30 +64,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
         }
     }
 
-    /// Acts on these tools and no others. Called twice, both sets count.
-    pub fn only(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.is_selected = true;
-        self.selection.only(tools);
-        self
-    }
-
-    /// Acts on every tool that is not read-only.
-    pub fn every_write(self) -> Self {
-        self.when(|tool| !Hints::of(tool).read_only)
-    }
-
-    /// Leaves these tools alone.
-    pub fn except(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.selection.except(tools);
-        self
-    }
-
-    /// Acts on the tools for which `predicate` is true. With [`only`](Self::only), both must select a tool.
-    pub fn when(mut self, predicate: impl Fn(&Tool) -> bool + Send + Sync + 'static) -> Self {
-        self.is_selected = true;
-        self.selection.when(predicate);
-        self
-    }
+    naming_selectors!();
 
     /// Makes a call with a key take effect once: its answer is recorded in the same transaction.
     ///
