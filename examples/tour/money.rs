@@ -106,11 +106,8 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
         lost.calls.load(Relaxed),
         replayed(&answer)?
     ))?;
-    stage.note("TransactionalTool", "rolled a transfer back that failed half-way");
-    stage.note(
-        "TransactionalTool",
-        format!("called {} times with one key, moved the money once", lost.calls.load(Relaxed)),
-    );
+    stage.note("TransactionalTool", "undid a transfer that failed half-way");
+    stage.note("TransactionalTool", format!("{} calls with one key moved the money once", lost.calls.load(Relaxed)));
     Ok(())
 }
 

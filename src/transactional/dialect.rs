@@ -1,5 +1,7 @@
 use std::future::Future;
 
+use sqlx::Transaction;
+
 use super::records::Records;
 
 use super::options::{Begin, Unsupported};
@@ -10,13 +12,22 @@ pub trait Dialect: Records {
     #[doc(hidden)]
     fn begin(begin: &Begin) -> Result<String, Unsupported>;
 
-    /// Restores what `begin` changed of the connection, and finds out whether the transaction can still be committed where it
-    /// is to be.
+    /// Whether a begin that is dropped half-way leaves the connection outside a transaction.
+    #[doc(hidden)]
+    const BEGIN_CAN_BE_DROPPED: bool;
+
+    /// Restores what `begin` changed of the connection, before the transaction ends.
     #[doc(hidden)]
     fn before_end(
         begin: &Begin,
-        commit: bool,
         connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Commits, with an error if the transaction cannot be committed any more. One that is `proved` can.
+    #[doc(hidden)]
+    fn commit(
+        transaction: Transaction<'static, Self>,
+        proved: bool,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// Says what an error means for the transaction.

@@ -135,8 +135,8 @@
 //! # Cancellation
 //!
 //! A call that is dropped, cancelled or out of time is rolled back behind the scenes; a statement that runs is not waited for,
-//! and PostgreSQL ends it at the timeout. A begin, a commit and what [`after_commit`] registered run in tasks of their own: no
-//! caller who leaves can stop them half-way. The answer waits for the hooks, for five seconds at most. The transaction is known to the task of the call only, not to what it spawns.
+//! and PostgreSQL ends it at the timeout. A begin, and what [`after_commit`] registered with the commit before it, run in tasks of
+//! their own: no caller who leaves can stop them half-way. The answer waits for the hooks, for five seconds at most. The transaction is known to the task of the call only, not to what it spawns.
 //!
 //! # When the backend fails
 //!

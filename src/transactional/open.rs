@@ -16,16 +16,16 @@ pub(super) struct Open<DB: Dialect> {
 /// Whether a transaction was committed.
 pub(super) enum Committed {
     /// It was, and what waited for that is running.
-    Yes(JoinHandle<()>),
+    Yes(Option<JoinHandle<()>>),
     No(Fault),
     Unknown,
 }
 
 impl<DB: Dialect> Open<DB> {
-    /// Begins a transaction in a task of its own: dropped half-way, sqlx would hand a connection back to the pool that is
-    /// inside a transaction and does not know it.
+    /// Begins a transaction, in a task of its own where that is needed: dropped half-way, sqlx would hand a connection of
+    /// PostgreSQL's back to the pool that is inside a transaction and does not know it.
     pub(super) async fn begin(pool: Pool<DB>, begin: Begin) -> Result<Self, Fault> {
-        let begun = tokio::spawn(async move {
+        let begun = async move {
             let sql = DB::begin(&begin).map_err(|_| Fault::Permanent)?;
             let fault = |error: sqlx::Error| {
                 tracing::warn!(%error, "no transaction could be begun");
@@ -33,42 +33,39 @@ impl<DB: Dialect> Open<DB> {
             };
             let transaction = pool.begin_with(AssertSqlSafe(sql)).await.map_err(fault)?;
             Ok(Self { transaction: Some(transaction), begin })
-        });
-        begun.await.unwrap_or(Err(Fault::Unavailable))
+        };
+        if DB::BEGIN_CAN_BE_DROPPED && !begin.read_only {
+            return begun.await;
+        }
+        tokio::spawn(begun).await.unwrap_or(Err(Fault::Unavailable))
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut DB::Connection> {
         self.transaction.as_deref_mut()
     }
 
-    /// Commits in a task of its own and runs the hooks there, so that a caller who leaves changes neither.
+    /// Commits, and runs the hooks, in a task of its own where there are any: a caller who leaves changes neither.
     pub(super) async fn commit(mut self, proved: bool, hooks: Vec<Hook>) -> Committed {
-        let Some(mut transaction) = self.transaction.take() else { return Committed::No(Fault::Permanent) };
-        let begin = self.begin;
+        let Some(transaction) = self.transaction.take() else { return Committed::No(Fault::Permanent) };
         if !transaction.is_in_transaction() {
             // A `begin_with` inside the transaction makes sqlx roll it back, and its commit would then do nothing.
             return Committed::No(Fault::Permanent);
         }
+        let committed = commit(transaction, self.begin, proved);
+        if hooks.is_empty() {
+            // Dropped half-way, the commit is the database's to decide, and nobody is left to be told.
+            return committed.await.map_or_else(|not| not, |()| Committed::Yes(None));
+        }
         let ended = tokio::spawn(async move {
-            if !proved && let Err(error) = DB::before_end(&begin, true, &mut transaction).await {
-                tracing::warn!(%error, "the transaction cannot be committed");
-                let fault = DB::fault(&error);
-                roll_back(transaction, begin).await;
-                return Committed::No(fault);
+            if let Err(not) = committed.await {
+                return not;
             }
-            if let Err(error) = transaction.commit().await {
-                tracing::warn!(%error, "the commit failed");
-                let fault = DB::fault(&error);
-                // Only an answer of the database is certain; a lost connection may have been lost after the commit.
-                let is_answer = error.as_database_error().is_some() && fault != Fault::Unavailable;
-                return if is_answer { Committed::No(fault) } else { Committed::Unknown };
-            }
-            Committed::Yes(tokio::spawn(async move {
+            Committed::Yes(Some(tokio::spawn(async move {
                 for hook in hooks {
                     // A hook that panics keeps neither the answer nor the other hooks.
                     let _ = tokio::spawn(hook()).await;
                 }
-            }))
+            })))
         });
         ended.await.unwrap_or(Committed::Unknown)
     }
@@ -91,9 +88,27 @@ impl<DB: Dialect> Drop for Open<DB> {
     }
 }
 
+async fn commit<DB: Dialect>(
+    mut transaction: Transaction<'static, DB>,
+    begin: Begin,
+    proved: bool,
+) -> Result<(), Committed> {
+    if let Err(error) = DB::before_end(&begin, &mut transaction).await {
+        tracing::warn!(%error, "the transaction cannot be committed");
+        return Err(Committed::No(DB::fault(&error)));
+    }
+    DB::commit(transaction, proved).await.map_err(|error| {
+        tracing::warn!(%error, "the commit failed");
+        let fault = DB::fault(&error);
+        // Only an answer of the database is certain; a lost connection may have been lost after the commit.
+        let is_answer = error.as_database_error().is_some() && fault != Fault::Unavailable;
+        if is_answer { Committed::No(fault) } else { Committed::Unknown }
+    })
+}
+
 /// Hands the connection back as it was. One on which that fails is closed by the pool, which tests it.
 async fn roll_back<DB: Dialect>(mut transaction: Transaction<'static, DB>, begin: Begin) {
-    if let Err(error) = DB::before_end(&begin, false, &mut transaction).await {
+    if let Err(error) = DB::before_end(&begin, &mut transaction).await {
         tracing::warn!(%error, "the connection could not be restored");
     }
     if let Err(error) = transaction.rollback().await {

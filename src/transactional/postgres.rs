@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use sqlx::{Executor, PgConnection, Postgres};
+use sqlx::{Executor, PgConnection, Postgres, Transaction};
 
 use super::dialect::{Dialect, Fault, connection_fault};
 use super::options::{Begin, Isolation, Unsupported};
@@ -29,12 +29,21 @@ impl Dialect for Postgres {
         Ok(sql)
     }
 
-    /// A transaction that a failed statement has aborted answers this with an error; its `COMMIT` would be a silent rollback.
-    /// Deferred constraints are checked here, where their failure is certain, instead of in the commit.
-    async fn before_end(_: &Begin, commit: bool, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        match commit {
-            true => Self::execute(connection, "SET CONSTRAINTS ALL IMMEDIATE").await,
-            false => Ok(()),
+    const BEGIN_CAN_BE_DROPPED: bool = false;
+
+    async fn before_end(_: &Begin, _: &mut PgConnection) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+
+    /// A transaction that a failed statement has aborted answers `COMMIT` with a silent rollback, but any other statement with
+    /// an error, and then the rest of the batch does not run. Deferred constraints are checked on the way.
+    ///
+    /// sqlx counts on being in a transaction still: so the batch, which takes no more than the one round trip of a `COMMIT`,
+    /// leaves it an empty one to roll back.
+    async fn commit(mut transaction: Transaction<'static, Self>, proved: bool) -> Result<(), sqlx::Error> {
+        match proved {
+            true => transaction.commit().await,
+            false => Self::execute(&mut transaction, "SET CONSTRAINTS ALL IMMEDIATE; COMMIT; BEGIN").await,
         }
     }
 

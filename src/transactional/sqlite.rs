@@ -1,4 +1,4 @@
-use sqlx::{Executor, Sqlite, SqliteConnection};
+use sqlx::{Executor, Sqlite, SqliteConnection, Transaction};
 
 use super::dialect::{Dialect, Fault, connection_fault};
 use super::options::{Begin, Unsupported};
@@ -18,13 +18,19 @@ impl Dialect for Sqlite {
         Ok(if begin.read_only { "BEGIN DEFERRED; PRAGMA query_only = ON" } else { "BEGIN IMMEDIATE" }.into())
     }
 
-    /// A failed statement does not abort a transaction of SQLite's, and one that the database rolled back by itself answers
-    /// `COMMIT` with an error.
-    async fn before_end(begin: &Begin, _: bool, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    const BEGIN_CAN_BE_DROPPED: bool = true;
+
+    async fn before_end(begin: &Begin, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         match begin.read_only {
             true => Self::execute(connection, "PRAGMA query_only = OFF").await,
             false => Ok(()),
         }
+    }
+
+    /// A failed statement does not abort a transaction of SQLite's, and one that the database rolled back by itself answers
+    /// `COMMIT` with an error.
+    async fn commit(transaction: Transaction<'static, Self>, _: bool) -> Result<(), sqlx::Error> {
+        transaction.commit().await
     }
 
     /// By [result code](https://www.sqlite.org/rescode.html); an extended code has its primary code in the low byte.

@@ -268,7 +268,9 @@ impl<DB: Dialect> Transactor<DB> {
         match timeout_at(end, open.commit(results.is_proved(&result), control.take_hooks())).await {
             Ok(Committed::Yes(hooks)) => {
                 // They go on if they take longer; the answer does not wait for ever.
-                let _ = timeout_at(Instant::now() + END, hooks).await;
+                if let Some(hooks) = hooks {
+                    let _ = timeout_at(Instant::now() + END, hooks).await;
+                }
                 Ended::Done(result)
             }
             Ok(Committed::No(Fault::Conflict)) => Ended::Conflict(result),
