@@ -81,7 +81,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     let retries = retried.attempts() - retried.answers.len() as u64;
     stage.note(
         "RetryTool",
-        format!("{} of {FORECASTS} forecasts failed without it, {} with it", bare.failed(), retried.failed()),
+        format!("{} of {FORECASTS} forecasts failed without, {} with it", bare.failed(), retried.failed()),
     );
     stage.note("RetryTool", format!("{retries} retries, each after a wait"));
     Ok(())

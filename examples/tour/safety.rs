@@ -88,7 +88,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
         once.charged, thrice.charged
     ))?;
     stage.note("RetryTool", format!("called a failing `charge` {} time, not {}", once.calls, thrice.calls));
-    stage.note("every layer", format!("{mistakes} mistakes in the settings found at the start"));
+    stage.note("every layer", format!("{mistakes} mistakes in settings found at the start"));
     Ok(())
 }
 
