@@ -48,7 +48,8 @@ async fn main() -> Result<(), Failure> {
     serve::init_logging();
     match args.database_url.split_once(':') {
         Some(("sqlite", _)) => {
-            let pool = database::sqlite(&args.database_url, args.max_connections).await?;
+            let pool =
+                database::sqlite(&args.database_url, args.max_connections).await.map_err(|error| unopened(&error))?;
             Sqlite::make(&pool).await?;
             if database::is_in_memory(&args.database_url) {
                 open_some_accounts(&pool).await?;
@@ -56,15 +57,20 @@ async fn main() -> Result<(), Failure> {
             run(Sqlite, pool, &args.serve).await
         }
         Some(("postgres" | "postgresql", _)) => {
-            let pool = database::postgres(&args.database_url, args.max_connections).await?;
+            let pool =
+                database::postgres(&args.database_url, args.max_connections).await.map_err(|error| unopened(&error))?;
             Postgres::make(&pool).await?;
             run(Postgres, pool, &args.serve).await
         }
-        _ => {
-            let reason = "a database URL begins with sqlite: or postgres:";
-            Err(sqlx::Error::Configuration(reason.into()).into())
-        }
+        _ => Err(McpError::configuration("--database-url begins with sqlite: or postgres:").into()),
     }
+}
+
+/// Says what to look at; the URL itself may hold a password.
+fn unopened(error: &sqlx::Error) -> McpError {
+    McpError::configuration(format!(
+        "the database at --database-url cannot be opened, is it there and running? ({error})"
+    ))
 }
 
 /// Gives a newcomer something to move.

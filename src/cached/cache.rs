@@ -292,7 +292,28 @@ where
             return Err(E::cancelled());
         }
         // On the heap, so that a hit has no load to carry along.
-        Box::pin(self.join_load(cancellation, key, domains, ttl, load)).await
+        Box::pin(async move {
+            let shared = &self.shared;
+            let joined = shared.flights.join(
+                key,
+                || shared.generations.stamp(domains),
+                // A load may have ended between the look above and the one under the lock.
+                |key| self.find(key, domains),
+                |key, stamp, abandoned| self.load(key, stamp, domains, ttl, abandoned.clone(), load(abandoned)),
+            );
+            let mut waiter = match joined {
+                Either::Left(hit) => return Ok(hit),
+                Either::Right(waiter) => waiter,
+            };
+            shared.counts.misses.fetch_add(1, Ordering::Relaxed);
+            match select(pin!(waiter.outcome()), pin!(cancelled(cancellation))).await {
+                Either::Left((outcome, _)) => {
+                    outcome.unwrap_or_else(|| Err(E::lost())).map(|value| (value, Source::Load))
+                }
+                Either::Right(((), _)) => Err(E::cancelled()),
+            }
+        })
+        .await
     }
 
     fn find(&self, key: &K, domains: &[u64]) -> Option<(V, Source)> {
@@ -300,37 +321,6 @@ where
         let slot = self.fresh(key, self.shared.generations.stamp(domains), now)?;
         self.shared.counts.hits.fetch_add(1, Ordering::Relaxed);
         Some((slot.value.clone(), Source::Hit { age: now - slot.stored }))
-    }
-
-    async fn join_load<L, F>(
-        &self,
-        cancellation: &impl Cancellation,
-        key: K,
-        domains: &[u64],
-        ttl: Duration,
-        load: L,
-    ) -> Result<(V, Source), E>
-    where
-        L: FnOnce(Abandoned) -> F,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
-        let shared = &self.shared;
-        let joined = shared.flights.join(
-            key,
-            || shared.generations.stamp(domains),
-            // A load may have ended between the look above and the one under the lock.
-            |key| self.find(key, domains),
-            |key, stamp, abandoned| self.load(key, stamp, domains, ttl, abandoned.clone(), load(abandoned)),
-        );
-        let mut waiter = match joined {
-            Either::Left(hit) => return Ok(hit),
-            Either::Right(waiter) => waiter,
-        };
-        shared.counts.misses.fetch_add(1, Ordering::Relaxed);
-        match select(pin!(waiter.outcome()), pin!(cancelled(cancellation))).await {
-            Either::Left((outcome, _)) => outcome.unwrap_or_else(|| Err(E::lost())).map(|value| (value, Source::Load)),
-            Either::Right(((), _)) => Err(E::cancelled()),
-        }
     }
 
     /// The body of a shared load.
