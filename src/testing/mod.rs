@@ -25,6 +25,8 @@ mod idempotency;
 #[cfg(feature = "idempotent")]
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
 pub use idempotency::idempotency_store_contract;
+#[cfg(all(test, feature = "redis"))]
+pub(crate) mod private_redis;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,65 +1,9 @@
 //! A Redis of our own, killed in the middle.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
-use super::shared::new_key;
 use super::*;
-
-/// A server on a socket in a directory that goes with the test. It writes every command to disk before it answers.
-struct PrivateRedis {
-    child: Child,
-    dir: PathBuf,
-}
-
-impl PrivateRedis {
-    fn start() -> Self {
-        let dir = std::env::temp_dir().join(format!("mcp-patterns-{}", new_key()));
-        std::fs::create_dir(&dir).unwrap();
-        Self { child: launch(&dir), dir }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.child = launch(&self.dir);
-    }
-
-    fn client(&self) -> ::redis::Client {
-        ::redis::Client::open(format!("redis+unix://{}/redis.sock", self.dir.display())).unwrap()
-    }
-}
-
-fn launch(dir: &Path) -> Child {
-    let mut child = Command::new("redis-server")
-        .args(["--port", "0", "--unixsocket", "redis.sock", "--appendonly", "yes", "--appendfsync", "always"])
-        .args(["--logfile", "", "--daemonize", "no"])
-        .current_dir(dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed");
-    let log = BufReader::new(child.stdout.take().unwrap());
-    let mut lines = log.lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("accept connections")), "it came up");
-    // The rest of the log has to go somewhere.
-    std::thread::spawn(move || lines.for_each(drop));
-    child
-}
-
-impl Drop for PrivateRedis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
+use crate::testing::private_redis::PrivateRedis;
 
 async fn connect(client: ::redis::Client) -> ConnectionManager {
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
