@@ -14,6 +14,8 @@ mod call;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod settings;
 mod source;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod told;
 
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 #[doc(hidden)]
@@ -23,6 +25,8 @@ pub(crate) use call::{from_record, to_record};
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub use settings::Idempotency;
 pub use source::KeySource;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+pub(crate) use told::{KeyCounts, Told};
 
 /// `_meta` entry of a result, and of a tool: what an idempotency key did, and where a tool takes it from.
 pub const IDEMPOTENCY: &str = "mcp-patterns/idempotency";

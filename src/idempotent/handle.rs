@@ -8,9 +8,8 @@ use turbomcp_core::RequestContext;
 use turbomcp_types::{Tool, ToolResult};
 
 use super::claims::Claims;
-use super::layer::ToolPlan;
 use super::store::{Resolved, StoreError};
-use crate::idempotency::{self, CallKey, Idempotency, KeySource};
+use crate::idempotency::{self, CallKey, Idempotency, KeyCounts, KeySource};
 use crate::selection::Plan;
 
 /// Decides what nobody else can: whether an ambiguous call took effect. Cheap to clone.
@@ -24,7 +23,7 @@ pub(super) struct Bound {
     pub(super) server: Arc<str>,
     pub(super) claims: Claims,
     pub(super) idempotency: Arc<Idempotency>,
-    pub(super) plan: Plan<Arc<ToolPlan>>,
+    pub(super) plan: Plan<Arc<KeyCounts>>,
 }
 
 /// What is known by now of a call that was ambiguous.

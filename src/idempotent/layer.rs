@@ -5,19 +5,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::Either;
-use serde_json::{Value, json};
-use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
+use serde_json::Value;
+use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
-use super::claims::{Claims, Ended, Found, Held};
-use super::definite;
+use super::claims::Claims;
 use super::handle::{Bound, Handle};
-use super::store::{Store, StoreError};
-use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency};
+use super::store::Store;
+use crate::idempotency::{Idempotency, KeyCounts};
 use crate::middleware::impl_layer;
-use crate::outcome::{self, ErrorKind, Failure};
+use crate::outcome::Failure;
 use crate::selection::{Plan, Rule, Selection, naming_selectors};
-use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware};
 
 const LAYER: &str = "IdempotentTool";
@@ -25,24 +23,21 @@ const LAYER: &str = "IdempotentTool";
 /// A key does no harm to any tool, so whatever is asked for is done.
 const RULE: Rule = Rule { layer: LAYER, is_safe: |_| true, otherwise: "" };
 
-/// How long a caller is told to wait for the first call with its key.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
 /// Makes a call with a key take effect once, wherever the effect is. See the [manual](super).
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it is put on a handler"]
 pub struct IdempotentTool {
-    claims: Claims,
+    pub(super) claims: Claims,
     selection: Selection,
     is_selected: bool,
-    idempotency: Arc<Idempotency>,
-    definite: Option<Predicate>,
-    server: Arc<str>,
-    plan: Plan<Arc<ToolPlan>>,
+    pub(super) idempotency: Arc<Idempotency>,
+    pub(super) definite: Option<Predicate>,
+    pub(super) server: Arc<str>,
+    plan: Plan<Arc<KeyCounts>>,
     bound: Arc<ArcSwapOption<Bound>>,
 }
 
-type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
+pub(super) type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
 
 impl IdempotentTool {
     /// Keys for the tools that you name, with claims and answers in `store`. See the [defaults](super#defaults).
@@ -118,8 +113,8 @@ impl IdempotentTool {
         Handle { bound: Arc::clone(&self.bound) }
     }
 
-    fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
-        self.selection.includes(tool, RULE).then(|| Arc::new(ToolPlan::new(&tool.name)))
+    fn decide(&self, tool: &Tool) -> Option<Arc<KeyCounts>> {
+        self.selection.includes(tool, RULE).then(|| Arc::new(KeyCounts::new(&tool.name)))
     }
 
     fn advertise(&self, mut tools: Vec<Tool>) -> Vec<Tool> {
@@ -128,134 +123,6 @@ impl IdempotentTool {
         }
         tools
     }
-
-    async fn once<H: McpHandler>(
-        &self,
-        plan: Arc<ToolPlan>,
-        inner: &H,
-        name: &str,
-        mut args: Value,
-        ctx: &RequestContext,
-    ) -> McpResult<ToolResult> {
-        let call = match self.idempotency.key(&self.server, name, &mut args, ctx) {
-            Ok(Some(call)) => Arc::new(call),
-            Ok(None) => return inner.call_tool(name, args, ctx).await,
-            Err(refused) => return plan.answer(Told::Refused, &refused),
-        };
-        let held = match self.claims.claim(&call, ctx).await {
-            Ok(Found::Nothing(held)) => held,
-            Ok(found) => return self.told(&plan, &call, found),
-            Err(error) => return closed(&plan, name, &error),
-        };
-        self.run(&plan, &call.key, held, ctx, || inner.call_tool(name, args, ctx)).await
-    }
-
-    /// Makes the call, and sees to it that what became of it is known. Dropped while it runs, or unwound, it is ambiguous.
-    async fn run<F: Future<Output = McpResult<ToolResult>>>(
-        &self,
-        plan: &ToolPlan,
-        key: &str,
-        mut held: Held,
-        ctx: &RequestContext,
-        call: impl FnOnce() -> F,
-    ) -> McpResult<ToolResult> {
-        if ctx.is_cancelled() {
-            held.release().await;
-            return plan.answer(Told::Cancelled, &cancelled());
-        }
-        held.begin();
-        let mut result = call().await;
-        let is_definite = outcome::failure(&result).map(|failure| match &self.definite {
-            Some(definite) => definite(&failure),
-            None => definite::proves_that_nothing_was_done(&failure, &result),
-        });
-        match is_definite {
-            Some(false) => {
-                plan.count(Told::Ambiguous);
-                held.abandon().await;
-                outcome::note(&mut result, IDEMPOTENCY, "ambiguous");
-                tracing::warn!(tool = plan.tool, key, "a call failed, and it is not known what it did");
-            }
-            Some(true) if !self.idempotency.records_failures() => {
-                plan.count(Told::Released);
-                held.release().await;
-            }
-            None | Some(true) => {
-                let ended = match idempotency::to_record(&result) {
-                    Some(record) => held.complete(record, self.idempotency.ttl()).await,
-                    None => {
-                        held.abandon().await;
-                        Ended::Unknown
-                    }
-                };
-                match ended {
-                    Ended::Yes => plan.count(Told::Recorded),
-                    Ended::Lost | Ended::Unknown => {
-                        plan.count(Told::NotRecorded);
-                        tracing::warn!(
-                            tool = plan.tool,
-                            key,
-                            ?ended,
-                            "the answer to a call with a key was not recorded"
-                        );
-                        outcome::note(&mut result, IDEMPOTENCY, "not_recorded");
-                    }
-                }
-            }
-        }
-        result
-    }
-
-    /// The answer to a call that is not made.
-    fn told(&self, plan: &ToolPlan, call: &CallKey, found: Found) -> McpResult<ToolResult> {
-        match found {
-            Found::Other => plan.answer(Told::Refused, &call.refused()),
-            Found::Running => plan.answer(Told::InProgress, &call.in_progress(RETRY_AFTER)),
-            Found::Cancelled => plan.answer(Told::Cancelled, &cancelled()),
-            Found::Answer(record) => match idempotency::from_record(&record) {
-                Some(result) => {
-                    plan.count(Told::Replayed);
-                    result
-                }
-                None => closed(plan, &plan.tool, &StoreError::unavailable("the record of an answer is unreadable")),
-            },
-            Found::Ambiguous | Found::Nothing(_) => {
-                tracing::warn!(tool = call.tool, key = call.key, "the outcome of a call is not known: resolve it");
-                plan.answer(Told::Ambiguous, &ambiguous(call))
-            }
-        }
-    }
-}
-
-/// The answer while the store cannot be trusted. Whether a call was made cannot be known then, so none is made.
-fn closed(plan: &ToolPlan, tool: &str, error: &StoreError) -> McpResult<ToolResult> {
-    tracing::warn!(%error, tool, "a call with a key was not made");
-    match error {
-        StoreError::Full => plan.answer(
-            Told::Overloaded,
-            &McpError::new(
-                ErrorKind::ServerOverloaded,
-                "Too many calls with idempotency keys are open; nothing was done",
-            ),
-        ),
-        StoreError::Unavailable(_) => plan.answer(
-            Told::Unavailable,
-            &McpError::unavailable("The record of idempotency keys is not available; this call did nothing"),
-        ),
-    }
-}
-
-fn ambiguous(call: &CallKey) -> McpError {
-    McpError::internal(format!(
-        "An earlier call with the idempotency key `{}` ended without an answer: it may or may not have taken effect. It is not \
-         made again. Find out whether it took effect before you call with a new key",
-        call.key
-    ))
-    .with_data(json!({ IDEMPOTENCY: "ambiguous" }))
-}
-
-fn cancelled() -> McpError {
-    McpError::cancelled("The call was cancelled before it began; nothing was done by it")
 }
 
 impl Middleware for IdempotentTool {
@@ -311,69 +178,6 @@ impl Middleware for IdempotentTool {
 }
 
 impl_layer!(IdempotentTool);
-
-/// What the layer keeps for a tool that it acts on.
-#[derive(Debug)]
-pub(super) struct ToolPlan {
-    tool: String,
-    counters: [Counter; Told::ALL.len()],
-}
-
-/// What became of a call with a key.
-#[derive(Debug, Clone, Copy)]
-enum Told {
-    Recorded,
-    Replayed,
-    Released,
-    Ambiguous,
-    NotRecorded,
-    InProgress,
-    Refused,
-    Cancelled,
-    Unavailable,
-    Overloaded,
-}
-
-impl Told {
-    /// In the order of the variants.
-    const ALL: [&'static str; 10] = [
-        "recorded",
-        "replayed",
-        "released",
-        "ambiguous",
-        "not_recorded",
-        "in_progress",
-        "refused",
-        "cancelled",
-        "unavailable",
-        "overloaded",
-    ];
-}
-
-impl ToolPlan {
-    fn new(tool: &str) -> Self {
-        let counters = Told::ALL
-            .map(|outcome| Counter::new("mcp_patterns_idempotency_total", &[("tool", tool), ("outcome", outcome)]));
-        Self { tool: tool.to_owned(), counters }
-    }
-
-    fn count(&self, told: Told) {
-        tracing::debug!(tool = self.tool, idempotency = Told::ALL[told as usize]);
-        self.counters[told as usize].increment();
-    }
-
-    fn answer(&self, told: Told, error: &McpError) -> McpResult<ToolResult> {
-        self.count(told);
-        Ok(error.to_tool_result())
-    }
-}
-
-/// The counters follow from the name.
-impl PartialEq for ToolPlan {
-    fn eq(&self, other: &Self) -> bool {
-        self.tool == other.tool
-    }
-}
 
 impl fmt::Debug for IdempotentTool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

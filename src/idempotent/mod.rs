@@ -173,6 +173,7 @@ mod definite;
 mod handle;
 mod layer;
 mod memory;
+mod once;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "transactional")]

@@ -59,6 +59,46 @@ where
     }
 }
 
+/// Runs `hook` once what the call did is certain: after the commit of the transaction that it is a part of, and never if that is
+/// rolled back; at once where it is no part of one.
+///
+/// For what follows from an inner call, in a layer of your own: whether the call is inside a transaction is not the layer's to
+/// know.
+///
+/// # Example
+///
+/// ```
+/// use mcp_patterns::{Layered, Middleware, outcome, transactional};
+/// use serde_json::Value;
+/// # use turbomcp::{McpHandler, McpResult, RequestContext, ToolResult};
+///
+/// /// Rings a bell after each call that took effect.
+/// #[derive(Clone)]
+/// struct Bell(fn(String));
+///
+/// impl Middleware for Bell {
+///     async fn call_tool<'a, H: McpHandler>(
+///         &'a self, inner: &'a H, name: &'a str, args: Value, ctx: &'a RequestContext,
+///     ) -> McpResult<ToolResult> {
+///         let result = inner.call_tool(name, args, ctx).await;
+///         if outcome::failure(&result).is_none() {
+///             let (ring, tool) = (self.0, name.to_owned());
+///             transactional::after_commit_or_now(move || async move { ring(tool) }).await;
+///         }
+///         result
+///     }
+/// }
+/// ```
+pub async fn after_commit_or_now<H, F>(hook: H)
+where
+    H: FnOnce() -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    if let Err(hook) = after_commit(hook) {
+        hook().await;
+    }
+}
+
 pub(super) type Hook = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
 /// The connection of the current transaction. Made by [`current`].

@@ -23,11 +23,17 @@ pub trait Dialect: Records {
         connection: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// Commits, with an error if the transaction cannot be committed any more. One that is `proved` can.
+    /// Writes a statement that records the answer to a claimed call and fails if the claim is gone, where it spares a round trip
+    /// to send it with the commit.
+    #[doc(hidden)]
+    fn recording(id: &str, record: &str) -> Option<String>;
+
+    /// Commits, after the statement `last` if there is one, with an error if that fails or the transaction cannot be committed any
+    /// more.
     #[doc(hidden)]
     fn commit(
         transaction: Transaction<'static, Self>,
-        proved: bool,
+        last: Option<String>,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// Says what an error means for the transaction.

@@ -155,19 +155,26 @@
 //! Events: `a statement failed`, `the commit failed`, `the transaction cannot be committed`, `no transaction could be begun` (warn,
 //! with the database's own error), and `transaction gave way to another, beginning a new one` (debug).
 
+mod answer;
 mod current;
 mod dialect;
+mod drive;
+mod ends;
 mod error;
+mod finish;
 mod layer;
+mod nested;
+mod once;
 mod open;
 mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub(crate) mod records;
+mod running;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transactor;
-pub use current::{Connection, after_commit, current, set_rollback_only};
+pub use current::{Connection, after_commit, after_commit_or_now, current, set_rollback_only};
 pub use dialect::{Dialect, Fault};
 pub use error::{TRANSACTION, TransactionError, failed};
 pub use layer::TransactionalTool;

@@ -1,10 +1,12 @@
 //! A transaction that is open, and how it ends whatever happens.
 
-use sqlx::{AssertSqlSafe, Connection, Pool, Transaction};
+use futures_util::FutureExt;
+use sqlx::{AssertSqlSafe, Connection, Pool, SqlSafeStr, Transaction};
 use tokio::task::JoinHandle;
 
 use super::current::Hook;
 use super::dialect::{Dialect, Fault};
+use super::finish::finish;
 use super::options::Begin;
 
 /// An open transaction. Its drop rolls it back.
@@ -22,36 +24,41 @@ pub(super) enum Committed {
 }
 
 impl<DB: Dialect> Open<DB> {
-    /// Begins a transaction, in a task of its own where that is needed: dropped half-way, sqlx would hand a connection of
-    /// PostgreSQL's back to the pool that is inside a transaction and does not know it.
-    pub(super) async fn begin(pool: Pool<DB>, begin: Begin) -> Result<Self, Fault> {
-        let begun = async move {
-            let sql = DB::begin(&begin).map_err(|_| Fault::Permanent)?;
-            let fault = |error: sqlx::Error| {
-                tracing::warn!(%error, "no transaction could be begun");
-                DB::fault(&error)
-            };
-            let transaction = pool.begin_with(AssertSqlSafe(sql)).await.map_err(fault)?;
-            Ok(Self { transaction: Some(transaction), begin })
+    /// Begins a transaction, unless its caller leaves while it waits for a connection.
+    ///
+    /// Once it has one, the begin is not left half-way where that matters: sqlx would hand a connection of PostgreSQL's back to
+    /// the pool that is inside a transaction and does not know it.
+    pub(super) async fn begin(pool: &Pool<DB>, begin: Begin) -> Result<Self, Fault> {
+        let fault = |error: sqlx::Error| {
+            tracing::warn!(%error, "no transaction could be begun");
+            DB::fault(&error)
         };
-        if DB::BEGIN_CAN_BE_DROPPED && !begin.read_only {
-            return begun.await;
+        let sql = DB::begin(&begin).map_err(|_| Fault::Permanent)?;
+        let connection = pool.acquire().await.map_err(fault)?;
+        let begun = async move {
+            let transaction = Transaction::begin(connection, Some(AssertSqlSafe(sql).into_sql_str())).await;
+            transaction.map(|transaction| Self { transaction: Some(transaction), begin })
+        };
+        match DB::BEGIN_CAN_BE_DROPPED && !begin.read_only {
+            true => begun.await,
+            false => finish(begun.boxed()).await,
         }
-        tokio::spawn(begun).await.unwrap_or(Err(Fault::Unavailable))
+        .map_err(fault)
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut DB::Connection> {
         self.transaction.as_deref_mut()
     }
 
-    /// Commits, and runs the hooks, in a task of its own where there are any: a caller who leaves changes neither.
-    pub(super) async fn commit(mut self, proved: bool, hooks: Vec<Hook>) -> Committed {
+    /// Commits with `last` as the last statement, and runs the hooks, in a task of its own where there are any: a caller who
+    /// leaves changes neither.
+    pub(super) async fn commit(mut self, last: Option<String>, hooks: Vec<Hook>) -> Committed {
         let Some(transaction) = self.transaction.take() else { return Committed::No(Fault::Permanent) };
         if !transaction.is_in_transaction() {
             // A `begin_with` inside the transaction makes sqlx roll it back, and its commit would then do nothing.
             return Committed::No(Fault::Permanent);
         }
-        let committed = commit(transaction, self.begin, proved);
+        let committed = commit(transaction, self.begin, last);
         if hooks.is_empty() {
             // Dropped half-way, the commit is the database's to decide, and nobody is left to be told.
             return committed.await.map_or_else(|not| not, |()| Committed::Yes(None));
@@ -70,10 +77,10 @@ impl<DB: Dialect> Open<DB> {
         ended.await.unwrap_or(Committed::Unknown)
     }
 
-    /// Rolls back in a task of its own.
+    /// Rolls back, whether or not its caller waits for it.
     pub(super) async fn rollback(mut self) {
         if let Some(transaction) = self.transaction.take() {
-            let _ = tokio::spawn(roll_back(transaction, self.begin)).await;
+            finish(roll_back(transaction, self.begin).boxed()).await;
         }
     }
 }
@@ -91,13 +98,13 @@ impl<DB: Dialect> Drop for Open<DB> {
 async fn commit<DB: Dialect>(
     mut transaction: Transaction<'static, DB>,
     begin: Begin,
-    proved: bool,
+    last: Option<String>,
 ) -> Result<(), Committed> {
     if let Err(error) = DB::before_end(&begin, &mut transaction).await {
         tracing::warn!(%error, "the transaction cannot be committed");
         return Err(Committed::No(DB::fault(&error)));
     }
-    DB::commit(transaction, proved).await.map_err(|error| {
+    DB::commit(transaction, last).await.map_err(|error| {
         tracing::warn!(%error, "the commit failed");
         let fault = DB::fault(&error);
         // Only an answer of the database is certain; a lost connection may have been lost after the commit.

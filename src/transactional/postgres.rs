@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use sqlx::{Executor, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Transaction};
 
 use super::dialect::{Dialect, Fault, connection_fault};
 use super::options::{Begin, Isolation, Unsupported};
@@ -35,16 +35,26 @@ impl Dialect for Postgres {
         Ok(())
     }
 
+    /// A batch binds no arguments, so the texts travel as hexadecimal digits, in which nothing can be quoted wrongly. A claim that is
+    /// gone makes it a division by zero.
+    fn recording(id: &str, record: &str) -> Option<String> {
+        Some(format!(
+            "with recorded as (update mcp_patterns_idempotency set result = {}, token = null, lease_until = null \
+             where id = {} and result is null and token is null returning 1) select 1 / count(*) from recorded",
+            literal(record),
+            literal(id),
+        ))
+    }
+
     /// A transaction that a failed statement has aborted answers `COMMIT` with a silent rollback, but any other statement with
     /// an error, and then the rest of the batch does not run. Deferred constraints are checked on the way.
     ///
     /// sqlx counts on being in a transaction still: so the batch, which takes no more than the one round trip of a `COMMIT`,
     /// leaves it an empty one to roll back.
-    async fn commit(mut transaction: Transaction<'static, Self>, proved: bool) -> Result<(), sqlx::Error> {
-        match proved {
-            true => transaction.commit().await,
-            false => Self::execute(&mut transaction, "SET CONSTRAINTS ALL IMMEDIATE; COMMIT; BEGIN").await,
-        }
+    async fn commit(mut transaction: Transaction<'static, Self>, last: Option<String>) -> Result<(), sqlx::Error> {
+        let last = last.as_deref().unwrap_or("SET CONSTRAINTS ALL IMMEDIATE");
+        let batch = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
+        transaction.execute(sqlx::raw_sql(batch)).await.map(|_| ())
     }
 
     /// By [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html).
@@ -64,6 +74,16 @@ impl Dialect for Postgres {
     async fn execute(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
         connection.execute(sqlx::raw_sql(sql)).await.map(|_| ())
     }
+}
+
+/// Writes a text as an expression that has nothing but hexadecimal digits in it.
+fn literal(text: &str) -> String {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let mut literal = String::with_capacity(2 * text.len() + 40);
+    literal.push_str("convert_from(decode('");
+    literal.extend(text.bytes().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+    literal.push_str("', 'hex'), 'UTF8')");
+    literal
 }
 
 super::records::impl_records!(Postgres, "select pg_advisory_xact_lock(7307210317)");

@@ -27,9 +27,14 @@ impl Dialect for Sqlite {
         }
     }
 
+    /// There is no way to SQLite that could be spared.
+    fn recording(_: &str, _: &str) -> Option<String> {
+        None
+    }
+
     /// A failed statement does not abort a transaction of SQLite's, and one that the database rolled back by itself answers
     /// `COMMIT` with an error.
-    async fn commit(transaction: Transaction<'static, Self>, _: bool) -> Result<(), sqlx::Error> {
+    async fn commit(transaction: Transaction<'static, Self>, _: Option<String>) -> Result<(), sqlx::Error> {
         transaction.commit().await
     }
 

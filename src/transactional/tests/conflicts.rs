@@ -89,6 +89,25 @@ async fn a_conflict_is_seen_although_the_tool_maps_its_errors() {
 }
 
 #[tokio::test]
+async fn a_conflict_that_the_tool_swallows_is_tried_again_too() {
+    let pool = Postgres::pool().await;
+    let bodies = AtomicU32::new(0);
+    let transactor = Transactor::new(pool.clone());
+    let run = transactor.run(&(), || async {
+        write::<Postgres>(1).await?;
+        if bodies.fetch_add(1, Ordering::SeqCst) == 0 {
+            let conflict = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
+            let mut db = current::<Postgres>().await?;
+            let _swallowed = Postgres::execute(&mut db, conflict).await.map_err(failed);
+        }
+        Ok::<_, TransactionError>(())
+    });
+    assert_eq!(run.await, Ok(()));
+    assert_eq!(bodies.load(Ordering::SeqCst), 2);
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
+}
+
+#[tokio::test]
 async fn other_failures_are_not_tried_again() {
     let pool = Postgres::pool().await;
     let bodies = AtomicU32::new(0);

@@ -1,7 +1,7 @@
 //! Real databases: a file of SQLite's, and a schema of its own on the PostgreSQL server at `TEST_POSTGRES_URL` or at the usual
 //! address.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -78,16 +78,35 @@ impl TestDb for Postgres {
     }
 }
 
+thread_local! {
+    static FILES: Files = Files(tempdir());
+}
+
+/// A folder for the files of one test, which has a thread of its own. It goes with the thread.
+struct Files(PathBuf);
+
+fn tempdir() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("mcp-patterns-{:016x}", fastrand::u64(..)));
+    std::fs::create_dir(&folder).expect("a folder can be made");
+    folder
+}
+
+impl Files {
+    fn next(&self) -> PathBuf {
+        self.0.join(format!("{:016x}.db", fastrand::u64(..)))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 impl TestDb for Sqlite {
     async fn pool() -> Pool<Self> {
-        static FILES: AtomicU32 = AtomicU32::new(0);
-        let file = format!("mcp-patterns-{}-{}.db", std::process::id(), FILES.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(file);
-        for leftover in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{leftover}", path.display()));
-        }
         let options = SqliteConnectOptions::new()
-            .filename(&path)
+            .filename(FILES.with(Files::next))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .busy_timeout(Duration::from_secs(10));

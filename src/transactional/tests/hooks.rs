@@ -2,9 +2,17 @@
 
 use std::sync::{Arc, Mutex};
 
+use serde_json::{Value, json};
+use turbomcp_core::{McpHandler, McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
 use super::databases::{NONE, TestDb, numbers_at_rest, refusal, write};
 use super::on_each_database;
-use crate::transactional::{Propagation, TransactionError, Transactor, after_commit};
+use crate::testing::ScriptedServer;
+use crate::transactional::{
+    Propagation, TransactionError, TransactionalTool, Transactor, after_commit, after_commit_or_now,
+};
+use crate::{Layer, Middleware, layer, outcome};
 
 on_each_database! {
     hooks_run_after_the_commit_in_order,
@@ -12,6 +20,7 @@ on_each_database! {
     a_hook_that_panics_keeps_nothing_from_the_others,
     hooks_of_a_part_that_was_undone_never_run,
     hooks_run_although_the_caller_has_gone,
+    what_a_layer_does_once_a_call_is_certain_waits_for_the_transaction_around_it,
 }
 
 #[derive(Clone, Default)]
@@ -120,4 +129,56 @@ async fn hooks_run_although_the_caller_has_gone<DB: TestDb>() {
         tokio::task::yield_now().await;
     }
     assert_eq!(seen.all(), ["second"]);
+}
+
+/// A layer that notes what was done, as soon as that is certain.
+#[derive(Clone)]
+struct Noting(Seen);
+
+impl Middleware for Noting {
+    async fn call_tool<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        name: &'a str,
+        args: Value,
+        ctx: &'a RequestContext,
+    ) -> McpResult<ToolResult> {
+        let result = inner.call_tool(name, args, ctx).await;
+        if outcome::failure(&result).is_none() {
+            let (seen, name) = (self.0.clone(), name.to_owned());
+            after_commit_or_now(move || async move { seen.note(name) }).await;
+        }
+        result
+    }
+}
+
+async fn what_a_layer_does_once_a_call_is_certain_waits_for_the_transaction_around_it<DB: TestDb>() {
+    let (pool, seen) = (DB::pool().await, Seen::default());
+    let script = ScriptedServer::new("numbers")
+        .with_plain("write", |_| async { Ok(write::<DB>(1).await.map(|()| ToolResult::text("written"))?) })
+        .with_plain("fail", |_| async { Ok(ToolResult::error("refused")) });
+    let noting = Noting(seen.clone());
+    let transactional = TransactionalTool::new(pool.clone()).every_write();
+    let ctx = RequestContext::new();
+
+    // Outside the transaction: the commit is done when the call comes back.
+    let outside = layer(noting.clone()).layer(transactional.clone().layer(script.clone()));
+    for tool in ["write", "fail"] {
+        let _ = outside.call_tool(tool, json!({}), &ctx).await;
+    }
+    assert_eq!(seen.all(), ["write"]);
+
+    // Inside: nothing before the commit, and nothing at all if there is none.
+    let inside = layer(noting).layer(script);
+    let transactor = Transactor::new(pool.clone());
+    for succeeds in [true, false] {
+        let run = transactor.run(&(), || async {
+            let _ = inside.call_tool("write", json!({}), &ctx).await;
+            assert_eq!(seen.all().len(), if succeeds { 1 } else { 2 });
+            if succeeds { Ok(()) } else { Err(refusal()) }
+        });
+        assert_eq!(run.await.is_ok(), succeeds);
+        assert_eq!(seen.all(), ["write", "write"]);
+    }
+    assert_eq!(numbers_at_rest(&pool).await, [1, 1]);
 }

@@ -1,13 +1,18 @@
 //! The same promises on SQLite and PostgreSQL.
 
+mod begins;
 mod conflicts;
 mod databases;
 mod ends;
 mod hooks;
 mod idempotency;
 mod layer;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod propagation;
+mod recording;
 mod traps;
+mod waiting;
 
 /// Makes a test on each database out of an `async fn test<DB: TestDb>()`.
 macro_rules! on_each_database {

@@ -107,7 +107,7 @@ async fn a_statement_whose_caller_has_gone_does_not_keep_its_connection() {
 }
 
 /// Stands between a pool and its server and cuts the connection at a commit.
-async fn cut_at_commit(server: PgConnectOptions, after: bool) -> PgConnectOptions {
+pub(super) async fn cut_at_commit(server: PgConnectOptions, after: bool) -> PgConnectOptions {
     async fn pass(mut client: TcpStream, mut server: TcpStream, after: bool) -> std::io::Result<()> {
         let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
         loop {

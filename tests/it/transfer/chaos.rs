@@ -70,7 +70,8 @@ async fn server<DB: Dialect + Tables>(
     }
     // Two thousand callers for a handful of connections: all of them wait, and none because of a fault.
     let transactor = Transactor::new(pool.clone()).with_timeout(PATIENCE).with_max_attempts(50);
-    let transactional = TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new());
+    let transactional =
+        TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new()).with_wait(PATIENCE);
     let faulty = Faulty::new(ledger, 11, swallow);
     (RetryTool::new(), transactional).layer(TransferServer::new(faulty))
 }

@@ -1,0 +1,69 @@
+use turbomcp_core::{McpError, McpResult};
+use turbomcp_types::ToolResult;
+
+use crate::telemetry::Counter;
+
+/// What became of a call with a key.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "idempotent"), expect(dead_code, reason = "a transaction leaves no call in doubt"))]
+pub(crate) enum Told {
+    Recorded,
+    Replayed,
+    Released,
+    Ambiguous,
+    NotRecorded,
+    InProgress,
+    Refused,
+    Cancelled,
+    Unavailable,
+    Overloaded,
+}
+
+impl Told {
+    /// In the order of the variants.
+    const ALL: [&'static str; 10] = [
+        "recorded",
+        "replayed",
+        "released",
+        "ambiguous",
+        "not_recorded",
+        "in_progress",
+        "refused",
+        "cancelled",
+        "unavailable",
+        "overloaded",
+    ];
+}
+
+/// Counts what became of the calls of a tool that takes keys.
+#[derive(Debug)]
+pub(crate) struct KeyCounts {
+    pub(crate) tool: String,
+    counters: [Counter; Told::ALL.len()],
+}
+
+impl KeyCounts {
+    pub(crate) fn new(tool: &str) -> Self {
+        let counters = Told::ALL
+            .map(|outcome| Counter::new("mcp_patterns_idempotency_total", &[("tool", tool), ("outcome", outcome)]));
+        Self { tool: tool.to_owned(), counters }
+    }
+
+    pub(crate) fn count(&self, told: Told) {
+        tracing::debug!(tool = self.tool, idempotency = Told::ALL[told as usize]);
+        self.counters[told as usize].increment();
+    }
+
+    /// Counts an answer of the layer's own.
+    pub(crate) fn answer(&self, told: Told, error: &McpError) -> McpResult<ToolResult> {
+        self.count(told);
+        Ok(error.to_tool_result())
+    }
+}
+
+/// The counters follow from the name.
+impl PartialEq for KeyCounts {
+    fn eq(&self, other: &Self) -> bool {
+        self.tool == other.tool
+    }
+}

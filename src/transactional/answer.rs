@@ -1,0 +1,70 @@
+use serde_json::json;
+use turbomcp_core::{McpError, McpResult};
+use turbomcp_types::ToolResult;
+
+use super::drive::Results;
+use super::ends::{End, Ends};
+use super::error::{TRANSACTION, TransactionError};
+use crate::outcome;
+
+/// The answer to a call, and how the transaction is to end with it.
+pub(super) struct Answer {
+    pub(super) result: McpResult<ToolResult>,
+    pub(super) end: Wanted,
+}
+
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// As the result says.
+    ByResult,
+    /// Committed, after this statement if there is one: the answer is recorded.
+    Recorded(Option<String>),
+    /// Nothing was done in it, because the key has its answer.
+    Unused,
+    /// Nothing can be done in it.
+    Failed,
+}
+
+/// Commits what succeeded in the eyes of a caller.
+pub(super) struct ByOutcome<'a> {
+    pub(super) ends: &'a Ends,
+}
+
+impl Results<Answer> for ByOutcome<'_> {
+    fn is_success(&self, answer: &Answer) -> bool {
+        match answer.end {
+            Wanted::ByResult => outcome::failure(&answer.result).is_none(),
+            Wanted::Recorded(_) => true,
+            Wanted::Unused | Wanted::Failed => false,
+        }
+    }
+
+    fn failed(&self, error: TransactionError) -> Answer {
+        Answer { result: Ok(McpError::from(error).to_tool_result()), end: Wanted::Failed }
+    }
+
+    /// A replay does.
+    fn spares_the_whole(&self, answer: &Answer) -> bool {
+        !matches!(answer.end, Wanted::Failed) && outcome::failure(&answer.result).is_none()
+    }
+
+    fn take_last_statement(&self, answer: &mut Answer) -> Option<String> {
+        match &mut answer.end {
+            Wanted::Recorded(last) => last.take(),
+            _ => None,
+        }
+    }
+
+    fn note_attempts(&self, answer: &mut Answer, attempts: u32) {
+        outcome::note(&mut answer.result, TRANSACTION, json!({ "attempts": attempts }));
+    }
+
+    fn note_end(&self, answer: Option<&Answer>, end: End) {
+        let is_unused = answer.is_some_and(|answer| matches!(answer.end, Wanted::Unused));
+        self.ends.count(if is_unused { End::Unused } else { end });
+    }
+
+    fn note_retry(&self) {
+        self.ends.count_retry();
+    }
+}

@@ -1,0 +1,62 @@
+//! How transactions end, and how many of them.
+
+use crate::telemetry::Counter;
+
+/// What became of a transaction that began here, all attempts together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Committed,
+    /// The tool failed, asked for a rollback, or swallowed the failure of a part.
+    RolledBack,
+    /// The call's key had its answer already: there was nothing to do.
+    Unused,
+    Conflict,
+    TimedOut,
+    /// By the caller, who may also have left without a word.
+    Cancelled,
+    Leaked,
+    Panicked,
+    Unavailable,
+    Unknown,
+}
+
+impl End {
+    /// In the order of the variants.
+    const ALL: [&'static str; 10] = [
+        "committed",
+        "rolled_back",
+        "unused",
+        "conflict",
+        "timed_out",
+        "cancelled",
+        "leaked",
+        "panicked",
+        "unavailable",
+        "unknown",
+    ];
+}
+
+/// Counts the transactions of a tool.
+#[derive(Debug)]
+pub(super) struct Ends {
+    counters: [Counter; End::ALL.len()],
+    retries: Counter,
+}
+
+impl Ends {
+    pub(super) fn new(tool: &str) -> Self {
+        Self {
+            counters: End::ALL
+                .map(|end| Counter::new("mcp_patterns_transactions_total", &[("tool", tool), ("outcome", end)])),
+            retries: Counter::new("mcp_patterns_transaction_retries_total", &[("tool", tool)]),
+        }
+    }
+
+    pub(super) fn count(&self, end: End) {
+        self.counters[end as usize].increment();
+    }
+
+    pub(super) fn count_retry(&self) {
+        self.retries.increment();
+    }
+}

@@ -1,0 +1,192 @@
+//! A call whose key makes it take effect once.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use turbomcp_core::{McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
+use super::answer::{Answer, ByOutcome, Wanted};
+use super::current::current;
+use super::dialect::{Dialect, Fault};
+use super::drive::Results;
+use super::ends::Ends;
+use super::error::TransactionError;
+use super::records;
+use super::running::{Running, Turn};
+use super::transactor::Transactor;
+use crate::idempotency::{self, CallKey, Idempotency, KeyCounts, Told};
+use crate::outcome;
+
+/// How long a caller is told to wait for the first call with its key.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often expired records are looked for, in milliseconds.
+const SWEEP_EVERY: i64 = 60_000;
+
+/// What all calls with keys share.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    pub(super) running: Running,
+    swept_at: AtomicI64,
+}
+
+/// One call with a key.
+pub(super) struct Once<'a, DB: Dialect> {
+    pub(super) transactor: &'a Transactor<DB>,
+    pub(super) keys: &'a Keys,
+    pub(super) wait: Duration,
+    pub(super) idempotency: &'a Idempotency,
+    pub(super) key: &'a CallKey,
+    pub(super) counts: &'a KeyCounts,
+    pub(super) ends: &'a Ends,
+}
+
+impl<DB: Dialect> Once<'_, DB> {
+    pub(super) async fn run<F: Future<Output = McpResult<ToolResult>>>(
+        &self,
+        ctx: &RequestContext,
+        call: impl Fn() -> F,
+    ) -> McpResult<ToolResult> {
+        let first = match self.keys.running.turn(&self.key.id, self.wait, ctx).await {
+            Turn::First(first) => Some(first),
+            Turn::Ask => None,
+            Turn::InProgress => return self.in_progress(),
+            Turn::Cancelled => {
+                return self.counts.answer(Told::Cancelled, &TransactionError::Cancelled.into());
+            }
+        };
+        let is_claiming = AtomicBool::new(false);
+        // Where it is a part of another transaction, nobody knows when that is committed.
+        let with_commit = self.transactor.begins_one();
+        let results = ByOutcome { ends: self.ends };
+        let answer = self
+            .transactor
+            .drive(false, ctx, &results, || async {
+                let attempt = self.attempt(with_commit, &is_claiming, &call).await;
+                attempt.unwrap_or_else(|error| results.failed(error))
+            })
+            .await;
+        self.sweep_now_and_then();
+        let has_answer = match answer.end {
+            Wanted::Recorded(_) => {
+                self.counts.count(Told::Recorded);
+                true
+            }
+            Wanted::Unused => true,
+            // The time was over while it waited for the first call with its key, in another process.
+            Wanted::Failed if is_claiming.into_inner() && !ctx.is_cancelled() => return self.in_progress(),
+            Wanted::ByResult if self.idempotency.records_failures() => self.record_failure(&answer.result).await,
+            Wanted::ByResult | Wanted::Failed => false,
+        };
+        if let Some(first) = first.filter(|_| has_answer) {
+            first.has_answer();
+        }
+        answer.result
+    }
+
+    /// Makes the call unless its key has an answer. The claim, what the call does and the record commit together.
+    async fn attempt<F: Future<Output = McpResult<ToolResult>>>(
+        &self,
+        with_commit: bool,
+        is_claiming: &AtomicBool,
+        call: &impl Fn() -> F,
+    ) -> Result<Answer, TransactionError> {
+        let mut connection = current::<DB>().await?;
+        is_claiming.store(true, Ordering::Relaxed);
+        let claimed = DB::claim(&mut connection, self.key, None, self.idempotency.ttl()).await;
+        is_claiming.store(false, Ordering::Relaxed);
+        let claimed = match claimed.map_err(TransactionError::from) {
+            Ok(claimed) => claimed,
+            Err(TransactionError::Statement { fault: Fault::Timeout, .. }) => {
+                return Ok(Answer { result: self.in_progress(), end: Wanted::Unused });
+            }
+            Err(error) => return Err(error),
+        };
+        if !claimed {
+            return Ok(Answer { result: self.known(&mut connection).await?, end: Wanted::Unused });
+        }
+        drop(connection);
+        let result = call().await;
+        if outcome::failure(&result).is_some() {
+            return Ok(Answer { result, end: Wanted::ByResult });
+        }
+        let Some(record) = idempotency::to_record(&result) else {
+            return Err(TransactionError::RolledBack);
+        };
+        let last = if with_commit { DB::recording(&self.key.id, &record) } else { None };
+        if last.is_none() {
+            let mut connection = current::<DB>().await?;
+            if !DB::complete(&mut connection, &self.key.id, None, &record).await? {
+                // The tool has deleted the record, or ended the transaction by itself.
+                return Err(TransactionError::RolledBack);
+            }
+        }
+        Ok(Answer { result, end: Wanted::Recorded(last) })
+    }
+
+    /// The answer of a call whose key is taken.
+    async fn known(&self, connection: &mut DB::Connection) -> Result<McpResult<ToolResult>, TransactionError> {
+        let record = DB::find(connection, &self.key.id).await?;
+        if record.as_ref().is_some_and(|record| record.fingerprint != self.key.fingerprint) {
+            return Ok(self.counts.answer(Told::Refused, &self.key.refused()));
+        }
+        let answer = record.and_then(|record| idempotency::from_record(&record.result?));
+        Ok(match answer {
+            Some(answer) => {
+                self.counts.count(Told::Replayed);
+                answer
+            }
+            None => self.in_progress(),
+        })
+    }
+
+    fn in_progress(&self) -> McpResult<ToolResult> {
+        self.counts.answer(Told::InProgress, &self.key.in_progress(RETRY_AFTER))
+    }
+
+    /// Remembers a failure in a transaction of its own, since what failed was rolled back, and its claim with it. True if it did.
+    async fn record_failure(&self, result: &McpResult<ToolResult>) -> bool {
+        let Some(record) = idempotency::to_record(result).filter(|_| outcome::failure(result).is_some()) else {
+            return false;
+        };
+        let recorded: Result<(), TransactionError> = self
+            .transactor
+            .run(&(), || async {
+                let mut connection = current::<DB>().await?;
+                if DB::claim(&mut connection, self.key, None, self.idempotency.ttl()).await? {
+                    DB::complete(&mut connection, &self.key.id, None, &record).await?;
+                }
+                Ok(())
+            })
+            .await;
+        match &recorded {
+            Ok(()) => self.counts.count(Told::Recorded),
+            Err(error) => tracing::warn!(%error, tool = self.key.tool, "a failure could not be recorded"),
+        }
+        recorded.is_ok()
+    }
+
+    /// Deletes expired records behind the scenes, a batch at a time.
+    fn sweep_now_and_then(&self) {
+        let now = records::now();
+        let last = self.keys.swept_at.load(Ordering::Relaxed);
+        if now - last < SWEEP_EVERY
+            || self.keys.swept_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+        let pool = self.transactor.pool.clone();
+        tokio::spawn(async move {
+            let swept = async {
+                let mut connection = pool.acquire().await?;
+                while DB::sweep(&mut connection).await? > 0 {}
+                Ok::<_, sqlx::Error>(())
+            };
+            if let Err(error) = swept.await {
+                tracing::warn!(%error, "expired idempotency records were not deleted");
+            }
+        });
+    }
+}
