@@ -197,7 +197,7 @@
 //! # Order
 //!
 //! Workflows are inside the tool, so inside every layer. A `RetryTool` around the tool repeats the whole of it, a
-//! [policy on the source](Source::with_retry) only what failed: use one of them. A `CachedTool` around a `Fallback` that has its own
+//! [policy on the source](Source::with_retry) only what failed; what the policy gave up on, the layer leaves alone. A `CachedTool` around a `Fallback` that has its own
 //! cache would tell where the first answer came from: leave one of them out.
 //!
 //! Sources are polled side by side by the task of the call. They see its transaction, but only one at a time can hold its

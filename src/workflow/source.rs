@@ -16,7 +16,7 @@ use turbomcp_core::{ErrorKind, McpError, McpResult};
 use super::SOURCE;
 use crate::cancellation::Cancellation;
 use crate::outcome;
-use crate::retry::RetryPolicy;
+use crate::retry::{ByError, RetryPolicy};
 
 /// Something that can be asked for a `T`, under a name.
 ///
@@ -62,6 +62,8 @@ impl<'a, T: Send> Source<'a, T> {
     }
 
     /// Asks again after a temporary failure, as often as `policy` allows. Clones of a policy share its budget.
+    ///
+    /// A failure that it gives up on is marked so, and a [`RetryTool`](crate::RetryTool) around the tool leaves it alone.
     pub fn with_retry(mut self, policy: &RetryPolicy) -> Self {
         self.retry = Some(policy.clone());
         self
@@ -96,7 +98,17 @@ impl<'a, T: Send> Source<'a, T> {
         let Self { name, ask, retry, .. } = self;
         let asked = async {
             match retry {
-                Some(policy) => policy.run(cancellation, |_| ask()).await,
+                Some(policy) => {
+                    let driven = policy.drive(cancellation, &ByError, |_| ask()).await;
+                    driven.result.map_err(|mut error| {
+                        // So that a layer around the tool does not multiply the attempts.
+                        if let Some(exhausted) = driven.exhausted {
+                            outcome::note_in(&mut error, outcome::EXHAUSTED, exhausted.as_str());
+                            outcome::note_in(&mut error, outcome::ATTEMPTS, driven.attempts);
+                        }
+                        error
+                    })
+                }
                 None => ask().await,
             }
         };

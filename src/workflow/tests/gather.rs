@@ -128,3 +128,28 @@ async fn a_source_that_panics_has_failed() {
     assert_eq!(error.kind, ErrorKind::Internal);
     assert!(!error.message.contains("disco"), "{}", error.message);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_layer_around_the_tool_does_not_multiply_the_attempts_of_a_source() {
+    use turbomcp_core::McpHandler;
+
+    use crate::testing::ScriptedServer;
+    use crate::{Layer, RetryTool};
+
+    let log = Log::default();
+    let asked = log.clone();
+    let script = ScriptedServer::new("desk").with_read_only("fetch", move |_| {
+        let asked = asked.clone();
+        async move {
+            let source = Source::new("broken", || {
+                asked.push("asked");
+                failing::<()>(ms(1), down())
+            });
+            Gather::new().all(&(), (source.with_retry(&RetryPolicy::new()),)).await?;
+            Ok(ToolResult::text("fetched"))
+        }
+    });
+    let result = RetryTool::new().layer(script).call_tool("fetch", json!({}), &RequestContext::new()).await.unwrap();
+    assert!(result.is_error());
+    assert_eq!(log.entries().len(), 3, "and not 9");
+}
