@@ -149,7 +149,6 @@ impl<'a, T: Send + 'a> Source<'a, Option<T>> {
 }
 
 /// The panic hook has told what happened; the caller need not know more.
-#[expect(clippy::needless_pass_by_value, reason = "what `catch_unwind` returns")]
 pub(super) fn panicked<T>(_: Box<dyn Any + Send>) -> McpResult<T> {
     Err(McpError::new(ErrorKind::Internal, "It ended in a panic"))
 }
