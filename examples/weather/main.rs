@@ -50,11 +50,11 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 6)]
     max_attempts: u32,
 
-    /// Where `smart_search` keeps what it found, such as sqlite:places.db; without it, in memory
+    /// Where searches keep what they found, such as sqlite:places.db; without it, in memory
     #[arg(long, value_name = "URL")]
     places_url: Option<String>,
 
-    /// Make one source of fetch_all, fetch_aggregated or smart_search fail
+    /// Make one source of the tools that ask several fail
     #[arg(long, value_name = "SOURCE")]
     failing_source: Option<Origin>,
 

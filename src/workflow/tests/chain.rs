@@ -25,10 +25,9 @@ async fn the_error_says_which_step_failed_and_keeps_its_kind_and_data() {
         .run(&(), |steps| async move {
             steps.step("geocode", slow(ms(1), ())).await?;
             steps.step("forecast", failing::<()>(ms(1), limited)).await?;
-            steps.step("never", async { panic!("made") }).await
+            steps.step::<()>("never", async { panic!("made") }).await
         })
         .await
-        .map(|()| ())
         .unwrap_err();
     assert_eq!(failed.step.as_deref(), Some("forecast"));
     assert_eq!(failed.to_string(), "Step `forecast` failed: Too many forecasts");
@@ -88,7 +87,7 @@ async fn steps_may_run_side_by_side() {
                 steps.step("forecast", slow(ms(100), "rain")),
             );
             now?;
-            Ok(days?)
+            days
         })
         .await
         .unwrap_err();
@@ -116,10 +115,10 @@ async fn a_call_that_is_cancelled_begins_no_further_step_and_lets_the_running_on
     let run = chain.run(&ctx, |steps| async move {
         steps.step("first", slow(ms(200), ())).await?;
         made.push("first made");
-        steps.step("second", async { panic!("made") }).await
+        steps.step::<()>("second", async { panic!("made") }).await
     });
     let (failed, ()) = tokio::join!(run, token.cancel_after(ms(100)));
-    let failed = failed.map(|()| ()).unwrap_err();
+    let failed = failed.unwrap_err();
     assert_eq!((failed.step.as_deref(), failed.error.kind), (Some("second"), ErrorKind::Cancelled));
     assert_eq!(log.entries(), ["first made"]);
 }

@@ -145,7 +145,7 @@ async fn an_error_about_the_call_ends_the_search_and_any_other_does_not() {
         let found = Fallback::new().find(&(), sources).await;
         match found {
             Err(error) if ends => {
-                assert_eq!((error.kind, data(&error, "mcp-patterns/source")), (kind, json!({"name": "first"})))
+                assert_eq!((error.kind, data(&error, "mcp-patterns/source")), (kind, json!({"name": "first"})));
             }
             Ok(Some(found)) if !ends => assert_eq!(found.value, "tea"),
             other => panic!("{kind:?}: {other:?}"),
