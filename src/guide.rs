@@ -2,3 +2,15 @@
 
 #[doc = include_str!("../docs/ordering.md")]
 pub mod ordering {}
+
+#[doc = include_str!("../docs/workflows.md")]
+pub mod workflows {}
+
+#[doc = include_str!("../docs/retries.md")]
+pub mod retries {}
+
+#[doc = include_str!("../docs/transactions.md")]
+pub mod transactions {}
+
+#[doc = include_str!("../docs/tracing.md")]
+pub mod tracing {}

@@ -57,7 +57,8 @@
 //! # Inside a tool
 //!
 //! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
-//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction.
+//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction. A tool that asks
+//! several services does so side by side, in order or in steps with [`workflow`].
 //!
 //! # Features
 //!
@@ -67,6 +68,7 @@
 //! | `retry` | [`RetryTool`] | yes |
 //! | `transactional` | [`TransactionalTool`], with `sqlite` or `postgres` | |
 //! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
+//! | `workflow` | [`workflow`]: partial answers, fallbacks and steps that can be undone, for tool bodies | yes |
 //! | `sqlite`, `postgres`, `redis` | the backends; `sqlite` brings SQLite and needs a C compiler | |
 //! | `metrics` | counters through the [`metrics`](https://docs.rs/metrics) facade | |
 //! | `testing` | [`testing`]: a server that does what a test says | |
@@ -108,6 +110,9 @@ pub mod idempotent;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
+#[cfg(feature = "workflow")]
+#[cfg_attr(docsrs, doc(cfg(feature = "workflow")))]
+pub mod workflow;
 
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]

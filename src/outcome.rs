@@ -134,17 +134,20 @@ pub(crate) fn note(result: &mut McpResult<ToolResult>, key: &str, value: impl In
         Ok(result) => {
             result.meta.get_or_insert_default().insert(key.to_owned(), value.into());
         }
-        Err(error) => {
-            let data = &mut error.context.get_or_insert_default().data;
-            let mut entries = match data.take() {
-                None => Map::new(),
-                Some(Value::Object(entries)) => entries,
-                Some(other) => Map::from_iter([("data".to_owned(), other)]),
-            };
-            entries.insert(key.to_owned(), value.into());
-            *data = Some(Value::Object(entries));
-        }
+        Err(error) => note_in(error, key, value),
     }
+}
+
+/// Adds `key` to the error's data, as [`note`] does.
+pub(crate) fn note_in(error: &mut McpError, key: &str, value: impl Into<Value>) {
+    let data = &mut error.context.get_or_insert_default().data;
+    let mut entries = match data.take() {
+        None => Map::new(),
+        Some(Value::Object(entries)) => entries,
+        Some(other) => Map::from_iter([("data".to_owned(), other)]),
+    };
+    entries.insert(key.to_owned(), value.into());
+    *data = Some(Value::Object(entries));
 }
 
 #[cfg(feature = "retry")]

@@ -33,6 +33,7 @@ pub mod weather {
     pub mod client;
     pub mod climate;
     pub mod server;
+    pub mod sources;
     pub mod upstream;
 }
 
@@ -44,6 +45,7 @@ mod retry;
 mod safety;
 mod scope;
 mod stage;
+mod workflow;
 
 use stage::{Failure, Stage, Table, text};
 
@@ -55,6 +57,7 @@ const READ_ON: &[(&str, &[&str])] = &[
     ("CachedTool", &["mcp_patterns::cached", "examples/weather"]),
     ("RetryTool", &["mcp_patterns::retry", "examples/weather"]),
     ("TransactionalTool", &["mcp_patterns::transactional", "examples/transfer"]),
+    ("inside a tool", &["mcp_patterns::workflow", "examples/weather"]),
     ("a layer of your own", &["mcp_patterns::middleware", "examples/counter"]),
     ("every layer", &["docs/ordering.md"]),
 ];
@@ -88,6 +91,7 @@ async fn tour() -> Result<(), Failure> {
     scope::show(&mut stage).await?;
     safety::show(&mut stage).await?;
     money::show(&mut stage).await?;
+    workflow::show(&mut stage).await?;
 
     close(&mut stage, started.elapsed())
 }

@@ -12,11 +12,13 @@ pub mod climate;
 #[path = "../support/serve.rs"]
 pub mod serve;
 pub mod server;
+pub mod sources;
 pub mod upstream;
 
 use client::OpenMeteo;
 use serve::Failure;
 use server::{POPULAR_CITIES, WeatherServer};
+use sources::{Origin, Sources};
 use upstream::{Upstream, UpstreamSettings};
 
 const LIVE_GEOCODING: &str = "https://geocoding-api.open-meteo.com";
@@ -47,6 +49,14 @@ struct Args {
     /// How often a forecast is tried, the first time included
     #[arg(long, value_name = "N", default_value_t = 6)]
     max_attempts: u32,
+
+    /// Where searches keep what they found, such as sqlite:places.db; without it, in memory
+    #[arg(long, value_name = "URL")]
+    places_url: Option<String>,
+
+    /// Make one source of the tools that ask several fail
+    #[arg(long, value_name = "SOURCE")]
+    failing_source: Option<Origin>,
 
     /// Where the chance behind the upstream's latency and failures starts
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -90,10 +100,21 @@ async fn main() -> Result<(), Failure> {
 /// Serves the weather that `api` tells.
 async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
     // The weather is the same for everybody, so everybody shares the answers.
-    let cached = CachedTool::new().with_ttl(Duration::from_secs(300)).with_scope(Scope::Public);
+    // Not those that may be partial, or come from a cache of their own and say so.
+    let cached = CachedTool::new()
+        .with_ttl(Duration::from_secs(300))
+        .with_scope(Scope::Public)
+        .except(["fetch_aggregated", "smart_search"]);
     let cache = cached.handle();
     let retry = RetryTool::new().with_max_attempts(args.max_attempts).with_max_delay(Duration::from_secs(2));
-    let server = (cached, retry).try_layer(WeatherServer::new(api))?;
+    let mut sources = Sources::new(api.clone());
+    if let Some(url) = &args.places_url {
+        sources = sources.with_places(url)?;
+    }
+    if let Some(origin) = args.failing_source {
+        sources = sources.with_failing(origin);
+    }
+    let server = (cached, retry).try_layer(WeatherServer::new(api).with_sources(sources))?;
 
     // The first client need not wait for it.
     let warming = cache.clone();

@@ -9,6 +9,7 @@ use serde::Serialize;
 use turbomcp::prelude::*;
 
 use super::client::{self, FORECAST_DAYS, OpenMeteo, Place};
+use super::sources::Sources;
 
 /// The longest name of a city that is looked up, in characters.
 pub const MAX_CITY_CHARS: usize = 100;
@@ -89,6 +90,7 @@ pub struct WeatherServer {
     places: Cache<String, Place>,
     current: Cache<Coordinates, Current>,
     days: Cache<Coordinates, Vec<Day>>,
+    sources: Sources,
 }
 
 /// Latitude and longitude, as they came from geocoding.
@@ -131,6 +133,36 @@ impl WeatherServer {
         };
         Ok(ToolResult::text(forecast.to_string()).with_structured(&forecast))
     }
+
+    #[tool(
+        description = "Fetches a city's weather, news and stocks, all of them or none",
+        read_only = true,
+        idempotent = true,
+        open_world = true
+    )]
+    async fn fetch_all(&self, ctx: &RequestContext, query: String) -> McpResult<serde_json::Value> {
+        self.sources.fetch_all(ctx, &query).await
+    }
+
+    #[tool(
+        description = "Fetches what can be had about a city: its weather from the primary source, news from the secondary",
+        read_only = true,
+        idempotent = true,
+        open_world = true
+    )]
+    async fn fetch_aggregated(&self, ctx: &RequestContext, query: String) -> McpResult<serde_json::Value> {
+        self.sources.fetch_aggregated(ctx, &query).await
+    }
+
+    #[tool(
+        description = "Finds where a city lies, in the nearest place that knows: the cache, the database or the API",
+        read_only = true,
+        idempotent = true,
+        open_world = true
+    )]
+    async fn smart_search(&self, ctx: &RequestContext, query: String) -> McpResult<ToolResult> {
+        self.sources.smart_search(ctx, &query).await
+    }
 }
 
 impl WeatherServer {
@@ -138,11 +170,19 @@ impl WeatherServer {
     #[must_use]
     pub fn new(api: OpenMeteo) -> Self {
         Self {
+            sources: Sources::new(api.clone()),
             api,
             places: Cache::new().with_ttl(PLACE_TTL),
             current: Cache::new().with_ttl(WEATHER_TTL),
             days: Cache::new().with_ttl(WEATHER_TTL),
         }
+    }
+
+    /// Replaces what the tools ask that ask several sources.
+    #[must_use]
+    pub fn with_sources(mut self, sources: Sources) -> Self {
+        self.sources = sources;
+        self
     }
 
     async fn geocode(&self, ctx: &RequestContext, city: &str) -> McpResult<Place> {
@@ -210,7 +250,8 @@ fn days(daily: client::Daily) -> Vec<Day> {
 }
 
 /// What a code of the WMO's table 4677 means, in a word or two.
-fn condition(weather_code: u8) -> &'static str {
+#[must_use]
+pub fn condition(weather_code: u8) -> &'static str {
     match weather_code {
         0 => "Sunny",
         1 => "Mostly sunny",

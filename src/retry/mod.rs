@@ -170,7 +170,7 @@ pub use delays::from_backoff;
 #[cfg(feature = "backon")]
 pub use delays::from_backon;
 pub use layer::{RetryEvent, RetryTool};
-pub(crate) use policy::Judge;
+pub(crate) use policy::{ByError, Judge};
 pub use policy::{Jitter, RetryPolicy, Retryable, Verdict};
 
 #[cfg(test)]

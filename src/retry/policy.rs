@@ -106,6 +106,23 @@ pub(crate) trait Judge<R>: Sync {
     fn will_retry(&self, attempt: u32, result: &R, delay: Duration);
 }
 
+/// Judges by the error, which knows.
+pub(crate) struct ByError;
+
+impl<T, E: Retryable> Judge<Result<T, E>> for ByError {
+    fn verdict(&self, result: &Result<T, E>) -> Option<Verdict> {
+        result.as_ref().err().map(Retryable::verdict)
+    }
+
+    fn timed_out(&self, after: Duration) -> Result<T, E> {
+        Err(E::timed_out(after))
+    }
+
+    fn will_retry(&self, attempt: u32, _: &Result<T, E>, delay: Duration) {
+        tracing::debug!(attempt, ?delay, "retrying");
+    }
+}
+
 impl RetryPolicy {
     /// Three attempts with full jitter. See the [defaults](super#defaults).
     pub fn new() -> Self {
@@ -138,18 +155,6 @@ impl RetryPolicy {
         F: Future<Output = Result<T, E>>,
         E: Retryable,
     {
-        struct ByError;
-        impl<T, E: Retryable> Judge<Result<T, E>> for ByError {
-            fn verdict(&self, result: &Result<T, E>) -> Option<Verdict> {
-                result.as_ref().err().map(Retryable::verdict)
-            }
-            fn timed_out(&self, after: Duration) -> Result<T, E> {
-                Err(E::timed_out(after))
-            }
-            fn will_retry(&self, attempt: u32, _: &Result<T, E>, delay: Duration) {
-                tracing::debug!(attempt, ?delay, "retrying");
-            }
-        }
         self.drive(cancellation, &ByError, attempt).await.result
     }
 

@@ -9,6 +9,7 @@ mod outcome;
 mod selection;
 mod stacking;
 mod support;
+mod telemetry;
 mod tour;
 mod transfer;
 mod weather;

@@ -1,5 +1,7 @@
 //! The weather example, through a real client and against its embedded upstream.
 
+mod sources;
+
 use std::iter::zip;
 
 use futures_util::future::join_all;

@@ -1,0 +1,65 @@
+use std::borrow::Cow;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// What became of each source, in the order in which they were given.
+///
+/// It serializes to an object with an entry for each: `{"status": "success", "data": …}`, or `{"status": "error", "error": …}`
+/// with a sentence that is fit for the caller. See [what the caller reads](super#what-the-caller-reads-of-an-error).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Degraded<T>(Vec<(Cow<'static, str>, Result<T, String>)>);
+
+impl<T> Degraded<T> {
+    pub(super) fn new(answers: impl Iterator<Item = (Cow<'static, str>, Result<T, String>)>) -> Self {
+        Self(answers.collect())
+    }
+
+    /// Returns what the source of this name answered: its data, or the sentence that says why there is none.
+    ///
+    /// `None` if there is no such source.
+    #[must_use]
+    pub fn get(&self, source: &str) -> Option<Result<&T, &str>> {
+        self.iter().find(|(name, _)| *name == source).map(|(_, answer)| answer)
+    }
+
+    /// Returns what each source answered.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Result<&T, &str>)> {
+        self.0.iter().map(|(name, answer)| (name.as_ref(), answer.as_ref().map_err(String::as_str)))
+    }
+
+    /// Returns the names of the sources that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &str> {
+        self.iter().filter(|(_, answer)| answer.is_err()).map(|(name, _)| name)
+    }
+
+    /// Says whether every source answered. Else the answer is a partial one, which no cache should keep for long.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.failed().next().is_none()
+    }
+}
+
+impl<T: Serialize> Serialize for Degraded<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, answer)| (name, Status(answer))))
+    }
+}
+
+struct Status<'a, T>(&'a Result<T, String>);
+
+impl<T: Serialize> Serialize for Status<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut status = serializer.serialize_map(Some(2))?;
+        match self.0 {
+            Ok(data) => {
+                status.serialize_entry("status", "success")?;
+                status.serialize_entry("data", data)?;
+            }
+            Err(sentence) => {
+                status.serialize_entry("status", "error")?;
+                status.serialize_entry("error", sentence)?;
+            }
+        }
+        status.end()
+    }
+}

@@ -1,0 +1,39 @@
+//! What a caller reads of an error that is a part of an answer.
+
+use turbomcp_core::{ErrorKind, McpError};
+
+/// Says whether errors of this kind speak to the caller, about what it asked for. Their texts are written for it.
+///
+/// The text of any other may be a driver's own, with an address or a statement in it.
+const fn speaks_to_the_caller(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::InvalidParams
+            | ErrorKind::InvalidRequest
+            | ErrorKind::ResourceNotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::UserRejected
+    )
+}
+
+/// The error as the caller may read it, and the id under which the log has it as it was.
+pub(super) struct Masked {
+    pub(super) sentence: String,
+    pub(super) id: String,
+}
+
+/// Masks the error of the source or step `of`.
+pub(super) fn mask(of: &str, error: &McpError) -> Masked {
+    let id = format!("{:016x}", fastrand::u64(..));
+    let sentence = match error.kind {
+        kind if speaks_to_the_caller(kind) => error.message.clone(),
+        ErrorKind::Timeout => format!("`{of}` did not answer in time (error {id})"),
+        ErrorKind::Unavailable | ErrorKind::Transport | ErrorKind::ExternalService | ErrorKind::ServerOverloaded => {
+            format!("`{of}` is not available at the moment (error {id})")
+        }
+        ErrorKind::RateLimited => format!("`{of}` is asked too often at the moment (error {id})"),
+        ErrorKind::Cancelled => format!("`{of}` was cancelled (error {id})"),
+        _ => format!("`{of}` failed (error {id})"),
+    };
+    Masked { sentence, id }
+}

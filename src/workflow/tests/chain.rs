@@ -1,0 +1,137 @@
+//! Steps that leave nothing to undo.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn steps_are_made_in_order_and_hand_on_what_they_found() {
+    let log = Log::default();
+    let city = "Paris".to_owned();
+    let told = Chain::new("get_forecast")
+        .run(&(), |steps| async move {
+            let place = steps.step("geocode", slow(ms(100), format!("{city} at 48.9/2.4"))).await?;
+            let now = steps.step("weather", slow(ms(100), format!("sunny in {place}"))).await?;
+            Ok(format!("Now: {now}"))
+        })
+        .await
+        .unwrap();
+    assert_eq!(told, "Now: sunny in Paris at 48.9/2.4");
+    assert!(log.entries().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_says_which_step_failed_and_keeps_its_kind_and_data() {
+    let limited = McpError::rate_limited("Too many forecasts").with_data(json!({"retryAfterMs": 900}));
+    let failed = Chain::new("get_forecast")
+        .run(&(), |steps| async move {
+            steps.step("geocode", slow(ms(1), ())).await?;
+            steps.step("forecast", failing::<()>(ms(1), limited)).await?;
+            steps.step::<()>("never", async { panic!("made") }).await
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(failed.step.as_deref(), Some("forecast"));
+    assert_eq!(failed.to_string(), "Step `forecast` failed: Too many forecasts");
+    assert!(failed.compensations.is_empty() && failed.is_undone());
+
+    let error = McpError::from(failed);
+    assert_eq!(error.kind, ErrorKind::RateLimited);
+    assert_eq!(error.message, "Step `forecast` failed: Too many forecasts");
+    assert_eq!(data(&error, "retryAfterMs"), 900);
+    assert_eq!(data(&error, "mcp-patterns/chain"), json!({"step": "forecast"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_body_itself_is_no_steps() {
+    let failed = Chain::new("order")
+        .run(&(), |steps| async move {
+            let stock = steps.step("count", slow(ms(1), 0)).await?;
+            if stock == 0 { Err(McpError::invalid_request("Out of stock")) } else { Ok(()) }
+        })
+        .await
+        .unwrap_err();
+    assert_eq!((failed.step.as_deref(), failed.to_string().as_str()), (None, "Out of stock"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_in_the_bodys_own_words_is_still_the_steps() {
+    let failed = Chain::new("order")
+        .run(&(), |steps| async move {
+            let counted = steps.step("count", failing::<u8>(ms(1), down())).await;
+            counted.map_err(|_| McpError::unavailable("Come back tomorrow"))
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(failed.step.as_deref(), Some("count"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_whose_failure_is_made_up_for_is_not_blamed() {
+    let failed = Chain::new("order")
+        .run(&(), |steps| async move {
+            let _ = steps.step("recommend", failing::<u8>(ms(1), down())).await;
+            steps.step("count", slow(ms(1), 0)).await?;
+            Err::<(), _>(McpError::invalid_request("Out of stock"))
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(failed.step, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_may_run_side_by_side() {
+    let began = Instant::now();
+    let failed = Chain::new("get_forecast")
+        .run(&(), |steps| async move {
+            let (now, days) = tokio::join!(
+                steps.step("weather", failing::<()>(ms(80), down())),
+                steps.step("forecast", slow(ms(100), "rain")),
+            );
+            now?;
+            days
+        })
+        .await
+        .unwrap_err();
+    assert_eq!((failed.step.as_deref(), began.elapsed()), (Some("weather"), ms(100)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_step_has_a_span_with_its_name() {
+    let traced = Traced::start();
+    let act = async {
+        tracing::info!("asking where it lies");
+        Ok(())
+    };
+    Chain::new("get_forecast").run(&(), |steps| async move { steps.step("geocode", act).await }).await.unwrap();
+    let logged = traced.text();
+    let line = logged.lines().find(|line| line.contains("asking where it lies")).unwrap();
+    assert!(line.contains("step{chain=get_forecast step=geocode}"), "{line}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cancelled_begins_no_further_step_and_lets_the_running_one_end() {
+    let (token, log) = (Token::default(), Log::default());
+    let (ctx, made) = (token.ctx(), log.clone());
+    let chain = Chain::new("order");
+    let run = chain.run(&ctx, |steps| async move {
+        steps.step("first", slow(ms(200), ())).await?;
+        made.push("first made");
+        steps.step::<()>("second", async { panic!("made") }).await
+    });
+    let (failed, ()) = tokio::join!(run, token.cancel_after(ms(100)));
+    let failed = failed.unwrap_err();
+    assert_eq!((failed.step.as_deref(), failed.error.kind), (Some("second"), ErrorKind::Cancelled));
+    assert_eq!(log.entries(), ["first made"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_whose_last_step_is_made_has_succeeded_whether_or_not_the_call_is_cancelled() {
+    let (token, log) = (Token::default(), Log::default());
+    let (ctx, undo) = (token.ctx(), log.clone());
+    let chain = Chain::new("order");
+    let run =
+        chain.run(&ctx, |steps| async move { steps.undoable("only", slow(ms(200), 7), |_| undo.undo("only")).await });
+    let (done, ()) = tokio::join!(run, token.cancel_after(ms(100)));
+    assert_eq!(done.unwrap(), 7);
+    sleep(ms(1000)).await;
+    assert!(log.entries().is_empty());
+}
