@@ -42,6 +42,7 @@
 //! | --- | --- | --- | --- |
 //! | [`CachedTool`] | is answered from memory where the same call was answered before | read-only tools | [`cached`] |
 //! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
+//! | [`ValidatedTool`] | ends at the door if its arguments are bad, with an answer that says all that is wrong | every tool | [`validated`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
 //! | [`IdempotentTool`] | takes effect once per key, where the effect is not in SQL | tools you name | [`idempotent`] |
 //! | yours | what your [`Middleware`] says | what you choose | [`middleware`] |
@@ -66,6 +67,7 @@
 //! | `cached` | [`CachedTool`] | yes |
 //! | `retry` | [`RetryTool`] | yes |
 //! | `transactional` | [`TransactionalTool`], with `sqlite` or `postgres` | |
+//! | `validated` | [`ValidatedTool`] | |
 //! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
 //! | `sqlite`, `postgres`, `redis` | the backends; `sqlite` brings SQLite and needs a C compiler | |
 //! | `metrics` | counters through the [`metrics`](https://docs.rs/metrics) facade | |
@@ -108,6 +110,9 @@ pub mod idempotent;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
+#[cfg(feature = "validated")]
+#[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
+pub mod validated;
 
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
@@ -124,6 +129,9 @@ pub use retry::RetryTool;
 pub use tower_layer::Layer;
 #[cfg(feature = "transactional")]
 pub use transactional::TransactionalTool;
+#[cfg(feature = "validated")]
+#[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
+pub use validated::ValidatedTool;
 
 /// The examples of the README run too.
 #[cfg(doctest)]
