@@ -11,4 +11,5 @@ mod stacking;
 mod support;
 mod tour;
 mod transfer;
+mod users;
 mod weather;
