@@ -58,7 +58,8 @@
 //! # Inside a tool
 //!
 //! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
-//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction.
+//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction,
+//! [`validated::Schema`] checks any value.
 //!
 //! # Features
 //!

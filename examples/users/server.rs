@@ -52,9 +52,8 @@ struct UserRegistration {
 /// No schema can say this.
 fn is_no_classic(password: &str) -> Result<(), validator::ValidationError> {
     match password.to_ascii_lowercase().as_str() {
-        "password" | "12345678" | "qwertyui" => {
-            Err(validator::ValidationError::new("guessable").with_message("This password is the first that is tried".into()))
-        }
+        "password" | "12345678" | "qwertyui" => Err(validator::ValidationError::new("guessable")
+            .with_message("This password is the first that is tried".into())),
         _ => Ok(()),
     }
 }
@@ -164,7 +163,8 @@ impl UsersServer {
 /// early answer, and the conditions in the tool's statements the last one.
 pub fn validated(store: &Arc<dyn Store>) -> ValidatedTool {
     let with = |store: &Arc<dyn Store>| Arc::clone(store);
-    let (names, registered, users, products, credit) = (with(store), with(store), with(store), with(store), with(store));
+    let (names, registered, users, products, credit) =
+        (with(store), with(store), with(store), with(store), with(store));
     ValidatedTool::new()
         .typed::<UserRegistration>("register")
         .rule("create_user", move |user: Named, cx| is_free(Arc::clone(&names), user, cx))

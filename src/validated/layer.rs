@@ -12,12 +12,12 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 use validator::Validate;
 
+use super::VALIDATION;
 use super::limits::Limits;
 use super::plan::{Check, LAYER, Outcome, Place, ToolPlan};
 use super::rules::{self, Rule, RuleContext, RuleError};
 use super::typed;
 use super::violation::{Found, MAX_LISTED, Violation, Violations};
-use super::VALIDATION;
 use crate::cancellation::cancelled;
 use crate::middleware::impl_layer;
 use crate::outcome;
@@ -96,11 +96,7 @@ impl ValidatedTool {
     ///
     /// Where its `T` is read from is told at [`typed`](Self::typed). The rules of a tool are asked at the same time, in the task of
     /// the call.
-    pub fn rule<T, F>(
-        self,
-        tool: impl Into<String>,
-        rule: impl Fn(T, RuleContext) -> F + Send + Sync + 'static,
-    ) -> Self
+    pub fn rule<T, F>(self, tool: impl Into<String>, rule: impl Fn(T, RuleContext) -> F + Send + Sync + 'static) -> Self
     where
         T: DeserializeOwned,
         F: Future<Output = Result<(), RuleError>> + Send + 'static,

@@ -49,7 +49,9 @@ impl Check {
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Typed { tool, place, .. } => f.debug_struct("Typed").field("tool", tool).field("place", place).finish(),
+            Self::Typed { tool, place, .. } => {
+                f.debug_struct("Typed").field("tool", tool).field("place", place).finish()
+            }
             Self::Rule { tool, place, .. } => f.debug_struct("Rule").field("tool", tool).field("place", place).finish(),
         }
     }
@@ -149,8 +151,9 @@ impl ToolPlan {
 
     /// A plan that lets nothing through.
     pub(super) fn unusable(tool: &Tool) -> Self {
-        let counters = Outcome::ALL
-            .map(|outcome| Counter::new("mcp_patterns_validation_total", &[("tool", &tool.name), ("outcome", outcome)]));
+        let counters = Outcome::ALL.map(|outcome| {
+            Counter::new("mcp_patterns_validation_total", &[("tool", &tool.name), ("outcome", outcome)])
+        });
         Self {
             tool: tool.name.clone(),
             input: tool.input_schema.clone(),
@@ -269,7 +272,9 @@ fn only_object(tool: &Tool, schema: &Value) -> Option<String> {
     let mut parameters = parameters(tool);
     let (name, parameter) = parameters.next()?;
     let is_object = |view: &Value| {
-        let is = view.get("type").is_some_and(|is| is == "object" || is.as_array().is_some_and(|is| is.contains(&"object".into())));
+        let is = view
+            .get("type")
+            .is_some_and(|is| is == "object" || is.as_array().is_some_and(|is| is.contains(&"object".into())));
         is || view.get("properties").is_some()
     };
     let is_only = parameters.next().is_none();

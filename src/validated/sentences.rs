@@ -35,7 +35,9 @@ pub(super) fn tell(schema: &Value, input: &Value, error: &ValidationError<'_>, f
                 let violation = Violation::of(at, keyword(error), "is not known here").with_hint(nearest(name, free));
                 found.push(match known.is_empty() {
                     true => violation,
-                    false => violation.expecting(json!({ "properties": options(known.iter().map(|name| json!(name))) })),
+                    false => {
+                        violation.expecting(json!({ "properties": options(known.iter().map(|name| json!(name))) }))
+                    }
                 });
             }
         }
@@ -128,9 +130,7 @@ fn describe(kind: &Kind) -> Told {
             told(format!("must have at most {}", counted(limit, "item")), json!(limit))
         }
         Kind::UnevaluatedItems { .. } => plain("has more items than are known here"),
-        Kind::MinProperties { limit } => {
-            told(format!("must have at least {}", properties(*limit)), json!(limit))
-        }
+        Kind::MinProperties { limit } => told(format!("must have at least {}", properties(*limit)), json!(limit)),
         Kind::MaxProperties { limit } => told(format!("must have at most {}", properties(*limit)), json!(limit)),
         Kind::Minimum { limit } => told(format!("must be at least {limit}"), limit.clone()),
         Kind::Maximum { limit } => told(format!("must be at most {limit}"), limit.clone()),
@@ -195,7 +195,9 @@ fn tell_alternatives(
     }
     if let Some(tags) = firsts()
         .map(|error| match error?.kind() {
-            Kind::Constant { expected_value } => Some((error?.instance_path().as_str(), vec![Value::clone(expected_value)])),
+            Kind::Constant { expected_value } => {
+                Some((error?.instance_path().as_str(), vec![Value::clone(expected_value)]))
+            }
             Kind::Enum { options } => Some((error?.instance_path().as_str(), options.as_array()?.clone())),
             _ => None,
         })

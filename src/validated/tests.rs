@@ -29,9 +29,8 @@ fn tool(name: &str, schema: Value) -> Tool {
 
 /// A server whose tool `take` has this input schema and answers with its arguments.
 fn taking(schema: Value) -> ScriptedServer {
-    ScriptedServer::new("server").with_tool(tool("take", schema), |call| async move {
-        Ok(ToolResult::text(call.args.to_string()))
-    })
+    ScriptedServer::new("server")
+        .with_tool(tool("take", schema), |call| async move { Ok(ToolResult::text(call.args.to_string())) })
 }
 
 async fn call(server: &impl McpHandler, name: &str, args: Value) -> ToolResult {

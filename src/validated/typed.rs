@@ -20,7 +20,8 @@ pub(super) enum Mistake {
 /// Reads a `T`, without copying what it does not keep.
 pub(super) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, Violation> {
     // Keeping track of where the reader is costs more than reading, so it is done where something was wrong.
-    T::deserialize(value).or_else(|_| serde_path_to_error::deserialize(value).map_err(|error| undecodable(value, &error)))
+    T::deserialize(value)
+        .or_else(|_| serde_path_to_error::deserialize(value).map_err(|error| undecodable(value, &error)))
 }
 
 /// Reads a `T` and asks it whether it is valid.
@@ -56,10 +57,14 @@ fn undecodable(value: &Value, error: &serde_path_to_error::Error<serde_json::Err
         push_name(&mut pointer, name);
         return Violation::of(pointer, "required", "is missing");
     }
-    Violation::of(pointer, "decode", match expectation(&told) {
-        Some(expectation) => format!("must be {expectation}").into(),
-        None => std::borrow::Cow::from("cannot be read: it has not the form that is expected"),
-    })
+    Violation::of(
+        pointer,
+        "decode",
+        match expectation(&told) {
+            Some(expectation) => format!("must be {expectation}").into(),
+            None => std::borrow::Cow::from("cannot be read: it has not the form that is expected"),
+        },
+    )
 }
 
 /// What a standard error of serde says was expected. What it says was found is the caller's, and so may be the text of any other
@@ -125,7 +130,8 @@ impl<'a> Names<'a> {
         let field = field.strip_prefix("r#").unwrap_or(field);
         let path = if place.path.is_empty() { field.to_owned() } else { format!("{}.{field}", place.path) };
         let explicit = self.explicit.and_then(|names| names.get(&path).or_else(|| names.get(field)));
-        let known = || place.schemas.iter().filter_map(|schema| schema.get("properties")?.as_object()).flat_map(Map::keys);
+        let known =
+            || place.schemas.iter().filter_map(|schema| schema.get("properties")?.as_object()).flat_map(Map::keys);
         let name = match explicit {
             Some(name) => Some(name.as_str()),
             None => known()
@@ -151,7 +157,8 @@ impl<'a> Names<'a> {
 
     fn item(&self, list: &Place<'a>, index: usize) -> Place<'a> {
         let below = |keyword: &str| -> Vec<&'a Value> {
-            let schemas = list.schemas.iter().filter_map(|schema| schema.get(keyword)).filter(|below| below.is_object());
+            let schemas =
+                list.schemas.iter().filter_map(|schema| schema.get(keyword)).filter(|below| below.is_object());
             schemas.flat_map(|below| views(self.schema, below)).collect()
         };
         let items = below("items");
@@ -194,7 +201,13 @@ fn predicate(code: &str, expected: &Map<String, Value>, place: &Place<'_>) -> St
         "length" | "range" | "contains" | "does_not_contain" if expected.is_empty() => format!("is not valid ({code})"),
         "length" => {
             let is = |name: &str| place.schemas.iter().any(|schema| schema.get("type").is_some_and(|is| *is == *name));
-            let unit = if is("array") { " items" } else if is("string") { " characters" } else { " in length" };
+            let unit = if is("array") {
+                " items"
+            } else if is("string") {
+                " characters"
+            } else {
+                " in length"
+            };
             let bounds = [bound("equal", "exactly"), bound("min", "at least"), bound("max", "at most")];
             format!("must have {}{unit}", join(bounds))
         }

@@ -46,7 +46,11 @@ impl Violation {
     }
 
     /// What the crate itself finds: the message goes on where the name of the place ends.
-    pub(super) fn of(pointer: String, code: impl Into<Cow<'static, str>>, predicate: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn of(
+        pointer: String,
+        code: impl Into<Cow<'static, str>>,
+        predicate: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self { pointer, code: code.into(), wording: Wording::Predicate(predicate.into()), expected: None, hint: None }
     }
 

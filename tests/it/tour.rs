@@ -42,6 +42,7 @@ fn every_scene_is_on_stage() {
         "── 4. Not everybody's answer ──",
         "── 5. What would have gone wrong ──",
         "── 6. Money moves once, or not at all ──",
+        "── 7. Bad input ends at the door ──",
         "── What each layer did ──",
     ] {
         assert!(printed().contains(title), "no scene has the title {title}");

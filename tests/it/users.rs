@@ -22,7 +22,8 @@ fn told(answer: &CallToolResult) -> Vec<String> {
     assert_eq!(answer.is_error, Some(true), "{answer:?}");
     let meta = json!(answer.meta);
     assert_eq!(meta["io.turbomcp/errorKind"], "invalid_params");
-    let list = meta["io.turbomcp/errorData"]["mcp-patterns/validation"]["violations"].as_array().expect("a list").clone();
+    let list =
+        meta["io.turbomcp/errorData"]["mcp-patterns/validation"]["violations"].as_array().expect("a list").clone();
     let word = |violation: &Value, name: &str| violation[name].as_str().expect("a string").to_owned();
     list.iter().map(|violation| format!("{} {}", word(violation, "pointer"), word(violation, "code"))).collect()
 }
@@ -44,7 +45,11 @@ async fn every_case_of_bad_input_has_a_clear_sentence() {
         for (arguments, place, sentence) in [
             (with(ada(), "username", "ab"), "/username minLength", "`username` must have at least 3 characters"),
             (with(ada(), "username", long), "/username maxLength", "`username` must have at most 20 characters"),
-            (with(ada(), "username", "a b c"), "/username pattern", r"`username` must match the pattern `^[\p{L}\p{N}_]*$`"),
+            (
+                with(ada(), "username", "a b c"),
+                "/username pattern",
+                r"`username` must match the pattern `^[\p{L}\p{N}_]*$`",
+            ),
             (with(ada(), "email", "nonsense"), "/email format", "`email` must be an email address"),
             (with(ada(), "email", "a@b@c.d"), "/email format", "`email` must be an email address"),
             (with(ada(), "age", 17), "/age minimum", "`age` must be at least 18"),
@@ -60,7 +65,13 @@ async fn every_case_of_bad_input_has_a_clear_sentence() {
         let answer = client.call("create_user", json!({"username": "a!", "email": "x", "usernme": 1})).await;
         assert_eq!(
             told(&answer),
-            ["/age required", "/email format", "/username minLength", "/username pattern", "/usernme additionalProperties"]
+            [
+                "/age required",
+                "/email format",
+                "/username minLength",
+                "/username pattern",
+                "/usernme additionalProperties"
+            ]
         );
     })
     .await;
@@ -111,7 +122,10 @@ async fn an_order_follows_the_rules_of_business() {
             ),
         ] {
             let answer = order(user, product, quantity).await;
-            assert_eq!((error_text(&answer), told(&answer)), (sentence, places.into_iter().map(str::to_owned).collect()));
+            assert_eq!(
+                (error_text(&answer), told(&answer)),
+                (sentence, places.into_iter().map(str::to_owned).collect())
+            );
         }
         let user = client.call("get_user", json!({"user_id": 1})).await;
         assert_eq!(text(&user), "User 1: user_1 (user_1@example.org), 36 years old");

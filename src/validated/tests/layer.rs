@@ -15,7 +15,9 @@ use crate::{CachedTool, Middleware};
 struct Anything {}
 
 fn numbered() -> ScriptedServer {
-    taking(json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false}))
+    taking(
+        json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false}),
+    )
 }
 
 #[tokio::test]
@@ -56,7 +58,8 @@ async fn no_arguments_are_those_of_a_tool_that_takes_none() {
 
 #[tokio::test]
 async fn a_tool_written_by_hand_that_says_nothing_of_its_arguments_gets_any() {
-    let script = ScriptedServer::new("server").with_plain("take", |call| async move { Ok(ToolResult::text(call.args.to_string())) });
+    let script = ScriptedServer::new("server")
+        .with_plain("take", |call| async move { Ok(ToolResult::text(call.args.to_string())) });
     assert_eq!(script.list_tools()[0].input_schema.additional_properties, Some(json!(false)));
     let server = ValidatedTool::new().layer(script);
     assert_eq!(text(&call(&server, "take", json!({"any": 1})).await), "{\"any\":1}");
@@ -82,7 +85,11 @@ async fn a_tool_of_the_macro_that_takes_nothing_is_called_without() {
 
 #[tokio::test]
 async fn selectors_choose_the_tools() {
-    let two = || numbered().with_tool(tool("other", json!({"type": "object", "required": ["n"]})), |_| async { Ok(ToolResult::text("ok")) });
+    let two = || {
+        numbered().with_tool(tool("other", json!({"type": "object", "required": ["n"]})), |_| async {
+            Ok(ToolResult::text("ok"))
+        })
+    };
     for (validated, refused) in [
         (ValidatedTool::new(), [true, true]),
         (ValidatedTool::new().only(["take"]), [true, false]),
@@ -115,14 +122,18 @@ fn mistakes_are_found_when_the_layer_is_put_on() {
     let left_out = mistake(ValidatedTool::new().except(["take"]).typed::<Anything>("take"));
     assert!(left_out.contains("`take` has settings of its own, and is left out"), "{left_out}");
 
-    let bad = |schema| ScriptedServer::new("server").with_tool(tool("search", schema), |_| async { Ok(ToolResult::text("")) });
+    let bad = |schema| {
+        ScriptedServer::new("server").with_tool(tool("search", schema), |_| async { Ok(ToolResult::text("")) })
+    };
     let schema = json!({"type": "object", "properties": {"q": {"type": "string", "pattern": "(?!a)"}}});
     let refused = ValidatedTool::new().try_layer(bad(schema.clone())).expect_err("a mistake");
     assert!(matches!(&refused, ConfigError::InvalidSchema { tool, schema: "inputSchema", .. } if tool == "search"));
     assert!(refused.to_string().contains("cannot compile the inputSchema of `search`"), "{refused}");
     assert!(ValidatedTool::new().except(["search"]).try_layer(bad(schema)).is_ok());
     let remote = json!({"type": "object", "properties": {"q": {"$ref": "https://example.org/q.json"}}});
-    assert!(ValidatedTool::new().try_layer(bad(remote)).expect_err("nothing is fetched").to_string().contains("search"));
+    assert!(
+        ValidatedTool::new().try_layer(bad(remote)).expect_err("nothing is fetched").to_string().contains("search")
+    );
 }
 
 /// A server whose only tool has the schema that was set last.
@@ -189,8 +200,12 @@ async fn hints_and_the_length_of_the_list_are_settings() {
 #[tokio::test]
 async fn refused_calls_load_no_cache() {
     let annotations = ToolAnnotations { read_only_hint: Some(true), ..Default::default() };
-    let read = Tool { annotations: Some(annotations), ..tool("take", json!({"type": "object", "properties": {"n": {"default": 1}}})) };
-    let script = ScriptedServer::new("server").with_tool(read, |call| async move { Ok(ToolResult::text(call.args.to_string())) });
+    let read = Tool {
+        annotations: Some(annotations),
+        ..tool("take", json!({"type": "object", "properties": {"n": {"default": 1}}}))
+    };
+    let script = ScriptedServer::new("server")
+        .with_tool(read, |call| async move { Ok(ToolResult::text(call.args.to_string())) });
     let cached = CachedTool::new();
     let cache = cached.handle();
     let server = (ValidatedTool::new().with_defaults(), cached).layer(script.clone());
@@ -235,7 +250,8 @@ async fn calls_are_counted_by_tool_and_outcome() {
 fn a_listing_compiles_nothing_that_it_has_compiled() {
     let schema: Value = json!({"type": "object", "properties": (0..200).map(|n| (n.to_string(), json!({"format": "email", "pattern": "^[a-z]{1,99}$"}))).collect::<serde_json::Map<_, _>>()});
     let server = ValidatedTool::new().layer(taking(schema));
-    let plan = |server: &crate::Layered<ValidatedTool, ScriptedServer>| server.middleware().plan_of("take").expect("a plan");
+    let plan =
+        |server: &crate::Layered<ValidatedTool, ScriptedServer>| server.middleware().plan_of("take").expect("a plan");
     let before = plan(&server);
     server.list_tools();
     assert!(Arc::ptr_eq(&before, &plan(&server)));

@@ -78,7 +78,8 @@ fn answer(server: &impl McpHandler, args: Value) -> String {
 fn heard(validated: &ValidatedTool, schema: &Value, args: Value) -> String {
     let log = Log::default();
     let _listening = log.listen();
-    let script = ScriptedServer::new("server").with_tool(tool("take", schema.clone()), |_| async { Ok(ToolResult::text("taken")) });
+    let script = ScriptedServer::new("server")
+        .with_tool(tool("take", schema.clone()), |_| async { Ok(ToolResult::text("taken")) });
     match validated.clone().try_layer(script) {
         Ok(server) => format!("{}{}", answer(&server, args), log.text()),
         Err(_) => String::new(),

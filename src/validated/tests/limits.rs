@@ -31,14 +31,13 @@ fn each_limit_is_told_with_its_place() {
             "max_string_bytes",
             "`a` has a property whose name is longer than 8 bytes",
         ),
+        (json!([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]]), "", "max_values", "The input has more than 13 values"),
         (
-            json!([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]]),
-            "",
-            "max_values",
-            "The input has more than 13 values",
-        ),
-        (
-            json!([["12345678", "12345678", "12345678"], ["12345678", "12345678", "12345678"], ["12345678", "12345678", "12345678"]]),
+            json!([
+                ["12345678", "12345678", "12345678"],
+                ["12345678", "12345678", "12345678"],
+                ["12345678", "12345678", "12345678"]
+            ]),
             "",
             "max_bytes",
             "The input is larger than 100 bytes",
@@ -93,9 +92,10 @@ fn the_size_is_that_of_the_text() {
 #[tokio::test]
 async fn a_tool_has_its_own_limits_and_nothing_else_is_looked_at() {
     let script = taking(json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}}))
-        .with_tool(tool("other", json!({"type": "object", "properties": {"a": {}}})), |_| async { Ok(ToolResult::text("ok")) });
-    let server =
-        ValidatedTool::new().with_limits_for("take", Limits::new().with_max_items(2)).layer(script.clone());
+        .with_tool(tool("other", json!({"type": "object", "properties": {"a": {}}})), |_| async {
+            Ok(ToolResult::text("ok"))
+        });
+    let server = ValidatedTool::new().with_limits_for("take", Limits::new().with_max_items(2)).layer(script.clone());
     let args = json!({"a": [1, 2, 3]});
     let answer = call(&server, "take", args.clone()).await;
     assert_eq!(listed(&answer), [("/a".to_owned(), "max_items".to_owned())]);

@@ -122,7 +122,11 @@ async fn a_rule_that_fails_is_no_violation() {
     let failure = outcome::failure(&answer).expect("a failure");
     assert_eq!(failure.kind(), Some(ErrorKind::Unavailable));
     assert!(failure.is_temporary());
-    assert!(failure.message().starts_with("The input cannot be checked at the moment (error "), "{}", failure.message());
+    assert!(
+        failure.message().starts_with("The input cannot be checked at the moment (error "),
+        "{}",
+        failure.message()
+    );
     assert_eq!(script.calls("take"), 0);
 
     // What is wrong with the input is wrong whatever is down.

@@ -39,7 +39,11 @@ fn each_keyword_has_a_sentence() {
         (json!({"format": "email"}), json!("b"), "format The input must be an email address"),
         (json!({"format": "date"}), json!("b"), "format The input must be a date, such as 2026-01-31"),
         (json!({"uniqueItems": true}), json!([1, 1.0]), "uniqueItems The input must not have the same item twice"),
-        (json!({"contains": {"const": 1}}), json!([2]), "contains The input does not have the items that it must contain"),
+        (
+            json!({"contains": {"const": 1}}),
+            json!([2]),
+            "contains The input does not have the items that it must contain",
+        ),
         (json!(false), json!(1), "falseSchema The input is not allowed here"),
         (json!({"not": {"type": "null"}}), json!(null), "not The input has a form that is not allowed"),
         (
@@ -93,7 +97,10 @@ fn the_nearest_name_that_is_still_free_is_suggested() {
         "additionalProperties": false,
     });
     for (value, wanted) in [
-        (json!({"userName": 1}), "/userName additionalProperties `userName` is not known here; did you mean `user_name`?"),
+        (
+            json!({"userName": 1}),
+            "/userName additionalProperties `userName` is not known here; did you mean `user_name`?",
+        ),
         (json!({"usr": 1}), "/usr additionalProperties `usr` is not known here; did you mean `user`?"),
         (json!({"usr": 1, "user": 1}), "/usr additionalProperties `usr` is not known here"),
         (json!({"colour": 1}), "/colour additionalProperties `colour` is not known here"),
@@ -138,7 +145,11 @@ fn a_violation_says_what_was_expected() {
         (json!({"format": "uuid"}), json!("abc"), json!({"format": "uuid"})),
         (json!({"enum": [1, "a"]}), json!("abc"), json!({"enum": [1, "a"]})),
         (json!({"const": {"a": 1}}), json!("abc"), json!({"const": {"a": 1}})),
-        (json!({"properties": {"a": {}}, "additionalProperties": false}), json!({"b": 1}), json!({"properties": ["a"]})),
+        (
+            json!({"properties": {"a": {}}, "additionalProperties": false}),
+            json!({"b": 1}),
+            json!({"properties": ["a"]}),
+        ),
     ] {
         let violations = Schema::compile(&schema).expect("a schema").check(&value).expect_err("it is wrong");
         assert_eq!(violations.iter().next().expect("one").expected(), Some(&expected), "{schema}");
@@ -222,12 +233,16 @@ fn a_schema_that_refers_to_itself_and_says_nothing_does_not_compile() {
         assert!(error.to_string().contains("refers to itself"), "{schema}: {error}");
     }
     let tree = json!({"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}, "items": {"$ref": "#"}, "type": ["object", "array"]});
-    assert_eq!(told(&tree, &json!({"left": {"right": [1]}})), ["/left/right/0 type `left.right[0]` must be an array or an object"]);
+    assert_eq!(
+        told(&tree, &json!({"left": {"right": [1]}})),
+        ["/left/right/0 type `left.right[0]` must be an array or an object"]
+    );
 }
 
 #[test]
 fn a_schema_too_deep_for_the_compiler_is_refused() {
-    let deep = (0..100_000).fold(json!({}), |inner, _| Value::Object([("not".to_owned(), inner)].into_iter().collect()));
+    let deep =
+        (0..100_000).fold(json!({}), |inner, _| Value::Object([("not".to_owned(), inner)].into_iter().collect()));
     let error = Schema::compile(&deep).expect_err("the compiler recurses");
     assert!(error.to_string().contains("deeper"), "{error}");
     // A value as deep as that must not be dropped by recursion either.

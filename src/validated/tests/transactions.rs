@@ -13,8 +13,12 @@ struct Order {
 }
 
 async fn stock() -> SqlitePool {
-    let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.expect("memory");
-    sqlx::raw_sql("create table stock (units integer not null); insert into stock values (3)").execute(&pool).await.expect("a table");
+    let pool =
+        sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.expect("memory");
+    sqlx::raw_sql("create table stock (units integer not null); insert into stock values (3)")
+        .execute(&pool)
+        .await
+        .expect("a table");
     pool
 }
 
@@ -64,12 +68,14 @@ async fn a_rule_outside_has_no_transaction() {
 #[tokio::test]
 async fn rules_that_share_a_transaction_take_turns() {
     let pool = stock().await;
-    let server = (TransactionalTool::new(pool.clone()).only(["take"]), validated()
-        .rule("take", |_: Order, _| async {
+    let server = (
+        TransactionalTool::new(pool.clone()).only(["take"]),
+        validated().rule("take", |_: Order, _| async {
             let mut db = current::<Sqlite>().await?;
             sqlx::query("update stock set units = units + 10").execute(&mut *db).await?;
             Ok(())
-        }))
+        }),
+    )
         .layer(shop());
     assert!(!call(&server, "take", json!({"quantity": 1})).await.is_error());
     assert_eq!(units(&pool).await, 12);

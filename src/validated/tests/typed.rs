@@ -182,7 +182,8 @@ async fn a_parameter_is_asked_by_name() {
     assert_eq!(violations(&answer)[0]["expected"], json!({"min": 1, "max": 9}));
     assert!(!call(&server, "take", json!({"dry_run": true})).await.is_error(), "what is not there is not asked");
 
-    let mistake = ValidatedTool::new().typed_at::<Order>("take", "ordr").try_layer(taking(schema)).expect_err("no such");
+    let mistake =
+        ValidatedTool::new().typed_at::<Order>("take", "ordr").try_layer(taking(schema)).expect_err("no such");
     assert!(mistake.to_string().contains("did you mean `order`?"), "{mistake}");
 }
 
@@ -209,7 +210,10 @@ async fn what_cannot_be_read_says_where() {
     let server = ValidatedTool::new().typed::<Loose>("take").layer(taking(json!({"type": "object"})));
     for (args, told) in [
         (json!({}), "/items required `items` is missing"),
-        (json!({"items": [{"count": 1, "unit": "gram"}, {"unit": "gram"}]}), "/items/1/count required `items[1].count` is missing"),
+        (
+            json!({"items": [{"count": 1, "unit": "gram"}, {"unit": "gram"}]}),
+            "/items/1/count required `items[1].count` is missing",
+        ),
         (json!({"items": [{"count": 300, "unit": "gram"}]}), "/items/0/count decode `items[0].count` must be u8"),
         (json!({"items": [{"count": "s3cret", "unit": "gram"}]}), "/items/0/count decode `items[0].count` must be u8"),
         (

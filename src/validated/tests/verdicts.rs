@@ -22,7 +22,8 @@ pub(super) fn schemas() -> impl Strategy<Value = Value> {
         (0..4_i64).prop_map(|n| json!({"minimum": n, "exclusiveMaximum": n + 3})),
         (0..4_i64).prop_map(|n| json!({"maximum": n, "multipleOf": 2})),
         (0..3_u64).prop_map(|n| json!({"minLength": n, "maxLength": n + 1})),
-        select(vec!["^a", "b$", "^[a-c]{1,2}$", "\\d+", "ä|🦀", "^\\w*$"]).prop_map(|pattern| json!({"pattern": pattern})),
+        select(vec!["^a", "b$", "^[a-c]{1,2}$", "\\d+", "ä|🦀", "^\\w*$"])
+            .prop_map(|pattern| json!({"pattern": pattern})),
         select(vec!["email", "date", "date-time", "uuid", "ipv4", "uri", "hostname", "regex", "duration", "unknown"])
             .prop_map(|format| json!({"format": format})),
         Just(json!({"enum": [1, "a", null, [1], {"a": 1}]})),
@@ -66,7 +67,8 @@ pub(super) fn schemas() -> impl Strategy<Value = Value> {
 
 /// Values that meet these schemas half of the time, made of strings and numbers like these.
 pub(super) fn values(strings: BoxedStrategy<String>, numbers: BoxedStrategy<Value>) -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), strings.prop_map(Value::from), numbers];
+    let leaf =
+        prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), strings.prop_map(Value::from), numbers];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
@@ -78,8 +80,16 @@ pub(super) fn values(strings: BoxedStrategy<String>, numbers: BoxedStrategy<Valu
 fn plain_values() -> impl Strategy<Value = Value> {
     let strings = prop_oneof![
         "[abc1ä]{0,3}",
-        select(vec!["ada@example.org", "2026-01-31", "2026-01-31T00:00:00Z", "127.0.0.1", "https://example.org/a", "(a", "P3D"])
-            .prop_map(str::to_owned),
+        select(vec![
+            "ada@example.org",
+            "2026-01-31",
+            "2026-01-31T00:00:00Z",
+            "127.0.0.1",
+            "https://example.org/a",
+            "(a",
+            "P3D"
+        ])
+        .prop_map(str::to_owned),
     ];
     let numbers = prop_oneof![
         (-1..6_i64).prop_map(Value::from),
