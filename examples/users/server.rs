@@ -132,10 +132,8 @@ impl UsersServer {
         #[description("The product's number")] product_id: i64,
         quantity: Quantity,
     ) -> McpResult<ToolResult> {
-        let Some(price) = self.store.take(product_id, quantity.0).await? else {
-            let stock = self.store.product(product_id).await?.map_or(0, |product| product.stock);
-            return Err(McpError::invalid_request(only(stock)));
-        };
+        let price =
+            self.store.take(product_id, quantity.0).await?.map_err(|stock| McpError::invalid_request(only(stock)))?;
         if !self.store.charge(user_id, price * quantity.0).await? {
             return Err(McpError::invalid_request("Credit limit exceeded"));
         }

@@ -43,8 +43,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn product(&self, id: i64) -> Step<'_, Option<Product>>;
     /// Adds a user and returns the number; nothing if the name is taken.
     fn add_user<'a>(&'a self, username: &'a str, email: &'a str, age: i64) -> Step<'a, Option<i64>>;
-    /// Takes units out of stock and returns the price of one; nothing if there are not as many.
-    fn take(&self, product: i64, quantity: i64) -> Step<'_, Option<i64>>;
+    /// Takes units out of stock and returns the price of one; if there are not as many, how many there are.
+    fn take(&self, product: i64, quantity: i64) -> Step<'_, Result<i64, i64>>;
     /// Charges a user: false if that is more than the credit.
     fn charge(&self, user: i64, cents: i64) -> Step<'_, bool>;
     /// Adds an order and returns the number.
@@ -118,11 +118,18 @@ macro_rules! impl_store {
             }
 
             // The condition is part of the statement: of two that want the last unit, one finds none.
-            fn take(&self, product: i64, quantity: i64) -> Step<'_, Option<i64>> {
+            fn take(&self, product: i64, quantity: i64) -> Step<'_, Result<i64, i64>> {
                 Box::pin(async move {
                     let mut db = current::<$database>().await?;
                     let take = "update products set stock = stock - $2 where id = $1 and stock >= $2 returning price_cents";
-                    Ok(sqlx::query_scalar(take).bind(product).bind(quantity).fetch_optional(&mut *db).await?)
+                    let price: Option<i64> =
+                        sqlx::query_scalar(take).bind(product).bind(quantity).fetch_optional(&mut *db).await?;
+                    if let Some(price) = price {
+                        return Ok(Ok(price));
+                    }
+                    let stock = "select stock from products where id = $1";
+                    let stock: Option<i64> = sqlx::query_scalar(stock).bind(product).fetch_optional(&mut *db).await?;
+                    Ok(Err(stock.unwrap_or(0)))
                 })
             }
 

@@ -81,7 +81,9 @@ type Judged = BoxFuture<'static, Result<(), RuleError>>;
 
 /// A rule, whatever it wants to be given.
 #[derive(Clone)]
-pub(super) struct Rule(Arc<dyn Fn(&Value, RuleContext) -> Result<Judged, Violation> + Send + Sync>);
+pub(super) struct Rule(Arc<Asked>);
+
+type Asked = dyn Fn(&Value, RuleContext) -> Result<Judged, Violation> + Send + Sync;
 
 impl Rule {
     pub(super) fn new<T, F>(rule: impl Fn(T, RuleContext) -> F + Send + Sync + 'static) -> Self

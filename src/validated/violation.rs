@@ -12,7 +12,11 @@ const MAX_NAME_CHARS: usize = 100;
 
 /// One thing that is wrong with an input: where, what, and what was expected. Never the value that was refused.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Violation {
+pub struct Violation(Box<Parts>);
+
+/// Behind a `Box`, so that a result without a violation is small.
+#[derive(Debug, Clone, PartialEq)]
+struct Parts {
     pointer: String,
     code: Cow<'static, str>,
     wording: Wording,
@@ -36,13 +40,13 @@ impl Violation {
     /// The code is for machines (`out_of_stock`), the message a sentence for a reader (`Only 3 units available`).
     #[must_use]
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             pointer: String::new(),
             code: code.into(),
             wording: Wording::Sentence(message.into()),
             expected: None,
             hint: None,
-        }
+        }))
     }
 
     /// What the crate itself finds: the message goes on where the name of the place ends.
@@ -51,17 +55,23 @@ impl Violation {
         code: impl Into<Cow<'static, str>>,
         predicate: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { pointer, code: code.into(), wording: Wording::Predicate(predicate.into()), expected: None, hint: None }
+        Self(Box::new(Parts {
+            pointer,
+            code: code.into(),
+            wording: Wording::Predicate(predicate.into()),
+            expected: None,
+            hint: None,
+        }))
     }
 
     /// Sets where it is: a property's name, or a [JSON pointer](https://www.rfc-editor.org/rfc/rfc6901) such as `/items/0/sku`.
     #[must_use]
     pub fn at(mut self, place: &str) -> Self {
-        self.pointer.clear();
+        self.0.pointer.clear();
         if place.starts_with('/') || place.is_empty() {
-            self.pointer.push_str(place);
+            self.0.pointer.push_str(place);
         } else {
-            push_name(&mut self.pointer, place);
+            push_name(&mut self.0.pointer, place);
         }
         self
     }
@@ -69,39 +79,39 @@ impl Violation {
     /// Sets what was expected, for machines: `{"max": 3}`.
     #[must_use]
     pub fn expecting(mut self, expected: Value) -> Self {
-        self.expected = Some(expected);
+        self.0.expected = Some(expected);
         self
     }
 
     pub(super) fn with_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint;
+        self.0.hint = hint;
         self
     }
 
     pub(super) fn drop_hint(&mut self) {
-        self.hint = None;
+        self.0.hint = None;
     }
 
     pub(super) fn replace_message(&mut self, message: String) {
-        self.wording = Wording::Replaced(message);
+        self.0.wording = Wording::Replaced(message);
     }
 
     pub(super) fn below(mut self, prefix: &str) -> Self {
-        self.pointer.insert_str(0, prefix);
+        self.0.pointer.insert_str(0, prefix);
         self
     }
 
     /// Returns where it is, as a JSON pointer; the names in it are those of the wire.
     #[must_use]
     pub fn pointer(&self) -> &str {
-        &self.pointer
+        &self.0.pointer
     }
 
     /// Returns where it is, as one would write it in code: `others[1].zipCode`. Empty for the whole input.
     #[must_use]
     pub fn path(&self) -> String {
         let mut path = String::new();
-        for part in self.pointer.split('/').skip(1) {
+        for part in self.0.pointer.split('/').skip(1) {
             if is_index(part) && !path.is_empty() {
                 path.push_str(&format!("[{part}]"));
             } else {
@@ -117,14 +127,14 @@ impl Violation {
     /// Returns the code: a keyword of JSON Schema, a code of `validator`, that of a rule, or one of the limits'.
     #[must_use]
     pub fn code(&self) -> &str {
-        &self.code
+        &self.0.code
     }
 
     /// Returns the sentence.
     #[must_use]
     pub fn message(&self) -> String {
-        match &self.wording {
-            Wording::Predicate(predicate) if self.pointer.is_empty() => format!("The input {predicate}"),
+        match &self.0.wording {
+            Wording::Predicate(predicate) if self.0.pointer.is_empty() => format!("The input {predicate}"),
             Wording::Predicate(predicate) => format!("`{}` {predicate}", self.path()),
             Wording::Sentence(message) => message.clone().into_owned(),
             Wording::Replaced(message) => message.clone(),
@@ -134,32 +144,32 @@ impl Violation {
     /// Returns what was expected: `{"minLength": 3}`.
     #[must_use]
     pub fn expected(&self) -> Option<&Value> {
-        self.expected.as_ref()
+        self.0.expected.as_ref()
     }
 
     /// Returns the name or the value that was probably meant.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.0.hint.as_deref()
     }
 
     fn to_json(&self) -> Value {
         let mut entries = Map::new();
-        entries.insert("pointer".to_owned(), self.pointer.as_str().into());
-        entries.insert("code".to_owned(), self.code.as_ref().into());
+        entries.insert("pointer".to_owned(), self.0.pointer.as_str().into());
+        entries.insert("code".to_owned(), self.0.code.as_ref().into());
         entries.insert("message".to_owned(), self.message().into());
-        if let Some(expected) = &self.expected {
+        if let Some(expected) = &self.0.expected {
             entries.insert("expected".to_owned(), expected.clone());
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = &self.0.hint {
             entries.insert("hint".to_owned(), hint.as_str().into());
         }
         Value::Object(entries)
     }
 
     fn order(&self, other: &Self) -> Ordering {
-        by_place(&self.pointer, &other.pointer)
-            .then_with(|| self.code.cmp(&other.code))
+        by_place(&self.0.pointer, &other.0.pointer)
+            .then_with(|| self.0.code.cmp(&other.0.code))
             .then_with(|| self.message().cmp(&other.message()))
     }
 }
@@ -167,11 +177,11 @@ impl Violation {
 /// The sentence, with the place where it is somebody else's, and the hint.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if matches!(self.wording, Wording::Sentence(_)) && !self.pointer.is_empty() {
+        if matches!(self.0.wording, Wording::Sentence(_)) && !self.0.pointer.is_empty() {
             write!(f, "`{}`: ", self.path())?;
         }
         f.write_str(&self.message())?;
-        match &self.hint {
+        match &self.0.hint {
             Some(hint) => write!(f, "; did you mean `{hint}`?"),
             None => Ok(()),
         }
@@ -269,7 +279,7 @@ impl Found {
 
     /// Says whether something is wrong at this very place.
     pub(super) fn has(&self, pointer: &str) -> bool {
-        self.kept.iter().any(|violation| violation.pointer == pointer)
+        self.kept.iter().any(|violation| violation.0.pointer == pointer)
     }
 
     fn keep_first(&mut self) {
