@@ -22,6 +22,17 @@ pub enum ConfigError {
         /// What would go wrong, and the two ways out.
         reason: &'static str,
     },
+    /// A tool says of itself what cannot be checked.
+    InvalidSchema {
+        /// The layer.
+        layer: &'static str,
+        /// The tool.
+        tool: String,
+        /// `inputSchema` or `outputSchema`.
+        schema: &'static str,
+        /// Why it cannot be compiled.
+        reason: String,
+    },
     /// A setting has a value that means nothing.
     InvalidSetting {
         /// The layer or policy.
@@ -66,6 +77,12 @@ impl fmt::Display for ConfigError {
                 }
             }
             Self::UnsafeTool { layer, tool, reason } => write!(f, "{layer} is asked to act on `{tool}`, {reason}"),
+            Self::InvalidSchema { layer, tool, schema, reason } => {
+                write!(
+                    f,
+                    "{layer} cannot compile the {schema} of `{tool}`: {reason}; correct it, or leave the tool out with `except`"
+                )
+            }
             Self::InvalidSetting { layer, setting, reason } => write!(f, "{layer}::{setting}: {reason}"),
             Self::NotLayered { layer } => {
                 write!(f, "this {layer} is on no server yet: call `layer(server)` or `try_layer(server)` first")

@@ -14,3 +14,8 @@ pub mod transactions {}
 
 #[doc = include_str!("../docs/tracing.md")]
 pub mod tracing {}
+
+#[cfg(feature = "validated")]
+#[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
+#[doc = include_str!("../docs/validation.md")]
+pub mod validation {}

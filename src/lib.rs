@@ -42,6 +42,7 @@
 //! | --- | --- | --- | --- |
 //! | [`CachedTool`] | is answered from memory where the same call was answered before | read-only tools | [`cached`] |
 //! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
+//! | [`ValidatedTool`] | ends at the door if its arguments are bad, with an answer that says all that is wrong | every tool | [`validated`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
 //! | [`IdempotentTool`] | takes effect once per key, where the effect is not in SQL | tools you name | [`idempotent`] |
 //! | yours | what your [`Middleware`] says | what you choose | [`middleware`] |
@@ -57,8 +58,9 @@
 //! # Inside a tool
 //!
 //! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
-//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction. A tool that asks
-//! several services does so side by side, in order or in steps with [`workflow`].
+//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction,
+//! [`validated::Schema`] checks any value. A tool that asks several services does so side by side, in order or in steps with
+//! [`workflow`].
 //!
 //! # Features
 //!
@@ -67,6 +69,7 @@
 //! | `cached` | [`CachedTool`] | yes |
 //! | `retry` | [`RetryTool`] | yes |
 //! | `transactional` | [`TransactionalTool`], with `sqlite` or `postgres` | |
+//! | `validated` | [`ValidatedTool`] | |
 //! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
 //! | `workflow` | [`workflow`]: partial answers, fallbacks and steps that can be undone, for tool bodies | yes |
 //! | `sqlite`, `postgres`, `redis` | the backends; `sqlite` brings SQLite and needs a C compiler | |
@@ -113,6 +116,9 @@ pub mod retry;
 #[cfg(feature = "workflow")]
 #[cfg_attr(docsrs, doc(cfg(feature = "workflow")))]
 pub mod workflow;
+#[cfg(feature = "validated")]
+#[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
+pub mod validated;
 
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
@@ -129,6 +135,9 @@ pub use retry::RetryTool;
 pub use tower_layer::Layer;
 #[cfg(feature = "transactional")]
 pub use transactional::TransactionalTool;
+#[cfg(feature = "validated")]
+#[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
+pub use validated::ValidatedTool;
 
 /// The examples of the README run too.
 #[cfg(doctest)]

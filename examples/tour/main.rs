@@ -1,6 +1,6 @@
 //! A tour of the layers: `cargo run --example tour`.
 //!
-//! It drives the example servers `counter`, `weather` and `transfer` through their layers and shows what each layer did. Every number
+//! It drives the example servers `counter`, `weather`, `transfer` and `users` through their layers and shows what each layer did. Every number
 //! is measured in the run, and a promise that is not kept ends the tour with an error.
 
 use std::{
@@ -26,6 +26,12 @@ pub mod transfer {
     pub mod ledger;
     pub mod server;
 }
+#[path = "../users"]
+pub mod users {
+    //! The example server `users`, and where its users are.
+    pub mod server;
+    pub mod store;
+}
 #[path = "../weather"]
 pub mod weather {
     //! The example server `weather`, and the upstream that it asks.
@@ -45,6 +51,7 @@ mod retry;
 mod safety;
 mod scope;
 mod stage;
+mod validated;
 mod workflow;
 
 use stage::{Failure, Stage, Table, text};
@@ -54,6 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where to read on, by layer, outermost first.
 const READ_ON: &[(&str, &[&str])] = &[
+    ("ValidatedTool", &["mcp_patterns::validated", "examples/users"]),
     ("CachedTool", &["mcp_patterns::cached", "examples/weather"]),
     ("RetryTool", &["mcp_patterns::retry", "examples/weather"]),
     ("TransactionalTool", &["mcp_patterns::transactional", "examples/transfer"]),
@@ -91,6 +99,7 @@ async fn tour() -> Result<(), Failure> {
     scope::show(&mut stage).await?;
     safety::show(&mut stage).await?;
     money::show(&mut stage).await?;
+    validated::show(&mut stage).await?;
     workflow::show(&mut stage).await?;
 
     close(&mut stage, started.elapsed())

@@ -12,4 +12,5 @@ mod support;
 mod telemetry;
 mod tour;
 mod transfer;
+mod users;
 mod weather;

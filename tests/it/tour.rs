@@ -42,7 +42,8 @@ fn every_scene_is_on_stage() {
         "── 4. Not everybody's answer ──",
         "── 5. What would have gone wrong ──",
         "── 6. Money moves once, or not at all ──",
-        "── 7. One answer from several sources ──",
+        "── 7. Bad input ends at the door ──",
+        "── 8. One answer from several sources ──",
         "── What each layer did ──",
     ] {
         assert!(printed().contains(title), "no scene has the title {title}");

@@ -1,0 +1,174 @@
+//! Ends a call with bad input at the door, with an answer that says all that is wrong and how it should be: [`ValidatedTool`]
+//! for whole tool calls, [`Schema`] and [`Limits`] inside a tool.
+//!
+//! Use it on every server: the specification demands that inputs are validated, and a model repairs what it is told well. What
+//! it checks, a tool need not check again. It does not replace what must hold when the tool writes (stock that is not oversold):
+//! that is a condition of the statement itself.
+//!
+//! A call passes four stages: limits on its size, the tool's own `inputSchema`, types with rules of their own
+//! ([`validator::Validate`](https://docs.rs/validator)), and rules of business, which may look into the database. What a tool
+//! answers is held against its `outputSchema`.
+//!
+//! # Example
+//!
+//! ```
+//! use mcp_patterns::{Layer, ValidatedTool};
+//! use schemars::JsonSchema;
+//! use serde::Deserialize;
+//! use turbomcp::prelude::*;
+//! use validator::Validate;
+//!
+//! #[derive(Debug, Deserialize, JsonSchema, Validate)]
+//! struct UserRegistration {
+//!     #[validate(length(min = 3, max = 20))]
+//!     username: String,
+//!     #[validate(email)]
+//!     email: String,
+//!     #[validate(range(min = 18, max = 120))]
+//!     age: i32,
+//!     #[validate(length(min = 8))]
+//!     password: String,
+//! }
+//!
+//! #[derive(Clone)]
+//! struct Users;
+//!
+//! #[server(name = "users", version = "1.0.0")]
+//! impl Users {
+//!     /// Registers a user.
+//!     #[tool]
+//!     async fn register(&self, data: UserRegistration) -> McpResult<String> {
+//!         Ok(format!("User {} registered successfully", data.username))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let server = ValidatedTool::new().typed::<UserRegistration>("register").layer(Users);
+//!
+//! let args = serde_json::json!({"data": {"username": "al", "email": "nonsense", "age": 36, "password": "12345678"}});
+//! let refused = server.call_tool("register", args, &RequestContext::new()).await?;
+//! assert!(refused.is_error());
+//! assert_eq!(
+//!     refused.first_text(),
+//!     Some("`data.email` must be an email address\n`data.username` must have at least 3 characters"),
+//! );
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Example: rules of business, limits, and words of your own
+//!
+//! ```
+//! use mcp_patterns::testing::ScriptedServer;
+//! use mcp_patterns::validated::{Limits, RuleContext, Violation};
+//! use mcp_patterns::{Layer, ValidatedTool};
+//! use serde::Deserialize;
+//! use serde_json::json;
+//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//!
+//! #[derive(Deserialize)]
+//! struct Order {
+//!     product: String,
+//!     quantity: u32,
+//! }
+//! # async fn stock_of(_: &str) -> std::io::Result<u32> { Ok(3) }
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let script = ScriptedServer::new("shop").with_plain("order", |_| async { Ok(ToolResult::text("ordered")) });
+//! let server = ValidatedTool::new()
+//!     .rule("order", |order: Order, cx: RuleContext| async move {
+//!         let stock = stock_of(&order.product).await?; // an error here is `unavailable`, and no violation
+//!         if stock < order.quantity {
+//!             cx.refuse(Violation::new("out_of_stock", format!("Only {stock} units available")).at("quantity"));
+//!         }
+//!         Ok(())
+//!     })
+//!     .with_limits(Limits::new().with_max_bytes(64 * 1024))
+//!     .with_message("required", |violation| format!("`{}` fehlt", violation.path()))
+//!     .layer(script);
+//!
+//! let ctx = RequestContext::new();
+//! let refused = server.call_tool("order", json!({"product": "tea", "quantity": 5}), &ctx).await?;
+//! assert_eq!(refused.first_text(), Some("`quantity`: Only 3 units available"));
+//! let refused = server.call_tool("order", json!({"product": "tea"}), &ctx).await?;
+//! assert_eq!(refused.first_text(), Some("`quantity` fehlt"));
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Defaults
+//!
+//! - tools: every one
+//! - limits: 1 MiB in all and 512 KiB in one string, 32 levels, 50,000 values, 10,000 in one array, 1,000 properties of one
+//!   object ([`Limits`]); the first that is passed ends the check
+//! - schema: compiled when the layer is put on; JSON Schema 2020-12 unless its `$schema` says otherwise; formats are asserted,
+//!   patterns match in linear time, nothing is fetched. A tool written by hand whose schema has no properties says nothing about
+//!   its arguments, and gets any
+//! - types and rules: none; a type is asked although the schema has refused something, rules only about what is valid so far
+//! - coercion: none; `"18"` is no integer
+//! - defaults of the schema: not filled in, unless [asked for](ValidatedTool::with_defaults)
+//! - violations: all are found, 20 are listed; with the nearest name where a name is unknown
+//! - what a tool answers: checked where it has `structuredContent` and an `outputSchema`
+//!
+//! # Order
+//!
+//! Outside everything but a limit on calls: what is refused loads no cache, claims no key and begins no transaction. Rules see
+//! the transaction of the call only inside a [`TransactionalTool`](crate::TransactionalTool); each refused call then costs a
+//! transaction. See [the guide](crate::guide::ordering).
+//!
+//! # Errors
+//!
+//! | what is wrong | the answer: a result with `isError`, of the kind |
+//! | --- | --- |
+//! | the input | `invalid_params`: one sentence per violation, and in `_meta["io.turbomcp/errorData"]` under `mcp-patterns/validation` the list `violations` of `pointer`, `code`, `message`, `expected` and `hint`, with the number `omitted` |
+//! | a rule failed | `unavailable`, with an id that the log repeats; an [`McpError`](turbomcp_core::McpError) of the rule is the answer as it is |
+//! | the tool's answer | `internal`, with an id under which the log has what was wrong |
+//! | a schema that came later and cannot be compiled | `internal`; the tool is not called |
+//!
+//! A place is named as on the wire: `/others/1/zipCode`. Codes are keywords of JSON Schema (`minLength`), codes of `validator`
+//! (`length`), `decode` for what a type cannot be read from, the names of limits (`max_depth`), and those of your rules. **A value
+//! that was refused is never repeated**, in no answer and in no log; messages of your own are yours to keep so. Names of
+//! properties are repeated, up to 100 characters.
+//!
+//! A setting that cannot work, and a schema that cannot be compiled, is a [`ConfigError`](crate::ConfigError) when the layer is
+//! put on. A schema with look-around or back-references in a pattern is one: leave the tool out with `except`, or write the
+//! pattern without.
+//!
+//! Where several ways of a recursive schema lead to the same place, telling all that is wrong takes time that doubles with each
+//! level. Of an input too deep for that, it is only told that it does not match the schema.
+//!
+//! # Cancellation
+//!
+//! A call that is dropped drops its rules. One that is cancelled while it waits for them ends within 50 ms, and the tool is not
+//! called. A rule has no time limit of its own. A panic in a rule unwinds to the caller.
+//!
+//! # When the backend fails
+//!
+//! Limits, schemas and types need none. It fails closed where a rule does: the call is not made.
+//!
+//! # What is counted and logged
+//!
+//! The counter (feature `metrics`) `mcp_patterns_validation_total` by `tool` and `outcome`: `valid`, `refused`, `rule_failed`,
+//! `bad_output`. Each call logs an event (debug) with `tool` and `validation`; a rule that failed is logged as a warning, and an
+//! answer that breaks its promise as an error, both with the id in the answer.
+
+mod defaults;
+mod hints;
+mod layer;
+mod limits;
+mod plan;
+mod references;
+mod rules;
+mod schema;
+mod sentences;
+mod typed;
+mod violation;
+pub use layer::ValidatedTool;
+pub use limits::Limits;
+pub use rules::{RuleContext, RuleError};
+pub use schema::{Schema, SchemaError};
+pub use violation::{Violation, Violations};
+
+/// The entry of an error's data that says what was wrong.
+pub const VALIDATION: &str = "mcp-patterns/validation";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! What a tool answers, against what it promises.
+
+use std::sync::{Arc, Mutex};
+
+use turbomcp_types::ToolOutputSchema;
+
+use super::*;
+
+fn answering(answer: ToolResult) -> ScriptedServer {
+    let output = json!({"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]});
+    let output: ToolOutputSchema = serde_json::from_value(output).expect("a schema");
+    let made = Tool { output_schema: Some(output), ..Tool::new("make", "makes") };
+    ScriptedServer::new("server").with_tool(made, move |_| {
+        let answer = answer.clone();
+        async move { Ok(answer) }
+    })
+}
+
+fn structured(content: Value) -> ToolResult {
+    ToolResult { structured_content: Some(content), ..ToolResult::text("made") }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_its_promise_is_masked_and_logged() {
+    let log = Log::default();
+    let guard = log.listen();
+    let server = ValidatedTool::new().layer(answering(structured(json!({"id": "s3cret", "password": "s3cret"}))));
+    let answer = Ok(call(&server, "make", json!({})).await);
+    drop(guard);
+    let failure = outcome::failure(&answer).expect("the server's fault");
+    assert_eq!(failure.kind(), Some(ErrorKind::Internal));
+    assert_eq!(failure.data(), Some(&json!({VALIDATION: "bad_output"})));
+    let id = failure.message().split(['(', ')']).nth(1).expect("an id").trim_start_matches("error ").to_owned();
+    assert!(log.text().contains(&id) && log.text().contains("`id` must be an integer"), "{}", log.text());
+    assert!(!format!("{answer:?}{}", log.text()).contains("s3cret"));
+}
+
+#[tokio::test]
+async fn an_answer_that_keeps_its_promise_or_made_none_passes() {
+    for answer in [
+        structured(json!({"id": 1})),
+        ToolResult::text("no content at all"),
+        ToolResult { is_error: Some(true), ..structured(json!({"id": "what a failure tells is its own"})) },
+    ] {
+        let server = ValidatedTool::new().layer(answering(answer.clone()));
+        assert_eq!(call(&server, "make", json!({})).await, answer);
+    }
+    let broken = structured(json!({}));
+    let server = ValidatedTool::new().without_output_checks().layer(answering(broken.clone()));
+    assert_eq!(call(&server, "make", json!({})).await, broken);
+}
+
+#[test]
+fn an_output_schema_that_cannot_be_checked_is_a_mistake() {
+    let broken: ToolOutputSchema =
+        serde_json::from_value(json!({"type": "object", "properties": {"id": {"type": "strange"}}})).expect("a schema");
+    let made = Tool { output_schema: Some(broken), ..Tool::new("make", "makes") };
+    let server = ScriptedServer::new("server").with_tool(made, |_| async { Ok(ToolResult::text("")) });
+    let mistake = ValidatedTool::new().try_layer(server.clone()).expect_err("a mistake");
+    assert!(matches!(mistake, ConfigError::InvalidSchema { schema: "outputSchema", .. }));
+    assert!(ValidatedTool::new().without_output_checks().try_layer(server).is_ok());
+}
+
+/// Everything that is logged while it listens, from this thread.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || log.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("a log is text")
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! Rules in a transaction.
+
+use serde::Deserialize;
+use sqlx::{Sqlite, SqlitePool};
+
+use super::*;
+use crate::TransactionalTool;
+use crate::transactional::{TransactionError, current, failed};
+
+#[derive(Debug, Deserialize)]
+struct Order {
+    quantity: i64,
+}
+
+async fn stock() -> SqlitePool {
+    let pool =
+        sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.expect("memory");
+    sqlx::raw_sql("create table stock (units integer not null); insert into stock values (3)")
+        .execute(&pool)
+        .await
+        .expect("a table");
+    pool
+}
+
+fn shop() -> ScriptedServer {
+    taking(json!({"type": "object", "properties": {"quantity": {"type": "integer"}}}))
+}
+
+/// Takes one unit as a rule must not, and refuses what is not in stock.
+fn validated() -> ValidatedTool {
+    ValidatedTool::new().rule("take", |order: Order, cx: RuleContext| async move {
+        let mut db = current::<Sqlite>().await?;
+        sqlx::query("update stock set units = units - 1").execute(&mut *db).await?;
+        let units: i64 = sqlx::query_scalar("select units from stock").fetch_one(&mut *db).await?;
+        if units < order.quantity {
+            cx.refuse(Violation::new("out_of_stock", format!("Only {units} units available")).at("quantity"));
+        }
+        Ok(())
+    })
+}
+
+async fn units(pool: &SqlitePool) -> i64 {
+    sqlx::query_scalar("select units from stock").fetch_one(pool).await.expect("a row")
+}
+
+#[tokio::test]
+async fn a_rule_inside_sees_the_transaction_and_is_undone_with_it() {
+    let pool = stock().await;
+    let server = (TransactionalTool::new(pool.clone()).only(["take"]), validated()).layer(shop());
+    let answer = call(&server, "take", json!({"quantity": 3})).await;
+    assert_eq!(text(&answer), "`quantity`: Only 2 units available");
+    assert_eq!(units(&pool).await, 3, "a refusal rolls back");
+    assert!(!call(&server, "take", json!({"quantity": 2})).await.is_error());
+    assert_eq!(units(&pool).await, 2, "and a success commits");
+}
+
+#[tokio::test]
+async fn a_rule_outside_has_no_transaction() {
+    let pool = stock().await;
+    let server = (validated(), TransactionalTool::new(pool.clone()).only(["take"])).layer(shop());
+    let answer = Ok(call(&server, "take", json!({"quantity": 1})).await);
+    let failure = outcome::failure(&answer).expect("no transaction");
+    assert_eq!(failure.kind(), Some(ErrorKind::Unavailable));
+    assert_eq!(failure.message(), TransactionError::None.to_string());
+    assert_eq!(units(&pool).await, 3);
+}
+
+#[tokio::test]
+async fn rules_that_share_a_transaction_take_turns() {
+    let pool = stock().await;
+    let server = (
+        TransactionalTool::new(pool.clone()).only(["take"]),
+        validated().rule("take", |_: Order, _| async {
+            let mut db = current::<Sqlite>().await?;
+            sqlx::query("update stock set units = units + 10").execute(&mut *db).await?;
+            Ok(())
+        }),
+    )
+        .layer(shop());
+    assert!(!call(&server, "take", json!({"quantity": 1})).await.is_error());
+    assert_eq!(units(&pool).await, 12);
+}
+
+#[tokio::test]
+async fn a_database_that_fails_a_rule_is_unavailable_and_masked() {
+    let pool = stock().await;
+    for rule in ["as it is", "masked by hand"] {
+        let by_hand = rule == "masked by hand";
+        let broken = ValidatedTool::new().rule("take", move |_: Order, _| async move {
+            let mut db = current::<Sqlite>().await?;
+            let result = sqlx::query("select s3cret from nowhere").execute(&mut *db).await;
+            if by_hand {
+                result.map_err(failed)?;
+            } else {
+                result?;
+            }
+            Ok(())
+        });
+        let server = (TransactionalTool::new(pool.clone()).only(["take"]), broken).layer(shop());
+        let answer = Ok(call(&server, "take", json!({"quantity": 1})).await);
+        let failure = outcome::failure(&answer).expect("no such table");
+        assert!(failure.message().starts_with("The database refused a statement (error "), "{}", failure.message());
+        let wanted = if by_hand { ErrorKind::Internal } else { ErrorKind::Unavailable };
+        assert_eq!(failure.kind(), Some(wanted), "what a rule masks itself has the kind that it gave it");
+    }
+}

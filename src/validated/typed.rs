@@ -1,0 +1,251 @@
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use serde_path_to_error::Segment;
+use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKind};
+
+use super::hints::plain;
+use super::references::views;
+use super::violation::{Found, Violation, push_name};
+
+/// Why a value is no good `T`.
+pub(super) enum Mistake {
+    /// It is none at all.
+    Undecodable(Violation),
+    /// It is one, and its own rules refuse it. The names are those of Rust, and the values are in it.
+    Invalid(ValidationErrors),
+}
+
+/// Reads a `T`, without copying what it does not keep.
+pub(super) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, Violation> {
+    // Keeping track of where the reader is costs more than reading, so it is done where something was wrong.
+    T::deserialize(value)
+        .or_else(|_| serde_path_to_error::deserialize(value).map_err(|error| undecodable(value, &error)))
+}
+
+/// Reads a `T` and asks it whether it is valid.
+pub(super) fn check<T: DeserializeOwned + Validate>(value: &Value) -> Result<(), Mistake> {
+    decode::<T>(value).map_err(Mistake::Undecodable)?.validate().map_err(Mistake::Invalid)
+}
+
+fn undecodable(value: &Value, error: &serde_path_to_error::Error<serde_json::Error>) -> Violation {
+    let mut pointer = String::new();
+    let mut place = Some(value);
+    for segment in error.path() {
+        match segment {
+            Segment::Seq { index } => {
+                push_name(&mut pointer, &index.to_string());
+                place = place.and_then(|place| place.get(index));
+            }
+            Segment::Map { key: name } => {
+                push_name(&mut pointer, name);
+                place = place.and_then(|place| place.get(name));
+            }
+            // Where the variant is written beside its content and not around it, it is no part of the way.
+            Segment::Enum { variant } => {
+                if let Some(inside) = place.and_then(|place| place.get(variant)) {
+                    push_name(&mut pointer, variant);
+                    place = Some(inside);
+                }
+            }
+            Segment::Unknown => break,
+        }
+    }
+    let told = error.inner().to_string();
+    if let Some(name) = told.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        push_name(&mut pointer, name);
+        return Violation::of(pointer, "required", "is missing");
+    }
+    Violation::of(
+        pointer,
+        "decode",
+        match expectation(&told) {
+            Some(expectation) => format!("must be {expectation}").into(),
+            None => std::borrow::Cow::from("cannot be read: it has not the form that is expected"),
+        },
+    )
+}
+
+/// What a standard error of serde says was expected. What it says was found is the caller's, and so may be the text of any other
+/// error.
+fn expectation(told: &str) -> Option<&str> {
+    const STANDARD: [&str; 4] = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
+    if !STANDARD.iter().any(|beginning| told.starts_with(beginning)) {
+        return None;
+    }
+    let (_, expectation) = told.rsplit_once(", expected ")?;
+    (expectation.len() <= 200).then_some(expectation)
+}
+
+/// The names of the wire for the fields of Rust.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names<'a> {
+    /// The whole schema of the tool.
+    pub(super) schema: &'a Value,
+    /// By field or by path of fields.
+    pub(super) explicit: Option<&'a BTreeMap<String, String>>,
+}
+
+/// A struct of Rust, and what the schema says of it.
+struct Place<'a> {
+    pointer: String,
+    /// The fields that lead here, joined with dots.
+    path: String,
+    schemas: Vec<&'a Value>,
+}
+
+impl<'a> Names<'a> {
+    /// Puts what `validator` found into the words and the names of the wire. `pointer` is where the value is, `schema` what it
+    /// must be.
+    pub(super) fn tell(&self, errors: &ValidationErrors, pointer: &str, schema: Option<&'a Value>, found: &mut Found) {
+        let schemas = schema.map(|schema| views(self.schema, schema)).unwrap_or_default();
+        self.tell_struct(errors, &Place { pointer: pointer.to_owned(), path: String::new(), schemas }, found);
+    }
+
+    fn tell_struct(&self, errors: &ValidationErrors, place: &Place<'a>, found: &mut Found) {
+        for (field, kind) in errors.errors() {
+            let inner = match field.as_ref() {
+                "__all__" => Place { pointer: place.pointer.clone(), path: String::new(), schemas: Vec::new() },
+                field => self.field(place, field, matches!(kind, ValidationErrorsKind::Struct(_))),
+            };
+            match kind {
+                ValidationErrorsKind::Field(errors) => {
+                    // What the schema says of the same place is the same trouble.
+                    if !found.has(&inner.pointer) {
+                        errors.iter().for_each(|error| found.push(violation(error, &inner)));
+                    }
+                }
+                ValidationErrorsKind::Struct(errors) => self.tell_struct(errors, &inner, found),
+                ValidationErrorsKind::List(items) => {
+                    for (index, errors) in items {
+                        self.tell_struct(errors, &self.item(&inner, *index), found);
+                    }
+                }
+            }
+        }
+    }
+
+    fn field(&self, place: &Place<'a>, field: &str, is_struct: bool) -> Place<'a> {
+        let field = field.strip_prefix("r#").unwrap_or(field);
+        let path = if place.path.is_empty() { field.to_owned() } else { format!("{}.{field}", place.path) };
+        let explicit = self.explicit.and_then(|names| names.get(&path).or_else(|| names.get(field)));
+        let known =
+            || place.schemas.iter().filter_map(|schema| schema.get("properties")?.as_object()).flat_map(Map::keys);
+        let name = match explicit {
+            Some(name) => Some(name.as_str()),
+            None => known()
+                .find(|name| *name == field)
+                .or_else(|| known().find(|name| plain(name) == plain(field)))
+                .map(String::as_str)
+                // A struct that the schema does not know is written flat into the one around it.
+                .or((!is_struct || place.schemas.is_empty()).then_some(field)),
+        };
+        let mut pointer = place.pointer.clone();
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            return Place { pointer, path, schemas: place.schemas.clone() };
+        };
+        push_name(&mut pointer, name);
+        let schemas = place
+            .schemas
+            .iter()
+            .filter_map(|schema| schema.get("properties")?.get(name))
+            .flat_map(|schema| views(self.schema, schema))
+            .collect();
+        Place { pointer, path, schemas }
+    }
+
+    fn item(&self, list: &Place<'a>, index: usize) -> Place<'a> {
+        let below = |keyword: &str| -> Vec<&'a Value> {
+            let schemas =
+                list.schemas.iter().filter_map(|schema| schema.get(keyword)).filter(|below| below.is_object());
+            schemas.flat_map(|below| views(self.schema, below)).collect()
+        };
+        let items = below("items");
+        // `validator` counts the entries of a map, in no order: which one it is cannot be known.
+        let is_map = items.is_empty() && list.schemas.iter().any(|schema| schema.get("additionalProperties").is_some());
+        let mut pointer = list.pointer.clone();
+        if !is_map {
+            push_name(&mut pointer, &index.to_string());
+        }
+        Place { pointer, path: list.path.clone(), schemas: if is_map { below("additionalProperties") } else { items } }
+    }
+}
+
+/// What `validator` tells of what it expected. Anything else that it tells may be the value.
+const EXPECTED: [&str; 6] = ["min", "max", "equal", "exclusive_min", "exclusive_max", "needle"];
+
+fn violation(error: &ValidationError, place: &Place<'_>) -> Violation {
+    let code = error.code.clone();
+    let asked = |name: &str| error.params.get(name).filter(|_| is_builtin(&code));
+    let expected: Map<_, _> =
+        EXPECTED.iter().filter_map(|name| Some(((*name).to_owned(), asked(name)?.clone()))).collect();
+    let violation = match &error.message {
+        Some(message) => Violation::new(code, message.clone()).at(&place.pointer),
+        None => {
+            let predicate = predicate(&code, &expected, place);
+            Violation::of(place.pointer.clone(), code, predicate)
+        }
+    };
+    if expected.is_empty() { violation } else { violation.expecting(json!(expected)) }
+}
+
+fn is_builtin(code: &str) -> bool {
+    matches!(code, "length" | "range" | "contains" | "does_not_contain")
+}
+
+fn predicate(code: &str, expected: &Map<String, Value>, place: &Place<'_>) -> String {
+    let bound = |name: &str, words: &str| expected.get(name).map(|bound| format!("{words} {}", shown(bound)));
+    match code {
+        // A function of the author's own may bear a name like these.
+        "length" | "range" | "contains" | "does_not_contain" if expected.is_empty() => format!("is not valid ({code})"),
+        "length" => {
+            let is = |name: &str| place.schemas.iter().any(|schema| schema.get("type").is_some_and(|is| *is == *name));
+            let unit = if is("array") {
+                " items"
+            } else if is("string") {
+                " characters"
+            } else {
+                " in length"
+            };
+            let bounds = [bound("equal", "exactly"), bound("min", "at least"), bound("max", "at most")];
+            format!("must have {}{unit}", join(bounds))
+        }
+        "range" => {
+            let bounds = [
+                bound("min", "at least"),
+                bound("exclusive_min", "greater than"),
+                bound("max", "at most"),
+                bound("exclusive_max", "less than"),
+            ];
+            format!("must be {}", join(bounds))
+        }
+        "email" => "must be an email address".to_owned(),
+        "url" => "must be a URL".to_owned(),
+        "ip" => "must be an IP address".to_owned(),
+        "ipv4" => "must be an IPv4 address".to_owned(),
+        "ipv6" => "must be an IPv6 address".to_owned(),
+        "credit_card" => "must be the number of a credit card".to_owned(),
+        "must_match" => "must be the same as the field that it repeats".to_owned(),
+        "regex" => "has not the form that is asked for".to_owned(),
+        "required" | "required_nested" => "is missing".to_owned(),
+        "non_control_character" => "must not have control characters".to_owned(),
+        "contains" => format!("must contain {}", join([bound("needle", "").map(|needle| needle.trim().to_owned())])),
+        "does_not_contain" => {
+            format!("must not contain {}", join([bound("needle", "").map(|needle| needle.trim().to_owned())]))
+        }
+        other => format!("is not valid ({other})"),
+    }
+}
+
+fn join<const N: usize>(bounds: [Option<String>; N]) -> String {
+    bounds.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+}
+
+fn shown(bound: &Value) -> String {
+    match bound {
+        // `validator` turns every bound of a range into a double.
+        Value::Number(number) => number.to_string().trim_end_matches(".0").to_owned(),
+        other => other.to_string(),
+    }
+}
