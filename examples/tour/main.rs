@@ -32,11 +32,13 @@ pub mod weather {
     pub mod cities;
     pub mod client;
     pub mod climate;
+    pub mod geocoder;
     pub mod server;
     pub mod upstream;
 }
 
 mod backstage;
+mod batched;
 mod cached;
 mod counting;
 mod money;
@@ -53,6 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where to read on, by layer, outermost first.
 const READ_ON: &[(&str, &[&str])] = &[
     ("CachedTool", &["mcp_patterns::cached", "examples/weather"]),
+    ("BatchedTool", &["mcp_patterns::batched", "docs/batching.md"]),
     ("RetryTool", &["mcp_patterns::retry", "examples/weather"]),
     ("TransactionalTool", &["mcp_patterns::transactional", "examples/transfer"]),
     ("a layer of your own", &["mcp_patterns::middleware", "examples/counter"]),
@@ -86,6 +89,7 @@ async fn tour() -> Result<(), Failure> {
     retry::show(&mut stage).await?;
     cached::show(&mut stage).await?;
     scope::show(&mut stage).await?;
+    batched::show(&mut stage).await?;
     safety::show(&mut stage).await?;
     money::show(&mut stage).await?;
 

@@ -79,7 +79,7 @@ where
     V: Send + 'static,
     E: BatchError,
 {
-    /// Calls `bulk` with up to 64 items at a time. See the [defaults](super#defaults).
+    /// Calls `bulk` with up to 64 items at a time, in up to 4 batches. See the [defaults](crate::batched#defaults).
     ///
     /// It returns a result for each item, in the order of the items: see [`Answers`].
     pub fn new<F>(bulk: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
