@@ -58,7 +58,8 @@
 //! # Inside a tool
 //!
 //! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
-//! once however many ask at the same time, [`batched::Batcher`] turns many questions into one, [`transactional::Transactor`] runs any function in a transaction.
+//! once however many ask at the same time, [`batched::Batcher`] turns many questions into one,
+//! [`transactional::Transactor`] runs any function in a transaction.
 //!
 //! # Features
 //!
