@@ -183,13 +183,26 @@ where
 
     async fn work(mut self) {
         loop {
-            // What is ready to run may be about to make calls, which can travel with those that wait.
-            tokio::task::yield_now().await;
+            self.gather().await;
             let Some(batch) = self.next_batch().await else { return };
             self.send(batch).await;
             if !self.look_again() {
                 return;
             }
+        }
+    }
+
+    /// Lets run what is ready to: it may be about to make calls, which can travel with those that wait. As long as it makes some,
+    /// more may be to come. This takes no time but what others use.
+    async fn gather(&self) {
+        let mut waiting = self.shared.lock().queue.len();
+        loop {
+            tokio::task::yield_now().await;
+            let more = self.shared.lock().queue.len();
+            if more <= waiting || more >= self.settings.max_size {
+                return;
+            }
+            waiting = more;
         }
     }
 
