@@ -1,5 +1,4 @@
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use super::batcher::Batcher;
 use super::call::{self, Bulk, Call, Traveller};
 use super::handle::Handle;
 use super::instruments::Instruments;
-use super::settings::batch_setters;
+use super::settings::{Of, batch_setters};
 use crate::canonical::encode_str;
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
@@ -57,7 +56,7 @@ struct Settings {
     bulks: BTreeMap<String, Bulk>,
     scope: Scope,
     scopes: BTreeMap<String, Scope>,
-    batch_key: Option<Arc<dyn Fn(&Call) -> String + Send + Sync>>,
+    batch_key: Option<Of<Call, String>>,
     splits: bool,
     repeatable: BTreeSet<String>,
     drain_timeout: Duration,

@@ -16,6 +16,9 @@ use crate::ConfigError;
 pub(super) type Results<V, E> = Result<Vec<Result<V, E>>, E>;
 type Bulk<K, V, E> = Arc<dyn Fn(Vec<K>) -> BoxFuture<'static, Results<V, E>> + Send + Sync>;
 
+/// Says something of an item.
+pub(super) type Of<K, T> = Arc<dyn Fn(&K) -> T + Send + Sync>;
+
 pub(super) struct Settings<K, V, E> {
     pub(super) bulk: Bulk<K, V, E>,
     pub(super) max_size: usize,
@@ -25,15 +28,15 @@ pub(super) struct Settings<K, V, E> {
     pub(super) max_queue: usize,
     pub(super) when_full: WhenFull,
     pub(super) batch_timeout: Option<Duration>,
-    pub(super) group: Option<Arc<dyn Fn(&K) -> Vec<u8> + Send + Sync>>,
+    pub(super) group: Option<Of<K, Vec<u8>>>,
     pub(super) split: Option<Split<K>>,
-    pub(super) instruments: Option<Arc<dyn Fn(&K) -> Arc<Instruments> + Send + Sync>>,
+    pub(super) instruments: Option<Of<K, Arc<Instruments>>>,
 }
 
 /// Bounds a batch by what its items weigh together.
 pub(super) struct MaxWeight<K> {
     pub(super) max: u64,
-    pub(super) weigh: Arc<dyn Fn(&K) -> u64 + Send + Sync>,
+    pub(super) weigh: Of<K, u64>,
 }
 
 /// What becomes of a caller when the queue is full.
@@ -47,7 +50,7 @@ pub(super) enum WhenFull {
 /// How the items of a batch that failed are tried again in halves, and whether they may.
 pub(super) struct Split<K> {
     pub(super) copy: fn(&K) -> K,
-    pub(super) may: Arc<dyn Fn(&K) -> bool + Send + Sync>,
+    pub(super) may: Of<K, bool>,
 }
 
 impl<K, V, E> Settings<K, V, E>
