@@ -19,3 +19,8 @@ pub mod tracing {}
 #[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
 #[doc = include_str!("../docs/validation.md")]
 pub mod validation {}
+
+#[cfg(feature = "batched")]
+#[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
+#[doc = include_str!("../docs/batching.md")]
+pub mod batching {}

@@ -41,6 +41,7 @@
 //! | layer | what happens to a call | acts on, unless told otherwise | manual |
 //! | --- | --- | --- | --- |
 //! | [`CachedTool`] | is answered from memory where the same call was answered before | read-only tools | [`cached`] |
+//! | [`BatchedTool`] | travels with others that are made at the same time, as one call | tools you name | [`batched`] |
 //! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
 //! | [`ValidatedTool`] | ends at the door if its arguments are bad, with an answer that says all that is wrong | every tool | [`validated`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
@@ -58,14 +59,15 @@
 //! # Inside a tool
 //!
 //! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
-//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction,
-//! [`validated::Schema`] checks any value. A tool that asks several services does so side by side, in order or in steps with
-//! [`workflow`].
+//! once however many ask at the same time, [`batched::Batcher`] turns many questions into one,
+//! [`transactional::Transactor`] runs any function in a transaction, [`validated::Schema`] checks any value. A tool that asks
+//! several services does so side by side, in order or in steps with [`workflow`].
 //!
 //! # Features
 //!
 //! | feature | what it adds | default |
 //! | --- | --- | --- |
+//! | `batched` | [`BatchedTool`] | yes |
 //! | `cached` | [`CachedTool`] | yes |
 //! | `retry` | [`RetryTool`] | yes |
 //! | `transactional` | [`TransactionalTool`], with `sqlite` or `postgres` | |
@@ -97,6 +99,7 @@ pub mod outcome;
 #[cfg(feature = "transactional")]
 mod scope;
 pub mod selection;
+mod shared;
 mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
@@ -104,6 +107,9 @@ pub mod testing;
 #[cfg(feature = "transactional")]
 pub mod transactional;
 
+#[cfg(feature = "batched")]
+#[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
+pub mod batched;
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub mod cached;
@@ -120,6 +126,9 @@ pub mod workflow;
 #[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
 pub mod validated;
 
+#[cfg(feature = "batched")]
+#[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
+pub use batched::BatchedTool;
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub use cached::CachedTool;

@@ -40,6 +40,8 @@ pub const ATTEMPTS: &str = "mcp-patterns/attempts";
 pub const EXHAUSTED: &str = "mcp-patterns/exhausted";
 /// `_meta` entry: whether the result came from a cache.
 pub const CACHE: &str = "mcp-patterns/cache";
+/// `_meta` entry: how many calls travelled together.
+pub const BATCH: &str = "mcp-patterns/batch";
 
 /// The entry of an error's data that says when to come back, in milliseconds.
 const RETRY_AFTER_MS: &str = "retryAfterMs";
@@ -168,11 +170,40 @@ impl crate::cached::LoadError for McpError {
     }
 
     fn lost() -> Self {
-        Self::internal("The call ended without a result")
+        lost()
     }
 
     fn cancelled() -> Self {
-        Self::cancelled("The call was cancelled")
+        cancelled()
+    }
+}
+
+#[cfg(feature = "batched")]
+impl crate::batched::BatchError for McpError {
+    fn overloaded(retry_after: Duration) -> Self {
+        let retry_after = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        Self::new(ErrorKind::ServerOverloaded, "Too many calls are waiting; try again later")
+            .with_data(serde_json::json!({ RETRY_AFTER_MS: retry_after }))
+    }
+
+    fn timed_out(after: Duration) -> Self {
+        timed_out(after)
+    }
+
+    fn lost() -> Self {
+        lost()
+    }
+
+    fn cancelled() -> Self {
+        cancelled()
+    }
+
+    fn closed() -> Self {
+        Self::unavailable("The server is shutting down")
+    }
+
+    fn is_temporary(&self) -> bool {
+        is_temporary(self.kind)
     }
 }
 
@@ -187,6 +218,16 @@ impl<'a> Failure<'a> {
             Verdict::Temporary { retry_after: self.retry_after(), throttled: self.is_throttling() }
         }
     }
+}
+
+/// The error of a call whose work panicked, or whose runtime shut down.
+fn lost() -> McpError {
+    McpError::internal("The call ended without a result")
+}
+
+/// The error of a call that was cancelled while it waited.
+fn cancelled() -> McpError {
+    McpError::cancelled("The call was cancelled")
 }
 
 /// The error of a call that was given up after `after`.

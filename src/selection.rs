@@ -258,19 +258,22 @@ macro_rules! selectors {
 pub(crate) use selectors;
 
 /// The selectors of a layer that acts on no tool until it is told to: it has a `selection`, and notes in `is_selected` that
-/// something was said.
+/// something was said. Without `every_write` for a layer that is not about effects.
 macro_rules! naming_selectors {
     () => {
+        $crate::selection::naming_selectors!(without every_write);
+
+        /// Acts on every tool that is not read-only.
+        pub fn every_write(self) -> Self {
+            self.when(|tool| !$crate::selection::Hints::of(tool).read_only)
+        }
+    };
+    (without every_write) => {
         /// Acts on these tools and no others. Called twice, both sets count.
         pub fn only(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
             self.is_selected = true;
             self.selection.only(tools);
             self
-        }
-
-        /// Acts on every tool that is not read-only.
-        pub fn every_write(self) -> Self {
-            self.when(|tool| !$crate::selection::Hints::of(tool).read_only)
         }
 
         /// Leaves these tools alone.

@@ -1,4 +1,4 @@
-//! Counters through the `metrics` facade, or nothing at all without the feature.
+//! Counters, gauges and histograms through the `metrics` facade, or nothing at all without the feature.
 
 /// A counter whose labels are fixed when it is made, so that counting neither formats nor allocates.
 ///
@@ -12,9 +12,7 @@ pub(crate) struct Counter {
 impl Counter {
     #[cfg(feature = "metrics")]
     pub(crate) fn new(name: &'static str, labels: &[(&'static str, &str)]) -> Self {
-        let labels: Vec<_> =
-            labels.iter().map(|(label, value)| metrics::Label::new(*label, (*value).to_owned())).collect();
-        Self { counter: metrics::counter!(name, labels) }
+        Self { counter: metrics::counter!(name, owned(labels)) }
     }
 
     #[cfg(not(feature = "metrics"))]
@@ -32,4 +30,76 @@ impl std::fmt::Debug for Counter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Counter")
     }
+}
+
+/// A number that goes up and down, made like a [`Counter`].
+#[derive(Clone)]
+pub(crate) struct Gauge {
+    #[cfg(feature = "metrics")]
+    gauge: metrics::Gauge,
+}
+
+impl Gauge {
+    #[cfg(feature = "metrics")]
+    pub(crate) fn new(name: &'static str, labels: &[(&'static str, &str)]) -> Self {
+        Self { gauge: metrics::gauge!(name, owned(labels)) }
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    pub(crate) fn new(_: &'static str, _: &[(&'static str, &str)]) -> Self {
+        Self {}
+    }
+
+    pub(crate) fn increment(&self) {
+        #[cfg(feature = "metrics")]
+        self.gauge.increment(1.0);
+    }
+
+    pub(crate) fn decrement(&self) {
+        #[cfg(feature = "metrics")]
+        self.gauge.decrement(1.0);
+    }
+}
+
+impl std::fmt::Debug for Gauge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gauge")
+    }
+}
+
+/// How values are spread, made like a [`Counter`].
+#[derive(Clone)]
+pub(crate) struct Histogram {
+    #[cfg(feature = "metrics")]
+    histogram: metrics::Histogram,
+}
+
+impl Histogram {
+    #[cfg(feature = "metrics")]
+    pub(crate) fn new(name: &'static str, labels: &[(&'static str, &str)]) -> Self {
+        Self { histogram: metrics::histogram!(name, owned(labels)) }
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    pub(crate) fn new(_: &'static str, _: &[(&'static str, &str)]) -> Self {
+        Self {}
+    }
+
+    pub(crate) fn record(&self, value: f64) {
+        #[cfg(feature = "metrics")]
+        self.histogram.record(value);
+        #[cfg(not(feature = "metrics"))]
+        let _ = value;
+    }
+}
+
+impl std::fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Histogram")
+    }
+}
+
+#[cfg(feature = "metrics")]
+fn owned(labels: &[(&'static str, &str)]) -> Vec<metrics::Label> {
+    labels.iter().map(|(label, value)| metrics::Label::new(*label, (*value).to_owned())).collect()
 }

@@ -38,12 +38,14 @@ pub mod weather {
     pub mod cities;
     pub mod client;
     pub mod climate;
+    pub mod geocoder;
     pub mod server;
     pub mod sources;
     pub mod upstream;
 }
 
 mod backstage;
+mod batched;
 mod cached;
 mod counting;
 mod money;
@@ -63,6 +65,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const READ_ON: &[(&str, &[&str])] = &[
     ("ValidatedTool", &["mcp_patterns::validated", "examples/users"]),
     ("CachedTool", &["mcp_patterns::cached", "examples/weather"]),
+    ("BatchedTool", &["mcp_patterns::batched", "docs/batching.md"]),
     ("RetryTool", &["mcp_patterns::retry", "examples/weather"]),
     ("TransactionalTool", &["mcp_patterns::transactional", "examples/transfer"]),
     ("inside a tool", &["mcp_patterns::workflow", "examples/weather"]),
@@ -97,6 +100,7 @@ async fn tour() -> Result<(), Failure> {
     retry::show(&mut stage).await?;
     cached::show(&mut stage).await?;
     scope::show(&mut stage).await?;
+    batched::show(&mut stage).await?;
     safety::show(&mut stage).await?;
     money::show(&mut stage).await?;
     validated::show(&mut stage).await?;

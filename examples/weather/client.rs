@@ -2,7 +2,7 @@
 
 use std::{error::Error, net::IpAddr, time::Duration};
 
-use reqwest::{Response, StatusCode, Url, header::RETRY_AFTER, redirect};
+use reqwest::{RequestBuilder, Response, StatusCode, Url, header::RETRY_AFTER, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
 use turbomcp::prelude::*;
 
@@ -86,6 +86,7 @@ pub struct Daily {
 pub struct OpenMeteo {
     http: reqwest::Client,
     search: Url,
+    bulk_search: Option<Url>,
     forecast: Url,
 }
 
@@ -112,7 +113,23 @@ impl OpenMeteo {
         let http = http
             .build()
             .map_err(|error| McpError::configuration(format!("TLS cannot be set up: {}", root_cause(&error))))?;
-        Ok(Self { http, search, forecast })
+        Ok(Self { http, search, bulk_search: None, forecast })
+    }
+
+    /// Asks for many places with one request, which Open-Meteo does not understand, but the upstream of this example does.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is none.
+    pub fn with_bulk_search(mut self, geocoding: &str) -> McpResult<Self> {
+        self.bulk_search = Some(endpoint(geocoding, "/v1/search/bulk")?);
+        Ok(self)
+    }
+
+    /// Says whether many places can be asked for with one request.
+    #[must_use]
+    pub fn has_bulk_search(&self) -> bool {
+        self.bulk_search.is_some()
     }
 
     /// Looks a place up by its name; `None` when there is no such place.
@@ -130,6 +147,24 @@ impl OpenMeteo {
         let question = [("name", name), ("count", "1"), ("language", "en"), ("format", "json")];
         let answer: Answer = self.ask(&self.search, &question).await?;
         Ok(answer.results.into_iter().next())
+    }
+
+    /// Looks places up by their names, in one request; `None` where there is no such place.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenMeteo`].
+    pub async fn find_places(&self, names: &[String]) -> McpResult<Vec<Option<Place>>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            results: Vec<Option<Place>>,
+        }
+        let Some(url) = &self.bulk_search else {
+            return Err(McpError::internal("The weather service knows no bulk search"));
+        };
+        let request = self.http.post(url.clone()).json(&serde_json::json!({ "names": names }));
+        let answer: Answer = self.send(url, request).await?;
+        Ok(answer.results)
     }
 
     /// Reads the weather which a place has now.
@@ -174,7 +209,10 @@ impl OpenMeteo {
     }
 
     async fn ask<T: DeserializeOwned>(&self, url: &Url, question: &[(&str, &str)]) -> McpResult<T> {
-        let request = self.http.get(url.clone()).query(question);
+        self.send(url, self.http.get(url.clone()).query(question)).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, url: &Url, request: RequestBuilder) -> McpResult<T> {
         let mut response = request.send().await.map_err(|error| broken(&error))?;
         if !response.status().is_success() {
             return Err(refused(response).await);

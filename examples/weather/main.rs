@@ -9,6 +9,7 @@ use serde_json::json;
 pub mod cities;
 pub mod client;
 pub mod climate;
+pub mod geocoder;
 #[path = "../support/serve.rs"]
 pub mod serve;
 pub mod server;
@@ -85,7 +86,8 @@ async fn main() -> Result<(), Failure> {
         ..UpstreamSettings::default()
     })
     .await?;
-    let served = run(OpenMeteo::new(&upstream.base_url(), &upstream.base_url())?, &args).await;
+    let url = upstream.base_url();
+    let served = run(OpenMeteo::new(&url, &url)?.with_bulk_search(&url)?, &args).await;
     let requests = upstream.requests();
     tracing::info!(
         "the upstream was asked {} times where a city lies and {} times for its weather; {} of \

@@ -9,6 +9,7 @@ use serde::Serialize;
 use turbomcp::prelude::*;
 
 use super::client::{self, FORECAST_DAYS, OpenMeteo, Place};
+use super::geocoder::Geocoder;
 use super::sources::Sources;
 
 /// The longest name of a city that is looked up, in characters.
@@ -87,6 +88,7 @@ struct Day {
 #[derive(Debug, Clone)]
 pub struct WeatherServer {
     api: OpenMeteo,
+    geocoder: Geocoder,
     places: Cache<String, Place>,
     current: Cache<Coordinates, Current>,
     days: Cache<Coordinates, Vec<Day>>,
@@ -171,6 +173,7 @@ impl WeatherServer {
     pub fn new(api: OpenMeteo) -> Self {
         Self {
             sources: Sources::new(api.clone()),
+            geocoder: Geocoder::new(api.clone()),
             api,
             places: Cache::new().with_ttl(PLACE_TTL),
             current: Cache::new().with_ttl(WEATHER_TTL),
@@ -193,9 +196,9 @@ impl WeatherServer {
         if city.chars().count() > MAX_CITY_CHARS {
             return Err(McpError::invalid_params(format!("The city has at most {MAX_CITY_CHARS} characters")));
         }
-        let api = self.api.clone();
+        let geocoder = self.geocoder.clone();
         let find = move |city: String| async move {
-            api.find_place(&city).await?.ok_or_else(|| {
+            geocoder.find(city.clone()).await?.ok_or_else(|| {
                 let message = format!("No city named '{city}' is known");
                 McpError::new(ErrorKind::ResourceNotFound, message)
             })

@@ -1,4 +1,4 @@
-//! A weather service inside the process: it speaks the two APIs of Open-Meteo, takes its time
+//! A weather service inside the process: it speaks the two APIs of Open-Meteo, and a bulk search beside, takes its time
 //! and fails as often as it is told to.
 //!
 //! Its cities are real and its weather is made up, from the place and the date, so that two
@@ -22,14 +22,19 @@ use axum::{
     http::{StatusCode, header::RETRY_AFTER},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, sync::oneshot, time::sleep};
 
-use super::{cities, climate};
+use super::{
+    cities::{self, City},
+    climate,
+};
 
 const SEARCH: &str = "/v1/search";
+const BULK_SEARCH: &str = "/v1/search/bulk";
 const FORECAST: &str = "/v1/forecast";
 
 /// How the upstream behaves.
@@ -88,6 +93,7 @@ impl Upstream {
         });
         let app = Router::new()
             .route(SEARCH, get(search))
+            .route(BULK_SEARCH, post(bulk_search))
             .route(FORECAST, get(forecast))
             .layer(middleware::from_fn_with_state(shared.clone(), disturb))
             .with_state(shared.clone());
@@ -152,7 +158,7 @@ impl Shared {
 /// Counts a request, lets it wait and makes it fail when its number comes up.
 async fn disturb(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     match request.uri().path() {
-        SEARCH => shared.searches.fetch_add(1, Relaxed),
+        SEARCH | BULK_SEARCH => shared.searches.fetch_add(1, Relaxed),
         _ => shared.forecasts.fetch_add(1, Relaxed),
     };
     let (latency, failure) = shared.draw();
@@ -195,19 +201,34 @@ async fn search(Query(parameters): Parameters) -> Result<Json<Value>, BadRequest
     number_in(&parameters, "count", 1..=100, 10)?;
     let mut answer = json!({ "generationtime_ms": 0.4 });
     if let Some(city) = cities::find(name) {
-        answer["results"] = json!([{
-            "id": city.id(),
-            "name": city.name,
-            "latitude": city.latitude,
-            "longitude": city.longitude,
-            "elevation": city.elevation,
-            "country_code": city.country_code,
-            "timezone": city.timezone,
-            "population": city.population,
-            "country": city.country,
-        }]);
+        answer["results"] = json!([place(city)]);
     }
     Ok(Json(answer))
+}
+
+/// What Open-Meteo does not have: a place, or null, for each of many names.
+async fn bulk_search(Json(question): Json<BulkQuestion>) -> Json<Value> {
+    let places: Vec<_> = question.names.iter().map(|name| cities::find(name).map(place)).collect();
+    Json(json!({ "results": places }))
+}
+
+#[derive(Deserialize)]
+struct BulkQuestion {
+    names: Vec<String>,
+}
+
+fn place(city: &City) -> Value {
+    json!({
+        "id": city.id(),
+        "name": city.name,
+        "latitude": city.latitude,
+        "longitude": city.longitude,
+        "elevation": city.elevation,
+        "country_code": city.country_code,
+        "timezone": city.timezone,
+        "population": city.population,
+        "country": city.country,
+    })
 }
 
 async fn forecast(State(shared): State<Arc<Shared>>, Query(parameters): Parameters) -> Result<Json<Value>, BadRequest> {

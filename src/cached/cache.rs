@@ -10,11 +10,12 @@ use futures_util::future::{Either, select};
 use tokio::time::Instant;
 use turbomcp_core::McpError;
 
-use super::flight::{Abandoned, Flights};
+use super::flight::Flights;
 use super::generations::Generations;
 use super::store::{Bounds, Slot, Store};
 use crate::ConfigError;
 use crate::cancellation::{Cancellation, cancelled};
+use crate::shared::Abandoned;
 
 /// Keeps values that are costly to get, and gets each of them once however many ask at the same time.
 ///

@@ -5,12 +5,13 @@ use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::hash::Hash;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
 use tracing::Instrument;
+
+use crate::shared::Abandoned;
 
 /// The loads under way, by key. `O` is what a load ends with.
 pub(super) struct Flights<K, O>(Arc<Mutex<HashMap<K, Flight<O>>>>);
@@ -19,20 +20,6 @@ struct Flight<O> {
     /// What the load was stamped with: who asks after an invalidation must not join a load that began before it.
     stamp: u64,
     outcome: Arc<watch::Sender<Option<O>>>,
-}
-
-/// Becomes true when a load is given up: the last one who waited for it has left, or it took too long.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Abandoned(Arc<AtomicBool>);
-
-impl Abandoned {
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Release);
-    }
 }
 
 /// One of those who wait for a load.

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use serde_json::{Value, json};
-use turbomcp_core::{Cancellable, McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
 use super::cache::{Cache, LoadError, Source};
-use super::flight::Abandoned;
 use super::handle::{Bound, Handle};
 use super::key::{CallKey, KeyPrefix, tool_domain};
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, selectors};
+use crate::shared::shared_context;
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware, Scope};
 
@@ -339,23 +339,6 @@ impl LoadError for Failed {
     fn cancelled() -> Self {
         Self(Ok(<McpError as LoadError>::cancelled().to_tool_result()))
     }
-}
-
-/// The context of a call that several may wait for: of whoever came first, but not theirs to cancel or to follow.
-fn shared_context(ctx: &RequestContext, abandoned: Abandoned) -> RequestContext {
-    #[derive(Debug)]
-    struct WhenAbandoned(Abandoned);
-    impl Cancellable for WhenAbandoned {
-        fn is_cancelled(&self) -> bool {
-            self.0.is_set()
-        }
-    }
-
-    /// Where turbomcp keeps the token of who wants to hear of progress.
-    const PROGRESS_TOKEN: &str = "io.turbomcp/progressToken";
-    let mut shared = ctx.clone().with_cancellation_token(Arc::new(WhenAbandoned(abandoned)));
-    shared.metadata.remove(PROGRESS_TOKEN);
-    shared
 }
 
 /// What the store needs around a key and a result: 470 bytes were measured.

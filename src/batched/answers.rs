@@ -1,0 +1,53 @@
+//! What comes back from a bulk function, and the errors that only a batcher can cause.
+
+use std::time::Duration;
+
+/// What a bulk function returns: a result for each item, in the order of the items; or one error, which goes to all of them.
+///
+/// `Vec<Result<V, E>>` and `Result<Vec<Result<V, E>>, E>` are answers.
+#[diagnostic::on_unimplemented(
+    message = "a bulk function cannot return `{Self}`",
+    note = "it returns a result for each item, in their order: `Vec<Result<V, E>>`",
+    note = "or that or one error for all items, so that `?` works in it: `Result<Vec<Result<V, E>>, E>`"
+)]
+pub trait Answers<V, E> {
+    /// Returns the results, or the error of all.
+    ///
+    /// # Errors
+    ///
+    /// What the bulk function failed with as a whole.
+    fn into_results(self) -> Result<Vec<Result<V, E>>, E>;
+}
+
+impl<V, E> Answers<V, E> for Vec<Result<V, E>> {
+    fn into_results(self) -> Result<Vec<Result<V, E>>, E> {
+        Ok(self)
+    }
+}
+
+impl<V, E> Answers<V, E> for Result<Vec<Result<V, E>>, E> {
+    fn into_results(self) -> Result<Vec<Result<V, E>>, E> {
+        self
+    }
+}
+
+/// An error that can say what becomes of an item besides what the bulk function says. [`McpError`](turbomcp_core::McpError) can.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a batcher",
+    note = "map it to `turbomcp::McpError`, or implement `mcp_patterns::batched::BatchError` for a type of your own"
+)]
+pub trait BatchError: Clone + Send + Sync + 'static {
+    /// The queue is full. There may be room after this time.
+    fn overloaded(retry_after: Duration) -> Self;
+    /// The batch took longer than it may.
+    fn timed_out(after: Duration) -> Self;
+    /// The bulk function panicked or returned a wrong number of results, or its runtime shut down.
+    fn lost() -> Self;
+    /// The caller was cancelled while it waited.
+    fn cancelled() -> Self;
+    /// The batcher was shut down.
+    fn closed() -> Self;
+    /// Says whether the whole batch failed for a reason that no single item is to blame for, such as a database that is
+    /// down. Such a batch is not [split](super::Batcher::split_failed_batches).
+    fn is_temporary(&self) -> bool;
+}

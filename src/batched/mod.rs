@@ -1,0 +1,182 @@
+//! Turns calls that are made at the same time into one: [`BatchedTool`] for whole tool calls, [`Batcher`] inside a tool.
+//!
+//! A hundred callers become one query, and a caller who is alone waits for nobody: a batch is sent the moment a place for it
+//! is free, with what is there. While batches are under way, calls gather for the next one, so batches grow with the load by
+//! themselves.
+//!
+//! Use it where one question for many things costs about as much as one for a single thing: rows by their ids, places by
+//! their names, embeddings. A tool gets a bulk function for that ([`with_bulk`](BatchedTool::with_bulk)). Without one, the
+//! layer bounds how many calls are under way and makes identical ones once; if that is all, a
+//! [`CachedTool`](crate::CachedTool) does more. It does not fit a tool whose calls have nothing in common.
+//!
+//! It acts only on tools that you name, and each user's calls travel apart.
+//!
+//! # Example
+//!
+//! ```
+//! use mcp_patterns::batched::Call;
+//! use mcp_patterns::{BatchedTool, Layer};
+//! use turbomcp::prelude::*;
+//!
+//! #[derive(Clone)]
+//! struct Users;
+//!
+//! #[server(name = "users", version = "1.0.0")]
+//! impl Users {
+//!     /// Reads the name of a user.
+//!     #[tool(read_only = true)]
+//!     async fn get_user(&self, id: u64) -> McpResult<String> {
+//!         Ok(format!("user {id}, asked for alone"))
+//!     }
+//! }
+//!
+//! /// Answers all calls with one query: `select id, name from users where id = any($1)`.
+//! async fn get_users(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
+//!     let name = |call: &Call| match call.args["id"].as_u64() {
+//!         Some(id @ 1..100) => Ok(format!("user {id}")),
+//!         _ => Err(McpError::invalid_params("There is no such user")),
+//!     };
+//!     Ok(calls.iter().map(name).collect())
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let server = BatchedTool::new().with_bulk("get_user", get_users).layer(Users);
+//!
+//! let ctx = RequestContext::new();
+//! let get = |id| server.call_tool("get_user", serde_json::json!({ "id": id }), &ctx);
+//! let (one, two, none) = tokio::join!(get(1), get(2), get(1000));
+//! let (one, two) = (one?, two?);
+//! assert_eq!((one.first_text(), two.first_text()), (Some("user 1"), Some("user 2")));
+//! assert_eq!(one.meta.unwrap()["mcp-patterns/batch"]["size"], 3);
+//! assert!(none?.is_error());
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Example: by shard, everybody's calls together, a bad one found
+//!
+//! ```
+//! use std::time::Duration;
+//! use mcp_patterns::batched::Call;
+//! use mcp_patterns::testing::ScriptedServer;
+//! use mcp_patterns::{BatchedTool, Layer, Scope};
+//! # use futures_util::future::join_all;
+//! use serde_json::json;
+//! # use turbomcp::{McpError, McpHandler, McpResult, RequestContext, ToolResult};
+//!
+//! /// One request to the shard, which refuses all of it where one word is bad.
+//! async fn translate(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
+//!     if calls.iter().any(|call| call.args["word"] == "") {
+//!         return Err(McpError::invalid_params("There is an empty word"));
+//!     }
+//!     Ok(calls.iter().map(|call| Ok(format!("{} in {}", call.args["word"], call.args["to"]))).collect())
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # let script = ScriptedServer::new("words").with_read_only("translate", |_| async { Ok(ToolResult::text("")) });
+//! let batched = BatchedTool::new()
+//!     .with_bulk("translate", translate)
+//!     .with_scope(Scope::Public)
+//!     .with_batch_key(|call| call.args["to"].to_string())
+//!     .with_max_size(100)
+//!     .with_max_weight(4096, |call| call.args["word"].as_str().map_or(0, str::len) as u64)
+//!     .with_max_delay(Duration::from_millis(1))
+//!     .split_failed_batches();
+//! let handle = batched.handle();
+//! let server = batched.layer(script);
+//!
+//! let users = ["ada", "bob", "eve"].map(|name| RequestContext::new().with_user_id(name));
+//! let words = [("sun", "it"), ("", "it"), ("sea", "fr")];
+//! let calls = users.iter().zip(words).map(|(user, (word, to))| {
+//!     server.call_tool("translate", json!({"word": word, "to": to}), user)
+//! });
+//! let failed: Vec<_> = join_all(calls).await.into_iter().map(|answer| answer.unwrap().is_error()).collect();
+//! assert_eq!(failed, [false, true, false]);
+//! assert_eq!((handle.stats().sent, handle.stats().batches), (3, 2));
+//! # });
+//! ```
+//!
+//! # Defaults
+//!
+//! - tools: none; give them a bulk function, or name them with [`only`](BatchedTool::only) or [`when`](BatchedTool::when)
+//! - 64 calls in a batch, 4 batches under way, no delay
+//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together
+//! - 1,024 calls may wait; what comes then is refused
+//! - a batch is given up after 5 minutes
+//! - nothing is sent twice
+//! - a server that stops takes 5 seconds to answer what waits
+//! - `_meta["mcp-patterns/batch"]`: `{"size": 3}`, how many travelled together
+//!
+//! # What travels together
+//!
+//! Calls of the same tool, by callers whom the [scope](BatchedTool::with_scope) does not tell apart, with the same [batch
+//! key](BatchedTool::with_batch_key). These groups take turns: one with a thousand calls waiting delays the next one by a batch
+//! and not by a thousand calls. A full queue takes from the group that has most in it.
+//!
+//! All tools of a layer share its queue and its places. Put a second `BatchedTool` on for tools that must not wait for the
+//! others, or need other settings.
+//!
+//! # Without a bulk function
+//!
+//! Distinct calls are made at the same time, each in a task of its own; those with the same arguments, in [canonical
+//! form](crate::canonical), are made once, and all who made them get the answer. So callers share an effect, and a tool whose
+//! repeated calls have more than one must be named in [`allow_skipped_effects`](BatchedTool::allow_skipped_effects).
+//!
+//! # Order
+//!
+//! Outside: the cache, so that only what it does not have travels; validation and whatever decides who may call what. Inside:
+//! retries, which then serve all who share a call. A bulk function answers instead of everything inside: it does its own
+//! retries, with a [`RetryPolicy`](crate::retry::RetryPolicy). A call that runs inside a transaction does not travel, since the
+//! batch would not see the transaction. See [the guide](crate::guide::ordering).
+//!
+//! # Errors
+//!
+//! A result of the bulk function is its caller's alone, in the form in which a tool fails. The function's own error goes to the
+//! whole batch, as does `internal` where it panicked or returned another number of results than it got calls, which is
+//! logged as its bug. `timeout` is for a batch that took too long, `server_overloaded` with `retryAfterMs` for a call that found
+//! no room, `unavailable` for one that comes, or is left, when the server stops. Those are results with `isError`.
+//!
+//! With [`split_failed_batches`](BatchedTool::split_failed_batches), a batch that failed as a whole is tried again in halves,
+//! until the calls that cannot succeed are found: up to twice as many calls of the bulk function as there are calls in the
+//! batch, one after the other within the time of the batch. This is for tools that are annotated read-only or idempotent. A
+//! batch that failed for a [temporary](crate::outcome::Failure::is_temporary) reason is not split, since all its parts would
+//! fail alike.
+//!
+//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
+//!
+//! # Cancellation
+//!
+//! A batch belongs to none of its callers: it runs in a task of its own, goes on when one of them leaves, and is dropped when
+//! the last has left. A caller who leaves before the batch is sent is not in it. A caller whose context is cancelled leaves
+//! within 50 ms. Each call comes with the identity of its caller, no progress token, and a cancellation token that fires when
+//! its caller has left. Task-locals of the callers do not reach the bulk function.
+//!
+//! There is no worker: a task lives as long as there is something to send. Nobody waits for ever, even if the runtime that ran
+//! the batches shuts down.
+//!
+//! # When the backend fails
+//!
+//! There is none: calls wait in this process.
+//!
+//! # What is counted and logged
+//!
+//! [`Handle::stats`], and by `tool` (feature `metrics`) the histograms `mcp_patterns_batch_size` and
+//! `mcp_patterns_batch_wait_seconds`, from the call until its batch was sent, and the gauge `mcp_patterns_batch_queue`. Each
+//! batch logs an event (debug) with `tool` and `batch`, its size.
+
+mod answers;
+mod batcher;
+mod call;
+mod dispatch;
+mod handle;
+mod instruments;
+mod layer;
+mod queue;
+mod settings;
+pub use answers::{Answers, BatchError};
+pub use batcher::{Batcher, Stats};
+pub use call::Call;
+pub use handle::Handle;
+pub use layer::BatchedTool;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! Calls that wait to be sent, by group, and whose turn it is.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use super::instruments::InQueue;
+use super::settings::Settings;
+
+/// A delay that no clock overflows with.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What travels together: calls of different groups never do.
+pub(super) type Group = Arc<[u8]>;
+
+/// A call that waits.
+pub(super) struct Item<K, V, E> {
+    pub(super) key: K,
+    pub(super) reply: oneshot::Sender<Reply<V, E>>,
+    pub(super) weight: u64,
+    pub(super) queued: Instant,
+    pub(super) in_queue: Option<InQueue>,
+    /// Its place in a queue whose callers wait for one.
+    pub(super) _place: Option<OwnedSemaphorePermit>,
+}
+
+/// What a caller is told.
+pub(super) struct Reply<V, E> {
+    pub(super) result: Result<V, E>,
+    /// How many calls travelled together. Zero for a call that was not sent.
+    pub(super) size: usize,
+}
+
+impl<K, V, E> Item<K, V, E> {
+    /// Tells the caller that the call is not sent.
+    pub(super) fn refuse(self, error: E) {
+        let _ = self.reply.send(Reply { result: Err(error), size: 0 });
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+}
+
+pub(super) struct Queue<K, V, E> {
+    groups: HashMap<Group, Waiting<K, V, E>, foldhash::fast::RandomState>,
+    /// The groups that have calls, next one first.
+    turns: VecDeque<Group>,
+    len: usize,
+}
+
+struct Waiting<K, V, E> {
+    items: VecDeque<Item<K, V, E>>,
+    /// Of all of them.
+    weight: u128,
+}
+
+/// What there is to do.
+pub(super) enum Next<K, V, E> {
+    Batch(Vec<Item<K, V, E>>),
+    /// No group is full, and none has waited long enough before this moment.
+    Wait(Instant),
+    Nothing,
+}
+
+impl<K, V, E> Queue<K, V, E> {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a call. Returns true if its group is full now.
+    pub(super) fn push(&mut self, group: Group, item: Item<K, V, E>, settings: &Settings<K, V, E>) -> bool {
+        let waiting = match self.groups.get_mut(&group) {
+            Some(waiting) => waiting,
+            None => {
+                self.turns.push_back(Arc::clone(&group));
+                self.groups.entry(group).or_default()
+            }
+        };
+        waiting.weight += u128::from(item.weight);
+        waiting.items.push_back(item);
+        self.len += 1;
+        waiting.is_full(settings)
+    }
+
+    /// Takes the next batch: of the group whose turn it is, as much as may travel together. The group's next turn comes after
+    /// those of all others. With a `delay`, groups that are not full have no turn before their first call has waited for it.
+    pub(super) fn next(&mut self, settings: &Settings<K, V, E>, delay: Duration, now: Instant) -> Next<K, V, E> {
+        let delay = delay.min(FAR);
+        let mut until: Option<Instant> = None;
+        let mut at = 0;
+        while let Some(group) = self.turns.get(at) {
+            let Some(waiting) = self.groups.get_mut(group) else {
+                self.turns.remove(at);
+                continue;
+            };
+            self.len -= waiting.drop_unwanted();
+            let Some(first) = waiting.items.front() else {
+                self.groups.remove(group);
+                self.turns.remove(at);
+                continue;
+            };
+            let ripe = first.queued + delay;
+            if ripe > now && !waiting.is_full(settings) {
+                until = Some(until.map_or(ripe, |until| until.min(ripe)));
+                at += 1;
+                continue;
+            }
+            let batch = waiting.take(settings);
+            self.len -= batch.len();
+            let is_spent = waiting.items.is_empty();
+            if let Some(group) = self.turns.remove(at) {
+                if is_spent {
+                    self.groups.remove(&group);
+                } else {
+                    self.turns.push_back(group);
+                }
+            }
+            return Next::Batch(batch);
+        }
+        until.map_or(Next::Nothing, Next::Wait)
+    }
+
+    /// Makes room for a call of `group`, first of all by forgetting those whose callers have left. Returns the call that has to
+    /// go, or an error if it is the new one: when its group has as many as the largest.
+    pub(super) fn make_room(&mut self, group: &Group, max: usize) -> Result<Option<Item<K, V, E>>, ()> {
+        if self.len < max {
+            return Ok(None);
+        }
+        self.len -= self.groups.values_mut().map(Waiting::drop_unwanted).sum::<usize>();
+        if self.len < max {
+            return Ok(None);
+        }
+        let own = self.groups.get(group).map_or(0, |waiting| waiting.items.len());
+        let largest = self.groups.values_mut().max_by_key(|waiting| waiting.items.len());
+        let largest = largest.filter(|largest| largest.items.len() > own + 1).ok_or(())?;
+        let newest = largest.items.pop_back().ok_or(())?;
+        largest.weight -= u128::from(newest.weight);
+        self.len -= 1;
+        Ok(Some(newest))
+    }
+
+    /// Takes everything.
+    pub(super) fn drain(&mut self) -> Vec<Item<K, V, E>> {
+        self.turns.clear();
+        self.len = 0;
+        self.groups.drain().flat_map(|(_, waiting)| waiting.items).collect()
+    }
+}
+
+impl<K, V, E> Waiting<K, V, E> {
+    fn is_full(&self, settings: &Settings<K, V, E>) -> bool {
+        self.items.len() >= settings.max_size
+            || settings.max_weight.as_ref().is_some_and(|weight| self.weight >= u128::from(weight.max))
+    }
+
+    /// Forgets the calls whose callers have left, and says how many these were.
+    fn drop_unwanted(&mut self) -> usize {
+        let before = self.items.len();
+        self.items.retain(Item::is_wanted);
+        let dropped = before - self.items.len();
+        if dropped > 0 {
+            self.weight = weight(&self.items);
+        }
+        dropped
+    }
+
+    /// Takes from the front what may travel together: one call at least, however heavy.
+    fn take(&mut self, settings: &Settings<K, V, E>) -> Vec<Item<K, V, E>> {
+        let mut taken: u128 = 0;
+        let fits = |item: &&Item<K, V, E>| {
+            taken += u128::from(item.weight);
+            settings.max_weight.as_ref().is_none_or(|weight| taken <= u128::from(weight.max))
+        };
+        let fitting = self.items.iter().take(settings.max_size).take_while(fits).count();
+        let batch: Vec<_> = self.items.drain(..fitting.max(1).min(self.items.len())).collect();
+        self.weight -= weight(&batch);
+        batch
+    }
+}
+
+fn weight<'a, K: 'a, V: 'a, E: 'a>(items: impl IntoIterator<Item = &'a Item<K, V, E>>) -> u128 {
+    items.into_iter().map(|item| u128::from(item.weight)).sum()
+}
+
+impl<K, V, E> Default for Waiting<K, V, E> {
+    fn default() -> Self {
+        Self { items: VecDeque::new(), weight: 0 }
+    }
+}
+
+impl<K, V, E> Default for Queue<K, V, E> {
+    fn default() -> Self {
+        Self { groups: HashMap::default(), turns: VecDeque::new(), len: 0 }
+    }
+}

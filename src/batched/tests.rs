@@ -1,0 +1,179 @@
+//! What batches promise, by subject.
+
+mod failures;
+mod full;
+mod groups;
+mod layer;
+mod leaving;
+mod macro_server;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod model;
+mod sending;
+mod settings;
+mod shared_calls;
+mod shutdown;
+mod splitting;
+mod threads;
+#[cfg(feature = "transactional")]
+mod transactions;
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use turbomcp_core::{Cancellable, McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
+use super::{BatchError, Batcher};
+use crate::outcome::{self, ErrorKind};
+use crate::testing::ScriptedServer;
+
+/// The batches that a bulk function was sent.
+#[derive(Debug, Clone, Default)]
+struct Sent(Arc<Mutex<Vec<Vec<u64>>>>);
+
+impl Sent {
+    fn note(&self, batch: &[u64]) -> usize {
+        let mut sent = self.0.lock().expect("nobody panicked");
+        sent.push(batch.to_vec());
+        sent.len()
+    }
+
+    fn all(&self) -> Vec<Vec<u64>> {
+        self.0.lock().expect("nobody panicked").clone()
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        self.all().iter().map(Vec::len).collect()
+    }
+
+    fn keys(&self) -> Vec<u64> {
+        let mut keys = self.all().concat();
+        keys.sort_unstable();
+        keys
+    }
+}
+
+/// Answers each number with ten times as much, after `work`.
+fn tenfold_after<F>(
+    sent: &Sent,
+    work: impl Fn() -> F + Clone + Send + Sync + 'static,
+) -> impl Fn(Vec<u64>) -> futures_util::future::BoxFuture<'static, Vec<McpResult<u64>>> + Send + Sync + 'static
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let sent = sent.clone();
+    move |keys| {
+        sent.note(&keys);
+        let work = work();
+        Box::pin(async move {
+            work.await;
+            keys.into_iter().map(|key| Ok(key * 10)).collect()
+        })
+    }
+}
+
+/// A batcher that answers each number with ten times as much, 10 ms later.
+fn tenfold(sent: &Sent) -> Batcher<u64, u64> {
+    Batcher::new(tenfold_after(sent, || tokio::time::sleep(Duration::from_millis(10))))
+}
+
+/// Like [`tenfold`], but each batch waits at the door.
+fn tenfold_behind(door: &Door, sent: &Sent) -> Batcher<u64, u64> {
+    let door = door.clone();
+    Batcher::new(tenfold_after(sent, move || {
+        let door = door.clone();
+        async move { door.pass().await }
+    }))
+}
+
+/// Makes a call in a task of its own.
+fn load(batcher: &Batcher<u64, u64>, key: u64) -> JoinHandle<McpResult<u64>> {
+    let batcher = batcher.clone();
+    tokio::spawn(async move { batcher.load(&(), key).await })
+}
+
+/// Makes calls, all at the same time, and returns the answers.
+async fn load_all(batcher: &Batcher<u64, u64>, keys: impl IntoIterator<Item = u64>) -> Vec<McpResult<u64>> {
+    join_all(keys.into_iter().map(|key| batcher.load(&(), key))).await
+}
+
+/// The numbers, with no failure among them.
+fn numbers(answers: Vec<McpResult<u64>>) -> Vec<u64> {
+    answers.into_iter().map(|answer| answer.expect("a number")).collect()
+}
+
+fn kind<T: std::fmt::Debug>(result: McpResult<T>) -> ErrorKind {
+    result.expect_err("a failure").kind
+}
+
+fn nobody() -> RequestContext {
+    RequestContext::new()
+}
+
+fn user(subject: &str) -> RequestContext {
+    nobody().with_user_id(subject)
+}
+
+fn text(result: &McpResult<ToolResult>) -> &str {
+    let failure = outcome::failure(result);
+    assert!(failure.is_none(), "{result:?}");
+    result.as_ref().ok().and_then(ToolResult::first_text).expect("a text")
+}
+
+/// The kind and the sentence of a failure.
+fn failed(result: &McpResult<ToolResult>) -> (Option<ErrorKind>, String) {
+    let failure = outcome::failure(result).expect("a failure");
+    (failure.kind(), failure.message().to_owned())
+}
+
+/// How many travelled together, by the result's `_meta`.
+fn size(result: &McpResult<ToolResult>) -> Option<u64> {
+    result.as_ref().ok()?.meta.as_ref()?.get(outcome::BATCH)?["size"].as_u64()
+}
+
+/// Where batches wait until the test lets them go on, one by one.
+#[derive(Debug, Clone)]
+struct Door(Arc<Semaphore>);
+
+impl Door {
+    fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    async fn pass(&self) {
+        self.0.acquire().await.expect("the door stays").forget();
+    }
+
+    fn let_pass(&self, batches: usize) {
+        self.0.add_permits(batches);
+    }
+}
+
+/// A caller's way to say that it has gone.
+#[derive(Debug, Clone, Default)]
+struct Token(Arc<AtomicBool>);
+
+impl Token {
+    fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Cancellable for Token {
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Lets all tasks go as far as they can, where the clock is paused: it moves only when nothing else does.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}

@@ -1,0 +1,65 @@
+use super::*;
+
+/// A batcher whose groups are the hundreds.
+fn by_hundreds(door: &Door, sent: &Sent) -> Batcher<u64, u64> {
+    tenfold_behind(door, sent).with_groups(|key| (key / 100).to_be_bytes()).with_max_in_flight(1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_different_groups_never_travel_together() {
+    let (sent, door) = (Sent::default(), Door::closed());
+    let batcher = by_hundreds(&door, &sent);
+    let calls: Vec<_> = [1, 101, 2, 201, 102, 3].into_iter().map(|key| load(&batcher, key)).collect();
+    door.let_pass(10);
+    for call in join_all(calls).await {
+        call.expect("no panic").expect("a number");
+    }
+    assert_eq!(sent.all(), [vec![1, 2, 3], vec![101, 102], vec![201]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_group_does_not_starve_another() {
+    let (sent, door) = (Sent::default(), Door::closed());
+    let batcher = by_hundreds(&door, &sent).with_max_size(10);
+    let busy: Vec<_> = (0..100).map(|key| load(&batcher, key)).collect();
+    settle().await;
+    let quiet = load(&batcher, 500);
+    settle().await;
+    // The batch under way, the busy group's turn, then the quiet group's.
+    door.let_pass(3);
+    settle().await;
+    assert_eq!(quiet.await.expect("no panic").expect("a number"), 5000);
+    door.let_pass(10);
+    assert!(join_all(busy).await.into_iter().all(|call| call.expect("no panic").is_ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_take_turns() {
+    let (sent, door) = (Sent::default(), Door::closed());
+    let batcher = by_hundreds(&door, &sent).with_max_size(2);
+    let first = load(&batcher, 900);
+    settle().await;
+    let calls: Vec<_> = [1, 2, 3, 4, 5, 101, 102, 103, 201].into_iter().map(|key| load(&batcher, key)).collect();
+    door.let_pass(20);
+    first.await.expect("no panic").expect("a number");
+    join_all(calls).await;
+    assert_eq!(sent.all()[1..], [vec![1, 2], vec![101, 102], vec![201], vec![3, 4], vec![103], vec![5]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_delay_a_group_whose_time_has_come_does_not_wait_for_one_before_it() {
+    let sent = Sent::default();
+    let batcher = tenfold(&sent)
+        .with_groups(|key| (key / 100).to_be_bytes())
+        .with_max_delay(Duration::from_millis(100))
+        .with_max_size(2);
+    let first = load(&batcher, 1);
+    settle().await;
+    let start = Instant::now();
+    let full = [load(&batcher, 101), load(&batcher, 102)];
+    join_all(full).await;
+    assert_eq!(start.elapsed(), Duration::from_millis(10));
+    first.await.expect("no panic").expect("a number");
+    assert_eq!(start.elapsed(), Duration::from_millis(109));
+    assert_eq!(sent.all(), [vec![101, 102], vec![1]]);
+}

@@ -1,0 +1,52 @@
+use super::*;
+
+/// Callers on several threads, who leave at any moment: what the paused clock of one thread cannot show.
+#[test]
+fn on_many_threads_nobody_gets_what_is_another_s_and_nobody_waits_for_ever() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let batcher = Batcher::new(|keys: Vec<u64>| async move {
+            for _ in 0..keys.len() % 4 {
+                tokio::task::yield_now().await;
+            }
+            keys.into_iter().map(|key| Ok(key * 10)).collect::<Vec<McpResult<u64>>>()
+        })
+        .with_max_size(5)
+        .with_max_in_flight(3)
+        .with_groups(|key| (key % 2).to_be_bytes())
+        .with_max_queue(64)
+        .wait_when_full();
+        let callers: Vec<_> = (0..32_u64)
+            .map(|caller| {
+                let batcher = batcher.clone();
+                tokio::spawn(async move {
+                    let mut rng = fastrand::Rng::with_seed(caller);
+                    for call in 0..200 {
+                        let key = caller * 1000 + call;
+                        let answer = batcher.load(&(), key);
+                        if rng.u8(0..4) == 0 {
+                            // It leaves after as many looks at the answer.
+                            let mut looks = rng.u8(0..4);
+                            let leaves = std::future::poll_fn(|cx| {
+                                if looks == 0 {
+                                    return std::task::Poll::Ready(());
+                                }
+                                looks -= 1;
+                                cx.waker().wake_by_ref();
+                                std::task::Poll::Pending
+                            });
+                            tokio::select! { () = leaves => {}, answer = answer => assert_eq!(answer.expect("a number"), key * 10) }
+                        } else {
+                            assert_eq!(answer.await.expect("a number"), key * 10);
+                        }
+                    }
+                })
+            })
+            .collect();
+        let all = tokio::time::timeout(Duration::from_secs(60), join_all(callers)).await;
+        all.expect("no wait for ever").into_iter().for_each(|caller| caller.expect("no panic"));
+        batcher.shut_down(Duration::from_secs(60)).await;
+        assert_eq!((batcher.stats().queued, batcher.stats().in_flight), (0, 0));
+    });
+}
