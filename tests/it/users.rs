@@ -80,7 +80,8 @@ async fn every_case_of_bad_input_has_a_clear_sentence() {
 #[tokio::test]
 async fn a_registration_is_checked_by_its_type() {
     patiently(async {
-        let (_server, client) = serve(&Database::file(), Transport::Http).await;
+        let database = Database::file();
+        let (_server, client) = serve(&database, Transport::Http).await;
         let data = |password: &str| json!({"data": with(ada(), "password", password)});
         let answer = client.call("register", data("correct horse")).await;
         assert_eq!(text(&answer), "User user_1 registered successfully");
