@@ -98,7 +98,8 @@
 //! - propagation: [`Propagation::Required`]
 //! - conflicts (serialization failures, deadlocks, a busy SQLite file): up to 5 attempts in all, each a whole new transaction,
 //!   10 ms before the second and twice as long before each further one, with full jitter
-//! - idempotency: none until you ask; then an optional argument `idempotency_key`, remembered for 24 hours, for successes
+//! - idempotency: none until you ask; then an optional argument `idempotency_key`, remembered for 24 hours, for successes; a
+//!   duplicate waits 5 seconds for a first call in the same process
 //!
 //! # Order
 //!
@@ -129,14 +130,18 @@
 //! A tool that maps database errors itself should use [`failed`], or `?` on a [`TransactionError`]: the layer then sees a
 //! conflict and tries again.
 //!
-//! On SQLite a call waits for the one that is writing before it can look for its key: a duplicate of a long call hears of a
-//! conflict or a timeout, and finds the answer when it comes again.
+//! A duplicate of a call that is running in the same process waits for it, without a connection, for
+//! [five seconds](TransactionalTool::with_wait), and then hears `in_progress`, with `retryAfterMs`. Of a call that runs in another
+//! process the database knows: on PostgreSQL a duplicate waits for it there, until the lock timeout or the end of its own time,
+//! and hears `in_progress` then. On SQLite it waits for whoever is writing before it can look for its key, hears of a conflict or
+//! a timeout if that takes too long, and finds the answer when it comes again.
 //!
 //! # Cancellation
 //!
 //! A call that is dropped, cancelled or out of time is rolled back behind the scenes; a statement that runs is not waited for,
-//! and PostgreSQL ends it at the timeout. A begin, and what [`after_commit`] registered with the commit before it, run in tasks of
-//! their own: no caller who leaves can stop them half-way. The answer waits for the hooks, for five seconds at most. The transaction is known to the task of the call only, not to what it spawns.
+//! and PostgreSQL ends it at the timeout. Whoever leaves while waiting for a connection takes none. A begin, and what
+//! [`after_commit`] registered with the commit before it, are not stopped half-way by a caller who leaves. The answer waits for the
+//! hooks, for five seconds at most. The transaction is known to the task of the call only, not to what it spawns.
 //!
 //! # When the backend fails
 //!
@@ -150,7 +155,16 @@
 //! [`TransactionalTool::ensure_schema`] makes it; its SQL is [`IDEMPOTENCY_SCHEMA`]. Callers are kept as hashes. Expired records
 //! are deleted in batches of 500, once a minute at most, after a call with a key.
 //!
+//! On PostgreSQL an answer is recorded in the batch that commits, as hexadecimal digits in the statement's text: where statements
+//! are logged, by the server or at sqlx's `debug` level, so are answers.
+//!
 //! # What is counted and logged
+//!
+//! Counters (feature `metrics`): `mcp_patterns_transactions_total` by `tool` and `outcome`, all attempts together: `committed`,
+//! `rolled_back`, `unused` (the key had its answer), `conflict`, `timed_out`, `cancelled` (or left), `leaked`, `panicked`,
+//! `unavailable`, `unknown`. `mcp_patterns_transaction_retries_total` by `tool`: attempts after the first.
+//! `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `refused`, `in_progress`, `cancelled`. A part
+//! that joins another transaction is not counted.
 //!
 //! Events: `a statement failed`, `the commit failed`, `the transaction cannot be committed`, `no transaction could be begun` (warn,
 //! with the database's own error), and `transaction gave way to another, beginning a new one` (debug).

@@ -156,6 +156,19 @@ async fn a_commit_whose_answer_is_lost_is_found_out_by_a_call_with_the_same_key(
     }
 }
 
+#[tokio::test]
+async fn the_record_is_found_by_its_index() {
+    let pool = prepared::<Postgres>().await;
+    let mut transaction = pool.begin().await.expect("a transaction");
+    // A plan that reads the whole table now has no other.
+    sqlx::raw_sql("set local enable_seqscan = off").execute(&mut *transaction).await.expect("a setting");
+    let statement = Postgres::recording(&"a1".repeat(32), "{}").expect("PostgreSQL records with the commit");
+    let explain = sqlx::AssertSqlSafe(format!("explain {statement}"));
+    let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut *transaction).await.expect("a plan");
+    assert!(plan.iter().any(|line| line.contains("mcp_patterns_idempotency_pkey")), "{plan:#?}");
+    assert!(!plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
+}
+
 /// Passes everything on and counts what the client waits for an answer to: simple queries and syncs.
 async fn count_round_trips(server: &PgConnectOptions) -> (PgConnectOptions, Arc<AtomicU64>) {
     async fn pass(mut client: TcpStream, mut server: TcpStream, trips: &AtomicU64) -> std::io::Result<()> {
