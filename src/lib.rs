@@ -40,6 +40,7 @@
 //!
 //! | layer | what happens to a call | acts on, unless told otherwise | manual |
 //! | --- | --- | --- | --- |
+//! | [`SessionStore`] | finds what was kept for its session: per connection, per user, or under a handle | every tool | [`session`] |
 //! | [`CachedTool`] | is answered from memory where the same call was answered before | read-only tools | [`cached`] |
 //! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
@@ -57,7 +58,8 @@
 //! # Inside a tool
 //!
 //! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
-//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction.
+//! once however many ask at the same time, [`transactional::Transactor`] runs any function in a transaction,
+//! [`SessionStore::of`] finds the session of a call.
 //!
 //! # Features
 //!
@@ -67,6 +69,7 @@
 //! | `retry` | [`RetryTool`] | yes |
 //! | `transactional` | [`TransactionalTool`], with `sqlite` or `postgres` | |
 //! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
+//! | `session` | [`SessionStore`], in memory; with `redis`, `sqlite` or `postgres` | yes |
 //! | `sqlite`, `postgres`, `redis` | the backends; `sqlite` brings SQLite and needs a C compiler | |
 //! | `metrics` | counters through the [`metrics`](https://docs.rs/metrics) facade | |
 //! | `testing` | [`testing`]: a server that does what a test says | |
@@ -89,7 +92,6 @@ pub mod idempotency;
 mod identity;
 pub mod middleware;
 pub mod outcome;
-#[cfg(feature = "transactional")]
 mod scope;
 pub mod selection;
 mod telemetry;
@@ -108,6 +110,9 @@ pub mod idempotent;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
+#[cfg(feature = "session")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+pub mod session;
 
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
@@ -121,6 +126,9 @@ pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use retry::RetryTool;
+#[cfg(feature = "session")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+pub use session::SessionStore;
 pub use tower_layer::Layer;
 #[cfg(feature = "transactional")]
 pub use transactional::TransactionalTool;

@@ -167,6 +167,7 @@ pub(crate) mod records;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transactor;
+pub(crate) use current::is_entered;
 pub use current::{Connection, after_commit, current, set_rollback_only};
 pub use dialect::{Dialect, Fault};
 pub use error::{TRANSACTION, TransactionError, failed};
