@@ -249,6 +249,7 @@ impl Engine {
 
     async fn fetch(&self, key: &Key) -> Result<Option<Record>, SessionError> {
         let record = self.step(self.shared.backend.load(key.id())).await.map_err(SessionError::Unavailable)?;
+        self.shared.turns.saw(key.id(), record.as_ref());
         self.count(Told::Read);
         Ok(record)
     }

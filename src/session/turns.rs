@@ -54,6 +54,19 @@ impl Turns {
     }
 }
 
+impl Turns {
+    /// Notes what a read has found, so that no change is tried on anything older than what its call may have read.
+    pub(super) fn saw(&self, id: &Arc<str>, record: Option<&Record>) {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = table.turns.get(id)
+            && let Ok(mut last) = turn.last.try_lock()
+            && last.as_ref().is_some_and(|last| record.is_none_or(|record| record.version != last.version))
+        {
+            *last = None;
+        }
+    }
+}
+
 #[cfg(test)]
 impl Turns {
     pub(super) fn len(&self) -> usize {
