@@ -2,3 +2,7 @@
 
 #[doc = include_str!("../docs/ordering.md")]
 pub mod ordering {}
+
+#[cfg(all(feature = "session", feature = "sqlite", feature = "testing"))]
+#[doc = include_str!("../docs/sessions.md")]
+pub mod sessions {}

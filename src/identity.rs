@@ -35,7 +35,11 @@ pub(crate) enum Partition<'a> {
     Everybody,
     Principal(Caller<'a>),
     /// A session belongs to whoever opened it: named by another, it is another.
-    Session { transport: Option<&'a str>, kept: Option<Arc<str>>, caller: Caller<'a> },
+    Session {
+        transport: Option<&'a str>,
+        kept: Option<Arc<str>>,
+        caller: Caller<'a>,
+    },
 }
 
 /// Who calls: a subject, with what makes it unique.

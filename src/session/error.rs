@@ -84,10 +84,8 @@ impl From<SessionError> for McpError {
                     .with_data(json!({ SESSION: "conflict" }))
             }
             SessionError::NotRenewable => Self::internal("This session has no handle that could be replaced"),
-            SessionError::Unavailable(_) => {
-                Self::unavailable("The sessions are not available; nothing was changed")
-                    .with_data(json!({ SESSION: "unavailable" }))
-            }
+            SessionError::Unavailable(_) => Self::unavailable("The sessions are not available; nothing was changed")
+                .with_data(json!({ SESSION: "unavailable" })),
             SessionError::Unknowable(_) => {
                 Self::unavailable("The sessions are not available; a change to this one may or may not have been kept")
                     .with_data(json!({ SESSION: "unknowable" }))

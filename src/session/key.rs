@@ -60,12 +60,7 @@ impl Key {
         Self { handle: Some(handle), ..named }
     }
 
-    fn new(
-        namespace: &str,
-        mode: SessionMode,
-        name: &str,
-        encode_caller: impl FnOnce(&mut Vec<u8>),
-    ) -> Self {
+    fn new(namespace: &str, mode: SessionMode, name: &str, encode_caller: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut canonical = Vec::with_capacity(128);
         encode_str(namespace, &mut canonical);
         canonical.push(match mode {

@@ -212,7 +212,8 @@ impl SessionStore {
     fn check_server(&self, server: String, tools: &[Tool]) -> Result<(), ConfigError> {
         let first = self.engine.shared.server.get_or_init(|| server.clone());
         if self.engine.settings.namespace.is_none() && *first != server {
-            let reason = format!("the store is on `{first}` already, and now on `{server}`: say whether they share sessions");
+            let reason =
+                format!("the store is on `{first}` already, and now on `{server}`: say whether they share sessions");
             return Err(ConfigError::invalid(LAYER, "with_namespace", reason));
         }
         if !self.has_handles() {
@@ -223,7 +224,8 @@ impl SessionStore {
             return Err(ConfigError::invalid(LAYER, "with_mode", reason));
         }
         let argument = &self.engine.settings.argument;
-        let has_it = |tool: &&Tool| tool.input_schema.properties.as_ref().is_some_and(|all| all.get(argument).is_some());
+        let has_it =
+            |tool: &&Tool| tool.input_schema.properties.as_ref().is_some_and(|all| all.get(argument).is_some());
         if let Some(tool) = tools.iter().filter(|tool| self.selection.includes(tool, RULE)).find(has_it) {
             let reason = format!("`{}` has an argument `{argument}` of its own: name another one", tool.name);
             return Err(ConfigError::invalid(LAYER, "with_argument", reason));

@@ -43,8 +43,7 @@ struct Entry {
 impl MemoryBackend {
     /// Makes an empty one, for up to 10,000 sessions.
     pub fn new() -> Self {
-        let table =
-            Table { max_sessions: MAX_SESSIONS, entries: HashMap::default(), by_use: BTreeMap::new(), uses: 0 };
+        let table = Table { max_sessions: MAX_SESSIONS, entries: HashMap::default(), by_use: BTreeMap::new(), uses: 0 };
         Self { table: Arc::new(Mutex::new(table)) }
     }
 
@@ -123,7 +122,8 @@ impl Table {
 
     fn delete(&mut self, id: &str, expected: Option<u64>, now: Instant) -> bool {
         self.forget_expired(id, now);
-        let is_there = self.entries.get(id).is_some_and(|entry| expected.is_none_or(|version| version == entry.version));
+        let is_there =
+            self.entries.get(id).is_some_and(|entry| expected.is_none_or(|version| version == entry.version));
         if is_there {
             self.remove(id);
         }

@@ -5,8 +5,7 @@
 //! calls and replicas write at the same time, and a session is seen by nobody but the principal who opened it.
 //!
 //! Use it for what belongs to a conversation: preferences, a basket, a cursor, a draft. What must outlive the conversation, or be
-//! searched, belongs in tables of your own; what all clients share does not belong in a session at all: see
-//! [the guide](crate::guide::sessions).
+//! searched, belongs in tables of your own: see [the guide](crate::guide::sessions).
 //!
 //! # Example
 //!

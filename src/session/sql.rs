@@ -90,11 +90,7 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
 /// The statements on the table. Implemented for `sqlx::Postgres` and `sqlx::Sqlite`.
 pub trait SessionDatabase: sqlx::Database {
     #[doc(hidden)]
-    fn create(
-        pool: &Pool<Self>,
-        id: &str,
-        write: Write<'_>,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn create(pool: &Pool<Self>, id: &str, write: Write<'_>) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     #[doc(hidden)]
     fn load(

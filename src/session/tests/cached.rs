@@ -122,7 +122,11 @@ async fn those_who_wait_for_a_load_get_it_only_in_the_session_that_it_read() {
     for (number, answer) in answers.into_iter().enumerate() {
         assert_eq!(answer, (number % 10).to_string());
     }
-    assert_eq!(script.calls("name"), 1 + 450, "one session shares the load that it began, the others call for themselves");
+    assert_eq!(
+        script.calls("name"),
+        1 + 450,
+        "one session shares the load that it began, the others call for themselves"
+    );
 }
 
 #[tokio::test]

@@ -181,9 +181,8 @@ async fn a_change_that_panics_or_is_dropped_leaves_the_turn_to_the_next() {
     let session = session(&store);
     session.set("a", &1).await.unwrap();
     let panicking = session.clone();
-    let panicked = tokio::spawn(async move {
-        panicking.update("a", |_: &mut u8| -> () { panic!("as it is told to") }).await
-    });
+    let panicked =
+        tokio::spawn(async move { panicking.update("a", |_: &mut u8| -> () { panic!("as it is told to") }).await });
     assert!(panicked.await.unwrap_err().is_panic());
     spy.fails(Fault::Hung);
     let dropped = tokio::time::timeout(Duration::from_millis(1), session.set("a", &2)).await;
