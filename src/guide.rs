@@ -24,3 +24,7 @@ pub mod validation {}
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
 #[doc = include_str!("../docs/batching.md")]
 pub mod batching {}
+
+#[cfg(all(feature = "session", feature = "sqlite", feature = "testing"))]
+#[doc = include_str!("../docs/sessions.md")]
+pub mod sessions {}

@@ -1,5 +1,7 @@
 //! Who may share what: the [`Scope`] of everything that layers keep between calls.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use turbomcp_core::{Principal, RequestContext};
 
@@ -16,7 +18,8 @@ pub enum Scope {
     /// not authenticated share one partition.
     #[default]
     Principal,
-    /// Calls within one MCP session. A call without a session shares with nobody.
+    /// Calls within one MCP session, and within one session of a `SessionStore` that stands further out. A call without a
+    /// session shares with nobody.
     Session,
     /// Everybody. For what is the same for every user.
     Public,
@@ -32,7 +35,11 @@ pub(crate) enum Partition<'a> {
     Everybody,
     Principal(Caller<'a>),
     /// A session belongs to whoever opened it: named by another, it is another.
-    Session(&'a str, Caller<'a>),
+    Session {
+        transport: Option<&'a str>,
+        kept: Option<Arc<str>>,
+        caller: Caller<'a>,
+    },
 }
 
 /// Who calls: a subject, with what makes it unique.
@@ -48,14 +55,26 @@ impl<'a> Partition<'a> {
     pub(crate) fn of(scope: Scope, ctx: &'a RequestContext) -> Option<Self> {
         match scope {
             Scope::Public => Some(Self::Everybody),
-            Scope::Session => ctx.session_id().map(|session| Self::Session(session, Caller::of(ctx))),
+            Scope::Session => {
+                let (transport, kept) = (ctx.session_id(), kept_session());
+                let has_one = transport.is_some() || kept.is_some();
+                has_one.then(|| Self::Session { transport, kept, caller: Caller::of(ctx) })
+            }
             Scope::Principal => Some(Self::Principal(Caller::of(ctx))),
         }
     }
 }
 
+/// The session that a `SessionStore` further out has found for the call. Unlike the transport's, it may be named by a handle.
+fn kept_session() -> Option<Arc<str>> {
+    #[cfg(feature = "session")]
+    return crate::session::current_id();
+    #[cfg(not(feature = "session"))]
+    return None;
+}
+
 impl<'a> Caller<'a> {
-    fn of(ctx: &'a RequestContext) -> Self {
+    pub(crate) fn of(ctx: &'a RequestContext) -> Self {
         Self {
             subject: ctx.subject(),
             issuer: ctx.principal().and_then(|principal| principal.issuer.as_deref()),
@@ -73,9 +92,10 @@ impl Partition<'_> {
                 key.push(b'@');
                 caller.encode(key);
             }
-            Self::Session(session, caller) => {
+            Self::Session { transport, kept, caller } => {
                 key.push(b'%');
-                encode_str(session, key);
+                encode_optional(*transport, key);
+                encode_optional(kept.as_deref(), key);
                 caller.encode(key);
             }
         }
@@ -83,14 +103,17 @@ impl Partition<'_> {
 }
 
 impl Caller<'_> {
-    fn encode(&self, key: &mut Vec<u8>) {
-        for name in [self.subject, self.issuer] {
-            match name {
-                Some(name) => encode_str(name, key),
-                None => encode(&Value::Null, key),
-            }
-        }
+    pub(crate) fn encode(&self, key: &mut Vec<u8>) {
+        encode_optional(self.subject, key);
+        encode_optional(self.issuer, key);
         encode(self.tenant.unwrap_or(&Value::Null), key);
+    }
+}
+
+fn encode_optional(name: Option<&str>, key: &mut Vec<u8>) {
+    match name {
+        Some(name) => encode_str(name, key),
+        None => encode(&Value::Null, key),
     }
 }
 

@@ -40,6 +40,7 @@
 //!
 //! | layer | what happens to a call | acts on, unless told otherwise | manual |
 //! | --- | --- | --- | --- |
+//! | [`SessionStore`] | finds what was kept for its session: per connection, per user, or under a handle | every tool | [`session`] |
 //! | [`CachedTool`] | is answered from memory where the same call was answered before | read-only tools | [`cached`] |
 //! | [`BatchedTool`] | travels with others that are made at the same time, as one call | tools you name | [`batched`] |
 //! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
@@ -60,8 +61,9 @@
 //!
 //! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
 //! once however many ask at the same time, [`batched::Batcher`] turns many questions into one,
-//! [`transactional::Transactor`] runs any function in a transaction, [`validated::Schema`] checks any value. A tool that asks
-//! several services does so side by side, in order or in steps with [`workflow`].
+//! [`transactional::Transactor`] runs any function in a transaction, [`validated::Schema`] checks any value,
+//! [`SessionStore::of`] finds the session of a call. A tool that asks several services does so side by side, in order or in steps
+//! with [`workflow`].
 //!
 //! # Features
 //!
@@ -74,6 +76,7 @@
 //! | `validated` | [`ValidatedTool`] | |
 //! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
 //! | `workflow` | [`workflow`]: partial answers, fallbacks and steps that can be undone, for tool bodies | yes |
+//! | `session` | [`SessionStore`], in memory; with `redis`, `sqlite` or `postgres` | yes |
 //! | `sqlite`, `postgres`, `redis` | the backends; `sqlite` brings SQLite and needs a C compiler | |
 //! | `metrics` | counters through the [`metrics`](https://docs.rs/metrics) facade | |
 //! | `testing` | [`testing`]: a server that does what a test says | |
@@ -96,7 +99,6 @@ pub mod idempotency;
 mod identity;
 pub mod middleware;
 pub mod outcome;
-#[cfg(feature = "transactional")]
 mod scope;
 pub mod selection;
 mod shared;
@@ -125,6 +127,9 @@ pub mod workflow;
 #[cfg(feature = "validated")]
 #[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
 pub mod validated;
+#[cfg(feature = "session")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+pub mod session;
 
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
@@ -141,6 +146,9 @@ pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use retry::RetryTool;
+#[cfg(feature = "session")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+pub use session::SessionStore;
 pub use tower_layer::Layer;
 #[cfg(feature = "transactional")]
 pub use transactional::TransactionalTool;

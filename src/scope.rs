@@ -1,42 +1,68 @@
 //! What layers hand to the tool body: one task-local with an entry for each kind of thing.
 //!
-//! It does not cross `tokio::spawn`: shared work runs in nobody's scope, and a call that must stay in its scope (a tool inside
-//! a transaction) is not shared.
+//! It does not cross `tokio::spawn`. Shared work runs in the scope of the call that began it, which it [captures](capture); a call
+//! that must stay in its own task (a tool inside a transaction) is not shared.
 
 use std::any::{Any, TypeId};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 tokio::task_local! {
-    static SCOPE: Option<Arc<Entry>>;
+    static SCOPE: Captured;
 }
 
 /// A list, innermost first: a call that opens a second transaction hides the first.
 struct Entry {
     kind: TypeId,
     value: Arc<dyn Any + Send + Sync>,
-    outer: Option<Arc<Entry>>,
+    outer: Captured,
+}
+
+/// The scope of a call, to be entered again in another task.
+#[derive(Clone, Default)]
+pub(crate) struct Captured(Option<Arc<Entry>>);
+
+impl Captured {
+    /// Runs `future` in this scope.
+    pub(crate) async fn enter<F: Future>(self, future: F) -> F::Output {
+        SCOPE.scope(self, future).await
+    }
+
+    fn of_kind<T: Send + Sync + 'static>(self) -> impl Iterator<Item = Arc<T>> {
+        std::iter::successors(self.0, |entry| entry.outer.0.clone())
+            .filter(|entry| entry.kind == TypeId::of::<T>())
+            .filter_map(|entry| Arc::clone(&entry.value).downcast().ok())
+    }
+}
+
+/// Returns the scope of the call that runs here.
+pub(crate) fn capture() -> Captured {
+    SCOPE.try_with(Clone::clone).unwrap_or_default()
 }
 
 /// Runs `future` where [`current`] finds `value`.
 pub(crate) async fn enter<T: Send + Sync + 'static, F: Future>(value: Arc<T>, future: F) -> F::Output {
-    let outer = SCOPE.try_with(Clone::clone).ok().flatten();
-    SCOPE.scope(Some(Arc::new(Entry { kind: TypeId::of::<T>(), value, outer })), future).await
+    let outer = capture();
+    Captured(Some(Arc::new(Entry { kind: TypeId::of::<T>(), value, outer }))).enter(future).await
 }
 
 /// Returns the innermost entry of this kind.
 pub(crate) fn current<T: Send + Sync + 'static>() -> Option<Arc<T>> {
-    let mut entry = SCOPE.try_with(Clone::clone).ok().flatten();
-    while let Some(found) = &entry {
-        if found.kind == TypeId::of::<T>() {
-            return Arc::clone(&found.value).downcast().ok();
-        }
-        entry = found.outer.clone();
-    }
-    None
+    capture().of_kind().next()
 }
 
-/// Says whether the call depends on something that only its own task knows.
-pub(crate) fn is_entered() -> bool {
-    SCOPE.try_with(Option::is_some).unwrap_or(false)
+/// Learns whether what runs in its scope opens its session, so that the result is nobody else's.
+#[derive(Debug, Default)]
+pub(crate) struct Witness(AtomicBool);
+
+impl Witness {
+    pub(crate) fn saw_a_session(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Tells all who want to know that the call depends on its session.
+pub(crate) fn session_opened() {
+    capture().of_kind::<Witness>().for_each(|witness| witness.0.store(true, Ordering::Release));
 }

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use turbomcp_core::{Cancellable, RequestContext};
 
+use crate::Scope;
+use crate::identity::Partition;
+
 /// Becomes true when shared work is given up: the last one who waited for it has left, or it took too long.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Abandoned(Arc<AtomicBool>);
@@ -32,4 +35,34 @@ pub(crate) fn shared_context(ctx: &RequestContext, abandoned: Abandoned) -> Requ
     let mut shared = ctx.clone().with_cancellation_token(Arc::new(abandoned));
     shared.metadata.remove(PROGRESS_TOKEN);
     shared
+}
+
+/// Says whether the call runs inside a transaction: then it may see what nobody else may see yet, and shared work would run
+/// outside it.
+pub(crate) fn is_in_transaction() -> bool {
+    #[cfg(feature = "transactional")]
+    return crate::transactional::is_entered();
+    #[cfg(not(feature = "transactional"))]
+    return false;
+}
+
+/// Every session that a tool can open in a call: the transport's, and the one that a `SessionStore` found. A call that has none
+/// is in nobody else's.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionOfCall(Option<Arc<[u8]>>);
+
+impl SessionOfCall {
+    /// Asked in the task of the call.
+    pub(crate) fn of(ctx: &RequestContext) -> Self {
+        let encode = |session: Partition<'_>| {
+            let mut encoded = Vec::new();
+            session.encode(&mut encoded);
+            encoded.into()
+        };
+        Self(Partition::of(Scope::Session, ctx).map(encode))
+    }
+
+    pub(crate) fn is_that_of(&self, other: &Self) -> bool {
+        self.0.is_some() && self.0 == other.0
+    }
 }

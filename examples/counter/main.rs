@@ -7,19 +7,24 @@ pub mod logged;
 #[path = "../support/serve.rs"]
 pub mod serve;
 pub mod server;
+pub mod sessions;
 
-/// Counts by name, over stdio or HTTP
+/// Counts by name, and for each session, over stdio or HTTP
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
     #[command(flatten)]
     serve: serve::ServeArgs,
+
+    #[command(flatten)]
+    sessions: sessions::SessionArgs,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), serve::Failure> {
     let args = Args::parse();
     serve::init_logging();
-    let server = layer(logged::Logged).try_layer(server::CounterServer::default())?;
+    let sessions = sessions::store(&args.sessions).await?;
+    let server = (layer(logged::Logged), sessions).try_layer(server::CounterServer::default())?;
     serve::serve(server, &args.serve).await
 }

@@ -1,10 +1,11 @@
-//! Counters by name, shared by all clients of one server.
+//! Counters by name, shared by all clients of one server; and what belongs to one session: preferences and counters of its own.
 
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use mcp_patterns::session::Session;
 use turbomcp::prelude::*;
 
 /// The longest name a counter may have, in characters.
@@ -28,7 +29,8 @@ pub struct CounterServer {
     version = "1.0.0",
     instructions = "Counts by name. A counter starts at 0 and comes into being with its first \
                     `increment`; `get` reads it and `reset` puts it back to 0. All clients \
-                    share the counters."
+                    share these counters; `increment_mine` and `get_mine` count for this session \
+                    alone, which also keeps preferences."
 )]
 impl CounterServer {
     #[tool(
@@ -80,6 +82,70 @@ impl CounterServer {
         self.write().remove(&name);
         Ok(format!("Counter '{name}' reset"))
     }
+
+    #[tool(
+        description = "Adds one to a counter of this session and answers its new value",
+        read_only = false,
+        destructive = false,
+        idempotent = false,
+        open_world = false
+    )]
+    async fn increment_mine(
+        &self,
+        #[description("The counter's name, 1 to 100 characters")] name: String,
+    ) -> McpResult<i64> {
+        check_name(&name)?;
+        let (session, key) = (Session::current()?, counter_key(&name));
+        let next = session.update(&key, |value: &mut i64| {
+            *value = value.saturating_add(1);
+            *value
+        });
+        Ok(next.await?)
+    }
+
+    #[tool(
+        description = "Reads a counter of this session; one that does not exist is 0",
+        read_only = true,
+        idempotent = true,
+        open_world = false
+    )]
+    async fn get_mine(&self, #[description("The counter's name, 1 to 100 characters")] name: String) -> McpResult<i64> {
+        check_name(&name)?;
+        Ok(Session::current()?.get(&counter_key(&name)).await?.unwrap_or(0))
+    }
+
+    #[tool(
+        description = "Keeps a preference for this session",
+        read_only = false,
+        destructive = false,
+        idempotent = true,
+        open_world = false
+    )]
+    async fn set_preference(
+        &self,
+        #[description("The preference's name")] key: String,
+        #[description("Its value")] value: String,
+    ) -> McpResult<String> {
+        Session::current()?.set(&preference_key(&key), &value).await?;
+        Ok(format!("Set {key}: {value}"))
+    }
+
+    #[tool(description = "Reads a preference of this session", read_only = true, idempotent = true, open_world = false)]
+    async fn get_preference(&self, #[description("The preference's name")] key: String) -> McpResult<String> {
+        let value: Option<String> = Session::current()?.get(&preference_key(&key)).await?;
+        value.ok_or_else(|| McpError::invalid_request("Preference not found"))
+    }
+}
+
+/// The tools that need a session.
+pub const SESSION_TOOLS: [&str; 4] = ["increment_mine", "get_mine", "set_preference", "get_preference"];
+
+fn counter_key(name: &str) -> String {
+    format!("counter/{name}")
+}
+
+fn preference_key(key: &str) -> String {
+    format!("preference/{key}")
 }
 
 impl CounterServer {

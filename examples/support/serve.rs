@@ -2,8 +2,10 @@
 
 use std::{
     fmt,
+    future::ready,
     io::{self, IsTerminal, stderr},
     net::SocketAddr,
+    str::FromStr,
     time::Duration,
 };
 
@@ -18,7 +20,11 @@ use axum::{
 use futures_util::StreamExt;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
-use turbomcp::{McpHandler, ServerBuilder, Transport};
+use turbomcp::{
+    BearerRejection, BearerTokenValidator, HttpAuthorization, McpHandler, ServerBuilder, ServerConfig, Transport,
+    ValidationFuture,
+};
+use turbomcp_core::auth::Principal;
 
 /// How long requests that are under way may take to finish once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -29,6 +35,11 @@ pub struct ServeArgs {
     /// Serve HTTP at this address (port 0 takes a free port) instead of stdio
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
+
+    /// Let in over HTTP only who presents this bearer token, as the user of this name. May be given several times; for trying
+    /// things out, since a real server asks an identity provider
+    #[arg(long = "user", value_name = "NAME=TOKEN", requires = "http")]
+    users: Vec<User>,
 }
 
 /// What ends an example: a sentence, printed as it is when `main` returns it.
@@ -43,6 +54,44 @@ impl fmt::Debug for Failure {
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self(error.to_string())
+    }
+}
+
+/// Somebody who may call, and the token that proves it.
+#[derive(Clone)]
+struct User {
+    name: String,
+    token: String,
+}
+
+impl FromStr for User {
+    type Err = &'static str;
+
+    fn from_str(user: &str) -> Result<Self, Self::Err> {
+        match user.split_once('=') {
+            Some((name, token)) if !name.is_empty() && !token.is_empty() => {
+                Ok(Self { name: name.into(), token: token.into() })
+            }
+            _ => Err("write it as `name=token`"),
+        }
+    }
+}
+
+impl fmt::Debug for User {
+    /// The token is nobody's business.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Knows users by their tokens.
+struct Users(Vec<User>);
+
+impl BearerTokenValidator for Users {
+    fn validate<'a>(&'a self, token: &'a str) -> ValidationFuture<'a> {
+        let user = self.0.iter().find(|user| user.token == token);
+        let principal = user.map(|user| Principal::new(&user.name));
+        Box::pin(ready(principal.ok_or_else(|| BearerRejection::InvalidToken("it is nobody's".into()))))
     }
 }
 
@@ -62,7 +111,7 @@ pub fn init_logging() {
 /// the transport breaks.
 pub async fn serve<H: McpHandler>(handler: H, args: &ServeArgs) -> Result<(), Failure> {
     match args.http {
-        Some(addr) => serve_http(handler, addr).await,
+        Some(addr) => serve_http(handler, addr, &args.users).await,
         None => {
             let server = ServerBuilder::new(handler).transport(Transport::stdio());
             Ok(server.serve().await?)
@@ -71,12 +120,18 @@ pub async fn serve<H: McpHandler>(handler: H, args: &ServeArgs) -> Result<(), Fa
 }
 
 /// Binds the listener itself, because the builder does not tell which port it got for port 0.
-async fn serve_http<H: McpHandler>(handler: H, addr: SocketAddr) -> Result<(), Failure> {
+async fn serve_http<H: McpHandler>(handler: H, addr: SocketAddr, users: &[User]) -> Result<(), Failure> {
     let listener =
         TcpListener::bind(addr).await.map_err(|error| Failure(format!("cannot listen on {addr}: {error}")))?;
 
     handler.on_initialize().await?;
-    let served = run_http(ServerBuilder::new(handler.clone()), listener).await;
+    let mut server = ServerBuilder::new(handler.clone());
+    if !users.is_empty() {
+        let url = format!("http://{}", listener.local_addr()?);
+        let authorization = HttpAuthorization::new(format!("{url}/mcp"), url, Users(users.to_vec()));
+        server = server.with_config(ServerConfig::builder().authorization(authorization).build());
+    }
+    let served = run_http(server, listener).await;
     handler.on_shutdown().await?;
     served
 }

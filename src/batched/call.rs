@@ -13,7 +13,8 @@ use turbomcp_types::ToolResult;
 use super::answers::BatchError;
 use super::layer::ToolPlan;
 use crate::canonical::encode;
-use crate::shared::Abandoned;
+use crate::scope::{self, Captured, Witness};
+use crate::shared::{Abandoned, SessionOfCall};
 
 /// A call of a tool, as it travels with others.
 #[derive(Debug, Clone)]
@@ -43,6 +44,17 @@ pub(super) struct Traveller {
     pub(super) abandoned: Abandoned,
     /// Makes the call where there is no bulk function.
     pub(super) inner: Option<Inner>,
+    /// What the tool finds of the layers further out.
+    pub(super) scope: Captured,
+    pub(super) session: SessionOfCall,
+}
+
+/// What a call is answered with.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub(super) result: McpResult<ToolResult>,
+    /// The tool opened the session of the call.
+    pub(super) opened_session: bool,
 }
 
 /// Makes a call of `handler` whenever it is asked to.
@@ -53,7 +65,7 @@ pub(super) fn inner(handler: impl McpHandler) -> Inner {
     })
 }
 
-type Answers = McpResult<Vec<McpResult<McpResult<ToolResult>>>>;
+type Answers = McpResult<Vec<McpResult<Answer>>>;
 
 /// Answers the calls of a batch, which are of one tool.
 pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
@@ -61,50 +73,71 @@ pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
         Some(bulk) => {
             let results = bulk(batch.into_iter().map(|traveller| traveller.call).collect()).await?;
             // A tool's error is told as a result, as a `#[server]` does it.
-            Ok(results
-                .into_iter()
-                .map(|result| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result()))))
-                .collect())
+            let result = |result: McpResult<_>| Ok(result.unwrap_or_else(|error| error.to_tool_result()));
+            Ok(results.into_iter().map(|each| Ok(Answer { result: result(each), opened_session: false })).collect())
         }
         None => Ok(answer_one_by_one(batch).await),
     }
 }
 
 /// Makes all calls at the same time, and those with the same arguments once.
-async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<McpResult<ToolResult>>> {
-    let mut distinct: Vec<(Traveller, Shared)> = Vec::new();
-    let mut places: HashMap<Vec<u8>, usize, foldhash::fast::RandomState> = HashMap::default();
-    let mut place_of = Vec::with_capacity(batch.len());
-    for traveller in batch {
+async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
+    let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
+    let mut alike: HashMap<Vec<u8>, Vec<(usize, Traveller)>, foldhash::fast::RandomState> = HashMap::default();
+    for (place, traveller) in batch.into_iter().enumerate() {
         let mut key = Vec::new();
         encode(&traveller.call.args, &mut key);
-        let place = *places.entry(key).or_insert(distinct.len());
-        place_of.push(place);
-        match distinct.get_mut(place) {
-            Some((_, shared)) => shared.0.push(traveller.abandoned),
-            None => {
-                let shared = Shared(vec![traveller.abandoned.clone()]);
-                distinct.push((traveller, shared));
-            }
-        }
+        alike.entry(key).or_default().push((place, traveller));
     }
-    let mut results: Vec<Option<McpResult<ToolResult>>> = distinct.iter().map(|_| None).collect();
     // Dropped with the batch, it stops the calls.
-    let mut calls = JoinSet::new();
-    for (place, (traveller, shared)) in distinct.into_iter().enumerate() {
-        let Traveller { mut call, inner: Some(inner), .. } = traveller else { continue };
-        if shared.0.len() > 1 {
-            call.ctx = call.ctx.with_cancellation_token(Arc::new(shared));
-        }
-        calls.spawn(async move { (place, inner(call).await) });
-    }
+    let mut calls: JoinSet<_> = alike.into_values().map(share).collect();
     while let Some(ended) = calls.join_next().await {
         // A call that panicked has no result.
-        if let Ok((place, result)) = ended {
-            results[place] = Some(result);
+        let Ok((answer, answered, others)) = ended else { continue };
+        for (place, _) in answered {
+            answers[place] = Some(answer.clone());
+        }
+        for others in by_session(others) {
+            calls.spawn(share(others));
         }
     }
-    place_of.into_iter().map(|place| results[place].clone().ok_or_else(<McpError as BatchError>::lost)).collect()
+    answers.into_iter().map(|answer| answer.ok_or_else(<McpError as BatchError>::lost)).collect()
+}
+
+type Alike = Vec<(usize, Traveller)>;
+
+/// Makes one call for all of them, in the scope of the first. If the tool opened its session, what it says is for those in that
+/// session, and the others are returned.
+async fn share(alike: Alike) -> (Answer, Alike, Alike) {
+    let witness = Arc::new(Witness::default());
+    let waiting: Vec<_> = alike.iter().map(|(_, traveller)| traveller.abandoned.clone()).collect();
+    let (call, inner, scope, session) = match alike.first() {
+        Some((_, Traveller { call, inner: Some(inner), scope, session, .. })) => {
+            (call.clone(), Arc::clone(inner), scope.clone(), session.clone())
+        }
+        _ => return (Answer { result: Err(<McpError as BatchError>::lost()), opened_session: false }, alike, Vec::new()),
+    };
+    let ctx = call.ctx.with_cancellation_token(Arc::new(Shared(waiting)));
+    let result = scope.enter(scope::enter(Arc::clone(&witness), inner(Call { ctx, ..call }))).await;
+    let opened_session = witness.saw_a_session();
+    let mut is_first = true;
+    let (answered, others) = alike.into_iter().partition(|(_, traveller)| {
+        std::mem::take(&mut is_first) || !opened_session || traveller.session.is_that_of(&session)
+    });
+    (Answer { result, opened_session }, answered, others)
+}
+
+/// Those of one session together.
+fn by_session(alike: Alike) -> Vec<Alike> {
+    let mut sessions: Vec<Alike> = Vec::new();
+    for (place, traveller) in alike {
+        let own = sessions.iter_mut().find(|alike| alike[0].1.session.is_that_of(&traveller.session));
+        match own {
+            Some(alike) => alike.push((place, traveller)),
+            None => sessions.push(vec![(place, traveller)]),
+        }
+    }
+    sessions
 }
 
 /// Those who share a call. It is cancelled when all of them have left.

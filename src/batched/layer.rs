@@ -13,7 +13,7 @@ use turbomcp_types::{IntoToolResult, Tool, ToolResult};
 
 use super::answers::Answers;
 use super::batcher::Batcher;
-use super::call::{self, Bulk, Call, Traveller};
+use super::call::{self, Answer, Bulk, Call, Traveller};
 use super::handle::Handle;
 use super::instruments::Instruments;
 use super::settings::{Of, batch_setters};
@@ -22,7 +22,8 @@ use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, naming_selectors};
-use crate::shared::{Abandoned, shared_context};
+use crate::scope;
+use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
 use crate::{ConfigError, Middleware, Scope};
 
 const LAYER: &str = "BatchedTool";
@@ -35,7 +36,7 @@ const RULE: Rule = Rule {
                 `idempotent = true` if they do not, give it a bulk function, or name it in `allow_skipped_effects`",
 };
 
-pub(super) type Calls = Batcher<Traveller, McpResult<ToolResult>>;
+pub(super) type Calls = Batcher<Traveller, Answer>;
 
 /// Turns calls that are made at the same time into one. See the [manual](super).
 #[derive(Clone)]
@@ -225,7 +226,7 @@ impl BatchedTool {
     ) -> McpResult<ToolResult> {
         let caller = match Partition::of(plan.scope, ctx) {
             // What runs inside a transaction may see what nobody else may see yet, and a batch would run outside it.
-            Some(caller) if !is_in_scope() => caller,
+            Some(caller) if !is_in_transaction() => caller,
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
         let abandoned = Abandoned::default();
@@ -238,11 +239,17 @@ impl BatchedTool {
         }
         let inner = plan.bulk.is_none().then(|| call::inner(inner.clone()));
         let mut leaving = Leaving(Some(abandoned.clone()));
-        let reply = self.calls.travel(ctx, Traveller { plan, call, group, abandoned, inner }).await;
+        let (scope, session) = (scope::capture(), SessionOfCall::of(ctx));
+        let traveller = Traveller { plan, call, group, abandoned, inner, scope, session };
+        let reply = self.calls.travel(ctx, traveller).await;
         let mut result = match reply.result {
-            Ok(result) => {
+            Ok(answer) => {
                 leaving.0 = None;
-                result
+                if answer.opened_session {
+                    // A cache further out has not seen it, if the call was made for somebody else.
+                    scope::session_opened();
+                }
+                answer.result
             }
             Err(error) => Ok(error.to_tool_result()),
         };
@@ -262,14 +269,6 @@ impl Drop for Leaving {
             abandoned.set();
         }
     }
-}
-
-/// Says whether the call runs inside a transaction.
-fn is_in_scope() -> bool {
-    #[cfg(feature = "transactional")]
-    return crate::scope::is_entered();
-    #[cfg(not(feature = "transactional"))]
-    return false;
 }
 
 impl Middleware for BatchedTool {

@@ -98,7 +98,7 @@ pub struct Stats {
     pub misses: u64,
     /// Loads begun. Fewer than the misses where callers shared one.
     pub loads: u64,
-    /// Loads that failed, were given up or ended without a result.
+    /// Loads that failed, were given up, or ended without a result that may be kept.
     pub failed_loads: u64,
     /// Entries held. Those invalidated by tool count until their place is needed.
     pub entries: u64,

@@ -12,11 +12,12 @@ use turbomcp_types::{Tool, ToolResult};
 use super::cache::{Cache, LoadError, Source};
 use super::handle::{Bound, Handle};
 use super::key::{CallKey, KeyPrefix, tool_domain};
+use super::sessions::{Unkept, of_own_session, unshared, watched};
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, selectors};
-use crate::shared::shared_context;
+use crate::shared::{SessionOfCall, is_in_transaction, shared_context};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware, Scope};
 
@@ -30,7 +31,7 @@ const RULE: Rule = Rule {
 };
 
 /// The results of successful calls, and of failed ones for those who wait.
-pub(super) type Results = Cache<CallKey, ToolResult, Failed>;
+pub(super) type Results = Cache<CallKey, ToolResult, Unkept>;
 
 /// Answers a call from memory where the same call was answered before. See the [manual](super).
 #[derive(Clone)]
@@ -216,7 +217,7 @@ impl CachedTool {
         async move {
             let caller = match Partition::of(plan.scope, ctx) {
                 // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
-                Some(caller) if !is_in_scope() => caller,
+                Some(caller) if !is_in_transaction() => caller,
                 _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
             };
             let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
@@ -249,14 +250,6 @@ impl CachedTool {
     }
 }
 
-/// Says whether the call runs inside a transaction.
-fn is_in_scope() -> bool {
-    #[cfg(feature = "transactional")]
-    return crate::scope::is_entered();
-    #[cfg(not(feature = "transactional"))]
-    return false;
-}
-
 /// Answers a call from the cache, or from the tool in a task of its own.
 pub(super) async fn get_or_call<H: McpHandler>(
     results: &Results,
@@ -269,17 +262,25 @@ pub(super) async fn get_or_call<H: McpHandler>(
 ) -> Result<(ToolResult, Source), Failed> {
     let (key, call_domain) = CallKey::new(&plan.prefix, caller, name, &args);
     let domains = [plan.domain, call_domain];
+    if plan.scope == Scope::Session {
+        // An outer cache does not see the tool open its session, where the result is kept.
+        crate::scope::session_opened();
+    }
+    let mut args = Some(args);
     let load = |abandoned| {
-        let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
-        async move {
-            let result = inner.call_tool(&name, args, &ctx).await;
-            match outcome::failure(&result) {
-                None => result.map_err(|error| Failed(Err(error))),
-                Some(_) => Err(Failed(result)),
-            }
-        }
+        let (inner, name, shared) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+        let args = args.take().unwrap_or_default();
+        watched(plan.scope, ctx, async move { inner.call_tool(&name, args, &shared).await })
     };
-    results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await
+    match results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await {
+        Ok(found) => Ok(found),
+        Err(Unkept::Failed(failed)) => Err(failed),
+        // Whoever still has the arguments did not make the call.
+        Err(Unkept::OfSession(result, session)) => match args {
+            Some(args) if !session.is_that_of(&SessionOfCall::of(ctx)) => Box::pin(unshared(inner.call_tool(name, args, ctx))).await,
+            _ => of_own_session(result),
+        },
+    }
 }
 
 impl Middleware for CachedTool {

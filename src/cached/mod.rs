@@ -88,6 +88,10 @@
 //! tells callers apart, and the arguments in [canonical form](crate::canonical): `{"a": 1, "b": 2}` and `{"b": 2, "a": 1.0}`
 //! are the same. The whole of it is compared, not a hash.
 //!
+//! A result may depend on more than that: on the session of the call, where the tool opened one of a
+//! [`SessionStore`](crate::SessionStore). Such a result is not kept and not handed to callers in another session, who make the
+//! call themselves, unless the scope is [`Scope::Session`](crate::Scope::Session).
+//!
 //! # Defaults
 //!
 //! - tools: those annotated `read_only`
@@ -101,7 +105,7 @@
 //! # Order
 //!
 //! Outside: validation and whatever decides who may call what (turbomcp's `VisibilityLayer` too), which a hit must not get
-//! around, and limits. Inside: retries, which a hit does not need, and
+//! around, limits, and a [`SessionStore`](crate::SessionStore). Inside: retries, which a hit does not need, and
 //! transactions, which a hit must not open; a call that runs inside one is passed by. See [the guide](crate::guide::ordering).
 //!
 //! # Errors
@@ -116,7 +120,7 @@
 //! Those who ask at the same time share one call to the tool, which belongs to none of them: it runs in a task of its own,
 //! goes on when the one who started it leaves, and is dropped when the last has left. A caller whose context is cancelled
 //! leaves within 50 ms. The tool sees the identity of who came first, no progress token, and a cancellation token that fires
-//! when nobody waits any more. Task-locals of the caller do not reach it.
+//! when nobody waits any more. Your own task-locals do not reach it.
 //!
 //! # Invalidation
 //!
@@ -138,6 +142,7 @@ mod generations;
 mod handle;
 mod key;
 mod layer;
+mod sessions;
 mod store;
 pub use cache::{Cache, LoadError, Stats};
 pub use handle::{Handle, Warmed};

@@ -27,6 +27,11 @@ mod idempotency;
 pub use idempotency::idempotency_store_contract;
 #[cfg(all(test, feature = "redis"))]
 pub(crate) mod private_redis;
+#[cfg(feature = "session")]
+mod session;
+#[cfg(feature = "session")]
+#[cfg_attr(docsrs, doc(cfg(feature = "session")))]
+pub use session::session_backend_contract;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -41,6 +41,11 @@ pub fn set_rollback_only() -> Result<(), TransactionError> {
     Ok(())
 }
 
+/// Says whether the call runs inside a transaction.
+pub(crate) fn is_entered() -> bool {
+    scope::current::<Control>().is_some()
+}
+
 /// Runs `hook` once the transaction is committed, after those registered before it; never if it is rolled back.
 ///
 /// The call is answered when all hooks have run. They run even if the caller has gone. Outside a transaction, what was done

@@ -188,6 +188,7 @@ mod running;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transactor;
+pub(crate) use current::is_entered;
 pub use current::{Connection, after_commit, after_commit_or_now, current, set_rollback_only};
 pub use dialect::{Dialect, Fault};
 pub use error::{TRANSACTION, TransactionError, failed};

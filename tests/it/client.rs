@@ -106,6 +106,15 @@ impl Server {
 
     /// Connects a new client and initializes its session. Over stdio there is only one.
     pub(crate) async fn connect(&mut self) -> Client {
+        self.connect_with(None).await
+    }
+
+    /// Connects a client that presents this bearer token over HTTP.
+    pub(crate) async fn connect_as(&mut self, token: &str) -> Client {
+        self.connect_with(Some(token)).await
+    }
+
+    async fn connect_with(&mut self, token: Option<&str>) -> Client {
         let connected = match &mut self.link {
             Link::Pipes(pipes) => {
                 let pipes = pipes.take().expect("stdio serves one client");
@@ -115,11 +124,20 @@ impl Server {
                 // The SDK's own client would send loopback requests to a proxy that the environment names.
                 let http =
                     reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("no HTTP client");
-                let config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+                let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+                config.auth_header = token.map(str::to_owned);
                 ().serve(StreamableHttpClientTransport::with_client(http, config)).await
             }
         };
         Client(connected.expect("the session is not initialized"))
+    }
+
+    /// Where the server listens for HTTP.
+    pub(crate) fn url(&self) -> &str {
+        match &self.link {
+            Link::Url(url) => url,
+            Link::Pipes(_) => panic!("the server has no URL"),
+        }
     }
 
     /// Asks the server to end, as a service manager does.

@@ -66,6 +66,20 @@ async fn tools_are_listed_with_their_annotations(transport: Transport) {
                 "idempotentHint": true,
                 "openWorldHint": false,
             },
+            "increment_mine": {
+                "readOnlyHint": false,
+                "destructiveHint": false,
+                "idempotentHint": false,
+                "openWorldHint": false,
+            },
+            "get_mine": { "readOnlyHint": true, "idempotentHint": true, "openWorldHint": false },
+            "set_preference": {
+                "readOnlyHint": false,
+                "destructiveHint": false,
+                "idempotentHint": true,
+                "openWorldHint": false,
+            },
+            "get_preference": { "readOnlyHint": true, "idempotentHint": true, "openWorldHint": false },
         })
     );
 }
@@ -74,11 +88,17 @@ async fn tools_are_listed_with_their_schemas(transport: Transport) {
     let (_server, client) = counter(transport).await;
 
     let tools = client.tools().await;
-    assert_eq!(tools.len(), 3);
+    assert_eq!(tools.len(), 7);
     for tool in tools {
         let (types, required) = arguments(&tool);
-        assert_eq!(types, [("name", &json!("string"))], "{}", tool.name);
-        assert_eq!(required, &json!(["name"]), "{}", tool.name);
+        let expected: &[&str] = match tool.name.as_ref() {
+            "set_preference" => &["key", "value"],
+            "get_preference" => &["key"],
+            _ => &["name"],
+        };
+        let string = json!("string");
+        assert_eq!(types, expected.iter().map(|name| (*name, &string)).collect::<Vec<_>>(), "{}", tool.name);
+        assert_eq!(required, &json!(expected), "{}", tool.name);
         assert_eq!(tool.input_schema["additionalProperties"], json!(false));
     }
 }

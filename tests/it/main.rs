@@ -7,6 +7,7 @@ mod counter;
 mod forwarding;
 mod outcome;
 mod selection;
+mod session;
 mod stacking;
 mod support;
 mod telemetry;

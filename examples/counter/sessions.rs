@@ -1,0 +1,66 @@
+//! Where the sessions are kept, and what names them.
+
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use mcp_patterns::SessionStore;
+use mcp_patterns::session::{SessionMode, SqlBackend};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+
+use crate::serve::Failure;
+use crate::server::SESSION_TOOLS;
+
+/// The flags that say where sessions are kept.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SessionArgs {
+    /// Where sessions are kept: `memory`, or a `redis://`, `sqlite:` or `postgres://` URL
+    #[arg(long, value_name = "STORE", default_value = "memory")]
+    sessions: String,
+
+    /// What names a session
+    #[arg(long, value_enum, default_value = "transport")]
+    session_mode: Mode,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mode {
+    /// The connection, or over HTTP the session that the server gave it
+    Transport,
+    /// The user who has signed in
+    Principal,
+    /// An argument, which the tool `open_session` makes
+    Handle,
+}
+
+/// Connects to where the sessions are kept.
+///
+/// # Errors
+///
+/// When nothing answers there, or the URL is none.
+pub async fn store(args: &SessionArgs) -> Result<SessionStore, Failure> {
+    let url = args.sessions.as_str();
+    let store = match url.split_once(':').map_or(url, |(scheme, _)| scheme) {
+        "memory" => SessionStore::in_memory(),
+        "redis" | "redis+unix" => SessionStore::redis(redis::Client::open(url)?.get_connection_manager().await?),
+        "sqlite" => {
+            let options = SqliteConnectOptions::from_str(url)?.create_if_missing(true);
+            let options = options.journal_mode(SqliteJournalMode::Wal);
+            let pool = SqlitePoolOptions::new().connect_with(options).await?;
+            SqlBackend::ensure_schema(&pool).await?;
+            SessionStore::sqlite(pool)
+        }
+        "postgres" | "postgresql" => {
+            let pool = PgPoolOptions::new().connect(url).await?;
+            SqlBackend::ensure_schema(&pool).await?;
+            SessionStore::postgres(pool)
+        }
+        other => return Err(std::io::Error::other(format!("no sessions are kept in `{other}`")).into()),
+    };
+    let mode = match args.session_mode {
+        Mode::Transport => SessionMode::Transport,
+        Mode::Principal => SessionMode::Principal,
+        Mode::Handle => SessionMode::Handle,
+    };
+    Ok(store.with_mode(mode).only(SESSION_TOOLS))
+}

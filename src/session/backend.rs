@@ -1,0 +1,121 @@
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a step of a [`Backend`] returns.
+pub type BackendFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
+
+/// Where sessions are kept: one record for each, with a version that every write changes.
+///
+/// Each step is atomic and one round trip: of two replicas that write at the same time, one comes first, and the other is told so.
+/// An expired record is none. A step that is sent twice, because its answer got lost on the way, has the effect of one.
+///
+/// [`session_backend_contract`](crate::testing::session_backend_contract) checks an implementation.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not keep sessions",
+    label = "not a `Backend`",
+    note = "the backends of this crate are `MemoryBackend`, `RedisBackend` and `SqlBackend`"
+)]
+pub trait Backend: Send + Sync + 'static {
+    /// Keeps the first record of a session. If there is one, it stays as it is and is returned.
+    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written>;
+
+    /// Finds a record.
+    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>>;
+
+    /// Replaces the record if it has the version `expected`. If it has not, it stays as it is and is returned.
+    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written>;
+
+    /// Keeps a record for `ttl` from now on. False if there is none.
+    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool>;
+
+    /// Deletes a record; with a version, only if it has that one. False if nothing was deleted.
+    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool>;
+}
+
+/// What is to be kept of a session.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Write<'a> {
+    /// A new random number for each write, between 1 and 2^63 - 1. A record with this version is this write's already.
+    pub version: u64,
+    /// Text that means nothing to the backend.
+    pub data: &'a str,
+    /// How long to keep it, from now.
+    pub ttl: Duration,
+}
+
+/// What is kept of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The version of the last write.
+    pub version: u64,
+    /// The text of the last write.
+    pub data: String,
+    /// How long it is kept, from now.
+    pub expires_in: Duration,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It is kept.
+    Yes,
+    /// It is not: somebody else has written. This is what there is now.
+    No(Option<Record>),
+}
+
+/// Why a step of a [`Backend`] failed; whether it was taken is not known. Callers of tools never see its text; the log does.
+#[derive(Debug, Clone)]
+pub struct BackendError(Arc<dyn Error + Send + Sync>);
+
+impl BackendError {
+    /// Wraps what went wrong.
+    #[must_use]
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Arc::from(error.into()))
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for BackendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
+
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
+        (**self).create(id, write)
+    }
+
+    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
+        (**self).load(id)
+    }
+
+    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
+        (**self).compare_and_swap(id, expected, write)
+    }
+
+    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
+        (**self).touch(id, ttl)
+    }
+
+    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
+        (**self).delete(id, expected)
+    }
+}
+
+/// A hundred years are as good as for ever, and every clock and counter has room for them.
+pub(super) fn at_most_a_century(ttl: Duration) -> Duration {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    ttl.min(CENTURY)
+}

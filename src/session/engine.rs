@@ -1,0 +1,387 @@
+//! How a session is read and changed: one round trip for a read, one for a write, and no change lost.
+
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use foldhash::HashSet;
+use serde::de::DeserializeOwned;
+use tokio::time::{sleep, timeout};
+
+use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
+use super::data::{self, Data, PeekError};
+use super::key::Key;
+use super::turns::{FailedMeanwhile, Turns};
+use super::{SessionError, SessionMode};
+use crate::telemetry::Counter;
+
+/// A store with its settings. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Engine {
+    pub(super) settings: Arc<Settings>,
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) mode: SessionMode,
+    pub(super) namespace: Option<String>,
+    pub(super) argument: String,
+    pub(super) is_optional: bool,
+    pub(super) idle_timeout: Duration,
+    pub(super) absolute_timeout: Option<Duration>,
+    pub(super) max_bytes: usize,
+    pub(super) max_keys: usize,
+    pub(super) max_tries: NonZeroU32,
+    pub(super) backend_timeout: Duration,
+}
+
+pub(super) struct Shared {
+    backend: Box<dyn Backend>,
+    pub(super) turns: Turns,
+    /// The sessions whose use is being told to the backend.
+    touching: Mutex<HashSet<Arc<str>>>,
+    /// The server that the layer was put on first.
+    pub(super) server: OnceLock<String>,
+    counters: [Counter; Told::ALL.len()],
+    #[cfg(test)]
+    pub(super) clock: std::sync::atomic::AtomicU64,
+}
+
+/// What became of an operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Told {
+    Read,
+    Written,
+    /// Written by somebody else meanwhile, and tried again.
+    Conflicted,
+    Full,
+    Unavailable,
+    Refused,
+}
+
+impl Told {
+    /// In the order of the variants.
+    const ALL: [&'static str; 6] = ["read", "written", "conflicted", "full", "unavailable", "refused"];
+}
+
+/// A session as it was found.
+pub(super) struct Found {
+    /// Without one, there is no record.
+    version: Option<u64>,
+    /// Otherwise it is to begin with the next write.
+    is_there: bool,
+    ends_at: Option<u64>,
+    pub(super) data: Data,
+}
+
+/// The longest pause before a change is tried again.
+const LONGEST_PAUSE: u64 = 32;
+
+/// Larger records are read again before they are written, instead of being remembered.
+const REMEMBERED_BYTES: usize = 8 << 10;
+
+impl Shared {
+    pub(super) fn new(backend: impl Backend) -> Self {
+        Self {
+            backend: Box::new(backend),
+            turns: Turns::default(),
+            touching: Mutex::default(),
+            server: OnceLock::new(),
+            counters: Told::ALL
+                .map(|outcome| Counter::new("mcp_patterns_session_operations_total", &[("outcome", outcome)])),
+            #[cfg(test)]
+            clock: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    /// Milliseconds since 1970.
+    fn now(&self) -> u64 {
+        #[cfg(test)]
+        if let set @ 1.. = self.clock.load(std::sync::atomic::Ordering::Acquire) {
+            return set;
+        }
+        millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+impl Engine {
+    pub(super) fn namespace(&self) -> &str {
+        let server = || self.shared.server.get().map(String::as_str);
+        self.settings.namespace.as_deref().or_else(server).unwrap_or_default()
+    }
+
+    pub(super) fn count(&self, told: Told) {
+        self.shared.counters[told as usize].increment();
+    }
+
+    /// Reads one value.
+    pub(super) async fn peek<T: DeserializeOwned>(&self, key: &Key, name: &str) -> Result<Option<T>, SessionError> {
+        let Some(record) = self.fetch(key).await? else { return not_there(key).map(|()| None) };
+        let (ends_at, data) = data::from_text(&record.data).map_err(unreadable)?;
+        if self.is_over(ends_at) {
+            return not_there(key).map(|()| None);
+        }
+        self.touch_if_due(key, ends_at, record.expires_in);
+        data::peek(data, name).map_err(|error| match error {
+            PeekError::Value(error) => error,
+            PeekError::Record(error) => unreadable(error),
+        })
+    }
+
+    /// Reads everything. A session that is not there yet is empty, but one that has to be opened has to be there.
+    pub(super) async fn load(&self, key: &Key) -> Result<Found, SessionError> {
+        let record = self.fetch(key).await?;
+        let found = self.found(key, record.as_ref())?;
+        self.use_found(key, &found, record.as_ref());
+        Ok(found)
+    }
+
+    /// Changes the session, whatever others do at the same time: `change` is applied to what is there when it is written.
+    pub(super) async fn change<R: Send>(
+        &self,
+        key: &Key,
+        mut change: impl FnMut(&mut Data) -> Result<R, SessionError> + Send,
+    ) -> Result<R, SessionError> {
+        let turn = self.shared.turns.of(key.id());
+        let mut writer = match turn.take().await {
+            Ok(writer) => writer,
+            Err(FailedMeanwhile) => {
+                self.count(Told::Unavailable);
+                return Err(SessionError::Unavailable(BackendError::new("it failed whoever came before")));
+            }
+        };
+        // What this process wrote last is what there is, unless the write finds that it is not.
+        let mut known = writer.last.take();
+        let mut is_fresh = false;
+        for tries in 0..self.settings.max_tries.get() {
+            if known.is_none() && !is_fresh {
+                known = self.fetch(key).await.inspect_err(|_| writer.failed())?;
+                is_fresh = true;
+            }
+            let applied = self.found(key, known.as_ref()).and_then(|mut found| {
+                let before = data::to_text(found.ends_at, &found.data).map_err(unreadable)?;
+                let answer = change(&mut found.data)?;
+                let text = self.checked(&found)?;
+                Ok((answer, (text != before).then_some(text), found))
+            });
+            let (answer, text, found) = match applied {
+                // Nothing of this is worth anything before it is known that it is not of yesterday.
+                Err(_) | Ok((_, None, _)) if !is_fresh => {
+                    known = None;
+                    continue;
+                }
+                Ok((answer, None, found)) => {
+                    self.use_found(key, &found, known.as_ref());
+                    *writer.last = known.filter(is_small);
+                    return Ok(answer);
+                }
+                Ok((answer, Some(text), found)) => (answer, text, found),
+                Err(error) => return Err(error),
+            };
+            let version = new_version();
+            let written = self.write(key, found.version, version, &text, found.ends_at).await;
+            match written.inspect_err(|_| writer.failed())? {
+                Written::Yes => {
+                    let expires_in = self.ttl(found.ends_at);
+                    *writer.last = Some(Record { version, data: text, expires_in }).filter(is_small);
+                    self.count(Told::Written);
+                    return Ok(answer);
+                }
+                Written::No(current) => {
+                    self.count(Told::Conflicted);
+                    (known, is_fresh) = (current, true);
+                }
+            }
+            if tries > 0 {
+                sleep(Duration::from_millis(fastrand::u64(0..=LONGEST_PAUSE.min(1 << tries.min(10))))).await;
+                // Others have written during the pause, if they are many.
+                (known, is_fresh) = (None, false);
+            }
+        }
+        Err(SessionError::Conflict)
+    }
+
+    /// Writes what was changed since it was found, if nobody else has written meanwhile.
+    pub(super) async fn commit(&self, key: &Key, found: &Found) -> Result<(), SessionError> {
+        let text = self.checked(found)?;
+        match self.write(key, found.version, new_version(), &text, found.ends_at).await? {
+            Written::Yes => {
+                self.count(Told::Written);
+                Ok(())
+            }
+            Written::No(_) => {
+                self.count(Told::Conflicted);
+                Err(SessionError::Conflict)
+            }
+        }
+    }
+
+    /// Keeps an empty session under a new handle.
+    pub(super) async fn open(&self, key: &Key) -> Result<(), SessionError> {
+        self.commit(key, &self.empty(None)).await
+    }
+
+    pub(super) async fn end(&self, key: &Key) -> Result<bool, SessionError> {
+        self.wrote(self.step(self.shared.backend.delete(key.id(), None)).await)
+    }
+
+    /// Moves the session to another key, with all that was written until it is gone from the first.
+    pub(super) async fn renew(&self, from: &Key, to: &Key) -> Result<(), SessionError> {
+        let mut kept = None;
+        for _ in 0..self.settings.max_tries.get() {
+            let found = self.load(from).await?;
+            let Some(version) = found.version else { return Err(SessionError::Unknown) };
+            let (text, new) = (data::to_text(found.ends_at, &found.data).map_err(unreadable)?, new_version());
+            // Nobody else knows the new key yet.
+            if self.write(to, kept, new, &text, found.ends_at).await? != Written::Yes {
+                return Err(SessionError::Conflict);
+            }
+            kept = Some(new);
+            if self.wrote(self.step(self.shared.backend.delete(from.id(), Some(version))).await)? {
+                return Ok(());
+            }
+        }
+        self.end(to).await?;
+        Err(SessionError::Conflict)
+    }
+
+    async fn fetch(&self, key: &Key) -> Result<Option<Record>, SessionError> {
+        let record = self.step(self.shared.backend.load(key.id())).await.map_err(SessionError::Unavailable)?;
+        self.shared.turns.saw(key.id(), record.as_ref());
+        self.count(Told::Read);
+        Ok(record)
+    }
+
+    fn found(&self, key: &Key, record: Option<&Record>) -> Result<Found, SessionError> {
+        let record = record.map(|record| Ok((record.version, data::from_text(&record.data)?)));
+        let record = record.transpose().map_err(unreadable)?;
+        match record {
+            Some((version, (ends_at, data))) if !self.is_over(ends_at) => {
+                let data = Data::parse(data).map_err(unreadable)?;
+                Ok(Found { version: Some(version), is_there: true, ends_at, data })
+            }
+            over => not_there(key).map(|()| self.empty(over.map(|(version, _)| version))),
+        }
+    }
+
+    fn empty(&self, version: Option<u64>) -> Found {
+        let ends_at = self.settings.absolute_timeout.map(|timeout| self.shared.now().saturating_add(millis(timeout)));
+        Found { version, is_there: false, ends_at, data: Data::default() }
+    }
+
+    fn is_over(&self, ends_at: Option<u64>) -> bool {
+        ends_at.is_some_and(|ends_at| ends_at <= self.shared.now())
+    }
+
+    /// How long a session is kept that is used now.
+    fn ttl(&self, ends_at: Option<u64>) -> Duration {
+        let left = ends_at.map(|ends_at| Duration::from_millis(ends_at.saturating_sub(self.shared.now())));
+        left.map_or(self.settings.idle_timeout, |left| left.min(self.settings.idle_timeout))
+    }
+
+    fn use_found(&self, key: &Key, found: &Found, record: Option<&Record>) {
+        if let (true, Some(record)) = (found.is_there, record) {
+            self.touch_if_due(key, found.ends_at, record.expires_in);
+        }
+    }
+
+    /// Tells the backend that the session is in use, behind the scenes, at most every tenth of the idle timeout.
+    fn touch_if_due(&self, key: &Key, ends_at: Option<u64>, expires_in: Duration) {
+        let ttl = self.ttl(ends_at);
+        if ttl.saturating_sub(expires_in) < self.settings.idle_timeout / 10 {
+            return;
+        }
+        let id = Arc::clone(key.id());
+        if !self.shared.touching.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&id)) {
+            return;
+        }
+        let (engine, touching) = (self.clone(), Touching { id, shared: Arc::clone(&self.shared) });
+        tokio::spawn(async move {
+            let touched = engine.step(engine.shared.backend.touch(&touching.id, ttl)).await;
+            if touched.is_err() {
+                tracing::warn!("the use of a session was not noted");
+            }
+        });
+    }
+
+    fn checked(&self, found: &Found) -> Result<String, SessionError> {
+        let text = data::to_text(found.ends_at, &found.data).map_err(unreadable)?;
+        let (bytes, max_bytes, max_keys) = (text.len(), self.settings.max_bytes, self.settings.max_keys);
+        let full = if found.data.keys().len() > max_keys {
+            SessionError::TooManyKeys { max_keys }
+        } else if bytes > max_bytes {
+            SessionError::TooManyBytes { bytes, max_bytes }
+        } else {
+            return Ok(text);
+        };
+        self.count(Told::Full);
+        Err(full)
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        expected: Option<u64>,
+        version: u64,
+        data: &str,
+        ends_at: Option<u64>,
+    ) -> Result<Written, SessionError> {
+        let (id, write) = (key.id(), Write { version, data, ttl: self.ttl(ends_at) });
+        let backend = &self.shared.backend;
+        self.wrote(match expected {
+            None => self.step(backend.create(id, write)).await,
+            Some(expected) => self.step(backend.compare_and_swap(id, expected, write)).await,
+        })
+    }
+
+    fn wrote<T>(&self, step: Result<T, BackendError>) -> Result<T, SessionError> {
+        step.map_err(SessionError::Unknowable)
+    }
+
+    async fn step<T>(&self, step: BackendFuture<'_, T>) -> Result<T, BackendError> {
+        let ended = timeout(self.settings.backend_timeout, step).await;
+        ended.unwrap_or_else(|_| Err(BackendError::new("no answer in time"))).inspect_err(|error| {
+            self.count(Told::Unavailable);
+            tracing::warn!(%error, "the backend of the sessions fails");
+        })
+    }
+}
+
+/// A touch under way. Its drop makes room for the next one.
+struct Touching {
+    id: Arc<str>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Touching {
+    fn drop(&mut self) {
+        self.shared.touching.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// A session that has to be opened has to be there.
+fn not_there(key: &Key) -> Result<(), SessionError> {
+    if key.handle.is_some() { Err(SessionError::Unknown) } else { Ok(()) }
+}
+
+fn is_small(record: &Record) -> bool {
+    record.data.len() <= REMEMBERED_BYTES
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A number that no other write has: the keys of `RandomState` come from the system's randomness, each pair once.
+fn new_version() -> u64 {
+    const BITS: u64 = (1 << 63) - 1;
+    (RandomState::new().hash_one(()) & BITS).max(1)
+}
+
+/// A record that this crate did not write.
+fn unreadable(error: serde_json::Error) -> SessionError {
+    tracing::error!(%error, "the record of a session cannot be read");
+    SessionError::Unavailable(BackendError::new(error))
+}

@@ -1,0 +1,288 @@
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::Either;
+use serde_json::{Map, Value, json};
+use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext, ToolAnnotations};
+use turbomcp_types::{ServerCapabilities, Tool, ToolResult, ToolsCapabilities};
+
+use super::engine::Told;
+use super::key::Key;
+use super::session::Current;
+use super::store::SessionStore;
+use super::{SessionError, SessionMode};
+use crate::middleware::impl_layer;
+use crate::selection::Rule;
+use crate::{ConfigError, Middleware, scope};
+
+const LAYER: &str = "SessionStore";
+
+/// A session does no harm to any tool.
+const RULE: Rule = Rule { layer: LAYER, is_safe: |_| true, otherwise: "" };
+
+/// The tools that the layer adds where sessions have handles.
+const OPEN: &str = "open_session";
+const CLOSE: &str = "close_session";
+
+impl SessionStore {
+    fn has_handles(&self) -> bool {
+        self.engine.settings.mode == SessionMode::Handle
+    }
+
+    /// Finds the session of a call and takes the handle out of its arguments.
+    fn find(&self, args: &mut Value, ctx: &RequestContext) -> Result<Current, SessionError> {
+        let mode = self.engine.settings.mode;
+        let namespace = self.engine.namespace();
+        let key = match mode {
+            SessionMode::Handle => match self.take_handle(args) {
+                Some(handle) => Ok(Key::of_handle(namespace, handle?, ctx)),
+                None => Err(SessionError::None(mode)),
+            },
+            SessionMode::Transport | SessionMode::Principal => Key::of_call(namespace, mode, ctx),
+        };
+        match key {
+            Ok(key) => Ok(Current::Session(self.session(key))),
+            Err(SessionError::None(mode)) if self.engine.settings.is_optional => Ok(Current::None(mode)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is no text cannot be a handle, and so names no session.
+    fn take_handle(&self, args: &mut Value) -> Option<Result<String, SessionError>> {
+        match args.as_object_mut()?.remove(&self.engine.settings.argument)? {
+            Value::Null => None,
+            Value::String(handle) => Some(Ok(handle)),
+            _ => Some(Err(SessionError::Unknown)),
+        }
+    }
+
+    async fn within<H: McpHandler>(
+        &self,
+        inner: &H,
+        name: &str,
+        mut args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        match self.find(&mut args, ctx) {
+            Ok(current) => scope::enter(Arc::new(current), inner.call_tool(name, args, ctx)).await,
+            Err(refused) => {
+                tracing::debug!(tool = name, session = "refused");
+                self.count(Told::Refused);
+                Ok(McpError::from(refused).to_tool_result())
+            }
+        }
+    }
+
+    fn count(&self, told: Told) {
+        self.engine.count(told);
+    }
+
+    async fn open_for(&self, args: &Value, ctx: &RequestContext) -> McpResult<ToolResult> {
+        if args.as_object().is_some_and(|args| !args.is_empty()) {
+            return Err(McpError::invalid_params(format!("`{OPEN}` takes no arguments")));
+        }
+        let session = self.open(ctx).await?;
+        let handle = session.handle().unwrap_or_default();
+        let mut result = ToolResult::text(handle);
+        result.structured_content = Some(json!({ &self.engine.settings.argument: handle }));
+        Ok(result)
+    }
+
+    async fn close_for(&self, mut args: Value, ctx: &RequestContext) -> McpResult<ToolResult> {
+        let Some(handle) = self.take_handle(&mut args) else {
+            return Err(SessionError::None(SessionMode::Handle).into());
+        };
+        self.of_handle(ctx, handle?).end().await?;
+        Ok(ToolResult::text("Session closed"))
+    }
+
+    async fn manage(&self, name: &str, args: Value, ctx: &RequestContext) -> McpResult<ToolResult> {
+        let result = match name {
+            OPEN => self.open_for(&args, ctx).await,
+            _ => self.close_for(args, ctx).await,
+        };
+        Ok(result.unwrap_or_else(|error| error.to_tool_result()))
+    }
+
+    /// Adds the handle to what the tools say of themselves, and the tools that make it.
+    fn advertise(&self, mut tools: Vec<Tool>) -> Vec<Tool> {
+        if !self.has_handles() {
+            return tools;
+        }
+        for tool in tools.iter_mut().filter(|tool| self.selection.includes(tool, RULE)) {
+            self.add_argument(tool, !self.engine.settings.is_optional);
+        }
+        tools.extend([self.open_tool(), self.close_tool()]);
+        tools
+    }
+
+    fn add_argument(&self, tool: &mut Tool, is_required: bool) {
+        let argument = &self.engine.settings.argument;
+        let properties = tool.input_schema.properties.get_or_insert_with(|| json!({}));
+        if let Some(properties) = properties.as_object_mut() {
+            let whether = if is_required { "The" } else { "Optional: the" };
+            let description = format!("{whether} session that this call belongs to, as `{OPEN}` answered it");
+            properties.insert(argument.clone(), json!({ "type": "string", "description": description }));
+        }
+        if is_required {
+            tool.input_schema.required.get_or_insert_default().push(argument.clone());
+        }
+    }
+
+    fn open_tool(&self) -> Tool {
+        let settings = &self.engine.settings;
+        let mut kept = format!("{} after it was last used", human(settings.idle_timeout));
+        if let Some(timeout) = settings.absolute_timeout {
+            kept.push_str(&format!(", and for {} at most", human(timeout)));
+        }
+        let description = format!(
+            "Opens a session, in which this server remembers what later calls need. Answers its name: give it to them as \
+             `{}`. It is kept for {kept}. Close it with `{CLOSE}` when it is not needed any more.",
+            settings.argument
+        );
+        let mut tool = Tool::new(OPEN, description);
+        tool.input_schema.properties = Some(Map::new().into());
+        tool.annotations = Some(annotations(false, false));
+        tool
+    }
+
+    fn close_tool(&self) -> Tool {
+        let mut tool = Tool::new(CLOSE, "Closes a session and forgets what was remembered in it.");
+        self.add_argument(&mut tool, true);
+        tool.annotations = Some(annotations(true, true));
+        tool
+    }
+}
+
+/// What the tools of the layer say of themselves.
+fn annotations(destructive: bool, idempotent: bool) -> ToolAnnotations {
+    ToolAnnotations {
+        read_only_hint: Some(false),
+        destructive_hint: Some(destructive),
+        idempotent_hint: Some(idempotent),
+        open_world_hint: Some(false),
+        ..Default::default()
+    }
+}
+
+/// In the largest unit that it is a multiple of.
+fn human(time: Duration) -> String {
+    let secs = time.as_secs();
+    let (number, unit) = match secs {
+        0 => (u64::try_from(time.as_millis()).unwrap_or(u64::MAX), "millisecond"),
+        _ if secs % 86_400 == 0 => (secs / 86_400, "day"),
+        _ if secs % 3600 == 0 => (secs / 3600, "hour"),
+        _ if secs % 60 == 0 => (secs / 60, "minute"),
+        _ => (secs, "second"),
+    };
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+}
+
+impl SessionStore {
+    /// Checks what does not depend on the server.
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |setting, reason: &str| Err(ConfigError::invalid(LAYER, setting, reason));
+        let settings = &self.engine.settings;
+        if settings.idle_timeout.is_zero() {
+            return refuse("with_idle_timeout", "a session that ends at once keeps nothing: make it longer");
+        }
+        if settings.absolute_timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return refuse(
+                "with_absolute_timeout",
+                "a session that ends at once keeps nothing: make it longer, or use `without_absolute_timeout`",
+            );
+        }
+        if settings.backend_timeout.is_zero() {
+            return refuse("with_backend_timeout", "nothing is done in no time: make it longer");
+        }
+        if settings.max_keys == 0 {
+            return refuse("with_max_keys", "a session without keys keeps nothing: allow more");
+        }
+        if settings.max_bytes < MIN_BYTES {
+            return refuse("with_max_bytes", "not even an empty session fits: allow more");
+        }
+        if settings.argument.is_empty() {
+            return refuse("with_argument", "an argument needs a name");
+        }
+        Ok(())
+    }
+
+    /// Sessions of two servers must not mix, and a tool of the server's must not be hidden.
+    fn check_server(&self, server: String, tools: &[Tool]) -> Result<(), ConfigError> {
+        let first = self.engine.shared.server.get_or_init(|| server.clone());
+        if self.engine.settings.namespace.is_none() && *first != server {
+            let reason =
+                format!("the store is on `{first}` already, and now on `{server}`: say whether they share sessions");
+            return Err(ConfigError::invalid(LAYER, "with_namespace", reason));
+        }
+        if !self.has_handles() {
+            return Ok(());
+        }
+        if let Some(tool) = tools.iter().find(|tool| [OPEN, CLOSE].contains(&tool.name.as_str())) {
+            let reason = format!("the server has a tool `{}` of its own, which would be hidden: rename it", tool.name);
+            return Err(ConfigError::invalid(LAYER, "with_mode", reason));
+        }
+        let argument = &self.engine.settings.argument;
+        let has_it =
+            |tool: &&Tool| tool.input_schema.properties.as_ref().is_some_and(|all| all.get(argument).is_some());
+        if let Some(tool) = tools.iter().filter(|tool| self.selection.includes(tool, RULE)).find(has_it) {
+            let reason = format!("`{}` has an argument `{argument}` of its own: name another one", tool.name);
+            return Err(ConfigError::invalid(LAYER, "with_argument", reason));
+        }
+        Ok(())
+    }
+}
+
+/// What an empty session with an end takes.
+const MIN_BYTES: usize = 32;
+
+impl Middleware for SessionStore {
+    fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
+        self.check()?;
+        let tools = inner.list_tools();
+        self.selection.check(&tools, RULE)?;
+        self.check_server(inner.server_info().name, &tools)?;
+        let bound = Self { plan: Default::default(), ..self };
+        bound.observe_tools(&tools);
+        Ok(bound)
+    }
+
+    fn observe_tools(&self, tools: &[Tool]) {
+        self.plan.learn(tools, |tool| self.selection.includes(tool, RULE).then_some(()));
+    }
+
+    fn call_tool<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        name: &'a str,
+        args: Value,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
+        if self.has_handles() && (name == OPEN || name == CLOSE) {
+            return Either::Left(Either::Left(self.manage(name, args, ctx)));
+        }
+        match self.plan.get(name) {
+            None => Either::Left(Either::Right(inner.call_tool(name, args, ctx))),
+            Some(()) => Either::Right(self.within(inner, name, args, ctx)),
+        }
+    }
+
+    fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
+        self.advertise(inner.list_tools())
+    }
+
+    fn list_tools_for<H: McpHandler>(&self, inner: &H, ctx: &RequestContext) -> Vec<Tool> {
+        self.advertise(inner.list_tools_for(ctx))
+    }
+
+    fn server_capabilities<H: McpHandler>(&self, inner: &H) -> ServerCapabilities {
+        let mut capabilities = inner.server_capabilities();
+        if self.has_handles() {
+            capabilities.tools.get_or_insert_with(ToolsCapabilities::default);
+        }
+        capabilities
+    }
+}
+
+impl_layer!(SessionStore);

@@ -1,0 +1,211 @@
+//! Keeps what a client told a server until its next call, on any replica: [`SessionStore`].
+//!
+//! It is three things in one. As a layer it finds the session that a call belongs to, and refuses a call that has none; in the
+//! tool, [`Session::current`] is that session; and without a layer, [`SessionStore::of`] finds it. No write is lost, however many
+//! calls and replicas write at the same time, and a session is seen by nobody but the principal who opened it.
+//!
+//! Use it for what belongs to a conversation: preferences, a basket, a cursor, a draft. What must outlive the conversation, or be
+//! searched, belongs in tables of your own: see [the guide](crate::guide::sessions).
+//!
+//! # Example
+//!
+//! ```
+//! use mcp_patterns::{Layer, SessionStore, session::Session};
+//! use turbomcp::prelude::*;
+//!
+//! #[derive(Clone)]
+//! struct Preferences;
+//!
+//! #[server(name = "preferences", version = "1.0.0")]
+//! impl Preferences {
+//!     /// Keeps a preference.
+//!     #[tool]
+//!     async fn set_preference(&self, key: String, value: String) -> McpResult<String> {
+//!         Session::current()?.set(&key, &value).await?;
+//!         Ok(format!("Set {key}: {value}"))
+//!     }
+//!
+//!     /// Reads a preference.
+//!     #[tool(read_only = true)]
+//!     async fn get_preference(&self, key: String) -> McpResult<String> {
+//!         let value: Option<String> = Session::current()?.get(&key).await?;
+//!         value.ok_or_else(|| McpError::invalid_request("Preference not found"))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let server = SessionStore::in_memory().layer(Preferences);
+//!
+//! // Every transport gives a connection an id; here it is given by hand.
+//! let (ada, bob) = (RequestContext::new().with_session_id("1"), RequestContext::new().with_session_id("2"));
+//! let dark = serde_json::json!({"key": "theme", "value": "dark"});
+//! server.call_tool("set_preference", dark, &ada).await?;
+//!
+//! let theme = serde_json::json!({"key": "theme"});
+//! assert_eq!(server.call_tool("get_preference", theme.clone(), &ada).await?.first_text(), Some("dark"));
+//! assert_eq!(server.call_tool("get_preference", theme, &bob).await?.first_text(), Some("Preference not found"));
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Example: several replicas on one Redis, a session for each user
+//!
+//! ```no_run
+//! # #[cfg(feature = "redis")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use mcp_patterns::{Layer, SessionStore, session::SessionMode};
+//! # let server = mcp_patterns::testing::ScriptedServer::new("preferences");
+//!
+//! let redis = redis::Client::open("redis://127.0.0.1:6379")?.get_connection_manager().await?;
+//! let sessions = SessionStore::redis(redis)
+//!     .with_mode(SessionMode::Principal)
+//!     .with_idle_timeout(Duration::from_secs(7 * 24 * 3600))
+//!     .without_absolute_timeout();
+//! let server = sessions.layer(server);
+//! # Ok(()) }
+//! ```
+//!
+//! # Example: sessions that the model opens, and many calls that write at once
+//!
+//! ```
+//! use mcp_patterns::{Layer, SessionStore, session::{Session, SessionMode}, testing::ScriptedServer};
+//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//! # use serde_json::json;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! let shop = ScriptedServer::new("shop").with_plain("add", |_| async {
+//!     let session = Session::current()?;
+//!     let items = session.update("items", |items: &mut u32| { *items += 1; *items }).await?;
+//!     Ok(ToolResult::text(items.to_string()))
+//! });
+//! let server = SessionStore::in_memory().with_mode(SessionMode::Handle).layer(shop);
+//!
+//! // The layer has added `open_session` and `close_session`, and the argument `session` to the other tools.
+//! let ctx = RequestContext::new();
+//! let opened = server.call_tool("open_session", json!({}), &ctx).await?;
+//! let basket = json!({"session": opened.first_text()});
+//! let calls = (0..100).map(|_| server.call_tool("add", basket.clone(), &ctx));
+//! futures_util::future::join_all(calls).await;
+//! assert_eq!(server.call_tool("add", basket, &ctx).await?.first_text(), Some("101"));
+//!
+//! let made_up = server.call_tool("add", json!({"session": "mine"}), &ctx).await?;
+//! assert!(made_up.first_text().unwrap().starts_with("There is no such session"));
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
+//! # Which session
+//!
+//! | [`SessionMode`] | what names a session | survives a new connection | survives another replica | without it |
+//! | --- | --- | --- | --- | --- |
+//! | `Transport` (default) | the transport's session: a connection, or an `mcp-session-id` | no | no | refused |
+//! | `Principal` | the user who has signed in | yes | yes | refused: nobody in particular has none |
+//! | `Handle` | an argument, which the tool `open_session` made | yes | yes | refused, and told to open one |
+//!
+//! Whatever names it, a session belongs to the principal who opened it (subject, issuer and tenant); for every other it does not
+//! exist, also if they know its name. Never is it the request's id, which changes with each call, nor anything that a client says
+//! of itself. turbomcp's HTTP transport knows only the sessions that it opened itself: on another replica, or after a restart, it
+//! answers 404, and the client begins a new session, which in `Transport` mode is an empty one. So that mode needs sticky routing
+//! by `mcp-session-id`; the others do not need it for their data, only for the transport's sake. See [the
+//! guide](crate::guide::sessions#what-survives).
+//!
+//! # What a write costs, and why none is lost
+//!
+//! A session is one record with a version, replaced only if it still has the version that was read. Where somebody else came
+//! first, the change is applied again to what is there now. The writers of one process take turns, so that they are in each
+//! other's way only across processes, and each process remembers what it wrote last: a read is one round trip, and so is a write,
+//! unless another process has written, or nobody yet; then it is two. [`Session::load`] and [`Draft::commit`] share one read and
+//! one write among several operations.
+//!
+//! # Defaults
+//!
+//! - tools: every one; calls without a session are refused, unless [`optional`](SessionStore::optional)
+//! - mode: [`SessionMode::Transport`]; the argument of a handle is `session`; a handle is 128 random bits
+//! - idle timeout: 1 hour, sliding with reads and writes, noted every tenth of it at most; absolute timeout: 24 hours
+//! - limits: 64 KiB and 256 keys for each session; in memory, 10,000 sessions, of which the least recently used makes room, with
+//!   a warning
+//! - each step of a backend may take 2 s; a change is tried 64 times at most
+//! - namespace: the server's name
+//!
+//! Shared backends bound no number of sessions: a client may open as many as your limits on calls allow.
+//!
+//! # Order
+//!
+//! Outside: validation, and whatever decides who may call what. Inside: everything else. A cache must be inside, or a hit would get
+//! around the refusal of a call without a session; it then keeps no result of a tool that opened its session, unless its scope is
+//! [`Scope::Session`](crate::Scope::Session). A transaction is inside too, and does not roll a session back. The session is found
+//! through the call's own task: in a task that the tool spawns, use a [`Session`] that was got before. See [the
+//! guide](crate::guide::ordering).
+//!
+//! # Errors
+//!
+//! [`SessionError`] in the tool; `?` makes an error result of it, whose `_meta["io.turbomcp/errorData"]` has a word under
+//! `mcp-patterns/session`:
+//!
+//! | word | kind | |
+//! | --- | --- | --- |
+//! | `none` | `invalid_request`, `authentication`, `invalid_params` | the call has no session: by transport, principal, handle |
+//! | `unknown` | `invalid_params` | there is no session under this handle, for this caller |
+//! | `full` | `invalid_request` | a limit; nothing was changed |
+//! | `conflict` | `unavailable` | others came first at each try; nothing was changed |
+//! | `unavailable` | `unavailable` | the backend fails; nothing was changed |
+//! | `unknowable` | `unavailable` | the backend failed while it wrote: the change may have been kept |
+//!
+//! A value that is not what the tool asks for is an `internal` error that names its key. An
+//! [`IdempotentTool`](crate::IdempotentTool) takes `unavailable` for a proof that nothing was done; around a tool whose only
+//! effect is in its session, tell it that `unknowable` is none
+//! ([`with_definite`](crate::idempotent::IdempotentTool::with_definite)).
+//!
+//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
+//!
+//! # Cancellation
+//!
+//! A call that is dropped leaves the turn to the next; a write that it had sent may have been kept. The note that a session is in
+//! use is sent from a task of its own, and no answer waits for it.
+//!
+//! # When the backend fails
+//!
+//! It fails closed: down, slow or answering what nobody understands, it is never taken for an empty session. Calls that use their
+//! session get `unavailable` within the time of a step, also those that wait for a turn. What was acknowledged is as safe as the
+//! backend keeps it. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is
+//! back.
+//!
+//! # What is counted and logged
+//!
+//! The counters (feature `metrics`) `mcp_patterns_session_operations_total` by `outcome` (`read`, `written`, `conflicted`, `full`,
+//! `unavailable`, `refused`) and `mcp_patterns_session_evictions_total`. A backend that fails is logged as a warning. No id, no
+//! handle and no value is logged; ids are hashed before they leave the process.
+
+mod backend;
+mod data;
+mod engine;
+mod error;
+mod key;
+mod layer;
+mod memory;
+#[cfg(feature = "redis")]
+mod redis;
+#[expect(clippy::module_inception, reason = "a session is what the module is about")]
+mod session;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
+mod store;
+mod turns;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::RedisBackend;
+pub use backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
+pub use data::Data;
+pub use error::SessionError;
+pub use key::SessionMode;
+pub use memory::MemoryBackend;
+pub(crate) use session::current_id;
+pub use session::{Draft, Session};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]
+pub use sql::{SESSION_SCHEMA, SessionDatabase, SqlBackend};
+pub use store::SessionStore;
+
+/// Entry of an error's data: what a session had to do with it.
+pub const SESSION: &str = "mcp-patterns/session";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+use std::fmt;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::aio::ConnectionLike;
+use redis::{Script, pipe};
+
+use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written, at_most_a_century};
+
+/// Keeps sessions in Redis, for all replicas.
+///
+/// One key for each session, so it fits a cluster: a hash with the version `v` and the data `d`, which expires by itself, by Redis'
+/// own clock. What is acknowledged is as durable as your Redis makes it (`appendonly yes`), and lasts as long as it evicts no keys
+/// (`maxmemory-policy noeviction`).
+#[derive(Clone)]
+#[must_use]
+pub struct RedisBackend<C> {
+    connection: C,
+    prefix: String,
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
+    /// On any connection whose clones share it: `ConnectionManager`, `MultiplexedConnection`, `ClusterConnection`.
+    pub fn new(connection: C) -> Self {
+        Self { connection, prefix: "mcp-patterns:session:".to_owned() }
+    }
+
+    /// Sets how the names of the keys begin. Default: `mcp-patterns:session:`.
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    fn key(&self, id: &str) -> String {
+        format!("{}{id}", self.prefix)
+    }
+
+    /// With no version expected, there must be no record.
+    async fn write(&self, id: &str, expected: Option<u64>, write: Write<'_>) -> Result<Written, BackendError> {
+        let mut step = WRITE.prepare_invoke();
+        step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
+        step.arg(write.version).arg(write.data).arg(millis(write.ttl));
+        let found: Option<Found> = step.invoke_async(&mut self.connection.clone()).await.map_err(BackendError::new)?;
+        match found {
+            None => Ok(Written::Yes),
+            Some(found) => Ok(Written::No(record(found)?)),
+        }
+    }
+}
+
+/// The version, the data, and how many milliseconds are left.
+type Found = (Option<u64>, Option<String>, i64);
+
+/// Answers nothing if the write is kept, and what there is if it is not. Versions are compared as text: Lua's numbers would lose
+/// digits of them.
+static WRITE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "
+        local version = redis.call('HGET', KEYS[1], 'v') or ''
+        if version ~= ARGV[1] and version ~= ARGV[2] then
+            return {version ~= '' and version, redis.call('HGET', KEYS[1], 'd'), redis.call('PTTL', KEYS[1])}
+        end
+        redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
+        redis.call('PEXPIRE', KEYS[1], ARGV[4])
+        return false",
+    )
+});
+
+static DELETE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "
+        if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'v') ~= ARGV[1] then return 0 end
+        return redis.call('DEL', KEYS[1])",
+    )
+});
+
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(at_most_a_century(ttl).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads a record. It may have expired between two commands of a pipeline.
+fn record(found: Found) -> Result<Option<Record>, BackendError> {
+    match found {
+        (None, None, _) | (_, _, -2) => Ok(None),
+        (Some(version), Some(data), left) => {
+            // Without an expiry: nobody knows who has taken it away.
+            let expires_in = u64::try_from(left).map_or(Duration::MAX, Duration::from_millis);
+            Ok(Some(Record { version, data, expires_in }))
+        }
+        _ => Err(BackendError::new("a key in Redis is no session")),
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend<C> {
+    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
+        Box::pin(self.write(id, None, write))
+    }
+
+    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
+        Box::pin(async move {
+            let key = self.key(id);
+            let mut load = pipe();
+            load.cmd("HMGET").arg(&key).arg("v").arg("d").pttl(&key);
+            let found = load.query_async(&mut self.connection.clone()).await.map_err(BackendError::new)?;
+            let ((version, data), left): ((Option<u64>, Option<String>), i64) = found;
+            record((version, data, left))
+        })
+    }
+
+    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
+        Box::pin(self.write(id, Some(expected), write))
+    }
+
+    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
+        Box::pin(async move {
+            let mut touch = redis::cmd("PEXPIRE");
+            touch.arg(self.key(id)).arg(millis(ttl));
+            touch.query_async(&mut self.connection.clone()).await.map_err(BackendError::new)
+        })
+    }
+
+    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
+        Box::pin(async move {
+            let mut step = DELETE.prepare_invoke();
+            step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
+            step.invoke_async(&mut self.connection.clone()).await.map_err(BackendError::new)
+        })
+    }
+}
+
+impl<C> fmt::Debug for RedisBackend<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBackend").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}

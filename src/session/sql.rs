@@ -1,0 +1,293 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sqlx::Pool;
+
+use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written, at_most_a_century};
+
+/// The table of sessions, for those who run their own migrations. `ensure_schema` runs it too.
+///
+/// It stands alone: neither sqlx's `_sqlx_migrations` nor any other table is touched.
+pub const SESSION_SCHEMA: &str = "\
+create table if not exists mcp_patterns_sessions (
+    id text primary key,
+    version bigint not null,
+    data text not null,
+    expires_at bigint not null
+);
+create index if not exists mcp_patterns_sessions_expires_at on mcp_patterns_sessions (expires_at);
+";
+
+/// Keeps sessions in a table of a database, for all replicas.
+///
+/// The [table](SESSION_SCHEMA) must be there: see [`ensure_schema`](Self::ensure_schema). Expiry is measured by the clocks of the
+/// replicas. Expired rows are deleted behind the scenes, 500 at a time, once a minute while sessions are written.
+#[must_use]
+pub struct SqlBackend<DB: SessionDatabase> {
+    pool: Pool<DB>,
+    swept_at: Arc<AtomicI64>,
+}
+
+/// How often expired sessions are looked for, in milliseconds.
+const SWEEP_EVERY: i64 = 60_000;
+
+impl<DB: SessionDatabase> SqlBackend<DB> {
+    /// On connections of `pool`. Each step is a statement outside any transaction of the tool's.
+    pub fn new(pool: Pool<DB>) -> Self {
+        Self { pool, swept_at: Arc::new(AtomicI64::new(now())) }
+    }
+
+    /// Makes the table where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
+        DB::ensure_schema(pool).await
+    }
+
+    fn sweep_now_and_then(&self) {
+        let (now, last) = (now(), self.swept_at.load(Ordering::Relaxed));
+        if now - last < SWEEP_EVERY
+            || self.swept_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+        let backend = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = backend.sweep().await {
+                tracing::warn!(%error, "expired sessions were not deleted");
+            }
+        });
+    }
+
+    /// Deletes all expired sessions, a batch at a time, and returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn sweep(&self) -> Result<u64, sqlx::Error> {
+        let mut swept = 0;
+        loop {
+            match DB::sweep(&self.pool).await? {
+                0 => return Ok(swept),
+                batch => swept += batch,
+            }
+        }
+    }
+
+    async fn written(&self, id: &str, written: Result<bool, sqlx::Error>) -> Result<Written, BackendError> {
+        match written.map_err(BackendError::new)? {
+            true => Ok(Written::Yes),
+            false => self.load(id).await.map(Written::No),
+        }
+    }
+}
+
+/// The statements on the table. Implemented for `sqlx::Postgres` and `sqlx::Sqlite`.
+pub trait SessionDatabase: sqlx::Database {
+    #[doc(hidden)]
+    fn create(pool: &Pool<Self>, id: &str, write: Write<'_>) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    #[doc(hidden)]
+    fn load(
+        pool: &Pool<Self>,
+        id: &str,
+    ) -> impl Future<Output = Result<Option<(i64, String, i64)>, sqlx::Error>> + Send;
+
+    #[doc(hidden)]
+    fn compare_and_swap(
+        pool: &Pool<Self>,
+        id: &str,
+        expected: u64,
+        write: Write<'_>,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    #[doc(hidden)]
+    fn touch(pool: &Pool<Self>, id: &str, ttl: Duration) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    #[doc(hidden)]
+    fn delete(
+        pool: &Pool<Self>,
+        id: &str,
+        expected: Option<u64>,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    #[doc(hidden)]
+    fn sweep(pool: &Pool<Self>) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
+
+    #[doc(hidden)]
+    fn ensure_schema(pool: &Pool<Self>) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+}
+
+/// Milliseconds since 1970, the unit of the table.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn after(now: i64, ttl: Duration) -> i64 {
+    now.saturating_add(i64::try_from(at_most_a_century(ttl).as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A version as the table has it: both have 63 bits.
+fn signed(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+macro_rules! impl_session_database {
+    ($database:ty, $lock:literal) => {
+        impl SessionDatabase for $database {
+            async fn create(pool: &Pool<Self>, id: &str, write: Write<'_>) -> Result<bool, sqlx::Error> {
+                let now = now();
+                let done = sqlx::query(
+                    "insert into mcp_patterns_sessions as s (id, version, data, expires_at) values ($1, $2, $3, $4) \
+                     on conflict (id) do update set \
+                         version = excluded.version, data = excluded.data, expires_at = excluded.expires_at \
+                     where s.expires_at <= $5 or s.version = excluded.version",
+                )
+                .bind(id)
+                .bind(signed(write.version))
+                .bind(write.data)
+                .bind(after(now, write.ttl))
+                .bind(now)
+                .execute(pool)
+                .await?;
+                Ok(done.rows_affected() == 1)
+            }
+
+            async fn load(pool: &Pool<Self>, id: &str) -> Result<Option<(i64, String, i64)>, sqlx::Error> {
+                sqlx::query_as(
+                    "select version, data, expires_at from mcp_patterns_sessions where id = $1 and expires_at > $2",
+                )
+                .bind(id)
+                .bind(now())
+                .fetch_optional(pool)
+                .await
+            }
+
+            async fn compare_and_swap(
+                pool: &Pool<Self>,
+                id: &str,
+                expected: u64,
+                write: Write<'_>,
+            ) -> Result<bool, sqlx::Error> {
+                let now = now();
+                let done = sqlx::query(
+                    "update mcp_patterns_sessions set version = $1, data = $2, expires_at = $3 \
+                     where id = $4 and (version = $5 or version = $1) and expires_at > $6",
+                )
+                .bind(signed(write.version))
+                .bind(write.data)
+                .bind(after(now, write.ttl))
+                .bind(id)
+                .bind(signed(expected))
+                .bind(now)
+                .execute(pool)
+                .await?;
+                Ok(done.rows_affected() == 1)
+            }
+
+            async fn touch(pool: &Pool<Self>, id: &str, ttl: Duration) -> Result<bool, sqlx::Error> {
+                let now = now();
+                let done = sqlx::query(
+                    "update mcp_patterns_sessions set expires_at = $1 where id = $2 and expires_at > $3",
+                )
+                .bind(after(now, ttl))
+                .bind(id)
+                .bind(now)
+                .execute(pool)
+                .await?;
+                Ok(done.rows_affected() == 1)
+            }
+
+            async fn delete(pool: &Pool<Self>, id: &str, expected: Option<u64>) -> Result<bool, sqlx::Error> {
+                let done = sqlx::query(
+                    "delete from mcp_patterns_sessions \
+                     where id = $1 and expires_at > $2 and version = coalesce($3, version)",
+                )
+                .bind(id)
+                .bind(now())
+                .bind(expected.map(signed))
+                .execute(pool)
+                .await?;
+                Ok(done.rows_affected() == 1)
+            }
+
+            async fn sweep(pool: &Pool<Self>) -> Result<u64, sqlx::Error> {
+                let done = sqlx::query(
+                    "delete from mcp_patterns_sessions where id in \
+                     (select id from mcp_patterns_sessions where expires_at <= $1 limit 500) and expires_at <= $1",
+                )
+                .bind(now())
+                .execute(pool)
+                .await?;
+                Ok(done.rows_affected())
+            }
+
+            async fn ensure_schema(pool: &Pool<Self>) -> Result<(), sqlx::Error> {
+                // Two replicas that start at the same time take turns.
+                let mut transaction = pool.begin().await?;
+                sqlx::raw_sql($lock).execute(&mut *transaction).await?;
+                sqlx::raw_sql(SESSION_SCHEMA).execute(&mut *transaction).await?;
+                transaction.commit().await
+            }
+        }
+    };
+}
+
+#[cfg(feature = "postgres")]
+impl_session_database!(sqlx::Postgres, "select pg_advisory_xact_lock(7307210318)");
+#[cfg(feature = "sqlite")]
+impl_session_database!(sqlx::Sqlite, "select 1");
+
+impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
+    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
+        Box::pin(async move {
+            self.sweep_now_and_then();
+            let created = DB::create(&self.pool, id, write).await;
+            self.written(id, created).await
+        })
+    }
+
+    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
+        Box::pin(async move {
+            let row = DB::load(&self.pool, id).await.map_err(BackendError::new)?;
+            let Some((version, data, expires_at)) = row else { return Ok(None) };
+            let left = u64::try_from(expires_at.saturating_sub(now())).unwrap_or_default();
+            let version = u64::try_from(version).map_err(BackendError::new)?;
+            Ok(Some(Record { version, data, expires_in: Duration::from_millis(left) }))
+        })
+    }
+
+    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
+        Box::pin(async move {
+            self.sweep_now_and_then();
+            let swapped = DB::compare_and_swap(&self.pool, id, expected, write).await;
+            self.written(id, swapped).await
+        })
+    }
+
+    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
+        Box::pin(async move { DB::touch(&self.pool, id, ttl).await.map_err(BackendError::new) })
+    }
+
+    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
+        Box::pin(async move { DB::delete(&self.pool, id, expected).await.map_err(BackendError::new) })
+    }
+}
+
+impl<DB: SessionDatabase> Clone for SqlBackend<DB> {
+    fn clone(&self) -> Self {
+        Self { pool: self.pool.clone(), swept_at: Arc::clone(&self.swept_at) }
+    }
+}
+
+impl<DB: SessionDatabase> fmt::Debug for SqlBackend<DB> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlBackend").field("database", &DB::NAME).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+mod backends;
+mod cached;
+mod changes;
+mod contract;
+mod failing;
+mod handles;
+mod layer;
+mod life;
+#[cfg(feature = "redis")]
+mod redis_down;
+mod settings;
+mod values;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use turbomcp_core::auth::Principal;
+use turbomcp_core::{ErrorKind, McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
+use super::*;
+use crate::testing::ScriptedServer;
+use crate::{Layer, TryLayer, outcome};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn nobody() -> RequestContext {
+    RequestContext::new()
+}
+
+fn connection(id: &str) -> RequestContext {
+    nobody().with_session_id(id)
+}
+
+fn user(name: &str) -> RequestContext {
+    nobody().with_principal(Principal::new(name))
+}
+
+fn memory() -> SessionStore {
+    SessionStore::in_memory()
+}
+
+/// A session of a store, by its connection.
+fn session(store: &SessionStore) -> Session {
+    store.of(&connection("1")).expect("the connection has a session")
+}
+
+/// A server whose `visit` counts the visits of its session, and whose `plain` knows nothing of sessions.
+fn museum() -> ScriptedServer {
+    ScriptedServer::new("museum")
+        .with_plain("visit", |_| async {
+            let session = Session::current()?;
+            let visits = session.update("visits", |visits: &mut u32| {
+                *visits += 1;
+                *visits
+            });
+            Ok(ToolResult::text(visits.await?.to_string()))
+        })
+        .with_plain("plain", |call| async move { Ok(ToolResult::text(call.args.to_string())) })
+}
+
+async fn call(server: &impl McpHandler, tool: &str, args: Value, ctx: &RequestContext) -> McpResult<ToolResult> {
+    tokio::time::timeout(10 * MINUTE, server.call_tool(tool, args, ctx)).await.expect("it answers")
+}
+
+async fn visit(server: &impl McpHandler, ctx: &RequestContext) -> String {
+    text(&call(server, "visit", json!({}), ctx).await)
+}
+
+#[track_caller]
+fn text(result: &McpResult<ToolResult>) -> String {
+    assert!(outcome::failure(result).is_none(), "{result:?}");
+    result.as_ref().ok().and_then(ToolResult::first_text).expect("a text").to_owned()
+}
+
+/// The kind of a failure, and what the layer says of it.
+#[track_caller]
+fn refused(result: &McpResult<ToolResult>) -> (ErrorKind, String) {
+    let failure = outcome::failure(result).unwrap_or_else(|| panic!("a failure, not {result:?}"));
+    let told = failure.data().and_then(|data| data[SESSION].as_str()).unwrap_or_default();
+    (failure.kind().expect("a kind"), told.to_owned())
+}
+
+/// Lets everything that runs beside the test come to rest.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A backend that counts its steps, and fails as it is told to.
+#[derive(Clone)]
+struct Spy {
+    backend: MemoryBackend,
+    steps: Arc<[AtomicUsize; 5]>,
+    fault: Arc<Mutex<Fault>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+enum Fault {
+    #[default]
+    None,
+    /// The step is not taken.
+    Down,
+    /// The step is taken, and the answer lost.
+    Deaf,
+    /// There is no answer.
+    Hung,
+    /// Each step takes a while, as over a network.
+    Slow,
+}
+
+impl Spy {
+    fn new() -> Self {
+        Self { backend: MemoryBackend::new(), steps: Arc::default(), fault: Arc::default() }
+    }
+
+    fn fails(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    /// How often sessions were created, loaded, swapped, touched and deleted since it was last asked.
+    fn steps(&self) -> [usize; 5] {
+        std::array::from_fn(|step| self.steps[step].swap(0, Ordering::SeqCst))
+    }
+
+    fn step<'a, T: Send + 'a>(&self, step: usize, taken: BackendFuture<'a, T>) -> BackendFuture<'a, T> {
+        self.steps[step].fetch_add(1, Ordering::SeqCst);
+        let fault = *self.fault.lock().unwrap();
+        Box::pin(async move {
+            match fault {
+                Fault::None => taken.await,
+                Fault::Down => Err(BackendError::new("secret://password@host is down")),
+                Fault::Deaf => taken.await.and(Err(BackendError::new("secret://password@host went away"))),
+                Fault::Hung => std::future::pending().await,
+                Fault::Slow => {
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=3))).await;
+                    taken.await
+                }
+            }
+        })
+    }
+
+    /// The step that a memory takes when it is asked for, and not before.
+    fn lazily<'a, T: Send + 'a>(
+        &'a self,
+        step: impl Fn(&'a MemoryBackend) -> BackendFuture<'a, T> + Send + 'a,
+    ) -> BackendFuture<'a, T> {
+        Box::pin(async move { step(&self.backend).await })
+    }
+}
+
+impl Backend for Spy {
+    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
+        self.step(0, self.lazily(move |backend| backend.create(id, write)))
+    }
+
+    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
+        self.step(1, self.lazily(move |backend| backend.load(id)))
+    }
+
+    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
+        self.step(2, self.lazily(move |backend| backend.compare_and_swap(id, expected, write)))
+    }
+
+    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
+        self.step(3, self.lazily(move |backend| backend.touch(id, ttl)))
+    }
+
+    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
+        self.step(4, self.lazily(move |backend| backend.delete(id, expected)))
+    }
+}

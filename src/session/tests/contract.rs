@@ -1,0 +1,40 @@
+//! Every backend keeps the contract.
+
+use std::future::ready;
+
+#[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
+use super::backends::{postgres, redis, sqlite};
+use super::*;
+use crate::testing::session_backend_contract;
+
+#[tokio::test]
+async fn the_backend_in_memory_keeps_the_contract() {
+    session_backend_contract(|| ready(MemoryBackend::new())).await;
+}
+
+#[tokio::test]
+async fn a_backend_behind_a_pointer_keeps_the_contract() {
+    session_backend_contract(|| ready(Arc::new(Spy::new()) as Arc<dyn Backend>)).await;
+}
+
+#[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
+mod shared {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_backend_in_redis_keeps_the_contract() {
+        session_backend_contract(redis).await;
+    }
+
+    #[tokio::test]
+    async fn the_backend_in_sqlite_keeps_the_contract() {
+        let sqlite = sqlite().await;
+        session_backend_contract(|| ready(sqlite.backend())).await;
+    }
+
+    #[tokio::test]
+    async fn the_backend_in_postgres_keeps_the_contract() {
+        let postgres = postgres().await;
+        session_backend_contract(|| ready(postgres.clone())).await;
+    }
+}

@@ -1,0 +1,99 @@
+//! Which settings cannot work, what the defaults are, and what is counted.
+
+use std::num::NonZeroUsize;
+
+use metrics_util::debugging::DebuggingRecorder;
+
+use super::*;
+
+fn mistake(store: &SessionStore) -> String {
+    store.try_layer(museum()).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_setting_that_cannot_work_is_refused_with_the_fix() {
+    let handles = || memory().with_mode(SessionMode::Handle);
+    for (store, setting) in [
+        (memory().with_idle_timeout(Duration::ZERO), "with_idle_timeout"),
+        (memory().with_absolute_timeout(Duration::ZERO), "with_absolute_timeout"),
+        (memory().with_backend_timeout(Duration::ZERO), "with_backend_timeout"),
+        (memory().with_max_keys(0), "with_max_keys"),
+        (memory().with_max_bytes(1), "with_max_bytes"),
+        (handles().with_argument(""), "with_argument"),
+    ] {
+        let mistake = mistake(&store);
+        assert!(mistake.starts_with(&format!("SessionStore::{setting}: ")), "{mistake}");
+    }
+    assert!(mistake(&memory().only(["visits"])).contains("did you mean `visit`?"));
+
+    let own = |tool: &str| ScriptedServer::new("own").with_plain(tool, |_| async { Ok(ToolResult::text("")) });
+    let hidden = handles().try_layer(own("open_session")).map(|_| ()).unwrap_err().to_string();
+    assert!(hidden.contains("`open_session` of its own"), "{hidden}");
+    memory().try_layer(own("open_session")).expect("nothing is hidden where there are no handles");
+    let mut tool = turbomcp_types::Tool::new("sit", "sits down");
+    tool.input_schema.properties = Some(json!({ "session": { "type": "integer" } }));
+    let server = ScriptedServer::new("own").with_tool(tool, |_| async { Ok(ToolResult::text("")) });
+    let taken = handles().try_layer(server.clone()).map(|_| ()).unwrap_err().to_string();
+    assert!(taken.starts_with("SessionStore::with_argument") && taken.contains("`sit`"), "{taken}");
+    handles().with_argument("seat").try_layer(server).expect("another name is free");
+}
+
+#[test]
+fn the_defaults_are_those_of_the_manual() {
+    let debug = format!("{:?}", SessionStore::default());
+    for default in [
+        "mode: Transport",
+        "argument: \"session\"",
+        "is_optional: false",
+        "idle_timeout: 3600s",
+        "absolute_timeout: Some(86400s)",
+        "max_bytes: 65536",
+        "max_keys: 256",
+        "max_tries: 64",
+        "backend_timeout: 2s",
+    ] {
+        assert!(debug.contains(default), "{default} in {debug}");
+    }
+    assert!(format!("{:?}", MemoryBackend::new()).contains("max_sessions: 10000"));
+    assert_eq!(MemoryBackend::new().with_max_sessions(NonZeroUsize::MIN).clone().len(), 0);
+}
+
+#[test]
+fn what_became_of_each_operation_is_counted() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let spy = Spy::new();
+            let store = SessionStore::new(spy.clone()).with_max_keys(1);
+            let server = store.layer(museum());
+            visit(&server, &connection("1")).await;
+            visit(&server, &connection("1")).await;
+            let _ = call(&server, "visit", json!({}), &nobody()).await;
+            let session = store.of(&connection("1")).unwrap();
+            assert_eq!(session.get("visits").await.unwrap(), Some(2));
+            assert!(session.set("other", &1).await.is_err());
+            spy.fails(Fault::Down);
+            assert!(session.get::<u8>("visits").await.is_err());
+        });
+    });
+    let mut counts: Vec<_> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
+            (key.key().name().to_owned(), labels.join(" "), format!("{value:?}"))
+        })
+        .filter(|(_, _, value)| value != "Counter(0)")
+        .collect();
+    counts.sort();
+    let counted = |outcome: &str, times: u32| {
+        ("mcp_patterns_session_operations_total".to_owned(), outcome.to_owned(), format!("Counter({times})"))
+    };
+    let full = counts.iter().any(|(_, outcome, _)| outcome == "full");
+    assert!(full, "{counts:?}");
+    counts.retain(|(_, outcome, _)| !["read", "full"].contains(&outcome.as_str()));
+    assert_eq!(counts, [counted("refused", 1), counted("unavailable", 1), counted("written", 2)]);
+}

@@ -1,0 +1,261 @@
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::session::{Backend, BackendError, Record, Write, Written};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A time after which a record is none at once.
+const NONE: Duration = Duration::ZERO;
+
+/// Checks that a [`Backend`] keeps what its documentation promises, and panics where it does not.
+///
+/// `make_backend` is called for each check. The backends it makes may share their records: every check uses ids of its own.
+///
+/// ```
+/// use mcp_patterns::{session::MemoryBackend, testing::session_backend_contract};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// session_backend_contract(|| async { MemoryBackend::new() }).await;
+/// # });
+/// ```
+pub async fn session_backend_contract<B: Backend, F: Future<Output = B>>(make_backend: impl Fn() -> F) {
+    what_is_written_is_found(&Checked(make_backend().await)).await;
+    a_session_is_created_once(&Checked(make_backend().await)).await;
+    of_many_who_create_at_once_one_succeeds(&Checked(make_backend().await)).await;
+    a_write_needs_the_version_that_is_there(&Checked(make_backend().await)).await;
+    of_many_who_swap_at_once_one_succeeds(&Checked(make_backend().await)).await;
+    a_write_that_is_sent_twice_is_one(&Checked(make_backend().await)).await;
+    a_session_that_began_anew_is_another(&Checked(make_backend().await)).await;
+    an_expired_session_is_none(&Checked(make_backend().await)).await;
+    every_write_says_how_long_it_is_kept(&Checked(make_backend().await)).await;
+    a_touch_prolongs_and_changes_nothing(&Checked(make_backend().await)).await;
+    what_is_deleted_is_gone(&Checked(make_backend().await)).await;
+    with_a_version_only_that_one_is_deleted(&Checked(make_backend().await)).await;
+    sessions_do_not_mix(&Checked(make_backend().await)).await;
+    any_text_and_any_version_come_back_as_they_were(&Checked(make_backend().await)).await;
+    no_change_of_many_writers_is_lost(&Checked(make_backend().await)).await;
+}
+
+async fn what_is_written_is_found<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    assert_eq!(backend.load(&id).await, None, "what was not written is not there");
+    assert_eq!(backend.create(&id, 1, "one").await, Written::Yes);
+    assert_eq!(backend.found(&id).await, (1, "one".into()));
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Yes);
+    assert_eq!(backend.found(&id).await, (2, "two".into()));
+}
+
+async fn a_session_is_created_once<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    backend.create(&id, 1, "one").await;
+    assert_eq!(conflict(backend.create(&id, 2, "two").await), Some((1, "one".into())), "what there is is returned");
+    assert_eq!(backend.found(&id).await, (1, "one".into()), "and stays");
+}
+
+async fn of_many_who_create_at_once_one_succeeds<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    let created = join_all((1..=50).map(|version| backend.create(&id, version, "first"))).await;
+    let (kept, refused): (Vec<_>, Vec<_>) = created.into_iter().partition(|written| *written == Written::Yes);
+    assert_eq!(kept.len(), 1, "a session is created once");
+    let (version, _) = backend.found(&id).await;
+    assert!(refused.into_iter().all(|written| conflict(written).is_some_and(|(found, _)| found == version)));
+}
+
+async fn a_write_needs_the_version_that_is_there<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::No(None), "a session is not revived");
+    assert_eq!(backend.load(&id).await, None);
+    backend.create(&id, 1, "one").await;
+    assert_eq!(conflict(backend.swap(&id, 7, 2, "two").await), Some((1, "one".into())));
+    assert_eq!(backend.found(&id).await, (1, "one".into()));
+}
+
+async fn of_many_who_swap_at_once_one_succeeds<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    backend.create(&id, 1, "one").await;
+    let swapped = join_all((2..=50).map(|version| backend.swap(&id, 1, version, "next"))).await;
+    assert_eq!(swapped.iter().filter(|written| **written == Written::Yes).count(), 1, "a version is replaced once");
+}
+
+async fn a_write_that_is_sent_twice_is_one<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    for _ in 0..2 {
+        assert_eq!(backend.create(&id, 1, "one").await, Written::Yes, "the write is kept already");
+    }
+    for _ in 0..2 {
+        assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Yes, "the write is kept already");
+    }
+    assert_eq!(backend.found(&id).await, (2, "two".into()));
+}
+
+async fn a_session_that_began_anew_is_another<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    backend.create(&id, 1, "one").await;
+    assert!(backend.delete(&id, None).await);
+    backend.create(&id, 2, "new").await;
+    assert_eq!(conflict(backend.swap(&id, 1, 3, "late").await), Some((2, "new".into())));
+}
+
+async fn an_expired_session_is_none<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    backend.write(&id, None, 1, "one", NONE).await;
+    assert_eq!(backend.load(&id).await, None);
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::No(None));
+    assert!(!backend.touch(&id, MINUTE).await, "what has expired is not prolonged");
+    assert!(!backend.delete(&id, None).await);
+    assert_eq!(backend.create(&id, 3, "new").await, Written::Yes, "its place is free");
+    backend.write(&id, Some(3), 4, "end", NONE).await;
+    assert_eq!(backend.load(&id).await, None);
+    backend.create(&id, 5, "newer").await;
+    assert!(backend.touch(&id, NONE).await);
+    assert_eq!(backend.load(&id).await, None);
+}
+
+async fn every_write_says_how_long_it_is_kept<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    let left = || async { backend.load(&id).await.map(|record| record.expires_in).unwrap_or_default() };
+    backend.write(&id, None, 1, "one", MINUTE).await;
+    assert!((MINUTE / 2..=MINUTE).contains(&left().await));
+    backend.write(&id, Some(1), 2, "two", 100 * MINUTE).await;
+    assert!((99 * MINUTE..=100 * MINUTE).contains(&left().await));
+    backend.write(&id, Some(2), 3, "three", Duration::MAX).await;
+    assert!(left().await > 1_000_000 * MINUTE, "for ever is a long time");
+}
+
+async fn a_touch_prolongs_and_changes_nothing<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    assert!(!backend.touch(&id, MINUTE).await, "what is not there is not made");
+    assert_eq!(backend.load(&id).await, None);
+    backend.create(&id, 1, "one").await;
+    assert!(backend.touch(&id, 100 * MINUTE).await);
+    let record = backend.load(&id).await.unwrap_or_else(|| panic!("it is there"));
+    assert_eq!((record.version, record.data.as_str()), (1, "one"));
+    assert!((99 * MINUTE..=100 * MINUTE).contains(&record.expires_in));
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Yes, "its version stays");
+}
+
+async fn what_is_deleted_is_gone<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    assert!(!backend.delete(&id, None).await);
+    backend.create(&id, 1, "one").await;
+    assert!(backend.delete(&id, None).await);
+    assert!(!backend.delete(&id, None).await);
+    assert_eq!(backend.load(&id).await, None);
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::No(None));
+}
+
+async fn with_a_version_only_that_one_is_deleted<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    backend.create(&id, 1, "one").await;
+    backend.swap(&id, 1, 2, "two").await;
+    assert!(!backend.delete(&id, Some(1)).await);
+    assert_eq!(backend.found(&id).await, (2, "two".into()));
+    assert!(backend.delete(&id, Some(2)).await);
+    assert_eq!(backend.load(&id).await, None);
+}
+
+async fn sessions_do_not_mix<B: Backend>(backend: &Checked<B>) {
+    let (one, two) = (id(), id());
+    backend.create(&one, 1, "one").await;
+    assert_eq!(backend.load(&two).await, None);
+    backend.create(&two, 2, "two").await;
+    assert!(backend.delete(&one, None).await);
+    assert_eq!(backend.found(&two).await, (2, "two".into()));
+}
+
+async fn any_text_and_any_version_come_back_as_they_were<B: Backend>(backend: &Checked<B>) {
+    const LARGEST: u64 = (1 << 63) - 1;
+    let long = "0123456789".repeat(20_000);
+    for data in ["", "[null,{}]", "π 🦀 'quoted' \"twice\" %s $1 {0}\r\n\t", &long] {
+        let id = id();
+        backend.create(&id, LARGEST, data).await;
+        assert_eq!(backend.found(&id).await, (LARGEST, data.into()));
+        // No number in between loses digits on the way.
+        assert!(conflict(backend.swap(&id, LARGEST - 1, 1, "rounded").await).is_some());
+        assert_eq!(backend.swap(&id, LARGEST, LARGEST - 1, data).await, Written::Yes);
+        assert_eq!(backend.found(&id).await, (LARGEST - 1, data.into()));
+    }
+}
+
+async fn no_change_of_many_writers_is_lost<B: Backend>(backend: &Checked<B>) {
+    const WRITERS: u64 = 8;
+    const CHANGES: u64 = 10;
+    let id = &id();
+    let count = |data: &str| data.parse::<u64>().unwrap_or_else(|_| panic!("`{data}` is no number"));
+    backend.create(id, 1, "0").await;
+    join_all((0..WRITERS).map(|writer| async move {
+        let mut known = backend.found(id).await;
+        for change in 0..CHANGES {
+            let version = 2 + writer * CHANGES + change;
+            while let Some(found) = {
+                let next = (count(&known.1) + 1).to_string();
+                conflict(backend.swap(id, known.0, version, &next).await)
+            } {
+                known = found;
+            }
+            known = backend.found(id).await;
+        }
+    }))
+    .await;
+    assert_eq!(count(&backend.found(id).await.1), WRITERS * CHANGES);
+}
+
+/// What there was instead of what was expected.
+fn conflict(written: Written) -> Option<(u64, String)> {
+    match written {
+        Written::Yes => None,
+        Written::No(found) => found.map(|record| (record.version, record.data)),
+    }
+}
+
+/// A backend whose failures end the check.
+struct Checked<B>(B);
+
+impl<B: Backend> Checked<B> {
+    async fn create(&self, id: &str, version: u64, data: &str) -> Written {
+        self.write(id, None, version, data, MINUTE).await
+    }
+
+    async fn swap(&self, id: &str, expected: u64, version: u64, data: &str) -> Written {
+        self.write(id, Some(expected), version, data, MINUTE).await
+    }
+
+    async fn write(&self, id: &str, expected: Option<u64>, version: u64, data: &str, ttl: Duration) -> Written {
+        let write = Write { version, data, ttl };
+        done(match expected {
+            None => self.0.create(id, write).await,
+            Some(expected) => self.0.compare_and_swap(id, expected, write).await,
+        })
+    }
+
+    async fn load(&self, id: &str) -> Option<Record> {
+        done(self.0.load(id).await)
+    }
+
+    async fn found(&self, id: &str) -> (u64, String) {
+        let record = self.load(id).await.unwrap_or_else(|| panic!("the session is there"));
+        (record.version, record.data)
+    }
+
+    async fn touch(&self, id: &str, ttl: Duration) -> bool {
+        done(self.0.touch(id, ttl).await)
+    }
+
+    async fn delete(&self, id: &str, expected: Option<u64>) -> bool {
+        done(self.0.delete(id, expected).await)
+    }
+}
+
+fn done<T>(step: Result<T, BackendError>) -> T {
+    step.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn id() -> Arc<str> {
+    let part = || RandomState::new().hash_one(());
+    format!("{:016x}{:016x}{:016x}{:016x}", part(), part(), part(), part()).into()
+}
