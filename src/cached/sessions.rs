@@ -41,6 +41,7 @@ where
     }
 }
 
+#[expect(clippy::result_large_err, reason = "a failure is a whole result, as large as a success")]
 /// Hands a result to a caller in the session that it depends on.
 pub(super) fn of_own_session(result: McpResult<ToolResult>) -> Result<(ToolResult, Source), Failed> {
     // An outer cache has not seen the tool open the session, if the call was made for somebody else.
@@ -55,6 +56,7 @@ pub(super) async fn unshared(
     kept_or_failed(call.await).map(|result| (result, Source::Load))
 }
 
+#[expect(clippy::result_large_err, reason = "a failure is a whole result, as large as a success")]
 fn kept_or_failed(result: McpResult<ToolResult>) -> Result<ToolResult, Failed> {
     match outcome::failure(&result) {
         None => result.map_err(|error| Failed(Err(error))),

@@ -171,9 +171,9 @@ fn human(time: Duration) -> String {
     let secs = time.as_secs();
     let (number, unit) = match secs {
         0 => (u64::try_from(time.as_millis()).unwrap_or(u64::MAX), "millisecond"),
-        _ if secs % 86_400 == 0 => (secs / 86_400, "day"),
-        _ if secs % 3600 == 0 => (secs / 3600, "hour"),
-        _ if secs % 60 == 0 => (secs / 60, "minute"),
+        _ if secs.is_multiple_of(86_400) => (secs / 86_400, "day"),
+        _ if secs.is_multiple_of(3600) => (secs / 3600, "hour"),
+        _ if secs.is_multiple_of(60) => (secs / 60, "minute"),
         _ => (secs, "second"),
     };
     format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
@@ -209,9 +209,9 @@ impl SessionStore {
     }
 
     /// Sessions of two servers must not mix, and a tool of the server's must not be hidden.
-    fn check_server(&self, server: String, tools: &[Tool]) -> Result<(), ConfigError> {
-        let first = self.engine.shared.server.get_or_init(|| server.clone());
-        if self.engine.settings.namespace.is_none() && *first != server {
+    fn check_server(&self, server: &str, tools: &[Tool]) -> Result<(), ConfigError> {
+        let first = self.engine.shared.server.get_or_init(|| server.to_owned());
+        if self.engine.settings.namespace.is_none() && first != server {
             let reason =
                 format!("the store is on `{first}` already, and now on `{server}`: say whether they share sessions");
             return Err(ConfigError::invalid(LAYER, "with_namespace", reason));
@@ -242,7 +242,7 @@ impl Middleware for SessionStore {
         self.check()?;
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
-        self.check_server(inner.server_info().name, &tools)?;
+        self.check_server(&inner.server_info().name, &tools)?;
         let bound = Self { plan: Default::default(), ..self };
         bound.observe_tools(&tools);
         Ok(bound)
