@@ -9,9 +9,10 @@ use serde_json::Value;
 use turbomcp_core::{McpHandler, RequestContext};
 use turbomcp_types::Tool;
 
-use super::cache::{Source, Stats};
+use super::shared::Source;
+use super::stats::Stats;
 use super::key::{call_domain, tool_domain};
-use super::layer::{Failed, Results, ToolPlan, get_or_call};
+use super::layer::{Failed, LAYER, Results, ToolPlan, call_and_keep, get_or_call};
 use crate::identity::Partition;
 use crate::outcome;
 use crate::selection::{Plan, check_names};
@@ -41,13 +42,13 @@ pub struct Warmed {
 impl Handle {
     /// Forgets the result of one call, whoever made it.
     pub fn invalidate(&self, tool: &str, args: &Value) {
-        self.results.invalidate_domain(call_domain(tool, args));
+        self.results.invalidate_domains(&[call_domain(tool, args)]);
         self.note(tool);
     }
 
     /// Forgets the results of all calls of a tool.
     pub fn invalidate_tool(&self, tool: &str) {
-        self.results.invalidate_domain(tool_domain(tool));
+        self.results.invalidate_domains(&[tool_domain(tool)]);
         self.note(tool);
     }
 
@@ -71,7 +72,6 @@ impl Handle {
         calls: impl IntoIterator<Item = (T, Value)>,
         concurrency: usize,
     ) -> Result<Warmed, ConfigError> {
-        const LAYER: &str = "CachedTool";
         let bound = self.bound.0.load_full().ok_or(ConfigError::NotLayered { layer: LAYER })?;
         if concurrency == 0 {
             return Err(ConfigError::invalid(
@@ -82,27 +82,19 @@ impl Handle {
         }
         let calls: Vec<_> = calls
             .into_iter()
-            .map(|(tool, args)| match bound.plan.get(tool.as_ref()) {
-                Some(plan) if plan.scope == Scope::Session => Err(ConfigError::invalid(
-                    LAYER,
-                    "warm",
-                    format!("results of `{}` are kept per session, and there is none yet", tool.as_ref()),
-                )),
-                Some(plan) => Ok((tool.as_ref().to_owned(), plan, args)),
-                None => Err(bound.not_cached(LAYER, tool.as_ref())),
-            })
-            .collect::<Result<_, _>>()?;
+            .map(|(tool, args)| Ok((tool.as_ref().to_owned(), bound.plan_for_nobody("warm", tool.as_ref())?, args)))
+            .collect::<Result<_, ConfigError>>()?;
         let outcomes = futures_util::stream::iter(calls)
             .map(|(tool, plan, args)| {
                 let (bound, results) = (&bound, &self.results);
-                async move { (bound.source.call(results, &plan, &tool, args).await, tool) }
+                async move { (bound.source.call(results, &plan, &tool, args, Freshly::OrKept).await, tool) }
             })
             .buffer_unordered(concurrency);
         let warmed = outcomes
             .fold(Warmed::default(), |mut warmed, (outcome, tool)| {
                 match outcome {
                     Ok(Source::Load) => warmed.loaded += 1,
-                    Ok(Source::Hit { .. }) => warmed.present += 1,
+                    Ok(Source::Hit { .. } | Source::Stale { .. }) => warmed.present += 1,
                     Err(Failed(result)) => {
                         warmed.failed += 1;
                         let failure = outcome::failure(&result);
@@ -114,6 +106,27 @@ impl Handle {
             .await;
         tracing::info!(loaded = warmed.loaded, present = warmed.present, failed = warmed.failed, "cache warmed");
         Ok(warmed)
+    }
+
+    /// Makes a call now and keeps its result in place of the one there is, which is served until then. Says whether it did: a
+    /// call that fails is logged and leaves the old result where it is.
+    ///
+    /// Like [`warm`](Self::warm), it makes the call without a user.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] before the call is made: the layer is on no server yet, or the tool is unknown or not cached.
+    pub async fn refresh(&self, tool: &str, args: Value) -> Result<bool, ConfigError> {
+        let bound = self.bound.0.load_full().ok_or(ConfigError::NotLayered { layer: LAYER })?;
+        let plan = bound.plan_for_nobody("refresh", tool)?;
+        match bound.source.call(&self.results, &plan, tool, args, Freshly::Called).await {
+            Ok(_) => Ok(true),
+            Err(Failed(result)) => {
+                let failure = outcome::failure(&result);
+                tracing::warn!(tool, error = failure.map(|failure| failure.message()), "not refreshed");
+                Ok(false)
+            }
+        }
     }
 
     /// Says how the cache is doing.
@@ -149,15 +162,19 @@ struct Server {
 }
 
 impl Server {
-    /// Says why a tool has no plan.
-    fn not_cached(&self, layer: &'static str, tool: &str) -> ConfigError {
-        let tools = self.source.tools();
-        match check_names(layer, [tool], &tools) {
-            Err(unknown) => unknown,
-            Ok(()) => {
-                ConfigError::invalid(layer, "warm", format!("`{tool}` is not cached: leave it out of the warm-up"))
+    /// The plan of a tool that is called without a user.
+    fn plan_for_nobody(&self, method: &'static str, tool: &str) -> Result<Arc<ToolPlan>, ConfigError> {
+        let reason = match self.plan.get(tool) {
+            Some(plan) if plan.scope == Scope::Session => {
+                format!("results of `{tool}` are kept per session, and there is none yet")
             }
-        }
+            Some(plan) => return Ok(plan),
+            None => {
+                check_names(LAYER, [tool], &self.source.tools())?;
+                format!("`{tool}` is not cached: leave it out")
+            }
+        };
+        Err(ConfigError::invalid(LAYER, method, reason))
     }
 }
 
@@ -165,6 +182,13 @@ impl Bound {
     pub(super) fn set(&self, handler: impl McpHandler, plan: Plan<Arc<ToolPlan>>) {
         self.0.store(Some(Arc::new(Server { source: Box::new(handler), plan })));
     }
+}
+
+/// Whether a call is made although its result is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freshly {
+    Called,
+    OrKept,
 }
 
 /// Makes a call of nobody in particular.
@@ -177,6 +201,7 @@ trait CallForAnybody: Send + Sync {
         plan: &'a ToolPlan,
         tool: &'a str,
         args: Value,
+        freshly: Freshly,
     ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>>;
 }
 
@@ -191,12 +216,16 @@ impl<H: McpHandler> CallForAnybody for H {
         plan: &'a ToolPlan,
         tool: &'a str,
         args: Value,
+        freshly: Freshly,
     ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>> {
         Box::pin(async move {
             let ctx = RequestContext::new();
             let caller = Partition::of(plan.scope, &ctx).unwrap_or(Partition::Everybody);
-            let (_, source) = get_or_call(results, plan, &caller, self, tool, args, &ctx).await?;
-            Ok(source)
+            let call = match freshly {
+                Freshly::OrKept => get_or_call(results, plan, &caller, self, tool, args, &ctx).await,
+                Freshly::Called => call_and_keep(results, plan, &caller, self, tool, args, &ctx).await,
+            };
+            call.map(|(_, source)| source)
         })
     }
 }

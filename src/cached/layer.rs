@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use turbomcp_core::{Cancellable, McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
-use super::cache::{Cache, LoadError, Source};
+use super::cache::Cache;
+use super::error::LoadError;
 use super::flight::Abandoned;
 use super::handle::{Bound, Handle};
 use super::key::{CallKey, KeyPrefix, tool_domain};
+use super::shared::Source;
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
@@ -20,7 +22,7 @@ use crate::selection::{Hints, Plan, Rule, Selection, check_names, selectors};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware, Scope};
 
-const LAYER: &str = "CachedTool";
+pub(super) const LAYER: &str = "CachedTool";
 
 const RULE: Rule = Rule {
     layer: LAYER,
@@ -36,7 +38,7 @@ pub(super) type Results = Cache<CallKey, ToolResult, Failed>;
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it is put on a handler"]
 pub struct CachedTool {
-    results: Results,
+    pub(super) results: Results,
     selection: Selection,
     settings: Arc<Settings>,
     plan: Plan<Arc<ToolPlan>>,
@@ -227,24 +229,45 @@ impl CachedTool {
                     return result;
                 }
             };
-            let hit = matches!(source, Source::Hit { .. });
-            if hit { &plan.hits } else { &plan.misses }.increment();
-            tracing::debug!(tool = name, cache = if hit { "hit" } else { "miss" });
-            if hit && let Some(meta) = &mut result.meta {
+            let status = Status::of(source);
+            if status.is_hit { &plan.hits } else { &plan.misses }.increment();
+            tracing::debug!(tool = name, cache = status.word);
+            if status.is_hit && let Some(meta) = &mut result.meta {
                 // What it took to get the result is no news about this call.
                 meta.remove(outcome::ATTEMPTS);
             }
             let mut result = Ok(result);
             if self.settings.tells {
-                let status = match source {
-                    Source::Hit { age } => {
-                        json!({"status": "hit", "level": 1, "ageMs": u64::try_from(age.as_millis()).unwrap_or(u64::MAX)})
-                    }
-                    Source::Load => json!({"status": "miss"}),
-                };
-                outcome::note(&mut result, outcome::CACHE, status);
+                outcome::note(&mut result, outcome::CACHE, status.to_meta());
             }
             result
+        }
+    }
+}
+
+/// What a result's `_meta` says of where it came from.
+struct Status {
+    word: &'static str,
+    is_hit: bool,
+    from: Option<(Duration, u8)>,
+}
+
+impl Status {
+    fn of(source: Source) -> Self {
+        match source {
+            Source::Hit { age, level } => Self { word: "hit", is_hit: true, from: Some((age, level)) },
+            Source::Stale { age, level } => Self { word: "stale", is_hit: true, from: Some((age, level)) },
+            Source::Load => Self { word: "miss", is_hit: false, from: None },
+        }
+    }
+
+    fn to_meta(&self) -> Value {
+        match self.from {
+            Some((age, level)) => {
+                let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                json!({"status": self.word, "level": level, "ageMs": age})
+            }
+            None => json!({"status": self.word}),
         }
     }
 }
@@ -269,17 +292,42 @@ pub(super) async fn get_or_call<H: McpHandler>(
 ) -> Result<(ToolResult, Source), Failed> {
     let (key, call_domain) = CallKey::new(&plan.prefix, caller, name, &args);
     let domains = [plan.domain, call_domain];
-    let load = |abandoned| {
-        let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
-        async move {
-            let result = inner.call_tool(&name, args, &ctx).await;
-            match outcome::failure(&result) {
-                None => result.map_err(|error| Failed(Err(error))),
-                Some(_) => Err(Failed(result)),
-            }
-        }
-    };
+    let load = |abandoned| call(inner, name, args, ctx, abandoned);
     results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await
+}
+
+/// Calls the tool in a task of its own, whatever is kept, and keeps its result.
+pub(super) async fn call_and_keep<H: McpHandler>(
+    results: &Results,
+    plan: &ToolPlan,
+    caller: &Partition<'_>,
+    inner: &H,
+    name: &str,
+    args: Value,
+    ctx: &RequestContext,
+) -> Result<(ToolResult, Source), Failed> {
+    let (key, call_domain) = CallKey::new(&plan.prefix, caller, name, &args);
+    let domains = [plan.domain, call_domain];
+    let load = |abandoned| call(inner, name, args, ctx, abandoned);
+    results.refresh_in(ctx, key, &domains, plan.ttl, load).await
+}
+
+/// A call that several may wait for.
+fn call<H: McpHandler>(
+    inner: &H,
+    name: &str,
+    args: Value,
+    ctx: &RequestContext,
+    abandoned: Abandoned,
+) -> impl Future<Output = Result<ToolResult, Failed>> + Send + use<H> {
+    let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+    async move {
+        let result = inner.call_tool(&name, args, &ctx).await;
+        match outcome::failure(&result) {
+            None => result.map_err(|error| Failed(Err(error))),
+            Some(_) => Err(Failed(result)),
+        }
+    }
 }
 
 impl Middleware for CachedTool {
@@ -338,6 +386,15 @@ impl LoadError for Failed {
 
     fn cancelled() -> Self {
         Self(Ok(<McpError as LoadError>::cancelled().to_tool_result()))
+    }
+
+    fn allows_stale(&self) -> bool {
+        outcome::failure(&self.0).is_some_and(|failure| failure.is_outage())
+    }
+
+    fn told_again(mut self, age: Duration) -> Self {
+        outcome::note(&mut self.0, outcome::CACHE, Status::of(Source::Hit { age, level: 1 }).to_meta());
+        self
     }
 }
 

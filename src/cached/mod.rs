@@ -133,15 +133,24 @@
 //! `miss`). Each acted-on call logs an event (debug) with `tool` and `cache`.
 
 mod cache;
+mod domain;
+mod error;
 mod flight;
+mod freshness;
 mod generations;
 mod handle;
 mod key;
 mod layer;
+mod options;
+mod settings;
+mod shared;
+mod stats;
 mod store;
-pub use cache::{Cache, LoadError, Stats};
+pub use cache::Cache;
+pub use error::LoadError;
 pub use handle::{Handle, Warmed};
 pub use layer::CachedTool;
+pub use stats::Stats;
 
 #[cfg(test)]
 mod tests;

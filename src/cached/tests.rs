@@ -5,6 +5,7 @@ mod context;
 mod defaults;
 mod engine;
 mod failures;
+mod freshness;
 mod handle;
 mod identity;
 mod interleavings;
