@@ -12,9 +12,11 @@ use super::domain::DomainHasher;
 use super::error::LoadError;
 use super::flight::{Abandoned, Waiter};
 use super::freshness::Verdict;
+use super::key::tag_domain;
 use super::settings::{Negative, Settings};
 use super::shared::{Outcome, Owner, Plan, Reason, Shared};
 use super::stats::Stats;
+use super::writes::OfEntry;
 use crate::ConfigError;
 use crate::cancellation::{Cancellation, cancelled};
 
@@ -135,6 +137,15 @@ where
         self.set(|settings| settings.negative = Some(Negative { ttl, includes: Arc::new(includes) }))
     }
 
+    /// Tags values by their keys, so that they can be [invalidated](Self::invalidate_tag) together.
+    pub fn with_tags<T>(self, tags: impl Fn(&K) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        let tags = move |key: &K| tags(key).into_iter().map(|tag| tag_domain(tag.as_ref())).collect();
+        self.set(|settings| settings.tags = Some(Arc::new(tags)))
+    }
+
     /// Drops a value that nobody asked for during `idle_time`, before its ttl ends.
     pub fn with_idle_time(self, idle_time: Duration) -> Self {
         self.set(|settings| settings.idle_time = Some(idle_time))
@@ -171,7 +182,7 @@ where
     /// Returns the value of `key`, or `None` where this process has none that can be served.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<V> {
-        let (value, _) = self.shared().find(&self.settings, key, &[self.domain(key)])?;
+        let (value, _) = self.shared().find(&self.settings, key, &self.domains(key))?;
         Some(value)
     }
 
@@ -187,7 +198,7 @@ where
         L: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let domains = [self.domain(&key)];
+        let domains = self.domains(&key);
         self.get_or_load_in(cancellation, key, &domains, self.settings.freshness.ttl, |_| load())
             .await
             .map(|(value, _)| value)
@@ -204,7 +215,7 @@ where
         L: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let domains = [self.domain(&key)];
+        let domains = self.domains(&key);
         self.refresh_in(cancellation, key, &domains, self.settings.freshness.ttl, |_| load())
             .await
             .map(|(value, _)| value)
@@ -215,7 +226,7 @@ where
         let domain = self.domain(&key);
         let shared = self.shared();
         shared.generations.advance(domain);
-        let stamp = shared.generations.stamp(&[domain]);
+        let stamp = shared.generations.stamp(&self.domains(&key));
         self.settings.keep(&shared.store, key, &value, self.settings.freshness.ttl, Duration::ZERO, stamp);
     }
 
@@ -223,6 +234,11 @@ where
     pub fn invalidate(&self, key: &K) {
         self.invalidate_domains(&[self.domain(key)]);
         self.shared().store.remove(key);
+    }
+
+    /// Forgets all values with this [tag](Self::with_tags), like [`invalidate`](Self::invalidate) for each of their keys.
+    pub fn invalidate_tag(&self, tag: &str) {
+        self.invalidate_domains(&[tag_domain(tag)]);
     }
 
     /// Forgets everything, like [`invalidate`](Self::invalidate) for all keys.
@@ -344,6 +360,18 @@ where
         let mut hasher = DomainHasher::default();
         key.hash(&mut hasher);
         hasher.finish()
+    }
+
+    fn domains(&self, key: &K) -> OfEntry<1> {
+        let domain = self.domain(key);
+        match &self.settings.tags {
+            None => OfEntry::Plain([domain]),
+            Some(tags) => {
+                let mut domains = tags(key);
+                domains.push(domain);
+                OfEntry::Tagged(domains)
+            }
+        }
     }
 
     fn shared(&self) -> &Arc<Shared<K, V, E>> {

@@ -11,8 +11,8 @@ use turbomcp_types::Tool;
 
 use super::shared::Source;
 use super::stats::Stats;
-use super::key::{call_domain, tool_domain};
-use super::layer::{Failed, LAYER, Results, ToolPlan, call_and_keep, get_or_call};
+use super::key::{call_domain, tag_domain, tool_domain};
+use super::layer::{Failed, LAYER, Results, Role, ToolPlan, call_and_keep, get_or_call};
 use crate::identity::Partition;
 use crate::outcome;
 use crate::selection::{Plan, check_names};
@@ -50,6 +50,12 @@ impl Handle {
     pub fn invalidate_tool(&self, tool: &str) {
         self.results.invalidate_domains(&[tool_domain(tool)]);
         self.note(tool);
+    }
+
+    /// Forgets all results with this [tag](super::CachedTool::tag).
+    pub fn invalidate_tag(&self, tag: &str) {
+        self.results.invalidate_domains(&[tag_domain(tag)]);
+        tracing::debug!("invalidated by tag");
     }
 
     /// Forgets everything.
@@ -138,7 +144,7 @@ impl Handle {
     /// Logs an invalidation; one that can have no effect is probably a misspelt name.
     fn note(&self, tool: &str) {
         match self.bound.0.load().as_ref() {
-            Some(bound) if bound.plan.get(tool).is_none() => {
+            Some(bound) if !matches!(bound.plan.get(tool), Some(Role::Cached(_))) => {
                 tracing::warn!(tool, "invalidated a tool that is not cached");
             }
             _ => tracing::debug!(tool, "invalidated"),
@@ -158,18 +164,18 @@ pub(super) struct Bound(Arc<ArcSwapOption<Server>>);
 
 struct Server {
     source: Box<dyn CallForAnybody>,
-    plan: Plan<Arc<ToolPlan>>,
+    plan: Plan<Role>,
 }
 
 impl Server {
     /// The plan of a tool that is called without a user.
     fn plan_for_nobody(&self, method: &'static str, tool: &str) -> Result<Arc<ToolPlan>, ConfigError> {
         let reason = match self.plan.get(tool) {
-            Some(plan) if plan.scope == Scope::Session => {
+            Some(Role::Cached(plan)) if plan.scope == Scope::Session => {
                 format!("results of `{tool}` are kept per session, and there is none yet")
             }
-            Some(plan) => return Ok(plan),
-            None => {
+            Some(Role::Cached(plan)) => return Ok(plan),
+            Some(Role::Writes(_)) | None => {
                 check_names(LAYER, [tool], &self.source.tools())?;
                 format!("`{tool}` is not cached: leave it out")
             }
@@ -179,7 +185,7 @@ impl Server {
 }
 
 impl Bound {
-    pub(super) fn set(&self, handler: impl McpHandler, plan: Plan<Arc<ToolPlan>>) {
+    pub(super) fn set(&self, handler: impl McpHandler, plan: Plan<Role>) {
         self.0.store(Some(Arc::new(Server { source: Box::new(handler), plan })));
     }
 }

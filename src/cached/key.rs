@@ -56,3 +56,8 @@ pub(super) fn call_domain(tool: &str, args: &Value) -> u64 {
     encode(args, &mut canonical);
     domain([tool.as_bytes(), &canonical])
 }
+
+/// What `invalidate_tag` invalidates. It is no domain of a tool or a call, whatever they are called.
+pub(super) fn tag_domain(tag: &str) -> u64 {
+    domain([b"tag", b"", tag.as_bytes()])
+}

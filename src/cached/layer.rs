@@ -15,6 +15,7 @@ use super::flight::Abandoned;
 use super::handle::{Bound, Handle};
 use super::key::{CallKey, KeyPrefix, tool_domain};
 use super::shared::Source;
+use super::writes::{Dirt, Domains, OfEntry, Writes};
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
@@ -41,29 +42,41 @@ pub struct CachedTool {
     pub(super) results: Results,
     selection: Selection,
     settings: Arc<Settings>,
-    plan: Plan<Arc<ToolPlan>>,
+    plan: Plan<Role>,
     bound: Bound,
 }
 
 /// Behind an `Arc`, since a layer is cloned for each request.
 #[derive(Debug, Clone)]
-struct Settings {
+pub(super) struct Settings {
     ttls: BTreeMap<String, Duration>,
     scope: Scope,
     scopes: BTreeMap<String, Scope>,
+    pub(super) tags: BTreeMap<String, Vec<Domains>>,
+    pub(super) writes: BTreeMap<String, Arc<Writes>>,
     version: String,
     tells: bool,
     /// The name of the server that the layer is on.
     server: String,
 }
 
-/// What the layer keeps for a tool that it acts on.
+/// What the layer does with a tool that it acts on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Role {
+    /// Its results are kept.
+    Cached(Arc<ToolPlan>),
+    /// It makes results of others wrong.
+    Writes(Arc<Writes>),
+}
+
+/// What the layer keeps for a tool whose results it keeps.
 #[derive(Debug)]
 pub(super) struct ToolPlan {
     prefix: KeyPrefix,
     domain: u64,
     ttl: Duration,
     pub(super) scope: Scope,
+    tags: Vec<Domains>,
     hits: Counter,
     misses: Counter,
 }
@@ -71,7 +84,7 @@ pub(super) struct ToolPlan {
 /// The counters follow from the rest.
 impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
-        (&self.prefix, self.ttl, self.scope) == (&other.prefix, other.ttl, other.scope)
+        (&self.prefix, self.ttl, self.scope, &self.tags) == (&other.prefix, other.ttl, other.scope, &other.tags)
     }
 }
 
@@ -88,6 +101,8 @@ impl CachedTool {
                 ttls: BTreeMap::new(),
                 scope: Scope::default(),
                 scopes: BTreeMap::new(),
+                tags: BTreeMap::new(),
+                writes: BTreeMap::new(),
                 version: String::new(),
                 tells: true,
                 server: String::new(),
@@ -186,24 +201,46 @@ impl CachedTool {
         Handle { results: self.results.clone(), bound: self.bound.clone() }
     }
 
-    fn settings_mut(&mut self) -> &mut Settings {
+    pub(super) fn settings_mut(&mut self) -> &mut Settings {
         Arc::make_mut(&mut self.settings)
     }
 
-    fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
+    fn decide(&self, tool: &Tool) -> Option<Role> {
         let settings = &self.settings;
+        if !self.selection.includes(tool, RULE) {
+            return settings.writes.get(&tool.name).cloned().map(Role::Writes);
+        }
         let counter =
             |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
-        self.selection.includes(tool, RULE).then(|| {
-            Arc::new(ToolPlan {
-                prefix: KeyPrefix::new(&settings.server, &settings.version, &tool.name),
-                domain: tool_domain(&tool.name),
-                ttl: settings.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
-                scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
-                hits: counter("hit"),
-                misses: counter("miss"),
-            })
-        })
+        Some(Role::Cached(Arc::new(ToolPlan {
+            prefix: KeyPrefix::new(&settings.server, &settings.version, &tool.name),
+            domain: tool_domain(&tool.name),
+            ttl: settings.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
+            scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
+            tags: settings.tags.get(&tool.name).cloned().unwrap_or_default(),
+            hits: counter("hit"),
+            misses: counter("miss"),
+        })))
+    }
+
+    /// Calls a tool that writes and, if it succeeds, forgets what it made wrong.
+    async fn write<'a, H: McpHandler>(
+        &'a self,
+        writes: Arc<Writes>,
+        inner: &'a H,
+        name: &'a str,
+        args: Value,
+        ctx: &'a RequestContext,
+    ) -> McpResult<ToolResult> {
+        let dirt = Dirt::new(&self.results, writes.of(&args));
+        let result = inner.call_tool(name, args, ctx).await;
+        if outcome::failure(&result).is_some() {
+            dirt.is_none();
+        } else {
+            tracing::debug!(tool = name, "a write invalidates");
+            dirt.forget().await;
+        }
+        result
     }
 
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice, and every call carries them")]
@@ -291,7 +328,7 @@ pub(super) async fn get_or_call<H: McpHandler>(
     ctx: &RequestContext,
 ) -> Result<(ToolResult, Source), Failed> {
     let (key, call_domain) = CallKey::new(&plan.prefix, caller, name, &args);
-    let domains = [plan.domain, call_domain];
+    let domains = OfEntry::of_call(plan.domain, call_domain, &plan.tags, &args);
     let load = |abandoned| call(inner, name, args, ctx, abandoned);
     results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await
 }
@@ -307,7 +344,7 @@ pub(super) async fn call_and_keep<H: McpHandler>(
     ctx: &RequestContext,
 ) -> Result<(ToolResult, Source), Failed> {
     let (key, call_domain) = CallKey::new(&plan.prefix, caller, name, &args);
-    let domains = [plan.domain, call_domain];
+    let domains = OfEntry::of_call(plan.domain, call_domain, &plan.tags, &args);
     let load = |abandoned| call(inner, name, args, ctx, abandoned);
     results.refresh_in(ctx, key, &domains, plan.ttl, load).await
 }
@@ -343,7 +380,16 @@ impl Middleware for CachedTool {
         }
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
-        check_names(LAYER, self.settings.ttls.keys().chain(self.settings.scopes.keys()).map(String::as_str), &tools)?;
+        let settings = &self.settings;
+        let written = settings.writes.values().flat_map(|writes| &writes.tools);
+        let named = settings.ttls.keys().chain(settings.scopes.keys()).chain(settings.tags.keys());
+        let named = named.chain(settings.writes.keys()).chain(written);
+        check_names(LAYER, named.map(String::as_str), &tools)?;
+        let is_cached = |tool: &&Tool| self.selection.includes(tool, RULE) && settings.writes.contains_key(&tool.name);
+        if let Some(tool) = tools.iter().find(is_cached) {
+            let reason = format!("`{}` is cached, so a call may not write: leave it out with `except`", tool.name);
+            return Err(ConfigError::invalid(LAYER, "invalidates", reason));
+        }
         let mut bound = Self { plan: Plan::default(), ..self };
         bound.settings_mut().server = inner.server_info().name;
         bound.observe_tools(&tools);
@@ -364,7 +410,8 @@ impl Middleware for CachedTool {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
             None => Either::Left(inner.call_tool(name, args, ctx)),
-            Some(plan) => Either::Right(self.cached(plan, inner, name, args, ctx)),
+            Some(Role::Cached(plan)) => Either::Right(Either::Left(self.cached(plan, inner, name, args, ctx))),
+            Some(Role::Writes(writes)) => Either::Right(Either::Right(self.write(writes, inner, name, args, ctx))),
         }
     }
 }

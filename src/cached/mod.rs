@@ -146,6 +146,7 @@ mod settings;
 mod shared;
 mod stats;
 mod store;
+mod writes;
 pub use cache::Cache;
 pub use error::LoadError;
 pub use handle::{Handle, Warmed};

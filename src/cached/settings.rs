@@ -13,8 +13,12 @@ pub(super) struct Settings<K, V, E> {
     pub(super) max_item_bytes: Option<u64>,
     pub(super) load_timeout: Option<Duration>,
     pub(super) negative: Option<Negative<E>>,
+    pub(super) tags: Option<Tags<K>>,
     pub(super) bounds: Bounds<K, V>,
 }
+
+/// The domains of a key's tags.
+pub(super) type Tags<K> = Arc<dyn Fn(&K) -> Vec<u64> + Send + Sync>;
 
 /// Which failures are kept, and for how long.
 #[derive(Clone)]
@@ -33,6 +37,7 @@ impl<K, V, E> Default for Settings<K, V, E> {
             max_item_bytes: None,
             load_timeout: Some(Duration::from_secs(300)),
             negative: None,
+            tags: None,
             bounds: Bounds { max_entries: 10_000, bytes: None },
         }
     }
@@ -40,7 +45,8 @@ impl<K, V, E> Default for Settings<K, V, E> {
 
 impl<K, V, E: Clone> Clone for Settings<K, V, E> {
     fn clone(&self) -> Self {
-        Self { bounds: self.bounds.clone(), negative: self.negative.clone(), ..*self }
+        let (negative, tags) = (self.negative.clone(), self.tags.clone());
+        Self { bounds: self.bounds.clone(), negative, tags, ..*self }
     }
 }
 

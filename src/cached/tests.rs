@@ -21,6 +21,7 @@ mod settings;
 mod single_flight;
 mod time;
 mod warm;
+mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
