@@ -2,3 +2,7 @@
 
 #[doc = include_str!("../docs/ordering.md")]
 pub mod ordering {}
+
+#[cfg(feature = "cached")]
+#[doc = include_str!("../docs/caching.md")]
+pub mod caching {}

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap::Parser;
+use mcp_patterns::cached::RedisLevel;
 use mcp_patterns::{CachedTool, RetryTool, Scope, TryLayer};
+use redis::aio::ConnectionManagerConfig;
 use serde_json::json;
 
 pub mod cities;
@@ -48,6 +50,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 6)]
     max_attempts: u32,
 
+    /// Share answers with other instances through this Redis, such as redis://127.0.0.1:6379
+    #[arg(long, value_name = "URL")]
+    cache: Option<String>,
+
     /// Where the chance behind the upstream's latency and failures starts
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -90,7 +96,13 @@ async fn main() -> Result<(), Failure> {
 /// Serves the weather that `api` tells.
 async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
     // The weather is the same for everybody, so everybody shares the answers.
-    let cached = CachedTool::new().with_ttl(Duration::from_secs(300)).with_scope(Scope::Public);
+    let mut cached = CachedTool::new().with_ttl(Duration::from_secs(300)).with_scope(Scope::Public);
+    if let Some(url) = &args.cache {
+        let client = redis::Client::open(url.as_str())?;
+        // It connects when it is needed: the server works without Redis, and shares when it is there.
+        let connection = client.get_connection_manager_lazy(ConnectionManagerConfig::new())?;
+        cached = cached.with_second_level(RedisLevel::new(connection).with_subscriber(client));
+    }
     let cache = cached.handle();
     let retry = RetryTool::new().with_max_attempts(args.max_attempts).with_max_delay(Duration::from_secs(2));
     let server = (cached, retry).try_layer(WeatherServer::new(api))?;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use turbomcp_core::McpError;
 
 use super::domain::DomainHasher;
@@ -13,6 +15,8 @@ use super::error::LoadError;
 use super::flight::{Abandoned, Waiter};
 use super::freshness::Verdict;
 use super::key::tag_domain;
+use super::level::SecondLevel;
+use super::link::{Codec, LevelSettings, Link};
 use super::settings::{Negative, Settings};
 use super::shared::{Outcome, Owner, Plan, Reason, Shared};
 use super::stats::Stats;
@@ -179,6 +183,52 @@ where
         self.set(|settings| settings.load_timeout = None)
     }
 
+    /// Shares values with other replicas through `level`, under the name of this cache: caches that share a level need names of
+    /// their own. Keys and values travel as JSON. The cache starts anew, and empty.
+    ///
+    /// See [what that means](super#a-second-level).
+    pub fn with_second_level(self, name: impl Into<String>, level: impl SecondLevel) -> Self
+    where
+        K: Serialize,
+        V: Serialize + DeserializeOwned,
+    {
+        self.with_level(LevelSettings {
+            level: Arc::new(level),
+            name: name.into(),
+            codec: Codec {
+                key: |key, to| Ok(serde_json::to_writer(to, key)?),
+                encode: |value| serde_json::to_vec(value).ok(),
+                decode: |bytes| serde_json::from_slice(bytes).ok(),
+            },
+        })
+    }
+
+    pub(super) fn with_level(self, level: LevelSettings<K, V>) -> Self {
+        self.set_anew(|settings| settings.level = Some(level))
+    }
+
+    /// Sets how long a value is served without asking the second level again. Default: 30 s.
+    pub fn with_first_level_ttl(self, ttl: Duration) -> Self {
+        self.set(|settings| settings.first_level_ttl = ttl)
+    }
+
+    /// The same, while invalidations of other replicas are not heard: the connection is lost, or the level has no way to tell of
+    /// them. Default: 1 s.
+    pub fn with_unsubscribed_ttl(self, ttl: Duration) -> Self {
+        self.set(|settings| settings.unsubscribed_ttl = ttl)
+    }
+
+    /// Sets how long each step of the second level may take. Default: 50 ms.
+    pub fn with_second_level_timeout(self, timeout: Duration) -> Self {
+        self.set(|settings| settings.second_level_timeout = timeout)
+    }
+
+    /// Lets one replica at a time load a value, and the others wait for it: for as long as `lease` at most, after which they load
+    /// it themselves. So does one whose second level does not answer.
+    pub fn with_lease(self, lease: Duration) -> Self {
+        self.set(|settings| settings.lease = Some(lease))
+    }
+
     /// Returns the value of `key`, or `None` where this process has none that can be served.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<V> {
@@ -223,9 +273,8 @@ where
 
     /// Keeps `value` from now on, whatever a load under way comes to.
     pub fn insert(&self, key: K, value: V) {
-        let domain = self.domain(&key);
         let shared = self.shared();
-        shared.generations.advance(domain);
+        shared.invalidate(&self.settings, &[self.domain(&key)]);
         let stamp = shared.generations.stamp(&self.domains(&key));
         self.settings.keep(&shared.store, key, &value, self.settings.freshness.ttl, Duration::ZERO, stamp);
     }
@@ -243,18 +292,32 @@ where
 
     /// Forgets everything, like [`invalidate`](Self::invalidate) for all keys.
     pub fn clear(&self) {
-        self.shared().generations.advance_all();
-        self.shared().store.clear();
+        self.shared().invalidate_everything(&self.settings);
+    }
+
+    /// Waits until the second level, if there is one, knows of all invalidations so far; no longer than
+    /// [one step](Self::with_second_level_timeout) may take.
+    pub async fn synced(&self) {
+        if let Some(link) = &self.shared().link {
+            link.told(self.settings.second_level_timeout).await;
+        }
     }
 
     /// Says how the cache is doing.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared().counts.stats(self.shared().store.size(&self.settings.bounds))
+        let shared = self.shared();
+        let stats = shared.counts.stats(shared.store.size(&self.settings.bounds));
+        Stats { second_level: shared.link.as_ref().map(Link::stats), ..stats }
     }
 
     pub(crate) fn ttl(&self) -> Duration {
         self.settings.freshness.ttl
+    }
+
+    /// Begins to listen to other replicas, before the first load does.
+    pub(crate) fn start(&self) {
+        self.shared().start(&self.settings);
     }
 
     pub(crate) fn max_item_bytes(&self) -> Option<u64> {
@@ -267,7 +330,7 @@ where
 
     /// Forgets all entries that were stored in one of `domains`.
     pub(crate) fn invalidate_domains(&self, domains: &[u64]) {
-        domains.iter().for_each(|domain| self.shared().generations.advance(*domain));
+        self.shared().invalidate(&self.settings, domains);
     }
 
     /// [`get_or_load`](Self::get_or_load) for an entry with a ttl of its own that several things can invalidate.
@@ -358,7 +421,12 @@ where
     /// What invalidates exactly one key.
     fn domain(&self, key: &K) -> u64 {
         let mut hasher = DomainHasher::default();
-        key.hash(&mut hasher);
+        match &self.settings.level {
+            None => key.hash(&mut hasher),
+            // Of what is written, since it is the same on every replica. Writing to a hash does not fail; a key that cannot be
+            // written is in no second level.
+            Some(level) => drop((level.codec.key)(key, &mut hasher)),
+        }
         hasher.finish()
     }
 

@@ -50,7 +50,11 @@ impl Freshness {
     /// Judges a value of this age that was fresh until `fresh`, took `cost` to load, and whose refresh failed a moment ago or not.
     pub(super) fn judge(&self, age: Duration, fresh: Duration, cost: Duration, is_held: bool) -> Verdict {
         let Some(over) = age.checked_sub(fresh) else {
-            return if !is_held && self.is_due(fresh.saturating_sub(age), cost) { Verdict::Due } else { Verdict::Fresh };
+            return if !is_held && self.is_due(fresh.saturating_sub(age), cost) {
+                Verdict::Due
+            } else {
+                Verdict::Fresh
+            };
         };
         if over < self.while_revalidate {
             if is_held { Verdict::Held } else { Verdict::Stale }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
 use serde_json::Value;
-use turbomcp_core::{McpHandler, RequestContext};
+use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
-use super::shared::Source;
-use super::stats::Stats;
 use super::key::{call_domain, tag_domain, tool_domain};
 use super::layer::{Failed, LAYER, Results, Role, ToolPlan, call_and_keep, get_or_call};
+use super::shared::Source;
+use super::stats::Stats;
 use crate::identity::Partition;
 use crate::outcome;
 use crate::selection::{Plan, check_names};
@@ -39,6 +39,23 @@ pub struct Warmed {
     pub failed: usize,
 }
 
+impl Warmed {
+    /// Says so if a call failed, for a start that needs them all.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable`, with the numbers.
+    pub fn complete(self) -> McpResult<Self> {
+        match self.failed {
+            0 => Ok(self),
+            failed => {
+                let all = self.loaded + self.present + failed;
+                Err(McpError::unavailable(format!("{failed} of {all} calls to warm the cache failed")))
+            }
+        }
+    }
+}
+
 impl Handle {
     /// Forgets the result of one call, whoever made it.
     pub fn invalidate(&self, tool: &str, args: &Value) {
@@ -62,6 +79,12 @@ impl Handle {
     pub fn clear(&self) {
         self.results.clear();
         tracing::debug!("cache cleared");
+    }
+
+    /// Waits until the second level, if there is one, knows of all invalidations so far; no longer than one of its steps may
+    /// take.
+    pub async fn synced(&self) {
+        self.results.synced().await;
     }
 
     /// Makes these calls now, up to `concurrency` at a time, so that later ones find their results.
@@ -90,6 +113,7 @@ impl Handle {
             .into_iter()
             .map(|(tool, args)| Ok((tool.as_ref().to_owned(), bound.plan_for_nobody("warm", tool.as_ref())?, args)))
             .collect::<Result<_, ConfigError>>()?;
+        let of = calls.len();
         let outcomes = futures_util::stream::iter(calls)
             .map(|(tool, plan, args)| {
                 let (bound, results) = (&bound, &self.results);
@@ -106,6 +130,11 @@ impl Handle {
                         let failure = outcome::failure(&result);
                         tracing::warn!(tool, error = failure.map(|failure| failure.message()), "not warmed");
                     }
+                }
+                let done = warmed.loaded + warmed.present + warmed.failed;
+                // Some ten times in all.
+                if done % of.div_ceil(10).max(1) == 0 {
+                    tracing::info!(done, of, "warming the cache");
                 }
                 std::future::ready(warmed)
             })

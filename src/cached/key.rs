@@ -40,6 +40,10 @@ impl CallKey {
         (Self { bytes }, call)
     }
 
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }

@@ -269,7 +269,9 @@ impl CachedTool {
             let status = Status::of(source);
             if status.is_hit { &plan.hits } else { &plan.misses }.increment();
             tracing::debug!(tool = name, cache = status.word);
-            if status.is_hit && let Some(meta) = &mut result.meta {
+            if status.is_hit
+                && let Some(meta) = &mut result.meta
+            {
                 // What it took to get the result is no news about this call.
                 meta.remove(outcome::ATTEMPTS);
             }
@@ -394,6 +396,7 @@ impl Middleware for CachedTool {
         bound.settings_mut().server = inner.server_info().name;
         bound.observe_tools(&tools);
         bound.bound.set(inner.clone(), bound.plan.clone());
+        bound.results.start();
         Ok(bound)
     }
 

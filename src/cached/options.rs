@@ -1,8 +1,12 @@
 //! The settings of [`CachedTool`] beyond what is kept and for how long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::key::CallKey;
 use super::layer::{CachedTool, Results};
+use super::level::SecondLevel;
+use super::link::{Codec, LevelSettings};
 use crate::outcome::{self, ErrorKind};
 
 impl CachedTool {
@@ -42,6 +46,45 @@ impl CachedTool {
                 outcome::failure(&failed.0).and_then(|failure| failure.kind()).is_some_and(|kind| kinds.contains(&kind))
             })
         })
+    }
+
+    /// Shares results with other replicas of the server through `level`. The cache starts anew: take its
+    /// [`handle`](Self::handle) afterwards.
+    ///
+    /// See [what that means](super#a-second-level).
+    pub fn with_second_level(self, level: impl SecondLevel) -> Self {
+        let level = LevelSettings {
+            level: Arc::new(level),
+            name: "tools".to_owned(),
+            codec: Codec {
+                key: |key: &CallKey, to| to.write_all(key.as_bytes()),
+                encode: |result| serde_json::to_vec(result).ok(),
+                decode: |bytes| serde_json::from_slice(bytes).ok(),
+            },
+        };
+        self.set_results(|results| results.with_level(level))
+    }
+
+    /// Sets how long a result is served without asking the second level again. Default: 30 s.
+    pub fn with_first_level_ttl(self, ttl: Duration) -> Self {
+        self.set_results(|results| results.with_first_level_ttl(ttl))
+    }
+
+    /// The same, while invalidations of other replicas are not heard: the connection is lost, or the level has no way to tell of
+    /// them. Default: 1 s.
+    pub fn with_unsubscribed_ttl(self, ttl: Duration) -> Self {
+        self.set_results(|results| results.with_unsubscribed_ttl(ttl))
+    }
+
+    /// Sets how long each step of the second level may take. Default: 50 ms.
+    pub fn with_second_level_timeout(self, timeout: Duration) -> Self {
+        self.set_results(|results| results.with_second_level_timeout(timeout))
+    }
+
+    /// Lets one replica at a time make a call, and the others wait for its result: for as long as `lease` at most, after which
+    /// they make it themselves. So does one whose second level does not answer.
+    pub fn with_lease(self, lease: Duration) -> Self {
+        self.set_results(|results| results.with_lease(lease))
     }
 
     pub(super) fn set_results(mut self, set: impl FnOnce(Results) -> Results) -> Self {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::freshness::Freshness;
+use super::link::LevelSettings;
 use super::store::{Bounds, Life, Slot, Store};
 use crate::ConfigError;
 
@@ -14,6 +15,13 @@ pub(super) struct Settings<K, V, E> {
     pub(super) load_timeout: Option<Duration>,
     pub(super) negative: Option<Negative<E>>,
     pub(super) tags: Option<Tags<K>>,
+    pub(super) level: Option<LevelSettings<K, V>>,
+    /// How long an entry is kept without asking the second level.
+    pub(super) first_level_ttl: Duration,
+    /// The same, while invalidations are not heard.
+    pub(super) unsubscribed_ttl: Duration,
+    pub(super) second_level_timeout: Duration,
+    pub(super) lease: Option<Duration>,
     pub(super) bounds: Bounds<K, V>,
 }
 
@@ -38,6 +46,11 @@ impl<K, V, E> Default for Settings<K, V, E> {
             load_timeout: Some(Duration::from_secs(300)),
             negative: None,
             tags: None,
+            level: None,
+            first_level_ttl: Duration::from_secs(30),
+            unsubscribed_ttl: Duration::from_secs(1),
+            second_level_timeout: Duration::from_millis(50),
+            lease: None,
             bounds: Bounds { max_entries: 10_000, bytes: None },
         }
     }
@@ -46,7 +59,7 @@ impl<K, V, E> Default for Settings<K, V, E> {
 impl<K, V, E: Clone> Clone for Settings<K, V, E> {
     fn clone(&self) -> Self {
         let (negative, tags) = (self.negative.clone(), self.tags.clone());
-        Self { bounds: self.bounds.clone(), negative, tags, ..*self }
+        Self { bounds: self.bounds.clone(), level: self.level.clone(), negative, tags, ..*self }
     }
 }
 
@@ -106,8 +119,21 @@ where
         if self.negative.as_ref().is_some_and(|negative| negative.ttl.is_zero()) {
             return refuse("with_negative_ttl", "a ttl of zero keeps no failure: leave it out, or make it longer");
         }
+        for (setting, time) in [
+            ("with_first_level_ttl", self.first_level_ttl),
+            ("with_unsubscribed_ttl", self.unsubscribed_ttl),
+            ("with_second_level_timeout", self.second_level_timeout),
+            ("with_lease", self.lease.unwrap_or(Duration::MAX)),
+        ] {
+            if time.is_zero() {
+                return refuse(setting, "a time of zero leaves no time for anything: use a longer one");
+            }
+        }
         if self.bounds.max_entries == 0 {
-            return refuse("with_max_entries", "a cache of 0 entries keeps nothing: leave the layer out, or allow more");
+            return refuse(
+                "with_max_entries",
+                "a cache of 0 entries keeps nothing: leave the layer out, or allow more",
+            );
         }
         match self.bounds.bytes {
             Some((max, _)) if self.max_item_bytes.is_none_or(|item| item > max) || max == 0 => refuse(

@@ -8,10 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::behind::Before;
 use super::error::LoadError;
 use super::flight::{Flights, Load};
 use super::freshness::Verdict;
-use super::generations::{ALONE, Generations};
+use super::generations::{ALONE, Generations, SHARED};
+use super::link::{Job, Link};
 use super::settings::Settings;
 use super::stats::Counts;
 use super::store::{Bounds, Life, Slot, Store};
@@ -47,6 +49,7 @@ pub(super) struct Shared<K, V, E> {
     pub(super) flights: Flights<K, Outcome<V, E>>,
     pub(super) generations: Generations,
     pub(super) counts: Counts,
+    pub(super) link: Option<Link<K, V>>,
     alive: watch::Receiver<()>,
 }
 
@@ -79,8 +82,9 @@ where
             store: Store::new(&settings.bounds),
             failures: Store::new(&Bounds { max_entries: MAX_FAILURES.min(settings.bounds.max_entries), bytes: None }),
             flights: Flights::default(),
-            generations: Generations::new(ALONE),
+            generations: Generations::new(if settings.level.is_some() { SHARED } else { ALONE }),
             counts: Counts::default(),
+            link: settings.level.as_ref().map(Link::new),
             alive,
         };
         Self { shared: Arc::new(shared), _alive: owner }
@@ -135,13 +139,8 @@ where
     }
 
     /// Refreshes a value while it is served, unless that is under way.
-    pub(super) fn refresh<L, F>(
-        self: &Arc<Self>,
-        settings: &Arc<Settings<K, V, E>>,
-        key: K,
-        plan: &Plan<'_>,
-        source: L,
-    ) where
+    pub(super) fn refresh<L, F>(self: &Arc<Self>, settings: &Arc<Settings<K, V, E>>, key: K, plan: &Plan<'_>, source: L)
+    where
         L: FnOnce(super::flight::Abandoned) -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
@@ -166,13 +165,16 @@ where
     {
         let (settings, shared) = (Arc::clone(settings), Arc::clone(self));
         let (domains, ttl, reason) = (plan.domains.to_vec(), plan.ttl, plan.reason);
-        shared.counts.loads.add();
-        if reason == Reason::Refresh {
-            shared.counts.refreshes.add();
-        }
-        let failure = CountFailure(Some(Arc::clone(&shared)));
+        let mut begun = shared.link.is_none().then(|| Begun::new(&shared, reason));
         async move {
-            let failure = failure;
+            let (generations, lease) = match &mut begun {
+                Some(_) => (None, None),
+                None => match shared.before(&settings, &load, &domains, reason).await {
+                    Before::Found(value, source) => return Ok((value, source)),
+                    Before::Load(generations, lease) => (generations, lease),
+                },
+            };
+            let begun = begun.unwrap_or_else(|| Begun::new(&shared, reason));
             let began = Instant::now();
             let outcome = match settings.load_timeout {
                 None => source.await,
@@ -183,11 +185,17 @@ where
             };
             match outcome {
                 Ok(value) => {
-                    failure.is_none();
+                    begun.has_succeeded();
                     // After an invalidation, a newer load may have been kept already.
                     if !load.superseded.is_set() && shared.generations.stamp(&domains) == load.stamp {
-                        settings.keep(&shared.store, load.key, &value, ttl, began.elapsed(), load.stamp);
+                        let key = load.key.clone();
+                        let slot = settings.keep(&shared.store, key, &value, ttl, began.elapsed(), load.stamp);
+                        if let (Some(link), Some(slot), Some(generations)) = (&shared.link, slot, generations) {
+                            link.queue(Job::Put { key: load.key, slot, generations });
+                        }
                     }
+                    // Behind the value in the queue, so that whoever gets it next finds the value.
+                    drop(lease);
                     Ok((value, Source::Load))
                 }
                 Err(error) => shared.failed(&settings, load, &domains, reason, error),
@@ -227,7 +235,12 @@ where
     }
 
     fn judge(&self, settings: &Settings<K, V, E>, slot: &Slot<V>, stamp: u64, now: Instant) -> Verdict {
-        slot.judge(stamp, now, &settings.freshness, settings.idle_time, Duration::MAX)
+        let trust = self.link.as_ref().map_or(Duration::MAX, |link| link.trust(settings));
+        slot.judge(stamp, now, &settings.freshness, settings.idle_time, trust)
+    }
+
+    pub(super) fn alive(&self) -> watch::Receiver<()> {
+        self.alive.clone()
     }
 }
 
@@ -238,21 +251,35 @@ pub(super) struct Looked<V> {
     now: Instant,
 }
 
+impl<V> Looked<V> {
+    pub(super) fn age(&self) -> Duration {
+        self.slot.age(self.now)
+    }
+}
+
 /// Returns when the last clone of the cache is dropped.
 pub(super) async fn ended(mut alive: watch::Receiver<()>) {
     while alive.changed().await.is_ok() {}
 }
 
-/// Counts a load that does not come to a value, however it ends.
-struct CountFailure<K, V, E>(Option<Arc<Shared<K, V, E>>>);
+/// Counts a load, and that it failed if it does not come to a value, however it ends.
+struct Begun<K, V, E>(Option<Arc<Shared<K, V, E>>>);
 
-impl<K, V, E> CountFailure<K, V, E> {
-    fn is_none(mut self) {
+impl<K, V, E> Begun<K, V, E> {
+    fn new(shared: &Arc<Shared<K, V, E>>, reason: Reason) -> Self {
+        shared.counts.loads.add();
+        if reason == Reason::Refresh {
+            shared.counts.refreshes.add();
+        }
+        Self(Some(Arc::clone(shared)))
+    }
+
+    fn has_succeeded(mut self) {
         self.0 = None;
     }
 }
 
-impl<K, V, E> Drop for CountFailure<K, V, E> {
+impl<K, V, E> Drop for Begun<K, V, E> {
     fn drop(&mut self) {
         if let Some(shared) = &self.0 {
             shared.counts.failed_loads.add();

@@ -23,6 +23,36 @@ pub struct Stats {
     /// What the entries weigh against the bound: their bytes, each its share of the bound at least, where bytes are bounded;
     /// one each where not.
     pub weight: u64,
+    /// How the second level is doing, where there is one.
+    pub second_level: Option<SecondLevelStats>,
+}
+
+/// How the second level of a cache is doing, since the cache was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct SecondLevelStats {
+    /// Values that were found there.
+    pub hits: u64,
+    /// Values that were not, or were invalidated, unknown or damaged.
+    pub misses: u64,
+    /// Steps that failed or took too long.
+    pub failures: u64,
+    /// Steps that were not taken, because too many had failed.
+    pub skipped: u64,
+    /// Whether steps are not taken at the moment.
+    pub is_open: bool,
+    /// Values that were put there.
+    pub puts: u64,
+    /// Values that were not, because too many waited.
+    pub dropped_puts: u64,
+    /// Domains that are invalidated here, and of which the level does not know yet.
+    pub untold_domains: usize,
+    /// Invalidations of other replicas that were heard.
+    pub invalidations_heard: u64,
+    /// Whether invalidations of other replicas are heard.
+    pub is_subscribed: bool,
+    /// How often a load waited for one of another replica.
+    pub lease_waits: u64,
 }
 
 /// What is counted.
@@ -62,6 +92,7 @@ impl Counts {
             refreshes: self.refreshes.get(),
             entries,
             weight,
+            second_level: None,
         }
     }
 }

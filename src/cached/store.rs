@@ -23,7 +23,7 @@ pub(super) struct Slot<V> {
 }
 
 /// The times of a value.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Life {
     /// How old it was when it was stored here.
     pub(super) age: Duration,

@@ -10,10 +10,13 @@ mod handle;
 mod identity;
 mod interleavings;
 mod invalidation;
+mod levels;
 mod macro_server;
 mod meta;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "redis")]
+mod outages;
 mod peers;
 mod races;
 mod selection;

@@ -103,7 +103,10 @@ impl Dirt {
     /// The call has succeeded. What it made wrong is forgotten now or, within a transaction, once that is committed.
     pub(super) async fn forget(mut self) {
         let Some((results, domains)) = self.0.take() else { return };
-        let forget = || async move { results.invalidate_domains(&domains) };
+        let forget = || async move {
+            results.invalidate_domains(&domains);
+            results.synced().await;
+        };
         #[cfg(feature = "transactional")]
         let Err(forget) = crate::transactional::after_commit(forget) else { return };
         forget().await;

@@ -27,6 +27,11 @@ mod idempotency;
 pub use idempotency::idempotency_store_contract;
 #[cfg(all(test, feature = "redis"))]
 pub(crate) mod private_redis;
+#[cfg(feature = "cached")]
+mod second_level;
+#[cfg(feature = "cached")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
+pub use second_level::second_level_contract;
 
 use std::collections::HashMap;
 use std::fmt;
