@@ -50,7 +50,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 6)]
     max_attempts: u32,
 
-    /// Share answers with other instances through this Redis, such as redis://127.0.0.1:6379
+    /// Share answers with other instances through the Redis at this address
     #[arg(long, value_name = "URL")]
     cache: Option<String>,
 

@@ -66,7 +66,7 @@ impl Freshness {
     }
 
     /// Decides by chance whether a value that is fresh for `left` is refreshed already: the likelier, the nearer the end and the
-    /// longer the load takes. This is XFetch ([Vattani et al. 2015](https://www.vldb.org/pvldb/vol8/p886-vattani.pdf)).
+    /// longer the load takes. This is `XFetch` ([Vattani et al. 2015](https://www.vldb.org/pvldb/vol8/p886-vattani.pdf)).
     fn is_due(&self, left: Duration, cost: Duration) -> bool {
         /// The largest value that `-ln` of a random double has.
         const MAX: f64 = 37.0;

@@ -235,7 +235,7 @@ impl CachedTool {
         let dirt = Dirt::new(&self.results, writes.of(&args));
         let result = inner.call_tool(name, args, ctx).await;
         if outcome::failure(&result).is_some() {
-            dirt.is_none();
+            dirt.never_mind();
         } else {
             tracing::debug!(tool = name, "a write invalidates");
             dirt.forget().await;

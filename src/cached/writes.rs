@@ -11,7 +11,9 @@ use super::layer::{CachedTool, Results};
 
 /// Domains that follow from the arguments of a call.
 #[derive(Clone)]
-pub(super) struct Domains(Arc<dyn Fn(&Value, &mut Vec<u64>) + Send + Sync>);
+pub(super) struct Domains(Arc<Append>);
+
+type Append = dyn Fn(&Value, &mut Vec<u64>) + Send + Sync;
 
 impl Domains {
     fn tags<T>(tags: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
@@ -96,7 +98,7 @@ impl Dirt {
     }
 
     /// The call has failed.
-    pub(super) fn is_none(mut self) {
+    pub(super) fn never_mind(mut self) {
         self.0 = None;
     }
 

@@ -25,7 +25,8 @@ mod idempotency;
 #[cfg(feature = "idempotent")]
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
 pub use idempotency::idempotency_store_contract;
-#[cfg(all(test, feature = "redis"))]
+#[cfg(test)]
+#[cfg(feature = "redis")]
 pub(crate) mod private_redis;
 #[cfg(feature = "cached")]
 mod second_level;

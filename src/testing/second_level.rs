@@ -121,7 +121,7 @@ async fn generations_only_grow<L: SecondLevel>((one, other): (L, L)) {
 async fn of_many_who_want_a_lease_one_gets_it<L: SecondLevel>((one, other): (L, L)) {
     let key = key();
     let acquired = join_all((1..=20).map(|token| if token % 2 == 0 { &one } else { &other }.acquire(&key, token, TTL)));
-    let acquired: Vec<_> = acquired.await.into_iter().map(|acquired| acquired.unwrap_or_default()).collect();
+    let acquired: Vec<_> = acquired.await.into_iter().map(Result::unwrap_or_default).collect();
     assert_eq!(acquired.iter().filter(|acquired| **acquired).count(), 1, "{acquired:?}");
 }
 
