@@ -28,3 +28,7 @@ pub mod batching {}
 #[cfg(all(feature = "session", feature = "sqlite", feature = "testing"))]
 #[doc = include_str!("../docs/sessions.md")]
 pub mod sessions {}
+
+#[cfg(feature = "cached")]
+#[doc = include_str!("../docs/caching.md")]
+pub mod caching {}

@@ -121,15 +121,15 @@ pub mod idempotent;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
-#[cfg(feature = "workflow")]
-#[cfg_attr(docsrs, doc(cfg(feature = "workflow")))]
-pub mod workflow;
-#[cfg(feature = "validated")]
-#[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
-pub mod validated;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
+#[cfg(feature = "validated")]
+#[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
+pub mod validated;
+#[cfg(feature = "workflow")]
+#[cfg_attr(docsrs, doc(cfg(feature = "workflow")))]
+pub mod workflow;
 
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]

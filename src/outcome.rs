@@ -101,6 +101,12 @@ impl<'a> Failure<'a> {
         self.kind().is_some_and(is_temporary)
     }
 
+    /// Says whether the failure is the server's and no answer to the question: temporary, or internal.
+    #[cfg(feature = "cached")]
+    pub(crate) fn is_outage(&self) -> bool {
+        self.is_temporary() || self.kind() == Some(ErrorKind::Internal)
+    }
+
     /// Says whether the failure asks for less load: rate limited or overloaded.
     #[must_use]
     pub fn is_throttling(&self) -> bool {
@@ -175,6 +181,10 @@ impl crate::cached::LoadError for McpError {
 
     fn cancelled() -> Self {
         cancelled()
+    }
+
+    fn allows_stale(&self) -> bool {
+        Failure(Form::Error(self)).is_outage()
     }
 }
 

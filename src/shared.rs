@@ -9,10 +9,13 @@ use crate::Scope;
 use crate::identity::Partition;
 
 /// Becomes true when shared work is given up: the last one who waited for it has left, or it took too long.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Abandoned(Arc<AtomicBool>);
+pub(crate) type Abandoned = Flag;
 
-impl Abandoned {
+/// What one side of shared work tells the other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flag(Arc<AtomicBool>);
+
+impl Flag {
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
@@ -22,7 +25,7 @@ impl Abandoned {
     }
 }
 
-impl Cancellable for Abandoned {
+impl Cancellable for Flag {
     fn is_cancelled(&self) -> bool {
         self.is_set()
     }

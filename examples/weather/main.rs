@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap::Parser;
+use mcp_patterns::cached::RedisLevel;
 use mcp_patterns::{CachedTool, RetryTool, Scope, TryLayer};
+use redis::aio::ConnectionManagerConfig;
 use serde_json::json;
 
 pub mod cities;
@@ -58,6 +60,9 @@ struct Args {
     /// Make one source of the tools that ask several fail
     #[arg(long, value_name = "SOURCE")]
     failing_source: Option<Origin>,
+    /// Share answers with other instances through the Redis at this address
+    #[arg(long, value_name = "URL")]
+    cache: Option<String>,
 
     /// Where the chance behind the upstream's latency and failures starts
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -103,10 +108,16 @@ async fn main() -> Result<(), Failure> {
 async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
     // The weather is the same for everybody, so everybody shares the answers.
     // Not those that may be partial, or come from a cache of their own and say so.
-    let cached = CachedTool::new()
+    let mut cached = CachedTool::new()
         .with_ttl(Duration::from_secs(300))
         .with_scope(Scope::Public)
         .except(["fetch_aggregated", "smart_search"]);
+    if let Some(url) = &args.cache {
+        let client = redis::Client::open(url.as_str())?;
+        // It connects when it is needed: the server works without Redis, and shares when it is there.
+        let connection = client.get_connection_manager_lazy(ConnectionManagerConfig::new())?;
+        cached = cached.with_second_level(RedisLevel::new(connection).with_subscriber(client));
+    }
     let cache = cached.handle();
     let retry = RetryTool::new().with_max_attempts(args.max_attempts).with_max_delay(Duration::from_secs(2));
     let mut sources = Sources::new(api.clone());

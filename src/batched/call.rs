@@ -115,7 +115,9 @@ async fn share(alike: Alike) -> (Answer, Alike, Alike) {
         Some((_, Traveller { call, inner: Some(inner), scope, session, .. })) => {
             (call.clone(), Arc::clone(inner), scope.clone(), session.clone())
         }
-        _ => return (Answer { result: Err(<McpError as BatchError>::lost()), opened_session: false }, alike, Vec::new()),
+        _ => {
+            return (Answer { result: Err(<McpError as BatchError>::lost()), opened_session: false }, alike, Vec::new());
+        }
     };
     let ctx = call.ctx.with_cancellation_token(Arc::new(Shared(waiting)));
     let result = scope.enter(scope::enter(Arc::clone(&witness), inner(Call { ctx, ..call }))).await;

@@ -21,8 +21,8 @@ use crate::canonical::encode_str;
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
-use crate::selection::{Hints, Plan, Rule, Selection, check_names, naming_selectors};
 use crate::scope;
+use crate::selection::{Hints, Plan, Rule, Selection, check_names, naming_selectors};
 use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
 use crate::{ConfigError, Middleware, Scope};
 

@@ -11,7 +11,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::shared::Abandoned;
+use crate::shared::{Abandoned, Flag};
 
 /// The loads under way, by key. `O` is what a load ends with.
 pub(super) struct Flights<K, O>(Arc<Mutex<HashMap<K, Flight<O>>>>);
@@ -19,7 +19,17 @@ pub(super) struct Flights<K, O>(Arc<Mutex<HashMap<K, Flight<O>>>>);
 struct Flight<O> {
     /// What the load was stamped with: who asks after an invalidation must not join a load that began before it.
     stamp: u64,
+    superseded: Flag,
     outcome: Arc<watch::Sender<Option<O>>>,
+}
+
+/// What a load knows of itself.
+pub(super) struct Load<K> {
+    pub(super) key: K,
+    pub(super) stamp: u64,
+    pub(super) abandoned: Abandoned,
+    /// Becomes true when a younger load of the same key has begun.
+    pub(super) superseded: Flag,
 }
 
 /// One of those who wait for a load.
@@ -49,12 +59,12 @@ where
         key: K,
         stamp: impl FnOnce() -> u64,
         find: impl FnOnce(&K) -> Option<T>,
-        load: impl FnOnce(K, u64, Abandoned) -> F,
+        load: impl FnOnce(Load<K>) -> F,
     ) -> Either<T, Waiter<O>>
     where
         F: Future<Output = O> + Send + 'static,
     {
-        let mut flights = self.lock();
+        let flights = self.lock();
         let stamp = stamp();
         if let Some(flight) = flights.get(&key).filter(|flight| flight.stamp == stamp) {
             return Either::Right(Waiter(flight.outcome.subscribe()));
@@ -62,16 +72,63 @@ where
         if let Some(found) = find(&key) {
             return Either::Left(found);
         }
+        Either::Right(self.start(flights, key, stamp, load))
+    }
+
+    /// Starts a load in a task of its own, whatever is under way: what that comes to is not kept.
+    pub(super) fn supersede<F>(&self, key: K, stamp: impl FnOnce() -> u64, load: impl FnOnce(Load<K>) -> F) -> Waiter<O>
+    where
+        F: Future<Output = O> + Send + 'static,
+    {
+        let flights = self.lock();
+        let stamp = stamp();
+        self.start(flights, key, stamp, load)
+    }
+
+    /// Starts a load that goes on although nobody waits for it, until `end`; unless one is under way.
+    pub(super) fn start_alone<F>(
+        &self,
+        key: K,
+        stamp: impl FnOnce() -> u64,
+        load: impl FnOnce(Load<K>) -> F,
+        end: impl Future<Output = ()> + Send + 'static,
+    ) where
+        F: Future<Output = O> + Send + 'static,
+    {
+        let flights = self.lock();
+        let stamp = stamp();
+        if flights.get(&key).is_some_and(|flight| flight.stamp == stamp) {
+            return;
+        }
+        let mut waiter = self.start(flights, key, stamp, load);
+        tokio::spawn(async move {
+            select(pin!(waiter.outcome()), pin!(end)).await;
+        });
+    }
+
+    fn start<F>(
+        &self,
+        mut flights: MutexGuard<'_, HashMap<K, Flight<O>>>,
+        key: K,
+        stamp: u64,
+        load: impl FnOnce(Load<K>) -> F,
+    ) -> Waiter<O>
+    where
+        F: Future<Output = O> + Send + 'static,
+    {
         let (outcome, waiter) = watch::channel(None);
         let outcome = Arc::new(outcome);
-        let abandoned = Abandoned::default();
+        let (abandoned, superseded) = (Abandoned::default(), Flag::default());
         let flying = Flying { flights: Self(Arc::clone(&self.0)), key: key.clone(), outcome: Arc::clone(&outcome) };
-        flights.insert(key.clone(), Flight { stamp, outcome });
+        let flight = Flight { stamp, superseded: superseded.clone(), outcome };
+        if let Some(before) = flights.insert(key.clone(), flight) {
+            before.superseded.set();
+        }
         // Out of the lock: what the caller does to begin the load is not ours, and may panic.
         drop(flights);
-        let load = load(key, stamp, abandoned.clone());
+        let load = load(Load { key, stamp, abandoned: abandoned.clone(), superseded });
         tokio::spawn(flying.fly(load, abandoned).in_current_span());
-        Either::Right(Waiter(waiter))
+        Waiter(waiter)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Flight<O>>> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters that only grow, one for each domain of entries (a key, a tool) and one for all.
+/// Counters that only grow, one for each domain of entries (a key, a tool, a tag) and one for all.
 ///
 /// A value is stamped with the sum of its domains' counters from before its load began. Whoever finds another sum than its
 /// stamp knows that something was invalidated since, also while the value was still being loaded. Domains are spread over a
@@ -12,13 +12,17 @@ pub(super) struct Generations {
     domains: Box<[AtomicU64]>,
 }
 
-impl Default for Generations {
-    fn default() -> Self {
-        Self { all: AtomicU64::new(0), domains: (0..4096).map(|_| AtomicU64::new(0)).collect() }
-    }
-}
+/// How many counters there are for a cache of one process.
+pub(super) const ALONE: u32 = 4096;
+/// How many there are for caches that share a second level, where all replicas' invalidations meet. It is a part of what they
+/// tell each other, so it stays as it is.
+pub(super) const SHARED: u32 = 65_536;
 
 impl Generations {
+    pub(super) fn new(counters: u32) -> Self {
+        Self { all: AtomicU64::new(0), domains: (0..counters).map(|_| AtomicU64::new(0)).collect() }
+    }
+
     pub(super) fn stamp(&self, domains: &[u64]) -> u64 {
         domains.iter().fold(self.all.load(Ordering::SeqCst), |sum, domain| {
             sum.wrapping_add(self.of(*domain).load(Ordering::SeqCst))

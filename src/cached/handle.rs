@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
 use serde_json::Value;
-use turbomcp_core::{McpHandler, RequestContext};
+use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
-use super::cache::{Source, Stats};
-use super::key::{call_domain, tool_domain};
-use super::layer::{Failed, Results, ToolPlan, get_or_call};
+use super::key::{call_domain, tag_domain, tool_domain};
+use super::layer::{Failed, LAYER, Results, Role, ToolPlan, call_and_keep, get_or_call};
+use super::shared::Source;
+use super::stats::Stats;
 use crate::identity::Partition;
 use crate::outcome;
 use crate::selection::{Plan, check_names};
@@ -38,23 +39,52 @@ pub struct Warmed {
     pub failed: usize,
 }
 
+impl Warmed {
+    /// Says so if a call failed, for a start that needs them all.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable`, with the numbers.
+    pub fn complete(self) -> McpResult<Self> {
+        match self.failed {
+            0 => Ok(self),
+            failed => {
+                let all = self.loaded + self.present + failed;
+                Err(McpError::unavailable(format!("{failed} of {all} calls to warm the cache failed")))
+            }
+        }
+    }
+}
+
 impl Handle {
     /// Forgets the result of one call, whoever made it.
     pub fn invalidate(&self, tool: &str, args: &Value) {
-        self.results.invalidate_domain(call_domain(tool, args));
+        self.results.invalidate_domains(&[call_domain(tool, args)]);
         self.note(tool);
     }
 
     /// Forgets the results of all calls of a tool.
     pub fn invalidate_tool(&self, tool: &str) {
-        self.results.invalidate_domain(tool_domain(tool));
+        self.results.invalidate_domains(&[tool_domain(tool)]);
         self.note(tool);
+    }
+
+    /// Forgets all results with this [tag](super::CachedTool::tag).
+    pub fn invalidate_tag(&self, tag: &str) {
+        self.results.invalidate_domains(&[tag_domain(tag)]);
+        tracing::debug!("invalidated by tag");
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
         self.results.clear();
         tracing::debug!("cache cleared");
+    }
+
+    /// Waits until the second level, if there is one, knows of all invalidations so far; no longer than one of its steps may
+    /// take.
+    pub async fn synced(&self) {
+        self.results.synced().await;
     }
 
     /// Makes these calls now, up to `concurrency` at a time, so that later ones find their results.
@@ -71,7 +101,6 @@ impl Handle {
         calls: impl IntoIterator<Item = (T, Value)>,
         concurrency: usize,
     ) -> Result<Warmed, ConfigError> {
-        const LAYER: &str = "CachedTool";
         let bound = self.bound.0.load_full().ok_or(ConfigError::NotLayered { layer: LAYER })?;
         if concurrency == 0 {
             return Err(ConfigError::invalid(
@@ -82,38 +111,57 @@ impl Handle {
         }
         let calls: Vec<_> = calls
             .into_iter()
-            .map(|(tool, args)| match bound.plan.get(tool.as_ref()) {
-                Some(plan) if plan.scope == Scope::Session => Err(ConfigError::invalid(
-                    LAYER,
-                    "warm",
-                    format!("results of `{}` are kept per session, and there is none yet", tool.as_ref()),
-                )),
-                Some(plan) => Ok((tool.as_ref().to_owned(), plan, args)),
-                None => Err(bound.not_cached(LAYER, tool.as_ref())),
-            })
-            .collect::<Result<_, _>>()?;
+            .map(|(tool, args)| Ok((tool.as_ref().to_owned(), bound.plan_for_nobody("warm", tool.as_ref())?, args)))
+            .collect::<Result<_, ConfigError>>()?;
+        let of = calls.len();
         let outcomes = futures_util::stream::iter(calls)
             .map(|(tool, plan, args)| {
                 let (bound, results) = (&bound, &self.results);
-                async move { (bound.source.call(results, &plan, &tool, args).await, tool) }
+                async move { (bound.source.call(results, &plan, &tool, args, Freshly::OrKept).await, tool) }
             })
             .buffer_unordered(concurrency);
         let warmed = outcomes
             .fold(Warmed::default(), |mut warmed, (outcome, tool)| {
                 match outcome {
                     Ok(Source::Load) => warmed.loaded += 1,
-                    Ok(Source::Hit { .. }) => warmed.present += 1,
+                    Ok(Source::Hit { .. } | Source::Stale { .. }) => warmed.present += 1,
                     Err(Failed(result)) => {
                         warmed.failed += 1;
                         let failure = outcome::failure(&result);
                         tracing::warn!(tool, error = failure.map(|failure| failure.message()), "not warmed");
                     }
                 }
+                let done = warmed.loaded + warmed.present + warmed.failed;
+                // Some ten times in all.
+                if done % of.div_ceil(10).max(1) == 0 {
+                    tracing::info!(done, of, "warming the cache");
+                }
                 std::future::ready(warmed)
             })
             .await;
         tracing::info!(loaded = warmed.loaded, present = warmed.present, failed = warmed.failed, "cache warmed");
         Ok(warmed)
+    }
+
+    /// Makes a call now and keeps its result in place of the one there is, which is served until then. Says whether it did: a
+    /// call that fails is logged and leaves the old result where it is.
+    ///
+    /// Like [`warm`](Self::warm), it makes the call without a user.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] before the call is made: the layer is on no server yet, or the tool is unknown or not cached.
+    pub async fn refresh(&self, tool: &str, args: Value) -> Result<bool, ConfigError> {
+        let bound = self.bound.0.load_full().ok_or(ConfigError::NotLayered { layer: LAYER })?;
+        let plan = bound.plan_for_nobody("refresh", tool)?;
+        match bound.source.call(&self.results, &plan, tool, args, Freshly::Called).await {
+            Ok(_) => Ok(true),
+            Err(Failed(result)) => {
+                let failure = outcome::failure(&result);
+                tracing::warn!(tool, error = failure.map(|failure| failure.message()), "not refreshed");
+                Ok(false)
+            }
+        }
     }
 
     /// Says how the cache is doing.
@@ -125,7 +173,7 @@ impl Handle {
     /// Logs an invalidation; one that can have no effect is probably a misspelt name.
     fn note(&self, tool: &str) {
         match self.bound.0.load().as_ref() {
-            Some(bound) if bound.plan.get(tool).is_none() => {
+            Some(bound) if !matches!(bound.plan.get(tool), Some(Role::Cached(_))) => {
                 tracing::warn!(tool, "invalidated a tool that is not cached");
             }
             _ => tracing::debug!(tool, "invalidated"),
@@ -145,26 +193,37 @@ pub(super) struct Bound(Arc<ArcSwapOption<Server>>);
 
 struct Server {
     source: Box<dyn CallForAnybody>,
-    plan: Plan<Arc<ToolPlan>>,
+    plan: Plan<Role>,
 }
 
 impl Server {
-    /// Says why a tool has no plan.
-    fn not_cached(&self, layer: &'static str, tool: &str) -> ConfigError {
-        let tools = self.source.tools();
-        match check_names(layer, [tool], &tools) {
-            Err(unknown) => unknown,
-            Ok(()) => {
-                ConfigError::invalid(layer, "warm", format!("`{tool}` is not cached: leave it out of the warm-up"))
+    /// The plan of a tool that is called without a user.
+    fn plan_for_nobody(&self, method: &'static str, tool: &str) -> Result<Arc<ToolPlan>, ConfigError> {
+        let reason = match self.plan.get(tool) {
+            Some(Role::Cached(plan)) if plan.scope == Scope::Session => {
+                format!("results of `{tool}` are kept per session, and there is none yet")
             }
-        }
+            Some(Role::Cached(plan)) => return Ok(plan),
+            Some(Role::Writes(_)) | None => {
+                check_names(LAYER, [tool], &self.source.tools())?;
+                format!("`{tool}` is not cached: leave it out")
+            }
+        };
+        Err(ConfigError::invalid(LAYER, method, reason))
     }
 }
 
 impl Bound {
-    pub(super) fn set(&self, handler: impl McpHandler, plan: Plan<Arc<ToolPlan>>) {
+    pub(super) fn set(&self, handler: impl McpHandler, plan: Plan<Role>) {
         self.0.store(Some(Arc::new(Server { source: Box::new(handler), plan })));
     }
+}
+
+/// Whether a call is made although its result is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freshly {
+    Called,
+    OrKept,
 }
 
 /// Makes a call of nobody in particular.
@@ -177,6 +236,7 @@ trait CallForAnybody: Send + Sync {
         plan: &'a ToolPlan,
         tool: &'a str,
         args: Value,
+        freshly: Freshly,
     ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>>;
 }
 
@@ -191,12 +251,16 @@ impl<H: McpHandler> CallForAnybody for H {
         plan: &'a ToolPlan,
         tool: &'a str,
         args: Value,
+        freshly: Freshly,
     ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>> {
         Box::pin(async move {
             let ctx = RequestContext::new();
             let caller = Partition::of(plan.scope, &ctx).unwrap_or(Partition::Everybody);
-            let (_, source) = get_or_call(results, plan, &caller, self, tool, args, &ctx).await?;
-            Ok(source)
+            let call = match freshly {
+                Freshly::OrKept => get_or_call(results, plan, &caller, self, tool, args, &ctx).await,
+                Freshly::Called => call_and_keep(results, plan, &caller, self, tool, args, &ctx).await,
+            };
+            call.map(|(_, source)| source)
         })
     }
 }

@@ -1,9 +1,8 @@
 //! What makes two calls the same call.
 
-use std::hash::{BuildHasher, Hasher};
-
 use serde_json::Value;
 
+use super::domain::domain;
 use crate::canonical::{encode, encode_str};
 use crate::identity::Partition;
 
@@ -37,8 +36,12 @@ impl CallKey {
         caller.encode(&mut bytes);
         let start = bytes.len();
         encode(args, &mut bytes);
-        let domain = hash([tool.as_bytes(), &bytes[start..]]);
-        (Self { bytes }, domain)
+        let call = domain([tool.as_bytes(), &bytes[start..]]);
+        (Self { bytes }, call)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(super) fn len(&self) -> usize {
@@ -48,21 +51,17 @@ impl CallKey {
 
 /// What `invalidate_tool` invalidates.
 pub(super) fn tool_domain(tool: &str) -> u64 {
-    hash([tool.as_bytes()])
+    domain([tool.as_bytes()])
 }
 
 /// What `invalidate` invalidates: a call, whoever makes it.
 pub(super) fn call_domain(tool: &str, args: &Value) -> u64 {
     let mut canonical = Vec::new();
     encode(args, &mut canonical);
-    hash([tool.as_bytes(), &canonical])
+    domain([tool.as_bytes(), &canonical])
 }
 
-fn hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
-    let mut hasher = foldhash::quality::FixedState::default().build_hasher();
-    for part in parts {
-        hasher.write_usize(part.len());
-        hasher.write(part);
-    }
-    hasher.finish()
+/// What `invalidate_tag` invalidates. It is no domain of a tool or a call, whatever they are called.
+pub(super) fn tag_domain(tag: &str) -> u64 {
+    domain([b"tag", b"", tag.as_bytes()])
 }

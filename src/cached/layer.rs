@@ -9,19 +9,22 @@ use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
-use super::cache::{Cache, LoadError, Source};
+use super::cache::Cache;
+use super::error::LoadError;
 use super::handle::{Bound, Handle};
 use super::key::{CallKey, KeyPrefix, tool_domain};
 use super::sessions::{Unkept, of_own_session, unshared, watched};
+use super::shared::Source;
+use super::writes::{Dirt, Domains, OfEntry, Writes};
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, selectors};
-use crate::shared::{SessionOfCall, is_in_transaction, shared_context};
+use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware, Scope};
 
-const LAYER: &str = "CachedTool";
+pub(super) const LAYER: &str = "CachedTool";
 
 const RULE: Rule = Rule {
     layer: LAYER,
@@ -37,32 +40,44 @@ pub(super) type Results = Cache<CallKey, ToolResult, Unkept>;
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it is put on a handler"]
 pub struct CachedTool {
-    results: Results,
+    pub(super) results: Results,
     selection: Selection,
     settings: Arc<Settings>,
-    plan: Plan<Arc<ToolPlan>>,
+    plan: Plan<Role>,
     bound: Bound,
 }
 
 /// Behind an `Arc`, since a layer is cloned for each request.
 #[derive(Debug, Clone)]
-struct Settings {
+pub(super) struct Settings {
     ttls: BTreeMap<String, Duration>,
     scope: Scope,
     scopes: BTreeMap<String, Scope>,
+    pub(super) tags: BTreeMap<String, Vec<Domains>>,
+    pub(super) writes: BTreeMap<String, Arc<Writes>>,
     version: String,
     tells: bool,
     /// The name of the server that the layer is on.
     server: String,
 }
 
-/// What the layer keeps for a tool that it acts on.
+/// What the layer does with a tool that it acts on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Role {
+    /// Its results are kept.
+    Cached(Arc<ToolPlan>),
+    /// It makes results of others wrong.
+    Writes(Arc<Writes>),
+}
+
+/// What the layer keeps for a tool whose results it keeps.
 #[derive(Debug)]
 pub(super) struct ToolPlan {
     prefix: KeyPrefix,
     domain: u64,
     ttl: Duration,
     pub(super) scope: Scope,
+    tags: Vec<Domains>,
     hits: Counter,
     misses: Counter,
 }
@@ -70,7 +85,7 @@ pub(super) struct ToolPlan {
 /// The counters follow from the rest.
 impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
-        (&self.prefix, self.ttl, self.scope) == (&other.prefix, other.ttl, other.scope)
+        (&self.prefix, self.ttl, self.scope, &self.tags) == (&other.prefix, other.ttl, other.scope, &other.tags)
     }
 }
 
@@ -87,6 +102,8 @@ impl CachedTool {
                 ttls: BTreeMap::new(),
                 scope: Scope::default(),
                 scopes: BTreeMap::new(),
+                tags: BTreeMap::new(),
+                writes: BTreeMap::new(),
                 version: String::new(),
                 tells: true,
                 server: String::new(),
@@ -185,24 +202,46 @@ impl CachedTool {
         Handle { results: self.results.clone(), bound: self.bound.clone() }
     }
 
-    fn settings_mut(&mut self) -> &mut Settings {
+    pub(super) fn settings_mut(&mut self) -> &mut Settings {
         Arc::make_mut(&mut self.settings)
     }
 
-    fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
+    fn decide(&self, tool: &Tool) -> Option<Role> {
         let settings = &self.settings;
+        if !self.selection.includes(tool, RULE) {
+            return settings.writes.get(&tool.name).cloned().map(Role::Writes);
+        }
         let counter =
             |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
-        self.selection.includes(tool, RULE).then(|| {
-            Arc::new(ToolPlan {
-                prefix: KeyPrefix::new(&settings.server, &settings.version, &tool.name),
-                domain: tool_domain(&tool.name),
-                ttl: settings.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
-                scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
-                hits: counter("hit"),
-                misses: counter("miss"),
-            })
-        })
+        Some(Role::Cached(Arc::new(ToolPlan {
+            prefix: KeyPrefix::new(&settings.server, &settings.version, &tool.name),
+            domain: tool_domain(&tool.name),
+            ttl: settings.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
+            scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
+            tags: settings.tags.get(&tool.name).cloned().unwrap_or_default(),
+            hits: counter("hit"),
+            misses: counter("miss"),
+        })))
+    }
+
+    /// Calls a tool that writes and, if it succeeds, forgets what it made wrong.
+    async fn write<'a, H: McpHandler>(
+        &'a self,
+        writes: Arc<Writes>,
+        inner: &'a H,
+        name: &'a str,
+        args: Value,
+        ctx: &'a RequestContext,
+    ) -> McpResult<ToolResult> {
+        let dirt = Dirt::new(&self.results, writes.of(&args));
+        let result = inner.call_tool(name, args, ctx).await;
+        if outcome::failure(&result).is_some() {
+            dirt.never_mind();
+        } else {
+            tracing::debug!(tool = name, "a write invalidates");
+            dirt.forget().await;
+        }
+        result
     }
 
     #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice, and every call carries them")]
@@ -228,24 +267,47 @@ impl CachedTool {
                     return result;
                 }
             };
-            let hit = matches!(source, Source::Hit { .. });
-            if hit { &plan.hits } else { &plan.misses }.increment();
-            tracing::debug!(tool = name, cache = if hit { "hit" } else { "miss" });
-            if hit && let Some(meta) = &mut result.meta {
+            let status = Status::of(source);
+            if status.is_hit { &plan.hits } else { &plan.misses }.increment();
+            tracing::debug!(tool = name, cache = status.word);
+            if status.is_hit
+                && let Some(meta) = &mut result.meta
+            {
                 // What it took to get the result is no news about this call.
                 meta.remove(outcome::ATTEMPTS);
             }
             let mut result = Ok(result);
             if self.settings.tells {
-                let status = match source {
-                    Source::Hit { age } => {
-                        json!({"status": "hit", "level": 1, "ageMs": u64::try_from(age.as_millis()).unwrap_or(u64::MAX)})
-                    }
-                    Source::Load => json!({"status": "miss"}),
-                };
-                outcome::note(&mut result, outcome::CACHE, status);
+                outcome::note(&mut result, outcome::CACHE, status.to_meta());
             }
             result
+        }
+    }
+}
+
+/// What a result's `_meta` says of where it came from.
+struct Status {
+    word: &'static str,
+    is_hit: bool,
+    from: Option<(Duration, u8)>,
+}
+
+impl Status {
+    fn of(source: Source) -> Self {
+        match source {
+            Source::Hit { age, level } => Self { word: "hit", is_hit: true, from: Some((age, level)) },
+            Source::Stale { age, level } => Self { word: "stale", is_hit: true, from: Some((age, level)) },
+            Source::Load => Self { word: "miss", is_hit: false, from: None },
+        }
+    }
+
+    fn to_meta(&self) -> Value {
+        match self.from {
+            Some((age, level)) => {
+                let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                json!({"status": self.word, "level": level, "ageMs": age})
+            }
+            None => json!({"status": self.word}),
         }
     }
 }
@@ -261,26 +323,59 @@ pub(super) async fn get_or_call<H: McpHandler>(
     ctx: &RequestContext,
 ) -> Result<(ToolResult, Source), Failed> {
     let (key, call_domain) = CallKey::new(&plan.prefix, caller, name, &args);
-    let domains = [plan.domain, call_domain];
+    let domains = OfEntry::of_call(plan.domain, call_domain, &plan.tags, &args);
     if plan.scope == Scope::Session {
         // An outer cache does not see the tool open its session, where the result is kept.
         crate::scope::session_opened();
     }
     let mut args = Some(args);
     let load = |abandoned| {
-        let (inner, name, shared) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
         let args = args.take().unwrap_or_default();
-        watched(plan.scope, ctx, async move { inner.call_tool(&name, args, &shared).await })
+        watched(plan.scope, ctx, call(inner, name, args, ctx, abandoned))
     };
     match results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await {
         Ok(found) => Ok(found),
         Err(Unkept::Failed(failed)) => Err(failed),
         // Whoever still has the arguments did not make the call.
         Err(Unkept::OfSession(result, session)) => match args {
-            Some(args) if !session.is_that_of(&SessionOfCall::of(ctx)) => Box::pin(unshared(inner.call_tool(name, args, ctx))).await,
+            Some(args) if !session.is_that_of(&SessionOfCall::of(ctx)) => {
+                Box::pin(unshared(inner.call_tool(name, args, ctx))).await
+            }
             _ => of_own_session(result),
         },
     }
+}
+
+/// Calls the tool in a task of its own, whatever is kept, and keeps its result.
+pub(super) async fn call_and_keep<H: McpHandler>(
+    results: &Results,
+    plan: &ToolPlan,
+    caller: &Partition<'_>,
+    inner: &H,
+    name: &str,
+    args: Value,
+    ctx: &RequestContext,
+) -> Result<(ToolResult, Source), Failed> {
+    let (key, call_domain) = CallKey::new(&plan.prefix, caller, name, &args);
+    let domains = OfEntry::of_call(plan.domain, call_domain, &plan.tags, &args);
+    let load = |abandoned| watched(plan.scope, ctx, call(inner, name, args, ctx, abandoned));
+    match results.refresh_in(ctx, key, &domains, plan.ttl, load).await {
+        Ok(found) => Ok(found),
+        Err(Unkept::Failed(failed)) => Err(failed),
+        Err(Unkept::OfSession(result, _)) => of_own_session(result),
+    }
+}
+
+/// A call that several may wait for.
+fn call<H: McpHandler>(
+    inner: &H,
+    name: &str,
+    args: Value,
+    ctx: &RequestContext,
+    abandoned: Abandoned,
+) -> impl Future<Output = McpResult<ToolResult>> + Send + use<H> {
+    let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+    async move { inner.call_tool(&name, args, &ctx).await }
 }
 
 impl Middleware for CachedTool {
@@ -296,11 +391,21 @@ impl Middleware for CachedTool {
         }
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
-        check_names(LAYER, self.settings.ttls.keys().chain(self.settings.scopes.keys()).map(String::as_str), &tools)?;
+        let settings = &self.settings;
+        let written = settings.writes.values().flat_map(|writes| &writes.tools);
+        let named = settings.ttls.keys().chain(settings.scopes.keys()).chain(settings.tags.keys());
+        let named = named.chain(settings.writes.keys()).chain(written);
+        check_names(LAYER, named.map(String::as_str), &tools)?;
+        let is_cached = |tool: &&Tool| self.selection.includes(tool, RULE) && settings.writes.contains_key(&tool.name);
+        if let Some(tool) = tools.iter().find(is_cached) {
+            let reason = format!("`{}` is cached, so a call may not write: leave it out with `except`", tool.name);
+            return Err(ConfigError::invalid(LAYER, "invalidates", reason));
+        }
         let mut bound = Self { plan: Plan::default(), ..self };
         bound.settings_mut().server = inner.server_info().name;
         bound.observe_tools(&tools);
         bound.bound.set(inner.clone(), bound.plan.clone());
+        bound.results.start();
         Ok(bound)
     }
 
@@ -317,7 +422,8 @@ impl Middleware for CachedTool {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
             None => Either::Left(inner.call_tool(name, args, ctx)),
-            Some(plan) => Either::Right(self.cached(plan, inner, name, args, ctx)),
+            Some(Role::Cached(plan)) => Either::Right(Either::Left(self.cached(plan, inner, name, args, ctx))),
+            Some(Role::Writes(writes)) => Either::Right(Either::Right(self.write(writes, inner, name, args, ctx))),
         }
     }
 }
@@ -339,6 +445,15 @@ impl LoadError for Failed {
 
     fn cancelled() -> Self {
         Self(Ok(<McpError as LoadError>::cancelled().to_tool_result()))
+    }
+
+    fn allows_stale(&self) -> bool {
+        outcome::failure(&self.0).is_some_and(|failure| failure.is_outage())
+    }
+
+    fn told_again(mut self, age: Duration) -> Self {
+        outcome::note(&mut self.0, outcome::CACHE, Status::of(Source::Hit { age, level: 1 }).to_meta());
+        self
     }
 }
 

@@ -95,12 +95,15 @@
 //! # Defaults
 //!
 //! - tools: those annotated `read_only`
-//! - ttl: 5 minutes; no idle time
+//! - ttl: 5 minutes; no idle time, no jitter, nothing stale, no early refresh, no failures kept
 //! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together
 //! - bounds: 10,000 results and 64 MiB; a result above 1 MiB is passed on and not kept; the policy of what stays is
 //!   [TinyLFU](https://arxiv.org/abs/1512.00727)
 //! - a call to the tool is given up after 5 minutes
-//! - `_meta["mcp-patterns/cache"]`: `{"status": "hit", "level": 1, "ageMs": 1200}` or `{"status": "miss"}`
+//! - `_meta["mcp-patterns/cache"]`: `{"status": "hit", "level": 1, "ageMs": 1200}`, the same with `stale`, or
+//!   `{"status": "miss"}`
+//! - a second level: none. With one, a result is trusted here for 30 s, or 1 s while invalidations are not heard; a step takes
+//!   50 ms at most; no lease
 //!
 //! # Order
 //!
@@ -122,31 +125,97 @@
 //! leaves within 50 ms. The tool sees the identity of who came first, no progress token, and a cancellation token that fires
 //! when nobody waits any more. Your own task-locals do not reach it.
 //!
+//! # Around the end of the ttl
+//!
+//! | setting | what happens |
+//! | --- | --- |
+//! | [`with_stale_while_revalidate`](CachedTool::with_stale_while_revalidate) | past its ttl, a result is served and computed anew in the background |
+//! | [`with_stale_if_error`](CachedTool::with_stale_if_error) | past its ttl, a result is served if the tool fails |
+//! | [`with_early_refresh`](CachedTool::with_early_refresh) | a result is computed anew before its ttl ends |
+//! | [`with_ttl_jitter`](CachedTool::with_ttl_jitter) | results that were computed together do not end together |
+//! | [`with_negative_ttl`](CachedTool::with_negative_ttl) | failures of the kinds you choose are kept |
+//!
+//! A result that was invalidated is never served by any of them. Work in the background ends when the last clone is dropped.
+//!
 //! # Invalidation
 //!
-//! [`Handle::invalidate`], [`Handle::invalidate_tool`] and [`Handle::clear`] hold at once and for all users: a result that is
-//! being computed meanwhile goes to those who asked before, and is neither kept nor served to anyone who asks later.
+//! By call, tool, [tag](CachedTool::tag) or all at once, with the [`Handle`], or by a tool that writes:
+//! [`invalidates`](CachedTool::invalidates), [`invalidates_tags`](CachedTool::invalidates_tags) and
+//! [`invalidates_calls`](CachedTool::invalidates_calls) take effect before the writer's answer is returned; after the commit,
+//! where the call runs inside a transaction; not at all, where it fails. A writer that is dropped half-way may have taken effect, so
+//! it invalidates.
+//!
+//! An invalidation holds at once and for all users: a result that is being computed meanwhile goes to those who asked before, and
+//! is neither kept nor served to anyone who asks later.
+//!
+//! # A second level
+//!
+//! With [`with_second_level`](CachedTool::with_second_level), replicas share results: through Redis (`RedisLevel`, feature
+//! `redis`), or a [`SecondLevel`] of yours. What this process does not have is looked for there, in one round trip; what it has
+//! computed is put there in the background.
+//!
+//! How stale an answer can be:
+//!
+//! | on | after an invalidation |
+//! | --- | --- |
+//! | the replica that invalidated | never, whatever the state of the second level |
+//! | another, which is subscribed | until the message arrives; if it is lost, for the [first level's ttl](CachedTool::with_first_level_ttl) |
+//! | another, which is not subscribed | for the [unsubscribed ttl](CachedTool::with_unsubscribed_ttl); a lost connection is noticed within a second |
+//! | another, while the one that invalidated cannot reach the second level | until it can, or the ttl ends |
+//!
+//! A result that was computed from before an invalidation is found by nobody, on any replica: it is put with the generations that
+//! were read before it was computed, and whoever reads it compares them with those of now.
+//!
+//! With [`with_lease`](CachedTool::with_lease), one replica computes a result and the others wait for it.
 //!
 //! # When the backend fails
 //!
-//! There is none: results are kept in this process.
+//! It fails open. A second level that is down, hangs, is slow, full, read-only or answers what nobody understands makes a miss.
+//! Each step is given up after 50 ms; after five failures in a row no step is taken for five seconds, and then one at a time
+//! until one succeeds, for steps that read and steps that write apart. Without a connection, a result is trusted for a second, and
+//! then computed again. A replica that has invalidated something reads nothing of it from the second level before that knows.
 //!
 //! # What is counted and logged
 //!
-//! [`Handle::stats`], and the counter (feature `metrics`) `mcp_patterns_cache_requests_total` by `tool` and `outcome` (`hit`,
-//! `miss`). Each acted-on call logs an event (debug) with `tool` and `cache`.
+//! [`Handle::stats`], and the counters (feature `metrics`) `mcp_patterns_cache_requests_total` by `tool` and `outcome` (`hit`,
+//! `miss`) and `mcp_patterns_cache_second_level_total` by `outcome` (`hit`, `miss`, `unknown`). Each acted-on call logs an event
+//! (debug) with `tool` and `cache`. A second level that fails is logged as a warning, at most once in ten seconds.
 
+mod behind;
+mod breaker;
 mod cache;
+mod domain;
+mod envelope;
+mod error;
 mod flight;
+mod freshness;
 mod generations;
+mod guarded;
 mod handle;
 mod key;
 mod layer;
+mod level;
+mod link;
+mod memory;
+mod options;
+#[cfg(feature = "redis")]
+mod redis;
 mod sessions;
+mod settings;
+mod shared;
+mod stats;
 mod store;
-pub use cache::{Cache, LoadError, Stats};
+mod writes;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::RedisLevel;
+pub use cache::Cache;
+pub use error::LoadError;
 pub use handle::{Handle, Warmed};
 pub use layer::CachedTool;
+pub use level::{Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
+pub use memory::MemoryLevel;
+pub use stats::{SecondLevelStats, Stats};
 
 #[cfg(test)]
 mod tests;

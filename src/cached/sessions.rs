@@ -7,8 +7,9 @@ use std::time::Duration;
 use turbomcp_core::{McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
-use super::cache::{LoadError, Source};
+use super::error::LoadError;
 use super::layer::Failed;
+use super::shared::Source;
 use crate::scope::{self, Witness};
 use crate::shared::SessionOfCall;
 use crate::{Scope, outcome};
@@ -75,5 +76,19 @@ impl LoadError for Unkept {
 
     fn cancelled() -> Self {
         Self::Failed(Failed::cancelled())
+    }
+    fn allows_stale(&self) -> bool {
+        match self {
+            Self::Failed(failed) => failed.allows_stale(),
+            // A value that is of no session is not what the tool says now.
+            Self::OfSession(..) => false,
+        }
+    }
+
+    fn told_again(self, age: Duration) -> Self {
+        match self {
+            Self::Failed(failed) => Self::Failed(failed.told_again(age)),
+            of_session @ Self::OfSession(..) => of_session,
+        }
     }
 }

@@ -7,31 +7,79 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::freshness::{Freshness, HOLD, Verdict};
+
 /// A value with what decides whether it may still be served.
 pub(super) struct Slot<V> {
     pub(super) value: V,
-    pub(super) stored: Instant,
+    stored: Instant,
     stamp: u64,
-    ttl: Duration,
+    life: Life,
     /// When it was last asked for, in milliseconds since it was stored.
     read: AtomicU64,
+    /// Until when no refresh begins, in milliseconds since it was stored.
+    held: AtomicU64,
     weight: u32,
 }
 
+/// The times of a value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Life {
+    /// How old it was when it was stored here.
+    pub(super) age: Duration,
+    /// The age up to which it is fresh.
+    pub(super) fresh: Duration,
+    /// The age up to which it is of any use.
+    pub(super) end: Duration,
+    /// How long it took to load.
+    pub(super) cost: Duration,
+}
+
 impl<V> Slot<V> {
-    pub(super) fn new(value: V, stamp: u64, ttl: Duration, weight: u32) -> Self {
-        Self { value, stored: Instant::now(), stamp, ttl, read: AtomicU64::new(0), weight }
+    pub(super) fn new(value: V, stamp: u64, life: Life, weight: u32) -> Self {
+        Self { value, stored: Instant::now(), stamp, life, read: AtomicU64::new(0), held: AtomicU64::new(0), weight }
     }
 
-    /// Says whether nothing that the value depends on was invalidated since its load began, and its time is not over.
-    pub(super) fn is_fresh(&self, stamp: u64, now: Instant, idle_time: Option<Duration>) -> bool {
-        let age = now.saturating_duration_since(self.stored);
-        self.stamp == stamp && age < self.ttl && idle_time.is_none_or(|idle_time| self.is_in_use(age, idle_time))
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        self.life.age + now.saturating_duration_since(self.stored)
+    }
+
+    pub(super) fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Judges what may be done with the value: nothing, if something that it depends on was invalidated since its load began,
+    /// nobody asked for it for long, or it was kept here for longer than `trust`.
+    pub(super) fn judge(
+        &self,
+        stamp: u64,
+        now: Instant,
+        freshness: &Freshness,
+        idle_time: Option<Duration>,
+        trust: Duration,
+    ) -> Verdict {
+        let kept = now.saturating_duration_since(self.stored);
+        if self.stamp != stamp || kept >= trust || !idle_time.is_none_or(|idle_time| self.is_in_use(kept, idle_time)) {
+            return Verdict::Dead;
+        }
+        let is_held = millis(kept) < self.held.load(Ordering::Relaxed);
+        freshness.judge(self.life.age + kept, self.life.fresh, self.life.cost, is_held)
+    }
+
+    /// Says whether nothing was invalidated since its load began, and it is fresh.
+    pub(super) fn is_within_ttl(&self, stamp: u64, now: Instant) -> bool {
+        self.stamp == stamp && self.age(now) < self.life.fresh
+    }
+
+    /// Lets no refresh begin for a while, because one has failed.
+    pub(super) fn hold(&self, now: Instant) {
+        let until = now.saturating_duration_since(self.stored) + HOLD;
+        self.held.fetch_max(millis(until), Ordering::Relaxed);
     }
 
     /// Says whether the value was asked for lately, and if so notes that it is asked for again.
     fn is_in_use(&self, age: Duration, idle_time: Duration) -> bool {
-        let now = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(age);
         let idle = Duration::from_millis(now.saturating_sub(self.read.load(Ordering::Relaxed)));
         let is_in_use = idle < idle_time;
         if is_in_use {
@@ -39,6 +87,10 @@ impl<V> Slot<V> {
         }
         is_in_use
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How much may be kept.
@@ -101,8 +153,8 @@ where
         self.0.get(key)
     }
 
-    pub(super) fn put(&self, key: K, slot: Slot<V>) {
-        self.0.insert(key, Arc::new(slot));
+    pub(super) fn put(&self, key: K, slot: Arc<Slot<V>>) {
+        self.0.insert(key, slot);
     }
 
     pub(super) fn remove(&self, key: &K) {
@@ -120,12 +172,12 @@ where
     }
 }
 
-/// Lets moka free what has expired. Whether a value is fresh is decided by [`Slot::is_fresh`], whose clock can be paused.
+/// Lets moka free what has expired. Whether a value may be served is decided by [`Slot::judge`], whose clock can be paused.
 struct ByTtl;
 
 impl<K, V> moka::Expiry<K, Arc<Slot<V>>> for ByTtl {
     fn expire_after_create(&self, _: &K, slot: &Arc<Slot<V>>, _: std::time::Instant) -> Option<Duration> {
-        Some(slot.ttl)
+        Some(slot.life.end.saturating_sub(slot.life.age))
     }
 
     fn expire_after_update(
@@ -135,6 +187,6 @@ impl<K, V> moka::Expiry<K, Arc<Slot<V>>> for ByTtl {
         _: std::time::Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(slot.ttl)
+        Some(slot.life.end.saturating_sub(slot.life.age))
     }
 }

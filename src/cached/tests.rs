@@ -5,14 +5,18 @@ mod context;
 mod defaults;
 mod engine;
 mod failures;
+mod freshness;
 mod handle;
 mod identity;
 mod interleavings;
 mod invalidation;
+mod levels;
 mod macro_server;
 mod meta;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "redis")]
+mod outages;
 mod peers;
 mod races;
 mod selection;
@@ -20,6 +24,7 @@ mod settings;
 mod single_flight;
 mod time;
 mod warm;
+mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -25,13 +25,19 @@ mod idempotency;
 #[cfg(feature = "idempotent")]
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
 pub use idempotency::idempotency_store_contract;
-#[cfg(all(test, feature = "redis"))]
+#[cfg(test)]
+#[cfg(feature = "redis")]
 pub(crate) mod private_redis;
 #[cfg(feature = "session")]
 mod session;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use session::session_backend_contract;
+#[cfg(feature = "cached")]
+mod second_level;
+#[cfg(feature = "cached")]
+#[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
+pub use second_level::second_level_contract;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -231,6 +231,40 @@ async fn a_cancelled_call_leaves_the_others_alone(transport: Transport) {
 }
 
 #[tokio::test]
+async fn two_instances_share_their_answers_through_redis() {
+    patiently(async {
+        let url = std::env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned());
+        let args = ["--latency-ms", "0", "--cache", &url];
+        let (_one, first) = weather(Transport::Stdio, &args).await;
+        let (_other, second) = weather(Transport::Stdio, &args).await;
+        // An answer is put in the background, so another instance finds it soon, and not each at once.
+        let mut has_shared = false;
+        for name in FIFTY_CITIES {
+            let asked = first.call("get_forecast", city(name)).await;
+            tokio::task::yield_now().await;
+            let answer = second.call("get_forecast", city(name)).await;
+            assert_eq!(answer.structured_content, asked.structured_content);
+            has_shared |= json!(answer.meta)["mcp-patterns/cache"]["level"] == json!(2);
+        }
+        assert!(has_shared);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_redis_an_instance_answers_all_the_same() {
+    patiently(async {
+        let args = ["--latency-ms", "0", "--cache", "redis://127.0.0.1:1"];
+        let (_server, client) = weather(Transport::Stdio, &args).await;
+        for name in ["Paris", "Lima"] {
+            let answer = client.call("get_forecast", city(name)).await;
+            assert!(text(&answer).starts_with(&format!("Weather in {name}:")));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stdio_server_ends_well_when_its_stdin_is_closed_during_a_call() {
     patiently(async {
         let (mut server, client) = weather(Transport::Stdio, &["--latency-ms", "200"]).await;

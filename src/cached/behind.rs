@@ -1,0 +1,193 @@
+//! What a load does before it asks the source: looks behind the memory of this process, and agrees with the other replicas.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::envelope::Envelope;
+use super::error::LoadError;
+use super::flight::Load;
+use super::freshness::Verdict;
+use super::link::{Job, Link};
+use super::settings::Settings;
+use super::shared::{Reason, Shared, Source};
+use super::store::Life;
+
+/// What the second level says.
+pub(super) enum Behind<V> {
+    /// It has a value that can be served.
+    Found(V, Source),
+    /// It has none. These are the generations from before a load that begins now.
+    Absent(Vec<u64>),
+    /// It does not answer, or does not know of an invalidation yet.
+    Unknown,
+}
+
+/// The right to load what other replicas wait for. Dropped, it goes back.
+pub(super) struct Lease<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: LoadError,
+{
+    shared: Arc<Shared<K, V, E>>,
+    key: Vec<u8>,
+    token: u64,
+}
+
+impl<K, V, E> Drop for Lease<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: LoadError,
+{
+    fn drop(&mut self) {
+        if let Some(link) = &self.shared.link {
+            link.queue(Job::Release { key: std::mem::take(&mut self.key), token: self.token });
+        }
+    }
+}
+
+/// What a load knows before it asks the source.
+pub(super) enum Before<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: LoadError,
+{
+    /// It need not.
+    Found(V, Source),
+    /// It has to, with the generations to put its value with.
+    Load(Option<Vec<u64>>, Option<Lease<K, V, E>>),
+}
+
+impl<K, V, E> Shared<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: LoadError,
+{
+    /// Looks for a value in the second level and, with a lease, waits for another replica to put it there.
+    pub(super) async fn before(
+        self: &Arc<Self>,
+        settings: &Arc<Settings<K, V, E>>,
+        load: &Load<K>,
+        domains: &[u64],
+        reason: Reason,
+    ) -> Before<K, V, E> {
+        let Some(link) = &self.link else { return Before::Load(None, None) };
+        self.start(settings);
+        let Some(key) = link.key(&load.key) else { return Before::Load(None, None) };
+        let look = Look { link, settings, load, domains, reason, key: &key };
+        let mut generations = match self.look_behind(&look).await {
+            Behind::Found(value, source) => return Before::Found(value, source),
+            Behind::Absent(generations) => generations,
+            Behind::Unknown => return Before::Load(None, None),
+        };
+        let Some(lease) = settings.lease.filter(|_| reason != Reason::Forced) else {
+            return Before::Load(Some(generations), None);
+        };
+        let (token, until) = (fastrand::u64(1..), Instant::now() + lease);
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let Some(is_ours) = link.guarded.acquire(settings.second_level_timeout, &key, token, lease).await else {
+                return Before::Load(Some(generations), None);
+            };
+            let ours = is_ours.then(|| Lease { shared: Arc::clone(self), key: key.clone(), token });
+            if ours.is_none() {
+                if Instant::now() >= until {
+                    return Before::Load(Some(generations), None);
+                }
+                link.counts.lease_waits.add();
+                sleep(pause).await;
+                pause = (2 * pause).min(Duration::from_millis(50));
+            }
+            // Whoever had the lease before may have put the value.
+            match self.look_behind(&look).await {
+                Behind::Found(value, source) => return Before::Found(value, source),
+                Behind::Absent(read) => generations = read,
+                Behind::Unknown => return Before::Load(None, ours),
+            }
+            if ours.is_some() {
+                return Before::Load(Some(generations), ours);
+            }
+        }
+    }
+
+    async fn look_behind(&self, look: &Look<'_, K, V, E>) -> Behind<V> {
+        let Look { link, settings, domains, reason, key, .. } = look;
+        let their_domains = link.domains(domains);
+        // What is not told yet has a stamp of its own already: a load that began before is not kept.
+        if link.is_untold(&their_domains) {
+            link.counts.unknown.increment();
+            return Behind::Unknown;
+        }
+        let Some(read) = link.guarded.get(settings.second_level_timeout, key, &their_domains).await else {
+            link.counts.unknown.increment();
+            return Behind::Unknown;
+        };
+        match self.open(look, read.value, &read.generations) {
+            Some((value, source)) if *reason != Reason::Forced => {
+                link.counts.hits.add();
+                link.counts.hit.increment();
+                Behind::Found(value, source)
+            }
+            _ => {
+                link.counts.misses.add();
+                link.counts.miss.increment();
+                Behind::Absent(read.generations)
+            }
+        }
+    }
+
+    /// Opens what the second level has, keeps it here, and says whether it can be served.
+    fn open(
+        &self,
+        look: &Look<'_, K, V, E>,
+        value: Option<(Vec<u8>, Duration)>,
+        generations: &[u64],
+    ) -> Option<(V, Source)> {
+        let Look { link, settings, load, domains, reason, .. } = look;
+        let (bytes, remaining) = value?;
+        let envelope = Envelope::decode(&bytes).filter(|envelope| envelope.generations == generations)?;
+        let life = envelope.life;
+        // Its clock is the second level's: it has been there for as long as its time is shorter.
+        let age = life.end.saturating_sub(remaining).max(life.age);
+        let verdict = settings.freshness.judge(age, life.fresh, life.cost, false);
+        let is_younger = || {
+            let here = self.look(settings, &load.key, domains);
+            here.is_none_or(|here| age + Duration::from_millis(100) < here.age())
+        };
+        let is_served = match (verdict, reason) {
+            (Verdict::Dead, _) => return None,
+            (Verdict::Fresh | Verdict::Due | Verdict::Stale | Verdict::Held, Reason::Asked) => true,
+            // A refresh wants something better than there is.
+            (Verdict::Fresh | Verdict::Due, Reason::Refresh) => is_younger(),
+            _ => false,
+        };
+        let is_here = self.look(settings, &load.key, domains).is_some_and(|here| here.verdict != Verdict::Dead);
+        if !is_served && is_here {
+            return None;
+        }
+        let value = (link.codec.decode)(envelope.payload)?;
+        if !load.superseded.is_set() && self.generations.stamp(domains) == load.stamp {
+            let life = Life { age, ..life };
+            settings.keep_as(&self.store, load.key.clone(), &value, life, load.stamp);
+        }
+        let is_fresh = matches!(verdict, Verdict::Fresh | Verdict::Due);
+        let source = if is_fresh { Source::Hit { age, level: 2 } } else { Source::Stale { age, level: 2 } };
+        is_served.then_some((value, source))
+    }
+}
+
+/// What is looked for.
+struct Look<'a, K, V, E> {
+    link: &'a Link<K, V>,
+    settings: &'a Arc<Settings<K, V, E>>,
+    load: &'a Load<K>,
+    domains: &'a [u64],
+    reason: Reason,
+    key: &'a [u8],
+}

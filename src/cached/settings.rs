@@ -1,0 +1,146 @@
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::freshness::Freshness;
+use super::link::LevelSettings;
+use super::store::{Bounds, Life, Slot, Store};
+use crate::ConfigError;
+
+/// What a cache was told, behind an `Arc`, since a cache is cloned for each request.
+pub(super) struct Settings<K, V, E> {
+    pub(super) freshness: Freshness,
+    pub(super) idle_time: Option<Duration>,
+    pub(super) max_item_bytes: Option<u64>,
+    pub(super) load_timeout: Option<Duration>,
+    pub(super) negative: Option<Negative<E>>,
+    pub(super) tags: Option<Tags<K>>,
+    pub(super) level: Option<LevelSettings<K, V>>,
+    /// How long an entry is kept without asking the second level.
+    pub(super) first_level_ttl: Duration,
+    /// The same, while invalidations are not heard.
+    pub(super) unsubscribed_ttl: Duration,
+    pub(super) second_level_timeout: Duration,
+    pub(super) lease: Option<Duration>,
+    pub(super) bounds: Bounds<K, V>,
+}
+
+/// The domains of a key's tags.
+pub(super) type Tags<K> = Arc<dyn Fn(&K) -> Vec<u64> + Send + Sync>;
+
+/// Which failures are kept, and for how long.
+#[derive(Clone)]
+pub(super) struct Negative<E> {
+    pub(super) ttl: Duration,
+    pub(super) includes: Arc<dyn Fn(&E) -> bool + Send + Sync>,
+}
+
+impl<K, V, E> Default for Settings<K, V, E> {
+    fn default() -> Self {
+        let none = Duration::ZERO;
+        let ttl = Duration::from_secs(300);
+        Self {
+            freshness: Freshness { ttl, jitter: 0.0, while_revalidate: none, if_error: none, early: None },
+            idle_time: None,
+            max_item_bytes: None,
+            load_timeout: Some(Duration::from_secs(300)),
+            negative: None,
+            tags: None,
+            level: None,
+            first_level_ttl: Duration::from_secs(30),
+            unsubscribed_ttl: Duration::from_secs(1),
+            second_level_timeout: Duration::from_millis(50),
+            lease: None,
+            bounds: Bounds { max_entries: 10_000, bytes: None },
+        }
+    }
+}
+
+impl<K, V, E: Clone> Clone for Settings<K, V, E> {
+    fn clone(&self) -> Self {
+        let (negative, tags) = (self.negative.clone(), self.tags.clone());
+        Self { bounds: self.bounds.clone(), level: self.level.clone(), negative, tags, ..*self }
+    }
+}
+
+impl<K, V, E> Settings<K, V, E>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Keeps a value that was just loaded, unless it is too large.
+    pub(super) fn keep(
+        &self,
+        store: &Store<K, V>,
+        key: K,
+        value: &V,
+        ttl: Duration,
+        cost: Duration,
+        stamp: u64,
+    ) -> Option<Arc<Slot<V>>> {
+        let fresh = self.freshness.draw(ttl);
+        let life = Life { age: Duration::ZERO, fresh, end: fresh.saturating_add(self.freshness.grace()), cost };
+        self.keep_as(store, key, value, life, stamp)
+    }
+
+    /// Keeps a value of any age.
+    pub(super) fn keep_as(
+        &self,
+        store: &Store<K, V>,
+        key: K,
+        value: &V,
+        life: Life,
+        stamp: u64,
+    ) -> Option<Arc<Slot<V>>> {
+        let bytes = self.bounds.measure(&key, value);
+        if self.max_item_bytes.is_some_and(|max| bytes > max) {
+            return None;
+        }
+        let slot = Arc::new(Slot::new(value.clone(), stamp, life, self.bounds.weigh(bytes)));
+        store.put(key, Arc::clone(&slot));
+        Some(slot)
+    }
+
+    pub(super) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {
+        let refuse = |setting, reason: &str| Err(ConfigError::invalid(layer, setting, reason));
+        if self.idle_time.is_some_and(|time| time.is_zero()) {
+            return refuse("with_idle_time", "an idle time of zero keeps nothing: leave it out, or make it longer");
+        }
+        if self.load_timeout.is_some_and(|timeout| timeout.is_zero()) {
+            let reason = "no load ends in no time: use a longer timeout, or `without_load_timeout`";
+            return refuse("with_load_timeout", reason);
+        }
+        if !(0.0..1.0).contains(&self.freshness.jitter) {
+            return refuse("with_ttl_jitter", "it is a share of the ttl: use a number from 0.0 to below 1.0");
+        }
+        if self.freshness.early.is_some_and(|factor| !factor.is_finite() || factor <= 0.0) {
+            return refuse("with_early_refresh", "it is a factor above zero: use 1.0, or leave it out");
+        }
+        if self.negative.as_ref().is_some_and(|negative| negative.ttl.is_zero()) {
+            return refuse("with_negative_ttl", "a ttl of zero keeps no failure: leave it out, or make it longer");
+        }
+        for (setting, time) in [
+            ("with_first_level_ttl", self.first_level_ttl),
+            ("with_unsubscribed_ttl", self.unsubscribed_ttl),
+            ("with_second_level_timeout", self.second_level_timeout),
+            ("with_lease", self.lease.unwrap_or(Duration::MAX)),
+        ] {
+            if time.is_zero() {
+                return refuse(setting, "a time of zero leaves no time for anything: use a longer one");
+            }
+        }
+        if self.bounds.max_entries == 0 {
+            return refuse(
+                "with_max_entries",
+                "a cache of 0 entries keeps nothing: leave the layer out, or allow more",
+            );
+        }
+        match self.bounds.bytes {
+            Some((max, _)) if self.max_item_bytes.is_none_or(|item| item > max) || max == 0 => refuse(
+                "with_max_bytes",
+                "a result of the largest size allowed would not fit: allow more, or smaller results",
+            ),
+            _ => Ok(()),
+        }
+    }
+}

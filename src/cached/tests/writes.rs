@@ -1,0 +1,207 @@
+//! What a tool that writes does to what is kept.
+
+use turbomcp_core::McpError;
+
+use super::*;
+use crate::cached::Cache;
+use crate::testing::Call;
+use crate::{CachedTool, ConfigError, Layer, TryLayer};
+
+/// A server with two tools that read, and one that writes and fails where its arguments say so.
+fn users() -> ScriptedServer {
+    let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
+    ScriptedServer::new("users").with_read_only("get_user", numbered).with_read_only("list_users", numbered).with_plain(
+        "update_user",
+        |call| async move {
+            tokio::time::sleep(MINUTE).await;
+            if call.args["fails"] == true {
+                return Err(McpError::internal("no"));
+            }
+            Ok(ToolResult::text("updated"))
+        },
+    )
+}
+
+fn layer() -> CachedTool {
+    CachedTool::new().with_ttl(1000 * MINUTE)
+}
+
+async fn get(server: &impl McpHandler, id: u32) -> String {
+    answer(server, "get_user", json!({"id": id}), &nobody()).await
+}
+
+async fn list(server: &impl McpHandler) -> String {
+    answer(server, "list_users", json!({}), &nobody()).await
+}
+
+async fn update(server: &impl McpHandler, args: Value) {
+    let _ = server.call_tool("update_user", args, &nobody()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_invalidates_the_tools_it_names() {
+    let server = layer().invalidates("update_user", ["get_user"]).layer(users());
+    assert_eq!((get(&server, 1).await, list(&server).await), ("1".into(), "1".into()));
+    update(&server, json!({"id": 1})).await;
+    assert_eq!((get(&server, 1).await, list(&server).await), ("2".into(), "1".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_invalidates_the_tags_it_names_in_all_tools() {
+    let server = layer()
+        .tag("get_user", |args| [format!("user:{}", args["id"])])
+        .tag("list_users", |_| ["users"])
+        .tag("list_users", |_| vec!["user:1".to_owned(), "user:2".to_owned()])
+        .invalidates_tags("update_user", |args| [format!("user:{}", args["id"])])
+        .layer(users());
+    for id in [1, 3] {
+        get(&server, id).await;
+    }
+    list(&server).await;
+    update(&server, json!({"id": 1})).await;
+    assert_eq!(list(&server).await, "2");
+    assert_eq!(get(&server, 3).await, "2", "another user's entry stays");
+    assert_eq!(get(&server, 1).await, "3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_invalidates_the_calls_it_names() {
+    let server = layer()
+        .invalidates_calls("update_user", |args| [("get_user", json!({"id": args["id"]})), ("list_users", json!({}))])
+        .layer(users());
+    for id in [1, 3] {
+        get(&server, id).await;
+    }
+    list(&server).await;
+    update(&server, json!({"id": 1})).await;
+    assert_eq!(get(&server, 3).await, "2");
+    assert_eq!(get(&server, 1).await, "3");
+    assert_eq!(list(&server).await, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_invalidates_nothing() {
+    let server = layer().invalidates("update_user", ["get_user"]).layer(users());
+    get(&server, 1).await;
+    update(&server, json!({"fails": true})).await;
+    assert_eq!(get(&server, 1).await, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_dropped_half_way_invalidates_since_it_may_have_taken_effect() {
+    let server = layer().invalidates("update_user", ["get_user"]).layer(users());
+    get(&server, 1).await;
+    let writer = server.clone();
+    let writing = tokio::spawn(async move { update(&writer, json!({})).await });
+    settle().await;
+    assert_eq!(get(&server, 1).await, "1");
+    writing.abort();
+    settle().await;
+    assert_eq!(get(&server, 1).await, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_began_before_the_write_ended_is_not_kept() {
+    let door = Door::closed();
+    let waits = door.clone();
+    let script = ScriptedServer::new("users")
+        .with_read_only("get_user", move |call| {
+            let door = waits.clone();
+            async move {
+                if call.number == 1 {
+                    door.pass().await;
+                }
+                Ok(ToolResult::text(call.number.to_string()))
+            }
+        })
+        .with_plain("update_user", |_| async { Ok(ToolResult::text("updated")) });
+    let server = layer().invalidates("update_user", ["get_user"]).layer(script);
+    let reader = server.clone();
+    let reading = tokio::spawn(async move { get(&reader, 1).await });
+    settle().await;
+    update(&server, json!({})).await;
+    door.open();
+    assert_eq!(reading.await.expect("an answer"), "1");
+    assert_eq!(get(&server, 1).await, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_handle_invalidates_by_tag() {
+    let layer = layer().tag("get_user", |args| [format!("user:{}", args["id"])]);
+    let handle = layer.handle();
+    let server = layer.layer(users());
+    get(&server, 1).await;
+    handle.invalidate_tag("user:2");
+    assert_eq!(get(&server, 1).await, "1");
+    handle.invalidate_tag("user:1");
+    assert_eq!(get(&server, 1).await, "2");
+}
+
+#[tokio::test]
+async fn the_engine_invalidates_by_tag() {
+    let cache = Cache::<u32, u32>::new().with_tags(|key| [if key % 2 == 0 { "even" } else { "odd" }]);
+    for key in 0..4 {
+        cache.get_or_load(&(), key, || async move { Ok(key) }).await.expect("a value");
+    }
+    cache.invalidate_tag("odd");
+    assert_eq!((0..4).map(|key| cache.get(&key)).collect::<Vec<_>>(), [Some(0), None, Some(2), None]);
+}
+
+#[test]
+fn names_are_checked_and_a_cached_tool_does_not_write() {
+    let unknown = |layer: CachedTool| matches!(layer.try_layer(users()), Err(ConfigError::UnknownTool { .. }));
+    assert!(unknown(CachedTool::new().tag("get_usr", |_| ["a"])));
+    assert!(unknown(CachedTool::new().invalidates("update_usr", ["get_user"])));
+    assert!(unknown(CachedTool::new().invalidates("update_user", ["get_usr"])));
+    let cached = CachedTool::new().invalidates("list_users", ["get_user"]).try_layer(users());
+    assert!(matches!(cached, Err(ConfigError::InvalidSetting { setting: "invalidates", .. })));
+}
+
+#[cfg(feature = "transactional")]
+mod in_a_transaction {
+    use super::*;
+    use crate::transactional::{TransactionError, Transactor};
+
+    async fn transactor() -> Transactor<sqlx::Sqlite> {
+        let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+        Transactor::new(options.connect("sqlite::memory:").await.expect("a database"))
+    }
+
+    /// A server whose writes take no time, since a database's time cannot be paused.
+    fn users() -> ScriptedServer {
+        let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
+        ScriptedServer::new("users")
+            .with_read_only("get_user", numbered)
+            .with_plain("update_user", |_| async { Ok(ToolResult::text("updated")) })
+    }
+
+    #[tokio::test]
+    async fn a_write_inside_a_transaction_invalidates_after_its_commit() {
+        let server = layer().invalidates("update_user", ["get_user"]).layer(users());
+        get(&server, 1).await;
+        let reader = server.clone();
+        let transactor = transactor().await;
+        let run = transactor.run(&(), || async {
+            update(&server, json!({})).await;
+            let reader = reader.clone();
+            let before = tokio::spawn(async move { get(&reader, 1).await }).await;
+            assert_eq!(before.expect("an answer"), "1", "others do not see what is not committed");
+            Ok::<_, TransactionError>(())
+        });
+        run.await.expect("a commit");
+        assert_eq!(get(&server, 1).await, "2");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_rolled_back_invalidates_nothing() {
+        let server = layer().invalidates("update_user", ["get_user"]).layer(users());
+        get(&server, 1).await;
+        let transactor = transactor().await;
+        let run = transactor.run(&(), || async {
+            update(&server, json!({})).await;
+            Err::<(), _>(TransactionError::from(sqlx::Error::RowNotFound))
+        });
+        run.await.expect_err("a rollback");
+        assert_eq!(get(&server, 1).await, "1");
+    }
+}

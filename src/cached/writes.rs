@@ -1,0 +1,189 @@
+//! What depends on what: the tags of reading tools, and what writing tools make wrong.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::key::{call_domain, tag_domain, tool_domain};
+use super::layer::{CachedTool, Results};
+
+/// Domains that follow from the arguments of a call.
+#[derive(Clone)]
+pub(super) struct Domains(Arc<Append>);
+
+type Append = dyn Fn(&Value, &mut Vec<u64>) + Send + Sync;
+
+impl Domains {
+    fn tags<T>(tags: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        Self(Arc::new(move |args, domains| domains.extend(tags(args).into_iter().map(|tag| tag_domain(tag.as_ref())))))
+    }
+
+    fn calls<T>(calls: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item = (&'static str, Value)>,
+    {
+        Self(Arc::new(move |args, domains| {
+            domains.extend(calls(args).into_iter().map(|(tool, args)| call_domain(tool, &args)));
+        }))
+    }
+}
+
+impl PartialEq for Domains {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Domains {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Domains")
+    }
+}
+
+/// What invalidates one entry. Without tags, it is on the stack.
+pub(super) enum OfEntry<const N: usize> {
+    Plain([u64; N]),
+    Tagged(Vec<u64>),
+}
+
+impl OfEntry<2> {
+    pub(super) fn of_call(tool: u64, call: u64, tags: &[Domains], args: &Value) -> Self {
+        if tags.is_empty() {
+            return Self::Plain([tool, call]);
+        }
+        let mut domains = vec![tool, call];
+        tags.iter().for_each(|tags| (tags.0)(args, &mut domains));
+        Self::Tagged(domains)
+    }
+}
+
+impl<const N: usize> Deref for OfEntry<N> {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        match self {
+            Self::Plain(domains) => domains,
+            Self::Tagged(domains) => domains,
+        }
+    }
+}
+
+/// What a tool that writes makes wrong.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Writes {
+    /// The tools all of whose results it makes wrong.
+    pub(super) tools: Vec<String>,
+    others: Vec<Domains>,
+}
+
+impl Writes {
+    pub(super) fn of(&self, args: &Value) -> Vec<u64> {
+        let mut domains: Vec<_> = self.tools.iter().map(|tool| tool_domain(tool)).collect();
+        self.others.iter().for_each(|others| (others.0)(args, &mut domains));
+        domains
+    }
+}
+
+/// What a call of a tool that writes makes wrong. Dropped before its end, the call may have taken effect.
+pub(super) struct Dirt(Option<(Results, Vec<u64>)>);
+
+impl Dirt {
+    pub(super) fn new(results: &Results, domains: Vec<u64>) -> Self {
+        Self(Some((results.clone(), domains)))
+    }
+
+    /// The call has failed.
+    pub(super) fn never_mind(mut self) {
+        self.0 = None;
+    }
+
+    /// The call has succeeded. What it made wrong is forgotten now or, within a transaction, once that is committed.
+    pub(super) async fn forget(mut self) {
+        let Some((results, domains)) = self.0.take() else { return };
+        let forget = || async move {
+            results.invalidate_domains(&domains);
+            results.synced().await;
+        };
+        #[cfg(feature = "transactional")]
+        let Err(forget) = crate::transactional::after_commit(forget) else { return };
+        forget().await;
+    }
+}
+
+impl Drop for Dirt {
+    fn drop(&mut self) {
+        if let Some((results, domains)) = &self.0 {
+            results.invalidate_domains(domains);
+        }
+    }
+}
+
+impl CachedTool {
+    /// Tags the results of a tool, by its arguments, so that they can be invalidated together with those of other tools.
+    ///
+    /// ```
+    /// # use mcp_patterns::CachedTool;
+    /// let cached = CachedTool::new()
+    ///     .tag("get_user", |args| [format!("user:{}", args["id"])])
+    ///     .tag("list_orders", |args| [format!("user:{}", args["user_id"])])
+    ///     .invalidates_tags("update_user", |args| [format!("user:{}", args["id"])]);
+    /// ```
+    pub fn tag<T>(mut self, tool: impl Into<String>, tags: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        self.settings_mut().tags.entry(tool.into()).or_default().push(Domains::tags(tags));
+        self
+    }
+
+    /// Says that a tool which writes makes all results of these tools wrong. See [what that means](super#invalidation).
+    pub fn invalidates(
+        mut self,
+        writer: impl Into<String>,
+        tools: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.writes_mut(writer).tools.extend(tools.into_iter().map(Into::into));
+        self
+    }
+
+    /// Says that a tool which writes makes all results with these [tags](Self::tag) wrong.
+    pub fn invalidates_tags<T>(
+        mut self,
+        writer: impl Into<String>,
+        tags: impl Fn(&Value) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        self.writes_mut(writer).others.push(Domains::tags(tags));
+        self
+    }
+
+    /// Says that a tool which writes makes the results of these calls wrong, whoever made them.
+    ///
+    /// ```
+    /// # use mcp_patterns::CachedTool;
+    /// # use serde_json::json;
+    /// let cached = CachedTool::new().invalidates_calls("rename_user", |args| [("get_user", json!({"id": args["id"]}))]);
+    /// ```
+    pub fn invalidates_calls<T>(
+        mut self,
+        writer: impl Into<String>,
+        calls: impl Fn(&Value) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IntoIterator<Item = (&'static str, Value)>,
+    {
+        self.writes_mut(writer).others.push(Domains::calls(calls));
+        self
+    }
+
+    fn writes_mut(&mut self, writer: impl Into<String>) -> &mut Writes {
+        Arc::make_mut(self.settings_mut().writes.entry(writer.into()).or_default())
+    }
+}

@@ -1,0 +1,167 @@
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use crate::cached::{Invalidation, Put, Read, SecondLevel};
+
+const TTL: Duration = Duration::from_secs(60);
+
+/// Checks that a [`SecondLevel`] keeps what its documentation promises, and panics where it does not.
+///
+/// `make_level` is called twice for each check, for two replicas, whose levels have to share what they keep. Every check uses
+/// keys and domains of its own.
+///
+/// ```
+/// use mcp_patterns::{cached::MemoryLevel, testing::second_level_contract};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let level = MemoryLevel::new();
+/// second_level_contract(|| async { level.clone() }).await;
+/// # });
+/// ```
+pub async fn second_level_contract<L: SecondLevel, F: Future<Output = L>>(make_level: impl Fn() -> F) {
+    let pair = || async { (make_level().await, make_level().await) };
+    a_value_that_one_puts_the_other_gets(pair().await).await;
+    a_value_is_replaced_and_its_time_with_it(pair().await).await;
+    many_values_of_any_bytes_come_back(pair().await).await;
+    generations_only_grow(pair().await).await;
+    of_many_who_want_a_lease_one_gets_it(pair().await).await;
+    a_lease_ends_by_itself_and_goes_to_nobody_else(pair().await).await;
+    who_is_subscribed_hears(pair().await).await;
+}
+
+fn number() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+fn key() -> Vec<u8> {
+    number().to_le_bytes().to_vec()
+}
+
+fn domain() -> u32 {
+    u32::try_from(number() % 65_536).unwrap_or_default()
+}
+
+async fn read(level: &impl SecondLevel, key: &[u8], domains: &[u32]) -> Read {
+    let read = level.get(key, domains).await.unwrap_or_else(|error| panic!("a get failed: {error}"));
+    assert_eq!(read.generations.len(), domains.len() + 1, "one for the level, and one for each domain");
+    assert_ne!(read.generations[0], 0, "the level has a number");
+    read
+}
+
+async fn put(level: &impl SecondLevel, key: &[u8], value: &[u8], ttl: Duration) {
+    let put = Put::new(key.to_vec(), value.to_vec(), ttl);
+    level.put(&[put]).await.unwrap_or_else(|error| panic!("a put failed: {error}"));
+}
+
+async fn a_value_that_one_puts_the_other_gets<L: SecondLevel>((one, other): (L, L)) {
+    let key = key();
+    assert_eq!(read(&other, &key, &[]).await.value, None);
+    put(&one, &key, b"value", TTL).await;
+    let (value, remaining) = read(&other, &key, &[]).await.value.unwrap_or_default();
+    assert_eq!(value, b"value");
+    assert!(remaining > TTL / 2 && remaining <= TTL, "{remaining:?} remain");
+    assert_eq!(read(&other, &self::key(), &[]).await.value, None, "another key has no value");
+}
+
+async fn a_value_is_replaced_and_its_time_with_it<L: SecondLevel>((one, other): (L, L)) {
+    let key = key();
+    put(&one, &key, b"first", TTL).await;
+    put(&other, &key, b"second", 2 * TTL).await;
+    let (value, remaining) = read(&one, &key, &[]).await.value.unwrap_or_default();
+    assert_eq!(value, b"second");
+    assert!(remaining > TTL, "{remaining:?} remain");
+    put(&other, &key, b"third", Duration::from_millis(1)).await;
+    let is_gone = async {
+        while read(&one, &key, &[]).await.value.is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(TTL, is_gone).await.is_ok(), "a value whose time is over is none");
+}
+
+async fn many_values_of_any_bytes_come_back<L: SecondLevel>((one, other): (L, L)) {
+    let sizes = [0, 1, 100, 10_000, 1_000_000];
+    let puts: Vec<_> = sizes
+        .iter()
+        .map(|size| {
+            let bytes = (0..*size).map(|at: u32| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
+            Put::new([key(), vec![0; usize::try_from(*size).unwrap_or_default() / 1000]].concat(), bytes, TTL)
+        })
+        .collect();
+    assert!(one.put(&puts).await.is_ok());
+    assert!(one.put(&[]).await.is_ok(), "nothing is put");
+    for put in puts {
+        let value = read(&other, &put.key, &[]).await.value;
+        assert!(value.is_some_and(|(value, _)| value == put.value), "{} bytes came back otherwise", put.value.len());
+    }
+}
+
+async fn generations_only_grow<L: SecondLevel>((one, other): (L, L)) {
+    let domains = [domain(), domain(), domain()];
+    let key = key();
+    let before = read(&one, &key, &domains).await.generations;
+    assert!(other.advance(1, &domains[..2]).await.is_ok());
+    let after = read(&one, &key, &domains).await.generations;
+    assert_eq!(before[0], after[0], "the level is the same");
+    assert!(after[1] > before[1] && after[2] > before[2], "{before:?} {after:?}");
+    if !domains[..2].contains(&domains[2]) {
+        assert_eq!(after[3], before[3], "what was not advanced stays");
+    }
+    for _ in 0..8 {
+        let elsewhere = read(&other, &self::key(), &domains).await.generations;
+        assert!(elsewhere[1] > 0 && elsewhere[2] > 0, "wherever a value is kept, its generations are known");
+    }
+}
+
+async fn of_many_who_want_a_lease_one_gets_it<L: SecondLevel>((one, other): (L, L)) {
+    let key = key();
+    let acquired = join_all((1..=20).map(|token| if token % 2 == 0 { &one } else { &other }.acquire(&key, token, TTL)));
+    let acquired: Vec<_> = acquired.await.into_iter().map(Result::unwrap_or_default).collect();
+    assert_eq!(acquired.iter().filter(|acquired| **acquired).count(), 1, "{acquired:?}");
+}
+
+async fn a_lease_ends_by_itself_and_goes_to_nobody_else<L: SecondLevel>((one, other): (L, L)) {
+    let key = key();
+    let acquire = |token, lease| {
+        let (one, key) = (&one, &key);
+        async move { one.acquire(key, token, lease).await.unwrap_or_default() }
+    };
+    assert!(acquire(1, TTL).await);
+    assert!(other.release(&key, 2).await.is_ok());
+    assert!(!acquire(2, TTL).await, "nobody else gives it back");
+    assert!(other.release(&key, 1).await.is_ok());
+    assert!(acquire(2, Duration::from_millis(1)).await, "its owner does");
+    let is_free = async {
+        while !acquire(3, TTL).await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(TTL, is_free).await.is_ok(), "it ends by itself");
+    assert!(read(&one, &key, &[]).await.value.is_none(), "a lease is no value");
+}
+
+async fn who_is_subscribed_hears<L: SecondLevel>((one, other): (L, L)) {
+    let Some(subscribing) = one.subscribe() else { return };
+    let mut subscription = subscribing.await.unwrap_or_else(|error| panic!("a subscription failed: {error}"));
+    let domains: Vec<_> = (0..1000).map(|_| domain()).collect();
+    let origin = number();
+    assert!(other.advance(origin, &domains).await.is_ok());
+    let told = async {
+        loop {
+            match subscription.next().await {
+                Some(told) if told.origin == origin => return told,
+                Some(_) => {}
+                None => panic!("the subscription ended"),
+            }
+        }
+    };
+    let told = timeout(TTL, told).await.unwrap_or_else(|_| panic!("nothing was told"));
+    assert_eq!(told, Invalidation::new(origin, domains.clone()));
+    let known = read(&one, &key(), &domains).await.generations;
+    assert!(known[1..].iter().all(|generation| *generation > 0), "it is told when it is known, not before");
+}
