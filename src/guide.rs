@@ -1,34 +1,40 @@
-//! What concerns more than one layer.
+//! What concerns more than one layer: in which [order](ordering) they stand, what is [traced and counted](tracing), and the
+//! [patterns] of production servers, each with what is wrong with the snippet that is usually copied.
+
+#[cfg(feature = "full")]
+#[doc = include_str!("../docs/patterns.md")]
+pub mod patterns {}
 
 #[doc = include_str!("../docs/ordering.md")]
 pub mod ordering {}
 
-#[doc = include_str!("../docs/workflows.md")]
-pub mod workflows {}
-
-#[doc = include_str!("../docs/retries.md")]
-pub mod retries {}
-
-#[doc = include_str!("../docs/transactions.md")]
-pub mod transactions {}
-
-#[doc = include_str!("../docs/tracing.md")]
-pub mod tracing {}
-
-#[cfg(feature = "validated")]
-#[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
-#[doc = include_str!("../docs/validation.md")]
-pub mod validation {}
-
-#[cfg(feature = "batched")]
-#[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
-#[doc = include_str!("../docs/batching.md")]
-pub mod batching {}
-
-#[cfg(all(feature = "session", feature = "sqlite", feature = "testing"))]
+#[cfg(feature = "full")]
 #[doc = include_str!("../docs/sessions.md")]
 pub mod sessions {}
 
-#[cfg(feature = "cached")]
+#[cfg(feature = "full")]
 #[doc = include_str!("../docs/caching.md")]
 pub mod caching {}
+
+#[cfg(feature = "full")]
+#[doc = include_str!("../docs/validation.md")]
+pub mod validation {}
+
+#[cfg(feature = "full")]
+#[doc = include_str!("../docs/workflows.md")]
+pub mod workflows {}
+
+#[cfg(feature = "full")]
+#[doc = include_str!("../docs/transactions.md")]
+pub mod transactions {}
+
+#[cfg(feature = "full")]
+#[doc = include_str!("../docs/retries.md")]
+pub mod retries {}
+
+#[cfg(feature = "full")]
+#[doc = include_str!("../docs/batching.md")]
+pub mod batching {}
+
+#[doc = include_str!("../docs/tracing.md")]
+pub mod tracing {}

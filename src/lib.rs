@@ -38,15 +38,17 @@
 //!
 //! # Layers
 //!
+//! Outermost first, in the order in which they are put on:
+//!
 //! | layer | what happens to a call | acts on, unless told otherwise | manual |
 //! | --- | --- | --- | --- |
+//! | [`ValidatedTool`] | ends at the door if its arguments are bad, with an answer that says all that is wrong | every tool | [`validated`] |
 //! | [`SessionStore`] | finds what was kept for its session: per connection, per user, or under a handle | every tool | [`session`] |
-//! | [`CachedTool`] | is answered from memory where the same call was answered before | read-only tools | [`cached`] |
+//! | [`IdempotentTool`] | takes effect once per key, where the effect is not in SQL | tools you name | [`idempotent`] |
+//! | [`CachedTool`] | is answered from memory, or from what other replicas know, where the same call was answered before | read-only tools | [`cached`] |
 //! | [`BatchedTool`] | travels with others that are made at the same time, as one call | tools you name | [`batched`] |
 //! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
-//! | [`ValidatedTool`] | ends at the door if its arguments are bad, with an answer that says all that is wrong | every tool | [`validated`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
-//! | [`IdempotentTool`] | takes effect once per key, where the effect is not in SQL | tools you name | [`idempotent`] |
 //! | yours | what your [`Middleware`] says | what you choose | [`middleware`] |
 //!
 //! Every layer is its own builder, and has the selectors `only`, `except` and `when`. Put on with [`Layer::layer`], a mistake in
@@ -54,32 +56,37 @@
 //!
 //! # Order
 //!
-//! The first of a tuple is the outermost: it sees a call first. The cache belongs outside the retries, and the retries outside
-//! the transaction; [`guide::ordering`] shows why, by counting calls.
+//! The first of a tuple is the outermost: it sees a call first. Validation belongs outside the cache, the cache outside the
+//! retries, and the retries outside the transaction; [`guide::ordering`] shows why, by counting calls.
 //!
 //! # Inside a tool
 //!
-//! The engines work without a layer too: [`retry::RetryPolicy`] runs any future, [`cached::Cache`] keeps any value and loads it
-//! once however many ask at the same time, [`batched::Batcher`] turns many questions into one,
-//! [`transactional::Transactor`] runs any function in a transaction, [`validated::Schema`] checks any value,
-//! [`SessionStore::of`] finds the session of a call. A tool that asks several services does so side by side, in order or in steps
-//! with [`workflow`].
+//! The engines work without a layer too: [`cached::Cache`] keeps any value and loads it once however many ask at the same time,
+//! [`batched::Batcher`] turns many questions into one, [`retry::RetryPolicy`] runs any future again,
+//! [`transactional::Transactor`] runs any function in a transaction, [`validated::Schema`] checks any value, and
+//! [`SessionStore::of`] finds the session of a call. A tool that asks several services does so side by side, in order or in
+//! steps that can be undone with [`workflow`].
+//!
+//! # Patterns
+//!
+//! "Real-World Patterns", the page that many servers are copied from, has seventeen of them. [`guide::patterns`] lists where each
+//! is here, what its snippet gets wrong in production, and the same server in a few lines.
 //!
 //! # Features
 //!
 //! | feature | what it adds | default |
 //! | --- | --- | --- |
 //! | `batched` | [`BatchedTool`] | yes |
-//! | `cached` | [`CachedTool`] | yes |
+//! | `cached` | [`CachedTool`]; with `redis`, a second level for replicas | yes |
 //! | `retry` | [`RetryTool`] | yes |
+//! | `session` | [`SessionStore`], in memory; with `redis`, `sqlite` or `postgres` | yes |
+//! | `workflow` | [`workflow`]: partial answers, fallbacks and steps that can be undone, for tool bodies | yes |
+//! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
 //! | `transactional` | [`TransactionalTool`], with `sqlite` or `postgres` | |
 //! | `validated` | [`ValidatedTool`] | |
-//! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
-//! | `workflow` | [`workflow`]: partial answers, fallbacks and steps that can be undone, for tool bodies | yes |
-//! | `session` | [`SessionStore`], in memory; with `redis`, `sqlite` or `postgres` | yes |
 //! | `sqlite`, `postgres`, `redis` | the backends; `sqlite` brings SQLite and needs a C compiler | |
-//! | `metrics` | counters through the [`metrics`](https://docs.rs/metrics) facade | |
-//! | `testing` | [`testing`]: a server that does what a test says | |
+//! | `metrics` | counters, histograms and gauges through the [`metrics`](https://docs.rs/metrics) facade, see [`guide::tracing`] | |
+//! | `testing` | [`testing`]: a server that does what a test says, and contracts for stores of your own | |
 //! | `backon`, `backoff` | delays from the builders of those crates, see [`retry::Delays`] | |
 //! | `full` | all of them | |
 //!

@@ -83,14 +83,19 @@ pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
 /// Makes all calls at the same time, and those with the same arguments once.
 async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
     let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
-    let mut alike: HashMap<Vec<u8>, Vec<(usize, Traveller)>, foldhash::fast::RandomState> = HashMap::default();
+    let mut distinct: Vec<Alike> = Vec::new();
+    let mut places: HashMap<Vec<u8>, usize, foldhash::fast::RandomState> = HashMap::default();
     for (place, traveller) in batch.into_iter().enumerate() {
         let mut key = Vec::new();
         encode(&traveller.call.args, &mut key);
-        alike.entry(key).or_default().push((place, traveller));
+        let alike = *places.entry(key).or_insert(distinct.len());
+        match distinct.get_mut(alike) {
+            Some(alike) => alike.push((place, traveller)),
+            None => distinct.push(vec![(place, traveller)]),
+        }
     }
     // Dropped with the batch, it stops the calls.
-    let mut calls: JoinSet<_> = alike.into_values().map(share).collect();
+    let mut calls: JoinSet<_> = distinct.into_iter().map(share).collect();
     while let Some(ended) = calls.join_next().await {
         // A call that panicked has no result.
         let Ok((answer, answered, others)) = ended else { continue };
@@ -116,7 +121,11 @@ async fn share(alike: Alike) -> (Answer, Alike, Alike) {
             (call.clone(), Arc::clone(inner), scope.clone(), session.clone())
         }
         _ => {
-            return (Answer { result: Err(<McpError as BatchError>::lost()), opened_session: false }, alike, Vec::new());
+            return (
+                Answer { result: Err(<McpError as BatchError>::lost()), opened_session: false },
+                alike,
+                Vec::new(),
+            );
         }
     };
     let ctx = call.ctx.with_cancellation_token(Arc::new(Shared(waiting)));

@@ -2,7 +2,7 @@
 
 use std::{
     env::{self, consts::EXE_SUFFIX},
-    io::{self, BufRead, BufReader, PipeReader},
+    io::{self, BufRead, PipeReader},
     path::PathBuf,
     pin::pin,
     process::{ExitStatus, Stdio},
@@ -21,10 +21,13 @@ use rmcp::{
 };
 use serde_json::Value;
 use tokio::{
+    io::{BufReader, duplex, split},
     process::{Child, ChildStdin, ChildStdout, Command},
     sync::watch,
     time::timeout,
 };
+use turbomcp::{McpHandler, RequestContext};
+use turbomcp_server::transport::LineTransportRunner;
 
 /// How long a test may take before it counts as hung. It bounds a failure and measures nothing.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -191,7 +194,7 @@ impl Log {
     fn read(pipe: PipeReader) -> Self {
         let (sender, text) = watch::channel(String::new());
         let reader = thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            for line in io::BufReader::new(pipe).lines().map_while(Result::ok) {
                 sender.send_modify(|text| {
                     text.push_str(&line);
                     text.push('\n');
@@ -228,6 +231,15 @@ fn listening_at(log: &str) -> Option<&str> {
 pub(crate) struct Client(RunningService<RoleClient, ()>);
 
 impl Client {
+    /// Connects to a server in this process, line by line as over stdio.
+    pub(crate) async fn within(server: impl McpHandler) -> Self {
+        let (near, far) = duplex(1 << 20);
+        let (reader, writer) = split(far);
+        let runner = LineTransportRunner::new(server);
+        tokio::spawn(async move { runner.run(BufReader::new(reader), writer, RequestContext::stdio).await });
+        Self(().serve(near).await.expect("the session is not initialized"))
+    }
+
     /// What the server answered to `initialize`.
     pub(crate) fn server(&self) -> ServerPeerInfo {
         let info = self.0.peer_info().expect("the session is not initialized");
