@@ -6,7 +6,7 @@ use super::*;
 
 /// Two processes: they share the backend and nothing else.
 fn two_processes(backend: impl Backend + Clone) -> [SessionStore; 2] {
-    [0, 1].map(|_| SessionStore::new(backend.clone()).with_backend_timeout(MINUTE))
+    [backend.clone(), backend].map(|backend| SessionStore::new(backend).with_backend_timeout(MINUTE))
 }
 
 async fn a_thousand_updates(stores: [SessionStore; 2], name: &str) {

@@ -153,7 +153,7 @@ fn the_tools_say_what_they_need_and_how_long_it_is_kept() {
     };
     assert!(has_it("visit") && has_it("close_session"));
     assert!(!has_it("open_session"));
-    assert!(!tool("plain").input_schema.properties.as_ref().is_some_and(|all| all.get("session").is_some()));
+    assert!(tool("plain").input_schema.properties.as_ref().is_none_or(|all| all.get("session").is_none()));
     let description = tool("open_session").description.as_deref().unwrap();
     assert!(description.contains("kept for 1 hour after it was last used, and for 1 day at most"), "{description}");
 
