@@ -3,44 +3,45 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, Pool, Postgres};
+use sqlx::{Connection, PgConnection, Postgres};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::databases::{NONE, TestDb, numbers_at_rest, postgres_pool, postgres_url, write};
 use crate::transactional::{TransactionError, Transactor, current};
 
-/// How many connections of the pool the server sees inside a transaction.
-async fn left_open(pool: &Pool<Postgres>) -> i64 {
-    sqlx::query_scalar(
-        "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
-         and state like 'idle in transaction%'",
-    )
-    .fetch_one(pool)
-    .await
-    .expect("the server tells")
-}
-
 #[tokio::test]
 async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transaction() {
     let pool = Postgres::pool().await;
-    // The connections are there, so that the first thing a call sends is its `BEGIN`.
+    // The connections are there, so that the first thing a call sends is its `BEGIN`, or a test before it.
     numbers_at_rest(&pool).await;
+    // Somebody else looks: a call on a connection that was left in a transaction would end it.
+    let mut observer = PgConnection::connect_with(&pool.connect_options()).await.expect("the server is there");
     let transactor = Transactor::new(pool.clone());
-    for _ in 0..20 {
-        let mut run = Box::pin(transactor.run(&(), || write::<Postgres>(1)));
-        for _ in 0..2 {
-            // On a fast server a call may be done by now, and that is as well.
-            if futures_util::poll!(&mut run).is_ready() {
-                break;
-            }
-            tokio::task::yield_now().await;
+    for polls in 0..8 {
+        for _ in 0..pool.options().get_max_connections() {
+            let mut run = Box::pin(transactor.run(&(), || write::<Postgres>(1)));
+            let mut left = polls;
+            // Each poll after the first answers one thing that has happened.
+            std::future::poll_fn(|cx| match left {
+                0 => std::task::Poll::Ready(()),
+                _ => {
+                    left -= 1;
+                    run.as_mut().poll(cx).map(|_| ())
+                }
+            })
+            .await;
+            drop(run);
         }
-        drop(run);
+        // What the callers left behind ends by itself; what the trap leaves behind stays.
+        let ended = async {
+            let open = "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
+                        and state like 'idle in transaction%'";
+            while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut observer).await.expect("the server tells") > 0 {}
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
+        assert!(ended.is_ok(), "left after {polls} polls, a connection is inside a transaction");
     }
-    // What the callers left behind ends by itself; what the trap leaves behind stays.
-    let ended = async { while left_open(&pool).await > 0 {} };
-    assert!(tokio::time::timeout(Duration::from_secs(10), ended).await.is_ok(), "a connection is inside a transaction");
     numbers_at_rest(&pool).await;
 }
 
