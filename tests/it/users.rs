@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use rmcp::model::CallToolResult;
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::client::{Client, Server, Transport, error_text, patiently, text};
 use crate::support::Database;
@@ -152,7 +153,22 @@ async fn a_hundred_units_for_five_hundred_orders(database: Database) {
     assert_eq!((ordered, refused), (100, 400));
     let answer = client.call("create_order", json!({"user_id": 1, "product_id": 1, "quantity": 1})).await;
     assert_eq!(error_text(&answer), "`quantity`: Only 0 units available");
+    let (stock, orders) = match &database {
+        // Only the server itself sees a database in its memory.
+        Database::Memory => return,
+        Database::File(_) => {
+            let mut db = SqliteConnection::connect(&database.url()).await.expect("no connection");
+            sqlx::query_as(STOCK_AND_ORDERS).fetch_one(&mut db).await.expect("no stock")
+        }
+        Database::Postgres { .. } => {
+            let mut db = PgConnection::connect(&database.url()).await.expect("no connection");
+            sqlx::query_as::<_, (i64, i64)>(STOCK_AND_ORDERS).fetch_one(&mut db).await.expect("no stock")
+        }
+    };
+    assert_eq!((stock, orders), (0, 100));
 }
+
+const STOCK_AND_ORDERS: &str = "select stock, (select count(*) from orders) from products where id = 1";
 
 #[tokio::test]
 async fn stock_is_never_oversold_in_memory() {
