@@ -42,6 +42,8 @@ pub const EXHAUSTED: &str = "mcp-patterns/exhausted";
 pub const CACHE: &str = "mcp-patterns/cache";
 /// `_meta` entry: how many calls travelled together.
 pub const BATCH: &str = "mcp-patterns/batch";
+/// Entry of an error's data: what a session had to do with it.
+pub const SESSION: &str = "mcp-patterns/session";
 
 /// The entry of an error's data that says when to come back, in milliseconds.
 const RETRY_AFTER_MS: &str = "retryAfterMs";

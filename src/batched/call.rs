@@ -53,7 +53,7 @@ pub(super) struct Traveller {
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) result: McpResult<ToolResult>,
-    /// The tool opened the session of the call.
+    /// The tool opened the session of the call, or the bulk function one of its calls.
     pub(super) opened_session: bool,
 }
 
@@ -71,10 +71,14 @@ type Answers = McpResult<Vec<McpResult<Answer>>>;
 pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
     match batch.first().and_then(|first| first.plan.bulk.clone()) {
         Some(bulk) => {
-            let results = bulk(batch.into_iter().map(|traveller| traveller.call).collect()).await?;
+            let witness = Arc::new(Witness::default());
+            let calls = batch.into_iter().map(|traveller| traveller.call).collect();
+            let results = scope::enter(Arc::clone(&witness), async move { bulk(calls).await }).await?;
+            // Which of them it is that depends on a session, only the function knows.
+            let opened_session = witness.saw_a_session();
             // A tool's error is told as a result, as a `#[server]` does it.
             let result = |result: McpResult<_>| Ok(result.unwrap_or_else(|error| error.to_tool_result()));
-            Ok(results.into_iter().map(|each| Ok(Answer { result: result(each), opened_session: false })).collect())
+            Ok(results.into_iter().map(|each| Ok(Answer { result: result(each), opened_session })).collect())
         }
         None => Ok(answer_one_by_one(batch).await),
     }

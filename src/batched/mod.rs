@@ -148,7 +148,11 @@
 //! A batch belongs to none of its callers: it runs in a task of its own, goes on when one of them leaves, and is dropped when
 //! the last has left. A caller who leaves before the batch is sent is not in it. A caller whose context is cancelled leaves
 //! within 50 ms. Each call comes with the identity of its caller, no progress token, and a cancellation token that fires when
-//! its caller has left. Task-locals of the callers do not reach the bulk function.
+//! its caller has left.
+//!
+//! Task-locals of the callers do not reach the bulk function, and so there is no session of the scope: it finds that of a call with
+//! [`SessionStore::of`](crate::SessionStore::of)`(&call.ctx)`, but none that is named by a handle. Without a bulk function, a tool
+//! finds its session, and callers share what it read there only if they are in the same one.
 //!
 //! There is no worker: a task lives as long as there is something to send. Nobody waits for ever, even if the runtime that ran
 //! the batches shuts down.

@@ -10,6 +10,8 @@ mod macro_server;
 mod metrics;
 mod model;
 mod sending;
+#[cfg(feature = "session")]
+mod sessions;
 mod settings;
 mod shared_calls;
 mod shutdown;

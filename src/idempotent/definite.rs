@@ -2,13 +2,16 @@ use serde_json::Value;
 use turbomcp_core::McpResult;
 use turbomcp_types::ToolResult;
 
-use crate::outcome::{ATTEMPTS, ErrorKind, Failure};
+use crate::outcome::{ATTEMPTS, ErrorKind, Failure, SESSION};
 
 /// Says whether a failure proves that nothing was done: somebody refused before anything began.
 ///
 /// A timeout, a broken connection, a failing service, an internal error and a failure without a kind prove nothing.
 pub(super) fn proves_that_nothing_was_done(failure: &Failure<'_>, result: &McpResult<ToolResult>) -> bool {
-    failure.kind().is_some_and(is_refusal) && !is_converted(failure.message()) && attempts(result) <= 1
+    failure.kind().is_some_and(is_refusal)
+        && !is_converted(failure.message())
+        && !may_be_in_a_session(failure)
+        && attempts(result) <= 1
 }
 
 const fn is_refusal(kind: ErrorKind) -> bool {
@@ -43,6 +46,11 @@ const fn is_refusal(kind: ErrorKind) -> bool {
 /// tool a `?` stands. That may be after the effect.
 fn is_converted(message: &str) -> bool {
     message.starts_with("JSON error: ") || message.starts_with("IO error: ")
+}
+
+/// A session's backend failed while it wrote.
+fn may_be_in_a_session(failure: &Failure<'_>) -> bool {
+    failure.data().and_then(|data| data.get(SESSION)).is_some_and(|told| told == "unknowable")
 }
 
 /// How often a layer further in made the call. Only the last of several failures is known, and the others may have been others.

@@ -112,7 +112,8 @@
 //! failure proves nothing and makes the call ambiguous: a timeout, a broken connection, a failing service, an internal error,
 //! no kind at all; an error that `?` made of a JSON or an IO error, which may have come after the effect whatever its kind; a
 //! refusal after retries further in. [`with_definite`](IdempotentTool::with_definite) replaces the judgement: a tool that
-//! answers `unavailable` although it may have done something needs that.
+//! answers `unavailable` although it may have done something needs that, unless that is only in its
+//! [session](crate::session#errors), which tells it.
 //!
 //! Ambiguous too is a call that was dropped or panicked, and one whose process was not heard of for the time of a lease. An
 //! answer that comes after all is recorded, unless the call has been resolved or taken over: its first owner then changes

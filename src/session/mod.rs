@@ -149,10 +149,8 @@
 //! | `unavailable` | `unavailable` | the backend fails; nothing was changed |
 //! | `unknowable` | `unavailable` | the backend failed while it wrote: the change may have been kept |
 //!
-//! A value that is not what the tool asks for is an `internal` error that names its key. An
-//! [`IdempotentTool`](crate::IdempotentTool) takes `unavailable` for a proof that nothing was done; around a tool whose only
-//! effect is in its session, tell it that `unknowable` is none
-//! ([`with_definite`](crate::idempotent::IdempotentTool::with_definite)).
+//! A value that is not what the tool asks for is an `internal` error that names its key. For an
+//! [`IdempotentTool`](crate::IdempotentTool), `unavailable` proves that nothing was done, and `unknowable` does not.
 //!
 //! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
 //!
@@ -204,8 +202,8 @@ pub use session::{Draft, Session};
 pub use sql::{SESSION_SCHEMA, SessionDatabase, SqlBackend};
 pub use store::SessionStore;
 
-/// Entry of an error's data: what a session had to do with it.
-pub const SESSION: &str = "mcp-patterns/session";
+#[doc(inline)]
+pub use crate::outcome::SESSION;
 
 #[cfg(test)]
 mod tests;

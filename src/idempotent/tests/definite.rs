@@ -1,6 +1,7 @@
 //! Which failures let the same key try again.
 
 use super::*;
+use crate::outcome::SESSION;
 use crate::{Middleware, RetryTool};
 
 const DEFINITE: [ErrorKind; 18] = [
@@ -101,6 +102,18 @@ async fn an_error_that_a_question_mark_made_of_an_unreadable_answer_proves_nothi
         for [_, second] in two_calls(&memory(), &error).await {
             assert!(is_ambiguous(&second), "{error:?}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_may_have_kept_a_change_proves_nothing_and_one_that_did_not_does() {
+    let unavailable = |told| McpError::unavailable("down").with_data(json!({ SESSION: told }));
+    for [first, second] in two_calls(&memory(), &unavailable("unknowable")).await {
+        assert_eq!(told(&first), "ambiguous");
+        assert!(is_ambiguous(&second));
+    }
+    for [_, second] in two_calls(&memory(), &unavailable("unavailable")).await {
+        assert_eq!(text(&second), "sent 2");
     }
 }
 

@@ -1,0 +1,162 @@
+//! A batch does not hand one session's answer to another.
+
+use super::*;
+use crate::session::{Session, SessionError, SessionMode};
+use crate::{BatchedTool, Layer, Scope, SessionStore};
+
+/// A tool that reads its session, and one that does not.
+fn library() -> ScriptedServer {
+    ScriptedServer::new("library")
+        .with_read_only("name", |_| async {
+            let name: Option<String> = Session::current()?.get("name").await?;
+            name.map(ToolResult::text).ok_or_else(|| McpError::invalid_request("Name not found"))
+        })
+        .with_read_only("number", |call| async move { Ok(ToolResult::text(call.number.to_string())) })
+}
+
+fn batched() -> BatchedTool {
+    BatchedTool::new().only(["name", "number"])
+}
+
+/// A connection of a user.
+fn ada(connection: &str) -> RequestContext {
+    user("ada").with_session_id(connection)
+}
+
+async fn name(store: &SessionStore, ctx: &RequestContext, name: &str) {
+    store.of(ctx).expect("a session").set("name", name).await.expect("memory takes it");
+}
+
+async fn ask(server: &impl McpHandler, ctx: &RequestContext) -> String {
+    text(&server.call_tool("name", json!({}), ctx).await).to_owned()
+}
+
+async fn ask_all(server: &impl McpHandler, callers: &[RequestContext]) -> Vec<String> {
+    join_all(callers.iter().map(|ctx| ask(server, ctx))).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batched_tool_finds_its_session() {
+    let store = SessionStore::in_memory();
+    let server = (store.clone(), batched()).layer(library());
+    name(&store, &ada("1"), "Ada").await;
+    assert_eq!(ask(&server, &ada("1")).await, "Ada");
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_share_a_call_do_not_share_what_another_session_holds() {
+    let store = SessionStore::in_memory();
+    let script = library();
+    let server = (store.clone(), batched()).layer(script.clone());
+    let callers: Vec<_> = (0..50).map(|number| ada(&(number % 10).to_string())).collect();
+    for (id, ctx) in callers[..10].iter().enumerate() {
+        name(&store, ctx, &id.to_string()).await;
+    }
+    for (number, answer) in ask_all(&server, &callers).await.into_iter().enumerate() {
+        assert_eq!(answer, (number % 10).to_string());
+    }
+    assert_eq!(script.calls("name"), 10, "those of one session share a call");
+}
+
+/// Neither has a name, but one of them is told so, and the other has one.
+#[tokio::test(start_paused = true)]
+async fn a_failure_for_want_of_something_in_a_session_is_not_anothers() {
+    let store = SessionStore::in_memory();
+    let server = (store.clone(), batched()).layer(library());
+    name(&store, &ada("2"), "Countess").await;
+    let callers = [ada("1"), ada("2")];
+    let answers = join_all(callers.iter().map(|ctx| server.call_tool("name", json!({}), ctx))).await;
+    assert_eq!(failed(&answers[0]), (Some(ErrorKind::InvalidRequest), "Name not found".into()));
+    assert_eq!(text(&answers[1]), "Countess");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_handles_of_one_connection_are_two_sessions() {
+    let store = SessionStore::in_memory().with_mode(SessionMode::Handle);
+    let script = library();
+    let server = (store.clone(), batched()).layer(script.clone());
+    let ctx = ada("1");
+    let mut sessions = Vec::new();
+    for name in ["Ada", "Countess"] {
+        let session = store.open(&ctx).await.expect("memory takes it");
+        session.set("name", name).await.expect("memory takes it");
+        sessions.push(json!({ "session": session.handle() }));
+    }
+    let answers = join_all(sessions.into_iter().map(|session| server.call_tool("name", session, &ctx))).await;
+    assert_eq!(answers.iter().map(text).collect::<Vec<_>>(), ["Ada", "Countess"]);
+    assert!(answers.iter().all(|answer| size(answer) == Some(2)), "they travelled together");
+    assert_eq!(script.calls("name"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_open_no_session_share_one_also_across_sessions() {
+    let script = library();
+    let server = (SessionStore::in_memory(), batched()).layer(script.clone());
+    let callers = ["1", "2", "3"].map(ada);
+    let answers = join_all(callers.iter().map(|ctx| server.call_tool("number", json!({}), ctx))).await;
+    assert_eq!(answers.iter().map(text).collect::<Vec<_>>(), ["1"; 3]);
+    assert_eq!(script.calls("number"), 1);
+}
+
+/// There is no session of the scope, but the store finds that of each call.
+fn names(store: &SessionStore) -> BatchedTool {
+    let store = store.clone();
+    BatchedTool::new().with_bulk("name", move |calls| {
+        let store = store.clone();
+        async move {
+            assert!(matches!(Session::current(), Err(SessionError::NoLayer)));
+            let names = calls.iter().map(async |call| {
+                let name: Option<String> = store.of(&call.ctx)?.get("name").await?;
+                name.ok_or_else(|| McpError::invalid_request("Name not found"))
+            });
+            join_all(names).await
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_function_finds_the_session_of_each_call_through_the_store() {
+    let store = SessionStore::in_memory();
+    let script = library();
+    let server = (store.clone(), names(&store)).layer(script.clone());
+    let callers = ["1", "2"].map(ada);
+    name(&store, &callers[0], "Ada").await;
+    name(&store, &callers[1], "Countess").await;
+    assert_eq!(ask_all(&server, &callers).await, ["Ada", "Countess"]);
+    assert_eq!(script.calls("name"), 0);
+}
+
+#[cfg(feature = "cached")]
+#[tokio::test(start_paused = true)]
+async fn a_cache_around_it_keeps_nothing_of_a_session() {
+    for has_bulk in [false, true] {
+        let store = SessionStore::in_memory().with_namespace("library");
+        let batched = if has_bulk { names(&store) } else { batched() };
+        let cached = crate::CachedTool::new().with_scope(Scope::Principal);
+        let server = (store.clone(), cached, batched).layer(library());
+        let callers = ["1", "2"].map(ada);
+        name(&store, &callers[0], "Ada").await;
+        name(&store, &callers[1], "Countess").await;
+        for _ in 0..2 {
+            assert_eq!(ask_all(&server, &callers).await, ["Ada", "Countess"], "bulk: {has_bulk}");
+        }
+        name(&store, &callers[0], "Augusta").await;
+        assert_eq!(ask(&server, &callers[0]).await, "Augusta", "bulk: {has_bulk}");
+    }
+}
+
+/// Each of two caches is around one of two callers who share a call, so one of them has not seen it.
+#[cfg(feature = "cached")]
+#[tokio::test(start_paused = true)]
+async fn nor_does_that_of_a_caller_for_whom_another_made_the_call() {
+    let (store, script, batched) = (SessionStore::in_memory(), library(), batched());
+    let servers = [(); 2].map(|()| (store.clone(), crate::CachedTool::new(), batched.clone()).layer(script.clone()));
+    let ctx = ada("1");
+    name(&store, &ctx, "Ada").await;
+    assert_eq!(join_all(servers.iter().map(|server| ask(server, &ctx))).await, ["Ada", "Ada"]);
+    assert_eq!(script.calls("name"), 1);
+    name(&store, &ctx, "Augusta").await;
+    for server in &servers {
+        assert_eq!(ask(server, &ctx).await, "Augusta");
+    }
+}
