@@ -52,6 +52,7 @@ mod money;
 mod retry;
 mod safety;
 mod scope;
+mod sessions;
 mod stage;
 mod validated;
 mod workflow;
@@ -64,6 +65,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where to read on, by layer, outermost first.
 const READ_ON: &[(&str, &[&str])] = &[
     ("ValidatedTool", &["mcp_patterns::validated", "examples/users"]),
+    ("SessionStore", &["mcp_patterns::session", "docs/sessions.md"]),
     ("CachedTool", &["mcp_patterns::cached", "examples/weather"]),
     ("BatchedTool", &["mcp_patterns::batched", "docs/batching.md"]),
     ("RetryTool", &["mcp_patterns::retry", "examples/weather"]),
@@ -100,6 +102,7 @@ async fn tour() -> Result<(), Failure> {
     retry::show(&mut stage).await?;
     cached::show(&mut stage).await?;
     scope::show(&mut stage).await?;
+    sessions::show(&mut stage).await?;
     batched::show(&mut stage).await?;
     safety::show(&mut stage).await?;
     money::show(&mut stage).await?;

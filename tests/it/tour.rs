@@ -40,11 +40,12 @@ fn every_scene_is_on_stage() {
         "── 2. An upstream that fails three requests in ten ──",
         "── 3. A crowd ──",
         "── 4. Not everybody's answer ──",
-        "── 5. Many callers, few questions ──",
-        "── 6. What would have gone wrong ──",
-        "── 7. Money moves once, or not at all ──",
-        "── 8. Bad input ends at the door ──",
-        "── 9. One answer from several sources ──",
+        "── 5. What a client told us ──",
+        "── 6. Many callers, few questions ──",
+        "── 7. What would have gone wrong ──",
+        "── 8. Money moves once, or not at all ──",
+        "── 9. Bad input ends at the door ──",
+        "── 10. One answer from several sources ──",
         "── What each layer did ──",
     ] {
         assert!(printed().contains(title), "no scene has the title {title}");

@@ -1,0 +1,81 @@
+//! Scene: two sessions of one user, and what each of them keeps.
+
+use futures_util::future::try_join_all;
+use mcp_patterns::{CachedTool, Layer, SessionStore, session::SessionMode};
+use serde_json::json;
+
+use crate::{
+    backstage::Client,
+    counter::server::CounterServer,
+    stage::{Failure, Stage, Table, check, text},
+};
+
+/// How often each of the two sessions counts.
+const COUNTS: usize = 100;
+
+const NOT_FOUND: &str = "Preference not found";
+
+pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
+    stage.scene(
+        "What a client told us",
+        &format!(
+            "Ada is connected from her laptop and from her phone. The laptop says that it wants a dark theme, then both \
+             count to {COUNTS} at once. Is that one session or two? By default it is one for each connection; it can be \
+             one for each user. Bob sees neither."
+        ),
+    )?;
+
+    let by_connection = SessionStore::in_memory();
+    let by_user = SessionStore::in_memory().with_mode(SessionMode::Principal);
+    stage.code(include_str!("sessions.rs"), ["let by_connection =", "let by_user =", "let server ="])?;
+
+    let mut table = Table::new(["sessions", "whose", "theme", "counted to"]);
+    let mut totals = Vec::new();
+    for (name, sessions, phones_theme, total) in
+        [("by connection", by_connection, NOT_FOUND, COUNTS), ("by user", by_user, "dark", 2 * COUNTS)]
+    {
+        let cached = CachedTool::new();
+        let cache = cached.handle();
+        let server = (sessions, cached).layer(CounterServer::default());
+        let laptop = Client::connect_as(&server, "ada").await?;
+        let phone = Client::connect_as(&server, "ada").await?;
+        let bob = Client::connect_as(&server, "bob").await?;
+
+        let set = laptop.call("set_preference", json!({ "key": "theme", "value": "dark" })).await?;
+        check("the answer to a preference", set.text(), "Set theme: dark")?;
+        let counter = || json!({ "name": "visits" });
+        let counts = (0..2 * COUNTS).map(|call| [&laptop, &phone][call % 2].call("increment_mine", counter()));
+        try_join_all(counts).await?;
+
+        let readers = [
+            ("Ada's laptop", &laptop, "dark", total),
+            ("Ada's phone", &phone, phones_theme, total),
+            ("Bob", &bob, NOT_FOUND, 0),
+        ];
+        for (position, (who, client, promised_theme, promised_count)) in readers.into_iter().enumerate() {
+            let theme = client.call("get_preference", json!({ "key": "theme" })).await?;
+            let counted = client.call("get_mine", counter()).await?;
+            check("the theme of a session", theme.text(), promised_theme)?;
+            check("the counter of a session", counted.text(), &promised_count.to_string())?;
+            let told = text(theme.text());
+            table = table.row([
+                text(if position == 0 { name } else { "" }).strong(),
+                text(who),
+                if theme.is_error() { told.quiet() } else { told.good() },
+                text(counted.text()),
+            ]);
+        }
+        check("answers of a session that the cache gave", cache.stats().hits, 0)?;
+        totals.push(total);
+    }
+    stage.table(&table)?;
+
+    let [by_connection, by_user] = totals[..] else { return Err(Failure::new("two stores were on show")) };
+    stage.conclude(&format!(
+        "{} calls that counted at the same time came to {by_connection} in each of two sessions, or to {by_user} in one: \
+         none was lost. The cache in between kept nothing of them, or the phone would have read the laptop's theme.",
+        2 * COUNTS
+    ))?;
+    stage.note("SessionStore", format!("{} counts at once: none lost or mixed up", 2 * COUNTS));
+    Ok(())
+}
