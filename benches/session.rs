@@ -148,7 +148,10 @@ async fn in_redis() {
     for caller in 0..SESSIONS {
         set(caller, 0).await;
     }
-    compare("Redis | get", CALLS, get, async |caller, _| drop(black_box(read(&sessions[caller]).await))).await;
+    compare("Redis | get", CALLS, get, async |caller, _| {
+        black_box(read(&sessions[caller]).await);
+    })
+    .await;
     compare("Redis | set", CALLS, set, async |caller, value| write(&sessions[caller], value).await).await;
     end(sessions).await;
     for caller in 0..SESSIONS {
@@ -165,7 +168,7 @@ async fn in_postgres() {
     const CALLS: usize = 3_200;
     let url = env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into());
     let pool: PgPool = PgPoolOptions::new().max_connections(8).connect(&url).await.expect("PostgreSQL is there");
-    SqlBackend::new(pool.clone()).ensure_schema().await.expect("the table is made");
+    SqlBackend::ensure_schema(&pool).await.expect("the table is made");
     let sessions = sessions(&SessionStore::postgres(pool.clone())).await;
     let id = |caller: usize| format!("bench {caller:058}");
     for caller in 0..SESSIONS {
@@ -207,7 +210,10 @@ async fn in_postgres() {
         .expect("it is kept");
         assert_eq!(done.rows_affected(), 1);
     };
-    compare("PostgreSQL | get", CALLS, get, async |caller, _| drop(black_box(read(&sessions[caller]).await))).await;
+    compare("PostgreSQL | get", CALLS, get, async |caller, _| {
+        black_box(read(&sessions[caller]).await);
+    })
+    .await;
     compare("PostgreSQL | set", CALLS, set, async |caller, value| write(&sessions[caller], value).await).await;
     end(sessions).await;
     for caller in 0..SESSIONS {
