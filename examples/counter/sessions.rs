@@ -1,5 +1,6 @@
 //! Where the sessions are kept, and what names them.
 
+use std::error::Error;
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -7,6 +8,7 @@ use mcp_patterns::SessionStore;
 use mcp_patterns::session::{SessionMode, SqlBackend};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+use turbomcp::McpError;
 
 use crate::serve::Failure;
 use crate::server::SESSION_TOOLS;
@@ -39,8 +41,20 @@ enum Mode {
 ///
 /// When nothing answers there, or the URL is none.
 pub async fn store(args: &SessionArgs) -> Result<SessionStore, Failure> {
-    let url = args.sessions.as_str();
-    let store = match url.split_once(':').map_or(url, |(scheme, _)| scheme) {
+    // Not the URL itself, which may hold a password.
+    let store = open(&args.sessions)
+        .await
+        .map_err(|error| McpError::configuration(format!("the sessions at --sessions cannot be opened: {error}")))?;
+    let mode = match args.session_mode {
+        Mode::Transport => SessionMode::Transport,
+        Mode::Principal => SessionMode::Principal,
+        Mode::Handle => SessionMode::Handle,
+    };
+    Ok(store.with_mode(mode).only(SESSION_TOOLS))
+}
+
+async fn open(url: &str) -> Result<SessionStore, Box<dyn Error>> {
+    Ok(match url.split_once(':').map_or(url, |(scheme, _)| scheme) {
         "memory" => SessionStore::in_memory(),
         "redis" | "redis+unix" => SessionStore::redis(redis::Client::open(url)?.get_connection_manager().await?),
         "sqlite" => {
@@ -55,12 +69,6 @@ pub async fn store(args: &SessionArgs) -> Result<SessionStore, Failure> {
             SqlBackend::ensure_schema(&pool).await?;
             SessionStore::postgres(pool)
         }
-        other => return Err(std::io::Error::other(format!("no sessions are kept in `{other}`")).into()),
-    };
-    let mode = match args.session_mode {
-        Mode::Transport => SessionMode::Transport,
-        Mode::Principal => SessionMode::Principal,
-        Mode::Handle => SessionMode::Handle,
-    };
-    Ok(store.with_mode(mode).only(SESSION_TOOLS))
+        _ => return Err("it is `memory`, or begins with redis:, sqlite: or postgres:".into()),
+    })
 }
