@@ -66,7 +66,9 @@ async fn a_write_skew_that_read_committed_lets_through_is_prevented_by_serializa
         let serial = withdraw_from_both(&pool, Isolation::Serializable).await;
         assert_eq!(serial.sum, 50);
         assert_eq!(serial.withdrawn.iter().filter(|withdrawn| **withdrawn).count(), 1);
-        assert_eq!(serial.attempts, 3, "one of them had to begin anew");
+        // One of them has to begin anew, and anew again if it does so before the other's commit is through.
+        let attempts = serial.attempts;
+        assert!((3..=10).contains(&attempts), "{attempts} attempts, where three to ten were expected");
     })
     .await;
 }
