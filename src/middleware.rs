@@ -53,8 +53,8 @@ use turbomcp_types::{
 
 use crate::ConfigError;
 
-pub(crate) use put_on::{impl_layer, or_panic};
 pub use put_on::{MiddlewareLayer, TryLayer, layer};
+pub(crate) use put_on::{impl_layer, or_panic};
 
 /// Decides what happens to the requests that pass a layer. Every method defaults to asking the inner handler.
 ///

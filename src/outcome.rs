@@ -52,9 +52,8 @@ const RETRY_AFTER_MS: &str = "retryAfterMs";
 #[must_use]
 pub fn failure(result: &McpResult<ToolResult>) -> Option<Failure<'_>> {
     match result {
-        Err(error) => Some(Failure(Form::Error(error))),
-        Ok(result) if result.is_error() => Some(Failure(Form::Result(result))),
-        Ok(_) => None,
+        Err(error) => Some(Failure::of_error(error)),
+        Ok(result) => Failure::of_result(result),
     }
 }
 
@@ -69,6 +68,14 @@ enum Form<'a> {
 }
 
 impl<'a> Failure<'a> {
+    pub(crate) fn of_error(error: &'a McpError) -> Self {
+        Self(Form::Error(error))
+    }
+
+    pub(crate) fn of_result(result: &'a ToolResult) -> Option<Self> {
+        result.is_error().then_some(Self(Form::Result(result)))
+    }
+
     /// Returns the kind of the error, or `None` where the tool did not say.
     #[must_use]
     pub fn kind(&self) -> Option<ErrorKind> {

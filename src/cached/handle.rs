@@ -7,10 +7,12 @@ use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
 use serde_json::Value;
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
-use turbomcp_types::Tool;
+use turbomcp_types::{PromptResult, Tool, ToolResult};
 
-use super::key::{call_domain, tag_domain, tool_domain};
-use super::layer::{Failed, LAYER, Results, Role, ToolPlan, call_and_keep, get_or_call};
+use super::answer::{Cacheable, Failed};
+use super::call::{AnswerPlan, Results, call_and_keep, get_or_call};
+use super::key::{Kind, call_domain, group_domain, resource_domain, tag_domain};
+use super::layer::{LAYER, Role};
 use super::shared::Source;
 use super::stats::Stats;
 use crate::identity::Partition;
@@ -59,17 +61,44 @@ impl Warmed {
 impl Handle {
     /// Forgets the result of one call, whoever made it.
     pub fn invalidate(&self, tool: &str, args: &Value) {
-        self.results.invalidate_domains(&[call_domain(tool, args)]);
+        self.results.invalidate_domains(&[call_domain(Kind::Tool, tool, args)]);
         self.note(tool);
     }
 
     /// Forgets the results of all calls of a tool.
     pub fn invalidate_tool(&self, tool: &str) {
-        self.results.invalidate_domains(&[tool_domain(tool)]);
+        self.results.invalidate_domains(&[group_domain(Kind::Tool, tool)]);
         self.note(tool);
     }
 
-    /// Forgets all results with this [tag](super::CachedTool::tag).
+    /// Forgets a [resource](super::CachedTool::with_resources), whoever has read it.
+    ///
+    /// A server that tells its clients of updates (`ctx.notify_resource_updated(uri)`) forgets before it tells: who is told
+    /// reads again, and must not read what was kept.
+    pub fn invalidate_resource(&self, uri: &str) {
+        self.results.invalidate_domains(&[resource_domain(uri)]);
+        tracing::debug!("invalidated a resource");
+    }
+
+    /// Forgets all resources.
+    pub fn invalidate_resources(&self) {
+        self.results.invalidate_domains(&[group_domain(Kind::Resource, "")]);
+        tracing::debug!("invalidated all resources");
+    }
+
+    /// Forgets a [prompt](super::CachedTool::with_prompts) with these arguments, whoever has got it.
+    pub fn invalidate_prompt_with(&self, name: &str, args: Option<Value>) {
+        self.results.invalidate_domains(&[call_domain(Kind::Prompt, name, PromptResult::value(&args))]);
+        tracing::debug!(prompt = name, "invalidated a prompt");
+    }
+
+    /// Forgets a prompt, whatever its arguments.
+    pub fn invalidate_prompt(&self, name: &str) {
+        self.results.invalidate_domains(&[group_domain(Kind::Prompt, name)]);
+        tracing::debug!(prompt = name, "invalidated a prompt");
+    }
+
+    /// Forgets all results, resources and prompts with this [tag](super::CachedTool::tag).
     pub fn invalidate_tag(&self, tag: &str) {
         self.results.invalidate_domains(&[tag_domain(tag)]);
         tracing::debug!("invalidated by tag");
@@ -198,7 +227,7 @@ struct Server {
 
 impl Server {
     /// The plan of a tool that is called without a user.
-    fn plan_for_nobody(&self, method: &'static str, tool: &str) -> Result<Arc<ToolPlan>, ConfigError> {
+    fn plan_for_nobody(&self, method: &'static str, tool: &str) -> Result<Arc<AnswerPlan>, ConfigError> {
         let reason = match self.plan.get(tool) {
             Some(Role::Cached(plan)) if plan.scope == Scope::Session => {
                 format!("results of `{tool}` are kept per session, and there is none yet")
@@ -233,7 +262,7 @@ trait CallForAnybody: Send + Sync {
     fn call<'a>(
         &'a self,
         results: &'a Results,
-        plan: &'a ToolPlan,
+        plan: &'a AnswerPlan,
         tool: &'a str,
         args: Value,
         freshly: Freshly,
@@ -248,7 +277,7 @@ impl<H: McpHandler> CallForAnybody for H {
     fn call<'a>(
         &'a self,
         results: &'a Results,
-        plan: &'a ToolPlan,
+        plan: &'a AnswerPlan,
         tool: &'a str,
         args: Value,
         freshly: Freshly,
@@ -257,8 +286,8 @@ impl<H: McpHandler> CallForAnybody for H {
             let ctx = RequestContext::new();
             let caller = Partition::of(plan.scope, &ctx).unwrap_or(Partition::Everybody);
             let call = match freshly {
-                Freshly::OrKept => get_or_call(results, plan, &caller, self, tool, args, &ctx).await,
-                Freshly::Called => call_and_keep(results, plan, &caller, self, tool, args, &ctx).await,
+                Freshly::OrKept => get_or_call::<ToolResult, _>(results, plan, &caller, self, tool, args, &ctx).await,
+                Freshly::Called => call_and_keep::<ToolResult, _>(results, plan, &caller, self, tool, args, &ctx).await,
             };
             call.map(|(_, source)| source)
         })

@@ -1,4 +1,4 @@
-//! What makes two calls the same call.
+//! What makes two requests the same request.
 
 use serde_json::Value;
 
@@ -6,38 +6,61 @@ use super::domain::domain;
 use crate::canonical::{encode, encode_str};
 use crate::identity::Partition;
 
-/// Server, version, tool, caller and arguments, written so that two calls have equal keys exactly if they are the same call.
+/// What is asked for. A tool, a resource and a prompt of the same name have nothing to do with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Tool,
+    Resource,
+    Prompt,
+}
+
+impl Kind {
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Resource => "resource",
+            Self::Prompt => "prompt",
+        }
+    }
+}
+
+/// Server, version, kind, caller, name and arguments, written so that two requests have equal keys exactly if they are the same
+/// request.
 ///
-/// The whole call is compared, not a hash of it.
+/// The whole request is compared, not a hash of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct CallKey {
     bytes: Vec<u8>,
 }
 
-/// The part of the key that is the same for all calls of a tool.
+/// The part of the key that is the same for all requests of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KeyPrefix(Vec<u8>);
+pub(super) struct KeyPrefix {
+    kind: Kind,
+    bytes: Vec<u8>,
+}
 
 impl KeyPrefix {
-    pub(super) fn new(server: &str, version: &str, tool: &str) -> Self {
-        let mut prefix = Vec::new();
-        [server, version, tool].iter().for_each(|part| encode_str(part, &mut prefix));
-        Self(prefix)
+    pub(super) fn new(kind: Kind, server: &str, version: &str) -> Self {
+        let mut bytes = Vec::new();
+        [server, version, kind.word()].iter().for_each(|part| encode_str(part, &mut bytes));
+        Self { kind, bytes }
     }
 }
 
 impl CallKey {
-    /// Returns the key of a call, and what invalidates it: see [`call_domain`].
-    pub(super) fn new(prefix: &KeyPrefix, caller: &Partition<'_>, tool: &str, args: &Value) -> (Self, u64) {
-        /// Enough for most calls, so that a key is one allocation.
+    /// Returns the key of a request, and what invalidates it: see [`group_domain`] and [`call_domain`].
+    pub(super) fn new(prefix: &KeyPrefix, caller: &Partition<'_>, name: &str, args: &Value) -> (Self, [u64; 2]) {
+        /// Enough for most requests, so that a key is one allocation.
         const ARGUMENTS: usize = 128;
-        let mut bytes = Vec::with_capacity(prefix.0.len() + ARGUMENTS);
-        bytes.extend_from_slice(&prefix.0);
+        let mut bytes = Vec::with_capacity(prefix.bytes.len() + name.len() + ARGUMENTS);
+        bytes.extend_from_slice(&prefix.bytes);
         caller.encode(&mut bytes);
+        encode_str(name, &mut bytes);
         let start = bytes.len();
         encode(args, &mut bytes);
-        let call = domain([tool.as_bytes(), &bytes[start..]]);
-        (Self { bytes }, call)
+        let domains = [group_domain(prefix.kind, name), of_canonical(prefix.kind, name, &bytes[start..])];
+        (Self { bytes }, domains)
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -49,19 +72,31 @@ impl CallKey {
     }
 }
 
-/// What `invalidate_tool` invalidates.
-pub(super) fn tool_domain(tool: &str) -> u64 {
-    domain([tool.as_bytes()])
+/// What invalidates many at once: all calls of a tool, a prompt whatever its arguments, all resources.
+pub(super) fn group_domain(kind: Kind, name: &str) -> u64 {
+    match kind {
+        Kind::Tool | Kind::Prompt => domain([kind.word().as_bytes(), name.as_bytes()]),
+        Kind::Resource => domain([kind.word().as_bytes()]),
+    }
 }
 
-/// What `invalidate` invalidates: a call, whoever makes it.
-pub(super) fn call_domain(tool: &str, args: &Value) -> u64 {
+/// What invalidates one: a call, whoever makes it.
+pub(super) fn call_domain(kind: Kind, name: &str, args: &Value) -> u64 {
     let mut canonical = Vec::new();
     encode(args, &mut canonical);
-    domain([tool.as_bytes(), &canonical])
+    of_canonical(kind, name, &canonical)
 }
 
-/// What `invalidate_tag` invalidates. It is no domain of a tool or a call, whatever they are called.
+/// What invalidates one resource, whoever reads it.
+pub(super) fn resource_domain(uri: &str) -> u64 {
+    call_domain(Kind::Resource, uri, &Value::Null)
+}
+
+fn of_canonical(kind: Kind, name: &str, args: &[u8]) -> u64 {
+    domain([kind.word().as_bytes(), name.as_bytes(), args])
+}
+
+/// What `invalidate_tag` invalidates. It is no domain of a tool, a resource or a prompt, whatever they are called.
 pub(super) fn tag_domain(tag: &str) -> u64 {
-    domain([b"tag", b"", tag.as_bytes()])
+    domain([b"tag", tag.as_bytes()])
 }

@@ -181,9 +181,11 @@
 //! `miss`) and `mcp_patterns_cache_second_level_total` by `outcome` (`hit`, `miss`, `unknown`). Each acted-on call logs an event
 //! (debug) with `tool` and `cache`. A second level that fails is logged as a warning, at most once in ten seconds.
 
+mod answer;
 mod behind;
 mod breaker;
 mod cache;
+mod call;
 mod domain;
 mod envelope;
 mod error;
@@ -198,6 +200,7 @@ mod level;
 mod link;
 mod memory;
 mod options;
+mod reads;
 #[cfg(feature = "redis")]
 mod redis;
 mod sessions;

@@ -1,16 +1,86 @@
-//! The settings of [`CachedTool`] beyond what is kept and for how long.
+//! The settings of [`CachedTool`] that hold for all that it keeps.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answer::entry_bytes;
+use super::call::Results;
 use super::key::CallKey;
-use super::layer::{CachedTool, Results};
+use super::layer::CachedTool;
 use super::level::SecondLevel;
 use super::link::{Codec, LevelSettings};
-use super::sessions::Unkept;
-use crate::outcome::{self, ErrorKind};
+use crate::Scope;
+use crate::outcome::ErrorKind;
 
 impl CachedTool {
+    /// Sets how long a result is kept.
+    pub fn with_ttl(self, ttl: Duration) -> Self {
+        self.set_results(|results| results.with_ttl(ttl))
+    }
+
+    /// Sets how long the results of one tool are kept.
+    pub fn with_ttl_for(mut self, tool: impl Into<String>, ttl: Duration) -> Self {
+        self.settings_mut().ttls.insert(tool.into(), ttl);
+        self
+    }
+
+    /// Drops a result that nobody asked for during `idle_time`, before its ttl ends.
+    pub fn with_idle_time(self, idle_time: Duration) -> Self {
+        self.set_results(|results| results.with_idle_time(idle_time))
+    }
+
+    /// Sets who shares a result: by default each user has their own.
+    pub fn with_scope(mut self, scope: Scope) -> Self {
+        self.settings_mut().scope = scope;
+        self
+    }
+
+    /// Sets who shares the results of one tool.
+    pub fn with_scope_for(mut self, tool: impl Into<String>, scope: Scope) -> Self {
+        self.settings_mut().scopes.insert(tool.into(), scope);
+        self
+    }
+
+    /// Keeps results apart from those of another version of the server.
+    pub fn with_version(mut self, version: impl Into<String>) -> Self {
+        self.settings_mut().version = version.into();
+        self
+    }
+
+    /// Bounds the number of results. The cache starts anew: take its [`handle`](Self::handle) afterwards.
+    pub fn with_max_entries(self, max_entries: u64) -> Self {
+        self.set_results(|results| results.with_max_entries(max_entries))
+    }
+
+    /// Bounds the bytes of all results, as JSON, with half a kilobyte on top for each. The cache starts anew: take its
+    /// [`handle`](Self::handle) afterwards.
+    ///
+    /// A result counts for `max_bytes / max_entries` at least: so one bound keeps both.
+    pub fn with_max_bytes(self, max_bytes: u64) -> Self {
+        self.set_results(|results| results.with_max_bytes(max_bytes, entry_bytes))
+    }
+
+    /// Passes on, but does not keep, a result above `max_result_bytes`, its key and half a kilobyte included.
+    pub fn with_max_result_bytes(self, max_result_bytes: u64) -> Self {
+        self.set_results(|results| results.with_max_item_bytes(max_result_bytes))
+    }
+
+    /// Gives a call to the tool up after `timeout`, with an error to all who wait for it.
+    pub fn with_load_timeout(self, timeout: Duration) -> Self {
+        self.set_results(|results| results.with_load_timeout(timeout))
+    }
+
+    /// Lets calls to the tool take as long as they take.
+    pub fn without_load_timeout(self) -> Self {
+        self.set_results(|results| results.without_load_timeout())
+    }
+
+    /// Says nothing in the `_meta` of results.
+    pub fn without_meta(mut self) -> Self {
+        self.settings_mut().tells = false;
+        self
+    }
+
     /// Shortens each ttl by chance, by up to this share of it (0.1 for a tenth): results that were computed together are not
     /// computed again together.
     pub fn with_ttl_jitter(self, share: f64) -> Self {
@@ -44,8 +114,7 @@ impl CachedTool {
         let kinds: Vec<_> = kinds.into_iter().collect();
         self.set_results(|results| {
             results.with_negative_ttl(ttl, move |unkept| {
-                let Unkept::Failed(failed) = unkept else { return false };
-                outcome::failure(&failed.0).and_then(|failure| failure.kind()).is_some_and(|kind| kinds.contains(&kind))
+                unkept.failure().and_then(|failure| failure.kind()).is_some_and(|kind| kinds.contains(&kind))
             })
         })
     }
@@ -57,10 +126,10 @@ impl CachedTool {
     pub fn with_second_level(self, level: impl SecondLevel) -> Self {
         let level = LevelSettings {
             level: Arc::new(level),
-            name: "tools".to_owned(),
+            name: "answers".to_owned(),
             codec: Codec {
                 key: |key: &CallKey, to| to.write_all(key.as_bytes()),
-                encode: |result| serde_json::to_vec(result).ok(),
+                encode: |answer| serde_json::to_vec(answer).ok(),
                 decode: |bytes| serde_json::from_slice(bytes).ok(),
             },
         };

@@ -1,93 +1,126 @@
-//! Whose result it is when a tool opened its session: nobody's in another one.
+//! Whose answer it is when the handler opened its session: nobody's in another one.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use turbomcp_core::{McpResult, RequestContext};
-use turbomcp_types::ToolResult;
+use turbomcp_core::{McpError, McpResult, RequestContext};
 
+use super::answer::{Answer, Cacheable, Failed, note};
+use super::call::Status;
 use super::error::LoadError;
-use super::layer::Failed;
 use super::shared::Source;
+use crate::Scope;
+use crate::outcome::{self, Failure};
 use crate::scope::{self, Witness};
 use crate::shared::SessionOfCall;
-use crate::{Scope, outcome};
 
 /// The end of a load that is not kept.
 #[derive(Debug, Clone)]
 pub(super) enum Unkept {
-    Failed(Failed),
-    /// The tool opened its session, and the results of this scope are for others too.
-    OfSession(McpResult<ToolResult>, SessionOfCall),
+    /// The answer is a failure.
+    Failed(McpResult<Answer>),
+    /// There is no answer. Where that is told again, this is how long ago it was.
+    Unanswered(McpError, Option<Duration>),
+    /// The handler opened its session, and the answers of this scope are for others too.
+    OfSession(McpResult<Answer>, SessionOfCall),
 }
 
-/// Makes a shared call in the scope of the caller who began it, and sees whether it opened its session.
-pub(super) fn watched<F>(
+impl Unkept {
+    /// Returns what went wrong, if that is no matter of sessions.
+    pub(super) fn failure(&self) -> Option<Failure<'_>> {
+        match self {
+            Self::Failed(answer) => Answer::failure(answer),
+            Self::Unanswered(error, _) => Some(Failure::of_error(error)),
+            Self::OfSession(..) => None,
+        }
+    }
+
+    /// What all get who wait for it, in the form in which the kind fails.
+    pub(super) fn failed<A: Cacheable>(self) -> Failed<A> {
+        let (error, age) = match self {
+            Self::Failed(answer) | Self::OfSession(answer, _) => return Failed(Answer::open(answer)),
+            Self::Unanswered(error, age) => (error, age),
+        };
+        let mut failed = A::of_error(error);
+        if let Some(age) = age {
+            note(&mut failed, A::meta, outcome::CACHE, Status::told_again(age));
+        }
+        Failed(failed)
+    }
+}
+
+/// Asks for what is shared in the scope of the caller who began it, and sees whether it opened its session.
+pub(super) fn watched<A, F>(
     scope: Scope,
     ctx: &RequestContext,
-    call: F,
-) -> impl Future<Output = Result<ToolResult, Unkept>> + Send + use<F>
+    asked: F,
+) -> impl Future<Output = Result<Answer, Unkept>> + Send + use<A, F>
 where
-    F: Future<Output = McpResult<ToolResult>> + Send + 'static,
+    A: Cacheable,
+    F: Future<Output = McpResult<A>> + Send + 'static,
 {
     let (captured, session) = (scope::capture(), SessionOfCall::of(ctx));
     async move {
         let witness = Arc::new(Witness::default());
-        let result = captured.enter(scope::enter(Arc::clone(&witness), call)).await;
+        let answer = captured.enter(scope::enter(Arc::clone(&witness), asked)).await.map(Cacheable::into_answer);
         if scope != Scope::Session && witness.saw_a_session() {
-            return Err(Unkept::OfSession(result, session));
+            return Err(Unkept::OfSession(answer, session));
         }
-        kept_or_failed(result).map_err(Unkept::Failed)
+        match Answer::failure(&answer) {
+            None => answer.map_err(|error| Unkept::Failed(Err(error))),
+            Some(_) => Err(Unkept::Failed(answer)),
+        }
     }
 }
 
-#[expect(clippy::result_large_err, reason = "a failure is a whole result, as large as a success")]
-/// Hands a result to a caller in the session that it depends on.
-pub(super) fn of_own_session(result: McpResult<ToolResult>) -> Result<(ToolResult, Source), Failed> {
-    // An outer cache has not seen the tool open the session, if the call was made for somebody else.
+/// Hands an answer to a caller in the session that it depends on.
+pub(super) fn of_own_session<A: Cacheable>(answer: McpResult<Answer>) -> Result<(A, Source), Failed<A>> {
+    // An outer cache has not seen the handler open the session, if it was asked for somebody else.
     scope::session_opened();
-    kept_or_failed(result).map(|result| (result, Source::Load))
+    loaded(answer)
 }
 
-/// Makes a call whose result is the caller's alone.
-pub(super) async fn unshared(
-    call: impl Future<Output = McpResult<ToolResult>>,
-) -> Result<(ToolResult, Source), Failed> {
-    kept_or_failed(call.await).map(|result| (result, Source::Load))
+/// Asks for what is the caller's alone.
+pub(super) async fn unshared<A: Cacheable>(
+    asked: impl Future<Output = McpResult<A>>,
+) -> Result<(A, Source), Failed<A>> {
+    loaded(asked.await.map(Cacheable::into_answer))
 }
 
-#[expect(clippy::result_large_err, reason = "a failure is a whole result, as large as a success")]
-fn kept_or_failed(result: McpResult<ToolResult>) -> Result<ToolResult, Failed> {
-    match outcome::failure(&result) {
-        None => result.map_err(|error| Failed(Err(error))),
-        Some(_) => Err(Failed(result)),
+fn loaded<A: Cacheable>(answer: McpResult<Answer>) -> Result<(A, Source), Failed<A>> {
+    let is_failure = Answer::failure(&answer).is_some();
+    match Answer::open(answer) {
+        Ok(answer) if !is_failure => Ok((answer, Source::Load)),
+        failed => Err(Failed(failed)),
     }
 }
 
 impl LoadError for Unkept {
     fn timed_out(after: Duration) -> Self {
-        Self::Failed(Failed::timed_out(after))
+        Self::Unanswered(outcome::timed_out(after), None)
     }
 
     fn lost() -> Self {
-        Self::Failed(Failed::lost())
+        Self::Unanswered(LoadError::lost(), None)
     }
 
     fn cancelled() -> Self {
-        Self::Failed(Failed::cancelled())
+        Self::Unanswered(<McpError as LoadError>::cancelled(), None)
     }
+
     fn allows_stale(&self) -> bool {
-        match self {
-            Self::Failed(failed) => failed.allows_stale(),
-            // A value that is of no session is not what the tool says now.
-            Self::OfSession(..) => false,
-        }
+        // A value that is of no session is not what the handler says now.
+        self.failure().is_some_and(|failure| failure.is_outage())
     }
 
     fn told_again(self, age: Duration) -> Self {
         match self {
-            Self::Failed(failed) => Self::Failed(failed.told_again(age)),
+            Self::Failed(mut answer) => {
+                note(&mut answer, Answer::meta, outcome::CACHE, Status::told_again(age));
+                Self::Failed(answer)
+            }
+            Self::Unanswered(error, _) => Self::Unanswered(error, Some(age)),
             of_session @ Self::OfSession(..) => of_session,
         }
     }

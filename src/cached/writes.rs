@@ -6,29 +6,41 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::key::{call_domain, tag_domain, tool_domain};
-use super::layer::{CachedTool, Results};
+use super::call::Results;
+use super::key::{Kind, call_domain, group_domain, resource_domain, tag_domain};
+use super::layer::CachedTool;
 
-/// Domains that follow from the arguments of a call.
+/// Domains that follow from a request: its name or URI, and its arguments.
 #[derive(Clone)]
 pub(super) struct Domains(Arc<Append>);
 
-type Append = dyn Fn(&Value, &mut Vec<u64>) + Send + Sync;
+type Append = dyn Fn(&str, &Value, &mut Vec<u64>) + Send + Sync;
 
 impl Domains {
-    fn tags<T>(tags: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
+    pub(super) fn tags<T>(tags: impl Fn(&str, &Value) -> T + Send + Sync + 'static) -> Self
     where
         T: IntoIterator<Item: AsRef<str>>,
     {
-        Self(Arc::new(move |args, domains| domains.extend(tags(args).into_iter().map(|tag| tag_domain(tag.as_ref())))))
+        Self(Arc::new(move |name, args, domains| {
+            domains.extend(tags(name, args).into_iter().map(|tag| tag_domain(tag.as_ref())));
+        }))
     }
 
     fn calls<T>(calls: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
     where
         T: IntoIterator<Item = (&'static str, Value)>,
     {
-        Self(Arc::new(move |args, domains| {
-            domains.extend(calls(args).into_iter().map(|(tool, args)| call_domain(tool, &args)));
+        Self(Arc::new(move |_, args, domains| {
+            domains.extend(calls(args).into_iter().map(|(tool, args)| call_domain(Kind::Tool, tool, &args)));
+        }))
+    }
+
+    fn resources<T>(uris: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        Self(Arc::new(move |_, args, domains| {
+            domains.extend(uris(args).into_iter().map(|uri| resource_domain(uri.as_ref())));
         }))
     }
 }
@@ -52,12 +64,12 @@ pub(super) enum OfEntry<const N: usize> {
 }
 
 impl OfEntry<2> {
-    pub(super) fn of_call(tool: u64, call: u64, tags: &[Domains], args: &Value) -> Self {
+    pub(super) fn of_call(domains: [u64; 2], tags: &[Domains], name: &str, args: &Value) -> Self {
         if tags.is_empty() {
-            return Self::Plain([tool, call]);
+            return Self::Plain(domains);
         }
-        let mut domains = vec![tool, call];
-        tags.iter().for_each(|tags| (tags.0)(args, &mut domains));
+        let mut domains = domains.to_vec();
+        tags.iter().for_each(|tags| (tags.0)(name, args, &mut domains));
         Self::Tagged(domains)
     }
 }
@@ -78,13 +90,15 @@ impl<const N: usize> Deref for OfEntry<N> {
 pub(super) struct Writes {
     /// The tools all of whose results it makes wrong.
     pub(super) tools: Vec<String>,
+    /// Whether it names resources.
+    pub(super) resources: bool,
     others: Vec<Domains>,
 }
 
 impl Writes {
-    pub(super) fn of(&self, args: &Value) -> Vec<u64> {
-        let mut domains: Vec<_> = self.tools.iter().map(|tool| tool_domain(tool)).collect();
-        self.others.iter().for_each(|others| (others.0)(args, &mut domains));
+    pub(super) fn of(&self, writer: &str, args: &Value) -> Vec<u64> {
+        let mut domains: Vec<_> = self.tools.iter().map(|tool| group_domain(Kind::Tool, tool)).collect();
+        self.others.iter().for_each(|others| (others.0)(writer, args, &mut domains));
         domains
     }
 }
@@ -124,7 +138,8 @@ impl Drop for Dirt {
 }
 
 impl CachedTool {
-    /// Tags the results of a tool, by its arguments, so that they can be invalidated together with those of other tools.
+    /// Tags the results of a tool, by its arguments, so that they can be invalidated together with those of other tools,
+    /// with [resources](Self::tag_resources) and with [prompts](Self::tag_prompts).
     ///
     /// ```
     /// # use mcp_patterns::CachedTool;
@@ -137,7 +152,7 @@ impl CachedTool {
     where
         T: IntoIterator<Item: AsRef<str>>,
     {
-        self.settings_mut().tags.entry(tool.into()).or_default().push(Domains::tags(tags));
+        self.settings_mut().tags.entry(tool.into()).or_default().push(Domains::tags(move |_, args| tags(args)));
         self
     }
 
@@ -151,7 +166,7 @@ impl CachedTool {
         self
     }
 
-    /// Says that a tool which writes makes all results with these [tags](Self::tag) wrong.
+    /// Says that a tool which writes makes all results with these [tags](Self::tag) wrong, and all resources and prompts with them.
     pub fn invalidates_tags<T>(
         mut self,
         writer: impl Into<String>,
@@ -160,7 +175,7 @@ impl CachedTool {
     where
         T: IntoIterator<Item: AsRef<str>>,
     {
-        self.writes_mut(writer).others.push(Domains::tags(tags));
+        self.writes_mut(writer).others.push(Domains::tags(move |_, args| tags(args)));
         self
     }
 
@@ -180,6 +195,29 @@ impl CachedTool {
         T: IntoIterator<Item = (&'static str, Value)>,
     {
         self.writes_mut(writer).others.push(Domains::calls(calls));
+        self
+    }
+
+    /// Says that a tool which writes makes these resources wrong, whoever reads them, where
+    /// [resources are kept](Self::with_resources).
+    ///
+    /// ```
+    /// # use mcp_patterns::CachedTool;
+    /// let cached = CachedTool::new()
+    ///     .with_resources()
+    ///     .invalidates_resources("rename_user", |args| [format!("users://{}", args["id"])]);
+    /// ```
+    pub fn invalidates_resources<T>(
+        mut self,
+        writer: impl Into<String>,
+        uris: impl Fn(&Value) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        let writes = self.writes_mut(writer);
+        writes.resources = true;
+        writes.others.push(Domains::resources(uris));
         self
     }
 

@@ -1,0 +1,219 @@
+//! What happens to a request: it is answered from the cache or by the handler, or it writes.
+
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use turbomcp_core::{McpHandler, McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
+use super::answer::{Answer, Cacheable, Failed, note};
+use super::cache::Cache;
+use super::key::{CallKey, KeyPrefix, Kind};
+use super::layer::CachedTool;
+use super::sessions::{Unkept, of_own_session, unshared, watched};
+use super::shared::Source;
+use super::writes::{Dirt, Domains, OfEntry, Writes};
+use crate::identity::Partition;
+use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
+use crate::telemetry::Counter;
+use crate::{Scope, outcome};
+
+/// The answers that are kept, and failures for those who wait.
+pub(super) type Results = Cache<CallKey, Answer, Unkept>;
+
+/// How the answers of a tool, of all resources or of all prompts are kept.
+#[derive(Debug)]
+pub(super) struct AnswerPlan {
+    pub(super) prefix: KeyPrefix,
+    pub(super) ttl: Duration,
+    pub(super) scope: Scope,
+    pub(super) tags: Vec<Domains>,
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+}
+
+/// The counters follow from the rest.
+impl PartialEq for AnswerPlan {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.prefix, self.ttl, self.scope, &self.tags) == (&other.prefix, other.ttl, other.scope, &other.tags)
+    }
+}
+
+impl CachedTool {
+    /// Calls a tool that writes and, if it succeeds, forgets what it made wrong.
+    pub(super) async fn write<'a, H: McpHandler>(
+        &'a self,
+        writes: Arc<Writes>,
+        inner: &'a H,
+        name: &'a str,
+        args: Value,
+        ctx: &'a RequestContext,
+    ) -> McpResult<ToolResult> {
+        let dirt = Dirt::new(&self.results, writes.of(name, &args));
+        let result = inner.call_tool(name, args, ctx).await;
+        if outcome::failure(&result).is_some() {
+            dirt.never_mind();
+        } else {
+            tracing::debug!(tool = name, "a write invalidates");
+            dirt.forget().await;
+        }
+        result
+    }
+
+    /// Answers a request whose answer is kept.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` keeps its arguments twice, and every call carries them")]
+    pub(super) fn cached<'a, A: Cacheable, H: McpHandler>(
+        &'a self,
+        plan: impl Deref<Target = AnswerPlan> + Send + Sync + 'a,
+        inner: &'a H,
+        name: &'a str,
+        args: A::Args,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<A>> + Send + 'a {
+        async move {
+            let caller = match Partition::of(plan.scope, ctx) {
+                // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
+                Some(caller) if !is_in_transaction() => caller,
+                _ => return Box::pin(A::ask(inner, name, args, ctx)).await,
+            };
+            let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
+            let (mut answer, source) = match found {
+                Ok(found) => found,
+                Err(Failed(answer)) => {
+                    plan.misses.increment();
+                    return answer;
+                }
+            };
+            let status = Status::of(source);
+            if status.is_hit { &plan.hits } else { &plan.misses }.increment();
+            match A::KIND {
+                Kind::Tool => tracing::debug!(tool = name, cache = status.word),
+                // A URI is as good as arguments, which no log has.
+                Kind::Resource | Kind::Prompt => tracing::debug!(kind = A::KIND.word(), cache = status.word),
+            }
+            if status.is_hit
+                && let Some(meta) = answer.meta()
+            {
+                // What it took to get the answer is no news about this request.
+                meta.remove(outcome::ATTEMPTS);
+            }
+            let mut answer = Ok(answer);
+            if self.settings.tells {
+                note(&mut answer, A::meta, outcome::CACHE, status.to_meta());
+            }
+            answer
+        }
+    }
+}
+
+/// What an answer's `_meta` says of where it came from.
+pub(super) struct Status {
+    word: &'static str,
+    is_hit: bool,
+    from: Option<(Duration, u8)>,
+}
+
+impl Status {
+    fn of(source: Source) -> Self {
+        match source {
+            Source::Hit { age, level } => Self { word: "hit", is_hit: true, from: Some((age, level)) },
+            Source::Stale { age, level } => Self { word: "stale", is_hit: true, from: Some((age, level)) },
+            Source::Load => Self { word: "miss", is_hit: false, from: None },
+        }
+    }
+
+    /// What a failure says that was kept for this long.
+    pub(super) fn told_again(age: Duration) -> Value {
+        Self::of(Source::Hit { age, level: 1 }).to_meta()
+    }
+
+    fn to_meta(&self) -> Value {
+        match self.from {
+            Some((age, level)) => {
+                let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                json!({"status": self.word, "level": level, "ageMs": age})
+            }
+            None => json!({"status": self.word}),
+        }
+    }
+}
+
+/// Answers a request from the cache, or from the handler in a task of its own.
+pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
+    results: &Results,
+    plan: &AnswerPlan,
+    caller: &Partition<'_>,
+    inner: &H,
+    name: &str,
+    args: A::Args,
+    ctx: &RequestContext,
+) -> Result<(A, Source), Failed<A>> {
+    let (key, domains) = plan.entry::<A>(caller, name, &args);
+    if plan.scope == Scope::Session {
+        // An outer cache does not see the handler open its session, where the answer is kept.
+        crate::scope::session_opened();
+    }
+    let mut args = Some(args);
+    let load = |abandoned| {
+        let args = args.take().unwrap_or_default();
+        watched(plan.scope, ctx, ask::<A, _>(inner, name, args, ctx, abandoned))
+    };
+    match results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await {
+        Ok(found) => open(found),
+        // Whoever still has the arguments did not make the call.
+        Err(Unkept::OfSession(answer, session)) => match args {
+            Some(args) if !session.is_that_of(&SessionOfCall::of(ctx)) => {
+                Box::pin(unshared(A::ask(inner, name, args, ctx))).await
+            }
+            _ => of_own_session(answer),
+        },
+        Err(unkept) => Err(unkept.failed()),
+    }
+}
+
+/// Asks the handler in a task of its own, whatever is kept, and keeps its answer.
+pub(super) async fn call_and_keep<A: Cacheable, H: McpHandler>(
+    results: &Results,
+    plan: &AnswerPlan,
+    caller: &Partition<'_>,
+    inner: &H,
+    name: &str,
+    args: A::Args,
+    ctx: &RequestContext,
+) -> Result<(A, Source), Failed<A>> {
+    let (key, domains) = plan.entry::<A>(caller, name, &args);
+    let load = |abandoned| watched(plan.scope, ctx, ask::<A, _>(inner, name, args, ctx, abandoned));
+    match results.refresh_in(ctx, key, &domains, plan.ttl, load).await {
+        Ok(found) => open(found),
+        Err(Unkept::OfSession(answer, _)) => of_own_session(answer),
+        Err(unkept) => Err(unkept.failed()),
+    }
+}
+
+fn open<A: Cacheable>((answer, source): (Answer, Source)) -> Result<(A, Source), Failed<A>> {
+    Answer::open(Ok(answer)).map(|answer| (answer, source)).map_err(|lost| Failed(Err(lost)))
+}
+
+impl AnswerPlan {
+    /// The key of a request, and what invalidates its answer.
+    fn entry<A: Cacheable>(&self, caller: &Partition<'_>, name: &str, args: &A::Args) -> (CallKey, OfEntry<2>) {
+        let args = A::value(args);
+        let (key, domains) = CallKey::new(&self.prefix, caller, name, args);
+        (key, OfEntry::of_call(domains, &self.tags, name, args))
+    }
+}
+
+/// A request that several may wait for.
+fn ask<A: Cacheable, H: McpHandler>(
+    inner: &H,
+    name: &str,
+    args: A::Args,
+    ctx: &RequestContext,
+    abandoned: Abandoned,
+) -> impl Future<Output = McpResult<A>> + Send + use<A, H> {
+    let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+    async move { A::ask(&inner, &name, args, &ctx).await }
+}
