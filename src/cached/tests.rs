@@ -19,6 +19,7 @@ mod metrics;
 mod outages;
 mod peers;
 mod races;
+mod resources;
 mod selection;
 mod settings;
 mod single_flight;

@@ -14,12 +14,12 @@ use rmcp::{
     ServiceError, ServiceExt,
     model::{
         CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotificationParam, ClientRequest,
-        ServerPeerInfo, ServerResult, Tool,
+        GetPromptRequestParams, ReadResourceRequestParams, ServerPeerInfo, ServerResult, Tool,
     },
     service::{PeerRequestOptions, RequestHandle, RoleClient, RunningService},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{BufReader, duplex, split},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -266,6 +266,25 @@ impl Client {
     /// Calls a tool and lets a protocol error through.
     pub(crate) async fn try_call(&self, tool: &str, arguments: Value) -> Result<CallToolResult, ServiceError> {
         self.0.call_tool(params(tool, arguments)).await
+    }
+
+    /// Reads a resource that there is, as it is on the wire.
+    pub(crate) async fn read(&self, uri: &str) -> Value {
+        let result = self.try_read(uri).await;
+        result.unwrap_or_else(|error| panic!("`{uri}` is not read: {error}"))
+    }
+
+    /// Reads a resource and lets a protocol error through.
+    pub(crate) async fn try_read(&self, uri: &str) -> Result<Value, ServiceError> {
+        self.0.read_resource(ReadResourceRequestParams::new(uri)).await.map(|result| json!(result))
+    }
+
+    /// Gets a prompt, as it is on the wire.
+    pub(crate) async fn prompt(&self, name: &str, arguments: Option<Value>) -> Value {
+        let mut params = GetPromptRequestParams::new(name);
+        params.arguments = arguments.and_then(|arguments| arguments.as_object().cloned());
+        let result = self.0.get_prompt(params).await;
+        json!(result.unwrap_or_else(|error| panic!("there is no `{name}`: {error}")))
     }
 
     /// Sends a call and does not wait for its result.

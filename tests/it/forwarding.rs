@@ -6,7 +6,7 @@ mod served;
 use mcp_patterns::{CachedTool, Layer, Layered, Middleware, RetryTool, layer};
 use serde_json::{Value, json};
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
-use turbomcp_types::ToolResult;
+use turbomcp_types::{PromptResult, ResourceResult, ToolResult};
 
 use everything::{Everything, READ_ONLY};
 
@@ -24,13 +24,32 @@ impl Middleware for Own {
     ) -> McpResult<ToolResult> {
         inner.call_tool(name, args, ctx).await
     }
+
+    async fn read_resource<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        uri: &'a str,
+        ctx: &'a RequestContext,
+    ) -> McpResult<ResourceResult> {
+        inner.read_resource(uri, ctx).await
+    }
+
+    async fn get_prompt<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        name: &'a str,
+        args: Option<Value>,
+        ctx: &'a RequestContext,
+    ) -> McpResult<PromptResult> {
+        inner.get_prompt(name, args, ctx).await
+    }
 }
 
 /// Puts every layer there is on a server, as itself and as one that is there or not.
 fn wrapped(server: Everything) -> impl McpHandler {
     (
         layer(Own),
-        CachedTool::new().without_meta(),
+        CachedTool::new().without_meta().with_resources().with_prompts(),
         RetryTool::new().with_max_attempts(1),
         layer(Some(CachedTool::new().without_meta())),
         layer(Some(RetryTool::new().with_max_attempts(1))),

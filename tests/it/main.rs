@@ -6,6 +6,7 @@ mod client;
 mod counter;
 mod forwarding;
 mod outcome;
+mod reading;
 mod seed;
 mod selection;
 mod session;

@@ -3,6 +3,7 @@
 mod cost;
 mod mistakes;
 mod placement;
+mod reading;
 mod state;
 
 use mcp_patterns::testing::ScriptedServer;

@@ -185,17 +185,12 @@ impl McpHandler for Lean {
         Ok(ToolResult::default())
     }
 
-    async fn read_resource<'a>(&'a self, uri: &'a str, _: &'a RequestContext) -> McpResult<ResourceResult> {
-        Err(McpError::resource_not_found(uri))
+    async fn read_resource<'a>(&'a self, _: &'a str, _: &'a RequestContext) -> McpResult<ResourceResult> {
+        Ok(ResourceResult::default())
     }
 
-    async fn get_prompt<'a>(
-        &'a self,
-        name: &'a str,
-        _: Option<Value>,
-        _: &'a RequestContext,
-    ) -> McpResult<PromptResult> {
-        Err(McpError::prompt_not_found(name))
+    async fn get_prompt<'a>(&'a self, _: &'a str, _: Option<Value>, _: &'a RequestContext) -> McpResult<PromptResult> {
+        Ok(PromptResult::default())
     }
 }
 
@@ -223,6 +218,22 @@ fn six_layers_that_do_not_act_add_no_allocation_to_a_call() {
     assert_eq!(allocations(|| call_plain(server, ctx, "never listed")), bare);
 }
 
+/// Also where a cache keeps others.
+#[test]
+fn layers_that_do_not_act_add_no_allocation_to_a_resource_or_a_prompt() {
+    async fn ask(server: &impl McpHandler, ctx: &RequestContext) {
+        std::hint::black_box(server.read_resource("docs://one", ctx).await).expect("an answer");
+        std::hint::black_box(server.get_prompt("greet", None, ctx).await).expect("an answer");
+    }
+    let ctx = &RequestContext::new();
+    let bare = allocations(|| ask(&Lean, ctx));
+    let server = &six_layers(Lean);
+    assert_eq!(allocations(|| ask(server, ctx)), bare);
+    let others = CachedTool::new().with_resources().when_resource(|uri| uri == "other");
+    let server = &(layer(Own), others.with_prompts().when_prompt(|name| name == "other"), layer(Own)).layer(Lean);
+    assert_eq!(allocations(|| ask(server, ctx)), bare);
+}
+
 #[test]
 fn six_layers_that_do_not_act_add_no_allocation_to_a_call_of_a_macro_server() {
     async fn ask(server: &impl McpHandler, ctx: &RequestContext) {
@@ -248,6 +259,7 @@ fn cloning_six_layers_allocates_nothing() {
 #[test]
 fn cloning_a_layer_with_many_settings_allocates_nothing() {
     let cached = CachedTool::new().except(["plain"]).with_ttl_for("plain", std::time::Duration::from_secs(1));
+    let cached = cached.with_resources().tag_resources(|uri| [uri.to_owned()]).with_prompts();
     let retry = RetryTool::new().except(["plain"]);
     let server = (cached, retry).layer(Lean);
     let clone = || drop(std::hint::black_box(server.clone()));
