@@ -26,7 +26,7 @@ impl Site {
 impl Site {
     /// A page of the site.
     #[resource("page://{name}")]
-    async fn page(&self, uri: String, ctx: &RequestContext) -> McpResult<String> {
+    async fn page(&self, uri: String, _ctx: &RequestContext) -> McpResult<String> {
         let number = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
         match uri.strip_prefix("page://") {
             Some("lost") => Err(McpError::resource_not_found(uri)),
@@ -36,7 +36,7 @@ impl Site {
 
     /// Greets somebody.
     #[prompt]
-    async fn greet(&self, name: Option<String>, ctx: &RequestContext) -> McpResult<String> {
+    async fn greet(&self, name: Option<String>, _ctx: &RequestContext) -> McpResult<String> {
         let number = self.greetings.fetch_add(1, Ordering::SeqCst) + 1;
         Ok(format!("Greet {}, for the time {number}.", name.as_deref().unwrap_or("everybody")))
     }
