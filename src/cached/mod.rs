@@ -1,5 +1,5 @@
-//! Answers a call from memory where the same call was answered before: [`CachedTool`] for whole tool calls, [`Cache`] inside
-//! a tool.
+//! Answers a call from memory where the same call was answered before: [`CachedTool`] for whole tool calls, and for resources
+//! and prompts on request, [`Cache`] inside a tool.
 //!
 //! Use it where a tool is asked the same thing again and its answer may be some time old: weather, search, reference data. It
 //! does not fit a tool whose answer must be of this moment (a clock, a balance), since `readOnlyHint` promises that a tool
@@ -92,9 +92,35 @@
 //! [`SessionStore`](crate::SessionStore). Such a result is not kept and not handed to callers in another session, who make the
 //! call themselves, unless the scope is [`Scope::Session`](crate::Scope::Session).
 //!
+//! # Resources and prompts
+//!
+//! With [`with_resources`](CachedTool::with_resources) and [`with_prompts`](CachedTool::with_prompts), `resources/read` and
+//! `prompts/get` are answered from the same cache. All that this page says of results and calls is true of them: who shares them,
+//! how long they are kept, the bounds, which are for all kinds together, single-flight, failures, sessions, transactions and the
+//! second level. A hit says so in their `_meta` too.
+//!
+//! - **Which.** All of a kind: to read changes nothing by the protocol, so that there is no annotation to ask. What changes from
+//!   one moment to the next is left out by [`when_resource`](CachedTool::when_resource) and
+//!   [`when_prompt`](CachedTool::when_prompt). The selectors for tools say nothing of them.
+//! - **The same.** A resource is known by its URI, letter by letter; a prompt by its name and arguments, where none, `null` and
+//!   `{}` are the same. A tool, a resource and a prompt of the same name have nothing to do with each other.
+//! - **How long, and for whom.** [`with_resource_ttl`](CachedTool::with_resource_ttl),
+//!   [`with_resource_scope`](CachedTool::with_resource_scope) and the same for prompts; otherwise as tools. Where some resources
+//!   need another ttl or scope than others, two layers share the work, each with its own `when_resource`; the second one then
+//!   leaves the tools to the first, with `when(|_| false)`.
+//! - **Invalidation.** By the [`Handle`], by tags ([`tag_resources`](CachedTool::tag_resources),
+//!   [`tag_prompts`](CachedTool::tag_prompts)), which they share with tools, and by tools that write
+//!   ([`invalidates_resources`](CachedTool::invalidates_resources), [`invalidates_tags`](CachedTool::invalidates_tags)).
+//! - **Subscriptions.** `resources/subscribe` passes through. A server that tells its clients of an update
+//!   (`ctx.notify_resource_updated(uri)`) calls [`Handle::invalidate_resource`] first, and waits for [`Handle::synced`] where
+//!   replicas share: who is told reads at once. What a tool that writes declares comes after its body, and so after what the body
+//!   has told.
+//!
+//! [`Handle::warm`] and [`Handle::refresh`] are for tools.
+//!
 //! # Defaults
 //!
-//! - tools: those annotated `read_only`
+//! - tools: those annotated `read_only`; resources and prompts: none
 //! - ttl: 5 minutes; no idle time, no jitter, nothing stale, no early refresh, no failures kept
 //! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together
 //! - bounds: 10,000 results and 64 MiB; a result above 1 MiB is passed on and not kept; the policy of what stays is
@@ -141,7 +167,8 @@
 //!
 //! By call, tool, [tag](CachedTool::tag) or all at once, with the [`Handle`], or by a tool that writes:
 //! [`invalidates`](CachedTool::invalidates), [`invalidates_tags`](CachedTool::invalidates_tags) and
-//! [`invalidates_calls`](CachedTool::invalidates_calls) take effect before the writer's answer is returned; after the commit,
+//! [`invalidates_calls`](CachedTool::invalidates_calls), and
+//! [`invalidates_resources`](CachedTool::invalidates_resources), take effect before the writer's answer is returned; after the commit,
 //! where the call runs inside a transaction; not at all, where it fails. A writer that is dropped half-way may have taken effect, so
 //! it invalidates.
 //!
@@ -177,9 +204,10 @@
 //!
 //! # What is counted and logged
 //!
-//! [`Handle::stats`], and the counters (feature `metrics`) `mcp_patterns_cache_requests_total` by `tool` and `outcome` (`hit`,
-//! `miss`) and `mcp_patterns_cache_second_level_total` by `outcome` (`hit`, `miss`, `unknown`). Each acted-on call logs an event
-//! (debug) with `tool` and `cache`. A second level that fails is logged as a warning, at most once in ten seconds.
+//! [`Handle::stats`], for all that is kept, and the counters (feature `metrics`) `mcp_patterns_cache_requests_total` by `tool` and
+//! `outcome` (`hit`, `miss`), `mcp_patterns_cache_reads_total` by `kind` (`resource`, `prompt`) and `outcome`, and
+//! `mcp_patterns_cache_second_level_total` by `outcome` (`hit`, `miss`, `unknown`). Each acted-on call logs an event (debug) with
+//! `tool` or `kind`, and `cache`. A second level that fails is logged as a warning, at most once in ten seconds.
 
 mod answer;
 mod behind;

@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How a cache is doing, since it was made.
+/// How a cache is doing, since it was made. That of a [`CachedTool`](super::CachedTool) counts calls of tools, and what is read of
+/// resources and prompts, together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {

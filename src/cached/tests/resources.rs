@@ -211,6 +211,31 @@ async fn who_shares_them_can_be_said_apart_from_tools() {
     assert_eq!(asked(both().with_scope(Scope::Public).with_resource_scope(Scope::Principal), Resource).await, 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn two_layers_can_keep_some_resources_in_one_way_and_the_rest_in_another() {
+    let is_public = |uri: &str| uri.starts_with("docs://");
+    let public = both().when_resource(is_public).with_resource_scope(Scope::Public).with_resource_ttl(60 * MINUTE);
+    let others = CachedTool::new().when(|_| false).with_resources().when_resource(move |uri| !is_public(uri));
+    let shelf = Shelf::numbered();
+    let handle = others.handle();
+    let server = (public, others, layer(shelf.clone())).layer(numbered());
+    let all = async || {
+        let mut answers = Vec::new();
+        for (uri, name) in [("docs://one", "ada"), ("docs://one", "bob"), ("mail://one", "ada"), ("mail://one", "bob")]
+        {
+            answers.push(get(&server, Resource, uri, &user(name)).await);
+        }
+        answers
+    };
+    for _ in 0..2 {
+        assert_eq!(all().await, ["1", "1", "2", "3"]);
+    }
+    tokio::time::advance(6 * MINUTE).await;
+    assert_eq!(all().await, ["1", "1", "4", "5"]);
+    assert_eq!([read(&server).await, read(&server).await], ["1", "1"]);
+    assert_eq!(handle.stats().loads, 4, "of tools, the second keeps nothing");
+}
+
 #[tokio::test]
 async fn two_servers_and_two_versions_never_share() {
     for what in BOTH {

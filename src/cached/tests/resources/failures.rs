@@ -185,4 +185,23 @@ mod that_depend_on_a_session {
             assert_eq!(shelf.asked(), 2);
         }
     }
+
+    #[tokio::test]
+    async fn a_tool_that_fails_there_fails_as_without_a_cache() {
+        let store = SessionStore::in_memory();
+        let script = ScriptedServer::new("library").with_read_only("read", {
+            let store = store.clone();
+            move |call| {
+                let opened = store.of(&call.ctx).map(drop);
+                async move { opened.map_err(McpError::from).and(Err(McpError::internal("burnt"))) }
+            }
+        });
+        let server = CachedTool::new().layer(script.clone());
+        let bare = McpError::internal("burnt").to_tool_result();
+        for id in ["1", "1", "2"] {
+            let result = server.call_tool("read", json!({}), &user("ada").with_session_id(id)).await;
+            assert_eq!(result.expect("a result").meta, bare.meta, "no word of a miss");
+        }
+        assert_eq!(script.calls("read"), 3);
+    }
 }
