@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{PromptResult, ResourceResult, ToolResult};
 
@@ -165,9 +165,8 @@ impl Cacheable for PromptResult {
     const KIND: Kind = Kind::Prompt;
     type Args = Option<Value>;
 
-    /// No arguments, empty ones and `null` are the same, as they are to a `#[prompt]`.
     fn value(args: &Option<Value>) -> &Value {
-        args.as_ref().filter(|args| args.as_object().is_none_or(|args| !args.is_empty())).unwrap_or(&NONE)
+        args.as_ref().map_or(&NONE, prompt_args)
     }
 
     fn ask<'a, H: McpHandler>(
@@ -190,6 +189,11 @@ impl Cacheable for PromptResult {
     fn meta(&mut self) -> &mut Meta {
         &mut self.meta
     }
+}
+
+/// The arguments of a prompt: empty ones and `null` are none, as they are to a `#[prompt]`.
+pub(super) fn prompt_args(args: &Value) -> &Value {
+    if args.as_object().is_some_and(Map::is_empty) { &NONE } else { args }
 }
 
 /// What the store needs around a key and an answer: 470 bytes were measured.

@@ -7,9 +7,9 @@ use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
 use serde_json::Value;
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
-use turbomcp_types::{PromptResult, Tool, ToolResult};
+use turbomcp_types::{Tool, ToolResult};
 
-use super::answer::{Cacheable, Failed};
+use super::answer::{Failed, prompt_args};
 use super::call::{AnswerPlan, Results, call_and_keep, get_or_call};
 use super::key::{Kind, call_domain, group_domain, resource_domain, tag_domain};
 use super::layer::{LAYER, Role};
@@ -86,9 +86,9 @@ impl Handle {
         tracing::debug!("invalidated all resources");
     }
 
-    /// Forgets a [prompt](super::CachedTool::with_prompts) with these arguments, whoever has got it.
-    pub fn invalidate_prompt_with(&self, name: &str, args: Option<Value>) {
-        self.results.invalidate_domains(&[call_domain(Kind::Prompt, name, PromptResult::value(&args))]);
+    /// Forgets a [prompt](super::CachedTool::with_prompts) with these arguments (`{}`, where there are none), whoever has got it.
+    pub fn invalidate_prompt_with(&self, name: &str, args: &Value) {
+        self.results.invalidate_domains(&[call_domain(Kind::Prompt, name, prompt_args(args))]);
         tracing::debug!(prompt = name, "invalidated a prompt");
     }
 

@@ -72,7 +72,7 @@ impl CachedTool {
 
     /// Lets calls to the tool take as long as they take.
     pub fn without_load_timeout(self) -> Self {
-        self.set_results(|results| results.without_load_timeout())
+        self.set_results(Results::without_load_timeout)
     }
 
     /// Says nothing in the `_meta` of results.

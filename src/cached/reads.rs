@@ -18,13 +18,15 @@ use crate::{ConfigError, Scope};
 pub(super) struct Reads {
     kind: Kind,
     are_kept: bool,
-    when: Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>,
+    when: Option<Arc<Predicate>>,
     ttl: Option<Duration>,
     scope: Option<Scope>,
     tags: Vec<Domains>,
     /// Made when the layer is put on a server.
     plan: Option<Arc<AnswerPlan>>,
 }
+
+type Predicate = dyn Fn(&str) -> bool + Send + Sync;
 
 impl Reads {
     pub(super) fn new(kind: Kind) -> Self {

@@ -275,7 +275,7 @@ async fn a_tool_a_resource_and_a_prompt_of_the_same_name_have_nothing_to_do_with
     assert_eq!(all().await, of("3", "asked 1", "asked 2"));
     handle.invalidate_resource("read");
     assert_eq!(all().await, of("3", "asked 3", "asked 2"));
-    handle.invalidate_prompt_with("read", None);
+    handle.invalidate_prompt_with("read", &Value::Null);
     assert_eq!(all().await, of("3", "asked 3", "asked 4"));
     handle.invalidate_prompt("read");
     assert_eq!(all().await, of("3", "asked 3", "asked 5"));
