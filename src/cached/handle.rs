@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use futures_util::StreamExt;
@@ -23,10 +23,12 @@ use crate::{ConfigError, Scope};
 /// Controls a [`CachedTool`](super::CachedTool) and tells how it is doing. Cheap to clone.
 ///
 /// Invalidations hold at once: also a result that is being computed is neither kept nor served to anyone who asks later.
+///
+/// It keeps no server alive, so that a server may have a handle to its own cache.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) results: Results,
-    pub(super) bound: Bound,
+    results: Results,
+    bound: Weak<ArcSwapOption<Server>>,
 }
 
 /// What a warm-up did.
@@ -59,6 +61,14 @@ impl Warmed {
 }
 
 impl Handle {
+    pub(super) fn new(results: &Results, bound: &Bound) -> Self {
+        Self { results: results.clone(), bound: Arc::downgrade(&bound.0) }
+    }
+
+    fn server(&self) -> Option<Arc<Server>> {
+        self.bound.upgrade()?.load_full()
+    }
+
     /// Forgets the result of one call, whoever made it.
     pub fn invalidate(&self, tool: &str, args: &Value) {
         self.results.invalidate_domains(&[call_domain(Kind::Tool, tool, args)]);
@@ -130,7 +140,7 @@ impl Handle {
         calls: impl IntoIterator<Item = (T, Value)>,
         concurrency: usize,
     ) -> Result<Warmed, ConfigError> {
-        let bound = self.bound.0.load_full().ok_or(ConfigError::NotLayered { layer: LAYER })?;
+        let bound = self.server().ok_or(ConfigError::NotLayered { layer: LAYER })?;
         if concurrency == 0 {
             return Err(ConfigError::invalid(
                 LAYER,
@@ -181,7 +191,7 @@ impl Handle {
     ///
     /// A [`ConfigError`] before the call is made: the layer is on no server yet, or the tool is unknown or not cached.
     pub async fn refresh(&self, tool: &str, args: Value) -> Result<bool, ConfigError> {
-        let bound = self.bound.0.load_full().ok_or(ConfigError::NotLayered { layer: LAYER })?;
+        let bound = self.server().ok_or(ConfigError::NotLayered { layer: LAYER })?;
         let plan = bound.plan_for_nobody("refresh", tool)?;
         match bound.source.call(&self.results, &plan, tool, args, Freshly::Called).await {
             Ok(_) => Ok(true),
@@ -201,7 +211,7 @@ impl Handle {
 
     /// Logs an invalidation; one that can have no effect is probably a misspelt name.
     fn note(&self, tool: &str) {
-        match self.bound.0.load().as_ref() {
+        match self.server() {
             Some(bound) if !matches!(bound.plan.get(tool), Some(Role::Cached(_))) => {
                 tracing::warn!(tool, "invalidated a tool that is not cached");
             }

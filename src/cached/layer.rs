@@ -112,7 +112,7 @@ impl CachedTool {
     /// Returns what controls this cache, also after the layer has moved into a stack.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { results: self.results.clone(), bound: self.bound.clone() }
+        Handle::new(&self.results, &self.bound)
     }
 
     pub(super) fn settings_mut(&mut self) -> &mut Settings {

@@ -41,28 +41,21 @@ impl Reads {
 
     /// Checks the settings. `are_written` where tools that write name what is kept here.
     pub(super) fn check(&self, are_written: bool) -> Result<(), ConfigError> {
-        let (setting, ttl, reason) = match self.kind {
-            Kind::Prompt => (
-                "with_prompts",
-                "with_prompt_ttl",
-                "prompts are not kept without it, and their settings are for nothing",
-            ),
-            _ => (
-                "with_resources",
-                "with_resource_ttl",
-                "resources are not kept without it, and their settings are for nothing",
-            ),
+        let (setting, ttl) = match self.kind {
+            Kind::Prompt => ("with_prompts", "with_prompt_ttl"),
+            _ => ("with_resources", "with_resource_ttl"),
         };
         let is_told = self.when.is_some() || self.ttl.is_some() || self.scope.is_some() || !self.tags.is_empty();
         if !self.are_kept && (is_told || are_written) {
-            return Err(ConfigError::invalid(LAYER, setting, format!("{reason}: add it, or leave them out")));
+            let word = self.kind.word();
+            let reason = format!(
+                "{word}s are not kept without it, and what is said of them is for nothing: add it, or leave that out"
+            );
+            return Err(ConfigError::invalid(LAYER, setting, reason));
         }
         if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
-            return Err(ConfigError::invalid(
-                LAYER,
-                ttl,
-                "a ttl of zero keeps nothing: leave it out, or make it longer",
-            ));
+            let reason = "a ttl of zero keeps nothing: leave it out, or make it longer";
+            return Err(ConfigError::invalid(LAYER, ttl, reason));
         }
         Ok(())
     }

@@ -130,6 +130,28 @@ async fn a_write_that_succeeds_invalidates_the_resources_it_names() {
     assert_eq!(all().await, ["3", "4"], "whoever has read it");
 }
 
+/// A tool that publishes forgets what was kept, as it would before it tells of an update.
+#[tokio::test]
+async fn a_server_can_forget_through_a_handle_of_its_own_and_is_dropped_all_the_same() {
+    let cached = both();
+    let (handle, kept) = (cached.handle(), Arc::new(()));
+    let is_kept = Arc::downgrade(&kept);
+    let script = ScriptedServer::new("site").with_plain("publish", move |_| {
+        let (handle, _kept) = (handle.clone(), Arc::clone(&kept));
+        async move {
+            handle.invalidate_resource("one");
+            handle.synced().await;
+            Ok(ToolResult::text("published"))
+        }
+    });
+    let server = (cached, layer(Shelf::numbered())).layer(script);
+    assert_eq!([one(&server, Resource).await, one(&server, Resource).await], ["1", "1"]);
+    answer(&server, "publish", json!({}), &nobody()).await;
+    assert_eq!(one(&server, Resource).await, "2");
+    drop(server);
+    assert!(is_kept.upgrade().is_none(), "nothing holds on to the server");
+}
+
 #[cfg(feature = "transactional")]
 mod in_a_transaction {
     use super::*;
