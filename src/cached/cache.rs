@@ -431,7 +431,7 @@ where
         hasher.finish()
     }
 
-    fn domains(&self, key: &K) -> OfEntry<1> {
+    pub(super) fn domains(&self, key: &K) -> OfEntry<1> {
         let domain = self.domain(key);
         match &self.settings.tags {
             None => OfEntry::Plain([domain]),

@@ -96,6 +96,8 @@ struct Pending {
 /// What is written when there is time.
 pub(super) enum Job<K, V> {
     Put { key: K, slot: Arc<Slot<V>>, generations: Vec<u64> },
+    /// Puts nothing in the place of a value.
+    Drop { key: K },
     Release { key: Vec<u8>, token: u64 },
 }
 
@@ -323,12 +325,13 @@ where
             for job in jobs.drain(..) {
                 match job {
                     Job::Put { key, slot, generations } => puts.extend(link.put(&key, &slot, generations)),
+                    Job::Drop { key } => puts.extend(link.put_nothing(&key)),
                     Job::Release { key, token } => releases.push((key, token)),
                 }
             }
             let limit = settings.second_level_timeout;
             if !puts.is_empty() && link.guarded.put(limit, &puts).await.is_some() {
-                puts.iter().for_each(|_| link.counts.puts.add());
+                puts.iter().filter(|put| !put.value.is_empty()).for_each(|_| link.counts.puts.add());
             }
             for (key, token) in releases {
                 link.guarded.release(limit, &key, token).await;
@@ -383,6 +386,10 @@ impl<K, V> Link<K, V> {
         let payload = (self.codec.encode)(&slot.value)?;
         let value = Envelope { life, generations, payload: &payload }.encode();
         Some(Put::new(self.key(key)?, value, ttl))
+    }
+
+    fn put_nothing(&self, key: &K) -> Option<Put> {
+        Some(Put::new(self.key(key)?, Vec::new(), Duration::from_millis(1)))
     }
 }
 
