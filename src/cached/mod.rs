@@ -184,6 +184,7 @@
 mod behind;
 mod breaker;
 mod cache;
+mod configure;
 mod domain;
 mod envelope;
 mod error;
@@ -196,6 +197,7 @@ mod key;
 mod layer;
 mod level;
 mod link;
+mod loads;
 mod memory;
 mod options;
 #[cfg(feature = "redis")]
@@ -205,17 +207,19 @@ mod settings;
 mod shared;
 mod stats;
 mod store;
+mod warm;
 mod writes;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisLevel;
 pub use cache::Cache;
 pub use error::LoadError;
-pub use handle::{Handle, Warmed};
+pub use handle::Handle;
 pub use layer::CachedTool;
 pub use level::{Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
 pub use memory::MemoryLevel;
 pub use stats::{SecondLevelStats, Stats};
+pub use warm::{NotWarmed, Warmed};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,5 @@
 //! What a load does with a value that the second level has and whose time is over.
 
-use std::sync::atomic::AtomicU64;
-
 use futures_util::future::join_all;
 use tokio::time::sleep;
 use turbomcp_core::McpError;
@@ -184,10 +182,9 @@ async fn a_refresh_whose_failure_is_an_answer_drops_the_value_from_the_second_le
 
 #[tokio::test(start_paused = true)]
 async fn whose_lease_another_replica_has_serves_what_there_is_and_does_not_wait() {
-    let (a, b) = two(MemoryLevel::new(), |cache| {
-        cache.with_ttl(10 * SECOND).with_stale_if_error(MINUTE).with_lease(5 * SECOND)
-    })
-    .await;
+    let (a, b) =
+        two(MemoryLevel::new(), |cache| cache.with_ttl(10 * SECOND).with_stale_if_error(MINUTE).with_lease(5 * SECOND))
+            .await;
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
     let door = Door::closed();
@@ -207,10 +204,9 @@ async fn whose_lease_another_replica_has_serves_what_there_is_and_does_not_wait(
 
 #[tokio::test(start_paused = true)]
 async fn whose_lease_another_replica_has_waits_where_what_there_was_is_invalidated() {
-    let (a, b) = two(MemoryLevel::new(), |cache| {
-        cache.with_ttl(10 * SECOND).with_stale_if_error(MINUTE).with_lease(5 * SECOND)
-    })
-    .await;
+    let (a, b) =
+        two(MemoryLevel::new(), |cache| cache.with_ttl(10 * SECOND).with_stale_if_error(MINUTE).with_lease(5 * SECOND))
+            .await;
     ask(&a, 1).await.expect("a value");
     settle().await;
     ask(&b, 1).await.expect("a value");
