@@ -42,7 +42,8 @@ where
     }
 
     /// Serves a value for this long after its ttl where loading it anew fails, if the error
-    /// [allows](LoadError::allows_stale) that; for the next second, without trying to load it.
+    /// [allows](LoadError::allows_stale) that; for the next second, without trying to load it. And while another replica loads
+    /// it, where there is a [lease](Self::with_lease).
     pub fn with_stale_if_error(self, window: Duration) -> Self {
         self.set(|settings| settings.freshness.if_error = window)
     }
@@ -144,8 +145,9 @@ where
         self.set(|settings| settings.second_level_timeout = timeout)
     }
 
-    /// Lets one replica at a time load a value, and the others wait for it: for as long as `lease` at most, after which they load
-    /// it themselves. So does one whose second level does not answer.
+    /// Lets one replica at a time load a value. The others serve the one they have, here or in the second level, if it is within
+    /// [one](Self::with_stale_while_revalidate) of the [windows](Self::with_stale_if_error) after its ttl; or they wait, for as
+    /// long as `lease` at most, after which they load it themselves. So does one whose second level does not answer.
     pub fn with_lease(self, lease: Duration) -> Self {
         self.set(|settings| settings.lease = Some(lease))
     }

@@ -5,7 +5,7 @@ use tokio::time::sleep;
 use turbomcp_core::McpError;
 
 use super::*;
-use crate::cached::{Cache, LevelFuture, MemoryLevel, Put, Read, SecondLevel, Subscription};
+use crate::cached::{Cache, LevelError, LevelFuture, MemoryLevel, Put, Read, SecondLevel, Subscription};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -55,35 +55,60 @@ fn revalidating(cache: Replica) -> Replica {
 }
 
 /// A level that takes 10 ms to read.
-struct Far(MemoryLevel);
+pub(super) struct Far {
+    level: MemoryLevel,
+    hearing: Hearing,
+}
+
+/// How it is to listen to a level.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Hearing {
+    Works,
+    Missing,
+    Fails,
+    Hangs,
+    Panics,
+}
+
+impl Far {
+    pub(super) fn new(hearing: Hearing) -> Self {
+        Self { level: MemoryLevel::new(), hearing }
+    }
+}
 
 impl SecondLevel for Far {
     fn get<'a>(&'a self, key: &'a [u8], domains: &'a [u32]) -> LevelFuture<'a, Read> {
         Box::pin(async move {
-            let read = self.0.get(key, domains).await;
+            let read = self.level.get(key, domains).await;
             sleep(Duration::from_millis(10)).await;
             read
         })
     }
 
     fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
-        self.0.put(values)
+        self.level.put(values)
     }
 
     fn advance<'a>(&'a self, origin: u64, domains: &'a [u32]) -> LevelFuture<'a, ()> {
-        self.0.advance(origin, domains)
+        self.level.advance(origin, domains)
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
-        self.0.acquire(key, token, lease)
+        self.level.acquire(key, token, lease)
     }
 
     fn release<'a>(&'a self, key: &'a [u8], token: u64) -> LevelFuture<'a, ()> {
-        self.0.release(key, token)
+        self.level.release(key, token)
     }
 
     fn subscribe(&self) -> Option<LevelFuture<'_, Subscription>> {
-        self.0.subscribe()
+        match self.hearing {
+            Hearing::Works => self.level.subscribe(),
+            Hearing::Missing => None,
+            Hearing::Fails => Some(Box::pin(async { Err(LevelError::new("it fails")) })),
+            Hearing::Hangs => Some(Box::pin(std::future::pending())),
+            Hearing::Panics => panic!("it breaks"),
+        }
     }
 }
 
@@ -114,7 +139,7 @@ async fn who_finds_a_value_in_the_second_level_that_ends_soon_has_it_refreshed()
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_value_that_is_invalidated_while_it_is_read_is_not_refreshed() {
-    let (a, b) = two(Far(MemoryLevel::new()), revalidating).await;
+    let (a, b) = two(Far::new(Hearing::Works), revalidating).await;
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
     let invalidated = async {
@@ -129,7 +154,7 @@ async fn a_stale_value_that_is_invalidated_while_it_is_read_is_not_refreshed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_does_not_take_the_place_of_a_younger_load() {
-    let (a, b) = two(Far(MemoryLevel::new()), revalidating).await;
+    let (a, b) = two(Far::new(Hearing::Works), revalidating).await;
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
     let forced = async {

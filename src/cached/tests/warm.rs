@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicUsize;
 use tracing_subscriber::fmt::MakeWriter;
 use turbomcp_core::McpError;
 
+use super::behind::{Far, Hearing};
 use super::*;
 use crate::cached::{Cache, MemoryLevel, Warmed};
 use crate::{CachedTool, ConfigError, Layer, Scope};
@@ -162,6 +163,22 @@ async fn what_another_replica_has_loaded_is_warmed_without_a_load() {
     let warmed = b.warm(&(), 0..50, 10, square).await.map(|warmed| (warmed.loaded, warmed.present));
     assert_eq!((warmed, b.stats().loads), (Ok((0, 50)), 0));
     assert_eq!(b.get(&7), Some(49));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_up_waits_a_second_at_most_for_a_level_that_cannot_be_heard_and_is_kept_all_the_same() {
+    for hearing in [Hearing::Missing, Hearing::Fails, Hearing::Hangs, Hearing::Panics] {
+        let cache = Cache::new().with_second_level("squares", Far::new(hearing));
+        let warming = cache.warm(&(), 0..5, 5, square);
+        let warmed = tokio::time::timeout(Duration::from_millis(1_100), warming).await;
+        assert_eq!(warmed.expect("not for ever").map(|warmed| warmed.loaded), Ok(5), "{hearing:?}");
+        assert_eq!(cache.get(&4), Some(16), "{hearing:?}");
+    }
+    let (cache, token) = (Cache::new().with_second_level("squares", Far::new(Hearing::Hangs)), Token::default());
+    token.cancel();
+    let ctx = nobody().with_cancellation_token(Arc::new(token));
+    let warmed = tokio::time::timeout(Duration::from_millis(50), cache.warm(&ctx, 0..5, 5, square)).await;
+    assert_eq!(warmed.expect("not for ever").map(|warmed| warmed.failed.len()), Ok(5));
 }
 
 #[tokio::test(start_paused = true)]
