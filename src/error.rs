@@ -1,5 +1,7 @@
 use std::fmt;
 
+use turbomcp_core::McpError;
+
 /// A setting that cannot work, found when a layer is put on a handler. Its text names the fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -92,3 +94,10 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// `configuration`, with the same text: for a start that returns an `McpResult`.
+impl From<ConfigError> for McpError {
+    fn from(error: ConfigError) -> Self {
+        Self::configuration(error.to_string())
+    }
+}

@@ -48,6 +48,7 @@ mod backstage;
 mod batched;
 mod cached;
 mod counting;
+mod levels;
 mod money;
 mod retry;
 mod safety;
@@ -101,6 +102,7 @@ async fn tour() -> Result<(), Failure> {
     counting::show(&mut stage).await?;
     retry::show(&mut stage).await?;
     cached::show(&mut stage).await?;
+    levels::show(&mut stage).await?;
     scope::show(&mut stage).await?;
     sessions::show(&mut stage).await?;
     batched::show(&mut stage).await?;

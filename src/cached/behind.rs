@@ -18,11 +18,19 @@ use super::store::Life;
 /// What the second level says.
 pub(super) enum Behind<V> {
     /// It has a value that can be served.
-    Found(V, Source),
+    Found(Found<V>),
     /// It has none. These are the generations from before a load that begins now.
     Absent(Vec<u64>),
     /// It does not answer, or does not know of an invalidation yet.
     Unknown,
+}
+
+/// A value that the second level had.
+pub(super) struct Found<V> {
+    pub(super) value: V,
+    pub(super) source: Source,
+    /// Whether it is past its time, or soon will be.
+    pub(super) is_due: bool,
 }
 
 /// The right to load what other replicas wait for. Dropped, it goes back.
@@ -58,7 +66,7 @@ where
     E: LoadError,
 {
     /// It need not.
-    Found(V, Source),
+    Found(Found<V>),
     /// It has to, with the generations to put its value with.
     Load(Option<Vec<u64>>, Option<Lease<K, V, E>>),
 }
@@ -82,7 +90,7 @@ where
         let Some(key) = link.key(&load.key) else { return Before::Load(None, None) };
         let look = Look { link, settings, load, domains, reason, key: &key };
         let mut generations = match self.look_behind(&look).await {
-            Behind::Found(value, source) => return Before::Found(value, source),
+            Behind::Found(found) => return Before::Found(found),
             Behind::Absent(generations) => generations,
             Behind::Unknown => return Before::Load(None, None),
         };
@@ -97,6 +105,9 @@ where
             };
             let ours = is_ours.then(|| Lease { shared: Arc::clone(self), key: key.clone(), token });
             if ours.is_none() {
+                if let Some(found) = self.instead_of_waiting(&look) {
+                    return Before::Found(found);
+                }
                 if Instant::now() >= until {
                     return Before::Load(Some(generations), None);
                 }
@@ -106,7 +117,7 @@ where
             }
             // Whoever had the lease before may have put the value.
             match self.look_behind(&look).await {
-                Behind::Found(value, source) => return Before::Found(value, source),
+                Behind::Found(found) => return Before::Found(found),
                 Behind::Absent(read) => generations = read,
                 Behind::Unknown => return Before::Load(None, ours),
             }
@@ -114,6 +125,16 @@ where
                 return Before::Load(Some(generations), ours);
             }
         }
+    }
+
+    /// What there is here of a value that another replica loads, if somebody asked who may have it.
+    fn instead_of_waiting(&self, look: &Look<'_, K, V, E>) -> Option<Found<V>> {
+        let here = self.look(look.settings, &look.load.key, look.domains)?;
+        let may_have_it = look.reason == Reason::Asked && here.verdict != Verdict::Dead;
+        may_have_it.then(|| {
+            let (value, source) = here.stale();
+            Found { value, source, is_due: false }
+        })
     }
 
     async fn look_behind(&self, look: &Look<'_, K, V, E>) -> Behind<V> {
@@ -129,10 +150,10 @@ where
             return Behind::Unknown;
         };
         match self.open(look, read.value, &read.generations) {
-            Some((value, source)) if *reason != Reason::Forced => {
+            Some(found) if *reason != Reason::Forced => {
                 link.counts.hits.add();
                 link.counts.hit.increment();
-                Behind::Found(value, source)
+                Behind::Found(found)
             }
             _ => {
                 link.counts.misses.add();
@@ -148,7 +169,7 @@ where
         look: &Look<'_, K, V, E>,
         value: Option<(Vec<u8>, Duration)>,
         generations: &[u64],
-    ) -> Option<(V, Source)> {
+    ) -> Option<Found<V>> {
         let Look { link, settings, load, domains, reason, .. } = look;
         let (bytes, remaining) = value?;
         let envelope = Envelope::decode(&bytes).filter(|envelope| envelope.generations == generations)?;
@@ -178,7 +199,8 @@ where
         }
         let is_fresh = matches!(verdict, Verdict::Fresh | Verdict::Due);
         let source = if is_fresh { Source::Hit { age, level: 2 } } else { Source::Stale { age, level: 2 } };
-        is_served.then_some((value, source))
+        let is_due = matches!(verdict, Verdict::Due | Verdict::Stale);
+        is_served.then_some(Found { value, source, is_due })
     }
 }
 

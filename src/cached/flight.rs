@@ -35,10 +35,17 @@ pub(super) struct Load<K> {
 /// One of those who wait for a load.
 pub(super) struct Waiter<O>(watch::Receiver<Option<O>>);
 
-impl<O: Clone> Waiter<O> {
+impl<O: Clone + Send + Sync + 'static> Waiter<O> {
     /// Waits for the load, or returns `None` when it ended without a result.
     pub(super) async fn outcome(&mut self) -> Option<O> {
         self.0.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
+    /// Waits in the background, so that the load goes on until `end`.
+    fn wait_until(mut self, end: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(async move {
+            select(pin!(self.outcome()), pin!(end)).await;
+        });
     }
 }
 
@@ -72,7 +79,7 @@ where
         if let Some(found) = find(&key) {
             return Either::Left(found);
         }
-        Either::Right(self.start(flights, key, stamp, load))
+        Either::Right(self.start(flights, key, stamp, Abandoned::default(), load))
     }
 
     /// Starts a load in a task of its own, whatever is under way: what that comes to is not kept.
@@ -82,7 +89,7 @@ where
     {
         let flights = self.lock();
         let stamp = stamp();
-        self.start(flights, key, stamp, load)
+        self.start(flights, key, stamp, Abandoned::default(), load)
     }
 
     /// Starts a load that goes on although nobody waits for it, until `end`; unless one is under way.
@@ -100,10 +107,25 @@ where
         if flights.get(&key).is_some_and(|flight| flight.stamp == stamp) {
             return;
         }
-        let mut waiter = self.start(flights, key, stamp, load);
-        tokio::spawn(async move {
-            select(pin!(waiter.outcome()), pin!(end)).await;
-        });
+        self.start(flights, key, stamp, Abandoned::default(), load).wait_until(end);
+    }
+
+    /// Lets `next` follow on a load that ends, although nobody waits for it, until `end`; unless a younger load has begun, or
+    /// something was invalidated. In between there is no moment in which another could begin.
+    pub(super) fn follow<F>(
+        &self,
+        last: Load<K>,
+        stamp: impl FnOnce() -> u64,
+        next: impl FnOnce(Load<K>) -> F,
+        end: impl Future<Output = ()> + Send + 'static,
+    ) where
+        F: Future<Output = O> + Send + 'static,
+    {
+        let flights = self.lock();
+        if last.superseded.is_set() || stamp() != last.stamp {
+            return;
+        }
+        self.start(flights, last.key, last.stamp, last.abandoned, next).wait_until(end);
     }
 
     fn start<F>(
@@ -111,6 +133,7 @@ where
         mut flights: MutexGuard<'_, HashMap<K, Flight<O>>>,
         key: K,
         stamp: u64,
+        abandoned: Abandoned,
         load: impl FnOnce(Load<K>) -> F,
     ) -> Waiter<O>
     where
@@ -118,7 +141,7 @@ where
     {
         let (outcome, waiter) = watch::channel(None);
         let outcome = Arc::new(outcome);
-        let (abandoned, superseded) = (Abandoned::default(), Flag::default());
+        let superseded = Flag::default();
         let flying = Flying { flights: Self(Arc::clone(&self.0)), key: key.clone(), outcome: Arc::clone(&outcome) };
         let flight = Flight { stamp, superseded: superseded.clone(), outcome };
         if let Some(before) = flights.insert(key.clone(), flight) {

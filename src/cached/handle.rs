@@ -4,9 +4,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
-use futures_util::StreamExt;
 use serde_json::Value;
-use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_core::{McpHandler, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
 use super::answer::{Failed, prompt_args};
@@ -15,6 +14,7 @@ use super::key::{Kind, call_domain, group_domain, resource_domain, tag_domain};
 use super::layer::{LAYER, Role};
 use super::shared::Source;
 use super::stats::Stats;
+use super::warm::{self, NotWarmed, Warmed};
 use crate::identity::Partition;
 use crate::outcome;
 use crate::selection::{Plan, check_names};
@@ -29,35 +29,6 @@ use crate::{ConfigError, Scope};
 pub struct Handle {
     results: Results,
     bound: Weak<ArcSwapOption<Server>>,
-}
-
-/// What a warm-up did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Warmed {
-    /// Calls that were made, and whose results are kept.
-    pub loaded: usize,
-    /// Calls that had been answered before.
-    pub present: usize,
-    /// Calls that failed. The log says why.
-    pub failed: usize,
-}
-
-impl Warmed {
-    /// Says so if a call failed, for a start that needs them all.
-    ///
-    /// # Errors
-    ///
-    /// `unavailable`, with the numbers.
-    pub fn complete(self) -> McpResult<Self> {
-        match self.failed {
-            0 => Ok(self),
-            failed => {
-                let all = self.loaded + self.present + failed;
-                Err(McpError::unavailable(format!("{failed} of {all} calls to warm the cache failed")))
-            }
-        }
-    }
 }
 
 impl Handle {
@@ -129,7 +100,7 @@ impl Handle {
     /// Makes these calls now, up to `concurrency` at a time, so that later ones find their results.
     ///
     /// They are made without a user: warm tools whose results are [`Scope::Public`](crate::Scope::Public), or for a server
-    /// without authentication. A call that fails is logged and counted, and stops nothing.
+    /// without authentication. See [how a warm-up goes](super#warming).
     ///
     /// # Errors
     ///
@@ -141,45 +112,22 @@ impl Handle {
         concurrency: usize,
     ) -> Result<Warmed, ConfigError> {
         let bound = self.server().ok_or(ConfigError::NotLayered { layer: LAYER })?;
-        if concurrency == 0 {
-            return Err(ConfigError::invalid(
-                LAYER,
-                "warm",
-                "0 calls at a time make none: use a concurrency of 1 or more",
-            ));
-        }
+        let concurrency = warm::check(LAYER, concurrency)?;
         let calls: Vec<_> = calls
             .into_iter()
             .map(|(tool, args)| Ok((tool.as_ref().to_owned(), bound.plan_for_nobody("warm", tool.as_ref())?, args)))
             .collect::<Result<_, ConfigError>>()?;
-        let of = calls.len();
-        let outcomes = futures_util::stream::iter(calls)
-            .map(|(tool, plan, args)| {
-                let (bound, results) = (&bound, &self.results);
-                async move { (bound.source.call(results, &plan, &tool, args, Freshly::OrKept).await, tool) }
-            })
-            .buffer_unordered(concurrency);
-        let warmed = outcomes
-            .fold(Warmed::default(), |mut warmed, (outcome, tool)| {
-                match outcome {
-                    Ok(Source::Load) => warmed.loaded += 1,
-                    Ok(Source::Hit { .. } | Source::Stale { .. }) => warmed.present += 1,
-                    Err(Failed(result)) => {
-                        warmed.failed += 1;
-                        let failure = outcome::failure(&result);
-                        tracing::warn!(tool, error = failure.map(|failure| failure.message()), "not warmed");
-                    }
-                }
-                let done = warmed.loaded + warmed.present + warmed.failed;
-                // Some ten times in all.
-                if done % of.div_ceil(10).max(1) == 0 {
-                    tracing::info!(done, of, "warming the cache");
-                }
-                std::future::ready(warmed)
-            })
-            .await;
-        tracing::info!(loaded = warmed.loaded, present = warmed.present, failed = warmed.failed, "cache warmed");
-        Ok(warmed)
+        let calls = calls.into_iter().map(|(tool, plan, args)| {
+            let (bound, results) = (&bound, &self.results);
+            async move {
+                let call = bound.source.call(results, &plan, &tool, args.clone(), Freshly::OrKept).await;
+                call.map_err(|Failed(result)| {
+                    let error = outcome::failure(&result).map(|failure| failure.message().to_owned());
+                    NotWarmed { key: format!("{tool} {args}"), error: error.unwrap_or_default() }
+                })
+            }
+        });
+        Ok(self.results.warm_with(&(), calls, concurrency).await)
     }
 
     /// Makes a call now and keeps its result in place of the one there is, which is served until then. Says whether it did: a

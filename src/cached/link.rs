@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{join3, select};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -69,6 +69,8 @@ pub(super) struct Link<K, V> {
     jobs: mpsc::Sender<Job<K, V>>,
     queue: tokio::sync::Mutex<mpsc::Receiver<Job<K, V>>>,
     is_subscribed: AtomicBool,
+    /// Whether it is known by now if invalidations are heard.
+    has_tried: watch::Sender<bool>,
     background: Mutex<Option<JoinHandle<()>>>,
     pub(super) counts: LinkCounts,
 }
@@ -95,14 +97,27 @@ struct Pending {
 
 /// What is written when there is time.
 pub(super) enum Job<K, V> {
-    Put { key: K, slot: Arc<Slot<V>>, generations: Vec<u64> },
-    Release { key: Vec<u8>, token: u64 },
+    Put {
+        key: K,
+        slot: Arc<Slot<V>>,
+        generations: Vec<u64>,
+    },
+    /// Puts nothing in the place of a value.
+    Drop {
+        key: K,
+    },
+    Release {
+        key: Vec<u8>,
+        token: u64,
+    },
 }
 
 /// How many jobs wait at most; more values are not put.
 const QUEUE: usize = 1024;
 /// How many are written in one step.
 const BATCH: usize = 64;
+/// How long it may take until invalidations are heard.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl<K, V> Link<K, V> {
     pub(super) fn new(settings: &LevelSettings<K, V>) -> Self {
@@ -121,6 +136,7 @@ impl<K, V> Link<K, V> {
             jobs,
             queue: tokio::sync::Mutex::new(queue),
             is_subscribed: AtomicBool::new(false),
+            has_tried: watch::Sender::new(false),
             background: Mutex::default(),
             counts: LinkCounts {
                 hits: Count::default(),
@@ -181,6 +197,12 @@ impl<K, V> Link<K, V> {
             }
         };
         let _ = timeout(limit, told).await;
+    }
+
+    /// Waits until invalidations are heard, or it is known that they are not: what is loaded before is not kept, since one may
+    /// have been missed.
+    pub(super) async fn settled(&self) {
+        let _ = timeout(PATIENCE, self.has_tried.subscribe().wait_for(|has_tried| *has_tried)).await;
     }
 
     pub(super) fn queue(&self, job: Job<K, V>) {
@@ -323,12 +345,13 @@ where
             for job in jobs.drain(..) {
                 match job {
                     Job::Put { key, slot, generations } => puts.extend(link.put(&key, &slot, generations)),
+                    Job::Drop { key } => puts.extend(link.put_nothing(&key)),
                     Job::Release { key, token } => releases.push((key, token)),
                 }
             }
             let limit = settings.second_level_timeout;
             if !puts.is_empty() && link.guarded.put(limit, &puts).await.is_some() {
-                puts.iter().for_each(|_| link.counts.puts.add());
+                puts.iter().filter(|put| !put.value.is_empty()).for_each(|_| link.counts.puts.add());
             }
             for (key, token) in releases {
                 link.guarded.release(limit, &key, token).await;
@@ -338,18 +361,20 @@ where
 
     /// Hears of what other replicas invalidate, and trusts its own memory only while it does.
     async fn listen(&self) {
-        /// How long a connection may take.
-        const PATIENCE: Duration = Duration::from_secs(1);
         let Some(link) = &self.link else { return };
         let mut pause = FIRST_PAUSE;
         const FIRST_PAUSE: Duration = Duration::from_millis(50);
         loop {
-            let Some(subscription) = link.guarded.subscribe(PATIENCE).await else { return };
-            if let Some(mut subscription) = subscription {
-                pause = FIRST_PAUSE;
+            let subscription = link.guarded.subscribe(PATIENCE).await;
+            if let Some(Some(_)) = subscription {
                 // Whatever was said before is not known.
                 self.generations.advance_all();
                 link.is_subscribed.store(true, Ordering::SeqCst);
+            }
+            link.has_tried.send_replace(true);
+            let Some(subscription) = subscription else { return };
+            if let Some(mut subscription) = subscription {
+                pause = FIRST_PAUSE;
                 while let Some(heard) = subscription.next().await {
                     if heard.origin != link.origin {
                         link.counts.heard.add();
@@ -383,6 +408,10 @@ impl<K, V> Link<K, V> {
         let payload = (self.codec.encode)(&slot.value)?;
         let value = Envelope { life, generations, payload: &payload }.encode();
         Some(Put::new(self.key(key)?, value, ttl))
+    }
+
+    fn put_nothing(&self, key: &K) -> Option<Put> {
+        Some(Put::new(self.key(key)?, Vec::new(), Duration::from_millis(1)))
     }
 }
 

@@ -73,7 +73,7 @@
 //!
 //! let pages = ["homepage", "pricing", "docs", "api"].map(|page| ("get_page", json!({"page": page})));
 //! let warmed = cache.warm(pages, 2).await.unwrap();
-//! assert_eq!((warmed.loaded, warmed.failed), (4, 0));
+//! assert_eq!((warmed.loaded, warmed.failed.len()), (4, 0));
 //!
 //! let ada = RequestContext::new().with_user_id("ada");
 //! server.call_tool("get_page", json!({"page": "docs"}), &ada).await?;
@@ -161,6 +161,7 @@
 //! | [`with_ttl_jitter`](CachedTool::with_ttl_jitter) | results that were computed together do not end together |
 //! | [`with_negative_ttl`](CachedTool::with_negative_ttl) | failures of the kinds you choose are kept |
 //!
+//! A value that is found past its ttl in a [second level](#a-second-level) is treated the same: whoever finds it has it refreshed.
 //! A result that was invalidated is never served by any of them. Work in the background ends when the last clone is dropped.
 //!
 //! # Invalidation
@@ -174,6 +175,17 @@
 //!
 //! An invalidation holds at once and for all users: a result that is being computed meanwhile goes to those who asked before, and
 //! is neither kept nor served to anyone who asks later.
+//!
+//! # Warming
+//!
+//! [`Handle::warm`] makes calls, and [`Cache::warm`] loads keys, before anybody asks for them: so many at a time, and none that is
+//! there already. One that fails stops none of the others, nor the start: the first ten failures are logged, and all are in the
+//! report, [`Warmed`]. A start that needs every one of them says so, and fails with the names of what is missing:
+//! `cache.warm(..).await?.complete()?`. Also then all are tried, so that it is said once and for all what is wrong.
+//!
+//! With a second level, it first waits until invalidations are heard, for a second at most: what was loaded before that is not
+//! kept. Dropped, a warm-up begins nothing more and drops what nobody else waits for: so a start that may not take long puts
+//! [`tokio::time::timeout`] around it.
 //!
 //! # A second level
 //!
@@ -193,7 +205,8 @@
 //! A result that was computed from before an invalidation is found by nobody, on any replica: it is put with the generations that
 //! were read before it was computed, and whoever reads it compares them with those of now.
 //!
-//! With [`with_lease`](CachedTool::with_lease), one replica computes a result and the others wait for it.
+//! With [`with_lease`](CachedTool::with_lease), one replica computes a result, and the others serve what they have if it is within
+//! one of the windows after its ttl, or wait.
 //!
 //! # When the backend fails
 //!
@@ -214,6 +227,7 @@ mod behind;
 mod breaker;
 mod cache;
 mod call;
+mod configure;
 mod domain;
 mod envelope;
 mod error;
@@ -226,6 +240,7 @@ mod key;
 mod layer;
 mod level;
 mod link;
+mod loads;
 mod memory;
 mod options;
 mod reads;
@@ -236,17 +251,19 @@ mod settings;
 mod shared;
 mod stats;
 mod store;
+mod warm;
 mod writes;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisLevel;
 pub use cache::Cache;
 pub use error::LoadError;
-pub use handle::{Handle, Warmed};
+pub use handle::Handle;
 pub use layer::CachedTool;
 pub use level::{Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
 pub use memory::MemoryLevel;
 pub use stats::{SecondLevelStats, Stats};
+pub use warm::{NotWarmed, Warmed};
 
 #[cfg(test)]
 mod tests;

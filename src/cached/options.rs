@@ -97,7 +97,7 @@ impl CachedTool {
     }
 
     /// Serves a result for this long after its ttl where the tool fails temporarily or with an internal error; for the next
-    /// second, without calling it.
+    /// second, without calling it. And while another replica calls it, where there is a [lease](Self::with_lease).
     pub fn with_stale_if_error(self, window: Duration) -> Self {
         self.set_results(|results| results.with_stale_if_error(window))
     }
@@ -152,8 +152,9 @@ impl CachedTool {
         self.set_results(|results| results.with_second_level_timeout(timeout))
     }
 
-    /// Lets one replica at a time make a call, and the others wait for its result: for as long as `lease` at most, after which
-    /// they make it themselves. So does one whose second level does not answer.
+    /// Lets one replica at a time make a call. The others serve the result they have, here or in the second level, if it is within
+    /// [one](Self::with_stale_while_revalidate) of the [windows](Self::with_stale_if_error) after its ttl; or they wait, for as
+    /// long as `lease` at most, after which they make the call themselves. So does one whose second level does not answer.
     pub fn with_lease(self, lease: Duration) -> Self {
         self.set_results(|results| results.with_lease(lease))
     }

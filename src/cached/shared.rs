@@ -152,6 +152,22 @@ where
         self.flights.start_alone(key, || self.generations.stamp(plan.domains), load, ended(alive));
     }
 
+    /// Refreshes a value that a load has found in the second level, with what that would have loaded from.
+    fn refresh_after<F>(
+        self: &Arc<Self>,
+        settings: &Arc<Settings<K, V, E>>,
+        found: Load<K>,
+        domains: &[u64],
+        ttl: Duration,
+        source: F,
+    ) where
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let plan = Plan { domains, ttl, reason: Reason::Refresh };
+        let load = |load| self.load(settings, load, &plan, source);
+        self.flights.follow(found, || self.generations.stamp(domains), load, ended(self.alive()));
+    }
+
     /// The body of a load.
     pub(super) fn load<F>(
         self: &Arc<Self>,
@@ -170,7 +186,12 @@ where
             let (generations, lease) = match &mut begun {
                 Some(_) => (None, None),
                 None => match shared.before(&settings, &load, &domains, reason).await {
-                    Before::Found(value, source) => return Ok((value, source)),
+                    Before::Found(found) => {
+                        if found.is_due {
+                            shared.refresh_after(&settings, load, &domains, ttl, source);
+                        }
+                        return Ok((found.value, found.source));
+                    }
                     Before::Load(generations, lease) => (generations, lease),
                 },
             };
@@ -216,12 +237,14 @@ where
             if error.allows_stale() {
                 looked.slot.hold(looked.now);
                 if reason != Reason::Forced {
-                    let age = looked.slot.age(looked.now);
-                    return Ok((looked.slot.value.clone(), Source::Stale { age, level: 1 }));
+                    return Ok(looked.stale());
                 }
             } else if reason != Reason::Forced {
                 // The source has answered: there is no such thing any more, or not for this caller.
                 self.store.remove(&load.key);
+                if let Some(link) = &self.link {
+                    link.queue(Job::Drop { key: load.key.clone() });
+                }
             }
         }
         if let Some(negative) = &settings.negative
@@ -254,6 +277,13 @@ pub(super) struct Looked<V> {
 impl<V> Looked<V> {
     pub(super) fn age(&self) -> Duration {
         self.slot.age(self.now)
+    }
+}
+
+impl<V: Clone> Looked<V> {
+    /// The value, served past its ttl.
+    pub(super) fn stale(&self) -> (V, Source) {
+        (self.slot.value.clone(), Source::Stale { age: self.age(), level: 1 })
     }
 }
 

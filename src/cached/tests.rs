@@ -1,5 +1,6 @@
 //! What the cache promises, by subject.
 
+mod behind;
 mod bounds;
 mod context;
 mod defaults;

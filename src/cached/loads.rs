@@ -1,0 +1,108 @@
+//! How the value of a key is got: from memory, from a load under way, or by a load that begins.
+
+use std::future::Future;
+use std::hash::Hash;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+
+use super::cache::Cache;
+use super::error::LoadError;
+use super::flight::Waiter;
+use super::freshness::Verdict;
+use super::shared::{Outcome, Plan, Reason};
+use crate::cancellation::{Cancellation, cancelled};
+use crate::shared::Abandoned;
+
+impl<K, V, E> Cache<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: LoadError,
+{
+    /// [`get_or_load`](Self::get_or_load) for an entry with a ttl of its own that several things can invalidate.
+    pub(crate) async fn get_or_load_in<L, F>(
+        &self,
+        cancellation: &impl Cancellation,
+        key: K,
+        domains: &[u64],
+        ttl: Duration,
+        load: L,
+    ) -> Outcome<V, E>
+    where
+        L: FnOnce(Abandoned) -> F,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let (settings, shared) = (&self.settings, self.shared());
+        if let Some(looked) = shared.look(settings, &key, domains) {
+            match looked.verdict {
+                Verdict::Fresh | Verdict::Held => return Ok(shared.hit(&looked)),
+                Verdict::Due | Verdict::Stale => {
+                    shared.refresh(settings, key, &Plan { domains, ttl, reason: Reason::Refresh }, load);
+                    return Ok(shared.hit(&looked));
+                }
+                Verdict::Fallback | Verdict::Dead => {}
+            }
+        }
+        if let Some(error) = shared.find_failure(settings, &key, domains) {
+            return Err(error);
+        }
+        if cancellation.is_cancelled() {
+            return Err(E::cancelled());
+        }
+        // On the heap, so that a hit has no load to carry along.
+        Box::pin(async move {
+            let plan = Plan { domains, ttl, reason: Reason::Asked };
+            let joined = shared.flights.join(
+                key,
+                || shared.generations.stamp(domains),
+                // A load may have ended between the look above and the one under the lock.
+                |key| shared.find(settings, key, domains),
+                |begun| {
+                    let source = load(begun.abandoned.clone());
+                    shared.load(settings, begun, &plan, source)
+                },
+            );
+            match joined {
+                Either::Left(hit) => Ok(hit),
+                Either::Right(waiter) => self.wait(cancellation, waiter).await,
+            }
+        })
+        .await
+    }
+
+    /// [`refresh`](Self::refresh) for an entry with a ttl of its own that several things can invalidate.
+    pub(crate) async fn refresh_in<L, F>(
+        &self,
+        cancellation: &impl Cancellation,
+        key: K,
+        domains: &[u64],
+        ttl: Duration,
+        load: L,
+    ) -> Outcome<V, E>
+    where
+        L: FnOnce(Abandoned) -> F,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let (settings, shared) = (&self.settings, self.shared());
+        let plan = Plan { domains, ttl, reason: Reason::Forced };
+        let waiter = shared.flights.supersede(
+            key,
+            || shared.generations.stamp(domains),
+            |begun| {
+                let source = load(begun.abandoned.clone());
+                shared.load(settings, begun, &plan, source)
+            },
+        );
+        self.wait(cancellation, waiter).await
+    }
+
+    async fn wait(&self, cancellation: &impl Cancellation, mut waiter: Waiter<Outcome<V, E>>) -> Outcome<V, E> {
+        self.shared().counts.misses.add();
+        match select(pin!(waiter.outcome()), pin!(cancelled(cancellation))).await {
+            Either::Left((outcome, _)) => outcome.unwrap_or_else(|| Err(E::lost())),
+            Either::Right(((), _)) => Err(E::cancelled()),
+        }
+    }
+}
