@@ -1,5 +1,5 @@
 //! Many callers who each want one row, and ways to fetch the rows: one by one, in batches of this crate, with the data loader of
-//! async-graphql, and in windows of 10 ms.
+//! async-graphql, and in windows of 10 ms: fixed ones, and ones that end when they are full.
 //!
 //! The database is made up: four connections, and a query for n rows takes 1 ms and 20 µs for each row.
 
@@ -84,34 +84,40 @@ fn data_loader(database: Database) -> Arc<DataLoader<Database>> {
     Arc::new(DataLoader::new(database, tokio::spawn).max_batch_size(MAX_SIZE))
 }
 
-/// The worker of the snippets: it collects until it has enough or 10 ms are over.
+type Waiting = (u64, oneshot::Sender<u64>);
+
+/// The worker of the snippets: it collects for 10 ms, or until it has enough for a query if `ends_when_full`.
 #[derive(Clone)]
-struct Window(mpsc::Sender<(u64, oneshot::Sender<u64>)>);
+struct Window(mpsc::Sender<Waiting>);
 
 impl Window {
-    fn new(database: Database) -> Self {
+    fn new(database: Database, ends_when_full: bool) -> Self {
         let (sender, mut receiver) = mpsc::channel(1024);
         tokio::spawn(async move {
             while let Some(first) = receiver.recv().await {
-                let mut batch: Vec<(u64, oneshot::Sender<u64>)> = vec![first];
+                let mut window: Vec<Waiting> = vec![first];
                 let full = async {
-                    while batch.len() < MAX_SIZE
+                    while !(ends_when_full && window.len() == MAX_SIZE)
                         && let Some(next) = receiver.recv().await
                     {
-                        batch.push(next);
+                        window.push(next);
                     }
                 };
                 let _ = tokio::time::timeout(Duration::from_millis(10), full).await;
-                let database = database.clone();
-                tokio::spawn(async move {
-                    let (ids, senders): (Vec<_>, Vec<oneshot::Sender<u64>>) = batch.into_iter().unzip();
-                    for (sender, row) in senders.into_iter().zip(database.query(&ids).await) {
-                        let _ = sender.send(row);
-                    }
-                });
+                while !window.is_empty() {
+                    let batch: Vec<_> = window.drain(..window.len().min(MAX_SIZE)).collect();
+                    tokio::spawn(send(database.clone(), batch));
+                }
             }
         });
         Self(sender)
+    }
+}
+
+async fn send(database: Database, batch: Vec<Waiting>) {
+    let (ids, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    for (sender, row) in senders.into_iter().zip(database.query(&ids).await) {
+        let _ = sender.send(row);
     }
 }
 
@@ -155,15 +161,17 @@ struct Line {
 async fn measure(callers: u64) -> Vec<Line> {
     let database = Database::new();
     let (one_by_one, batcher) = (OneByOne(database.clone()), batcher(database.clone()));
-    let (data_loader, window) = (data_loader(database.clone()), Window::new(database));
-    let names = ["one by one", "Batcher", "async-graphql", "10 ms window"];
+    let data_loader = data_loader(database.clone());
+    let (fixed, full) = (Window::new(database.clone(), false), Window::new(database, true));
+    let names = ["one by one", "Batcher", "async-graphql", "10 ms, fixed", "10 ms, or full"];
     let mut rounds = names.map(|_| Vec::new());
     // In turns, so that a moment in which the machine is slow is slow for all.
     for _ in 0..ROUNDS {
         rounds[0].push(round(one_by_one.clone(), callers, ROUND).await);
         rounds[1].push(round(batcher.clone(), callers, ROUND).await);
         rounds[2].push(round(Arc::clone(&data_loader), callers, ROUND).await);
-        rounds[3].push(round(window.clone(), callers, ROUND).await);
+        rounds[3].push(round(fixed.clone(), callers, ROUND).await);
+        rounds[4].push(round(full.clone(), callers, ROUND).await);
     }
     let line = |(name, rounds): (&'static str, Vec<Vec<f64>>)| {
         let mut per_second: Vec<_> = rounds.iter().map(|took| took.len() as f64 / ROUND.as_secs_f64()).collect();
