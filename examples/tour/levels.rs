@@ -38,7 +38,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
             human(READ)
         ),
     )?;
-    stage.code(include_str!("levels.rs"), ["let level =", "let cached =", "let (a, b) ="])?;
+    stage.code(include_str!("levels.rs"), ["let level =", "let cached =", "let replica ="])?;
     let play = || Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(play());
     let Played { rows, answers, reads } = spawn_blocking(play).await??;
     let table = Table::new(["what happens", "answer", "its _meta says", "waited", "reads so far"]);
@@ -87,7 +87,8 @@ async fn play() -> Result<Played, Failure> {
         .with_ttl(Duration::from_secs(60))
         .with_stale_while_revalidate(Duration::from_secs(60))
         .invalidates("increment", ["get"]);
-    let (a, b) = (cached.clone().with_second_level(level.clone()), cached.with_second_level(level));
+    let replica = || cached.clone().with_second_level(level.clone());
+    let (a, b) = (replica(), replica());
 
     let caches = [a.handle(), b.handle()];
     let database = CounterServer::default();
