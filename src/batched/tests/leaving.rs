@@ -51,7 +51,7 @@ async fn a_cancelled_caller_leaves_within_50_ms_and_the_others_go_on() {
     let (sent, door) = (Sent::default(), Door::closed());
     let batcher = tenfold_behind(&door, &sent);
     let token = Token::default();
-    let ctx = nobody().with_cancellation_token(Arc::new(token.clone()));
+    let ctx = token.ctx();
     let leaving = {
         let batcher = batcher.clone();
         tokio::spawn(async move { batcher.load(&ctx, 1).await })
@@ -71,8 +71,7 @@ async fn a_caller_who_is_cancelled_already_is_not_sent() {
     let sent = Sent::default();
     let token = Token::default();
     token.cancel();
-    let ctx = nobody().with_cancellation_token(Arc::new(token));
-    assert_eq!(kind(tenfold(&sent).load(&ctx, 1).await), ErrorKind::Cancelled);
+    assert_eq!(kind(tenfold(&sent).load(&token.ctx(), 1).await), ErrorKind::Cancelled);
     assert_eq!(sent.all().len(), 0);
 }
 
