@@ -114,3 +114,19 @@ async fn the_bulk_function_is_dropped_with_the_last_clone() {
     drop(clone);
     assert_eq!(weak.strong_count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_left_weighs_nothing_any_more() {
+    let sent = Sent::default();
+    let batcher = tenfold(&sent).with_max_delay(Duration::from_secs(1)).with_max_weight(10, |key| *key);
+    let start = Instant::now();
+    let [leaves, stays] = [6, 3].map(|key| load(&batcher, key));
+    settle().await;
+    leaves.abort();
+    settle().await;
+    let other = load(&batcher, 4);
+    stays.await.expect("no panic").expect("a number");
+    other.await.expect("no panic").expect("a number");
+    assert_eq!(start.elapsed(), Duration::from_millis(1010));
+    assert_eq!(sent.all(), [[3, 4]]);
+}
