@@ -22,6 +22,9 @@
 
 #[cfg(test)]
 mod caller;
+#[cfg(test)]
+#[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
+pub(crate) mod databases;
 #[cfg(feature = "idempotent")]
 mod idempotency;
 #[cfg(feature = "idempotent")]
