@@ -177,6 +177,7 @@ mod instruments;
 mod layer;
 mod queue;
 mod settings;
+mod under_way;
 pub use answers::{Answers, BatchError};
 pub use batcher::{Batcher, Stats};
 pub use call::Call;

@@ -3,10 +3,11 @@ use std::fmt;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
-use super::limits::depth;
 use super::references::{is_endless, ways};
 use super::sentences;
-use super::violation::{Found, MAX_LISTED, Violation, Violations};
+use super::violation::Violation;
+use super::violations::{Found, MAX_LISTED, Violations};
+use super::walk::depth;
 
 /// The deepest schema that is compiled: the compiler recurses.
 const DEEPEST: usize = 128;
