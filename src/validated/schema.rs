@@ -53,8 +53,8 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// When it is none, refers to itself without end, names a dialect that is not known or a schema that is elsewhere, or has a pattern that cannot be matched
-    /// in linear time (one with look-around or back-references).
+    /// When it is none, refers to itself without end, names a dialect that is not known or a schema that is elsewhere, or has a
+    /// pattern that cannot be matched in linear time (one with look-around or back-references).
     pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
         if depth(schema) > DEEPEST {
             return Err(SchemaError(format!("it is nested deeper than {DEEPEST} levels")));
