@@ -29,6 +29,11 @@ impl Captured {
         SCOPE.scope(self, future).await
     }
 
+    /// Returns the scope in which [`current`] finds `value`, within this one.
+    pub(crate) fn with<T: Send + Sync + 'static>(self, value: Arc<T>) -> Self {
+        Self(Some(Arc::new(Entry { kind: TypeId::of::<T>(), value, outer: self })))
+    }
+
     fn of_kind<T: Send + Sync + 'static>(self) -> impl Iterator<Item = Arc<T>> {
         std::iter::successors(self.0, |entry| entry.outer.0.clone())
             .filter(|entry| entry.kind == TypeId::of::<T>())
@@ -43,8 +48,7 @@ pub(crate) fn capture() -> Captured {
 
 /// Runs `future` where [`current`] finds `value`.
 pub(crate) async fn enter<T: Send + Sync + 'static, F: Future>(value: Arc<T>, future: F) -> F::Output {
-    let outer = capture();
-    Captured(Some(Arc::new(Entry { kind: TypeId::of::<T>(), value, outer }))).enter(future).await
+    capture().with(value).enter(future).await
 }
 
 /// Returns the innermost entry of this kind.
@@ -52,7 +56,7 @@ pub(crate) fn current<T: Send + Sync + 'static>() -> Option<Arc<T>> {
     capture().of_kind().next()
 }
 
-/// Learns whether what runs in its scope opens its session, so that the result is nobody else's.
+/// Learns whether what runs in its scope opens its session, so that what comes of it is nobody else's.
 #[derive(Debug, Default)]
 pub(crate) struct Witness(AtomicBool);
 

@@ -3,6 +3,8 @@
 use clap::Parser;
 use mcp_patterns::{TryLayer, layer};
 
+#[path = "../support/database.rs"]
+pub mod database;
 pub mod logged;
 #[path = "../support/serve.rs"]
 pub mod serve;

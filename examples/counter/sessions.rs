@@ -1,15 +1,13 @@
 //! Where the sessions are kept, and what names them.
 
 use std::error::Error;
-use std::str::FromStr;
 
 use clap::ValueEnum;
 use mcp_patterns::SessionStore;
 use mcp_patterns::session::{SessionMode, SqlBackend};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use turbomcp::McpError;
 
+use crate::database;
 use crate::serve::Failure;
 use crate::server::SESSION_TOOLS;
 
@@ -35,6 +33,9 @@ enum Mode {
     Handle,
 }
 
+/// How many connections to a SQL database are open at most.
+const MAX_CONNECTIONS: u32 = 10;
+
 /// Connects to where the sessions are kept.
 ///
 /// # Errors
@@ -58,14 +59,12 @@ async fn open(url: &str) -> Result<SessionStore, Box<dyn Error>> {
         "memory" => SessionStore::in_memory(),
         "redis" | "redis+unix" => SessionStore::redis(redis::Client::open(url)?.get_connection_manager().await?),
         "sqlite" => {
-            let options = SqliteConnectOptions::from_str(url)?.create_if_missing(true);
-            let options = options.journal_mode(SqliteJournalMode::Wal);
-            let pool = SqlitePoolOptions::new().connect_with(options).await?;
+            let pool = database::sqlite(url, MAX_CONNECTIONS).await?;
             SqlBackend::ensure_schema(&pool).await?;
             SessionStore::sqlite(pool)
         }
         "postgres" | "postgresql" => {
-            let pool = PgPoolOptions::new().connect(url).await?;
+            let pool = database::postgres(url, MAX_CONNECTIONS).await?;
             SqlBackend::ensure_schema(&pool).await?;
             SessionStore::postgres(pool)
         }

@@ -22,6 +22,7 @@ pub mod counter {
 pub mod transfer {
     //! The example server `transfer`, and where its accounts are.
     pub mod amount;
+    #[path = "../support/database.rs"]
     pub mod database;
     pub mod ledger;
     pub mod server;

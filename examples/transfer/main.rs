@@ -8,6 +8,7 @@ use sqlx::{Pool, Postgres, Sqlite};
 use turbomcp::McpError;
 
 pub mod amount;
+#[path = "../support/database.rs"]
 pub mod database;
 pub mod ledger;
 #[path = "../support/serve.rs"]
@@ -15,6 +16,7 @@ pub mod serve;
 pub mod server;
 
 use amount::Cents;
+use database::{Database, DatabaseArgs};
 use ledger::{Ledger, Tables};
 use serve::{Failure, ServeArgs};
 use server::TransferServer;
@@ -29,48 +31,27 @@ struct Args {
     #[command(flatten)]
     serve: ServeArgs,
 
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "sqlite::memory:",
-        help = "Where the accounts are: sqlite::memory:, sqlite:FILE or postgres://USER@HOST/DATABASE"
-    )]
-    database_url: String,
-
-    /// How many connections to the database are open at most
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    max_connections: u32,
+    #[command(flatten)]
+    database: DatabaseArgs,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
     serve::init_logging();
-    match args.database_url.split_once(':') {
-        Some(("sqlite", _)) => {
-            let pool =
-                database::sqlite(&args.database_url, args.max_connections).await.map_err(|error| unopened(&error))?;
+    match args.database.open().await? {
+        Database::Sqlite(pool) => {
             Sqlite::make(&pool).await?;
-            if database::is_in_memory(&args.database_url) {
+            if args.database.is_in_memory() {
                 open_some_accounts(&pool).await?;
             }
             run(Sqlite, pool, &args.serve).await
         }
-        Some(("postgres" | "postgresql", _)) => {
-            let pool =
-                database::postgres(&args.database_url, args.max_connections).await.map_err(|error| unopened(&error))?;
+        Database::Postgres(pool) => {
             Postgres::make(&pool).await?;
             run(Postgres, pool, &args.serve).await
         }
-        _ => Err(McpError::configuration("--database-url begins with sqlite: or postgres:").into()),
     }
-}
-
-/// Says what to look at; the URL itself may hold a password.
-fn unopened(error: &sqlx::Error) -> McpError {
-    McpError::configuration(format!(
-        "the database at --database-url cannot be opened, is it there and running? ({error})"
-    ))
 }
 
 /// Gives a newcomer something to move.

@@ -6,15 +6,15 @@ use clap::Parser;
 use mcp_patterns::transactional::Dialect;
 use mcp_patterns::{TransactionalTool, TryLayer};
 use sqlx::{Pool, Postgres, Sqlite};
-use turbomcp::McpError;
 
-#[path = "../transfer/database.rs"]
+#[path = "../support/database.rs"]
 pub mod database;
 #[path = "../support/serve.rs"]
 pub mod serve;
 pub mod server;
 pub mod store;
 
+use database::{Database, DatabaseArgs};
 use serve::{Failure, ServeArgs};
 use server::{UsersServer, validated};
 use store::{Store, Tables};
@@ -29,45 +29,24 @@ struct Args {
     #[command(flatten)]
     serve: ServeArgs,
 
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "sqlite::memory:",
-        help = "Where the users are: sqlite::memory:, sqlite:FILE or postgres://USER@HOST/DATABASE"
-    )]
-    database_url: String,
-
-    /// How many connections to the database are open at most
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    max_connections: u32,
+    #[command(flatten)]
+    database: DatabaseArgs,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
     serve::init_logging();
-    match args.database_url.split_once(':') {
-        Some(("sqlite", _)) => {
-            let pool =
-                database::sqlite(&args.database_url, args.max_connections).await.map_err(|error| unopened(&error))?;
+    match args.database.open().await? {
+        Database::Sqlite(pool) => {
             Tables::<Sqlite>::make(&pool).await?;
             run(Arc::new(Tables(pool.clone())), pool, &args.serve).await
         }
-        Some(("postgres" | "postgresql", _)) => {
-            let pool =
-                database::postgres(&args.database_url, args.max_connections).await.map_err(|error| unopened(&error))?;
+        Database::Postgres(pool) => {
             Tables::<Postgres>::make(&pool).await?;
             run(Arc::new(Tables(pool.clone())), pool, &args.serve).await
         }
-        _ => Err(McpError::configuration("--database-url begins with sqlite: or postgres:").into()),
     }
-}
-
-/// Says what to look at; the URL itself may hold a password.
-fn unopened(error: &sqlx::Error) -> McpError {
-    McpError::configuration(format!(
-        "the database at --database-url cannot be opened, is it there and running? ({error})"
-    ))
 }
 
 async fn run<DB: Dialect>(store: Arc<dyn Store>, pool: Pool<DB>, args: &ServeArgs) -> Result<(), Failure> {

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -13,7 +15,7 @@ use turbomcp_types::ToolResult;
 use super::answers::BatchError;
 use super::layer::ToolPlan;
 use crate::canonical::encode;
-use crate::scope::{self, Captured, Witness};
+use crate::scope::{Captured, Witness};
 use crate::shared::{Abandoned, SessionOfCall};
 
 /// A call of a tool, as it travels with others.
@@ -47,15 +49,12 @@ pub(super) struct Traveller {
     /// What the tool finds of the layers further out.
     pub(super) scope: Captured,
     pub(super) session: SessionOfCall,
+    /// Learns whether the tool opens the session of the call, or the bulk function one of its calls, however that ends.
+    pub(super) witness: Arc<Witness>,
 }
 
-/// What a call is answered with.
-#[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) result: McpResult<ToolResult>,
-    /// The tool opened the session of the call, or the bulk function one of its calls.
-    pub(super) opened_session: bool,
-}
+/// What a call is answered with. An error is one of the protocol.
+pub(super) type Answer = McpResult<ToolResult>;
 
 /// Makes a call of `handler` whenever it is asked to.
 pub(super) fn inner(handler: impl McpHandler) -> Inner {
@@ -71,14 +70,14 @@ type Answers = McpResult<Vec<McpResult<Answer>>>;
 pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
     match batch.first().and_then(|first| first.plan.bulk.clone()) {
         Some(bulk) => {
-            let witness = Arc::new(Witness::default());
-            let calls = batch.into_iter().map(|traveller| traveller.call).collect();
-            let results = scope::enter(Arc::clone(&witness), async move { bulk(calls).await }).await?;
             // Which of them it is that depends on a session, only the function knows.
-            let opened_session = witness.saw_a_session();
+            let scope =
+                batch.iter().fold(Captured::default(), |scope, traveller| scope.with(traveller.witness.clone()));
+            let calls = batch.into_iter().map(|traveller| traveller.call).collect();
+            let results = scope.enter(async move { bulk(calls).await }).await?;
             // A tool's error is told as a result, as a `#[server]` does it.
-            let result = |result: McpResult<_>| Ok(result.unwrap_or_else(|error| error.to_tool_result()));
-            Ok(results.into_iter().map(|each| Ok(Answer { result: result(each), opened_session })).collect())
+            let answer = |result: McpResult<_>| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result())));
+            Ok(results.into_iter().map(answer).collect())
         }
         None => Ok(answer_one_by_one(batch).await),
     }
@@ -101,7 +100,7 @@ async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
     // Dropped with the batch, it stops the calls.
     let mut calls: JoinSet<_> = distinct.into_iter().map(share).collect();
     while let Some(ended) = calls.join_next().await {
-        // A call that panicked has no result.
+        // Only a runtime that shuts down ends a call without an answer.
         let Ok((answer, answered, others)) = ended else { continue };
         for (place, _) in answered {
             answers[place] = Some(answer.clone());
@@ -124,22 +123,19 @@ async fn share(alike: Alike) -> (Answer, Alike, Alike) {
         Some((_, Traveller { call, inner: Some(inner), scope, session, .. })) => {
             (call.clone(), Arc::clone(inner), scope.clone(), session.clone())
         }
-        _ => {
-            return (
-                Answer { result: Err(<McpError as BatchError>::lost()), opened_session: false },
-                alike,
-                Vec::new(),
-            );
-        }
+        _ => return (Err(<McpError as BatchError>::lost()), alike, Vec::new()),
     };
     let ctx = call.ctx.with_cancellation_token(Arc::new(Shared(waiting)));
-    let result = scope.enter(scope::enter(Arc::clone(&witness), inner(Call { ctx, ..call }))).await;
+    let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(traveller.witness.clone()));
+    let call = scope.with(Arc::clone(&witness)).enter(async move { inner(Call { ctx, ..call }).await });
+    let answer = AssertUnwindSafe(call).catch_unwind().await;
+    let answer = answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()));
     let opened_session = witness.saw_a_session();
     let mut is_first = true;
     let (answered, others) = alike.into_iter().partition(|(_, traveller)| {
         std::mem::take(&mut is_first) || !opened_session || traveller.session.is_that_of(&session)
     });
-    (Answer { result, opened_session }, answered, others)
+    (answer, answered, others)
 }
 
 /// Those of one session together.

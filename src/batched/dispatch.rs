@@ -1,24 +1,21 @@
-//! Sending batches: one task for each batch under way.
+//! When batches are sent: one task for each batch under way.
 //!
 //! There is no worker that waits for work. A call that finds a free place starts a task, which takes a batch, answers it, looks
 //! for the next one, and ends when there is none. At most one task looks at a time, so a queue that is not empty is looked
 //! at by exactly one, or all places are taken and the first that gets free looks.
 
-use std::collections::VecDeque;
-use std::iter;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{Either, select};
-use tokio::sync::{Notify, oneshot, watch};
+use futures_util::future::select;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::answers::BatchError;
-use super::queue::{Group, Item, Next, Queue, Reply};
+use super::queue::{Group, Item, Next, Queue};
 use super::settings::{Settings, WhenFull};
+use super::under_way;
 
 /// What clones of a batcher share.
 pub(super) struct Shared<K, V, E> {
@@ -185,7 +182,7 @@ where
         loop {
             self.gather().await;
             let Some(batch) = self.next_batch().await else { return };
-            self.send(batch).await;
+            under_way::send(&self.settings, self.shared.ended.subscribe(), batch).await;
             if !self.look_again() {
                 return;
             }
@@ -246,107 +243,6 @@ where
         state.is_looking = true;
         self.doing = Doing::Looking;
         true
-    }
-
-    async fn send(&self, mut batch: Batch<K, V, E>) {
-        let size = batch.len();
-        let instruments = self.settings.instruments.as_ref().zip(batch.first());
-        let instruments = instruments.map(|(of, first)| of(&first.key));
-        if let Some(instruments) = &instruments {
-            instruments.sent(size);
-        }
-        for item in &mut batch {
-            if let Some(in_queue) = item.in_queue.take() {
-                in_queue.leave(item.queued.elapsed());
-            }
-        }
-        let (keys, mut replies): (Vec<_>, VecDeque<_>) = batch.into_iter().map(|item| (item.key, item.reply)).unzip();
-        let mut results = Vec::with_capacity(size);
-        let unanswered = {
-            let tool = instruments.as_ref().map(|instruments| instruments.tool.as_str());
-            let answered = pin!(self.answer(keys, &mut results, tool));
-            let given_up = pin!(self.given_up(&mut replies));
-            match select(answered, given_up).await {
-                Either::Left(((), _)) => None,
-                Either::Right((error, _)) => Some(error),
-            }
-        };
-        let results = results.into_iter().chain(iter::from_fn(|| unanswered.clone().map(Err)));
-        for (reply, result) in replies.into_iter().zip(results) {
-            // A caller who has left does not want it.
-            let _ = reply.send(Reply { result, size });
-        }
-    }
-
-    /// Asks the bulk function, for the halves too where the whole fails and may be split. There are then as many results as keys.
-    async fn answer(&self, keys: Vec<K>, results: &mut Vec<Result<V, E>>, tool: Option<&str>) {
-        let mut parts = vec![keys];
-        while let Some(part) = parts.pop() {
-            let size = part.len();
-            let halves =
-                self.settings.split.as_ref().filter(|split| size > 1 && part.iter().all(|key| (split.may)(key)));
-            let mut halves: Option<Vec<K>> = halves.map(|split| part.iter().map(split.copy).collect());
-            let (error, may_split) =
-                match AssertUnwindSafe(async { (self.settings.bulk)(part).await }).catch_unwind().await {
-                    Ok(Ok(found)) if found.len() == size => {
-                        results.extend(found);
-                        continue;
-                    }
-                    Ok(Ok(found)) => {
-                        tracing::error!(
-                            tool,
-                            calls = size,
-                            results = found.len(),
-                            "a bulk function returned a wrong number of results: that is a bug of it"
-                        );
-                        (E::lost(), false)
-                    }
-                    Ok(Err(error)) => {
-                        let may_split = !error.is_temporary();
-                        (error, may_split)
-                    }
-                    Err(_) => {
-                        tracing::error!(tool, calls = size, "a bulk function panicked");
-                        (E::lost(), true)
-                    }
-                };
-            match halves.take_if(|_| may_split) {
-                Some(mut first) => {
-                    let second = first.split_off(size / 2);
-                    parts.extend([second, first]);
-                }
-                None => results.extend(iter::repeat_n(error, size).map(Err)),
-            }
-        }
-    }
-
-    /// Waits until the batch is of no use any more: it took too long, all callers have left, or the batcher has ended.
-    async fn given_up(&self, replies: &mut VecDeque<oneshot::Sender<Reply<V, E>>>) -> E {
-        let too_long = async {
-            match self.settings.batch_timeout {
-                None => std::future::pending().await,
-                Some(after) => {
-                    tokio::time::sleep(after).await;
-                    E::timed_out(after)
-                }
-            }
-        };
-        let nobody_waits = async {
-            for reply in replies {
-                reply.closed().await;
-            }
-            E::cancelled()
-        };
-        let ended = async {
-            // The sender lives as long as this place.
-            let _ = self.shared.ended.subscribe().wait_for(|ended| *ended).await;
-            E::closed()
-        };
-        match select(pin!(too_long), select(pin!(nobody_waits), pin!(ended))).await {
-            Either::Left((error, _)) | Either::Right((Either::Left((error, _)) | Either::Right((error, _)), _)) => {
-                error
-            }
-        }
     }
 }
 

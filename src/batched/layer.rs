@@ -21,7 +21,7 @@ use crate::canonical::encode_str;
 use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
-use crate::scope;
+use crate::scope::{self, Witness};
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, naming_selectors};
 use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
 use crate::{ConfigError, Middleware, Scope};
@@ -239,17 +239,19 @@ impl BatchedTool {
         }
         let inner = plan.bulk.is_none().then(|| call::inner(inner.clone()));
         let mut leaving = Leaving(Some(abandoned.clone()));
+        let witness = Arc::new(Witness::default());
         let (scope, session) = (scope::capture(), SessionOfCall::of(ctx));
-        let traveller = Traveller { plan, call, group, abandoned, inner, scope, session };
+        let traveller =
+            Traveller { plan, call, group, abandoned, inner, scope, session, witness: Arc::clone(&witness) };
         let reply = self.calls.travel(ctx, traveller).await;
+        if witness.saw_a_session() {
+            // A cache further out has not seen it, if the call was made for somebody else.
+            scope::session_opened();
+        }
         let mut result = match reply.result {
             Ok(answer) => {
                 leaving.0 = None;
-                if answer.opened_session {
-                    // A cache further out has not seen it, if the call was made for somebody else.
-                    scope::session_opened();
-                }
-                answer.result
+                answer
             }
             Err(error) => Ok(error.to_tool_result()),
         };

@@ -152,7 +152,8 @@
 //!
 //! Task-locals of the callers do not reach the bulk function, and so there is no session of the scope: it finds that of a call with
 //! [`SessionStore::of`](crate::SessionStore::of)`(&call.ctx)`, but none that is named by a handle. Without a bulk function, a tool
-//! finds its session, and callers share what it read there only if they are in the same one.
+//! finds its session, and callers share what it read there only if they are in the same one. Either way, a cache further out
+//! learns that a session was opened, also from a batch that failed.
 //!
 //! There is no worker: a task lives as long as there is something to send. Nobody waits for ever, even if the runtime that ran
 //! the batches shuts down.
@@ -176,6 +177,7 @@ mod instruments;
 mod layer;
 mod queue;
 mod settings;
+mod under_way;
 pub use answers::{Answers, BatchError};
 pub use batcher::{Batcher, Stats};
 pub use call::Call;

@@ -21,7 +21,6 @@ mod threads;
 mod transactions;
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,12 +29,12 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use turbomcp_core::{Cancellable, McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::{BatchError, Batcher};
 use crate::outcome::{self, ErrorKind};
-use crate::testing::ScriptedServer;
+use crate::testing::{ScriptedServer, Token};
 
 /// The batches that a bulk function was sent.
 #[derive(Debug, Clone, Default)]
@@ -156,22 +155,6 @@ impl Door {
 
     fn let_pass(&self, batches: usize) {
         self.0.add_permits(batches);
-    }
-}
-
-/// A caller's way to say that it has gone.
-#[derive(Debug, Clone, Default)]
-struct Token(Arc<AtomicBool>);
-
-impl Token {
-    fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-impl Cancellable for Token {
-    fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
     }
 }
 

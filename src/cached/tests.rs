@@ -35,11 +35,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use turbomcp_core::auth::Principal;
-use turbomcp_core::{Cancellable, McpHandler, McpResult, RequestContext};
+use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use crate::outcome::{self, ErrorKind};
-use crate::testing::ScriptedServer;
+use crate::testing::{ScriptedServer, Token};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -108,22 +108,6 @@ impl Door {
     /// Lets everybody pass, from now on.
     fn open(&self) {
         self.0.close();
-    }
-}
-
-/// A caller's way to say that it has gone.
-#[derive(Debug, Clone, Default)]
-struct Token(Arc<AtomicBool>);
-
-impl Token {
-    fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-impl Cancellable for Token {
-    fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
     }
 }
 

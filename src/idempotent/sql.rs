@@ -1,6 +1,4 @@
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sqlx::Pool;
@@ -8,7 +6,7 @@ use sqlx::Pool;
 use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
 use crate::idempotency::CallKey;
 use crate::transactional::Dialect;
-use crate::transactional::records::{self, after, now};
+use crate::transactional::records::{self, Sweeper, after, now};
 
 /// Keeps claims and answers in a table of a database, for all replicas.
 ///
@@ -18,16 +16,13 @@ use crate::transactional::records::{self, after, now};
 #[must_use]
 pub struct SqlStore<DB: Dialect> {
     pool: Pool<DB>,
-    swept_at: Arc<AtomicI64>,
+    sweeper: Sweeper,
 }
-
-/// How often expired answers are looked for, in milliseconds.
-const SWEEP_EVERY: i64 = 60_000;
 
 impl<DB: Dialect> SqlStore<DB> {
     /// On connections of `pool`. Each step is a statement or two outside any transaction of the tool's.
     pub fn new(pool: Pool<DB>) -> Self {
-        Self { pool, swept_at: Arc::new(AtomicI64::new(now())) }
+        Self { pool, sweeper: Sweeper::default() }
     }
 
     /// Makes the table where there is none.
@@ -38,27 +33,6 @@ impl<DB: Dialect> SqlStore<DB> {
     pub async fn ensure_schema(&self) -> Result<(), sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
         DB::ensure_schema(&mut connection).await
-    }
-
-    /// Deletes expired answers behind the scenes, a batch at a time.
-    fn sweep_now_and_then(&self) {
-        let (now, last) = (now(), self.swept_at.load(Ordering::Relaxed));
-        if now - last < SWEEP_EVERY
-            || self.swept_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            return;
-        }
-        let pool = self.pool.clone();
-        tokio::spawn(async move {
-            let swept = async {
-                let mut connection = pool.acquire().await?;
-                while DB::sweep(&mut connection).await? > 0 {}
-                Ok::<_, sqlx::Error>(())
-            };
-            if let Err(error) = swept.await {
-                tracing::warn!(%error, "expired idempotency records were not deleted");
-            }
-        });
     }
 
     async fn claim_or_find(&self, claim: Claim<'_>) -> Result<Claimed, sqlx::Error> {
@@ -114,7 +88,7 @@ fn unavailable(error: sqlx::Error) -> StoreError {
 impl<DB: Dialect> Store for SqlStore<DB> {
     fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
         Box::pin(async move {
-            self.sweep_now_and_then();
+            self.sweeper.sweep_now_and_then(&self.pool);
             self.claim_or_find(claim).await.map_err(unavailable)
         })
     }
@@ -155,7 +129,7 @@ impl<DB: Dialect> Store for SqlStore<DB> {
 
 impl<DB: Dialect> Clone for SqlStore<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), swept_at: Arc::clone(&self.swept_at) }
+        Self { pool: self.pool.clone(), sweeper: self.sweeper.clone() }
     }
 }
 

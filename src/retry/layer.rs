@@ -8,7 +8,8 @@ use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
-use super::policy::{Judge, RetryPolicy, Verdict, policy_setters};
+use super::attempts::{Judge, Verdict};
+use super::policy::{RetryPolicy, policy_setters};
 use super::progress::Progress;
 use crate::idempotency::KeySource;
 use crate::middleware::impl_layer;

@@ -158,11 +158,14 @@
 //! Counters (feature `metrics`): `mcp_patterns_retries_total` and `mcp_patterns_retries_exhausted_total`, by `tool`. Events:
 //! `retrying` (debug) and `no further attempt` (warn), with `tool`, `attempt` or `attempts`, and the kind or reason.
 
+mod attempts;
 mod budget;
 mod delays;
 mod layer;
 mod policy;
 mod progress;
+pub(crate) use attempts::{ByError, Judge};
+pub use attempts::{Retryable, Verdict};
 pub use budget::Budget;
 pub use delays::Delays;
 #[cfg(feature = "backoff")]
@@ -170,8 +173,7 @@ pub use delays::from_backoff;
 #[cfg(feature = "backon")]
 pub use delays::from_backon;
 pub use layer::{RetryEvent, RetryTool};
-pub(crate) use policy::{ByError, Judge};
-pub use policy::{Jitter, RetryPolicy, Retryable, Verdict};
+pub use policy::{Jitter, RetryPolicy};
 
 #[cfg(test)]
 mod tests;

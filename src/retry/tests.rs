@@ -9,18 +9,16 @@ mod run;
 mod settings;
 mod told;
 
-use std::fmt;
 use std::future::ready;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use turbomcp_core::{Cancellable, McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::RetryTool;
-use crate::testing::ScriptedServer;
+use crate::testing::{ScriptedServer, Token};
 use crate::{Layer, Middleware, layer};
 
 /// More failures than any test waits for.
@@ -111,30 +109,4 @@ async fn delays_of(retry: RetryTool, error: McpError) -> Vec<Duration> {
     let server = retry.on_retry(move |event| hook.push(event.delay)).layer(failing(ALWAYS, error));
     call(&server).await.unwrap();
     delays.entries()
-}
-
-/// A token to cancel a call with.
-#[derive(Clone, Default)]
-struct Token(Arc<AtomicBool>);
-
-impl Token {
-    fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    fn ctx(&self) -> RequestContext {
-        RequestContext::new().with_cancellation_token(Arc::new(self.clone()))
-    }
-}
-
-impl Cancellable for Token {
-    fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
-    }
 }

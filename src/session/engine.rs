@@ -178,7 +178,12 @@ impl Engine {
                     return Ok(answer);
                 }
                 Ok((answer, Some(text), found)) => (answer, text, found),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if let SessionError::TooManyKeys { .. } | SessionError::TooManyBytes { .. } = error {
+                        self.count(Told::Full);
+                    }
+                    return Err(error);
+                }
             };
             let version = new_version();
             let written = self.write(key, found.version, version, &text, found.ends_at).await;
@@ -205,7 +210,7 @@ impl Engine {
 
     /// Writes what was changed since it was found, if nobody else has written meanwhile.
     pub(super) async fn commit(&self, key: &Key, found: &Found) -> Result<(), SessionError> {
-        let text = self.checked(found)?;
+        let text = self.checked(found).inspect_err(|_| self.count(Told::Full))?;
         match self.write(key, found.version, new_version(), &text, found.ends_at).await? {
             Written::Yes => {
                 self.count(Told::Written);
@@ -309,15 +314,13 @@ impl Engine {
     fn checked(&self, found: &Found) -> Result<String, SessionError> {
         let text = data::to_text(found.ends_at, &found.data).map_err(unreadable)?;
         let (bytes, max_bytes, max_keys) = (text.len(), self.settings.max_bytes, self.settings.max_keys);
-        let full = if found.data.keys().len() > max_keys {
-            SessionError::TooManyKeys { max_keys }
+        if found.data.keys().len() > max_keys {
+            Err(SessionError::TooManyKeys { max_keys })
         } else if bytes > max_bytes {
-            SessionError::TooManyBytes { bytes, max_bytes }
+            Err(SessionError::TooManyBytes { bytes, max_bytes })
         } else {
-            return Ok(text);
-        };
-        self.count(Told::Full);
-        Err(full)
+            Ok(text)
+        }
     }
 
     async fn write(

@@ -20,6 +20,11 @@
 //! # Ok::<(), McpError>(()) }).unwrap();
 //! ```
 
+#[cfg(test)]
+mod caller;
+#[cfg(test)]
+#[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
+pub(crate) mod databases;
 #[cfg(feature = "idempotent")]
 mod idempotency;
 #[cfg(feature = "idempotent")]
@@ -35,9 +40,15 @@ mod session;
 pub use session::session_backend_contract;
 #[cfg(feature = "cached")]
 mod second_level;
+#[cfg(test)]
+mod seen;
+#[cfg(test)]
+pub(crate) use caller::Token;
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub use second_level::second_level_contract;
+#[cfg(test)]
+pub(crate) use seen::{Traced, counted, counts};
 
 use std::collections::HashMap;
 use std::fmt;

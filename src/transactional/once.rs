@@ -1,7 +1,7 @@
 //! A call whose key makes it take effect once.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use turbomcp_core::{McpResult, RequestContext};
@@ -13,7 +13,7 @@ use super::dialect::{Dialect, Fault};
 use super::drive::Results;
 use super::ends::Ends;
 use super::error::TransactionError;
-use super::records;
+use super::records::Sweeper;
 use super::running::{Running, Turn};
 use super::transactor::Transactor;
 use crate::idempotency::{self, CallKey, Idempotency, KeyCounts, Told};
@@ -22,14 +22,11 @@ use crate::outcome;
 /// How long a caller is told to wait for the first call with its key.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How often expired records are looked for, in milliseconds.
-const SWEEP_EVERY: i64 = 60_000;
-
 /// What all calls with keys share.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     pub(super) running: Running,
-    swept_at: AtomicI64,
+    sweeper: Sweeper,
 }
 
 /// One call with a key.
@@ -68,7 +65,7 @@ impl<DB: Dialect> Once<'_, DB> {
                 attempt.unwrap_or_else(|error| results.failed(error))
             })
             .await;
-        self.sweep_now_and_then();
+        self.keys.sweeper.sweep_now_and_then(&self.transactor.pool);
         let has_answer = match answer.end {
             Wanted::Recorded(_) => {
                 self.counts.count(Told::Recorded);
@@ -166,27 +163,5 @@ impl<DB: Dialect> Once<'_, DB> {
             Err(error) => tracing::warn!(%error, tool = self.key.tool, "a failure could not be recorded"),
         }
         recorded.is_ok()
-    }
-
-    /// Deletes expired records behind the scenes, a batch at a time.
-    fn sweep_now_and_then(&self) {
-        let now = records::now();
-        let last = self.keys.swept_at.load(Ordering::Relaxed);
-        if now - last < SWEEP_EVERY
-            || self.keys.swept_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            return;
-        }
-        let pool = self.transactor.pool.clone();
-        tokio::spawn(async move {
-            let swept = async {
-                let mut connection = pool.acquire().await?;
-                while DB::sweep(&mut connection).await? > 0 {}
-                Ok::<_, sqlx::Error>(())
-            };
-            if let Err(error) = swept.await {
-                tracing::warn!(%error, "expired idempotency records were not deleted");
-            }
-        });
     }
 }

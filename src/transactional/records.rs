@@ -7,8 +7,10 @@ use crate::idempotency::CallKey;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod statements;
+mod sweeper;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) use statements::impl_records;
+pub(crate) use sweeper::Sweeper;
 
 /// The table of idempotency records, for those who run their own migrations. `ensure_schema` runs it too.
 ///

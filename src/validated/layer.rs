@@ -2,25 +2,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::num::NonZeroUsize;
-use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::future::{Either, select};
+use futures_util::future::Either;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
-use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
+use serde_json::Value;
+use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 use validator::Validate;
 
-use super::VALIDATION;
 use super::limits::Limits;
-use super::plan::{Check, LAYER, Outcome, Place, ToolPlan};
-use super::rules::{self, Rule, RuleContext, RuleError};
+use super::plan::{Check, LAYER, Place, ToolPlan};
+use super::rules::{Rule, RuleContext, RuleError};
 use super::typed;
-use super::violation::{Found, MAX_LISTED, Violation, Violations};
-use crate::cancellation::cancelled;
+use super::violation::Violation;
+use super::violations::MAX_LISTED;
 use crate::middleware::impl_layer;
-use crate::outcome;
 use crate::selection::{self, Plan, Selection, selectors};
 use crate::{ConfigError, Middleware};
 
@@ -32,7 +29,7 @@ const RULE: selection::Rule = selection::Rule { layer: LAYER, is_safe: |_| true,
 #[must_use = "a layer does nothing until it is put on a handler"]
 pub struct ValidatedTool {
     selection: Selection,
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     plan: Plan<Arc<ToolPlan>>,
 }
 
@@ -43,10 +40,10 @@ pub(super) struct Settings {
     pub(super) limits_for: BTreeMap<String, Limits>,
     pub(super) checks: Vec<Check>,
     pub(super) names: BTreeMap<String, BTreeMap<String, String>>,
-    messages: BTreeMap<String, Message>,
-    max_violations: NonZeroUsize,
+    pub(super) messages: BTreeMap<String, Message>,
+    pub(super) max_violations: NonZeroUsize,
     pub(super) fills_defaults: bool,
-    hints: bool,
+    pub(super) hints: bool,
     pub(super) checks_output: bool,
 }
 
@@ -207,91 +204,6 @@ impl ValidatedTool {
             ToolPlan::unusable(tool)
         })))
     }
-
-    async fn validate<H: McpHandler>(
-        &self,
-        plan: Arc<ToolPlan>,
-        inner: &H,
-        name: &str,
-        mut args: Value,
-        ctx: &RequestContext,
-    ) -> McpResult<ToolResult> {
-        if !plan.is_usable() {
-            plan.count(Outcome::Refused);
-            let reason = format!("`{name}` cannot be called: its schema is not one that can be checked");
-            return Ok(McpError::internal(reason).to_tool_result());
-        }
-        if let Err(violations) = self.admit(&plan, &mut args) {
-            return Ok(self.refuse(&plan, violations));
-        }
-        if plan.has_rules() {
-            // On the heap, so that a call without rules does not carry them along.
-            if let Some(answer) = Box::pin(self.ask_rules(&plan, &args, ctx)).await {
-                return Ok(answer);
-            }
-        }
-        plan.count(Outcome::Valid);
-        self.release(&plan, inner.call_tool(name, args, ctx).await)
-    }
-
-    /// Checks what can be checked without asking anybody.
-    fn admit(&self, plan: &ToolPlan, args: &mut Value) -> Result<(), Violations> {
-        if args.is_null() {
-            *args = Value::Object(Map::new());
-        }
-        plan.limits.check(args)?;
-        let mut found = Found::new(self.settings.max_violations.get());
-        plan.find(args, &mut found);
-        found.into_result()
-    }
-
-    /// Asks the rules, and returns the answer if the call ends here.
-    async fn ask_rules(&self, plan: &ToolPlan, args: &Value, ctx: &RequestContext) -> Option<ToolResult> {
-        let mut found = Found::new(self.settings.max_violations.get());
-        let asked = {
-            let asked = pin!(rules::ask(plan.rules(args), plan.tool(), ctx, &mut found));
-            match select(pin!(cancelled(ctx)), asked).await {
-                Either::Left(((), _)) => Err(McpError::cancelled("The call was cancelled; nothing was done")),
-                Either::Right((asked, _)) => asked,
-            }
-        };
-        match (asked, found.into_result()) {
-            (Ok(()), Ok(())) => None,
-            (Ok(()), Err(violations)) => Some(self.refuse(plan, violations)),
-            (Err(error), _) => {
-                plan.count(Outcome::RuleFailed);
-                Some(error.to_tool_result())
-            }
-        }
-    }
-
-    /// The answer to a call that is not made.
-    fn refuse(&self, plan: &ToolPlan, mut violations: Violations) -> ToolResult {
-        plan.count(Outcome::Refused);
-        for violation in violations.iter_mut() {
-            if !self.settings.hints {
-                violation.drop_hint();
-            }
-            if let Some(message) = self.settings.messages.get(violation.code()) {
-                violation.replace_message(message(violation));
-            }
-        }
-        McpError::from(violations).to_tool_result()
-    }
-
-    /// Checks what the tool answers. That is the server's to keep, so the caller learns no more than that it did not.
-    fn release(&self, plan: &ToolPlan, result: McpResult<ToolResult>) -> McpResult<ToolResult> {
-        if outcome::failure(&result).is_some() {
-            return result;
-        }
-        let Ok(Some(content)) = result.as_ref().map(|result| result.structured_content.as_ref()) else { return result };
-        let Err(violations) = plan.check_output(content) else { return result };
-        let id = rules::error_id();
-        plan.count(Outcome::BadOutput);
-        tracing::error!(tool = plan.tool(), id, %violations, "a tool's answer does not match its output schema");
-        let error = McpError::internal(format!("The tool's answer was not what it must be (error {id})"));
-        Ok(error.with_data(json!({ VALIDATION: "bad_output" })).to_tool_result())
-    }
 }
 
 impl Default for ValidatedTool {
@@ -344,13 +256,6 @@ impl Middleware for ValidatedTool {
 }
 
 impl_layer!(ValidatedTool);
-
-/// `invalid_params`: a sentence for each violation, and the list in the error's data, under [`VALIDATION`].
-impl From<Violations> for McpError {
-    fn from(violations: Violations) -> Self {
-        Self::invalid_params(violations.to_string()).with_data(json!({ VALIDATION: violations.to_json() }))
-    }
-}
 
 impl fmt::Debug for ValidatedTool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

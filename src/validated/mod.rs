@@ -150,22 +150,28 @@
 //! `bad_output`. Each call logs an event (debug) with `tool` and `validation`; a rule that failed is logged as a warning, and an
 //! answer that breaks its promise as an error, both with the id in the answer.
 
+mod call;
 mod defaults;
 mod hints;
 mod layer;
 mod limits;
 mod plan;
+mod pointer;
 mod references;
 mod rules;
 mod schema;
 mod sentences;
 mod typed;
 mod violation;
+mod violations;
+mod walk;
+mod words;
 pub use layer::ValidatedTool;
 pub use limits::Limits;
 pub use rules::{RuleContext, RuleError};
 pub use schema::{Schema, SchemaError};
-pub use violation::{Violation, Violations};
+pub use violation::Violation;
+pub use violations::Violations;
 
 /// The entry of an error's data that says what was wrong.
 pub const VALIDATION: &str = "mcp-patterns/validation";

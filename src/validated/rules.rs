@@ -9,7 +9,8 @@ use serde_json::Value;
 use turbomcp_core::{McpError, RequestContext};
 
 use super::typed::decode;
-use super::violation::{Found, Violation};
+use super::violation::Violation;
+use super::violations::Found;
 
 /// What a rule sees of the call that it judges, and where it says what is wrong with it.
 ///

@@ -3,10 +3,11 @@ use std::fmt;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
-use super::limits::depth;
 use super::references::{is_endless, ways};
 use super::sentences;
-use super::violation::{Found, MAX_LISTED, Violation, Violations};
+use super::violation::Violation;
+use super::violations::{Found, MAX_LISTED, Violations};
+use super::walk::depth;
 
 /// The deepest schema that is compiled: the compiler recurses.
 const DEEPEST: usize = 128;
@@ -52,8 +53,8 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// When it is none, refers to itself without end, names a dialect that is not known or a schema that is elsewhere, or has a pattern that cannot be matched
-    /// in linear time (one with look-around or back-references).
+    /// When it is none, refers to itself without end, names a dialect that is not known or a schema that is elsewhere, or has a
+    /// pattern that cannot be matched in linear time (one with look-around or back-references).
     pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
         if depth(schema) > DEEPEST {
             return Err(SchemaError(format!("it is nested deeper than {DEEPEST} levels")));

@@ -7,14 +7,14 @@ use jsonschema::{JsonType, ValidationError};
 use serde_json::{Map, Value, json};
 
 use super::hints::nearest;
+use super::pointer::{pointer_of, push_name};
 use super::references::views;
-use super::violation::{Found, Violation, pointer_of, push_name};
+use super::violation::Violation;
+use super::violations::Found;
+use super::words::{MAX_TOLD, any_of, counted, format_name, properties, shown, with_article};
 
 /// How many options of a list are told.
 const MAX_OPTIONS: usize = 50;
-
-/// How long a pattern or an option may be to be told.
-const MAX_TOLD: usize = 200;
 
 /// Puts what the schema found wrong into words.
 pub(super) fn tell(schema: &Value, input: &Value, error: &ValidationError<'_>, found: &mut Found) {
@@ -263,59 +263,5 @@ fn names(types: &[&str]) -> Value {
     match types {
         [one] => json!(one),
         several => json!(several),
-    }
-}
-
-fn with_article(name: &'static str) -> Cow<'static, str> {
-    match name {
-        "null" => "null".into(),
-        "array" | "integer" | "object" => format!("an {name}").into(),
-        _ => format!("a {name}").into(),
-    }
-}
-
-/// Joins with commas and an "or".
-fn any_of<'a>(all: impl Iterator<Item = Cow<'a, str>>) -> String {
-    let mut all: Vec<_> = all.collect();
-    let Some(last) = all.pop() else { return "nothing".to_owned() };
-    match all.is_empty() {
-        true => last.into_owned(),
-        false => format!("{} or {last}", all.join(", ")),
-    }
-}
-
-/// A value of the schema, in a sentence.
-fn shown(value: &Value) -> String {
-    match value.to_string() {
-        short if short.len() <= MAX_TOLD => short,
-        _ => "the value of its schema".to_owned(),
-    }
-}
-
-fn counted(count: u64, unit: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {unit}{plural}")
-}
-
-fn properties(count: u64) -> String {
-    if count == 1 { "1 property".to_owned() } else { format!("{count} properties") }
-}
-
-fn format_name(format: &str) -> Cow<'static, str> {
-    match format {
-        "email" | "idn-email" => "an email address".into(),
-        "uri" | "iri" => "a URI, such as https://example.org/page".into(),
-        "uri-reference" | "iri-reference" => "a URI or a relative reference".into(),
-        "date" => "a date, such as 2026-01-31".into(),
-        "time" => "a time with an offset, such as 12:30:00Z".into(),
-        "date-time" => "a date and time with an offset, such as 2026-01-31T12:30:00Z".into(),
-        "duration" => "a duration, such as P3DT12H".into(),
-        "uuid" => "a UUID".into(),
-        "ipv4" => "an IPv4 address".into(),
-        "ipv6" => "an IPv6 address".into(),
-        "hostname" | "idn-hostname" => "a host name".into(),
-        "regex" => "a regular expression".into(),
-        "json-pointer" | "relative-json-pointer" => "a JSON pointer".into(),
-        other => format!("of the format `{other}`").into(),
     }
 }

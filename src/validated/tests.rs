@@ -8,7 +8,7 @@ mod output;
 mod reference_servers;
 mod rules;
 mod schema;
-#[cfg(feature = "sqlite")]
+#[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 mod transactions;
 mod typed;
 mod verdicts;

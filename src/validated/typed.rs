@@ -6,8 +6,10 @@ use serde_path_to_error::Segment;
 use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKind};
 
 use super::hints::plain;
+use super::pointer::push_name;
 use super::references::views;
-use super::violation::{Found, Violation, push_name};
+use super::violation::Violation;
+use super::violations::Found;
 
 /// Why a value is no good `T`.
 pub(super) enum Mistake {

@@ -11,22 +11,20 @@ mod metrics;
 mod saga;
 mod settings;
 
-use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use turbomcp_core::{Cancellable, ErrorKind, McpError, McpResult, RequestContext};
+use turbomcp_core::{ErrorKind, McpError, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::*;
 use crate::retry::{Jitter, RetryPolicy};
+use crate::testing::{Token, Traced};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -126,70 +124,5 @@ impl Drop for Dropped {
         if !self.1.is_empty() {
             self.0.push(self.1.as_str());
         }
-    }
-}
-
-/// What is traced on this thread while it lives.
-struct Traced(
-    Arc<Mutex<Vec<u8>>>,
-    #[expect(dead_code, reason = "its drop ends the trace")] tracing::subscriber::DefaultGuard,
-);
-
-impl Traced {
-    fn start() -> Self {
-        #[derive(Clone)]
-        struct Writer(Arc<Mutex<Vec<u8>>>);
-        impl io::Write for Writer {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().unwrap().extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let text = Writer(Arc::default());
-        let written = Arc::clone(&text.0);
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_writer(move || text.clone())
-            .finish();
-        Self(written, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-/// A token to cancel a call with.
-#[derive(Clone, Default)]
-struct Token(Arc<AtomicBool>);
-
-impl Token {
-    fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    fn ctx(&self) -> RequestContext {
-        RequestContext::new().with_cancellation_token(Arc::new(self.clone()))
-    }
-
-    async fn cancel_after(&self, after: Duration) {
-        sleep(after).await;
-        self.cancel();
-    }
-}
-
-impl Cancellable for Token {
-    fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
     }
 }

@@ -118,21 +118,13 @@ impl Server {
     }
 
     async fn connect_with(&mut self, token: Option<&str>) -> Client {
-        let connected = match &mut self.link {
+        match &mut self.link {
             Link::Pipes(pipes) => {
                 let pipes = pipes.take().expect("stdio serves one client");
-                ().serve(pipes).await
+                Client(().serve(pipes).await.expect("the session is not initialized"))
             }
-            Link::Url(url) => {
-                // The SDK's own client would send loopback requests to a proxy that the environment names.
-                let http =
-                    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("no HTTP client");
-                let mut config = StreamableHttpClientTransportConfig::with_uri(url.as_str());
-                config.auth_header = token.map(str::to_owned);
-                ().serve(StreamableHttpClientTransport::with_client(http, config)).await
-            }
-        };
-        Client(connected.expect("the session is not initialized"))
+            Link::Url(url) => Client::over_http(url, token).await,
+        }
     }
 
     /// Where the server listens for HTTP.
@@ -231,6 +223,16 @@ fn listening_at(log: &str) -> Option<&str> {
 pub(crate) struct Client(RunningService<RoleClient, ()>);
 
 impl Client {
+    /// Connects to whoever listens there.
+    pub(crate) async fn over_http(url: &str, token: Option<&str>) -> Self {
+        // The SDK's own client would send loopback requests to a proxy that the environment names.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("no HTTP client");
+        let mut config = StreamableHttpClientTransportConfig::with_uri(url);
+        config.auth_header = token.map(str::to_owned);
+        let transport = StreamableHttpClientTransport::with_client(http, config);
+        Self(().serve(transport).await.expect("the session is not initialized"))
+    }
+
     /// Connects to a server in this process, line by line as over stdio.
     pub(crate) async fn within(server: impl McpHandler) -> Self {
         let (near, far) = duplex(1 << 20);

@@ -1,9 +1,13 @@
 //! Sessions, through a real client and two replicas of the counter example.
 
-use std::env;
+use std::{
+    env,
+    sync::{Arc, Mutex},
+};
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     client::{Client, Server, Transport, error_text, patiently, text},
@@ -191,6 +195,56 @@ async fn a_transport_session_of_another_replica_is_404_and_what_begins_anew_is_e
         }
     })
     .await;
+}
+
+/// The client is told of the 404 by the protocol, and its caller by nobody.
+#[tokio::test]
+async fn behind_a_balancer_that_is_not_sticky_the_official_client_gets_an_empty_session_without_an_error() {
+    patiently(async {
+        let Replicas { servers: [one, two], .. } = Replicas::start(&redis_url(), "transport", &[]).await;
+        let balancer = Balancer::start(one.url()).await;
+        let client = Client::over_http(&balancer.url, None).await;
+        client.call("set_preference", json!({ "key": "theme", "value": "dark" })).await;
+        assert_eq!(text(&client.call("get_preference", json!({ "key": "theme" })).await), "dark");
+        balancer.send_to(two.url());
+        let none = client.call("get_preference", json!({ "key": "theme" })).await;
+        assert_eq!(error_text(&none), "Preference not found");
+        let set = client.call("set_preference", json!({ "key": "theme", "value": "light" })).await;
+        assert_eq!(text(&set), "Set theme: light");
+    })
+    .await;
+}
+
+/// Hands each connection to the replica that it is told to.
+struct Balancer {
+    url: String,
+    to: Arc<Mutex<String>>,
+}
+
+impl Balancer {
+    async fn start(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let own = format!("http://{}/mcp", listener.local_addr().expect("an address"));
+        let balancer = Self { url: own, to: Arc::default() };
+        balancer.send_to(url);
+        let to = Arc::clone(&balancer.to);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let to = to.lock().expect("nobody panicked").clone();
+                tokio::spawn(async move {
+                    let mut far = TcpStream::connect(to).await.expect("the replica listens");
+                    // Whoever goes first ends it.
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        });
+        balancer
+    }
+
+    fn send_to(&self, url: &str) {
+        let address = url.trim_start_matches("http://").trim_end_matches("/mcp");
+        address.clone_into(&mut self.to.lock().expect("nobody panicked"));
+    }
 }
 
 /// Begins a session by hand and returns its id.

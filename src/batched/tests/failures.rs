@@ -1,4 +1,7 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
+use crate::testing::Traced;
 
 #[tokio::test(start_paused = true)]
 async fn one_bad_item_fails_alone() {
@@ -39,12 +42,10 @@ async fn a_wrong_number_of_results_is_an_error_to_all_and_goes_to_nobody_else() 
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_number_of_results_is_logged_as_the_bulk_functions_bug() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let traced = Traced::start();
     let batcher = Batcher::new(|_: Vec<u64>| async { vec![Ok(7)] });
     load_all(&batcher, [1, 2, 3]).await;
-    let log = log.text();
+    let log = traced.text();
     assert!(log.contains("ERROR") && log.contains("wrong number of results"), "{log}");
     assert!(log.contains("calls=3") && log.contains("results=1"), "{log}");
 }
@@ -93,33 +94,4 @@ async fn a_batch_that_takes_too_long_is_given_up() {
     }
     assert_eq!(start.elapsed(), Duration::from_secs(2));
     assert!(is_dropped.load(Ordering::SeqCst));
-}
-
-/// A log that a test can read.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().expect("nobody panicked")).into_owned()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }

@@ -44,8 +44,8 @@ async fn callers_who_have_left_take_no_room() {
 #[tokio::test(start_paused = true)]
 async fn a_group_that_fills_the_queue_makes_room_for_another() {
     let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = busy(&door, &sent, 4).await;
-    let greedy: Vec<_> = (1..5).map(|key| load(&batcher, key)).collect();
+    let batcher = busy(&door, &sent, 5).await;
+    let greedy: Vec<_> = (1..6).map(|key| load(&batcher, key)).collect();
     settle().await;
     let modest: Vec<_> = (101..104).map(|key| load(&batcher, key)).collect();
     settle().await;
@@ -53,8 +53,9 @@ async fn a_group_that_fills_the_queue_makes_room_for_another() {
     let answered = |calls: Vec<Result<McpResult<u64>, _>>| -> Vec<_> {
         calls.into_iter().map(|call: Result<_, tokio::task::JoinError>| call.expect("no panic").is_ok()).collect()
     };
-    // Each group has half of the queue: the newest of the greedy one went, and then the newest of the other.
-    assert_eq!(answered(join_all(greedy).await), [true, true, false, false]);
+    // Each group has half of the queue: the newest of the greedy one went, and then the newest of the other, which would only
+    // turn the odd place over.
+    assert_eq!(answered(join_all(greedy).await), [true, true, true, false, false]);
     assert_eq!(answered(join_all(modest).await), [true, true, false]);
     assert_eq!(batcher.stats().refused, 3);
 }
@@ -84,4 +85,27 @@ async fn who_leaves_while_waiting_for_room_takes_none() {
     let answered: Vec<_> = join_all(calls).await.into_iter().filter_map(Result::ok).collect();
     assert_eq!(numbers(answered), [0, 10, 20, 40]);
     assert_eq!(sent.keys(), [0, 1, 2, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_had_to_go_weighs_nothing_any_more() {
+    let (sent, door) = (Sent::default(), Door::closed());
+    let batcher = tenfold_behind(&door, &sent)
+        .with_groups(|key| (key / 100).to_be_bytes())
+        .with_max_weight(10, |key| key % 100)
+        .with_max_delay(Duration::from_secs(1))
+        .with_max_in_flight(1)
+        .with_max_queue(2);
+    let first = load(&batcher, 10);
+    settle().await;
+    let [stays, goes] = [5, 6].map(|key| load(&batcher, key));
+    settle().await;
+    let other = load(&batcher, 101);
+    assert_eq!(kind(goes.await.expect("no panic")), ErrorKind::ServerOverloaded);
+    door.let_pass(3);
+    first.await.expect("no panic").expect("a number");
+    settle().await;
+    assert_eq!(sent.all(), [[10]], "what is left of the group is not heavy enough to go at once");
+    assert_eq!(stays.await.expect("no panic").expect("a number"), 50);
+    assert_eq!(other.await.expect("no panic").expect("a number"), 1010);
 }

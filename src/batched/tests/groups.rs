@@ -63,3 +63,20 @@ async fn with_a_delay_a_group_whose_time_has_come_does_not_wait_for_one_before_i
     assert_eq!(start.elapsed(), Duration::from_millis(109));
     assert_eq!(sent.all(), [vec![101, 102], vec![1]]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn with_a_delay_each_group_is_sent_in_its_own_time() {
+    let batcher = tenfold(&Sent::default())
+        .with_groups(|key| (key / 100).to_be_bytes())
+        .with_max_delay(Duration::from_millis(100));
+    let start = Instant::now();
+    let calls = [(0, 1), (20, 101), (40, 201)].map(|(comes, key)| {
+        let batcher = batcher.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(comes)).await;
+            batcher.load(&(), key).await.expect("a number");
+            start.elapsed().as_millis()
+        }
+    });
+    assert_eq!(join_all(calls).await, [110, 130, 150]);
+}

@@ -130,6 +130,19 @@ async fn calls_with_different_batch_keys_do_not_travel_together() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_of_different_tools_do_not_travel_together() {
+    let calls = Calls::default();
+    let layer = calls.answering().with_bulk("write", |calls: Vec<Call>| async move {
+        calls.into_iter().map(|call| Ok(call.tool)).collect::<Vec<McpResult<String>>>()
+    });
+    let server = layer.layer(script());
+    let ctx = nobody();
+    let (read, written) = tokio::join!(read(&server, &ctx, 1), server.call_tool("write", json!({}), &ctx));
+    assert_eq!((text(&read), size(&read)), ("number 1", Some(1)));
+    assert_eq!((text(&written), size(&written)), ("write", Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tool_and_a_user_with_the_name_of_another_are_told_apart() {
     let script = script().with_read_only("rea", |_| async { Ok(ToolResult::text("rea")) });
     let calls = Calls::default();
@@ -280,6 +293,21 @@ async fn a_server_that_stops_answers_what_waits() {
     assert_eq!(failed(&other).0, Some(ErrorKind::Unavailable));
     assert_eq!(start.elapsed(), Duration::from_millis(2001));
     assert_eq!(failed(&read(&server, &ctx, 1).await).0, Some(ErrorKind::Unavailable));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_takes_five_seconds_to_stop_at_most() {
+    let layer = BatchedTool::new().with_bulk("read", |_: Vec<Call>| std::future::pending::<Vec<McpResult<String>>>());
+    let server = layer.layer(script());
+    let ctx = nobody();
+    let start = Instant::now();
+    let (answer, stopped) = tokio::join!(read(&server, &ctx, 1), async {
+        settle().await;
+        server.on_shutdown().await
+    });
+    stopped.expect("it stops");
+    assert_eq!(failed(&answer).0, Some(ErrorKind::Unavailable));
+    assert_eq!(start.elapsed(), Duration::from_millis(5001));
 }
 
 #[tokio::test(start_paused = true)]

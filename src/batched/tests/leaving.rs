@@ -51,7 +51,7 @@ async fn a_cancelled_caller_leaves_within_50_ms_and_the_others_go_on() {
     let (sent, door) = (Sent::default(), Door::closed());
     let batcher = tenfold_behind(&door, &sent);
     let token = Token::default();
-    let ctx = nobody().with_cancellation_token(Arc::new(token.clone()));
+    let ctx = token.ctx();
     let leaving = {
         let batcher = batcher.clone();
         tokio::spawn(async move { batcher.load(&ctx, 1).await })
@@ -71,8 +71,7 @@ async fn a_caller_who_is_cancelled_already_is_not_sent() {
     let sent = Sent::default();
     let token = Token::default();
     token.cancel();
-    let ctx = nobody().with_cancellation_token(Arc::new(token));
-    assert_eq!(kind(tenfold(&sent).load(&ctx, 1).await), ErrorKind::Cancelled);
+    assert_eq!(kind(tenfold(&sent).load(&token.ctx(), 1).await), ErrorKind::Cancelled);
     assert_eq!(sent.all().len(), 0);
 }
 
@@ -114,4 +113,20 @@ async fn the_bulk_function_is_dropped_with_the_last_clone() {
     assert_eq!(weak.strong_count(), 1);
     drop(clone);
     assert_eq!(weak.strong_count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_left_weighs_nothing_any_more() {
+    let sent = Sent::default();
+    let batcher = tenfold(&sent).with_max_delay(Duration::from_secs(1)).with_max_weight(10, |key| *key);
+    let start = Instant::now();
+    let [leaves, stays] = [6, 3].map(|key| load(&batcher, key));
+    settle().await;
+    leaves.abort();
+    settle().await;
+    let other = load(&batcher, 4);
+    stays.await.expect("no panic").expect("a number");
+    other.await.expect("no panic").expect("a number");
+    assert_eq!(start.elapsed(), Duration::from_millis(1010));
+    assert_eq!(sent.all(), [[3, 4]]);
 }

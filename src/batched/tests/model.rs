@@ -214,7 +214,7 @@ async fn story(seed: u64) {
                 None => Saw::Told(batcher.load(&(), key).await),
                 Some(after) if is_cancelled => {
                     let token = Token::default();
-                    let ctx = nobody().with_cancellation_token(Arc::new(token.clone()));
+                    let ctx = token.ctx();
                     tokio::spawn(async move {
                         tokio::time::sleep(after).await;
                         token.cancel();

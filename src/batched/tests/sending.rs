@@ -130,3 +130,28 @@ async fn weights_beyond_all_numbers_are_added_up() {
     }
     assert_eq!(sent.sizes(), [1, 1, 1, 1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn with_a_delay_a_batch_that_is_heavy_enough_does_not_wait() {
+    let sent = Sent::default();
+    let batcher = tenfold(&sent).with_max_delay(Duration::from_secs(1)).with_max_weight(10, |key| *key);
+    let start = Instant::now();
+    let first = load(&batcher, 4);
+    settle().await;
+    let other = load(&batcher, 6);
+    first.await.expect("no panic").expect("a number");
+    other.await.expect("no panic").expect("a number");
+    assert_eq!(start.elapsed(), Duration::from_millis(11));
+    assert_eq!(sent.all(), [[4, 6]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_delay_what_a_batch_left_behind_waits_in_its_turn() {
+    let sent = Sent::default();
+    let batcher = tenfold(&sent).with_max_delay(Duration::from_secs(1)).with_max_weight(10, |key| *key);
+    let start = Instant::now();
+    let calls = [load(&batcher, 4), load(&batcher, 5), load(&batcher, 3)];
+    join_all(calls).await;
+    assert_eq!(start.elapsed(), Duration::from_millis(1010));
+    assert_eq!(sent.all(), [vec![4, 5], vec![3]]);
+}

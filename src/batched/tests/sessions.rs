@@ -160,3 +160,73 @@ async fn nor_does_that_of_a_caller_for_whom_another_made_the_call() {
         assert_eq!(ask(server, &ctx).await, "Augusta");
     }
 }
+
+/// How a bulk function ends for want of something in the session of a call.
+#[derive(Debug, Clone, Copy)]
+enum Ends {
+    Fails,
+    Panics,
+    IsShort,
+    Hangs,
+}
+
+/// Fails all of a batch if one of the sessions has no name.
+fn names_or_none(store: &SessionStore, ends: Ends) -> BatchedTool {
+    let store = store.clone();
+    let layer = BatchedTool::new().with_batch_timeout(Duration::from_secs(1));
+    layer.with_bulk("name", move |calls| {
+        let store = store.clone();
+        async move {
+            let mut names = Vec::new();
+            for call in &calls {
+                match store.of(&call.ctx)?.get::<String>("name").await? {
+                    Some(name) => names.push(Ok(name)),
+                    None => match ends {
+                        Ends::Fails => return Err(McpError::invalid_request("Name not found")),
+                        Ends::Panics => panic!("no name"),
+                        Ends::IsShort => return Ok(Vec::new()),
+                        Ends::Hangs => std::future::pending().await,
+                    },
+                }
+            }
+            Ok(names)
+        }
+    })
+}
+
+/// Both wait for one load of the cache, which one of them began.
+#[cfg(feature = "cached")]
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_fails_as_a_whole_after_a_look_at_a_session_fails_nobody_in_another_one() {
+    for (ends, kind) in [
+        (Ends::Fails, ErrorKind::InvalidRequest),
+        (Ends::Panics, ErrorKind::Internal),
+        (Ends::IsShort, ErrorKind::Internal),
+        (Ends::Hangs, ErrorKind::Timeout),
+    ] {
+        let store = SessionStore::in_memory();
+        let server = (store.clone(), crate::CachedTool::new(), names_or_none(&store, ends)).layer(library());
+        let callers = ["1", "2"].map(ada);
+        name(&store, &callers[1], "Countess").await;
+        let answers = join_all(callers.iter().map(|ctx| server.call_tool("name", json!({}), ctx))).await;
+        assert_eq!(failed(&answers[0]).0, Some(kind), "{ends:?}");
+        assert_eq!(text(&answers[1]), "Countess", "{ends:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_for_want_of_something_in_a_session_is_not_anothers() {
+    let store = SessionStore::in_memory();
+    let script = ScriptedServer::new("library").with_read_only("name", |_| async {
+        let name: Option<String> = Session::current()?.get("name").await?;
+        Ok(ToolResult::text(name.expect("a name")))
+    });
+    let server = (store.clone(), BatchedTool::new().only(["name"])).layer(script.clone());
+    name(&store, &ada("2"), "Countess").await;
+    let callers = ["1", "2", "1"].map(ada);
+    let answers = join_all(callers.iter().map(|ctx| server.call_tool("name", json!({}), ctx))).await;
+    assert_eq!(failed(&answers[0]).0, Some(ErrorKind::Internal));
+    assert_eq!(text(&answers[1]), "Countess");
+    assert_eq!(failed(&answers[2]).0, Some(ErrorKind::Internal));
+    assert_eq!(script.calls("name"), 2, "those of one session share it");
+}

@@ -95,3 +95,14 @@ fn a_runtime_that_shuts_down_leaves_nobody_of_another_one_waiting() {
     let next = staying.block_on(async { tokio::time::timeout(Duration::from_secs(30), batcher.load(&(), 3)).await });
     assert_eq!(next.expect("no wait for ever").expect("a number"), 30);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_waits_for_more_is_sent_at_once() {
+    let batcher = tenfold(&Sent::default()).with_max_delay(Duration::from_secs(3600));
+    let call = load(&batcher, 1);
+    settle().await;
+    let start = Instant::now();
+    batcher.shut_down(GRACE).await;
+    assert_eq!(start.elapsed(), Duration::from_millis(10));
+    assert_eq!(call.await.expect("no panic").expect("a number"), 10);
+}

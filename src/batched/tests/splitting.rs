@@ -84,3 +84,19 @@ async fn what_was_found_before_the_time_was_up_is_told() {
     let told: Vec<_> = answers.iter().map(|answer| answer.as_ref().map_err(|error| error.kind)).collect();
     assert_eq!(told, [Ok(&0), Ok(&1), Err(ErrorKind::Timeout), Err(ErrorKind::Timeout)]);
 }
+
+/// Whoever cannot count is not asked again.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_number_of_results_is_no_reason_to_split() {
+    let sent = Sent::default();
+    let seen = sent.clone();
+    let batcher: Batcher<u64, u64> = Batcher::new(move |keys: Vec<u64>| {
+        seen.note(&keys);
+        async { vec![Ok(7)] }
+    })
+    .split_failed_batches();
+    for answer in load_all(&batcher, 0..4).await {
+        assert_eq!(kind(answer), ErrorKind::Internal);
+    }
+    assert_eq!(sent.sizes(), [4]);
+}

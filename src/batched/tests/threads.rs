@@ -50,3 +50,18 @@ fn on_many_threads_nobody_gets_what_is_another_s_and_nobody_waits_for_ever() {
         assert_eq!((batcher.stats().queued, batcher.stats().in_flight), (0, 0));
     });
 }
+
+/// Such a runtime runs what a task spawns before the tasks that are ready already.
+#[test]
+fn on_many_threads_who_is_about_to_call_travels_along() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime");
+    let sent = Sent::default();
+    let batcher = tenfold(&sent);
+    let callers = runtime.spawn(async move {
+        let calls: Vec<_> = (0..20).map(|key| load(&batcher, key)).collect();
+        join_all(calls).await
+    });
+    runtime.block_on(callers).expect("no panic");
+    assert_eq!(sent.sizes(), [20]);
+}

@@ -1,24 +1,10 @@
-use std::collections::BTreeMap;
-
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use metrics_util::debugging::DebuggingRecorder;
 use turbomcp_core::McpError;
 use turbomcp_types::{Prompt, PromptResult, Resource, ResourceResult, ServerInfo, Tool};
 
 use super::*;
+use crate::testing::{counted, counts};
 use crate::{CachedTool, Layer};
-
-/// How much was counted under each name and set of labels.
-fn counted(recorder: &DebuggingRecorder) -> BTreeMap<String, u64> {
-    let mut counted = BTreeMap::new();
-    for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {
-        let key = key.key();
-        let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
-        if let DebugValue::Counter(count @ 1..) = value {
-            counted.insert(format!("{} {}", key.name(), labels.join(" ")), count);
-        }
-    }
-    counted
-}
 
 #[tokio::test]
 async fn requests_are_counted_by_tool_and_outcome() {
@@ -33,9 +19,12 @@ async fn requests_are_counted_by_tool_and_outcome() {
     for tool in ["fail", "fail", "lend"] {
         let _ = server.call_tool(tool, json!({}), &nobody()).await;
     }
-    let of = |labels: &str| format!("mcp_patterns_cache_requests_total {labels}");
-    let expected = [("tool=fail outcome=miss", 2), ("tool=read outcome=hit", 3), ("tool=read outcome=miss", 2)];
-    assert_eq!(counted(&recorder), expected.map(|(labels, count)| (of(labels), count)).into_iter().collect());
+    let expected = counts([
+        ("cache_requests tool=fail outcome=miss", 2),
+        ("cache_requests tool=read outcome=hit", 3),
+        ("cache_requests tool=read outcome=miss", 2),
+    ]);
+    assert_eq!(counted(&recorder), expected);
 }
 
 /// Whatever clients ask for, there are four of them.
@@ -50,14 +39,13 @@ async fn what_is_read_is_counted_by_kind_and_outcome() {
     for name in ["a", "a", "lost"] {
         let _ = server.get_prompt(name, None, &nobody()).await;
     }
-    let of = |labels: &str| format!("mcp_patterns_cache_reads_total {labels}");
-    let expected = [
-        ("kind=prompt outcome=hit", 1),
-        ("kind=prompt outcome=miss", 2),
-        ("kind=resource outcome=hit", 2),
-        ("kind=resource outcome=miss", 2),
-    ];
-    assert_eq!(counted(&recorder), expected.map(|(labels, count)| (of(labels), count)).into_iter().collect());
+    let expected = counts([
+        ("cache_reads kind=prompt outcome=hit", 1),
+        ("cache_reads kind=prompt outcome=miss", 2),
+        ("cache_reads kind=resource outcome=hit", 2),
+        ("cache_reads kind=resource outcome=miss", 2),
+    ]);
+    assert_eq!(counted(&recorder), expected);
 }
 
 /// A server with resources and prompts, but for one.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::testing::Token;
 
 fn start(server: &impl McpHandler, key: &'static str) -> JoinHandle<McpResult<ToolResult>> {
     let server = server.clone();
@@ -249,25 +250,5 @@ async fn an_owner_who_comes_late_cannot_overwrite_what_took_its_place() {
         go.notify_one();
         assert_eq!(told(&second.await.unwrap()), Value::Null);
         assert_eq!(text(&send(&server, "k").await), "sent 2");
-    }
-}
-
-/// A token to cancel a call with.
-#[derive(Debug, Clone, Default)]
-struct Token(Arc<AtomicBool>);
-
-impl Token {
-    fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-
-    fn ctx(&self) -> RequestContext {
-        RequestContext::new().with_cancellation_token(Arc::new(self.clone()))
-    }
-}
-
-impl turbomcp_core::Cancellable for Token {
-    fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
     }
 }

@@ -21,8 +21,8 @@ async fn the_store_in_redis_keeps_the_contract() {
 
 #[tokio::test]
 async fn the_store_in_sqlite_keeps_the_contract() {
-    let sqlite = sqlite().await;
-    idempotency_store_contract(|| ready(sqlite.store.clone())).await;
+    let (store, _file) = sqlite().await;
+    idempotency_store_contract(|| ready(store.clone())).await;
 }
 
 #[tokio::test]

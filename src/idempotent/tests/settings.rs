@@ -3,6 +3,7 @@
 use metrics_util::debugging::DebuggingRecorder;
 
 use super::*;
+use crate::testing::{counted, counts};
 
 fn tools() -> ScriptedServer {
     post()
@@ -79,7 +80,6 @@ fn the_defaults_are_those_of_the_manual() {
 #[test]
 fn what_became_of_each_call_with_a_key_is_counted() {
     let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
@@ -91,19 +91,11 @@ fn what_became_of_each_call_with_a_key_is_counted() {
             let _ = server.call_tool("send", json!({}), &RequestContext::new()).await;
         });
     });
-    let mut counts: Vec<_> = snapshotter
-        .snapshot()
-        .into_vec()
-        .into_iter()
-        .map(|(key, _, _, value)| {
-            let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
-            (key.key().name().to_owned(), labels.join(" "), format!("{value:?}"))
-        })
-        .filter(|(_, _, value)| value != "Counter(0)")
-        .collect();
-    counts.sort();
-    let counted = |outcome: &str, times: u32| {
-        ("mcp_patterns_idempotency_total".to_owned(), format!("send {outcome}"), format!("Counter({times})"))
-    };
-    assert_eq!(counts, [counted("recorded", 1), counted("refused", 1), counted("released", 1), counted("replayed", 2)]);
+    let expected = counts([
+        ("idempotency tool=send outcome=recorded", 1),
+        ("idempotency tool=send outcome=refused", 1),
+        ("idempotency tool=send outcome=released", 1),
+        ("idempotency tool=send outcome=replayed", 2),
+    ]);
+    assert_eq!(counted(&recorder), expected);
 }

@@ -1,63 +1,28 @@
 //! Many callers and several replicas on one store of each kind.
 
-use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
-
 use ::redis::aio::ConnectionManager;
 use futures_util::future::join_all;
-use sqlx::postgres::PgPoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{Postgres, Sqlite};
 
 use super::*;
-
-fn from_env(name: &str, otherwise: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| otherwise.to_owned())
-}
-
-/// A key that no other run of a test has used: the servers outlive the tests.
-pub(super) fn new_key() -> String {
-    format!("{:016x}", RandomState::new().hash_one(()))
-}
+use crate::testing::databases::{self, SqliteFile, new_name};
 
 pub(super) async fn redis() -> RedisStore<ConnectionManager> {
-    let client = ::redis::Client::open(from_env("TEST_REDIS_URL", "redis://127.0.0.1:6379")).unwrap();
-    RedisStore::new(client.get_connection_manager().await.unwrap()).with_prefix("mcp-patterns:test:")
+    RedisStore::new(databases::redis().await).with_prefix("mcp-patterns:test:")
 }
 
 pub(super) async fn postgres() -> SqlStore<Postgres> {
-    let url = from_env("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1/test");
-    let store = SqlStore::new(PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap());
+    let store = SqlStore::new(databases::postgres().await);
     store.ensure_schema().await.unwrap();
     store
 }
 
-/// A database file that goes with the test.
-pub(super) struct SqliteFile {
-    pub(super) store: SqlStore<Sqlite>,
-    path: PathBuf,
-}
-
-pub(super) async fn sqlite() -> SqliteFile {
-    let path = std::env::temp_dir().join(format!("mcp-patterns-{}.db", new_key()));
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .busy_timeout(secs(30));
-    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
-    let store = SqlStore::new(pool);
+pub(super) async fn sqlite() -> (SqlStore<Sqlite>, SqliteFile) {
+    let file = databases::sqlite().await;
+    let store = SqlStore::new(file.pool.clone());
     store.ensure_schema().await.unwrap();
     store.ensure_schema().await.expect("a table that is there is left alone");
-    SqliteFile { store, path }
-}
-
-impl Drop for SqliteFile {
-    fn drop(&mut self) {
-        for suffix in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{suffix}", self.path.display()));
-        }
-    }
+    (store, file)
 }
 
 /// A patient layer: a machine that is busy must not fail the test.
@@ -66,7 +31,7 @@ fn replica(store: impl Store, post: &ScriptedServer) -> impl McpHandler {
 }
 
 async fn a_hundred_callers_with_one_key(one: impl Store, other: impl Store) {
-    let (post, key) = (post(), new_key());
+    let (post, key) = (post(), new_name());
     let replicas = [Either::A(replica(one, &post)), Either::B(replica(other, &post))];
     let answers = join_all((0..100).map(|number| {
         let (replica, key) = (replicas[number % 2].clone(), key.clone());
@@ -132,8 +97,8 @@ async fn a_hundred_callers_with_one_key_have_one_effect_with_redis() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_callers_with_one_key_have_one_effect_with_sqlite() {
-    let file = sqlite().await;
-    a_hundred_callers_with_one_key(file.store.clone(), file.store.clone()).await;
+    let (store, _file) = sqlite().await;
+    a_hundred_callers_with_one_key(store.clone(), store).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -143,7 +108,7 @@ async fn a_hundred_callers_with_one_key_have_one_effect_with_postgres() {
 
 /// A replica that died while a call ran: its claim is there, its lease is over, and nobody will ever record an answer.
 async fn what_a_dead_replica_left_is_ambiguous_on_the_others(store: impl Store + Clone) {
-    let (dead, alive, key) = (post(), post(), new_key());
+    let (dead, alive, key) = (post(), post(), new_name());
     let dying = layer(Dying(store.clone())).layer(dead.clone());
     assert_eq!(told(&send(&dying, &key).await), "not_recorded");
 
@@ -196,8 +161,8 @@ async fn what_a_dead_replica_left_in_redis_is_ambiguous_on_the_others() {
 
 #[tokio::test]
 async fn what_a_dead_replica_left_in_sqlite_is_ambiguous_on_the_others() {
-    let file = sqlite().await;
-    what_a_dead_replica_left_is_ambiguous_on_the_others(file.store.clone()).await;
+    let (store, _file) = sqlite().await;
+    what_a_dead_replica_left_is_ambiguous_on_the_others(store).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Which failures are tried again, and how often.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use turbomcp::prelude::*;
 use turbomcp_core::ErrorKind;

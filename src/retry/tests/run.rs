@@ -1,6 +1,6 @@
 //! The policy inside a tool, around the author's own calls.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::{Instant, sleep};
 use turbomcp::prelude::*;

@@ -162,7 +162,9 @@ async fn a_judgement_of_ones_own_replaces_the_usual_one() {
 #[cfg(feature = "metrics")]
 #[tokio::test(start_paused = true)]
 async fn retries_and_calls_that_were_given_up_on_are_counted_by_tool() {
-    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+    use metrics_util::debugging::DebuggingRecorder;
+
+    use crate::testing::{counted, counts};
 
     let script = failing(ALWAYS, down())
         .with_read_only("heals", |call| {
@@ -170,7 +172,6 @@ async fn retries_and_calls_that_were_given_up_on_are_counted_by_tool() {
         })
         .with_plain("send", |_| ready(Err(down())));
     let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
     let server = metrics::with_local_recorder(&recorder, || {
         let server = RetryTool::new().layer(script);
         // A listing that passes makes no new counters.
@@ -181,25 +182,6 @@ async fn retries_and_calls_that_were_given_up_on_are_counted_by_tool() {
         server.call_tool(tool, json!({}), &RequestContext::new()).await.unwrap();
     }
 
-    let mut counted: Vec<_> = snapshotter
-        .snapshot()
-        .into_vec()
-        .into_iter()
-        .map(|(key, _, _, value)| {
-            let labels: Vec<_> = key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
-            let DebugValue::Counter(value) = value else { panic!("{key:?} is no counter") };
-            (key.key().name().to_owned(), labels.join(","), value)
-        })
-        .collect();
-    counted.sort();
-    let row = |name: &str, label: &str, value| (name.to_owned(), label.to_owned(), value);
-    assert_eq!(
-        counted,
-        [
-            row("mcp_patterns_retries_exhausted_total", "tool=get", 2),
-            row("mcp_patterns_retries_exhausted_total", "tool=heals", 0),
-            row("mcp_patterns_retries_total", "tool=get", 4),
-            row("mcp_patterns_retries_total", "tool=heals", 1),
-        ]
-    );
+    let expected = counts([("retries tool=get", 4), ("retries tool=heals", 1), ("retries_exhausted tool=get", 2)]);
+    assert_eq!(counted(&recorder), expected);
 }

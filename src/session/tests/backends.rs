@@ -2,77 +2,33 @@
 
 #![cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 
-use std::path::PathBuf;
-
 use ::redis::aio::ConnectionManager;
-use sqlx::postgres::PgPoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use sqlx::{PgPool, Postgres, Sqlite};
+use sqlx::{Postgres, Sqlite};
 
 use super::*;
-
-fn from_env(name: &str, otherwise: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| otherwise.to_owned())
-}
-
-/// A name that no other run of a test has used: the servers outlive the tests.
-pub(super) fn new_name() -> String {
-    format!("{:032x}", fastrand::u128(..))
-}
+pub(super) use crate::testing::databases::new_name;
+use crate::testing::databases::{self, SqliteFile};
 
 pub(super) async fn redis() -> RedisBackend<ConnectionManager> {
-    let client = ::redis::Client::open(from_env("TEST_REDIS_URL", "redis://127.0.0.1:6379")).unwrap();
-    RedisBackend::new(client.get_connection_manager().await.unwrap()).with_prefix("mcp-patterns:test:session:")
-}
-
-pub(super) async fn postgres_pool() -> PgPool {
-    let url = from_env("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1/test");
-    let pool = PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap();
-    SqlBackend::ensure_schema(&pool).await.unwrap();
-    pool
+    RedisBackend::new(databases::redis().await).with_prefix("mcp-patterns:test:session:")
 }
 
 pub(super) async fn postgres() -> SqlBackend<Postgres> {
-    SqlBackend::new(postgres_pool().await)
-}
-
-/// A database file that goes with the test.
-pub(super) struct SqliteFile {
-    pub(super) pool: sqlx::SqlitePool,
-    path: PathBuf,
-}
-
-impl SqliteFile {
-    pub(super) fn backend(&self) -> SqlBackend<Sqlite> {
-        SqlBackend::new(self.pool.clone())
-    }
-}
-
-pub(super) async fn sqlite() -> SqliteFile {
-    let path = std::env::temp_dir().join(format!("mcp-patterns-{}.db", new_name()));
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .busy_timeout(Duration::from_secs(30));
-    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.unwrap();
+    let pool = databases::postgres().await;
     SqlBackend::ensure_schema(&pool).await.unwrap();
-    SqlBackend::ensure_schema(&pool).await.expect("a table that is there is left alone");
-    SqliteFile { pool, path }
+    SqlBackend::new(pool)
 }
 
-impl Drop for SqliteFile {
-    fn drop(&mut self) {
-        for suffix in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{suffix}", self.path.display()));
-        }
-    }
+pub(super) async fn sqlite() -> (SqlBackend<Sqlite>, SqliteFile) {
+    let file = databases::sqlite().await;
+    SqlBackend::ensure_schema(&file.pool).await.unwrap();
+    SqlBackend::ensure_schema(&file.pool).await.expect("a table that is there is left alone");
+    (SqlBackend::new(file.pool.clone()), file)
 }
 
 #[tokio::test]
 async fn expired_rows_are_swept_in_batches() {
-    let sqlite = sqlite().await;
-    let backend = sqlite.backend();
+    let (backend, sqlite) = sqlite().await;
     let rows = || async {
         let rows: i64 =
             sqlx::query_scalar("select count(*) from mcp_patterns_sessions").fetch_one(&sqlite.pool).await.unwrap();
@@ -90,7 +46,7 @@ async fn expired_rows_are_swept_in_batches() {
 /// Who sees the store learns neither who has a session nor how it is named.
 #[tokio::test]
 async fn a_shared_store_shows_hashes_only() {
-    let sqlite = sqlite().await;
+    let (_, sqlite) = sqlite().await;
     let store = SessionStore::sqlite(sqlite.pool.clone());
     let ada = user("ada").with_session_id("transport-7");
     store.of(&ada).unwrap().set("k", "v").await.unwrap();
@@ -108,8 +64,7 @@ async fn a_shared_store_shows_hashes_only() {
 async fn a_key_of_another_kind_in_redis_is_not_taken_for_a_session() {
     use ::redis::AsyncCommands;
     let prefix = format!("mcp-patterns:test:{}:", new_name());
-    let client = ::redis::Client::open(from_env("TEST_REDIS_URL", "redis://127.0.0.1:6379")).unwrap();
-    let mut connection = client.get_connection_manager().await.unwrap();
+    let mut connection = databases::redis().await;
     let store = SessionStore::new(RedisBackend::new(connection.clone()).with_prefix(&prefix));
     let session = session(&store);
     session.set("k", "v").await.unwrap();

@@ -53,8 +53,8 @@ mod shared {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_thousand_updates_at_once_in_sqlite_are_a_thousand() {
-        let sqlite = sqlite().await;
-        a_thousand_updates(two_processes(sqlite.backend()), &new_name()).await;
+        let (backend, _file) = sqlite().await;
+        a_thousand_updates(two_processes(backend), &new_name()).await;
     }
 }
 

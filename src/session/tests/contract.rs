@@ -28,8 +28,8 @@ mod shared {
 
     #[tokio::test]
     async fn the_backend_in_sqlite_keeps_the_contract() {
-        let sqlite = sqlite().await;
-        session_backend_contract(|| ready(sqlite.backend())).await;
+        let (backend, _file) = sqlite().await;
+        session_backend_contract(|| ready(backend.clone())).await;
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! How long a session lives.
 
 use super::*;
+use crate::testing::counted;
 
 #[tokio::test(start_paused = true)]
 async fn a_session_ends_when_it_is_not_used() {
@@ -123,7 +124,6 @@ async fn a_session_that_is_only_read_is_not_made() {
 #[test]
 fn the_session_that_was_used_least_recently_makes_room() {
     let recorder = metrics_util::debugging::DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
@@ -140,10 +140,7 @@ fn the_session_that_was_used_least_recently_makes_room() {
             }
         });
     });
-    let evictions = snapshotter.snapshot().into_vec().into_iter();
-    let evictions = evictions.filter(|(key, ..)| key.key().name() == "mcp_patterns_session_evictions_total");
-    let counts: Vec<_> = evictions.map(|(.., value)| format!("{value:?}")).collect();
-    assert_eq!(counts, ["Counter(1)"]);
+    assert_eq!(counted(&recorder).get("session_evictions"), Some(&1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use metrics_util::debugging::DebuggingRecorder;
 
 use super::*;
+use crate::testing::{counted, counts};
 
 fn mistake(store: &SessionStore) -> String {
     store.try_layer(museum()).map(|_| ()).unwrap_err().to_string()
@@ -61,7 +62,6 @@ fn the_defaults_are_those_of_the_manual() {
 #[test]
 fn what_became_of_each_operation_is_counted() {
     let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
@@ -78,22 +78,12 @@ fn what_became_of_each_operation_is_counted() {
             assert!(session.get::<u8>("visits").await.is_err());
         });
     });
-    let mut counts: Vec<_> = snapshotter
-        .snapshot()
-        .into_vec()
-        .into_iter()
-        .map(|(key, _, _, value)| {
-            let labels: Vec<_> = key.key().labels().map(metrics::Label::value).collect();
-            (key.key().name().to_owned(), labels.join(" "), format!("{value:?}"))
-        })
-        .filter(|(_, _, value)| value != "Counter(0)")
-        .collect();
-    counts.sort();
-    let counted = |outcome: &str, times: u32| {
-        ("mcp_patterns_session_operations_total".to_owned(), outcome.to_owned(), format!("Counter({times})"))
-    };
-    let full = counts.iter().any(|(_, outcome, _)| outcome == "full");
-    assert!(full, "{counts:?}");
-    counts.retain(|(_, outcome, _)| !["read", "full"].contains(&outcome.as_str()));
-    assert_eq!(counts, [counted("refused", 1), counted("unavailable", 1), counted("written", 2)]);
+    let expected = counts([
+        ("session_operations outcome=full", 1),
+        ("session_operations outcome=read", 3),
+        ("session_operations outcome=refused", 1),
+        ("session_operations outcome=unavailable", 1),
+        ("session_operations outcome=written", 2),
+    ]);
+    assert_eq!(counted(&recorder), expected);
 }

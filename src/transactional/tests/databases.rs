@@ -1,13 +1,11 @@
-//! Real databases: a file of SQLite's, and a schema of its own on the PostgreSQL server at `TEST_POSTGRES_URL` or at the usual
-//! address.
+//! Real databases: a file of SQLite's, and a schema of its own on the PostgreSQL server.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-use sqlx::{AssertSqlSafe, Pool, Postgres, Sqlite};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Pool, Postgres, Sqlite};
 
+use crate::testing::databases::{postgres_options, postgres_schema, sqlite_at};
 use crate::transactional::{Dialect, Fault, TransactionError, current};
 
 /// A database with a table `t (n integer)`.
@@ -40,28 +38,16 @@ pub(super) async fn numbers_at_rest<DB: TestDb>(pool: &Pool<DB>) -> Vec<i64> {
     DB::numbers(pool).await
 }
 
-pub(super) fn postgres_url() -> String {
-    std::env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
-}
-
-/// A pool whose connections have a schema of their own, and its name.
+/// A pool on a schema of its own.
 pub(super) async fn postgres_pool(options: PgConnectOptions, max_connections: u32) -> Pool<Postgres> {
-    let schema = format!("mcp_patterns_{:016x}", fastrand::u64(..));
-    let options = options.options([("search_path", schema.as_str())]).application_name(&schema);
-    let pool = PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(Duration::from_secs(10))
-        .connect_with(options)
-        .await
-        .expect("tests need PostgreSQL: set TEST_POSTGRES_URL, or start one at 127.0.0.1:5432");
-    sqlx::query(AssertSqlSafe(format!("create schema {schema}"))).execute(&pool).await.expect("a schema can be made");
+    let pool = postgres_schema(options, max_connections).await;
     sqlx::query("create table t (n bigint)").execute(&pool).await.expect("a table can be made");
     pool
 }
 
 impl TestDb for Postgres {
     async fn pool() -> Pool<Self> {
-        postgres_pool(postgres_url().parse().expect("TEST_POSTGRES_URL is a URL"), 4).await
+        postgres_pool(postgres_options(), 4).await
     }
 
     async fn numbers(pool: &Pool<Self>) -> Vec<i64> {
@@ -105,12 +91,7 @@ impl Drop for Files {
 
 impl TestDb for Sqlite {
     async fn pool() -> Pool<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(FILES.with(Files::next))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .busy_timeout(Duration::from_secs(10));
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.expect("a file can be made");
+        let pool = sqlite_at(&FILES.with(Files::next)).await;
         sqlx::query("create table t (n integer)").execute(&pool).await.expect("a table can be made");
         pool
     }

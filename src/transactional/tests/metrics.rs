@@ -1,13 +1,12 @@
 //! What is counted.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use metrics_util::debugging::DebuggingRecorder;
 use serde_json::json;
 use sqlx::{Pool, Postgres};
 use turbomcp_core::{McpError, McpHandler, RequestContext};
@@ -18,30 +17,11 @@ use super::on_each_database;
 use super::traps::cut_at_commit;
 use crate::Layer;
 use crate::idempotency::Idempotency;
-use crate::testing::{Call, ScriptedServer};
+use crate::testing::{Call, ScriptedServer, counted, counts};
 use crate::transactional::{Dialect, TransactionalTool, Transactor, current, failed};
 
 on_each_database! {
     transactions_are_counted_by_tool_and_outcome,
-}
-
-/// The counters that are not zero.
-fn counted(recorder: &DebuggingRecorder) -> BTreeMap<String, u64> {
-    let mut counted = BTreeMap::new();
-    for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {
-        let key = key.key();
-        let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
-        assert!(matches!(value, DebugValue::Counter(_)));
-        if let DebugValue::Counter(count @ 1..) = value {
-            let name = key.name().trim_start_matches("mcp_patterns_").trim_end_matches("_total");
-            counted.insert(format!("{name} {}", labels.join(" ")), count);
-        }
-    }
-    counted
-}
-
-fn expected<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
-    counts.map(|(what, count)| (what.to_owned(), count)).into_iter().collect()
 }
 
 async fn ends<DB: TestDb>(call: Call) -> turbomcp_core::McpResult<ToolResult> {
@@ -84,7 +64,7 @@ async fn transactions_are_counted_by_tool_and_outcome<DB: TestDb>() {
     pool.close().await;
     let _ = call(json!({})).await;
 
-    let counts = expected([
+    let expected = counts([
         ("transactions tool=write outcome=committed", 3),
         ("transactions tool=write outcome=rolled_back", 1),
         ("transactions tool=write outcome=timed_out", 1),
@@ -96,7 +76,7 @@ async fn transactions_are_counted_by_tool_and_outcome<DB: TestDb>() {
         ("idempotency tool=write outcome=replayed", 1),
         ("idempotency tool=write outcome=refused", 2),
     ]);
-    assert_eq!(counted(&recorder), counts);
+    assert_eq!(counted(&recorder), expected);
 }
 
 #[tokio::test]
@@ -126,11 +106,11 @@ async fn conflicts_retries_and_unknown_outcomes_are_counted() {
     let cut = sqlx::PgPool::connect_with(through).await.expect("the way is open");
     let _ = layered(cut).call_tool("write", json!({}), &ctx).await;
 
-    let counts = expected([
+    let expected = counts([
         ("transactions tool=write outcome=committed", 1),
         ("transactions tool=write outcome=conflict", 1),
         ("transactions tool=write outcome=unknown", 1),
         ("transaction_retries tool=write", 3),
     ]);
-    assert_eq!(counted(&recorder), counts);
+    assert_eq!(counted(&recorder), expected);
 }

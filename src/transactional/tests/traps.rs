@@ -7,7 +7,8 @@ use sqlx::{Connection, PgConnection, Postgres};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::databases::{NONE, TestDb, numbers_at_rest, postgres_pool, postgres_url, write};
+use super::databases::{NONE, TestDb, numbers_at_rest, postgres_pool, write};
+use crate::testing::databases::postgres_options;
 use crate::transactional::{TransactionError, Transactor, current};
 
 #[tokio::test]
@@ -91,8 +92,7 @@ async fn a_savepoint_of_the_tool_s_own_is_no_trap() {
 
 #[tokio::test]
 async fn a_statement_whose_caller_has_gone_does_not_keep_its_connection() {
-    let options: PgConnectOptions = postgres_url().parse().expect("TEST_POSTGRES_URL is a URL");
-    let pool = postgres_pool(options, 1).await;
+    let pool = postgres_pool(postgres_options(), 1).await;
     let after = Duration::from_millis(300);
     let transactor = Transactor::new(pool.clone()).with_timeout(after);
     let run = transactor.run(&(), || async {

@@ -3,12 +3,13 @@
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use metrics_util::debugging::DebuggingRecorder;
 use serde::Deserialize;
 use turbomcp::prelude::*;
 use validator::Validate;
 
 use super::*;
+use crate::testing::{counted, counts};
 use crate::{CachedTool, Middleware};
 
 #[derive(Debug, Deserialize, Validate)]
@@ -220,30 +221,12 @@ async fn refused_calls_load_no_cache() {
 #[tokio::test]
 async fn calls_are_counted_by_tool_and_outcome() {
     let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
     let server = metrics::with_local_recorder(&recorder, || ValidatedTool::new().layer(numbered()));
     for args in [json!({"n": 1}), json!({"n": 2}), json!({"n": "x"})] {
         call(&server, "take", args).await;
     }
-    let mut counted: Vec<_> = snapshotter
-        .snapshot()
-        .into_vec()
-        .into_iter()
-        .map(|(key, _, _, value)| {
-            let labels: Vec<_> = key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
-            (key.key().name().to_owned(), labels.join(","), value)
-        })
-        .filter(|(.., value)| *value != DebugValue::Counter(0))
-        .collect();
-    counted.sort_by(|one, other| one.1.cmp(&other.1));
-    let name = "mcp_patterns_validation_total".to_owned();
-    assert_eq!(
-        counted,
-        [
-            (name.clone(), "tool=take,outcome=refused".to_owned(), DebugValue::Counter(1)),
-            (name, "tool=take,outcome=valid".to_owned(), DebugValue::Counter(2)),
-        ]
-    );
+    let expected = counts([("validation tool=take outcome=refused", 1), ("validation tool=take outcome=valid", 2)]);
+    assert_eq!(counted(&recorder), expected);
 }
 
 #[test]

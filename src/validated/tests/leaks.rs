@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use validator::Validate;
 
-use super::output::Log;
 use super::verdicts::{schemas, values};
 use super::*;
+use crate::testing::Traced;
 
 const MARK: &str = "M4RK";
 const NUMBER: i64 = 987_654_321_012_345;
@@ -76,12 +76,11 @@ fn answer(server: &impl McpHandler, args: Value) -> String {
 
 /// The answer and the log of a call that is refused; nothing for one that is not.
 fn heard(validated: &ValidatedTool, schema: &Value, args: Value) -> String {
-    let log = Log::default();
-    let _listening = log.listen();
+    let traced = Traced::start();
     let script = ScriptedServer::new("server")
         .with_tool(tool("take", schema.clone()), |_| async { Ok(ToolResult::text("taken")) });
     match validated.clone().try_layer(script) {
-        Ok(server) => format!("{}{}", answer(&server, args), log.text()),
+        Ok(server) => format!("{}{}", answer(&server, args), traced.text()),
         Err(_) => String::new(),
     }
 }

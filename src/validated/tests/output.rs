@@ -1,10 +1,9 @@
 //! What a tool answers, against what it promises.
 
-use std::sync::{Arc, Mutex};
-
 use turbomcp_types::ToolOutputSchema;
 
 use super::*;
+use crate::testing::Traced;
 
 fn answering(answer: ToolResult) -> ScriptedServer {
     let output = json!({"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]});
@@ -22,17 +21,16 @@ fn structured(content: Value) -> ToolResult {
 
 #[tokio::test]
 async fn an_answer_that_breaks_its_promise_is_masked_and_logged() {
-    let log = Log::default();
-    let guard = log.listen();
+    let traced = Traced::start();
     let server = ValidatedTool::new().layer(answering(structured(json!({"id": "s3cret", "password": "s3cret"}))));
     let answer = Ok(call(&server, "make", json!({})).await);
-    drop(guard);
+    let log = traced.text();
     let failure = outcome::failure(&answer).expect("the server's fault");
     assert_eq!(failure.kind(), Some(ErrorKind::Internal));
     assert_eq!(failure.data(), Some(&json!({VALIDATION: "bad_output"})));
     let id = failure.message().split(['(', ')']).nth(1).expect("an id").trim_start_matches("error ").to_owned();
-    assert!(log.text().contains(&id) && log.text().contains("`id` must be an integer"), "{}", log.text());
-    assert!(!format!("{answer:?}{}", log.text()).contains("s3cret"));
+    assert!(log.contains(&id) && log.contains("`id` must be an integer"), "{log}");
+    assert!(!format!("{answer:?}{log}").contains("s3cret"));
 }
 
 #[tokio::test]
@@ -59,35 +57,4 @@ fn an_output_schema_that_cannot_be_checked_is_a_mistake() {
     let mistake = ValidatedTool::new().try_layer(server.clone()).expect_err("a mistake");
     assert!(matches!(mistake, ConfigError::InvalidSchema { schema: "outputSchema", .. }));
     assert!(ValidatedTool::new().without_output_checks().try_layer(server).is_ok());
-}
-
-/// Everything that is logged while it listens, from this thread.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    pub(super) fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    pub(super) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("a log is text")
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::sync::Barrier;
-use turbomcp_core::{Cancellable, McpError};
+use turbomcp_core::McpError;
 
 use super::*;
+use crate::testing::Token;
 
 #[derive(Debug, Deserialize)]
 struct Order {
@@ -174,13 +175,6 @@ async fn a_rule_about_a_parameter_tells_of_places_in_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_cancels_waits_for_no_rule_and_calls_no_tool() {
-    #[derive(Debug, Default)]
-    struct Token(AtomicBool);
-    impl Cancellable for Token {
-        fn is_cancelled(&self) -> bool {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
     let script = shop();
     let server = ValidatedTool::new()
         .rule("take", |_: Order, _| async {
@@ -188,13 +182,10 @@ async fn a_caller_who_cancels_waits_for_no_rule_and_calls_no_tool() {
             Ok(())
         })
         .layer(script.clone());
-    let token = Arc::new(Token::default());
-    let ctx = RequestContext::new().with_cancellation_token(token.clone());
-    let cancel = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        token.0.store(true, Ordering::Relaxed);
-    };
-    let (answer, ()) = tokio::join!(server.call_tool("take", order("tea", 1), &ctx), cancel);
+    let token = Token::default();
+    let ctx = token.ctx();
+    let call = server.call_tool("take", order("tea", 1), &ctx);
+    let (answer, ()) = tokio::join!(call, token.cancel_after(Duration::from_secs(1)));
     assert_eq!(outcome::failure(&answer).expect("cancelled").kind(), Some(ErrorKind::Cancelled));
     assert_eq!(script.calls("take"), 0);
 }

@@ -1,11 +1,15 @@
 //! Rules in a transaction.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde::Deserialize;
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::{Postgres, Sqlite, SqlitePool};
 
 use super::*;
 use crate::TransactionalTool;
-use crate::transactional::{TransactionError, current, failed};
+use crate::testing::databases::{postgres_options, postgres_schema};
+use crate::transactional::{Isolation, TransactionError, Transactor, current, failed};
 
 #[derive(Debug, Deserialize)]
 struct Order {
@@ -102,5 +106,61 @@ async fn a_database_that_fails_a_rule_is_unavailable_and_masked() {
         assert!(failure.message().starts_with("The database refused a statement (error "), "{}", failure.message());
         let wanted = if by_hand { ErrorKind::Internal } else { ErrorKind::Unavailable };
         assert_eq!(failure.kind(), Some(wanted), "what a rule masks itself has the kind that it gave it");
+    }
+}
+
+/// How a rule hands on what the database says.
+#[derive(Debug, Clone, Copy)]
+enum Hands {
+    AsItIs,
+    Masked,
+    /// And another rule finds something wrong, by the same stale data.
+    BesideARefusal,
+}
+
+/// Somebody else sells between the look of a rule and its write.
+#[tokio::test]
+async fn a_rule_that_gives_way_to_another_transaction_is_asked_again_in_a_new_one() {
+    for hands in [Hands::AsItIs, Hands::Masked, Hands::BesideARefusal] {
+        let pool = postgres_schema(postgres_options(), 4).await;
+        sqlx::raw_sql("create table stock (units bigint not null); insert into stock values (3)")
+            .execute(&pool)
+            .await
+            .expect("a table");
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (others, times) = (pool.clone(), Arc::clone(&asked));
+        let validated = ValidatedTool::new().rule("take", move |order: Order, cx: RuleContext| {
+            let (others, times) = (others.clone(), Arc::clone(&times));
+            async move {
+                let mut db = current::<Postgres>().await?;
+                let units: i64 = sqlx::query_scalar("select units from stock").fetch_one(&mut *db).await?;
+                if times.fetch_add(1, Ordering::SeqCst) == 0 {
+                    sqlx::query("update stock set units = units - 1").execute(&others).await?;
+                    if let Hands::BesideARefusal = hands {
+                        cx.refuse(Violation::new("stale", "No longer true"));
+                    }
+                }
+                if units < order.quantity {
+                    cx.refuse(Violation::new("out_of_stock", format!("Only {units} units available")));
+                }
+                let sale = sqlx::query("update stock set units = units - $1").bind(order.quantity);
+                match hands {
+                    Hands::Masked => sale.execute(&mut *db).await.map(|_| ()).map_err(failed)?,
+                    Hands::AsItIs | Hands::BesideARefusal => sale.execute(&mut *db).await.map(|_| ())?,
+                }
+                Ok(())
+            }
+        });
+        let script = shop();
+        let transactional =
+            TransactionalTool::new(Transactor::new(pool.clone()).with_isolation(Isolation::RepeatableRead))
+                .only(["take"]);
+        let server = (transactional, validated).layer(script.clone());
+        assert_eq!(text(&call(&server, "take", json!({"quantity": 3})).await), "Only 2 units available", "{hands:?}");
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "{hands:?}");
+        assert!(!call(&server, "take", json!({"quantity": 2})).await.is_error(), "{hands:?}");
+        assert_eq!((asked.load(Ordering::SeqCst), script.calls("take")), (3, 1), "{hands:?}");
+        let units: i64 = sqlx::query_scalar("select units from stock").fetch_one(&pool).await.expect("a row");
+        assert_eq!(units, 0, "{hands:?}");
     }
 }

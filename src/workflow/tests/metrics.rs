@@ -1,8 +1,7 @@
-use std::collections::BTreeMap;
-
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use metrics_util::debugging::DebuggingRecorder;
 
 use super::*;
+use crate::testing::{counted, counts};
 
 #[test]
 fn failures_of_sources_and_compensations_are_counted() {
@@ -24,19 +23,11 @@ fn failures_of_sources_and_compensations_are_counted() {
                 .unwrap_err();
         });
     });
-    let mut counted = BTreeMap::new();
-    for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {
-        let key = key.key();
-        let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
-        if let DebugValue::Counter(count) = value {
-            counted.insert(format!("{} {}", key.name(), labels.join(" ")), count);
-        }
-    }
-    let expected = [
-        ("mcp_patterns_compensations_total chain=trip outcome=failed", 1),
-        ("mcp_patterns_compensations_total chain=trip outcome=undone", 1),
-        ("mcp_patterns_source_failures_total source=news", 2),
-        ("mcp_patterns_source_failures_total source=stocks", 1),
-    ];
-    assert_eq!(counted, expected.map(|(name, count)| (name.to_owned(), count)).into_iter().collect());
+    let expected = counts([
+        ("compensations chain=trip outcome=failed", 1),
+        ("compensations chain=trip outcome=undone", 1),
+        ("source_failures source=news", 2),
+        ("source_failures source=stocks", 1),
+    ]);
+    assert_eq!(counted(&recorder), expected);
 }

@@ -1,0 +1,98 @@
+//! The database of an example: its flags, and a pool of connections that are kept open: expensive to make, cheap to borrow.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{PgPool, SqlitePool};
+use turbomcp::McpError;
+
+/// The flags that say where the data is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DatabaseArgs {
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "sqlite::memory:",
+        help = "Where the data is: sqlite::memory:, sqlite:FILE or postgres://USER@HOST/DATABASE"
+    )]
+    database_url: String,
+
+    /// How many connections to the database are open at most
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
+}
+
+/// What was opened.
+#[derive(Debug)]
+pub enum Database {
+    /// A file, or memory.
+    Sqlite(SqlitePool),
+    /// A server.
+    Postgres(PgPool),
+}
+
+impl DatabaseArgs {
+    /// Opens the database.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, in words for whoever gave the flags.
+    pub async fn open(&self) -> Result<Database, McpError> {
+        let (url, max_connections) = (&self.database_url, self.max_connections);
+        let opened = match url.split_once(':') {
+            Some(("sqlite", _)) => sqlite(url, max_connections).await.map(Database::Sqlite),
+            Some(("postgres" | "postgresql", _)) => postgres(url, max_connections).await.map(Database::Postgres),
+            _ => return Err(McpError::configuration("--database-url begins with sqlite: or postgres:")),
+        };
+        // Not the URL itself, which may hold a password.
+        opened.map_err(|error| {
+            McpError::configuration(format!(
+                "the database at --database-url cannot be opened, is it there and running? ({error})"
+            ))
+        })
+    }
+
+    /// Whether nothing is left of the database when its last connection is closed.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        is_in_memory(&self.database_url)
+    }
+}
+
+/// How long a call waits for a connection before it is told to come back later.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a transaction on SQLite waits for the one that is writing.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn pool<DB: sqlx::Database>(max_connections: u32) -> PoolOptions<DB> {
+    PoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT)
+}
+
+/// Opens a file, or a database in memory, which lives as long as its only connection.
+///
+/// # Errors
+///
+/// When the URL is none, or the file cannot be opened.
+pub async fn sqlite(url: &str, max_connections: u32) -> Result<SqlitePool, sqlx::Error> {
+    let options = url.parse::<SqliteConnectOptions>()?.foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
+    if is_in_memory(url) {
+        return pool(1).min_connections(1).idle_timeout(None).max_lifetime(None).connect_with(options).await;
+    }
+    let options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+    pool(max_connections).connect_with(options).await
+}
+
+/// Connects to a server.
+///
+/// # Errors
+///
+/// When the URL is none, or no server answers.
+pub async fn postgres(url: &str, max_connections: u32) -> Result<PgPool, sqlx::Error> {
+    pool(max_connections).connect(url).await
+}
+
+fn is_in_memory(url: &str) -> bool {
+    url.contains(":memory:") || url.contains("mode=memory")
+}

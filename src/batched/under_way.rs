@@ -1,0 +1,134 @@
+//! A batch under way: what the bulk function says of it, and to whom.
+
+use std::collections::VecDeque;
+use std::iter;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use tokio::sync::{oneshot, watch};
+
+use super::answers::BatchError;
+use super::queue::{Item, Reply};
+use super::settings::Settings;
+
+/// Asks for the results of a batch and hands them out, or an error where it is given up.
+pub(super) async fn send<K, V, E>(
+    settings: &Settings<K, V, E>,
+    ended: watch::Receiver<bool>,
+    mut batch: Vec<Item<K, V, E>>,
+) where
+    K: Send + 'static,
+    V: Send + 'static,
+    E: BatchError,
+{
+    let size = batch.len();
+    let instruments = settings.instruments.as_ref().zip(batch.first());
+    let instruments = instruments.map(|(of, first)| of(&first.key));
+    if let Some(instruments) = &instruments {
+        instruments.sent(size);
+    }
+    for item in &mut batch {
+        if let Some(in_queue) = item.in_queue.take() {
+            in_queue.leave(item.queued.elapsed());
+        }
+    }
+    let (keys, mut replies): (Vec<_>, VecDeque<_>) = batch.into_iter().map(|item| (item.key, item.reply)).unzip();
+    let mut results = Vec::with_capacity(size);
+    let unanswered = {
+        let tool = instruments.as_ref().map(|instruments| instruments.tool.as_str());
+        let answered = pin!(answer(settings, keys, &mut results, tool));
+        let given_up = pin!(given_up(settings.batch_timeout, &mut replies, ended));
+        match select(answered, given_up).await {
+            Either::Left(((), _)) => None,
+            Either::Right((error, _)) => Some(error),
+        }
+    };
+    let results = results.into_iter().chain(iter::from_fn(|| unanswered.clone().map(Err)));
+    for (reply, result) in replies.into_iter().zip(results) {
+        // A caller who has left does not want it.
+        let _ = reply.send(Reply { result, size });
+    }
+}
+
+/// Asks the bulk function, for the halves too where the whole fails and may be split. There are then as many results as keys.
+async fn answer<K, V, E>(
+    settings: &Settings<K, V, E>,
+    keys: Vec<K>,
+    results: &mut Vec<Result<V, E>>,
+    tool: Option<&str>,
+) where
+    K: Send + 'static,
+    V: Send + 'static,
+    E: BatchError,
+{
+    let mut parts = vec![keys];
+    while let Some(part) = parts.pop() {
+        let size = part.len();
+        let halves = settings.split.as_ref().filter(|split| size > 1 && part.iter().all(|key| (split.may)(key)));
+        let mut halves: Option<Vec<K>> = halves.map(|split| part.iter().map(split.copy).collect());
+        let (error, may_split) = match AssertUnwindSafe(async { (settings.bulk)(part).await }).catch_unwind().await {
+            Ok(Ok(found)) if found.len() == size => {
+                results.extend(found);
+                continue;
+            }
+            Ok(Ok(found)) => {
+                tracing::error!(
+                    tool,
+                    calls = size,
+                    results = found.len(),
+                    "a bulk function returned a wrong number of results: that is a bug of it"
+                );
+                (E::lost(), false)
+            }
+            Ok(Err(error)) => {
+                let may_split = !error.is_temporary();
+                (error, may_split)
+            }
+            Err(_) => {
+                tracing::error!(tool, calls = size, "a bulk function panicked");
+                (E::lost(), true)
+            }
+        };
+        match halves.take_if(|_| may_split) {
+            Some(mut first) => {
+                let second = first.split_off(size / 2);
+                parts.extend([second, first]);
+            }
+            None => results.extend(iter::repeat_n(error, size).map(Err)),
+        }
+    }
+}
+
+/// Waits until the batch is of no use any more: it took too long, all callers have left, or the batcher has ended.
+async fn given_up<V, E: BatchError>(
+    timeout: Option<Duration>,
+    replies: &mut VecDeque<oneshot::Sender<Reply<V, E>>>,
+    mut ended: watch::Receiver<bool>,
+) -> E {
+    let too_long = async {
+        match timeout {
+            None => std::future::pending().await,
+            Some(after) => {
+                tokio::time::sleep(after).await;
+                E::timed_out(after)
+            }
+        }
+    };
+    let nobody_waits = async {
+        for reply in replies {
+            reply.closed().await;
+        }
+        E::cancelled()
+    };
+    let ended = async {
+        // The sender lives as long as the task's place.
+        let _ = ended.wait_for(|ended| *ended).await;
+        E::closed()
+    };
+    match select(pin!(too_long), select(pin!(nobody_waits), pin!(ended))).await {
+        Either::Left((error, _)) | Either::Right((Either::Left((error, _)) | Either::Right((error, _)), _)) => error,
+    }
+}

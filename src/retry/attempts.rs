@@ -1,0 +1,189 @@
+//! How attempts follow each other, and what their results mean.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::{Jitter, RetryPolicy};
+use crate::cancellation::{Cancellation, cancelled};
+
+/// What a result means for the next attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Trying again would fail again.
+    Permanent,
+    /// The same call may succeed later.
+    Temporary {
+        /// How long the failing side asked to be left alone.
+        retry_after: Option<Duration>,
+        /// Whether the failure asks for less load: then delays start higher.
+        throttled: bool,
+    },
+}
+
+/// An error that knows whether trying again may help. [`McpError`](turbomcp_core::McpError) is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say whether trying again may help",
+    note = "map it to `turbomcp::McpError`, whose kind says so, or implement `mcp_patterns::retry::Retryable` for a type of your own"
+)]
+pub trait Retryable: Sized {
+    /// Says whether to try again.
+    fn verdict(&self) -> Verdict;
+
+    /// Makes the error of an attempt that took longer than the [attempt timeout](RetryPolicy::with_attempt_timeout).
+    fn timed_out(after: Duration) -> Self;
+}
+
+/// Why a temporary failure is not tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exhausted {
+    Attempts,
+    Deadline,
+    Budget,
+    Cancelled,
+}
+
+impl Exhausted {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Deadline => "deadline",
+            Self::Budget => "budget",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The last result, with what it took to get there.
+pub(crate) struct Driven<R> {
+    pub(crate) result: R,
+    pub(crate) attempts: u32,
+    pub(crate) exhausted: Option<Exhausted>,
+}
+
+/// Knows the results of the attempts that a policy makes.
+pub(crate) trait Judge<R>: Sync {
+    /// Returns `None` for a success.
+    fn verdict(&self, result: &R) -> Option<Verdict>;
+    fn timed_out(&self, after: Duration) -> R;
+    fn will_retry(&self, attempt: u32, result: &R, delay: Duration);
+}
+
+/// Judges by the error, which knows.
+pub(crate) struct ByError;
+
+impl<T, E: Retryable> Judge<Result<T, E>> for ByError {
+    fn verdict(&self, result: &Result<T, E>) -> Option<Verdict> {
+        result.as_ref().err().map(Retryable::verdict)
+    }
+
+    fn timed_out(&self, after: Duration) -> Result<T, E> {
+        Err(E::timed_out(after))
+    }
+
+    fn will_retry(&self, attempt: u32, _: &Result<T, E>, delay: Duration) {
+        tracing::debug!(attempt, ?delay, "retrying");
+    }
+}
+
+impl RetryPolicy {
+    /// Calls `attempt` until it succeeds, fails for good, or the policy gives up, and returns its last result.
+    ///
+    /// `attempt` is given the number of the attempt, from 1. A `cancellation` (the tool's `&RequestContext`, or `&()`) ends
+    /// a wait between two attempts within 50 ms; then the last failure is returned.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last attempt, unchanged.
+    pub async fn run<T, E, A, F>(&self, cancellation: &impl Cancellation, attempt: A) -> Result<T, E>
+    where
+        A: FnMut(u32) -> F,
+        F: Future<Output = Result<T, E>>,
+        E: Retryable,
+    {
+        self.drive(cancellation, &ByError, attempt).await.result
+    }
+
+    pub(crate) async fn drive<R, A, F>(
+        &self,
+        cancellation: &impl Cancellation,
+        judge: &impl Judge<R>,
+        mut attempt: A,
+    ) -> Driven<R>
+    where
+        A: FnMut(u32) -> F,
+        F: Future<Output = R>,
+    {
+        let started = Instant::now();
+        let mut delays = None;
+        let mut attempts = 0;
+        if let Some(budget) = &self.budget {
+            budget.deposit();
+        }
+        loop {
+            attempts += 1;
+            let result = match self.attempt_timeout(started, attempts) {
+                None => attempt(attempts).await,
+                Some(after) => timeout(after, attempt(attempts)).await.unwrap_or_else(|_| judge.timed_out(after)),
+            };
+            let (retry_after, throttled) = match judge.verdict(&result) {
+                Some(Verdict::Temporary { retry_after, throttled }) => (retry_after, throttled),
+                None | Some(Verdict::Permanent) => return Driven { result, attempts, exhausted: None },
+            };
+            let delays = delays.get_or_insert_with(|| self.delays.as_ref().map(|delays| delays.start()));
+            let delay = match delays {
+                None => Some(self.delay(attempts, throttled && retry_after.is_none())),
+                Some(delays) => delays.next(),
+            }
+            // The failing side is left alone for as long as it asked; the delay on top keeps its callers apart.
+            .map(|delay| delay.saturating_add(retry_after.unwrap_or_default()));
+            let go_on = match delay {
+                _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
+                None => Err(Exhausted::Attempts),
+                _ if cancellation.is_cancelled() => Err(Exhausted::Cancelled),
+                Some(delay)
+                    if self.deadline.is_some_and(|deadline| started.elapsed().saturating_add(delay) >= deadline) =>
+                {
+                    Err(Exhausted::Deadline)
+                }
+                _ if self.budget.as_ref().is_some_and(|budget| !budget.withdraw()) => Err(Exhausted::Budget),
+                Some(delay) => Ok(delay),
+            };
+            let exhausted = match go_on {
+                Ok(delay) => {
+                    judge.will_retry(attempts, &result, delay);
+                    let cancelled =
+                        timeout(delay, cancelled(cancellation)).await.is_ok() || cancellation.is_cancelled();
+                    cancelled.then_some(Exhausted::Cancelled)
+                }
+                Err(exhausted) => Some(exhausted),
+            };
+            if exhausted.is_some() {
+                return Driven { result, attempts, exhausted };
+            }
+        }
+    }
+
+    /// A later attempt gets no more than what is left of the deadline; the first one is nobody's to shorten.
+    fn attempt_timeout(&self, started: Instant, attempt: u32) -> Option<Duration> {
+        let timeout = self.attempt_timeout?;
+        Some(match self.deadline {
+            Some(deadline) if attempt > 1 => timeout.min(deadline.saturating_sub(started.elapsed())),
+            _ => timeout,
+        })
+    }
+
+    fn delay(&self, attempts: u32, throttled: bool) -> Duration {
+        let base = if throttled { self.throttled_delay } else { self.base_delay };
+        let exponent = i32::try_from(attempts - 1).unwrap_or(i32::MAX);
+        let whole = Duration::try_from_secs_f64(base.as_secs_f64() * self.factor.powi(exponent))
+            .map_or(self.max_delay, |delay| delay.min(self.max_delay));
+        match self.jitter {
+            Jitter::None => whole,
+            Jitter::Full if throttled => whole.mul_f64(0.5 + self.random.unit() / 2.0),
+            Jitter::Full => whole.mul_f64(self.random.unit()),
+        }
+    }
+}

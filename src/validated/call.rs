@@ -1,0 +1,104 @@
+//! What becomes of a call, and of its answer.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::{Either, select};
+use serde_json::{Map, Value, json};
+use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
+use super::VALIDATION;
+use super::layer::ValidatedTool;
+use super::plan::{Outcome, ToolPlan};
+use super::rules;
+use super::violations::{Found, Violations};
+use crate::cancellation::cancelled;
+use crate::outcome;
+
+impl ValidatedTool {
+    pub(super) async fn validate<H: McpHandler>(
+        &self,
+        plan: Arc<ToolPlan>,
+        inner: &H,
+        name: &str,
+        mut args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        if !plan.is_usable() {
+            plan.count(Outcome::Refused);
+            let reason = format!("`{name}` cannot be called: its schema is not one that can be checked");
+            return Ok(McpError::internal(reason).to_tool_result());
+        }
+        if let Err(violations) = self.admit(&plan, &mut args) {
+            return Ok(self.refuse(&plan, violations));
+        }
+        if plan.has_rules() {
+            // On the heap, so that a call without rules does not carry them along.
+            if let Some(answer) = Box::pin(self.ask_rules(&plan, &args, ctx)).await {
+                return Ok(answer);
+            }
+        }
+        plan.count(Outcome::Valid);
+        self.release(&plan, inner.call_tool(name, args, ctx).await)
+    }
+
+    /// Checks what can be checked without asking anybody.
+    fn admit(&self, plan: &ToolPlan, args: &mut Value) -> Result<(), Violations> {
+        if args.is_null() {
+            *args = Value::Object(Map::new());
+        }
+        plan.limits.check(args)?;
+        let mut found = Found::new(self.settings.max_violations.get());
+        plan.find(args, &mut found);
+        found.into_result()
+    }
+
+    /// Asks the rules, and returns the answer if the call ends here.
+    async fn ask_rules(&self, plan: &ToolPlan, args: &Value, ctx: &RequestContext) -> Option<ToolResult> {
+        let mut found = Found::new(self.settings.max_violations.get());
+        let asked = {
+            let asked = pin!(rules::ask(plan.rules(args), plan.tool(), ctx, &mut found));
+            match select(pin!(cancelled(ctx)), asked).await {
+                Either::Left(((), _)) => Err(McpError::cancelled("The call was cancelled; nothing was done")),
+                Either::Right((asked, _)) => asked,
+            }
+        };
+        match (asked, found.into_result()) {
+            (Ok(()), Ok(())) => None,
+            (Ok(()), Err(violations)) => Some(self.refuse(plan, violations)),
+            (Err(error), _) => {
+                plan.count(Outcome::RuleFailed);
+                Some(error.to_tool_result())
+            }
+        }
+    }
+
+    /// The answer to a call that is not made.
+    fn refuse(&self, plan: &ToolPlan, mut violations: Violations) -> ToolResult {
+        plan.count(Outcome::Refused);
+        for violation in violations.iter_mut() {
+            if !self.settings.hints {
+                violation.drop_hint();
+            }
+            if let Some(message) = self.settings.messages.get(violation.code()) {
+                violation.replace_message(message(violation));
+            }
+        }
+        McpError::from(violations).to_tool_result()
+    }
+
+    /// Checks what the tool answers. That is the server's to keep, so the caller learns no more than that it did not.
+    fn release(&self, plan: &ToolPlan, result: McpResult<ToolResult>) -> McpResult<ToolResult> {
+        if outcome::failure(&result).is_some() {
+            return result;
+        }
+        let Ok(Some(content)) = result.as_ref().map(|result| result.structured_content.as_ref()) else { return result };
+        let Err(violations) = plan.check_output(content) else { return result };
+        let id = rules::error_id();
+        plan.count(Outcome::BadOutput);
+        tracing::error!(tool = plan.tool(), id, %violations, "a tool's answer does not match its output schema");
+        let error = McpError::internal(format!("The tool's answer was not what it must be (error {id})"));
+        Ok(error.with_data(json!({ VALIDATION: "bad_output" })).to_tool_result())
+    }
+}
