@@ -141,7 +141,7 @@ where
         let Look { link, settings, domains, reason, key, .. } = look;
         let their_domains = link.domains(domains);
         // What is not told yet has a stamp of its own already: a load that began before is not kept.
-        if link.is_untold(&their_domains) {
+        if link.pending.has_any(&their_domains) {
             link.counts.unknown.increment();
             return Behind::Unknown;
         }

@@ -44,16 +44,22 @@ impl Breaker {
         self.lock().open_until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// Says whether calls are let through as they come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().open_until.is_none()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Permit<'_> {
-    pub(super) fn succeeded(self) {
+    /// Says whether the breaker has closed for that.
+    pub(super) fn succeeded(self) -> bool {
         let mut state = self.breaker.lock();
         state.failures = 0;
-        state.open_until = None;
+        state.open_until.take().is_some()
     }
 
     /// Says whether the breaker has opened for that.
@@ -82,30 +88,49 @@ mod tests {
 
     use super::*;
 
-    fn fail(breaker: &Breaker) {
-        breaker.admit().expect("leave to call").failed();
+    fn fail(breaker: &Breaker) -> bool {
+        breaker.admit().expect("leave to call").failed()
+    }
+
+    fn succeed(breaker: &Breaker) -> bool {
+        breaker.admit().expect("leave to call").succeeded()
     }
 
     #[tokio::test(start_paused = true)]
     async fn five_failures_in_a_row_open_it_and_one_probe_closes_it() {
         let breaker = Breaker::default();
         for _ in 0..4 {
-            fail(&breaker);
+            assert!(!fail(&breaker));
         }
-        breaker.admit().expect("leave to call").succeeded();
-        for _ in 0..5 {
-            fail(&breaker);
+        assert!(!succeed(&breaker), "it was not open");
+        for _ in 0..4 {
+            assert!(!fail(&breaker));
         }
-        assert!(breaker.admit().is_none() && breaker.is_open());
+        assert!(fail(&breaker), "it opens");
+        assert!(breaker.admit().is_none() && breaker.is_open() && !breaker.is_closed());
         advance(PAUSE).await;
+        assert!(!breaker.is_open() && !breaker.is_closed(), "half open");
         let probe = breaker.admit().expect("a probe");
         assert!(breaker.admit().is_none(), "one at a time");
-        probe.failed();
-        assert!(breaker.admit().is_none(), "it stays open");
+        assert!(!probe.failed(), "it was open before");
+        assert!(breaker.admit().is_none() && breaker.is_open(), "it stays open");
         advance(PAUSE).await;
         drop(breaker.admit().expect("a probe"));
-        breaker.admit().expect("a dropped probe lets the next one through").succeeded();
-        fail(&breaker);
-        assert!(breaker.admit().is_some(), "closed");
+        assert!(succeed(&breaker), "a dropped probe lets the next one through, and that closes it");
+        assert!(!fail(&breaker));
+        assert!(breaker.is_closed() && breaker.admit().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_fail_when_it_has_opened_neither_open_it_again_nor_keep_it_open_longer() {
+        let breaker = Breaker::default();
+        let late: Vec<_> = (0..8).map(|_| breaker.admit().expect("leave to call")).collect();
+        let opened = late.into_iter().map(Permit::failed).filter(|opened| *opened).count();
+        assert_eq!(opened, 1);
+        let late = {
+            advance(PAUSE).await;
+            breaker.admit().expect("a probe")
+        };
+        assert!(late.succeeded());
     }
 }

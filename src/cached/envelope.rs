@@ -72,6 +72,16 @@ mod tests {
         (life, prop::collection::vec(any::<u64>(), 0..20), prop::collection::vec(any::<u8>(), 0..200))
     }
 
+    #[test]
+    fn what_another_version_has_written_is_no_value() {
+        let second = Duration::from_secs(1);
+        let life = Life { age: second, fresh: second, end: second, cost: second };
+        let mut bytes = Envelope { life, generations: vec![1, 2], payload: b"value" }.encode();
+        assert!(Envelope::decode(&bytes).is_some());
+        bytes[3] += 1;
+        assert_eq!(Envelope::decode(&bytes), None);
+    }
+
     proptest! {
         #[test]
         fn what_was_written_is_read((life, generations, payload) in envelope()) {

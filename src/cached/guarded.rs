@@ -1,6 +1,5 @@
 //! A second level that can fail, hang and come back without anybody noticing but its counters.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,90 +8,139 @@ use tokio::time::{Instant, timeout};
 use super::breaker::Breaker;
 use super::level::{LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
 use super::stats::Count;
+use crate::telemetry::Counter;
 
 /// A level behind timeouts and breakers: one for what reads and one for what writes, since a level may be able to do the first
 /// and not the second.
 pub(super) struct Guarded {
     level: Arc<dyn SecondLevel>,
-    reads: Breaker,
-    writes: Breaker,
+    reads: Side,
+    writes: Side,
     /// Steps that failed or took too long.
     pub(super) failures: Count,
     /// Steps that were not taken because a breaker was open.
     pub(super) skipped: Count,
-    warnings: Warnings,
+    /// Those that failed, by step.
+    failed: [Counter; STEPS.len()],
+    failing: Warning,
+    unheard: Warning,
+}
+
+/// What can be asked of a level.
+#[derive(Clone, Copy)]
+enum Step {
+    Get,
+    Put,
+    Advance,
+    Acquire,
+    Release,
+    Subscribe,
+}
+
+/// Their names, in that order.
+const STEPS: [&str; 6] = ["get", "put", "advance", "acquire", "release", "subscribe"];
+
+/// Steps that fail together.
+struct Side {
+    name: &'static str,
+    breaker: Breaker,
+    opened: Counter,
+    closed: Counter,
+    opening: Warning,
+}
+
+impl Side {
+    fn new(name: &'static str) -> Self {
+        let counter =
+            |to| Counter::new("mcp_patterns_cache_second_level_breaker_total", &[("steps", name), ("to", to)]);
+        let (opened, closed) = (counter("open"), counter("closed"));
+        Self { name, breaker: Breaker::default(), opened, closed, opening: Warning::default() }
+    }
 }
 
 impl Guarded {
     pub(super) fn new(level: Arc<dyn SecondLevel>) -> Self {
+        let failed = |step| Counter::new("mcp_patterns_cache_second_level_failures_total", &[("step", step)]);
         Self {
             level,
-            reads: Breaker::default(),
-            writes: Breaker::default(),
+            reads: Side::new("read"),
+            writes: Side::new("write"),
             failures: Count::default(),
             skipped: Count::default(),
-            warnings: Warnings::default(),
+            failed: STEPS.map(failed),
+            failing: Warning::default(),
+            unheard: Warning::default(),
         }
     }
 
     pub(super) async fn get(&self, limit: Duration, key: &[u8], domains: &[u32]) -> Option<Read> {
-        self.run(&self.reads, limit, "get", || self.level.get(key, domains)).await
+        self.run(&self.reads, limit, Step::Get, || self.level.get(key, domains)).await
     }
 
     pub(super) async fn put(&self, limit: Duration, values: &[Put]) -> Option<()> {
-        self.run(&self.writes, limit, "put", || self.level.put(values)).await
+        self.run(&self.writes, limit, Step::Put, || self.level.put(values)).await
     }
 
     pub(super) async fn advance(&self, limit: Duration, origin: u64, domains: &[u32]) -> Option<()> {
-        self.run(&self.writes, limit, "advance", || self.level.advance(origin, domains)).await
+        self.run(&self.writes, limit, Step::Advance, || self.level.advance(origin, domains)).await
     }
 
     pub(super) async fn acquire(&self, limit: Duration, key: &[u8], token: u64, lease: Duration) -> Option<bool> {
-        self.run(&self.writes, limit, "acquire", || self.level.acquire(key, token, lease)).await
+        self.run(&self.writes, limit, Step::Acquire, || self.level.acquire(key, token, lease)).await
     }
 
     pub(super) async fn release(&self, limit: Duration, key: &[u8], token: u64) -> Option<()> {
-        self.run(&self.writes, limit, "release", || self.level.release(key, token)).await
+        self.run(&self.writes, limit, Step::Release, || self.level.release(key, token)).await
     }
 
     /// `None` where the level has no subscriptions, `Some(None)` where this one failed.
     pub(super) async fn subscribe(&self, limit: Duration) -> Option<Option<Subscription>> {
         let subscribing = self.level.subscribe()?;
-        match timeout(limit, subscribing).await {
-            Ok(Ok(subscription)) => Some(Some(subscription)),
-            Ok(Err(error)) => {
-                self.warnings.warn("subscribe", &error);
-                Some(None)
-            }
-            Err(_) => {
-                self.warnings.warn("subscribe", &LevelError::new("it took too long"));
-                Some(None)
-            }
+        let error = match timeout(limit, subscribing).await {
+            Ok(Ok(subscription)) => return Some(Some(subscription)),
+            Ok(Err(error)) => error,
+            Err(_) => LevelError::new("it took too long"),
+        };
+        self.failed(Step::Subscribe, &error);
+        Some(None)
+    }
+
+    /// A subscription has ended.
+    pub(super) fn is_unheard(&self) {
+        if let Some(unsaid) = self.unheard.due() {
+            tracing::warn!(
+                unsaid,
+                "the cache does not hear of other replicas' invalidations until it is connected again"
+            );
         }
     }
 
+    /// Says whether steps that write are taken as they come.
     pub(super) fn can_write(&self) -> bool {
-        !self.writes.is_open()
+        self.writes.breaker.is_closed()
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.reads.is_open() || self.writes.is_open()
+        self.reads.breaker.is_open() || self.writes.breaker.is_open()
     }
 
     async fn run<'a, T>(
         &'a self,
-        breaker: &Breaker,
+        side: &Side,
         limit: Duration,
-        step: &'static str,
+        step: Step,
         call: impl FnOnce() -> LevelFuture<'a, T>,
     ) -> Option<T> {
-        let Some(permit) = breaker.admit() else {
+        let Some(permit) = side.breaker.admit() else {
             self.skipped.add();
             return None;
         };
         let error = match timeout(limit, call()).await {
             Ok(Ok(done)) => {
-                permit.succeeded();
+                if permit.succeeded() {
+                    side.closed.increment();
+                    tracing::info!(steps = side.name, "the cache's second level is used again");
+                }
                 return Some(done);
             }
             Ok(Err(error)) => error,
@@ -100,33 +148,45 @@ impl Guarded {
         };
         self.failures.add();
         if permit.failed() {
-            tracing::warn!(step, %error, "the cache's second level fails and is left alone for a while");
-        } else {
-            self.warnings.warn(step, &error);
+            side.opened.increment();
+            if let Some(unsaid) = side.opening.due() {
+                let steps = side.name;
+                tracing::warn!(steps, %error, unsaid, "the cache's second level fails and is left alone for a while");
+            }
         }
+        self.failed(step, &error);
         None
+    }
+
+    fn failed(&self, step: Step, error: &LevelError) {
+        self.failed[step as usize].increment();
+        if let Some(unsaid) = self.failing.due() {
+            tracing::warn!(step = STEPS[step as usize], %error, unsaid, "the cache's second level failed");
+        }
     }
 }
 
-/// Says what went wrong at most once in ten seconds.
+/// What is said at most once in ten seconds.
 #[derive(Default)]
-struct Warnings {
-    last: Mutex<Option<Instant>>,
-    unsaid: AtomicU64,
+struct Warning(Mutex<Said>);
+
+#[derive(Default)]
+struct Said {
+    last: Option<Instant>,
+    unsaid: u64,
 }
 
-impl Warnings {
-    fn warn(&self, step: &'static str, error: &LevelError) {
+impl Warning {
+    /// Returns how often it was not said since it was said last, if it is time to say it again.
+    fn due(&self) -> Option<u64> {
         const PAUSE: Duration = Duration::from_secs(10);
         let now = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE) {
-            self.unsaid.fetch_add(1, Ordering::Relaxed);
-            return;
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE) {
+            said.unsaid += 1;
+            return None;
         }
-        *last = Some(now);
-        drop(last);
-        let unsaid = self.unsaid.swap(0, Ordering::Relaxed);
-        tracing::warn!(step, %error, unsaid, "the cache's second level failed");
+        said.last = Some(now);
+        Some(std::mem::take(&mut said.unsaid))
     }
 }

@@ -199,7 +199,7 @@
 //! | --- | --- |
 //! | the replica that invalidated | never, whatever the state of the second level |
 //! | another, which is subscribed | until the message arrives; if it is lost, for the [first level's ttl](CachedTool::with_first_level_ttl) |
-//! | another, which is not subscribed | for the [unsubscribed ttl](CachedTool::with_unsubscribed_ttl); a lost connection is noticed within a second |
+//! | another, which is not subscribed | for the [unsubscribed ttl](CachedTool::with_unsubscribed_ttl), from the end of a load that was under way; a lost connection is noticed within a second |
 //! | another, while the one that invalidated cannot reach the second level | until it can, or the ttl ends |
 //!
 //! A result that was computed from before an invalidation is found by nobody, on any replica: it is put with the generations that
@@ -212,17 +212,25 @@
 //!
 //! It fails open. A second level that is down, hangs, is slow, full, read-only or answers what nobody understands makes a miss.
 //! Each step is given up after 50 ms; after five failures in a row no step is taken for five seconds, and then one at a time
-//! until one succeeds, for steps that read and steps that write apart. Without a connection, a result is trusted for a second, and
-//! then computed again. A replica that has invalidated something reads nothing of it from the second level before that knows.
+//! until one succeeds, for steps that read and steps that write apart. A call waits for one step that reads, three with a lease,
+//! and a writer for one that tells the others; while no steps are taken, for none. Without a connection, a result is trusted for a
+//! second, and then computed again. A replica that has invalidated something reads nothing of it from the second level before that
+//! knows.
 //!
 //! # What is counted and logged
 //!
 //! [`Handle::stats`], for all that is kept, and the counters (feature `metrics`) `mcp_patterns_cache_requests_total` by `tool` and
-//! `outcome` (`hit`, `miss`), `mcp_patterns_cache_reads_total` by `kind` (`resource`, `prompt`) and `outcome`, and
-//! `mcp_patterns_cache_second_level_total` by `outcome` (`hit`, `miss`, `unknown`). Each acted-on call logs an event (debug) with
-//! `tool` or `kind`, and `cache`. A second level that fails is logged as a warning, at most once in ten seconds.
+//! `outcome` (`hit`, `miss`) and `mcp_patterns_cache_reads_total` by `kind` (`resource`, `prompt`) and `outcome`; of a second level
+//! `mcp_patterns_cache_second_level_total` by `outcome` (`hit`, `miss`, `unknown`), `mcp_patterns_cache_second_level_puts_total` by
+//! `outcome` (`put`, `dropped`, `failed`), `mcp_patterns_cache_second_level_failures_total` by `step`, and
+//! `mcp_patterns_cache_second_level_breaker_total` by `steps` (`read`, `write`) and `to` (`open`, `closed`).
+//!
+//! Each acted-on call logs an event (debug) with `tool` or `kind`, and `cache`. A second level that fails is logged as warnings, each
+//! kind of them at most once in ten seconds with how often it was not said, and one that is used again as an information. See
+//! [the guide](crate::guide::tracing).
 
 mod answer;
+mod background;
 mod behind;
 mod breaker;
 mod cache;
@@ -243,6 +251,7 @@ mod link;
 mod loads;
 mod memory;
 mod options;
+mod pending;
 mod reads;
 #[cfg(feature = "redis")]
 mod redis;

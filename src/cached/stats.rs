@@ -36,7 +36,7 @@ pub struct SecondLevelStats {
     pub hits: u64,
     /// Values that were not, or were invalidated, unknown or damaged.
     pub misses: u64,
-    /// Steps that failed or took too long.
+    /// Steps that failed or took too long. Of subscribing, `is_subscribed` tells.
     pub failures: u64,
     /// Steps that were not taken, because too many had failed.
     pub skipped: u64,

@@ -2,24 +2,34 @@
 
 mod behind;
 mod bounds;
+#[cfg(feature = "redis")]
+mod cluster;
 mod context;
 mod defaults;
 mod engine;
+mod failing_open;
 mod failures;
+mod fleet;
 mod freshness;
 mod handle;
 mod identity;
+#[cfg(feature = "redis")]
+mod in_redis;
 mod interleavings;
 mod invalidation;
+mod leases;
 mod levels;
 mod macro_server;
 mod meta;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod model;
 #[cfg(feature = "redis")]
 mod outages;
 mod peers;
 mod races;
+#[cfg(feature = "redis")]
+mod reconnects;
 mod resources;
 mod selection;
 mod settings;

@@ -2,7 +2,9 @@ use metrics_util::debugging::DebuggingRecorder;
 use turbomcp_core::McpError;
 use turbomcp_types::{Prompt, PromptResult, Resource, ResourceResult, ServerInfo, Tool};
 
+use super::fleet::*;
 use super::*;
+use crate::cached::MemoryLevel;
 use crate::testing::{counted, counts};
 use crate::{CachedTool, Layer};
 
@@ -85,4 +87,59 @@ impl McpHandler for Reading {
     ) -> McpResult<PromptResult> {
         if name == "lost" { Err(McpError::prompt_not_found(name)) } else { Ok(PromptResult::user(name)) }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_second_level_does_and_fails_at_is_counted() {
+    let recorder = DebuggingRecorder::new();
+    let level = MemoryLevel::new();
+    let replica = || ::metrics::with_local_recorder(&recorder, || at_once().replica(level.clone(), as_it_is));
+    let (a, b) = (replica(), replica());
+    settle().await;
+    for n in 0..3 {
+        a.read_of(n).await;
+        settle().await;
+        b.read_of(n).await;
+    }
+    let healthy = [
+        ("cache_requests tool=read outcome=hit", 3),
+        ("cache_requests tool=read outcome=miss", 3),
+        ("cache_second_level outcome=hit", 3),
+        ("cache_second_level outcome=miss", 3),
+        ("cache_second_level_puts outcome=put", 3),
+    ];
+    assert_eq!(counted(&recorder), counts(healthy));
+    // Steps that read open after five failures, and close with the probe.
+    a.faults.set(FAILS);
+    for n in 10..16 {
+        a.read_of(n).await;
+    }
+    tokio::time::sleep(SECOND).await;
+    a.faults.set(WORKS);
+    tokio::time::sleep(6 * SECOND).await;
+    a.read_of(16).await;
+    settle().await;
+    let mut broken = counted(&recorder);
+    assert!(broken.remove("cache_second_level_failures step=subscribe").is_some());
+    let failing = [
+        ("cache_requests tool=read outcome=miss", 7),
+        ("cache_second_level outcome=unknown", 6),
+        ("cache_second_level outcome=miss", 1),
+        ("cache_second_level_failures step=get", 5),
+        ("cache_second_level_breaker steps=read to=open", 1),
+        ("cache_second_level_breaker steps=read to=closed", 1),
+        ("cache_second_level_puts outcome=put", 1),
+    ];
+    assert_eq!(broken, counts(failing));
+    // Values that cannot be put are dropped or lost, and steps that write open of themselves.
+    a.faults.set(HANGS_WRITING);
+    futures_util::future::join_all((100..3_100).map(|n| a.read_of(n))).await;
+    tokio::time::sleep(SECOND).await;
+    let writing = counted(&recorder);
+    let of = |name: &str| writing.get(name).copied().unwrap_or_default();
+    let dropped = a.level().dropped_puts;
+    assert!(dropped > 0 && of("cache_second_level_puts outcome=dropped") == dropped);
+    assert_eq!(of("cache_second_level_puts outcome=failed"), 3_000 - dropped);
+    assert_eq!(of("cache_second_level_failures step=put"), 5);
+    assert_eq!(of("cache_second_level_breaker steps=write to=open"), 1);
 }

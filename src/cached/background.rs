@@ -1,0 +1,161 @@
+//! What a cache does for its second level beside its calls: it tells, writes and listens.
+
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{join3, select};
+use tokio::time::{Instant, sleep};
+
+use super::error::LoadError;
+use super::link::{Job, Link, PATIENCE};
+use super::settings::Settings;
+use super::shared::{Shared, ended};
+
+/// How many values are written in one step.
+const BATCH: usize = 64;
+
+impl<K, V, E> Shared<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: LoadError,
+{
+    /// Invalidates `domains` here at once, and everywhere as soon as can be.
+    pub(super) fn invalidate(self: &Arc<Self>, settings: &Arc<Settings<K, V, E>>, domains: &[u64]) {
+        // First the note, then the deed: who sees the new generation must not read from the level what it does not know yet.
+        if let Some(link) = &self.link {
+            link.tell(domains);
+        }
+        domains.iter().for_each(|domain| self.generations.advance(*domain));
+        self.tell_the_level(settings);
+    }
+
+    pub(super) fn invalidate_everything(self: &Arc<Self>, settings: &Arc<Settings<K, V, E>>) {
+        if let Some(link) = &self.link {
+            link.tell_everything();
+        }
+        self.generations.advance_all();
+        self.store.clear();
+        self.tell_the_level(settings);
+    }
+
+    fn tell_the_level(self: &Arc<Self>, settings: &Arc<Settings<K, V, E>>) {
+        if let Some(link) = &self.link {
+            self.start(settings);
+            link.pending.wake();
+        }
+    }
+
+    /// Starts the work in the background, if there is a second level and a runtime, and it does not run.
+    pub(super) fn start(self: &Arc<Self>, settings: &Arc<Settings<K, V, E>>) {
+        let Some(link) = &self.link else { return };
+        let mut background = link.background.lock().unwrap_or_else(PoisonError::into_inner);
+        if background.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (shared, settings, alive) = (Arc::clone(self), Arc::clone(settings), self.alive());
+        *background = Some(runtime.spawn(async move {
+            let work = pin!(join3(shared.tell_all(&settings), shared.write_all(&settings), shared.listen()));
+            select(work, pin!(ended(alive))).await;
+            // What this replica has invalidated, the others should know.
+            shared.tell_once(&settings).await;
+        }));
+    }
+
+    /// Tells the level what is invalidated, again and again until it knows.
+    async fn tell_all(&self, settings: &Settings<K, V, E>) {
+        let Some(link) = &self.link else { return };
+        loop {
+            let mut pause = Duration::from_millis(100);
+            while !self.tell_once(settings).await {
+                sleep(pause).await;
+                pause = (2 * pause).min(Duration::from_secs(1));
+            }
+            link.pending.waiting().await;
+        }
+    }
+
+    /// Says whether the level knows all that was to be told when this began. What came meanwhile has woken the loop above.
+    async fn tell_once(&self, settings: &Settings<K, V, E>) -> bool {
+        let Some(link) = &self.link else { return true };
+        let domains = link.pending.take();
+        if domains.is_empty() {
+            return true;
+        }
+        let is_told = link.guarded.advance(settings.second_level_timeout, link.origin, &domains).await.is_some();
+        if is_told {
+            link.pending.has_arrived();
+        }
+        is_told
+    }
+
+    /// Writes what was loaded, in batches.
+    async fn write_all(&self, settings: &Settings<K, V, E>) {
+        let Some(link) = &self.link else { return };
+        let mut queue = link.queue.lock().await;
+        let mut jobs = Vec::with_capacity(BATCH);
+        while queue.recv_many(&mut jobs, BATCH).await > 0 {
+            let (mut puts, mut releases) = (Vec::new(), Vec::new());
+            for job in jobs.drain(..) {
+                match job {
+                    Job::Put { key, slot, generations } => puts.extend(link.put(&key, &slot, generations)),
+                    Job::Drop { key } => puts.extend(link.put_nothing(&key)),
+                    Job::Release { key, token } => releases.push((key, token)),
+                }
+            }
+            let limit = settings.second_level_timeout;
+            link.write(limit, &puts).await;
+            for (key, token) in releases {
+                link.guarded.release(limit, &key, token).await;
+            }
+        }
+    }
+
+    /// Hears of what other replicas invalidate, and trusts its own memory only while it does.
+    async fn listen(&self) {
+        const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+        let Some(link) = &self.link else { return };
+        let mut pause = PAUSES[0];
+        loop {
+            let subscription = link.guarded.subscribe(PATIENCE).await;
+            if let Some(Some(_)) = subscription {
+                // Whatever was said before is not known.
+                self.generations.advance_all();
+                link.is_subscribed.store(true, Ordering::SeqCst);
+            }
+            link.has_tried.send_replace(true);
+            let Some(subscription) = subscription else { return };
+            if let Some(mut subscription) = subscription {
+                let began = Instant::now();
+                while let Some(heard) = subscription.next().await {
+                    if heard.origin != link.origin {
+                        link.counts.heard.add();
+                        self.hear(link, &heard.domains);
+                    }
+                }
+                link.is_subscribed.store(false, Ordering::SeqCst);
+                link.guarded.is_unheard();
+                // Those that end as soon as they begin are tried less and less often.
+                if began.elapsed() >= pause {
+                    pause = PAUSES[0];
+                }
+            }
+            sleep(pause).await;
+            pause = (2 * pause).min(PAUSES[1]);
+        }
+    }
+
+    fn hear(&self, link: &Link<K, V>, domains: &[u32]) {
+        for domain in domains {
+            if *domain == link.everything {
+                self.generations.advance_all();
+            }
+            self.generations.advance(u64::from(*domain));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a second level has to be told, and does not know yet.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Domains that are invalidated here. Until the level knows of them, nothing in them is read from it.
+#[derive(Default)]
+pub(super) struct Pending {
+    state: Mutex<State>,
+    is_waiting: Notify,
+    is_told: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: BTreeSet<u32>,
+    sending: BTreeSet<u32>,
+    /// How many notes there were; how many of them were taken to be sent; and how many have arrived.
+    noted: u64,
+    taken: u64,
+    told: u64,
+}
+
+impl Pending {
+    /// Notes what is to be told. It is told from when [`wake`](Self::wake) is called.
+    pub(super) fn note(&self, domains: impl IntoIterator<Item = u32>) {
+        let mut state = self.lock();
+        state.waiting.extend(domains);
+        state.noted += 1;
+    }
+
+    pub(super) fn wake(&self) {
+        self.is_waiting.notify_one();
+    }
+
+    /// Returns when something may have to be told.
+    pub(super) async fn waiting(&self) {
+        self.is_waiting.notified().await;
+    }
+
+    /// Takes all there is to be told, with what was taken before and has not arrived.
+    pub(super) fn take(&self) -> Vec<u32> {
+        let mut state = self.lock();
+        let State { waiting, sending, noted, taken, .. } = &mut *state;
+        sending.append(waiting);
+        *taken = *noted;
+        sending.iter().copied().collect()
+    }
+
+    /// What was taken has arrived.
+    pub(super) fn has_arrived(&self) {
+        let mut state = self.lock();
+        state.sending.clear();
+        state.told = state.taken;
+        drop(state);
+        self.is_told.notify_waiters();
+    }
+
+    pub(super) fn has_any(&self, domains: &[u32]) -> bool {
+        let state = self.lock();
+        domains.iter().any(|domain| state.waiting.contains(domain) || state.sending.contains(domain))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let state = self.lock();
+        state.waiting.union(&state.sending).count()
+    }
+
+    /// Returns when all that is noted by now has arrived, or `is_futile` to wait for that.
+    pub(super) async fn told(&self, is_futile: impl Fn() -> bool) {
+        let noted = self.lock().noted;
+        loop {
+            let mut is_told = pin!(self.is_told.notified());
+            is_told.as_mut().enable();
+            if self.lock().told >= noted || is_futile() {
+                return;
+            }
+            is_told.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
