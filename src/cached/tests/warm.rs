@@ -223,9 +223,9 @@ async fn a_warm_up_that_is_cancelled_or_dropped_begins_nothing_more() {
         };
         tokio::time::sleep(Duration::from_millis(15)).await;
         if is_dropped {
-            warming.abort()
+            warming.abort();
         } else {
-            token.cancel()
+            token.cancel();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(warming.is_finished());
