@@ -1,8 +1,5 @@
 //! A second level that fails or hangs, on a paused clock.
 
-use std::io;
-use std::sync::Mutex;
-
 use futures_util::future::join_all;
 use tokio::time::{Instant, advance, sleep};
 
@@ -10,6 +7,7 @@ use super::fleet::*;
 use super::*;
 use crate::cached::MemoryLevel;
 use crate::cached::breaker::PAUSE;
+use crate::testing::Traced;
 
 #[tokio::test(start_paused = true)]
 async fn a_write_while_the_second_level_fails_is_read_at_once_by_its_replica() {
@@ -168,26 +166,9 @@ async fn values_that_cannot_be_written_wait_in_a_bounded_queue_and_the_rest_is_d
     assert!((3_000 - 1_024 - 64..3_000).contains(&dropped), "{dropped} were dropped");
 }
 
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panicked").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn each_kind_of_warning_is_said_once_in_ten_seconds_and_says_how_often_it_was_not() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let traced = Traced::start();
     let source = at_once();
     let a = source.replica(MemoryLevel::new(), as_it_is);
     a.read().await;
@@ -202,7 +183,7 @@ async fn each_kind_of_warning_is_said_once_in_ten_seconds_and_says_how_often_it_
     a.faults.set(WORKS);
     sleep(10 * SECOND).await;
     a.read().await;
-    let text = String::from_utf8(log.0.lock().expect("nobody panicked").clone()).expect("text");
+    let text = traced.text();
     let said = |what: &str| text.lines().filter(|line| line.contains(what)).count();
     for (warning, most) in [
         ("the cache's second level failed", 7),

@@ -139,12 +139,12 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// It all happened: what is cached was read, some of it stale, and every bound was reached so often.
-    pub(super) fn is_enough(&self, fleet: &Fleet, often: u32) {
+    /// It all happened: what is cached was read, some of it stale, and what was written was learned in the one way and the other.
+    pub(super) fn is_enough(&self, fleet: &Fleet) {
         println!("{} loads, {self:?}", fleet.source.loads());
         let (reads, stale) = (self.reads.load(Ordering::SeqCst), self.stale.load(Ordering::SeqCst));
         assert!(2 * fleet.source.loads() < reads && stale > 100, "{self:?}");
-        assert!(self.heard.min(self.unsubscribed).min(self.deaf) > often, "{self:?}");
+        assert!(self.heard.min(self.unsubscribed) > 10, "{self:?}");
     }
 }
 
@@ -310,6 +310,6 @@ async fn ten_thousand_random_interleavings_find_no_read_staler_than_the_bound() 
             sleep(SECOND.mul_f64(4.0 * chance.f64())).await;
         }
     }
-    model.seen.is_enough(&fleet, 50);
-    assert!(model.seen.expired > 20, "{:?}", model.seen);
+    model.seen.is_enough(&fleet);
+    assert!(model.seen.deaf.min(model.seen.expired) > 50, "{:?}", model.seen);
 }

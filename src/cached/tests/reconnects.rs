@@ -37,5 +37,5 @@ async fn interleavings_with_real_reconnects_find_no_read_staler_than_the_bound()
         };
         model.round(&mut chance, &fleet, cut).await;
     }
-    model.seen.is_enough(&fleet, 3);
+    model.seen.is_enough(&fleet);
 }
