@@ -10,10 +10,14 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 pub(crate) struct Traced {
     text: Text,
     _listens: tracing::subscriber::DefaultGuard,
+    /// While there is only one, tracing asks whoever comes first to an event whether it is wanted, and that may be the thread of
+    /// another test, where nobody listens.
+    _another: tracing::Dispatch,
 }
 
 impl Traced {
     pub(crate) fn start() -> Self {
+        let another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let text = Text::default();
         let writer = text.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -21,7 +25,7 @@ impl Traced {
             .with_ansi(false)
             .with_writer(move || writer.clone())
             .finish();
-        Self { text, _listens: tracing::subscriber::set_default(subscriber) }
+        Self { text, _listens: tracing::subscriber::set_default(subscriber), _another: another }
     }
 
     pub(crate) fn text(&self) -> String {
