@@ -116,6 +116,13 @@ impl<'a> Failure<'a> {
         self.is_temporary() || self.kind() == Some(ErrorKind::Internal)
     }
 
+    /// Says whether a layer further in says that nobody knows whether the call took effect.
+    #[cfg(feature = "cached")]
+    pub(crate) fn is_of_unknown_outcome(&self) -> bool {
+        let says = |key, word| self.meta(key).or_else(|| self.data()?.get(key)).is_some_and(|said| said == word);
+        says("mcp-patterns/transaction", "outcome_unknown") || says("mcp-patterns/idempotency", "ambiguous")
+    }
+
     /// Says whether the failure asks for less load: rate limited or overloaded.
     #[must_use]
     pub fn is_throttling(&self) -> bool {

@@ -167,11 +167,11 @@
 //! # Invalidation
 //!
 //! By call, tool, [tag](CachedTool::tag) or all at once, with the [`Handle`], or by a tool that writes:
-//! [`invalidates`](CachedTool::invalidates), [`invalidates_tags`](CachedTool::invalidates_tags) and
-//! [`invalidates_calls`](CachedTool::invalidates_calls), and
-//! [`invalidates_resources`](CachedTool::invalidates_resources), take effect before the writer's answer is returned; after the commit,
-//! where the call runs inside a transaction; not at all, where it fails. A writer that is dropped half-way may have taken effect, so
-//! it invalidates.
+//! [`invalidates`](CachedTool::invalidates), [`invalidates_tags`](CachedTool::invalidates_tags),
+//! [`invalidates_calls`](CachedTool::invalidates_calls) and
+//! [`invalidates_resources`](CachedTool::invalidates_resources) take effect before the writer's answer is returned; after the commit,
+//! where the call runs inside a transaction; not at all, where it fails. A writer may have taken effect that is dropped half-way, or
+//! fails with a word of an inner layer that nobody knows (`outcome_unknown`, `ambiguous`): so it invalidates.
 //!
 //! An invalidation holds at once and for all users: a result that is being computed meanwhile goes to those who asked before, and
 //! is neither kept nor served to anyone who asks later.

@@ -14,8 +14,8 @@ fn users() -> ScriptedServer {
         "update_user",
         |call| async move {
             tokio::time::sleep(MINUTE).await;
-            if call.args["fails"] == true {
-                return Err(McpError::internal("no"));
+            if let Some(data) = call.args.get("fails") {
+                return Err(McpError::internal("no").with_data(data.clone()));
             }
             Ok(ToolResult::text("updated"))
         },
@@ -123,6 +123,21 @@ async fn a_load_that_began_before_the_write_ended_is_not_kept() {
     door.open();
     assert_eq!(reading.await.expect("an answer"), "1");
     assert_eq!(get(&server, 1).await, "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_may_have_taken_effect_invalidates_and_one_that_has_not_does_not() {
+    let server = layer().invalidates("update_user", ["get_user"]).layer(users());
+    assert_eq!(get(&server, 1).await, "1");
+    for (data, expected) in [
+        (json!({"mcp-patterns/transaction": "rolled_back"}), "1"),
+        (json!({"mcp-patterns/transaction": "outcome_unknown"}), "2"),
+        (json!({"mcp-patterns/idempotency": "in_progress"}), "2"),
+        (json!({"mcp-patterns/idempotency": "ambiguous"}), "3"),
+    ] {
+        update(&server, json!({"fails": data})).await;
+        assert_eq!(get(&server, 1).await, expected, "after {data}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
