@@ -44,7 +44,7 @@
 //! | --- | --- | --- | --- |
 //! | [`ValidatedTool`] | ends at the door if its arguments are bad, with an answer that says all that is wrong | every tool | [`validated`] |
 //! | [`SessionStore`] | finds what was kept for its session: per connection, per user, or under a handle | every tool | [`session`] |
-//! | [`CachedTool`] | is answered from memory, or from what other replicas know, where the same call was answered before | read-only tools | [`cached`] |
+//! | [`CachedTool`] | is answered from memory, or from what other replicas know, where the same call was answered before | read-only tools; resources and prompts on request | [`cached`] |
 //! | [`BatchedTool`] | travels with others that are made at the same time, as one call | tools you name | [`batched`] |
 //! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
 //! | [`IdempotentTool`] | takes effect once per key, where the effect is not in SQL | tools you name | [`idempotent`] |

@@ -213,7 +213,9 @@ async fn two_thousand_transfers_on_postgres_among_all_kinds_of_failures_lose_no_
             let states = "select state from pg_stat_activity where datname = current_database() \
                           and pid <> pg_backend_pid() and backend_type = 'client backend'";
             let states: Vec<String> = sqlx::query_scalar(states).fetch_all(&mut db).await.expect("no states");
-            assert_eq!(states, ["idle"; CONNECTIONS as usize], "a transaction is still open");
+            // The server may not have noticed yet that the pool has replaced one.
+            assert!(states.len() >= CONNECTIONS as usize, "not all connections are there: {states:?}");
+            assert!(states.iter().all(|state| state == "idle"), "a transaction is still open: {states:?}");
         }
         check(&calls, &database).await;
     })
