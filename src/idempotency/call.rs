@@ -72,8 +72,8 @@ pub(crate) fn to_record(result: &McpResult<ToolResult>) -> Option<String> {
     serde_json::to_string(&record).ok()
 }
 
-/// Reads what [`to_record`] wrote, and marks it.
-pub(crate) fn from_record(record: &str) -> Option<McpResult<ToolResult>> {
+/// Reads what [`to_record`] wrote, and marks it if the layer tells.
+pub(crate) fn from_record(record: &str, tells: bool) -> Option<McpResult<ToolResult>> {
     let record: Value = serde_json::from_str(record).ok()?;
     let mut result = match record {
         Value::Object(mut record) => match (record.remove("ok"), record.remove("err")) {
@@ -83,6 +83,8 @@ pub(crate) fn from_record(record: &str) -> Option<McpResult<ToolResult>> {
         },
         _ => return None,
     };
-    outcome::note(&mut result, IDEMPOTENCY, "replayed");
+    if tells {
+        outcome::note(&mut result, IDEMPOTENCY, "replayed");
+    }
     Some(result)
 }

@@ -32,6 +32,7 @@ pub struct IdempotentTool {
     is_selected: bool,
     pub(super) idempotency: Arc<Idempotency>,
     pub(super) definite: Option<Predicate>,
+    pub(super) tells: bool,
     pub(super) server: Arc<str>,
     plan: Plan<Arc<KeyCounts>>,
     bound: Arc<ArcSwapOption<Bound>>,
@@ -55,6 +56,7 @@ impl IdempotentTool {
             is_selected: false,
             idempotency: Arc::default(),
             definite: None,
+            tells: true,
             server: "".into(),
             plan: Plan::default(),
             bound: Arc::default(),
@@ -104,6 +106,13 @@ impl IdempotentTool {
     /// goes on makes its call at the same time as the one that took over.
     pub fn run_again_when_ambiguous(mut self) -> Self {
         self.claims.takes_over = true;
+        self
+    }
+
+    /// Does not say in the `_meta` of an answer that it was recorded before. That a call is ambiguous, or was not recorded, is still
+    /// told.
+    pub fn without_meta(mut self) -> Self {
+        self.tells = false;
         self
     }
 

@@ -102,7 +102,7 @@ impl IdempotentTool {
             Found::Other => counts.answer(Told::Refused, &call.refused()),
             Found::Running => counts.answer(Told::InProgress, &call.in_progress(RETRY_AFTER)),
             Found::Cancelled => counts.answer(Told::Cancelled, &cancelled()),
-            Found::Answer(record) => match idempotency::from_record(&record) {
+            Found::Answer(record) => match idempotency::from_record(&record, self.tells) {
                 Some(result) => {
                     counts.count(Told::Replayed);
                     result

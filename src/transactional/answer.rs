@@ -28,6 +28,8 @@ pub(super) enum Wanted {
 /// Commits what succeeded in the eyes of a caller.
 pub(super) struct ByOutcome<'a> {
     pub(super) ends: &'a Ends,
+    /// Whether an answer says what it took.
+    pub(super) tells: bool,
 }
 
 impl Results<Answer> for ByOutcome<'_> {
@@ -56,7 +58,9 @@ impl Results<Answer> for ByOutcome<'_> {
     }
 
     fn note_attempts(&self, answer: &mut Answer, attempts: u32) {
-        outcome::note(&mut answer.result, TRANSACTION, json!({ "attempts": attempts }));
+        if self.tells {
+            outcome::note(&mut answer.result, TRANSACTION, json!({ "attempts": attempts }));
+        }
     }
 
     fn note_end(&self, answer: Option<&Answer>, end: End) {

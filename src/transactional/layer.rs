@@ -32,6 +32,7 @@ pub struct TransactionalTool<DB: Dialect> {
     is_selected: bool,
     idempotency: Option<Arc<Idempotency>>,
     wait: Duration,
+    tells: bool,
     server: Arc<str>,
     plan: Plan<Arc<ToolPlan>>,
     keys: Arc<Keys>,
@@ -62,6 +63,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
             is_selected: false,
             idempotency: None,
             wait: Duration::from_secs(5),
+            tells: true,
             server: "".into(),
             plan: Plan::default(),
             keys: Arc::default(),
@@ -83,6 +85,13 @@ impl<DB: Dialect> TransactionalTool<DB> {
     /// [transaction may take](Transactor::with_timeout).
     pub fn with_wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
+        self
+    }
+
+    /// Says nothing in the `_meta` of an answer: neither that it took several transactions, nor that it was recorded before. Why a
+    /// call failed is still told.
+    pub fn without_meta(mut self) -> Self {
+        self.tells = false;
         self
     }
 
@@ -119,13 +128,14 @@ impl<DB: Dialect> TransactionalTool<DB> {
                         key: &key,
                         counts,
                         ends: &plan.ends,
+                        tells: self.tells,
                     };
                     return once.run(ctx, || inner.call_tool(name, args.clone(), ctx)).await;
                 }
                 Ok(None) => {}
             }
         }
-        let results = ByOutcome { ends: &plan.ends };
+        let results = ByOutcome { ends: &plan.ends, tells: self.tells };
         let answer = self.transactor.drive(plan.read_only, ctx, &results, || {
             let call = inner.call_tool(name, args.clone(), ctx);
             async { Answer { result: call.await, end: Wanted::ByResult } }
@@ -229,6 +239,7 @@ impl<DB: Dialect> Clone for TransactionalTool<DB> {
             is_selected: self.is_selected,
             idempotency: self.idempotency.clone(),
             wait: self.wait,
+            tells: self.tells,
             server: Arc::clone(&self.server),
             plan: self.plan.clone(),
             keys: Arc::clone(&self.keys),

@@ -122,7 +122,8 @@
 //! | `statement_failed` | [`failed`] masked an error of the database, which the log has under the id in the text | by what it means |
 //! | `none` | there is no transaction here | internal |
 //!
-//! A result that took more than one transaction has `{"attempts": 3}` under `mcp-patterns/transaction` in its `_meta`.
+//! A result that took more than one transaction has `{"attempts": 3}` under `mcp-patterns/transaction` in its `_meta`, unless
+//! [it is to say nothing](TransactionalTool::without_meta).
 //!
 //! With a key: `mcp-patterns/idempotency` is `replayed` in the `_meta` of an answer that was recorded, and `key_reused` or
 //! `in_progress` in the data of a refusal.

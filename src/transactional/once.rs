@@ -38,6 +38,7 @@ pub(super) struct Once<'a, DB: Dialect> {
     pub(super) key: &'a CallKey,
     pub(super) counts: &'a KeyCounts,
     pub(super) ends: &'a Ends,
+    pub(super) tells: bool,
 }
 
 impl<DB: Dialect> Once<'_, DB> {
@@ -57,7 +58,7 @@ impl<DB: Dialect> Once<'_, DB> {
         let is_claiming = AtomicBool::new(false);
         // Where it is a part of another transaction, nobody knows when that is committed.
         let with_commit = self.transactor.begins_one();
-        let results = ByOutcome { ends: self.ends };
+        let results = ByOutcome { ends: self.ends, tells: self.tells };
         let answer = self
             .transactor
             .drive(false, ctx, &results, || async {
@@ -129,7 +130,7 @@ impl<DB: Dialect> Once<'_, DB> {
         if record.as_ref().is_some_and(|record| record.fingerprint != self.key.fingerprint) {
             return Ok(self.counts.answer(Told::Refused, &self.key.refused()));
         }
-        let answer = record.and_then(|record| idempotency::from_record(&record.result?));
+        let answer = record.and_then(|record| idempotency::from_record(&record.result?, self.tells));
         Ok(match answer {
             Some(answer) => {
                 self.counts.count(Told::Replayed);

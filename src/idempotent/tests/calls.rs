@@ -18,6 +18,16 @@ async fn the_same_call_again_gets_the_first_answer_marked_as_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_meta_the_same_call_again_gets_the_first_answer_and_nothing_else() {
+    let post = post();
+    let server = memory().without_meta().layer(post.clone());
+    for _ in 0..2 {
+        assert_eq!(send(&server, "k").await.unwrap(), sent(1));
+    }
+    assert_eq!(post.calls("send"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_key_with_other_arguments_is_refused() {
     let post = post();
     let server = memory().layer(post.clone());

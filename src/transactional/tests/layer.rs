@@ -98,22 +98,27 @@ async fn mistakes_are_found_when_the_layer_is_put_on<DB: TestDb>() {
 }
 
 #[tokio::test]
-async fn an_answer_that_took_several_transactions_says_so() {
+async fn an_answer_that_took_several_transactions_says_so_unless_told_not_to() {
     let pool = Postgres::pool().await;
-    let script = ScriptedServer::new("numbers").with_plain("write", |call| async move {
-        write::<Postgres>(1).await?;
-        let conflict = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
-        if call.number < 3 {
-            let mut db = crate::transactional::current::<Postgres>().await?;
-            Postgres::execute(&mut db, conflict).await.map_err(failed)?;
-        }
-        Ok(ToolResult::text("written"))
-    });
-    let server = TransactionalTool::new(pool.clone()).only(["write"]).layer(script);
-    let answer = server.call_tool("write", json!({}), &RequestContext::new()).await.expect("a tool's result");
+    let script = || {
+        ScriptedServer::new("numbers").with_plain("write", |call| async move {
+            write::<Postgres>(1).await?;
+            let conflict = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
+            if call.number < 3 {
+                let mut db = crate::transactional::current::<Postgres>().await?;
+                Postgres::execute(&mut db, conflict).await.map_err(failed)?;
+            }
+            Ok(ToolResult::text("written"))
+        })
+    };
+    let layer = TransactionalTool::new(pool.clone()).only(["write"]);
+    let ctx = RequestContext::new();
+    let answer = layer.clone().layer(script()).call_tool("write", json!({}), &ctx).await.expect("a tool's result");
     assert_eq!(answer.first_text(), Some("written"));
     assert_eq!(answer.meta.expect("a note")["mcp-patterns/transaction"], json!({"attempts": 3}));
-    assert_eq!(numbers_at_rest(&pool).await, [1]);
+    let answer = layer.without_meta().layer(script()).call_tool("write", json!({}), &ctx).await;
+    assert_eq!(answer.expect("a tool's result"), ToolResult::text("written"));
+    assert_eq!(numbers_at_rest(&pool).await, [1, 1]);
 }
 
 #[tokio::test]

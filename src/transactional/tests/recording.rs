@@ -21,6 +21,7 @@ use crate::{Layer, outcome};
 
 on_each_database! {
     an_answer_of_any_characters_is_replayed_as_it_was,
+    without_meta_a_replay_is_the_first_answer_and_nothing_else,
     an_answer_that_cannot_be_recorded_is_not_committed,
     an_answer_of_a_part_is_there_before_the_whole_is_committed,
 }
@@ -60,6 +61,19 @@ async fn an_answer_of_any_characters_is_replayed_as_it_was<DB: TestDb>() {
     assert_eq!(again.first_text(), Some(TEXT));
     assert_eq!((&again.content, &again.structured_content), (&first.content, &first.structured_content));
     assert_eq!(again.meta.expect("a marker")["mcp-patterns/idempotency"], "replayed");
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
+}
+
+async fn without_meta_a_replay_is_the_first_answer_and_nothing_else<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
+        write::<DB>(1).await?;
+        Ok(ToolResult::text("written"))
+    });
+    let server = layer(&pool).without_meta().layer(script);
+    for _ in 0..2 {
+        assert_eq!(call(&server, "write").await.expect("a result"), ToolResult::text("written"));
+    }
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
