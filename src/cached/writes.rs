@@ -141,6 +141,9 @@ impl CachedTool {
     /// Tags the results of a tool, by its arguments, so that they can be invalidated together with those of other tools,
     /// with [resources](Self::tag_resources) and with [prompts](Self::tag_prompts).
     ///
+    /// Arguments that mean the same are to give the same tag: `7` and `7.0` make the same call, but `format!` writes them as two texts.
+    /// A tool that takes an integer refuses the second, and keeps nothing of it.
+    ///
     /// ```
     /// # use mcp_patterns::CachedTool;
     /// let cached = CachedTool::new()
