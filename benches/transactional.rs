@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use mcp_patterns::idempotency::Idempotency;
 use mcp_patterns::testing::ScriptedServer;
-use mcp_patterns::transactional::{self, Dialect, failed};
+use mcp_patterns::transactional::{self, Dialect, Transactor, failed};
 use mcp_patterns::{Layer, TransactionalTool};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -67,50 +66,48 @@ fn accounts(args: &Value) -> (i64, i64) {
     (args["from"].as_i64().unwrap_or_default(), args["to"].as_i64().unwrap_or_default())
 }
 
-/// Makes `calls` transfers with so many callers, each between accounts of its own, and returns how long they took.
+/// Makes `calls` transfers with so many callers, each a task with accounts of its own, and returns how long they took.
 async fn timed(server: &impl McpHandler, callers: i64, calls: i64, keyed: bool) -> Duration {
     static KEYS: AtomicU64 = AtomicU64::new(0);
-    let ctx = RequestContext::new();
     let started = Instant::now();
-    join_all((0..callers).map(|caller| {
-        let ctx = &ctx;
-        async move {
+    let callers = (0..callers).map(|caller| {
+        let server = server.clone();
+        tokio::spawn(async move {
+            let ctx = RequestContext::new();
             for _ in 0..calls / callers {
                 let mut args = json!({"from": 2 * caller + 1, "to": 2 * caller + 2});
                 if keyed {
                     let key = format!("{}-{}", std::process::id(), KEYS.fetch_add(1, Ordering::Relaxed));
                     args["idempotency_key"] = key.into();
                 }
-                let answer = server.call_tool("transfer", args, ctx).await.expect("a result");
+                let answer = server.call_tool("transfer", args, &ctx).await.expect("a result");
                 assert!(!answer.is_error(), "{answer:?}");
             }
-        }
-    }))
-    .await;
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.expect("a caller comes to its end");
+    }
     started.elapsed()
 }
 
-async fn compare(
-    name: &str,
-    by_hand: &impl McpHandler,
-    layered: &impl McpHandler,
-    keyed: &impl McpHandler,
-    calls: i64,
-) {
+async fn compare(name: &str, by_hand: &impl McpHandler, [layered, untested, keyed]: [&impl McpHandler; 3], calls: i64) {
     for callers in [1, 16] {
-        let mut times = [const { Vec::new() }; 3];
+        let mut times = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
             times[0].push(timed(by_hand, callers, calls, false).await);
             times[1].push(timed(layered, callers, calls, false).await);
-            times[2].push(timed(keyed, callers, calls, true).await);
+            times[2].push(timed(untested, callers, calls, false).await);
+            times[3].push(timed(keyed, callers, calls, true).await);
         }
-        let [by_hand, layered, keyed] = times.map(|mut times| {
+        let [by_hand, layered, untested, keyed] = times.map(|mut times| {
             times.sort_unstable();
             calls as f64 / times[ROUNDS / 2].as_secs_f64()
         });
         println!(
-            "| {name} | {callers} | {by_hand:.0} | {layered:.0} | {:.2} | {keyed:.0} | {:.2} |",
+            "| {name} | {callers} | {by_hand:.0} | {layered:.0} | {:.2} | {untested:.0} | {:.2} | {keyed:.0} | {:.2} |",
             layered / by_hand,
+            untested / by_hand,
             keyed / by_hand
         );
     }
@@ -186,8 +183,8 @@ async fn count_round_trips(server: &PgConnectOptions) -> (PgConnectOptions, Arc<
 
 #[tokio::main]
 async fn main() -> Result<(), sqlx::Error> {
-    println!("| database | callers | by hand /s | layer /s | ratio | layer with keys /s | ratio |");
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| database | callers | by hand /s | layer /s | ratio | untested /s | ratio | with keys /s | ratio |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 
     let file = env::temp_dir().join(format!("mcp-patterns-bench-{}.db", std::process::id()));
     let options = SqliteConnectOptions::new()
@@ -199,8 +196,10 @@ async fn main() -> Result<(), sqlx::Error> {
     let pool = SqlitePoolOptions::new().max_connections(16).connect_with(options).await?;
     prepare(&pool).await?;
     let layered = layer(&pool).layer(sqlite_layered());
+    let untested = Transactor::new(pool.clone()).without_test_before_acquire();
+    let untested = TransactionalTool::new(untested).only(["transfer"]).layer(sqlite_layered());
     let keyed = layer(&pool).with_idempotency(Idempotency::new()).layer(sqlite_layered());
-    compare("SQLite", &sqlite_by_hand(pool.clone()).await, &layered, &keyed, 800).await;
+    compare("SQLite", &sqlite_by_hand(pool.clone()).await, [&layered, &untested, &keyed], 800).await;
     pool.close().await;
     for leftover in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{leftover}", file.display()));
@@ -214,8 +213,10 @@ async fn main() -> Result<(), sqlx::Error> {
     sqlx::query(AssertSqlSafe(format!("create schema {schema}"))).execute(&pool).await?;
     prepare(&pool).await?;
     let layered = layer(&pool).layer(postgres_layered());
+    let untested = Transactor::new(pool.clone()).without_test_before_acquire();
+    let untested = TransactionalTool::new(untested).only(["transfer"]).layer(postgres_layered());
     let keyed = layer(&pool).with_idempotency(Idempotency::new()).layer(postgres_layered());
-    compare("PostgreSQL", &postgres_by_hand(pool.clone()).await, &layered, &keyed, 1600).await;
+    compare("PostgreSQL", &postgres_by_hand(pool.clone()).await, [&layered, &untested, &keyed], 1600).await;
 
     println!("\n| PostgreSQL | round trips per transfer |\n| --- | --- |");
     let (counted, trips) = count_round_trips(&options).await;

@@ -12,6 +12,10 @@ pub trait Dialect: Records {
     #[doc(hidden)]
     fn begin(begin: &Begin) -> Result<String, Unsupported>;
 
+    /// Whether one transaction that writes waits for the end of the other.
+    #[doc(hidden)]
+    const HAS_ONE_WRITER: bool;
+
     /// Whether a begin that is dropped half-way leaves the connection outside a transaction.
     #[doc(hidden)]
     const BEGIN_CAN_BE_DROPPED: bool;

@@ -123,7 +123,9 @@ impl<DB: Dialect> Transactor<DB> {
         let timed_out =
             || failed(TransactionError::TimedOut { after: begin.timeout.unwrap_or_default() }, End::TimedOut);
         let gone = pin!(cancelled(cancellation));
-        let (begun, gone) = match until(deadline, select(pin!(Open::begin(&self.pool, begin)), gone)).await {
+        // An inner transaction would wait for its outer one, which waits for it.
+        let turns = scope::current::<Part<DB>>().is_none().then_some(&self.turns);
+        let (begun, gone) = match until(deadline, select(pin!(Open::begin(&self.pool, begin, turns)), gone)).await {
             None => return timed_out(),
             Some(Either::Right(((), _))) => return failed(TransactionError::Cancelled, End::Cancelled),
             Some(Either::Left(begun)) => begun,

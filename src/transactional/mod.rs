@@ -95,6 +95,8 @@
 //! - isolation: the database's own; SQLite's is always serializable
 //! - read-only for tools annotated `read_only`, and enforced; SQLite takes its write lock at once for all others
 //! - timeout: 30 seconds for the whole, all attempts together, which on PostgreSQL bounds each statement too
+//! - SQLite has one writer at a time: those of one layer or [`Transactor`], clones included, wait in turn and without a
+//!   connection, for 5 seconds; then, like those of other processes, for the `busy_timeout` of the connection
 //! - propagation: [`Propagation::Required`]
 //! - conflicts (serialization failures, deadlocks, a busy SQLite file): up to 5 attempts in all, each a whole new transaction,
 //!   10 ms before the second and twice as long before each further one, with full jitter

@@ -1,8 +1,14 @@
 //! A transaction that is open, and how it ends whatever happens.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures_util::FutureExt;
-use sqlx::{AssertSqlSafe, Connection, Pool, SqlSafeStr, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Connection, Pool, SqlSafeStr, SqlStr, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::current::Hook;
 use super::dialect::{Dialect, Fault};
@@ -13,7 +19,17 @@ use super::options::Begin;
 pub(super) struct Open<DB: Dialect> {
     transaction: Option<Transaction<'static, DB>>,
     begin: Begin,
+    turn: Option<Turn>,
 }
+
+/// Which writers of one process are served in the order in which they came.
+pub(super) type Turns = Arc<Semaphore>;
+
+/// A writer's turn, until its transaction has ended.
+type Turn = OwnedSemaphorePermit;
+
+/// How long a writer waits for its turn before it takes its chance in the database.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether a transaction was committed.
 pub(super) enum Committed {
@@ -26,24 +42,48 @@ pub(super) enum Committed {
 impl<DB: Dialect> Open<DB> {
     /// Begins a transaction, unless its caller leaves while it waits for a connection.
     ///
-    /// Once it has one, the begin is not left half-way where that matters: sqlx would hand a connection of PostgreSQL's back to
-    /// the pool that is inside a transaction and does not know it.
-    pub(super) async fn begin(pool: &Pool<DB>, begin: Begin) -> Result<Self, Fault> {
-        let fault = |error: sqlx::Error| {
+    /// Where the database has one writer at a time, those of this process wait in `turns` for each other, each without a
+    /// connection: in the database they would sleep, and wake up by chance.
+    pub(super) async fn begin(pool: &Pool<DB>, begin: Begin, turns: Option<&Turns>) -> Result<Self, Fault> {
+        let sql = AssertSqlSafe(DB::begin(&begin).map_err(|_| Fault::Permanent)?).into_sql_str();
+        let turn = match turns.filter(|_| DB::HAS_ONE_WRITER && !begin.read_only) {
+            Some(turns) => timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await.ok().and_then(Result::ok),
+            None => None,
+        };
+        let begun = match begin.is_test.then(|| pool.try_acquire()).flatten() {
+            None => None,
+            Some(idle) => match Self::begin_on(idle, begin, sql.clone()).await {
+                // It was dead; the next one is tested.
+                Err(error) if DB::fault(&error) == Fault::Unavailable => None,
+                begun => Some(begun),
+            },
+        };
+        let begun = match begun {
+            Some(begun) => begun,
+            None => match pool.acquire().await {
+                Ok(connection) => Self::begin_on(connection, begin, sql).await,
+                Err(error) => Err(error),
+            },
+        };
+        let mut open = begun.map_err(|error| {
             tracing::warn!(%error, "no transaction could be begun");
             DB::fault(&error)
-        };
-        let sql = DB::begin(&begin).map_err(|_| Fault::Permanent)?;
-        let connection = pool.acquire().await.map_err(fault)?;
+        })?;
+        open.turn = turn;
+        Ok(open)
+    }
+
+    /// A begin is not left half-way where that matters: sqlx would hand a connection of PostgreSQL's back to the pool that is
+    /// inside a transaction and does not know it.
+    async fn begin_on(connection: PoolConnection<DB>, begin: Begin, sql: SqlStr) -> Result<Self, sqlx::Error> {
         let begun = async move {
-            let transaction = Transaction::begin(connection, Some(AssertSqlSafe(sql).into_sql_str())).await;
-            transaction.map(|transaction| Self { transaction: Some(transaction), begin })
+            let transaction = Transaction::begin(connection, Some(sql)).await?;
+            Ok(Self { transaction: Some(transaction), begin, turn: None })
         };
         match DB::BEGIN_CAN_BE_DROPPED && !begin.read_only {
             true => begun.await,
             false => finish(begun.boxed()).await,
         }
-        .map_err(fault)
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut DB::Connection> {
@@ -58,7 +98,7 @@ impl<DB: Dialect> Open<DB> {
             // A `begin_with` inside the transaction makes sqlx roll it back, and its commit would then do nothing.
             return Committed::No(Fault::Permanent);
         }
-        let committed = commit(transaction, self.begin, last);
+        let committed = commit(transaction, self.begin, last, self.turn.take());
         if hooks.is_empty() {
             // Dropped half-way, the commit is the database's to decide, and nobody is left to be told.
             return committed.await.map_or_else(|not| not, |()| Committed::Yes(None));
@@ -80,7 +120,7 @@ impl<DB: Dialect> Open<DB> {
     /// Rolls back, whether or not its caller waits for it.
     pub(super) async fn rollback(mut self) {
         if let Some(transaction) = self.transaction.take() {
-            finish(roll_back(transaction, self.begin).boxed()).await;
+            finish(roll_back(transaction, self.begin, self.turn.take()).boxed()).await;
         }
     }
 }
@@ -90,7 +130,7 @@ impl<DB: Dialect> Drop for Open<DB> {
         let Some(transaction) = self.transaction.take() else { return };
         // Without a runtime the connection cannot be used any more, and its pool neither.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(roll_back(transaction, self.begin));
+            runtime.spawn(roll_back(transaction, self.begin, self.turn.take()));
         }
     }
 }
@@ -99,6 +139,7 @@ async fn commit<DB: Dialect>(
     mut transaction: Transaction<'static, DB>,
     begin: Begin,
     last: Option<String>,
+    _turn: Option<Turn>,
 ) -> Result<(), Committed> {
     if let Err(error) = DB::before_end(&begin, &mut transaction).await {
         tracing::warn!(%error, "the transaction cannot be committed");
@@ -114,7 +155,7 @@ async fn commit<DB: Dialect>(
 }
 
 /// Hands the connection back as it was. One on which that fails is closed by the pool, which tests it.
-async fn roll_back<DB: Dialect>(mut transaction: Transaction<'static, DB>, begin: Begin) {
+async fn roll_back<DB: Dialect>(mut transaction: Transaction<'static, DB>, begin: Begin, _turn: Option<Turn>) {
     if let Err(error) = DB::before_end(&begin, &mut transaction).await {
         tracing::warn!(%error, "the connection could not be restored");
     }

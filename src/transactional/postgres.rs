@@ -29,6 +29,8 @@ impl Dialect for Postgres {
         Ok(sql)
     }
 
+    const HAS_ONE_WRITER: bool = false;
+
     const BEGIN_CAN_BE_DROPPED: bool = false;
 
     async fn before_end(_: &Begin, _: &mut PgConnection) -> Result<(), sqlx::Error> {

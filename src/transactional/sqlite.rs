@@ -18,6 +18,8 @@ impl Dialect for Sqlite {
         Ok(if begin.read_only { "BEGIN DEFERRED; PRAGMA query_only = ON" } else { "BEGIN IMMEDIATE" }.into())
     }
 
+    const HAS_ONE_WRITER: bool = true;
+
     const BEGIN_CAN_BE_DROPPED: bool = true;
 
     async fn before_end(begin: &Begin, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {

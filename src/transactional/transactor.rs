@@ -1,12 +1,15 @@
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Pool;
+use tokio::sync::Semaphore;
 
 use super::dialect::Dialect;
 use super::drive::Results;
 use super::error::TransactionError;
+use super::open::Turns;
 use super::options::{Begin, Isolation, Propagation};
 use crate::ConfigError;
 use crate::cancellation::Cancellation;
@@ -45,6 +48,7 @@ pub struct Transactor<DB: Dialect> {
     pub(super) begin: Begin,
     pub(super) propagation: Propagation,
     pub(super) policy: RetryPolicy,
+    pub(super) turns: Turns,
 }
 
 impl<DB: Dialect> Transactor<DB> {
@@ -56,7 +60,8 @@ impl<DB: Dialect> Transactor<DB> {
             .with_max_delay(Duration::from_secs(1))
             .without_budget();
         let begin = Begin { timeout: Some(Duration::from_secs(30)), ..Begin::default() };
-        Self { pool, begin, propagation: Propagation::default(), policy }.with_timeout(Duration::from_secs(30))
+        let turns = Arc::new(Semaphore::new(1));
+        Self { pool, begin, propagation: Propagation::default(), policy, turns }.with_timeout(Duration::from_secs(30))
     }
 
     /// Sets how much a transaction sees of those that run beside it. Default: the database's.
@@ -94,6 +99,14 @@ impl<DB: Dialect> Transactor<DB> {
     pub fn without_timeout(mut self) -> Self {
         self.begin.timeout = None;
         self.policy = self.policy.without_deadline();
+        self
+    }
+
+    /// Begins on an idle connection of the pool without testing it before: that the `BEGIN` succeeds is the test, and where it
+    /// does not, a connection is taken that is tested. Saves the round trip of sqlx's `test_before_acquire`, and runs no
+    /// `before_acquire` hook: not for a pool whose hook matters.
+    pub fn without_test_before_acquire(mut self) -> Self {
+        self.begin.is_test = true;
         self
     }
 
@@ -162,7 +175,13 @@ impl<DB: Dialect> From<Pool<DB>> for Transactor<DB> {
 
 impl<DB: Dialect> Clone for Transactor<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), begin: self.begin, propagation: self.propagation, policy: self.policy.clone() }
+        Self {
+            pool: self.pool.clone(),
+            begin: self.begin,
+            propagation: self.propagation,
+            policy: self.policy.clone(),
+            turns: Arc::clone(&self.turns),
+        }
     }
 }
 

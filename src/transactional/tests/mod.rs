@@ -12,6 +12,7 @@ mod metrics;
 mod propagation;
 mod recording;
 mod traps;
+mod turns;
 mod waiting;
 
 /// Makes a test on each database out of an `async fn test<DB: TestDb>()`.

@@ -1,0 +1,123 @@
+//! SQLite has one writer at a time: those of one process wait for each other in turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::poll;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{Pool, Sqlite};
+use tokio::time::timeout;
+
+use super::databases::{TestDb, numbers_at_rest, write};
+use crate::transactional::{Propagation, TransactionError, Transactor};
+
+/// Less than a writer waits for its turn.
+const SOON: Duration = Duration::from_secs(4);
+
+/// A pool whose connections do not wait for a lock at all, so that whoever meets another writer in the database fails.
+async fn impatient_pool() -> Pool<Sqlite> {
+    let first = Sqlite::pool().await;
+    let options = SqliteConnectOptions::clone(&first.connect_options()).busy_timeout(Duration::ZERO);
+    first.close().await;
+    SqlitePoolOptions::new().max_connections(8).connect_with(options).await.expect("a file can be opened")
+}
+
+fn impatient(pool: &Pool<Sqlite>) -> Transactor<Sqlite> {
+    Transactor::new(pool.clone()).with_max_attempts(1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_one_process_do_not_meet_in_the_database() {
+    let pool = impatient_pool().await;
+    let transactor = impatient(&pool);
+    let writers = (0..100).map(|n| {
+        let transactor = transactor.clone();
+        tokio::spawn(async move {
+            transactor
+                .run(&(), || async move {
+                    write::<Sqlite>(n).await?;
+                    tokio::task::yield_now().await;
+                    if n % 3 == 0 { Err(TransactionError::Cancelled) } else { Ok(()) }
+                })
+                .await
+        })
+    });
+    for (n, ended) in join_all(writers).await.into_iter().enumerate() {
+        let expected = if n % 3 == 0 { Err(TransactionError::Cancelled) } else { Ok(()) };
+        assert_eq!(ended.expect("no panic"), expected);
+    }
+    let written: Vec<_> = (0..100).filter(|n| n % 3 != 0).collect();
+    assert_eq!(numbers_at_rest(&pool).await, written);
+}
+
+#[tokio::test]
+async fn what_only_reads_waits_for_no_turn() {
+    let transactor = impatient(&impatient_pool().await);
+    let reader = transactor.clone().read_only();
+    let run = transactor.run(&(), || async {
+        write::<Sqlite>(1).await?;
+        // In a task of its own it is no part of the transaction.
+        let reader = reader.clone();
+        let read = tokio::spawn(async move { reader.run(&(), || async { Ok::<_, TransactionError>(()) }).await });
+        timeout(SOON, read).await.expect("it does not wait").expect("no panic")
+    });
+    assert_eq!(run.await, Ok(()));
+}
+
+#[tokio::test]
+async fn an_inner_transaction_does_not_wait_for_the_turn_of_its_outer_one() {
+    let transactor = impatient(&impatient_pool().await);
+    let inner = transactor.clone().with_propagation(Propagation::RequiresNew);
+    let run = transactor.run(&(), || async {
+        write::<Sqlite>(1).await?;
+        let refused = timeout(SOON, inner.run(&(), || write::<Sqlite>(2))).await.expect("it does not wait");
+        assert!(matches!(refused, Err(TransactionError::Conflict { .. })), "{refused:?}");
+        Ok::<_, TransactionError>(())
+    });
+    assert_eq!(run.await, Ok(()));
+}
+
+#[tokio::test]
+async fn whoever_leaves_gives_the_turn_on_once_all_is_undone() {
+    let pool = impatient_pool().await;
+    let transactor = impatient(&pool);
+    for _ in 0..20 {
+        let mut first = Box::pin(transactor.run(&(), || async {
+            write::<Sqlite>(1).await?;
+            std::future::pending::<Result<(), TransactionError>>().await
+        }));
+        while transactor.turns.available_permits() > 0 {
+            assert!(poll!(&mut first).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let mut second = Box::pin(transactor.run(&(), || write::<Sqlite>(2)));
+        let mut third = Box::pin(transactor.run(&(), || write::<Sqlite>(3)));
+        assert!(poll!(&mut second).is_pending());
+        assert!(poll!(&mut third).is_pending());
+        // The first is somewhere between its begin and its end.
+        for _ in 0..fastrand::u8(..200) {
+            assert!(poll!(&mut first).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop((first, second));
+        assert_eq!(timeout(SOON, third).await, Ok(Ok(())));
+    }
+    assert_eq!(numbers_at_rest(&pool).await, [3; 20]);
+}
+
+#[tokio::test]
+async fn whoever_waits_too_long_for_a_turn_takes_its_chance_in_the_database() {
+    let pool = impatient_pool().await;
+    let transactor = impatient(&pool);
+    let _turn = Arc::clone(&transactor.turns).acquire_owned().await.expect("it is open");
+    tokio::time::pause();
+    let mut run = Box::pin(transactor.run(&(), || write::<Sqlite>(1)));
+    assert!(poll!(&mut run).is_pending());
+    tokio::time::advance(SOON).await;
+    assert!(poll!(&mut run).is_pending());
+    tokio::time::advance(SOON).await;
+    // The database has a clock of its own.
+    tokio::time::resume();
+    assert_eq!(run.await, Ok(()));
+}
