@@ -22,7 +22,7 @@ pub(super) struct Open<DB: Dialect> {
     turn: Option<Turn>,
 }
 
-/// Which writers of one process are served in the order in which they came.
+/// Lets writers of one process begin in the order in which they came.
 pub(super) type Turns = Arc<Semaphore>;
 
 /// A writer's turn, until its transaction has ended.

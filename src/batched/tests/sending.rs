@@ -19,6 +19,7 @@ async fn a_thousand_calls_take_no_more_than_twelve_batches_of_a_hundred() {
         assert_eq!(call.expect("no panic").expect("a number"), key * 10);
     }
     assert!(sent.all().len() <= 12, "{:?}", sent.sizes());
+    assert!(sent.sizes().iter().all(|size| *size <= 100), "{:?}", sent.sizes());
     assert_eq!(sent.keys(), (0..1000).collect::<Vec<_>>());
 }
 
