@@ -30,17 +30,22 @@ const CREDIT: &str = "update accounts set cents = cents + 1 where id = $1";
 const RECORD: &str = "insert into transfers (from_id, to_id, cents) values ($1, $2, 1)";
 
 macro_rules! database {
-    ($database:ty, $begin:literal, $by_hand:ident, $layered:ident) => {
-        async fn $by_hand(pool: Pool<$database>) -> ScriptedServer {
+    ($database:ty, $by_hand:ident, $layered:ident) => {
+        /// Commits with the statements `end`, or as sqlx does it.
+        fn $by_hand(pool: &Pool<$database>, begin: &'static str, end: Option<&'static str>) -> ScriptedServer {
+            let pool = pool.clone();
             ScriptedServer::new("bank").with_plain("transfer", move |call| {
                 let pool = pool.clone();
                 async move {
                     let (from, to) = accounts(&call.args);
-                    let mut transaction = pool.begin_with($begin).await.map_err(failed)?;
+                    let mut transaction = pool.begin_with(begin).await.map_err(failed)?;
                     sqlx::query(DEBIT).bind(from).execute(&mut *transaction).await.map_err(failed)?;
                     sqlx::query(CREDIT).bind(to).execute(&mut *transaction).await.map_err(failed)?;
                     sqlx::query(RECORD).bind(from).bind(to).execute(&mut *transaction).await.map_err(failed)?;
-                    transaction.commit().await.map_err(failed)?;
+                    match end {
+                        None => transaction.commit().await.map_err(failed)?,
+                        Some(end) => <$database>::execute(&mut transaction, end.into()).await.map_err(failed)?,
+                    }
                     Ok(ToolResult::text("transferred"))
                 }
             })
@@ -59,8 +64,8 @@ macro_rules! database {
     };
 }
 
-database!(Sqlite, "BEGIN IMMEDIATE", sqlite_by_hand, sqlite_layered);
-database!(Postgres, "BEGIN", postgres_by_hand, postgres_layered);
+database!(Sqlite, sqlite_by_hand, sqlite_layered);
+database!(Postgres, postgres_by_hand, postgres_layered);
 
 fn accounts(args: &Value) -> (i64, i64) {
     (args["from"].as_i64().unwrap_or_default(), args["to"].as_i64().unwrap_or_default())
@@ -91,23 +96,26 @@ async fn timed(server: &impl McpHandler, callers: i64, calls: i64, keyed: bool) 
     started.elapsed()
 }
 
-async fn compare(name: &str, by_hand: &impl McpHandler, [layered, untested, keyed]: [&impl McpHandler; 3], calls: i64) {
+/// The median.
+fn per_second(mut times: Vec<Duration>, calls: i64) -> f64 {
+    times.sort_unstable();
+    calls as f64 / times[ROUNDS / 2].as_secs_f64()
+}
+
+async fn compare(name: &str, by_hand: &impl McpHandler, [layered, reusing, keyed]: [&impl McpHandler; 3], calls: i64) {
     for callers in [1, 16] {
         let mut times = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
             times[0].push(timed(by_hand, callers, calls, false).await);
             times[1].push(timed(layered, callers, calls, false).await);
-            times[2].push(timed(untested, callers, calls, false).await);
+            times[2].push(timed(reusing, callers, calls, false).await);
             times[3].push(timed(keyed, callers, calls, true).await);
         }
-        let [by_hand, layered, untested, keyed] = times.map(|mut times| {
-            times.sort_unstable();
-            calls as f64 / times[ROUNDS / 2].as_secs_f64()
-        });
+        let [by_hand, layered, reusing, keyed] = times.map(|times| per_second(times, calls));
         println!(
-            "| {name} | {callers} | {by_hand:.0} | {layered:.0} | {:.2} | {untested:.0} | {:.2} | {keyed:.0} | {:.2} |",
+            "| {name} | {callers} | {by_hand:.0} | {layered:.0} | {:.2} | {reusing:.0} | {:.2} | {keyed:.0} | {:.2} |",
             layered / by_hand,
-            untested / by_hand,
+            reusing / by_hand,
             keyed / by_hand
         );
     }
@@ -119,12 +127,13 @@ async fn prepare<DB: Dialect>(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
         "create table accounts (id bigint primary key, cents bigint not null)",
         "create table transfers (from_id bigint not null, to_id bigint not null, cents bigint not null)",
     ] {
-        DB::execute(&mut connection, statement).await?;
+        DB::execute(&mut connection, statement.into()).await?;
     }
     DB::execute(
         &mut connection,
         "with recursive n (id) as (select 1 union all select id + 1 from n where id < 32) \
-         insert into accounts select id, 1000000000 from n",
+         insert into accounts select id, 1000000000 from n"
+            .into(),
     )
     .await?;
     drop(connection);
@@ -183,7 +192,7 @@ async fn count_round_trips(server: &PgConnectOptions) -> (PgConnectOptions, Arc<
 
 #[tokio::main]
 async fn main() -> Result<(), sqlx::Error> {
-    println!("| database | callers | by hand /s | layer /s | ratio | untested /s | ratio | with keys /s | ratio |");
+    println!("| database | callers | by hand /s | layer /s | ratio | reusing /s | ratio | with keys /s | ratio |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 
     let file = env::temp_dir().join(format!("mcp-patterns-bench-{}.db", std::process::id()));
@@ -196,10 +205,11 @@ async fn main() -> Result<(), sqlx::Error> {
     let pool = SqlitePoolOptions::new().max_connections(16).connect_with(options).await?;
     prepare(&pool).await?;
     let layered = layer(&pool).layer(sqlite_layered());
-    let untested = Transactor::new(pool.clone()).without_test_before_acquire();
-    let untested = TransactionalTool::new(untested).only(["transfer"]).layer(sqlite_layered());
+    let reusing = Transactor::new(pool.clone()).with_connection_reuse();
+    let reusing = TransactionalTool::new(reusing).only(["transfer"]).layer(sqlite_layered());
     let keyed = layer(&pool).with_idempotency(Idempotency::new()).layer(sqlite_layered());
-    compare("SQLite", &sqlite_by_hand(pool.clone()).await, [&layered, &untested, &keyed], 800).await;
+    let by_hand = sqlite_by_hand(&pool, "BEGIN IMMEDIATE", None);
+    compare("SQLite", &by_hand, [&layered, &reusing, &keyed], 800).await;
     pool.close().await;
     for leftover in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{leftover}", file.display()));
@@ -213,32 +223,54 @@ async fn main() -> Result<(), sqlx::Error> {
     sqlx::query(AssertSqlSafe(format!("create schema {schema}"))).execute(&pool).await?;
     prepare(&pool).await?;
     let layered = layer(&pool).layer(postgres_layered());
-    let untested = Transactor::new(pool.clone()).without_test_before_acquire();
-    let untested = TransactionalTool::new(untested).only(["transfer"]).layer(postgres_layered());
+    let reusing = Transactor::new(pool.clone()).with_connection_reuse();
+    let reusing = TransactionalTool::new(reusing).only(["transfer"]).layer(postgres_layered());
     let keyed = layer(&pool).with_idempotency(Idempotency::new()).layer(postgres_layered());
-    compare("PostgreSQL", &postgres_by_hand(pool.clone()).await, [&layered, &untested, &keyed], 1600).await;
+    let by_hand = postgres_by_hand(&pool, "BEGIN", None);
+    compare("PostgreSQL", &by_hand, [&layered, &reusing, &keyed], 1600).await;
+    let same_statements = postgres_by_hand(
+        &pool,
+        "BEGIN; SET LOCAL statement_timeout = 30000",
+        // What drops it then rolls the new transaction back.
+        Some("SET CONSTRAINTS ALL IMMEDIATE; COMMIT AND CHAIN"),
+    );
+    println!("\n| database | callers | by hand /s | by hand, with the layer's statements /s | ratio |");
+    println!("| --- | --- | --- | --- | --- |");
+    for callers in [1, 16] {
+        let mut times = [const { Vec::new() }; 2];
+        for _ in 0..ROUNDS {
+            times[0].push(timed(&by_hand, callers, 1600, false).await);
+            times[1].push(timed(&same_statements, callers, 1600, false).await);
+        }
+        let [by_hand, same_statements] = times.map(|times| per_second(times, 1600));
+        let ratio = same_statements / by_hand;
+        println!("| PostgreSQL | {callers} | {by_hand:.0} | {same_statements:.0} | {ratio:.2} |");
+    }
 
     println!("\n| PostgreSQL | round trips per transfer |\n| --- | --- |");
     let (counted, trips) = count_round_trips(&options).await;
-    let counted = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(counted).await?;
-    let by_hand = postgres_by_hand(counted.clone()).await;
+    let counted = PgPoolOptions::new().max_connections(1).connect_with(counted).await?;
+    let by_hand = postgres_by_hand(&counted, "BEGIN", None);
     let layered = layer(&counted).layer(postgres_layered());
     let keyed = layer(&counted).with_idempotency(Idempotency::new()).layer(postgres_layered());
-    // A statement is prepared once; the first call is not counted.
-    for (name, keyed_call) in [("by hand", None), ("layer", Some(false)), ("layer with keys", Some(true))] {
-        let mut per_call = 0;
-        for _ in 0..11 {
-            let before = trips.load(Ordering::Relaxed);
-            match keyed_call {
-                None => timed(&by_hand, 1, 1, false).await,
-                Some(false) => timed(&layered, 1, 1, false).await,
-                Some(true) => timed(&keyed, 1, 1, true).await,
+    let reusing = Transactor::new(counted.clone()).with_connection_reuse();
+    let reusing = TransactionalTool::new(reusing).only(["transfer"]).layer(postgres_layered());
+    // A statement is prepared once: the first calls are not counted.
+    for name in ["by hand", "layer", "layer with connection reuse", "layer with keys"] {
+        let mut trips_before = 0;
+        for calls in [10, 100] {
+            drop(counted.acquire().await?);
+            trips_before = trips.load(Ordering::Relaxed);
+            match name {
+                "by hand" => timed(&by_hand, 1, calls, false).await,
+                "layer" => timed(&layered, 1, calls, false).await,
+                "layer with keys" => timed(&keyed, 1, calls, true).await,
+                _ => timed(&reusing, 1, calls, false).await,
             };
             // The connection is back in the pool, with what that takes.
             drop(counted.acquire().await?);
-            per_call = trips.load(Ordering::Relaxed) - before;
         }
-        println!("| {name} | {per_call} |");
+        println!("| {name} | {:.1} |", (trips.load(Ordering::Relaxed) - trips_before) as f64 / 100.0);
     }
     sqlx::query(AssertSqlSafe(format!("drop schema {schema} cascade"))).execute(&pool).await?;
     Ok(())

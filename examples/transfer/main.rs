@@ -65,7 +65,9 @@ async fn open_some_accounts(pool: &Pool<Sqlite>) -> Result<(), McpError> {
 
 async fn run<DB: Dialect + Ledger>(ledger: DB, pool: Pool<DB>, args: &ServeArgs) -> Result<(), Failure> {
     TransactionalTool::ensure_schema(&pool).await?;
-    let transactional = TransactionalTool::new(pool.clone()).when(|_| true).with_idempotency(Idempotency::new());
+    // The pool has no hooks that would have to run between two transactions.
+    let transactor = Transactor::new(pool.clone()).with_connection_reuse();
+    let transactional = TransactionalTool::new(transactor).when(|_| true).with_idempotency(Idempotency::new());
     let server = (RetryTool::new(), transactional).try_layer(TransferServer::new(ledger))?;
     let served = serve::serve(server, args).await;
     pool.close().await;

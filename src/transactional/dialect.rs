@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::future::Future;
 
 use sqlx::Transaction;
@@ -33,12 +34,12 @@ pub trait Dialect: Records {
     fn recording(id: &str, record: &str) -> Option<String>;
 
     /// Commits, after the statement `last` if there is one, with an error if that fails or the transaction cannot be committed any
-    /// more.
+    /// more. Returns the empty transaction that follows, if one does.
     #[doc(hidden)]
     fn commit(
         transaction: Transaction<'static, Self>,
         last: Option<String>,
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<Option<Transaction<'static, Self>>, sqlx::Error>> + Send;
 
     /// Says what an error means for the transaction.
     #[doc(hidden)]
@@ -48,7 +49,7 @@ pub trait Dialect: Records {
     #[doc(hidden)]
     fn execute(
         connection: &mut Self::Connection,
-        sql: &'static str,
+        sql: Cow<'static, str>,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 

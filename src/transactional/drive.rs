@@ -125,7 +125,8 @@ impl<DB: Dialect> Transactor<DB> {
         let gone = pin!(cancelled(cancellation));
         // An inner transaction would wait for its outer one, which waits for it.
         let turns = scope::current::<Part<DB>>().is_none().then_some(&self.turns);
-        let (begun, gone) = match until(deadline, select(pin!(Open::begin(&self.pool, begin, turns)), gone)).await {
+        let begun = Open::begin(&self.pool, self.reuse.as_ref(), begin, turns);
+        let (begun, gone) = match until(deadline, select(pin!(begun), gone)).await {
             None => return timed_out(),
             Some(Either::Right(((), _))) => return failed(TransactionError::Cancelled, End::Cancelled),
             Some(Either::Left(begun)) => begun,

@@ -97,6 +97,8 @@
 //! - timeout: 30 seconds for the whole, all attempts together, which on PostgreSQL bounds each statement too
 //! - SQLite has one writer at a time: those of one layer or [`Transactor`], clones included, wait in turn and without a
 //!   connection, for 5 seconds; then, like those of other processes, for the `busy_timeout` of the connection
+//! - connections: borrowed from the pool for each transaction, which costs sqlx a round trip before it and one after it;
+//!   [`with_connection_reuse`](Transactor::with_connection_reuse) spares both, where the pool has no hooks that matter
 //! - propagation: [`Propagation::Required`]
 //! - conflicts (serialization failures, deadlocks, a busy SQLite file): up to 5 attempts in all, each a whole new transaction,
 //!   10 ms before the second and twice as long before each further one, with full jitter
@@ -187,6 +189,7 @@ mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub(crate) mod records;
+mod reuse;
 mod running;
 #[cfg(feature = "sqlite")]
 mod sqlite;

@@ -29,7 +29,7 @@ pub(super) async fn savepoint<DB: Dialect, R>(
     let unfinished = Doom(Some(&outer.control));
     let begun = async {
         let mut connection = outer.connection().await?;
-        DB::execute(&mut connection, "SAVEPOINT mcp_patterns").await?;
+        DB::execute(&mut connection, "SAVEPOINT mcp_patterns".into()).await?;
         Ok(())
     };
     if let Err(error) = begun.await {
@@ -42,9 +42,9 @@ pub(super) async fn savepoint<DB: Dialect, R>(
     let ended = async {
         let mut connection = outer.connection().await?;
         if !keep {
-            DB::execute(&mut connection, "ROLLBACK TO SAVEPOINT mcp_patterns").await?;
+            DB::execute(&mut connection, "ROLLBACK TO SAVEPOINT mcp_patterns".into()).await?;
         }
-        DB::execute(&mut connection, "RELEASE SAVEPOINT mcp_patterns").await?;
+        DB::execute(&mut connection, "RELEASE SAVEPOINT mcp_patterns".into()).await?;
         Ok(())
     };
     if let Err(error) = ended.await {

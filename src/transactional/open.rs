@@ -5,22 +5,27 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Connection, Pool, SqlSafeStr, SqlStr, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Pool, SqlSafeStr, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::current::Hook;
 use super::dialect::{Dialect, Fault};
 use super::finish::finish;
 use super::options::Begin;
+use super::reuse::{Reuse, Taken};
 
 /// An open transaction. Its drop rolls it back.
 pub(super) struct Open<DB: Dialect> {
     transaction: Option<Transaction<'static, DB>>,
     begin: Begin,
     turn: Option<Turn>,
+    heir: Option<Heir<DB>>,
 }
+
+/// Who gets the connection once the transaction is committed, and since when the pool has lent it.
+type Heir<DB> = (Arc<Reuse<DB>>, Instant);
 
 /// Lets writers of one process begin in the order in which they came.
 pub(super) type Turns = Arc<Semaphore>;
@@ -44,26 +49,20 @@ impl<DB: Dialect> Open<DB> {
     ///
     /// Where the database has one writer at a time, those of this process wait in `turns` for each other, each without a
     /// connection: in the database they would sleep, and wake up by chance.
-    pub(super) async fn begin(pool: &Pool<DB>, begin: Begin, turns: Option<&Turns>) -> Result<Self, Fault> {
-        let sql = AssertSqlSafe(DB::begin(&begin).map_err(|_| Fault::Permanent)?).into_sql_str();
+    pub(super) async fn begin(
+        pool: &Pool<DB>,
+        reuse: Option<&Arc<Reuse<DB>>>,
+        begin: Begin,
+        turns: Option<&Turns>,
+    ) -> Result<Self, Fault> {
+        let sql = DB::begin(&begin).map_err(|_| Fault::Permanent)?;
         let turn = match turns.filter(|_| DB::HAS_ONE_WRITER && !begin.read_only) {
             Some(turns) => timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await.ok().and_then(Result::ok),
             None => None,
         };
-        let begun = match begin.is_test.then(|| pool.try_acquire()).flatten() {
-            None => None,
-            Some(idle) => match Self::begin_on(idle, begin, sql.clone()).await {
-                // It was dead; the next one is tested.
-                Err(error) if DB::fault(&error) == Fault::Unavailable => None,
-                begun => Some(begun),
-            },
-        };
-        let begun = match begun {
-            Some(begun) => begun,
-            None => match pool.acquire().await {
-                Ok(connection) => Self::begin_on(connection, begin, sql).await,
-                Err(error) => Err(error),
-            },
+        let begun = match reuse {
+            None => Self::begin_on_another(pool, begin, sql).await,
+            Some(reuse) => Self::begin_on_free(pool, reuse, begin, sql).await,
         };
         let mut open = begun.map_err(|error| {
             tracing::warn!(%error, "no transaction could be begun");
@@ -73,17 +72,52 @@ impl<DB: Dialect> Open<DB> {
         Ok(open)
     }
 
+    /// Begins on a connection that nobody has tested: if it is dead, on another.
+    async fn begin_on_free(
+        pool: &Pool<DB>,
+        reuse: &Arc<Reuse<DB>>,
+        begin: Begin,
+        sql: String,
+    ) -> Result<Self, sqlx::Error> {
+        let (begun, lent) = match reuse.take().await? {
+            Taken::Tested(connection) => (Some(Self::begin_on(connection, begin, sql.clone()).await), None),
+            Taken::Untested(connection) => match Self::begin_on(connection, begin, sql.clone()).await {
+                Err(error) if DB::fault(&error) == Fault::Unavailable => (None, None),
+                begun => (Some(begun), None),
+            },
+            Taken::Spent(spent) => match spent.begin(&sql).await {
+                Ok((transaction, lent)) => (Some(Ok(Self::new(transaction, begin))), Some(lent)),
+                Err(_) => (None, None),
+            },
+        };
+        let mut open = match begun {
+            Some(begun) => begun?,
+            None => Self::begin_on_another(pool, begin, sql).await?,
+        };
+        open.heir = Some((Arc::clone(reuse), lent.unwrap_or_else(Instant::now)));
+        Ok(open)
+    }
+
+    /// Begins on a connection that the pool has tested.
+    async fn begin_on_another(pool: &Pool<DB>, begin: Begin, sql: String) -> Result<Self, sqlx::Error> {
+        Self::begin_on(pool.acquire().await?, begin, sql).await
+    }
+
     /// A begin is not left half-way where that matters: sqlx would hand a connection of PostgreSQL's back to the pool that is
     /// inside a transaction and does not know it.
-    async fn begin_on(connection: PoolConnection<DB>, begin: Begin, sql: SqlStr) -> Result<Self, sqlx::Error> {
+    async fn begin_on(connection: PoolConnection<DB>, begin: Begin, sql: String) -> Result<Self, sqlx::Error> {
         let begun = async move {
-            let transaction = Transaction::begin(connection, Some(sql)).await?;
-            Ok(Self { transaction: Some(transaction), begin, turn: None })
+            let transaction = Transaction::begin(connection, Some(AssertSqlSafe(sql).into_sql_str())).await?;
+            Ok(Self::new(transaction, begin))
         };
         match DB::BEGIN_CAN_BE_DROPPED && !begin.read_only {
             true => begun.await,
             false => finish(begun.boxed()).await,
         }
+    }
+
+    fn new(transaction: Transaction<'static, DB>, begin: Begin) -> Self {
+        Self { transaction: Some(transaction), begin, turn: None, heir: None }
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut DB::Connection> {
@@ -98,7 +132,7 @@ impl<DB: Dialect> Open<DB> {
             // A `begin_with` inside the transaction makes sqlx roll it back, and its commit would then do nothing.
             return Committed::No(Fault::Permanent);
         }
-        let committed = commit(transaction, self.begin, last, self.turn.take());
+        let committed = commit(transaction, self.begin, last, self.turn.take(), self.heir.take());
         if hooks.is_empty() {
             // Dropped half-way, the commit is the database's to decide, and nobody is left to be told.
             return committed.await.map_or_else(|not| not, |()| Committed::Yes(None));
@@ -140,18 +174,23 @@ async fn commit<DB: Dialect>(
     begin: Begin,
     last: Option<String>,
     _turn: Option<Turn>,
+    heir: Option<Heir<DB>>,
 ) -> Result<(), Committed> {
     if let Err(error) = DB::before_end(&begin, &mut transaction).await {
         tracing::warn!(%error, "the transaction cannot be committed");
         return Err(Committed::No(DB::fault(&error)));
     }
-    DB::commit(transaction, last).await.map_err(|error| {
+    let spent = DB::commit(transaction, last).await.map_err(|error| {
         tracing::warn!(%error, "the commit failed");
         let fault = DB::fault(&error);
         // Only an answer of the database is certain; a lost connection may have been lost after the commit.
         let is_answer = error.as_database_error().is_some() && fault != Fault::Unavailable;
         if is_answer { Committed::No(fault) } else { Committed::Unknown }
-    })
+    })?;
+    if let Some((spent, (reuse, lent))) = spent.zip(heir) {
+        reuse.give(spent, lent);
+    }
+    Ok(())
 }
 
 /// Hands the connection back as it was. One on which that fails is closed by the pool, which tests it.

@@ -42,8 +42,6 @@ pub struct Begin {
     pub(super) statement_timeout: Option<Duration>,
     pub(super) lock_timeout: Option<Duration>,
     pub(super) timeout: Option<Duration>,
-    /// Whether it is what shows that an idle connection lives.
-    pub(super) is_test: bool,
 }
 
 /// A setting that the database does not know.

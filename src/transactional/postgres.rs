@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Transaction};
@@ -58,10 +59,14 @@ impl Dialect for Postgres {
     ///
     /// sqlx counts on being in a transaction still: so the batch, which takes no more than the one round trip of a `COMMIT`,
     /// leaves it an empty one to roll back.
-    async fn commit(mut transaction: Transaction<'static, Self>, last: Option<String>) -> Result<(), sqlx::Error> {
+    async fn commit(
+        mut transaction: Transaction<'static, Self>,
+        last: Option<String>,
+    ) -> Result<Option<Transaction<'static, Self>>, sqlx::Error> {
         let last = last.as_deref().unwrap_or("SET CONSTRAINTS ALL IMMEDIATE");
         let batch = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
-        transaction.execute(sqlx::raw_sql(batch)).await.map(|_| ())
+        transaction.execute(sqlx::raw_sql(batch)).await?;
+        Ok(Some(transaction))
     }
 
     /// By [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html).
@@ -78,8 +83,8 @@ impl Dialect for Postgres {
         }
     }
 
-    async fn execute(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
-        connection.execute(sqlx::raw_sql(sql)).await.map(|_| ())
+    async fn execute(connection: &mut PgConnection, sql: Cow<'static, str>) -> Result<(), sqlx::Error> {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(|_| ())
     }
 }
 

@@ -1,4 +1,6 @@
-use sqlx::{Executor, Sqlite, SqliteConnection, Transaction};
+use std::borrow::Cow;
+
+use sqlx::{AssertSqlSafe, Executor, Sqlite, SqliteConnection, Transaction};
 
 use super::dialect::{Dialect, Fault, connection_fault};
 use super::options::{Begin, Unsupported};
@@ -24,7 +26,7 @@ impl Dialect for Sqlite {
 
     async fn before_end(begin: &Begin, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         match begin.read_only {
-            true => Self::execute(connection, "PRAGMA query_only = OFF").await,
+            true => Self::execute(connection, "PRAGMA query_only = OFF".into()).await,
             false => Ok(()),
         }
     }
@@ -36,8 +38,12 @@ impl Dialect for Sqlite {
 
     /// A failed statement does not abort a transaction of SQLite's, and one that the database rolled back by itself answers
     /// `COMMIT` with an error.
-    async fn commit(transaction: Transaction<'static, Self>, _: Option<String>) -> Result<(), sqlx::Error> {
-        transaction.commit().await
+    async fn commit(
+        transaction: Transaction<'static, Self>,
+        _: Option<String>,
+    ) -> Result<Option<Transaction<'static, Self>>, sqlx::Error> {
+        transaction.commit().await?;
+        Ok(None)
     }
 
     /// By [result code](https://www.sqlite.org/rescode.html); an extended code has its primary code in the low byte.
@@ -57,8 +63,8 @@ impl Dialect for Sqlite {
         }
     }
 
-    async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
-        connection.execute(sqlx::raw_sql(sql)).await.map(|_| ())
+    async fn execute(connection: &mut SqliteConnection, sql: Cow<'static, str>) -> Result<(), sqlx::Error> {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(|_| ())
     }
 }
 

@@ -61,7 +61,7 @@ async fn serialization_failures_and_deadlocks_are_tried_again_as_a_whole() {
         let run = transactor.run(&(), || async {
             write::<Postgres>(1).await?;
             if bodies.fetch_add(1, Ordering::SeqCst) < 2 {
-                Postgres::execute(&mut *current::<Postgres>().await?, conflict).await?;
+                Postgres::execute(&mut *current::<Postgres>().await?, conflict.into()).await?;
             }
             Ok::<_, TransactionError>(())
         });
@@ -80,7 +80,10 @@ async fn a_conflict_is_seen_although_the_tool_maps_its_errors() {
         let mut db = current::<Postgres>().await?;
         if bodies.fetch_add(1, Ordering::SeqCst) == 0 {
             let conflict = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
-            Postgres::execute(&mut db, conflict).await.map_err(failed).map_err(|_| McpError::internal("DB error"))?;
+            Postgres::execute(&mut db, conflict.into())
+                .await
+                .map_err(failed)
+                .map_err(|_| McpError::internal("DB error"))?;
         }
         McpResult::Ok(())
     });
@@ -98,7 +101,7 @@ async fn a_conflict_that_the_tool_swallows_is_tried_again_too() {
         if bodies.fetch_add(1, Ordering::SeqCst) == 0 {
             let conflict = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
             let mut db = current::<Postgres>().await?;
-            let _swallowed = Postgres::execute(&mut db, conflict).await.map_err(failed);
+            let _swallowed = Postgres::execute(&mut db, conflict.into()).await.map_err(failed);
         }
         Ok::<_, TransactionError>(())
     });
@@ -114,7 +117,7 @@ async fn other_failures_are_not_tried_again() {
     let transactor = Transactor::new(pool);
     let run = transactor.run(&(), || async {
         bodies.fetch_add(1, Ordering::SeqCst);
-        Postgres::execute(&mut *current::<Postgres>().await?, "select 1 / 0").await?;
+        Postgres::execute(&mut *current::<Postgres>().await?, "select 1 / 0".into()).await?;
         Ok::<_, TransactionError>(())
     });
     assert!(matches!(run.await, Err(TransactionError::Statement { .. })));
@@ -127,7 +130,7 @@ async fn who_always_gives_way_is_told_so_after_a_bounded_number_of_attempts() {
     let transactor = Transactor::new(pool.clone()).with_max_attempts(3);
     let run = transactor.run(&(), || async {
         let conflict = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
-        Postgres::execute(&mut *current::<Postgres>().await?, conflict).await?;
+        Postgres::execute(&mut *current::<Postgres>().await?, conflict.into()).await?;
         Ok::<_, TransactionError>(())
     });
     assert_eq!(run.await, Err(TransactionError::Conflict { attempts: 3 }));

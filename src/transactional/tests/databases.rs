@@ -1,7 +1,11 @@
 //! Real databases: a file of SQLite's, and a schema of its own on the PostgreSQL server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use sqlx::pool::PoolOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Pool, Postgres, Sqlite};
 
@@ -30,12 +34,48 @@ pub(super) async fn numbers_at_rest<DB: TestDb>(pool: &Pool<DB>) -> Vec<i64> {
         all.push(pool.acquire().await.expect("no connection is lost"));
     }
     for connection in &mut all {
-        DB::execute(connection, "create temporary table if not exists probe (n integer)")
+        DB::execute(connection, "create temporary table if not exists probe (n integer)".into())
             .await
             .expect("no transaction is read-only or aborted");
     }
     drop(all);
     DB::numbers(pool).await
+}
+
+/// How often the hooks of a pool have been run.
+#[derive(Debug, Default)]
+pub(super) struct Hooks {
+    before_acquire: AtomicU32,
+    after_release: AtomicU32,
+}
+
+impl Hooks {
+    pub(super) fn before_acquire(&self) -> u32 {
+        self.before_acquire.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn after_release(&self) -> u32 {
+        self.after_release.load(Ordering::SeqCst)
+    }
+}
+
+/// A pool of so many connections to the database of another, with hooks.
+pub(super) async fn hooked_pool<DB: TestDb>(other: &Pool<DB>, max_connections: u32) -> (Pool<DB>, Arc<Hooks>) {
+    let hooks = Arc::new(Hooks::default());
+    let (acquired, released) = (Arc::clone(&hooks), Arc::clone(&hooks));
+    let pool = PoolOptions::<DB>::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(10))
+        .before_acquire(move |_, _| {
+            acquired.before_acquire.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Ok(true) })
+        })
+        .after_release(move |_, _| {
+            released.after_release.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Ok(true) })
+        })
+        .connect_with(other.connect_options().as_ref().clone());
+    (pool.await.expect("a connection"), hooks)
 }
 
 /// A pool on a schema of its own.

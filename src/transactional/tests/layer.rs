@@ -106,7 +106,7 @@ async fn an_answer_that_took_several_transactions_says_so_unless_told_not_to() {
             let conflict = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
             if call.number < 3 {
                 let mut db = crate::transactional::current::<Postgres>().await?;
-                Postgres::execute(&mut db, conflict).await.map_err(failed)?;
+                Postgres::execute(&mut db, conflict.into()).await.map_err(failed)?;
             }
             Ok(ToolResult::text("written"))
         })

@@ -90,7 +90,7 @@ async fn conflicts_retries_and_unknown_outcomes_are_counted() {
             let first = bodies.fetch_add(1, Ordering::SeqCst) == 0;
             if first || call.args["ends"] == "in conflict" {
                 let conflict = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
-                Postgres::execute(&mut *current::<Postgres>().await?, conflict).await.map_err(failed)?;
+                Postgres::execute(&mut *current::<Postgres>().await?, conflict.into()).await.map_err(failed)?;
             }
             Ok(ToolResult::text("written"))
         }

@@ -11,6 +11,7 @@ mod layer;
 mod metrics;
 mod propagation;
 mod recording;
+mod reuse;
 mod traps;
 mod turns;
 mod waiting;

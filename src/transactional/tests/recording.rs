@@ -81,7 +81,7 @@ async fn an_answer_that_cannot_be_recorded_is_not_committed<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
         write::<DB>(1).await?;
-        DB::execute(&mut *current::<DB>().await?, "delete from mcp_patterns_idempotency")
+        DB::execute(&mut *current::<DB>().await?, "delete from mcp_patterns_idempotency".into())
             .await
             .map_err(crate::transactional::failed)?;
         Ok(ToolResult::text("written"))
@@ -119,7 +119,7 @@ async fn a_swallowed_error_keeps_the_answer_from_being_recorded() {
     let pool = prepared::<Postgres>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
         write::<Postgres>(1).await?;
-        let _ = Postgres::execute(&mut *current::<Postgres>().await?, "select 1 / 0").await;
+        let _ = Postgres::execute(&mut *current::<Postgres>().await?, "select 1 / 0".into()).await;
         Ok(ToolResult::text("written"))
     });
     let refused = call(&layer(&pool).layer(script), "write").await;
@@ -139,7 +139,9 @@ async fn a_constraint_that_waits_for_the_commit_keeps_a_recorded_answer_from_bei
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
         write::<Postgres>(1).await?;
         let orphan = "insert into child values (2)";
-        Postgres::execute(&mut *current::<Postgres>().await?, orphan).await.map_err(crate::transactional::failed)?;
+        Postgres::execute(&mut *current::<Postgres>().await?, orphan.into())
+            .await
+            .map_err(crate::transactional::failed)?;
         Ok(ToolResult::text("written"))
     });
     let server = layer(&pool).layer(script.clone());
@@ -262,12 +264,12 @@ async fn a_key_costs_one_round_trip_and_the_layer_none_that_is_waited_for() {
         let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(is_tested).connect_with(through.clone());
         let pool = pool.await.expect("the way is open");
         let transactor = Transactor::new(pool.clone());
-        let untested = TransactionalTool::new(transactor.clone().without_test_before_acquire());
+        let reusing = TransactionalTool::new(transactor.clone().with_connection_reuse());
         let layer = TransactionalTool::new(transactor).with_idempotency(Idempotency::new());
         let test = u64::from(is_tested);
         // The begin, the statement and the commit; and with a key, the claim. By hand it is as many.
         assert_eq!(round_trips(&pool, &trips, layer.clone(), false).await, 3 + test);
         assert_eq!(round_trips(&pool, &trips, layer, true).await, 4 + test);
-        assert_eq!(round_trips(&pool, &trips, untested, false).await, 3);
+        assert_eq!(round_trips(&pool, &trips, reusing, false).await, 3);
     }
 }

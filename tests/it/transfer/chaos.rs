@@ -58,6 +58,7 @@ async fn dropped_after<F: Future>(polls: Option<u32>, future: F) -> Option<F::Ou
 
 /// The example's server with the example's layers, and twenty accounts.
 async fn server<DB: Dialect + Tables>(
+    transactor: Transactor<DB>,
     pool: &Pool<DB>,
     ledger: DB,
     swallow: fn() -> BoxFuture<'static, ()>,
@@ -69,7 +70,7 @@ async fn server<DB: Dialect + Tables>(
         opened.expect("no account");
     }
     // Two thousand callers for a handful of connections: all of them wait, and none because of a fault.
-    let transactor = Transactor::new(pool.clone()).with_timeout(PATIENCE).with_max_attempts(50);
+    let transactor = transactor.with_timeout(PATIENCE).with_max_attempts(50);
     let transactional =
         TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new()).with_wait(PATIENCE);
     let faulty = Faulty::new(ledger, 11, swallow);
@@ -178,7 +179,7 @@ async fn two_thousand_transfers_on_a_file_among_all_kinds_of_failures_lose_no_ce
         let options = options.create_if_missing(true).foreign_keys(true).journal_mode(SqliteJournalMode::Wal);
         let pool = PoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect_with(options);
         let pool: Pool<Sqlite> = pool.await.expect("no pool");
-        let server = server(&pool, Sqlite, swallow::<Sqlite>).await;
+        let server = server(Transactor::new(pool.clone()), &pool, Sqlite, swallow::<Sqlite>).await;
 
         let calls = make_calls(&server).await;
 
@@ -196,13 +197,22 @@ async fn two_thousand_transfers_on_a_file_among_all_kinds_of_failures_lose_no_ce
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_transfers_on_postgres_among_all_kinds_of_failures_lose_no_cent() {
+    two_thousand_transfers_on_postgres(Transactor::new).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_transfers_on_connections_that_are_handed_on_lose_no_cent() {
+    two_thousand_transfers_on_postgres(|pool| Transactor::new(pool).with_connection_reuse()).await;
+}
+
+async fn two_thousand_transfers_on_postgres(transactor: fn(Pool<Postgres>) -> Transactor<Postgres>) {
     const CONNECTIONS: u32 = 10;
     patiently(async {
         let database = Database::postgres().await;
         let url = database.url();
         let pool = PoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(PATIENCE).connect(&url);
         let pool: Pool<Postgres> = pool.await.expect("no pool");
-        let server = server(&pool, Postgres, swallow::<Postgres>).await;
+        let server = server(transactor(pool.clone()), &pool, Postgres, swallow::<Postgres>).await;
 
         let calls = make_calls(&server).await;
 
