@@ -111,7 +111,7 @@ impl<DB: Dialect> Transactor<DB> {
     ///
     /// The pool's `before_acquire` and `after_release` hooks are not run in between: not for a pool that has some that matter, such
     /// as one that resets what a caller has set. A connection goes back to the pool when no transaction has wanted it for 5 ms, and
-    /// after 100 ms in any case, if others wait for it there.
+    /// after the commit that comes 100 ms after it was lent, so that others who use the pool have their turn.
     pub fn with_connection_reuse(mut self) -> Self {
         self.reuse = Some(Reuse::new(self.pool.clone()));
         self
