@@ -6,6 +6,7 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says why and stops")]
 
 use std::env;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,10 +16,11 @@ use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{self, Dialect, Transactor, failed};
 use mcp_patterns::{Layer, TransactionalTool};
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Pool, Postgres, Sqlite};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use turbomcp::prelude::*;
 
@@ -144,50 +146,74 @@ fn layer<DB: Dialect>(pool: &Pool<DB>) -> TransactionalTool<DB> {
     TransactionalTool::new(pool.clone()).only(["transfer"])
 }
 
-/// Passes everything on and counts what the client waits for an answer to: simple queries and syncs.
-async fn count_round_trips(server: &PgConnectOptions) -> (PgConnectOptions, Arc<AtomicU64>) {
-    async fn pass(client: TcpStream, server: TcpStream, trips: Arc<AtomicU64>) -> std::io::Result<()> {
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, mut to_server) = server.into_split();
-        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-        let (mut buffer, mut pending, mut started) = (vec![0; 65_536], Vec::new(), false);
+/// What went over the wire.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Simple queries and syncs: what the client waits for an answer to.
+    round_trips: AtomicU64,
+    /// Each has been answered with what it did.
+    statements: AtomicU64,
+}
+
+impl Counts {
+    fn now(&self) -> [u64; 2] {
+        [self.round_trips.load(Ordering::Relaxed), self.statements.load(Ordering::Relaxed)]
+    }
+}
+
+/// Passes everything on and tells `count` of the type of each message. The first one of a client has none.
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut is_typed: bool,
+    count: impl Fn(u8),
+) -> io::Result<()> {
+    let (mut buffer, mut pending) = (vec![0; 65_536], Vec::new());
+    loop {
+        let n = from.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..n]).await?;
+        pending.extend_from_slice(&buffer[..n]);
         loop {
-            let n = from_client.read(&mut buffer).await?;
-            if n == 0 {
-                return Ok(());
+            let head = usize::from(is_typed);
+            let Some(length) = pending.get(head..head + 4) else { break };
+            let length = u32::from_be_bytes(length.try_into().unwrap_or_default()) as usize + head;
+            if pending.len() < length {
+                break;
             }
-            to_server.write_all(&buffer[..n]).await?;
-            pending.extend_from_slice(&buffer[..n]);
-            // The first messages (SSL request, start-up) have no type.
-            loop {
-                let head = usize::from(started);
-                let Some(length) = pending.get(head..head + 4) else { break };
-                let length = u32::from_be_bytes(length.try_into().unwrap_or_default()) as usize + head;
-                if pending.len() < length {
-                    break;
-                }
-                let message: Vec<u8> = pending.drain(..length).collect();
-                if started && matches!(message[0], b'Q' | b'S') {
-                    trips.fetch_add(1, Ordering::Relaxed);
-                }
-                started |= !started && message[4..8] == 196_608_u32.to_be_bytes();
+            if is_typed {
+                count(pending[0]);
             }
+            pending.drain(..length);
+            is_typed = true;
         }
     }
+}
 
+/// A way to the server on which messages are counted.
+async fn counted(server: &PgConnectOptions) -> (PgConnectOptions, Arc<Counts>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let port = listener.local_addr().expect("it is bound").port();
     let upstream = format!("{}:{}", server.get_host(), server.get_port());
-    let trips = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&trips);
+    let counts = Arc::new(Counts::default());
+    let counted = Arc::clone(&counts);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            if let Ok(server) = TcpStream::connect(&upstream).await {
-                tokio::spawn(pass(client, server, Arc::clone(&counted)));
-            }
+            let Ok(server) = TcpStream::connect(&upstream).await else { continue };
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            let (asked, answered) = (Arc::clone(&counted), Arc::clone(&counted));
+            tokio::spawn(pass(from_client, to_server, false, move |kind| {
+                asked.round_trips.fetch_add(u64::from(matches!(kind, b'Q' | b'S')), Ordering::Relaxed);
+            }));
+            tokio::spawn(pass(from_server, to_client, true, move |kind| {
+                answered.statements.fetch_add(u64::from(kind == b'C'), Ordering::Relaxed);
+            }));
         }
     });
-    (server.clone().host("127.0.0.1").port(port), trips)
+    (server.clone().host("127.0.0.1").port(port).ssl_mode(PgSslMode::Disable), counts)
 }
 
 #[tokio::main]
@@ -247,30 +273,36 @@ async fn main() -> Result<(), sqlx::Error> {
         println!("| PostgreSQL | {callers} | {by_hand:.0} | {same_statements:.0} | {ratio:.2} |");
     }
 
-    println!("\n| PostgreSQL | round trips per transfer |\n| --- | --- |");
-    let (counted, trips) = count_round_trips(&options).await;
-    let counted = PgPoolOptions::new().max_connections(1).connect_with(counted).await?;
+    println!("\n| PostgreSQL, per transfer | round trips | statements |\n| --- | --- | --- |");
+    let (through, counts) = counted(&options).await;
+    let counted = PgPoolOptions::new().max_connections(1).connect_with(through).await?;
     let by_hand = postgres_by_hand(&counted, "BEGIN", None);
     let layered = layer(&counted).layer(postgres_layered());
     let keyed = layer(&counted).with_idempotency(Idempotency::new()).layer(postgres_layered());
     let reusing = Transactor::new(counted.clone()).with_connection_reuse();
     let reusing = TransactionalTool::new(reusing).only(["transfer"]).layer(postgres_layered());
-    // A statement is prepared once: the first calls are not counted.
     for name in ["by hand", "layer", "layer with connection reuse", "layer with keys"] {
-        let mut trips_before = 0;
+        let mut before = [0; 2];
+        // A statement is prepared once: the first calls are not counted.
         for calls in [10, 100] {
+            // The connection is in the pool, with what that takes.
             drop(counted.acquire().await?);
-            trips_before = trips.load(Ordering::Relaxed);
+            before = counts.now();
             match name {
                 "by hand" => timed(&by_hand, 1, calls, false).await,
                 "layer" => timed(&layered, 1, calls, false).await,
                 "layer with keys" => timed(&keyed, 1, calls, true).await,
                 _ => timed(&reusing, 1, calls, false).await,
             };
-            // The connection is back in the pool, with what that takes.
-            drop(counted.acquire().await?);
         }
-        println!("| {name} | {:.1} |", (trips.load(Ordering::Relaxed) - trips_before) as f64 / 100.0);
+        drop(counted.acquire().await?);
+        let [round_trips, statements] = counts.now();
+        let per_transfer = |count: u64, before: u64| (count - before) as f64 / 100.0;
+        println!(
+            "| {name} | {:.1} | {:.1} |",
+            per_transfer(round_trips, before[0]),
+            per_transfer(statements, before[1])
+        );
     }
     sqlx::query(AssertSqlSafe(format!("drop schema {schema} cascade"))).execute(&pool).await?;
     Ok(())
