@@ -111,7 +111,8 @@ impl<DB: Dialect> Transactor<DB> {
     ///
     /// The pool's `before_acquire` and `after_release` hooks are not run in between: not for a pool that has some that matter, such
     /// as one that resets what a caller has set. A connection goes back to the pool when no transaction has wanted it for 5 ms, and
-    /// after the commit that comes 100 ms after it was lent, so that others who use the pool have their turn.
+    /// after the commit that comes 100 ms after it was lent, so that others who use the pool have their turn. Meanwhile it is in an
+    /// empty transaction, which holds no lock and sees nothing yet.
     pub fn with_connection_reuse(mut self) -> Self {
         self.reuse = Some(Reuse::new(self.pool.clone()));
         self
