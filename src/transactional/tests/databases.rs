@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Pool, Postgres, Sqlite};
+use tokio::time::timeout;
 
 use crate::testing::databases::{postgres_options, postgres_schema, sqlite_at};
 use crate::transactional::{Dialect, Fault, TransactionError, current};
@@ -40,6 +41,19 @@ pub(super) async fn numbers_at_rest<DB: TestDb>(pool: &Pool<DB>) -> Vec<i64> {
     }
     drop(all);
     DB::numbers(pool).await
+}
+
+/// More than anything takes that is waited for, and less than a pool lets anybody wait.
+pub(super) const LONG: Duration = Duration::from_secs(8);
+
+/// Waits until a connection is back in its pool.
+pub(super) async fn until_idle<DB: TestDb>(pool: &Pool<DB>) {
+    let is_back = timeout(LONG, async {
+        while pool.num_idle() == 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    is_back.await.expect("a connection comes back");
 }
 
 /// How often the hooks of a pool have been run.

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
-use super::databases::{NONE, TestDb, numbers_at_rest, write};
+use super::databases::{NONE, TestDb, numbers_at_rest, until_idle, write};
 use super::on_each_database;
 use super::traps::cut_at_commit;
 use crate::idempotency::Idempotency;
@@ -244,9 +244,7 @@ async fn round_trips(pool: &Pool<Postgres>, trips: &AtomicU64, layer: Transactio
     let mut count = 0;
     for round in 0..3 {
         // What the way back to the pool takes is not waited for, and not counted.
-        while pool.num_idle() == 0 {
-            tokio::task::yield_now().await;
-        }
+        until_idle(pool).await;
         let args = if keyed { json!({"idempotency_key": format!("{round}")}) } else { json!({}) };
         let before = trips.load(Ordering::SeqCst);
         let answer = server.call_tool("write", args, &RequestContext::new()).await.expect("a result");

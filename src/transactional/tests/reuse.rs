@@ -11,12 +11,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Pool, Postgres, Sqlite};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
-use super::databases::{TestDb, hooked_pool, numbers_at_rest, refusal, write};
+use super::databases::{LONG, TestDb, hooked_pool, numbers_at_rest, refusal, until_idle, write};
 use super::on_each_database;
 use crate::transactional::{Isolation, TransactionError, Transactor, current};
-
-/// More than anything here takes, and less than a pool lets anybody wait.
-const LONG: Duration = Duration::from_secs(8);
 
 on_each_database! {
     a_free_connection_is_taken_as_it_is,
@@ -70,9 +67,7 @@ async fn a_free_connection_is_taken_as_it_is<DB: TestDb>() {
     let (pool, hooks) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone());
     for (transactor, expected) in [(transactor.clone(), 1), (transactor.with_connection_reuse(), 0)] {
-        while pool.num_idle() == 0 {
-            tokio::task::yield_now().await;
-        }
+        until_idle(&pool).await;
         let before = hooks.before_acquire();
         assert_eq!(transactor.run(&(), || write::<DB>(1)).await, Ok(()));
         assert_eq!(hooks.before_acquire() - before, expected);
@@ -148,13 +143,9 @@ async fn a_dead_connection_that_nobody_has_tested_is_replaced() {
         assert!(meanwhile::<bool>(&pool, format!("select pg_terminate_backend({kept}, 10000)")));
         assert_eq!(transactor.run(&(), || write::<Postgres>(2 * round)).await, Ok(()));
 
-        while pool.num_idle() == 0 {
-            tokio::task::yield_now().await;
-        }
+        until_idle(&pool).await;
         let idle = transactor.run(&(), pid).await.expect("it succeeds");
-        while pool.num_idle() == 0 {
-            tokio::task::yield_now().await;
-        }
+        until_idle(&pool).await;
         assert!(meanwhile::<bool>(&pool, format!("select pg_terminate_backend({idle}, 10000)")));
         assert_eq!(transactor.run(&(), || write::<Postgres>(2 * round + 1)).await, Ok(()));
     }
@@ -338,19 +329,25 @@ async fn who_waits_is_not_forgotten_when_the_time_of_another_is_over() {
 
 async fn no_connection_is_waited_for_longer_than_the_pool_allows<DB: TestDb>() {
     let other = DB::pool().await;
-    let pool = PoolOptions::<DB>::new().max_connections(1).acquire_timeout(Duration::from_millis(20));
-    let pool = pool.connect_with(other.connect_options().as_ref().clone()).await.expect("a connection");
+    let pool = PoolOptions::<DB>::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
+    let pool = pool.connect_lazy_with(other.connect_options().as_ref().clone());
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
-    let only = pool.acquire().await.expect("it is idle");
+    // To connect may take longer than that, too.
+    let only = timeout(LONG, async {
+        loop {
+            if let Ok(only) = pool.acquire().await {
+                return only;
+            }
+        }
+    });
+    let only = only.await.expect("a connection");
     for _ in 0..3 {
         let refused = timeout(LONG, join_all((0..3).map(|_| transactor.run(&(), nothing)))).await;
         assert_eq!(refused.expect("they do not wait"), [const { Err(TransactionError::Unavailable) }; 3]);
     }
     drop(only);
-    while pool.num_idle() == 0 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(transactor.run(&(), nothing).await, Ok(()));
+    let served = timeout(LONG, async { while transactor.run(&(), nothing).await.is_err() {} });
+    served.await.expect("it is free");
 }
 
 async fn a_hook_that_panics_is_the_end_of_one_wait_only<DB: TestDb>() {
