@@ -17,10 +17,6 @@ pub trait Dialect: Records {
     #[doc(hidden)]
     const HAS_ONE_WRITER: bool;
 
-    /// Whether a begin that is dropped half-way leaves the connection outside a transaction.
-    #[doc(hidden)]
-    const BEGIN_CAN_BE_DROPPED: bool;
-
     /// Restores what `begin` changed of the connection, before the transaction ends.
     #[doc(hidden)]
     fn before_end(

@@ -31,7 +31,7 @@ type Heir<DB> = (Arc<Reuse<DB>>, Instant);
 pub(super) type Turns = Arc<Semaphore>;
 
 /// A writer's turn, until its transaction has ended.
-type Turn = OwnedSemaphorePermit;
+type Turn = Arc<OwnedSemaphorePermit>;
 
 /// How long a writer waits for its turn before it takes its chance in the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,16 +60,15 @@ impl<DB: Dialect> Open<DB> {
             Some(turns) => timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await.ok().and_then(Result::ok),
             None => None,
         };
+        let turn = turn.map(Arc::new);
         let begun = match reuse {
-            None => Self::begin_on_another(pool, begin, sql).await,
-            Some(reuse) => Self::begin_on_free(pool, reuse, begin, sql).await,
+            None => Self::begin_on_another(pool, begin, sql, turn).await,
+            Some(reuse) => Self::begin_on_free(pool, reuse, begin, sql, turn).await,
         };
-        let mut open = begun.map_err(|error| {
+        begun.map_err(|error| {
             tracing::warn!(%error, "no transaction could be begun");
             DB::fault(&error)
-        })?;
-        open.turn = turn;
-        Ok(open)
+        })
     }
 
     /// Begins on a connection that nobody has tested: if it is dead, on another.
@@ -78,54 +77,62 @@ impl<DB: Dialect> Open<DB> {
         reuse: &Arc<Reuse<DB>>,
         begin: Begin,
         sql: String,
+        turn: Option<Turn>,
     ) -> Result<Self, sqlx::Error> {
+        let begin_on = |connection| Self::begin_on(connection, begin, sql.clone(), turn.clone());
         let (begun, lent) = match reuse.take().await? {
-            Taken::Tested(connection) => (Some(Self::begin_on(connection, begin, sql.clone()).await), None),
-            Taken::Untested(connection) => match Self::begin_on(connection, begin, sql.clone()).await {
+            Taken::Tested(connection) => (Some(begin_on(connection).await), None),
+            Taken::Untested(connection) => match begin_on(connection).await {
                 Err(error) if DB::fault(&error) == Fault::Unavailable => (None, None),
                 begun => (Some(begun), None),
             },
             Taken::Spent(spent) => match spent.begin(&sql).await {
-                Ok((transaction, lent)) => (Some(Ok(Self::new(transaction, begin))), Some(lent)),
+                Ok((transaction, lent)) => (Some(Ok(Self::new(transaction, begin, turn.clone()))), Some(lent)),
                 Err(_) => (None, None),
             },
         };
         let mut open = match begun {
             Some(begun) => begun?,
-            None => Self::begin_on_another(pool, begin, sql).await?,
+            None => Self::begin_on_another(pool, begin, sql, turn).await?,
         };
         open.heir = Some((Arc::clone(reuse), lent.unwrap_or_else(Instant::now)));
         Ok(open)
     }
 
     /// Begins on a connection that the pool has tested.
-    async fn begin_on_another(pool: &Pool<DB>, begin: Begin, sql: String) -> Result<Self, sqlx::Error> {
-        Self::begin_on(pool.acquire().await?, begin, sql).await
+    async fn begin_on_another(
+        pool: &Pool<DB>,
+        begin: Begin,
+        sql: String,
+        turn: Option<Turn>,
+    ) -> Result<Self, sqlx::Error> {
+        Self::begin_on(pool.acquire().await?, begin, sql, turn).await
     }
 
-    /// A begin is not left half-way where that matters: sqlx would hand a connection of PostgreSQL's back to the pool that is
-    /// inside a transaction and does not know it.
-    async fn begin_on(connection: PoolConnection<DB>, begin: Begin, sql: String) -> Result<Self, sqlx::Error> {
+    /// A begin is not left half-way: sqlx would hand a connection of PostgreSQL's back to the pool that is inside a transaction
+    /// and does not know it, and on SQLite the turn would be over before the transaction.
+    async fn begin_on(
+        connection: PoolConnection<DB>,
+        begin: Begin,
+        sql: String,
+        turn: Option<Turn>,
+    ) -> Result<Self, sqlx::Error> {
         let begun = async move {
             let transaction = Transaction::begin(connection, Some(AssertSqlSafe(sql).into_sql_str())).await?;
-            Ok(Self::new(transaction, begin))
+            Ok(Self::new(transaction, begin, turn))
         };
-        match DB::BEGIN_CAN_BE_DROPPED && !begin.read_only {
-            true => begun.await,
-            false => finish(begun.boxed()).await,
-        }
+        finish(begun.boxed()).await
     }
 
-    fn new(transaction: Transaction<'static, DB>, begin: Begin) -> Self {
-        Self { transaction: Some(transaction), begin, turn: None, heir: None }
+    fn new(transaction: Transaction<'static, DB>, begin: Begin, turn: Option<Turn>) -> Self {
+        Self { transaction: Some(transaction), begin, turn, heir: None }
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut DB::Connection> {
         self.transaction.as_deref_mut()
     }
 
-    /// Commits with `last` as the last statement, and runs the hooks, in a task of its own where there are any: a caller who
-    /// leaves changes neither.
+    /// Commits with `last` as the last statement, and has the hooks run: a caller who leaves changes neither.
     pub(super) async fn commit(mut self, last: Option<String>, hooks: Vec<Hook>) -> Committed {
         let Some(transaction) = self.transaction.take() else { return Committed::No(Fault::Permanent) };
         if !transaction.is_in_transaction() {
@@ -133,22 +140,13 @@ impl<DB: Dialect> Open<DB> {
             return Committed::No(Fault::Permanent);
         }
         let committed = commit(transaction, self.begin, last, self.turn.take(), self.heir.take());
-        if hooks.is_empty() {
-            // Dropped half-way, the commit is the database's to decide, and nobody is left to be told.
-            return committed.await.map_or_else(|not| not, |()| Committed::Yes(None));
-        }
-        let ended = tokio::spawn(async move {
+        let ended = async move {
             if let Err(not) = committed.await {
                 return not;
             }
-            Committed::Yes(Some(tokio::spawn(async move {
-                for hook in hooks {
-                    // A hook that panics keeps neither the answer nor the other hooks.
-                    let _ = tokio::spawn(hook()).await;
-                }
-            })))
-        });
-        ended.await.unwrap_or(Committed::Unknown)
+            Committed::Yes((!hooks.is_empty()).then(|| tokio::spawn(run(hooks))))
+        };
+        finish(ended.boxed()).await
     }
 
     /// Rolls back, whether or not its caller waits for it.
@@ -166,6 +164,13 @@ impl<DB: Dialect> Drop for Open<DB> {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(roll_back(transaction, self.begin, self.turn.take()));
         }
+    }
+}
+
+/// A hook that panics keeps neither the answer nor the other hooks.
+async fn run(hooks: Vec<Hook>) {
+    for hook in hooks {
+        let _ = tokio::spawn(hook()).await;
     }
 }
 

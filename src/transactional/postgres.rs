@@ -32,8 +32,6 @@ impl Dialect for Postgres {
 
     const HAS_ONE_WRITER: bool = false;
 
-    const BEGIN_CAN_BE_DROPPED: bool = false;
-
     async fn before_end(_: &Begin, _: &mut PgConnection) -> Result<(), sqlx::Error> {
         Ok(())
     }

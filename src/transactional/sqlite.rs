@@ -22,8 +22,6 @@ impl Dialect for Sqlite {
 
     const HAS_ONE_WRITER: bool = true;
 
-    const BEGIN_CAN_BE_DROPPED: bool = true;
-
     async fn before_end(begin: &Begin, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         match begin.read_only {
             true => Self::execute(connection, "PRAGMA query_only = OFF".into()).await,

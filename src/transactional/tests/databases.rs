@@ -46,14 +46,14 @@ pub(super) async fn numbers_at_rest<DB: TestDb>(pool: &Pool<DB>) -> Vec<i64> {
 /// More than anything takes that is waited for, and less than a pool lets anybody wait.
 pub(super) const LONG: Duration = Duration::from_secs(8);
 
-/// Waits until a connection is back in its pool.
+/// Waits until every connection is back in its pool.
 pub(super) async fn until_idle<DB: TestDb>(pool: &Pool<DB>) {
     let is_back = timeout(LONG, async {
-        while pool.num_idle() == 0 {
+        while pool.num_idle() < pool.size() as usize {
             tokio::task::yield_now().await;
         }
     });
-    is_back.await.expect("a connection comes back");
+    is_back.await.expect("they come back");
 }
 
 /// How often the hooks of a pool have been run.

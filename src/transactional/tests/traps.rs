@@ -7,19 +7,20 @@ use sqlx::{Connection, PgConnection, Postgres};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::databases::{NONE, TestDb, numbers_at_rest, postgres_pool, write};
+use super::databases::{NONE, TestDb, numbers_at_rest, postgres_pool, until_idle, write};
 use crate::testing::databases::postgres_options;
 use crate::transactional::{TransactionError, Transactor, current};
 
 #[tokio::test]
 async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transaction() {
     let pool = Postgres::pool().await;
-    // The connections are there, so that the first thing a call sends is its `BEGIN`, or a test before it.
-    numbers_at_rest(&pool).await;
     // Somebody else looks: a call on a connection that was left in a transaction would end it.
     let mut observer = PgConnection::connect_with(&pool.connect_options()).await.expect("the server is there");
     let transactor = Transactor::new(pool.clone());
     for polls in 0..8 {
+        // The connections are there, so that the first thing a call sends is its `BEGIN`, or a test before it.
+        numbers_at_rest(&pool).await;
+        until_idle(&pool).await;
         for _ in 0..pool.options().get_max_connections() {
             let mut run = Box::pin(transactor.run(&(), || write::<Postgres>(1)));
             let mut left = polls;
@@ -34,14 +35,11 @@ async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transact
             .await;
             drop(run);
         }
-        // What the callers left behind ends by itself; what the trap leaves behind stays.
-        let ended = async {
-            let open = "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
-                        and state like 'idle in transaction%'";
-            while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut observer).await.expect("the server tells") > 0 {}
-        };
-        let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
-        assert!(ended.is_ok(), "left after {polls} polls, a connection is inside a transaction");
+        until_idle(&pool).await;
+        let open = "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
+                    and state like 'idle in transaction%'";
+        let open: i64 = sqlx::query_scalar(open).fetch_one(&mut observer).await.expect("the server tells");
+        assert_eq!(open, 0, "left after {polls} polls, a connection is inside a transaction");
     }
     numbers_at_rest(&pool).await;
 }

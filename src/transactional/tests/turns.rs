@@ -1,16 +1,17 @@
 //! SQLite has one writer at a time: those of one process wait for each other in turn.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::poll;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{Pool, Sqlite};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions};
+use sqlx::{Connection, Pool, Sqlite};
 use tokio::time::timeout;
 
 use super::databases::{TestDb, numbers_at_rest, write};
-use crate::transactional::{Propagation, TransactionError, Transactor};
+use crate::transactional::{Dialect, Propagation, TransactionError, Transactor};
 
 /// Less than a writer waits for its turn.
 const SOON: Duration = Duration::from_secs(4);
@@ -104,6 +105,42 @@ async fn whoever_leaves_gives_the_turn_on_once_all_is_undone() {
         assert_eq!(timeout(SOON, third).await, Ok(Ok(())));
     }
     assert_eq!(numbers_at_rest(&pool).await, [3; 20]);
+}
+
+#[tokio::test]
+async fn whoever_leaves_keeps_the_turn_while_the_database_begins_or_commits() {
+    let wal = Sqlite::pool().await;
+    let options = SqliteConnectOptions::clone(&wal.connect_options()).journal_mode(SqliteJournalMode::Delete);
+    wal.close().await;
+    let pool = SqlitePoolOptions::new().test_before_acquire(false).connect_with(options).await.expect("a file");
+    let transactor = Transactor::new(pool.clone());
+    // A writer keeps others from beginning, and without a log, a reader keeps them from committing.
+    for (other, is_written) in [("BEGIN IMMEDIATE", false), ("BEGIN; SELECT count(*) FROM t", true)] {
+        let mut connection = SqliteConnection::connect_with(&pool.connect_options()).await.expect("a file");
+        Sqlite::execute(&mut connection, other.into()).await.expect("nobody is in its way");
+        let written = AtomicBool::new(false);
+        let mut leaving = Box::pin(transactor.run(&(), || async {
+            write::<Sqlite>(1).await?;
+            written.store(true, Ordering::SeqCst);
+            Ok::<_, TransactionError>(())
+        }));
+        loop {
+            assert!(poll!(&mut leaving).is_pending());
+            if written.load(Ordering::SeqCst) == is_written {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(leaving);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            assert_eq!(transactor.turns.available_permits(), 0, "{other}");
+        }
+        Sqlite::execute(&mut connection, "ROLLBACK".into()).await.expect("it can be rolled back");
+        let next = timeout(SOON, transactor.run(&(), || write::<Sqlite>(2)));
+        assert_eq!(next.await, Ok(Ok(())), "{other}");
+    }
+    assert_eq!(numbers_at_rest(&pool).await, [1, 2, 2]);
 }
 
 #[tokio::test]
