@@ -8,8 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::databases::{NONE, TestDb, numbers_at_rest, postgres_pool, until_idle, write};
+use super::on_each_database;
 use crate::testing::databases::postgres_options;
 use crate::transactional::{TransactionError, Transactor, current};
+
+on_each_database! {
+    a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed,
+}
 
 #[tokio::test]
 async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transaction() {
@@ -58,13 +63,12 @@ async fn a_transaction_that_a_swallowed_error_has_aborted_is_not_reported_as_com
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-#[tokio::test]
-async fn a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed() {
-    let pool = Postgres::pool().await;
+async fn a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed<DB: TestDb>() {
+    let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
-        write::<Postgres>(1).await?;
-        let mut db = current::<Postgres>().await?;
+        write::<DB>(1).await?;
+        let mut db = current::<DB>().await?;
         assert!(db.begin_with("BEGIN").await.is_err());
         Ok::<_, TransactionError>(())
     });
