@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// It derefs to the connection of sqlx: `sqlx::query(..).execute(&mut *db)`. Drop it before calling what needs it too.
 ///
+/// A savepoint of your own (`db.begin()`) is fine. Leave the end to the layer: after a `begin_with`, a `COMMIT` or a `ROLLBACK`
+/// there is no transaction any more, and what follows is done for good while the call fails.
+///
 /// # Errors
 ///
 /// [`TransactionError::None`] outside a transaction on this kind of database, and in a task of its own;

@@ -37,6 +37,10 @@ pub trait Dialect: Records {
         last: Option<String>,
     ) -> impl Future<Output = Result<Option<Transaction<'static, Self>>, sqlx::Error>> + Send;
 
+    /// Rolls back, whether or not the transaction is there.
+    #[doc(hidden)]
+    fn rollback(transaction: Transaction<'static, Self>) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
     /// Says what an error means for the transaction.
     #[doc(hidden)]
     fn fault(error: &sqlx::Error) -> Fault;

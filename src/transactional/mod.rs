@@ -120,7 +120,7 @@
 //! | `unavailable` | none could be begun; nothing was done | unavailable |
 //! | `conflict` | each attempt gave way to another transaction; nothing was done | unavailable, exhausted |
 //! | `timed_out`, `cancelled` | the time was over, or the caller cancelled; nothing was done | timeout, cancelled |
-//! | `rolled_back` | the tool succeeded, but a part of it, or a statement whose error it ignored, had failed | internal |
+//! | `rolled_back` | the tool succeeded, but a part of it, or a statement whose error it ignored, had failed; or the transaction had ended before the tool | internal |
 //! | `leaked`, `held` | the tool kept the connection, or needs it twice at the same time | internal |
 //! | `outcome_unknown` | the connection was lost during the commit: nobody knows. Not retried; a call with the same idempotency key finds out | internal |
 //! | `statement_failed` | [`failed`] masked an error of the database, which the log has under the id in the text | by what it means |
@@ -144,9 +144,9 @@
 //! # Cancellation
 //!
 //! A call that is dropped, cancelled or out of time is rolled back behind the scenes; a statement that runs is not waited for,
-//! and PostgreSQL ends it at the timeout. Whoever leaves while waiting for a connection takes none. A begin, and what
-//! [`after_commit`] registered with the commit before it, are not stopped half-way by a caller who leaves. The answer waits for the
-//! hooks, for five seconds at most. The transaction is known to the task of the call only, not to what it spawns.
+//! and PostgreSQL ends it at the timeout. Whoever leaves while waiting for a connection takes none. A begin, a commit and what
+//! [`after_commit`] registered for after it are not stopped half-way by a caller who leaves. The answer waits for the hooks, for
+//! five seconds at most. The transaction is known to the task of the call only, not to what it spawns.
 //!
 //! # When the backend fails
 //!

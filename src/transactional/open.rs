@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Connection, Pool, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -135,10 +135,6 @@ impl<DB: Dialect> Open<DB> {
     /// Commits with `last` as the last statement, and has the hooks run: a caller who leaves changes neither.
     pub(super) async fn commit(mut self, last: Option<String>, hooks: Vec<Hook>) -> Committed {
         let Some(transaction) = self.transaction.take() else { return Committed::No(Fault::Permanent) };
-        if !transaction.is_in_transaction() {
-            // A `begin_with` inside the transaction makes sqlx roll it back, and its commit would then do nothing.
-            return Committed::No(Fault::Permanent);
-        }
         let committed = commit(transaction, self.begin, last, self.turn.take(), self.heir.take());
         let ended = async move {
             if let Err(not) = committed.await {
@@ -203,7 +199,7 @@ async fn roll_back<DB: Dialect>(mut transaction: Transaction<'static, DB>, begin
     if let Err(error) = DB::before_end(&begin, &mut transaction).await {
         tracing::warn!(%error, "the connection could not be restored");
     }
-    if let Err(error) = transaction.rollback().await {
+    if let Err(error) = DB::rollback(transaction).await {
         tracing::warn!(%error, "the rollback failed");
     }
 }

@@ -67,6 +67,10 @@ impl Dialect for Postgres {
         Ok(Some(transaction))
     }
 
+    async fn rollback(transaction: Transaction<'static, Self>) -> Result<(), sqlx::Error> {
+        transaction.rollback().await
+    }
+
     /// By [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html).
     fn fault(error: &sqlx::Error) -> Fault {
         if let Some(fault) = connection_fault(error) {

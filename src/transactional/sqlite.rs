@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use sqlx::{AssertSqlSafe, Executor, Sqlite, SqliteConnection, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Executor, Sqlite, SqliteConnection, Transaction};
 
 use super::dialect::{Dialect, Fault, connection_fault};
 use super::options::{Begin, Unsupported};
@@ -34,14 +34,29 @@ impl Dialect for Sqlite {
         None
     }
 
-    /// A failed statement does not abort a transaction of SQLite's, and one that the database rolled back by itself answers
-    /// `COMMIT` with an error.
+    /// A failed statement does not abort a transaction of SQLite's, and one that is no more answers `COMMIT` with an error.
+    ///
+    /// sqlx's own commit does nothing, without an error, if sqlx has rolled back meanwhile. It counts on being in a transaction
+    /// still, so it is left an empty one, which has no lock, to roll back.
     async fn commit(
-        transaction: Transaction<'static, Self>,
+        mut transaction: Transaction<'static, Self>,
         _: Option<String>,
     ) -> Result<Option<Transaction<'static, Self>>, sqlx::Error> {
-        transaction.commit().await?;
+        if let Err(error) = Self::execute(&mut transaction, "COMMIT; BEGIN".into()).await {
+            let _ = Self::rollback(transaction).await;
+            return Err(error);
+        }
         Ok(None)
+    }
+
+    /// SQLite undoes some transactions by itself (`ON CONFLICT ROLLBACK`, `RAISE(ROLLBACK)`, a full disk). Then sqlx, which fails to
+    /// roll back, would count on a transaction for ever, and begin no other.
+    async fn rollback(mut transaction: Transaction<'static, Self>) -> Result<(), sqlx::Error> {
+        let undone = Self::execute(&mut transaction, "ROLLBACK; BEGIN".into()).await;
+        if undone.is_err() && transaction.is_in_transaction() {
+            Self::execute(&mut transaction, "BEGIN".into()).await?;
+        }
+        Ok(())
     }
 
     /// By [result code](https://www.sqlite.org/rescode.html); an extended code has its primary code in the low byte.

@@ -4,10 +4,10 @@ use futures_util::future::BoxFuture;
 use futures_util::poll;
 use tokio::sync::oneshot;
 
-use super::databases::{NONE, TestDb, hooked_pool, numbers_at_rest, write};
+use super::databases::{NONE, TestDb, hooked_pool, nothing, numbers_at_rest, write};
 use super::on_each_database;
+use crate::transactional::Transactor;
 use crate::transactional::finish::finish;
-use crate::transactional::{TransactionError, Transactor};
 
 on_each_database! {
     whoever_leaves_while_waiting_for_a_connection_takes_none,
@@ -29,7 +29,7 @@ async fn whoever_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() 
         drop(only);
 
         // Waiters are served in turn, so whoever was before would have been there by now.
-        assert_eq!(transactor.run(&(), || async { Ok::<_, TransactionError>(()) }).await, Ok(()));
+        assert_eq!(transactor.run(&(), nothing).await, Ok(()));
         assert_eq!(hooks.before_acquire() - before, 1);
     }
     assert_eq!(numbers_at_rest(&others).await, NONE);

@@ -21,6 +21,11 @@ pub(super) trait TestDb: Dialect {
     fn write(connection: &mut Self::Connection, n: i64) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
+/// Does nothing in its transaction.
+pub(super) async fn nothing() -> Result<(), TransactionError> {
+    Ok(())
+}
+
 /// Writes a number in the transaction of the call.
 pub(super) async fn write<DB: TestDb>(n: i64) -> Result<(), TransactionError> {
     let mut connection = current::<DB>().await?;

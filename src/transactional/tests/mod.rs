@@ -10,6 +10,7 @@ mod layer;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod propagation;
+mod queue;
 mod recording;
 mod reuse;
 mod traps;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection, PgConnection, Postgres};
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Connection, PgConnection, Postgres, Sqlite};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::databases::{NONE, TestDb, numbers_at_rest, postgres_pool, until_idle, write};
+use super::databases::{NONE, TestDb, nothing, numbers_at_rest, postgres_pool, refusal, until_idle, write};
 use super::on_each_database;
 use crate::testing::databases::postgres_options;
 use crate::transactional::{TransactionError, Transactor, current};
@@ -66,14 +67,44 @@ async fn a_transaction_that_a_swallowed_error_has_aborted_is_not_reported_as_com
 async fn a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
-    let run = transactor.run(&(), || async {
-        write::<DB>(1).await?;
-        let mut db = current::<DB>().await?;
-        assert!(db.begin_with("BEGIN").await.is_err());
-        Ok::<_, TransactionError>(())
-    });
-    assert_eq!(run.await, Err(TransactionError::RolledBack));
+    // Whether sqlx has undone it by then is a race.
+    for _ in 0..100 {
+        let run = transactor.run(&(), || async {
+            write::<DB>(1).await?;
+            let mut db = current::<DB>().await?;
+            assert!(db.begin_with("BEGIN").await.is_err());
+            Ok::<_, TransactionError>(())
+        });
+        assert_eq!(run.await, Err(TransactionError::RolledBack));
+    }
     assert_eq!(numbers_at_rest(&pool).await, NONE);
+}
+
+#[tokio::test]
+async fn a_transaction_that_sqlite_has_undone_is_not_reported_as_committed_and_leaves_its_connection_usable() {
+    let pool = Sqlite::pool().await;
+    Sqlite::write(&mut pool.acquire().await.expect("it is free"), 1).await.expect("it is empty");
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(pool.connect_options().as_ref().clone());
+    let pool = pool.await.expect("a file can be opened");
+    sqlx::query("create unique index one on t (n)").execute(&pool).await.expect("there is one of each");
+    let transactor = Transactor::new(pool.clone());
+    for sql in ["insert or rollback into t values (1)", "rollback"] {
+        for result in [Ok(()), Err(refusal())] {
+            let run = transactor.run(&(), || async {
+                write::<Sqlite>(2).await?;
+                let mut db = current::<Sqlite>().await?;
+                let _ = sqlx::query(sql).execute(&mut *db).await;
+                result.clone()
+            });
+            assert_eq!(run.await, result.clone().and(Err(TransactionError::RolledBack)), "{sql}");
+            assert_eq!(
+                transactor.run(&(), nothing).await,
+                Ok(()),
+                "on the same connection, after {sql} and {result:?}"
+            );
+        }
+    }
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
 #[tokio::test]

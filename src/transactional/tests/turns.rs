@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{Connection, Pool, Sqlite};
 use tokio::time::timeout;
 
-use super::databases::{TestDb, numbers_at_rest, write};
+use super::databases::{TestDb, nothing, numbers_at_rest, write};
 use crate::transactional::{Dialect, Propagation, TransactionError, Transactor};
 
 /// Less than a writer waits for its turn.
@@ -60,7 +60,7 @@ async fn what_only_reads_waits_for_no_turn() {
         write::<Sqlite>(1).await?;
         // In a task of its own it is no part of the transaction.
         let reader = reader.clone();
-        let read = tokio::spawn(async move { reader.run(&(), || async { Ok::<_, TransactionError>(()) }).await });
+        let read = tokio::spawn(async move { reader.run(&(), nothing).await });
         timeout(SOON, read).await.expect("it does not wait").expect("no panic")
     });
     assert_eq!(run.await, Ok(()));
