@@ -22,3 +22,31 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 pub(super) fn plain(name: &str) -> String {
     name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_of_several_is_meant() {
+        assert_eq!(nearest("amonut", ["mount", "amount", "account"]), Some("amount".to_owned()));
+        assert_eq!(nearest("fromAccount", ["to_account", "from_account"]), Some("from_account".to_owned()));
+    }
+
+    #[test]
+    fn a_third_of_the_letters_may_differ_and_no_more() {
+        assert_eq!(nearest("abcdxx", ["abcdef"]), Some("abcdef".to_owned()));
+        assert_eq!(nearest("abcxxx", ["abcdef"]), None);
+        assert_eq!(nearest("abx", ["abc"]), Some("abc".to_owned()));
+        assert_eq!(nearest("ab", ["ac"]), None);
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_compared() {
+        let longest = "a".repeat(MAX_COMPARED);
+        let longer = "a".repeat(MAX_COMPARED + 1);
+        assert_eq!(nearest(&longest, [longest.as_str()]), Some(longest.clone()));
+        assert_eq!(nearest(&longer, [longest.as_str()]), None);
+        assert_eq!(nearest(&longest, [longer.as_str()]), None);
+    }
+}

@@ -1,6 +1,7 @@
 //! What a schema says for what is not said.
 
 use super::*;
+use crate::validated::defaults::fill;
 
 fn schema() -> Value {
     json!({
@@ -52,5 +53,23 @@ async fn defaults_in_a_circle_end() {
     ] {
         let server = ValidatedTool::new().with_defaults().layer(taking(schema));
         assert_eq!(text(&call(&server, "take", json!({"next": {}})).await), "{\"next\":{\"next\":{}}}");
+    }
+}
+
+#[tokio::test]
+async fn the_parts_of_a_part_have_defaults_too() {
+    let schema = json!({"allOf": [{"allOf": [{"$ref": "#/$defs/deep"}]}], "$defs": {"deep": {"properties": {"n": {"default": 1}}}}});
+    let server = ValidatedTool::new().with_defaults().layer(taking(schema));
+    assert_eq!(text(&call(&server, "take", json!({})).await), "{\"n\":1}");
+}
+
+#[test]
+fn schemas_that_refer_to_themselves_end() {
+    let whole = json!({"properties": {"n": {"default": 1}}, "allOf": [{"$ref": "#"}]});
+    let circle = json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}});
+    for (schema, expected) in [(whole, json!({"n": 1})), (circle, json!({}))] {
+        let mut value = json!({});
+        fill(&schema, &mut value);
+        assert_eq!(value, expected, "{schema}");
     }
 }
