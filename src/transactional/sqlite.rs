@@ -42,7 +42,8 @@ impl Dialect for Sqlite {
         mut transaction: Transaction<'static, Self>,
         _: Option<String>,
     ) -> Result<Option<Transaction<'static, Self>>, sqlx::Error> {
-        if let Err(error) = Self::execute(&mut transaction, "COMMIT; BEGIN".into()).await {
+        // A query is prepared once for each connection.
+        if let Err(error) = sqlx::query("COMMIT; BEGIN").execute(&mut *transaction).await {
             let _ = Self::rollback(transaction).await;
             return Err(error);
         }
