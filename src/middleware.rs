@@ -39,7 +39,7 @@
 //!
 //! An optional layer is an `Option`, itself a middleware: `layer(cached.then(CachedTool::new))`.
 
-mod put_on;
+mod apply;
 
 use std::future::Future;
 
@@ -53,8 +53,8 @@ use turbomcp_types::{
 
 use crate::ConfigError;
 
-pub use put_on::{MiddlewareLayer, TryLayer, layer};
-pub(crate) use put_on::{impl_layer, or_panic};
+pub use apply::{MiddlewareLayer, TryLayer, layer};
+pub(crate) use apply::{impl_layer, or_panic};
 
 /// Decides what happens to the requests that pass a layer. Every method defaults to asking the inner handler.
 ///
