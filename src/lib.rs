@@ -98,6 +98,7 @@
     allow(dead_code, unused_imports, unused_macros, reason = "what the layers share is not all used by each of them")
 )]
 
+mod boxed;
 pub mod cancellation;
 pub mod canonical;
 mod error;
@@ -141,6 +142,7 @@ pub mod workflow;
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
 pub use batched::BatchedTool;
+pub use boxed::{BoxHandler, boxed};
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub use cached::CachedTool;

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
+pub(crate) use state::Axum;
+
 /// Changes the number that a call asks about, on its way in.
 #[derive(Clone, Copy, Debug)]
 enum Arithmetic {
