@@ -37,7 +37,8 @@
 //! # Ok::<(), turbomcp::McpError>(()) }).unwrap();
 //! ```
 //!
-//! An optional layer is an `Option`, itself a middleware: `layer(cached.then(CachedTool::new))`.
+//! An optional layer is an `Option`, itself a middleware: `layer(cached.then(CachedTool::new))`. For stacks that differ in more
+//! than that, [`boxed()`](crate::boxed) makes servers of one type.
 
 mod apply;
 mod methods;

@@ -257,6 +257,15 @@ fn a_boxed_server_adds_one_allocation_to_a_call() {
     assert_eq!(allocations(|| call_plain(around, ctx, "plain")), bare + 1);
 }
 
+#[test]
+fn a_boxed_server_adds_no_allocation_to_a_listing() {
+    async fn list(server: &impl McpHandler) {
+        drop(std::hint::black_box((server.list_tools(), server.server_info())));
+    }
+    let boxed = boxed(Lean);
+    assert_eq!(allocations(|| list(&boxed)), allocations(|| list(&Lean)));
+}
+
 /// turbomcp clones the server for each request.
 #[test]
 fn cloning_six_layers_allocates_nothing() {
