@@ -1,7 +1,7 @@
 //! Prints the public API of a crate from two JSON files of rustdoc: one of the default features, one of all features.
 //!
-//! A trait that is implemented by hand is listed with its methods. A derived one is a line of its own, without its methods.
-//! Of the auto traits, `Send` and `Sync` are listed; blanket implementations are not.
+//! Of an implementation of a trait, its methods are left out: the trait has them, and to override a default changes no API.
+//! Of the auto traits, `Send` and `Sync` are listed. Blanket implementations are not.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -68,16 +68,26 @@ fn items(path: &str) -> Result<Vec<String>, Box<dyn error::Error>> {
         .into());
     }
 
-    let builder = Builder::from_rustdoc_json(path).omit_blanket_impls(true);
-    let written = builder.clone().omit_auto_trait_impls(true).omit_auto_derived_impls(true).build()?;
-    let written: HashSet<_> = written.items().map(ToString::to_string).collect();
-    let items = builder.build()?.into_items().map(|item| item.to_string());
-    Ok(items.filter(|item| written.contains(item) || is_listed_impl(item)).collect())
+    let api = Builder::from_rustdoc_json(path).omit_blanket_impls(true).build()?;
+    let mut method = None;
+    let items = api.items().map(ToString::to_string).filter(|item| {
+        if item.starts_with("impl") {
+            method = implementor(item).map(|implementor| format!("fn {implementor}::"));
+        }
+        !is_noise(item) && !method.as_ref().is_some_and(|method| item.contains(method))
+    });
+    Ok(items.collect())
 }
 
-/// Whether a line that the compiler or a derive has added is listed: implementations, but not their methods.
-fn is_listed_impl(item: &str) -> bool {
+/// The type that a trait is implemented for, if the line is the head of such an implementation.
+fn implementor(item: &str) -> Option<&str> {
+    let head = item.split_once(" where ").map_or(item, |(head, _)| head);
+    head.rsplit_once(" for ").map(|(_, implementor)| implementor)
+}
+
+/// Whether the line is an implementation that follows from the others, or that nobody counts on.
+fn is_noise(item: &str) -> bool {
     let is_of = |name: &str| item.contains(&format!("core::marker::{name} for "));
-    let is_noise = ["Freeze", "StructuralPartialEq", "Unpin", "UnsafeUnpin"].into_iter().any(is_of);
-    item.starts_with("impl") && !is_noise && !item.contains("core::panic::unwind_safe::")
+    let is_marker = ["Freeze", "StructuralPartialEq", "Unpin", "UnsafeUnpin"].into_iter().any(is_of);
+    item.starts_with("impl") && (is_marker || item.contains("core::panic::unwind_safe::"))
 }
