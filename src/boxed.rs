@@ -93,6 +93,9 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 /// A request costs one allocation more, for the future of the server, whatever its layers are. The future of the `BoxHandler`
 /// itself is two pointers in size. A listing costs no allocation more.
 ///
+/// The futures of layers around a `BoxHandler` do not grow with what is inside it. If calls through many layers overflow the
+/// stack of a debug build, box the server half-way.
+///
 /// # Clones
 ///
 /// A clone of a `BoxHandler` is one more reference to the same server. turbomcp clones a server for each request; requests to a
