@@ -93,30 +93,31 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 /// A request costs one allocation more, for the future of the server, whatever its layers are. The future of the `BoxHandler`
 /// itself is two pointers in size. A listing costs no allocation more.
 ///
-/// The futures of layers around a `BoxHandler` do not grow with what is inside it. If calls through many layers overflow the
-/// stack of a debug build, box the server half-way.
-///
 /// # Clones
 ///
 /// A clone of a `BoxHandler` is one more reference to the same server. turbomcp clones a server for each request; requests to a
-/// `BoxHandler` share one value instead. So it costs nothing if the server is expensive to clone, and a server that resets
-/// something in its `Clone` does not reset it for each request.
+/// `BoxHandler` share one value instead, as those to a server with layers do. So it costs nothing if the server is expensive to
+/// clone, and a server that resets something in its `Clone` does not reset it for each request.
 #[must_use]
 pub fn boxed<H: McpHandler>(server: H) -> BoxHandler {
-    BoxHandler { inner: Arc::new(server) }
+    BoxHandler(Arc::new(server))
 }
 
 /// A server without its type. Created by [`boxed()`].
 ///
 /// Its `Debug` text names the type of the server.
 #[derive(Clone)]
-pub struct BoxHandler {
-    inner: Arc<dyn ErasedHandler>,
+pub struct BoxHandler(Arc<dyn ErasedHandler>);
+
+impl BoxHandler {
+    fn inner(&self) -> &dyn ErasedHandler {
+        &*self.0
+    }
 }
 
 impl fmt::Debug for BoxHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BoxHandler").field(&format_args!("{}", self.inner.type_name())).finish()
+        f.debug_tuple("BoxHandler").field(&format_args!("{}", self.inner().type_name())).finish()
     }
 }
 

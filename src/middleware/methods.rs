@@ -50,22 +50,22 @@ macro_rules! unlayered_methods {
     };
 }
 
-/// Asks `self.inner`.
+/// Asks `self.inner()`.
 macro_rules! forward {
     (sync: $(fn $method:ident(&self $(, $arg:ident: $ty:ty)*) -> $output:ty;)*) => {
         $(fn $method(&self $(, $arg: $ty)*) -> $output {
-            self.inner.$method($($arg),*)
+            self.inner().$method($($arg),*)
         })*
     };
     (async: $(fn $method:ident<$life:lifetime>(&self $(, $arg:ident: $ty:ty)*) -> $output:ty;)*) => {
         $(fn $method<$life>(&$life self $(, $arg: $ty)*) -> impl Future<Output = McpResult<$output>> + Send + $life {
-            self.inner.$method($($arg),*)
+            self.inner().$method($($arg),*)
         })*
     };
     // turbomcp declares the futures of these without a lifetime, and an implementation has to do so, too.
     (hook: $(fn $method:ident(&self);)*) => {
         $(fn $method(&self) -> impl Future<Output = McpResult<()>> + Send {
-            self.inner.$method()
+            self.inner().$method()
         })*
     };
 }

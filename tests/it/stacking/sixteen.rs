@@ -6,12 +6,12 @@ use mcp_patterns::idempotent::{IdempotentTool, MemoryStore};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::{
     BatchedTool, CachedTool, ConfigError, Layer, RetryTool, SessionStore, TransactionalTool, TryLayer, ValidatedTool,
-    boxed, layer,
+    layer,
 };
 use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use turbomcp::turbomcp_client::Client;
-use turbomcp_core::{McpHandler, RequestContext};
+use turbomcp_core::McpHandler;
 use turbomcp_server::transport::channel;
 use turbomcp_types::ToolResult;
 
@@ -69,9 +69,10 @@ async fn sixteen_layers_can_be_those_of_the_crate_and_those_of_a_user() {
     assert_eq!(script.calls("read"), 1);
 }
 
-/// Without the box, the calls overflow the stack of this thread in a debug build.
+/// Seven large layers inside seven others: if what they do with a call were not on the heap, the calls would overflow the stack of
+/// this thread in a debug build.
 #[tokio::test(start_paused = true)]
-async fn two_whole_stacks_can_be_served_with_a_box_between_them() {
+async fn one_whole_stack_can_be_served_inside_another() {
     let pool = SqlitePool::connect_lazy("sqlite::memory:").expect("an address");
     let stack = |writes: &'static str| {
         (
@@ -88,14 +89,8 @@ async fn two_whole_stacks_can_be_served_with_a_box_between_them() {
         .with_read_only("read", |call| async move { Ok(ToolResult::text(call.args["number"].to_string())) })
         .with_plain("write", |_| async { Ok(ToolResult::text("written")) })
         .with_plain("pay", |_| async { Ok(ToolResult::text("paid")) });
-    let one = stack("write").layer(script.clone());
-    let two = stack("write").layer(boxed(stack("pay").layer(script.clone())));
-
-    let ctx = RequestContext::new();
-    let of_one = size_of_val(&one.call_tool("read", json!({}), &ctx));
-    let of_two = size_of_val(&two.call_tool("read", json!({}), &ctx));
-    assert!(of_two <= of_one, "{of_two} bytes are more than {of_one}");
-    assert_eq!(answered(&two, "read", 9).await, "9");
+    let server = stack("write").layer(stack("pay").layer(script.clone()));
+    assert_eq!(answered(&server, "read", 9).await, "9");
     assert_eq!(script.calls("read"), 1);
 }
 
