@@ -17,8 +17,7 @@ use mcp_patterns_foreign::{Failure, Named, Options, run};
 /// What the driver sends each way, with room for the names around it.
 const LARGE: usize = 8 << 20;
 
-#[tokio::main]
-async fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Failure> {
     let options = Options::parse();
     let named = Named {
         idempotent: &["remember"],
@@ -29,12 +28,13 @@ async fn main() -> Result<(), Failure> {
         },
         cached: |cached| {
             cached
-                .with_max_result_bytes(LARGE as u64)
+                .with_max_result_bytes(2 * LARGE as u64)
                 .invalidates("add", ["total"])
                 .with_resources()
                 .with_prompts()
                 .invalidates_resources("change_note", |_| [server::NOTE])
         },
     };
-    run(server::Driven::default(), &named, &options).await
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build()?;
+    runtime.block_on(run(server::Driven::default(), &named, &options))
 }

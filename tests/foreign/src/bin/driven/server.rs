@@ -16,7 +16,7 @@ pub(crate) const NOTE: &str = "driven://note";
 struct Weather {
     city: String,
     celsius: f64,
-    hours: Vec<u32>,
+    hours: Vec<i32>,
     warning: Option<String>,
 }
 

@@ -13,8 +13,8 @@ const STEP: Duration = Duration::from_millis(10);
 /// Reports each of its steps.
 pub(crate) async fn count(steps: u32, step_ms: u64, ctx: &RequestContext) -> McpResult<String> {
     for step in 1..=steps {
-        tokio::time::sleep(Duration::from_millis(step_ms)).await;
         ctx.report_progress(f64::from(step), Some(f64::from(steps)), Some(&format!("step {step}"))).await?;
+        tokio::time::sleep(Duration::from_millis(step_ms)).await;
     }
     Ok(format!("Counted to {steps}"))
 }

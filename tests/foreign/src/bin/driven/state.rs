@@ -11,12 +11,12 @@ use serde::Serialize;
 /// How calls with one key went.
 #[derive(Debug, Clone, Copy, Default, Serialize, JsonSchema)]
 pub(crate) struct Observed {
-    started: u32,
+    started: i32,
     /// The tool saw that its caller does not want the answer any more.
-    cancelled: u32,
-    finished: u32,
+    cancelled: i32,
+    finished: i32,
     /// The tool was stopped where it waited.
-    dropped: u32,
+    dropped: i32,
 }
 
 /// Shared by all clones of the server.
@@ -81,7 +81,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// How often calls with this key have started, with this one.
-    pub(crate) fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> i32 {
         self.state.observed(&self.key).started
     }
 

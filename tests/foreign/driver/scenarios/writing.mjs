@@ -1,0 +1,46 @@
+// A read after a write sees it.
+
+import assert from 'node:assert/strict';
+
+const text = ({ result }) => result.content[0].text;
+
+export const scenarios = [
+    {
+        name: 'read-after-write',
+        async run(stage) {
+            const a = await stage.client('a');
+            await a.call('before', 'total');
+            await a.call('write', 'add', { amount: 5 });
+            await a.call('after', 'total');
+            await a.call('again', 'total');
+            await a.call('write-again', 'add', { amount: 5 });
+            await a.call('at-last', 'total');
+        },
+        bare({ a }) {
+            const labels = ['before', 'write', 'after', 'again', 'write-again', 'at-last'];
+            assert.deepEqual(labels.map((label) => text(a[label])), ['0', '5', '5', '5', '10', '10']);
+        },
+        layered({ a }) {
+            assert.equal(a.after.cache.status, 'miss');
+            assert.equal(a.again.cache.status, 'hit');
+        },
+    },
+    {
+        name: 'write-of-another',
+        transports: ['http'],
+        async run(stage) {
+            const [a, b] = await Promise.all([stage.client('a'), stage.client('b')]);
+            await a.call('before', 'total');
+            await b.call('before', 'total');
+            await b.call('write', 'add', { amount: 7 });
+            await a.call('after', 'total');
+        },
+        bare({ a, b }) {
+            assert.deepEqual([a.before, b.before, b.write, a.after].map(text), ['0', '0', '7', '7']);
+        },
+        layered({ b }) {
+            // Two callers whom the server knows nothing of are one principal.
+            assert.equal(b.before.cache.status, 'hit');
+        },
+    },
+];
