@@ -1,25 +1,27 @@
-//! The server that the official conformance suite expects.
+//! The server that the official conformance suite looks for: its tools, resources and prompts, by the names that it gives them.
+
+mod asking;
+mod content;
+mod server;
 
 use clap::Parser;
 use mcp_patterns_foreign::{Failure, Named, Options, run};
-use turbomcp::prelude::*;
 
-#[derive(Debug, Clone)]
-struct Fixtures;
-
-#[server(name = "mcp-patterns-conformance", version = "1.0.0")]
-impl Fixtures {
-    /// Answers a text.
-    #[tool(read_only = true, open_world = false)]
-    async fn test_simple_text(&self) -> String {
-        "This is a simple text response for testing.".into()
-    }
-}
-
-const NAMED: Named = Named::NOTHING;
+/// A transaction is not held open while a user thinks, so the tools that ask one take keys instead.
+const NAMED: Named = Named {
+    idempotent: &[
+        "test_elicitation",
+        "test_elicitation_sep1034_defaults",
+        "test_elicitation_sep1330_enums",
+        "test_sampling",
+    ],
+    transactional: &["test_reconnection", "test_tool_with_logging", "test_tool_with_progress"],
+    cached: |cached| cached.with_resources().with_prompts(),
+    ..Named::NOTHING
+};
 
 fn main() -> Result<(), Failure> {
     let options = Options::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build()?;
-    runtime.block_on(run(Fixtures, &NAMED, &options))
+    runtime.block_on(run(server::Fixtures::default(), &NAMED, &options))
 }
