@@ -3,35 +3,42 @@
 import { isDeepStrictEqual } from 'node:util';
 
 /** Stands for what is not there. */
-export const NOTHING = '(nothing)';
+const NOTHING = '(nothing)';
+
+/** A difference that a layer is there to make, or one that is wrong and waits for its mending. */
+const KINDS = ['intended', 'fault'];
 
 /** All places at which `layered` differs from `bare`: `{ at, bare, layered }`. */
 export function differences(bare, layered, at = '') {
     if (isDeepStrictEqual(bare, layered)) return [];
-    if (!isObject(bare) || !isObject(layered)) {
+    if (!isObject(bare) || !isObject(layered) || Array.isArray(bare) !== Array.isArray(layered)) {
         return [{ at, bare: bare ?? NOTHING, layered: layered ?? NOTHING }];
     }
-    const keys = [...new Set([...Object.keys(bare), ...Object.keys(layered)])].sort();
-    return keys.flatMap((key) => differences(bare[key], layered[key], at === '' ? key : `${at}/${key}`));
+    const keys = new Set([...Object.keys(bare), ...Object.keys(layered)]);
+    return [...keys].flatMap((key) => differences(bare[key], layered[key], at === '' ? key : `${at}/${key}`));
 }
 
 function isObject(value) {
-    return value !== null && typeof value === 'object' && Array.isArray(value) === false;
+    return value !== null && typeof value === 'object';
 }
 
 /**
  * Compares what differs in one run with what is listed for it.
  *
- * Returns what is not listed, and what is listed and does not occur (any more).
+ * Returns what is not listed, what is listed and does not occur, and how many of each kind occur as listed.
  */
 export function judge(found, run, list) {
     const listed = list
         .filter((entry) => entry.scenario === run.scenario)
         .filter((entry) => entry.transports.includes(run.transport) && entry.layers.includes(run.layers))
-        .flatMap((entry) => entry.differs);
+        .flatMap(({ kind, differs }) => differs.map((difference) => ({ kind, difference })));
+    const isListed = (difference) => listed.some((known) => isDeepStrictEqual(known.difference, difference));
+    const occurs = ({ difference }) => found.some((other) => isDeepStrictEqual(other, difference));
+    const count = (kind) => listed.filter((known) => known.kind === kind && occurs(known)).length;
     return {
-        unlisted: found.filter((difference) => !listed.some((known) => isDeepStrictEqual(known, difference))),
-        gone: listed.filter((known) => !found.some((difference) => isDeepStrictEqual(known, difference))),
+        unlisted: found.filter((difference) => !isListed(difference)),
+        gone: listed.filter((known) => !occurs(known)).map(({ difference }) => difference),
+        known: Object.fromEntries(KINDS.map((kind) => [kind, count(kind)])),
     };
 }
 
@@ -39,16 +46,17 @@ export function judge(found, run, list) {
 export function mistakes(list, runs) {
     const wrong = [];
     for (const [index, entry] of list.entries()) {
-        const name = `Entry ${index + 1} of the list (${entry.scenario})`;
-        const { scenario, transports, layers, why, differs } = entry;
+        const name = `entry ${index + 1} of the list (${entry.scenario})`;
+        const { scenario, transports, layers, kind, why, differs } = entry;
         if (!why || ![transports, layers, differs].every((part) => Array.isArray(part) && part.length > 0)) {
-            wrong.push(`${name} lacks one of: transports, layers, why, differs`);
+            wrong.push(`In ${name} one of these is missing: transports, layers, why, differs`);
             continue;
         }
+        if (!KINDS.includes(kind)) wrong.push(`The kind of ${name} is ${kind}. It is one of: ${KINDS.join(', ')}`);
         for (const transport of transports) {
             for (const layer of layers) {
                 const matches = (run) => run.scenario === scenario && run.transport === transport && run.layers === layer;
-                if (!runs.some(matches)) wrong.push(`${name} names a run that there is not: ${transport} ${layer}`);
+                if (!runs.some(matches)) wrong.push(`There is no run of ${name} over ${transport} under ${layer}`);
             }
         }
     }

@@ -48,19 +48,19 @@ console.log(`\n${runs} runs in ${Math.round((Date.now() - started) / 1000)} s, $
 process.exit(failed === 0 ? 0 : 1);
 
 async function compare(scenario, transport) {
-    const bare = await report(scenario, transport, BARE, ({ events }) => expectations(() => scenario.bare(events, transport)));
+    const bare = await report(scenario, transport, BARE, ({ events }) => expectations(() => scenario.bare(events)));
     for (const layers of scenario.layers) {
         await report(scenario, transport, layers, ({ events, own }) => {
-            const problems = expectations(() => scenario.layered?.(own, transport));
+            const problems = expectations(() => scenario.layered?.(own, layers));
             const found = differences(bare.events, events);
-            const { unlisted, gone } = judge(found, { scenario: scenario.name, transport, layers }, list);
+            const { unlisted, gone, known } = judge(found, { scenario: scenario.name, transport, layers }, list);
             for (const difference of unlisted) {
-                problems.push(`Differs from the bare server, and is not listed:\n${JSON.stringify(difference, null, 2)}`);
+                problems.push(`Differs from the bare server, and is not listed:\n${written(difference)}`);
             }
             for (const difference of gone) {
-                problems.push(`Is listed and does not occur. Remove it from the list:\n${JSON.stringify(difference, null, 2)}`);
+                problems.push(`Is listed and does not occur. Remove it from the list:\n${written(difference)}`);
             }
-            return { problems, known: found.length - unlisted.length };
+            return { problems, known };
         });
     }
 }
@@ -70,10 +70,11 @@ async function report(scenario, transport, layers, judged) {
     const began = Date.now();
     const seen = await run(scenario, server, transport, layers);
     const verdict = seen.failure ? [seen.failure] : judged(seen);
-    const { problems, known = 0 } = Array.isArray(verdict) ? { problems: verdict } : verdict;
+    const { problems, known = {} } = Array.isArray(verdict) ? { problems: verdict } : verdict;
     const what = `${scenario.name.padEnd(24)} ${transport.padEnd(6)} ${layers.padEnd(11)}`;
     const took = `${String(Date.now() - began).padStart(6)} ms`;
-    const listed = known > 0 ? `, ${known} known ${known === 1 ? 'difference' : 'differences'}` : '';
+    const kinds = Object.entries(known).filter(([, count]) => count > 0);
+    const listed = kinds.length > 0 ? `, known differences: ${kinds.map(([kind, count]) => `${count} ${kind}`).join(', ')}` : '';
     runs += 1;
     console.log(`${problems.length === 0 ? 'ok    ' : 'FAILED'} ${what} ${took}${listed}`);
     if (options.events) console.log(indent(JSON.stringify({ ...seen.events, layers: seen.own }, null, 2)));
@@ -94,6 +95,12 @@ function expectations(check) {
         // Where an event is missing altogether, that is a TypeError.
         return [`Expected something else: ${error.stack}`];
     }
+}
+
+/** A difference as it is written in the list. */
+function written({ at, bare, layered }) {
+    const lines = Object.entries({ at, bare, layered }).map(([key, value]) => `  "${key}": ${JSON.stringify(value)}`);
+    return `{\n${lines.join(',\n')}\n}`;
 }
 
 function indent(text) {

@@ -1,4 +1,4 @@
-// Takes out of what a client saw that which differs from run to run.
+// Takes out of what a client saw all that differs from run to run, and what the layers say of themselves.
 
 import { createHash } from 'node:crypto';
 
@@ -21,18 +21,19 @@ export function normalise(value) {
     if (value === null || typeof value !== 'object') return value;
     const entries = [];
     for (const [key, item] of Object.entries(value)) {
-        if (item === undefined) continue;
-        const kept = key === '_meta' ? foreignMeta(item) : normalise(item);
-        if (kept !== undefined) entries.push([key, kept]);
+        if (item === undefined || key.startsWith(OWN)) continue;
+        const kept = normalise(item);
+        // What had nothing in it but that was not there without the layers.
+        if (isEmpty(kept) && !isEmpty(item)) continue;
+        entries.push([key, kept]);
     }
     // The order of a map's keys on the wire means nothing.
     entries.sort(([a], [b]) => (a < b ? -1 : 1));
     return Object.fromEntries(entries);
 }
 
-function foreignMeta(meta) {
-    const entries = Object.entries(meta).filter(([key]) => !key.startsWith(OWN));
-    return entries.length > 0 ? normalise(Object.fromEntries(entries)) : undefined;
+function isEmpty(value) {
+    return value !== null && typeof value === 'object' && Object.keys(value).length === 0;
 }
 
 function text(value) {

@@ -29,6 +29,7 @@ export class Participant {
     #progress = new Map();
     #release = () => {};
     #transport;
+    #url;
 
     /**
      * Connects a client.
@@ -77,6 +78,7 @@ export class Participant {
 
     #open({ url, command, args }) {
         if (url) {
+            this.#url = url;
             this.lastWords = () => '';
             let streaming;
             this.streaming = new Promise((resolve) => {
@@ -122,11 +124,11 @@ export class Participant {
         };
     }
 
-    #progressed({ progressToken, ...report }) {
+    #progressed({ progressToken, progress, total = '?', message = '' }) {
         const label = this.#progress.get(progressToken);
         const isAnswered = ![...this.#labels.values()].includes(label);
         const kind = isAnswered ? 'progressAfterTheAnswer' : 'progress';
-        (this.#of(label ?? 'nobody')[kind] ??= []).push(normalise(report));
+        (this.#of(label ?? 'nobody')[kind] ??= []).push(`${progress}/${total} ${message}`);
     }
 
     #of(label) {
@@ -163,9 +165,11 @@ export class Participant {
         }
     }
 
-    /** Ends the HTTP session, as a client does that will not come back. */
+    /** Ends the HTTP session, as a client does that will not come back. Possible also after its connection is closed. */
     async leave() {
-        await this.#transport.terminateSession();
+        const headers = { 'mcp-session-id': this.#transport.sessionId };
+        const { status } = await fetch(this.#url, { method: 'DELETE', headers });
+        if (status !== 204) throw new Error(`The end of the session of ${this.name} is answered with status ${status}`);
     }
 
     /** Closes the connection. Returns what was wrong with the end of a server that was this client's own, or nothing. */

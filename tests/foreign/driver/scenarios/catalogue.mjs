@@ -12,6 +12,7 @@ export const scenarios = [
             stage.note('server', a.client.getServerVersion());
             await a.ask('ping', (client, options) => client.ping(options));
             const { tools } = await a.client.listTools();
+            stage.note('order', tools.map((tool) => tool.name));
             stage.note('tools', Object.fromEntries(tools.map((tool) => [tool.name, tool])));
             await a.ask('resources', (client, options) => client.listResources({}, options));
             await a.ask('templates', (client, options) => client.listResourceTemplates({}, options));

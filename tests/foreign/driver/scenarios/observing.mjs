@@ -4,10 +4,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const STEP_MS = 20;
 const LIMIT_MS = 10_000;
+const ARRIVAL_MS = 300;
 
-export async function observed({ client }, key) {
+async function observed({ client }, key) {
     const { structuredContent } = await client.callTool({ name: 'observed', arguments: { key } });
     return structuredContent;
+}
+
+/** Waits until a call that was sent has reached the server. One that joins another is seen by nobody. */
+export function arrived() {
+    return sleep(ARRIVAL_MS);
 }
 
 /** Asks until the answer is as it should be. */

@@ -2,9 +2,12 @@
 
 import assert from 'node:assert/strict';
 
+const layers = ['defaults', 'everything'];
+
 export const scenarios = [
     {
         name: 'text',
+        layers,
         async run(stage) {
             const a = await stage.client('a');
             await a.call('first', 'greet', { name: 'Ada' });
@@ -24,6 +27,7 @@ export const scenarios = [
     },
     {
         name: 'structured-content',
+        layers,
         async run(stage) {
             const a = await stage.client('a');
             // Once it knows the schemas, the SDK checks each result against them.
@@ -50,6 +54,7 @@ export const scenarios = [
     },
     {
         name: 'resources-and-prompts',
+        layers,
         async run(stage) {
             const a = await stage.client('a');
             const read = (label, uri) => a.ask(label, (client, options) => client.readResource({ uri }, options));

@@ -2,11 +2,13 @@
 
 import assert from 'node:assert/strict';
 
+const layers = ['defaults', 'everything'];
 const text = ({ result }) => result.content[0].text;
 
 export const scenarios = [
     {
         name: 'session',
+        layers,
         async run(stage) {
             const a = await stage.client('a');
             await a.call('before', 'recall', { key: 'colour' });
@@ -27,6 +29,7 @@ export const scenarios = [
     },
     {
         name: 'sessions-of-two',
+        layers,
         transports: ['http'],
         async run(stage) {
             const [a, b] = await Promise.all([stage.client('a'), stage.client('b')]);

@@ -7,6 +7,7 @@ const NOTE = 'driven://note';
 export const scenarios = [
     {
         name: 'logging',
+        layers: ['defaults', 'everything'],
         async run(stage) {
             const a = await stage.client('a');
             await a.call('acting', 'log', { topic: 'acting' });

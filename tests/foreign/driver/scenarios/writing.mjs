@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict';
 
+import { arrived } from './observing.mjs';
+
 const text = ({ result }) => result.content[0].text;
 
 export const scenarios = [
@@ -23,6 +25,21 @@ export const scenarios = [
         layered({ a }) {
             assert.equal(a.after.cache.status, 'miss');
             assert.equal(a.again.cache.status, 'hit');
+        },
+    },
+    {
+        // The read has begun before the write and ends after it.
+        name: 'read-during-write',
+        async run(stage) {
+            const a = await stage.client('a');
+            const before = a.call('before', 'total', { ms: 900 });
+            await arrived();
+            await a.call('write', 'add', { amount: 5 });
+            await before;
+            await a.call('after', 'total', { ms: 900 });
+        },
+        bare({ a }) {
+            assert.deepEqual([a.before, a.write, a.after].map(text), ['0', '5', '5']);
         },
     },
     {

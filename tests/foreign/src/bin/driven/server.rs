@@ -172,10 +172,12 @@ impl Driven {
         Ok(self.state.add(amount))
     }
 
-    /// Reads the total.
+    /// Reads the total, and answers it after a while.
     #[tool(read_only = true)]
-    async fn total(&self) -> McpResult<i64> {
-        Ok(self.state.total())
+    async fn total(&self, ms: Option<u64>) -> McpResult<i64> {
+        let total = self.state.total();
+        tokio::time::sleep(Duration::from_millis(ms.unwrap_or_default())).await;
+        Ok(total)
     }
 
     /// Keeps a value for the session of the call.
