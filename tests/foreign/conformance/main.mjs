@@ -38,7 +38,7 @@ try {
     }
     const problems = [
         ...unlisted(bare.found, lists?.bare),
-        ...chosen.flatMap((run) => differing(bare, run).map(under(CHOSEN, 'A layer is wrong, or the settings are in src/layers.rs'))),
+        ...chosen.flatMap((run) => differing(bare, run).map(under(CHOSEN, 'Find the layer that changes it: no difference is accepted here'))),
         ...unexpected(expected, lists?.differences),
     ];
     for (const problem of problems) console.log(`\nFAILED ${problem}`);
@@ -105,7 +105,7 @@ function unexpected(differences, list) {
     const seen = new Map(differences.map((entry) => [key(entry), entry]));
     const unlisted = differences
         .filter((entry) => list.get(key(entry))?.verdict !== entry.layered || list.get(key(entry))?.bare !== entry.bare)
-        .map(under(EVERY, 'A layer is wrong; or it cannot do otherwise, and differences.json says why'));
+        .map(under(EVERY, 'Find the layer that changes it; where it must, list that in differences.json with the reason'));
     const gone = [...list.values()]
         .filter((entry) => !seen.has(key(entry)))
         .map(({ run, check }) => `${check}, ${EVERY}, ${run}\n    It is as bare now. Remove it from differences.json.`);

@@ -35,6 +35,12 @@ function mixture(events) {
     }
 }
 
+/** They were made at once: some of them travel together, and equal ones share an answer. */
+function shared({ a }) {
+    const sizes = Object.keys(a).filter((label) => label.startsWith('square-')).map((label) => a[label].batch.size);
+    assert(Math.max(...sizes) > 1, `no two calls were in one batch: ${sizes}`);
+}
+
 const upTo = (last) => Array.from({ length: last }, (_, i) => i + 1);
 
 export const scenarios = [
@@ -52,6 +58,7 @@ export const scenarios = [
             assert.deepEqual(notes.totals, upTo(50));
             assert.equal(a.total.result.content[0].text, '50');
         },
+        layered: shared,
     },
     {
         name: 'two-hundred-each',
@@ -69,5 +76,6 @@ export const scenarios = [
             assert.deepEqual(notes.totals, upTo(100));
             assert.equal(b.total.result.content[0].text, '100');
         },
+        layered: shared,
     },
 ];
