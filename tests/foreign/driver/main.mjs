@@ -51,7 +51,7 @@ async function compare(scenario, transport) {
     const bare = await report(scenario, transport, BARE, ({ events }) => expectations(() => scenario.bare(events)));
     for (const layers of scenario.layers) {
         await report(scenario, transport, layers, ({ events, own }) => {
-            const problems = expectations(() => scenario.layered?.(own, layers));
+            const problems = [];
             const found = differences(bare.events, events);
             const { unlisted, gone, known } = judge(found, { scenario: scenario.name, transport, layers }, list);
             for (const difference of unlisted) {
@@ -60,6 +60,7 @@ async function compare(scenario, transport) {
             for (const difference of gone) {
                 problems.push(`Is listed and does not occur. Remove it from the list:\n${written(difference)}`);
             }
+            problems.push(...expectations(() => scenario.layered?.(own, layers)));
             return { problems, known };
         });
     }
@@ -93,7 +94,8 @@ function expectations(check) {
         return [];
     } catch (error) {
         // Where an event is missing altogether, that is a TypeError.
-        return [`Expected something else: ${error.stack}`];
+        const [place] = error.stack.match(/\w+\.mjs:\d+/) ?? ['somewhere'];
+        return [`Something else was expected at ${place}: ${error.message}`];
     }
 }
 
