@@ -28,6 +28,8 @@ export class Participant {
     #labels = new Map();
     #progress = new Map();
     #release = () => {};
+    #isClosing = false;
+    #isLost = false;
     #transport;
     #url;
 
@@ -43,6 +45,7 @@ export class Participant {
         try {
             await Promise.race([participant.#connect(), late.promise]);
         } catch (error) {
+            await participant.close();
             const words = participant.lastWords();
             throw new Error(words ? `${error.message}. The server says: ${words}` : error.message);
         } finally {
@@ -68,6 +71,9 @@ export class Participant {
         this.#answer(can.roots, ListRootsRequestSchema, () => ({ roots: [{ uri: `file:///home/${name}` }] }));
         // What cannot be delivered or understood is no exception in the SDK, but told here.
         this.client.onerror = (error) => this.errors.push(error.message);
+        this.client.onclose = () => {
+            this.#isLost ||= !this.#isClosing;
+        };
         this.#open(where);
         this.#listen();
     }
@@ -175,8 +181,10 @@ export class Participant {
     /** Closes the connection. Returns what was wrong with the end of a server that was this client's own, or nothing. */
     async close() {
         const pid = this.#transport.pid;
+        this.#isClosing = true;
         await this.client.close();
         this.#release();
+        if (this.#isLost) return 'ended before its connection';
         if (!pid) return undefined;
         try {
             process.kill(pid, 0);

@@ -82,7 +82,7 @@ export class HttpServer {
             }
             return how === 'ended with code 0' ? undefined : how;
         }
-        return `${await this.#ended} before it was told to`;
+        return `${await this.#ended} by itself`;
     }
 }
 

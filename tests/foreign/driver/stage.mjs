@@ -47,7 +47,7 @@ export class Stage {
     async close(participant) {
         this.#closed.add(participant);
         const wrong = await participant.close();
-        if (wrong) throw new Error(`The server of client ${participant.name} ${wrong}`);
+        if (wrong) throw new Error(`The server of ${participant.name} ${wrong}`);
     }
 
     /** What all clients saw, in a form that can be compared. */
@@ -73,13 +73,14 @@ export class Stage {
     /** Ends everything. Returns what was wrong with that. */
     async end() {
         const open = this.#participants.filter((participant) => !this.#closed.has(participant));
-        const wrong = await Promise.all(open.map((participant) => participant.close()));
-        wrong.push(await this.#server?.stop());
-        return wrong.filter(Boolean).map((how) => `The server ${how}`);
+        const ends = open.map(async (participant) => [participant.name, await participant.close()]);
+        const wrong = await Promise.all(ends);
+        wrong.push(['all clients', await this.#server?.stop()]);
+        return wrong.filter(([, how]) => how).map(([whose, how]) => `The server of ${whose} ${how}.`);
     }
 }
 
-/** Runs a scenario once. Returns what was seen, or a `failure` that says why there is nothing to compare. */
+/** Runs a scenario once. Returns what was seen, and `failures` that say why that cannot be compared. */
 export async function run(scenario, command, transport, layers) {
     const stage = new Stage(command, transport, layers);
     const limit = scenario.limit ?? LIMIT_MS;
@@ -88,12 +89,11 @@ export async function run(scenario, command, transport, layers) {
     try {
         await Promise.race([scenario.run(stage), late.promise]);
     } catch (error) {
-        failure = `${error.message}. Events until then: ${JSON.stringify(stage.events(), null, 2)}`;
+        failure = `${error.message}.\nEvents until then: ${JSON.stringify(stage.events(), null, 2)}`;
     } finally {
         late.clear();
     }
     const [events, own, errors] = [stage.events(), stage.layers(), stage.errors()];
-    const wrong = await stage.end();
-    if (!failure && wrong.length > 0) failure = wrong.join('; ');
-    return { events, own, errors, failure, lastWords: stage.lastWords() };
+    const failures = [failure, ...(await stage.end())].filter(Boolean);
+    return { events, own, errors, failures, lastWords: stage.lastWords() };
 }
