@@ -9,7 +9,6 @@ const hasFinished = ({ finished }) => finished > 0;
 export const scenarios = [
     {
         name: 'leaving',
-        layers: ['defaults', 'everything'],
         transports: ['stdio'],
         async run(stage) {
             const a = await stage.client('a');

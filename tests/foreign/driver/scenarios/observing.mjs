@@ -1,4 +1,5 @@
-// Asks the server how the calls of a key went. What is asked meanwhile is no event.
+// Asks the server how the calls of a key went. What is asked meanwhile is no event. Under `everything` that is cached, too: so
+// what asks runs under `defaults` only.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
