@@ -82,7 +82,7 @@ export class Participant {
         if (can) this.client.setRequestHandler(schema, can === true ? usual : can);
     }
 
-    #open({ url, command, args }) {
+    #open({ url, token, command, args }) {
         if (url) {
             this.#url = url;
             this.lastWords = () => '';
@@ -96,7 +96,10 @@ export class Participant {
                 if (init?.method === 'GET' && response.ok) streaming();
                 return response;
             };
-            this.#transport = new StreamableHTTPClientTransport(new URL(url), { fetch: observed });
+            this.#transport = new StreamableHTTPClientTransport(new URL(url), {
+                fetch: observed,
+                ...(token && { requestInit: { headers: { authorization: `Bearer ${token}` } } }),
+            });
         } else {
             this.#transport = new StdioClientTransport({ command, args: [...args, '--stdio'], stderr: 'pipe' });
             this.lastWords = lastWords(this.#transport.stderr);

@@ -25,13 +25,13 @@ export class Stage {
         this.isLayered = layers !== 'none';
     }
 
-    /** Connects a client: over HTTP all to one server, over stdio each to a server of its own. */
-    async client(name, can = ALL) {
+    /** Connects a client: over HTTP all to one server, over stdio each to a server of its own. A `token` says who it is. */
+    async client(name, can = ALL, token = undefined) {
         let where = { command: this.#command, args: this.#args };
         if (this.transport === 'http') {
-            this.#starting ??= HttpServer.start(this.#command, this.#args);
+            this.#starting ??= HttpServer.start(this.#command, token ? [...this.#args, '--authorize'] : this.#args);
             this.#server = await this.#starting;
-            where = { url: this.#server.url };
+            where = { url: this.#server.url, token };
         }
         const participant = await Participant.connect(name, where, can);
         this.#participants.push(participant);

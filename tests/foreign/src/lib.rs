@@ -1,5 +1,6 @@
 //! Servers for foreign clients: how each is started, bare or under layers, and how it is served.
 
+mod authorization;
 pub mod layers;
 pub mod serve;
 
@@ -14,6 +15,10 @@ pub use serve::Failure;
 pub struct Options {
     #[command(flatten)]
     transport: Transport,
+
+    /// Over HTTP, have callers say who they are: a bearer token is SUBJECT[.TENANT[.ROLE]]
+    #[arg(long, requires = "http")]
+    authorize: bool,
 
     /// What is put on the server
     #[arg(long, value_enum, default_value_t = Layers::None)]
@@ -50,10 +55,9 @@ pub enum Layers {
 ///
 /// When a layer refuses its settings, when the port is taken, and when the transport breaks.
 pub async fn run<H: McpHandler>(server: H, named: &Named, options: &Options) -> Result<(), Failure> {
-    let port = options.transport.http;
     match options.layers {
-        Layers::None => serve::serve(server, port).await,
-        Layers::Defaults => serve::serve(layers::defaults(server, named).await?, port).await,
-        Layers::Everything => serve::serve(layers::everything(server).await?, port).await,
+        Layers::None => serve::serve(server, options).await,
+        Layers::Defaults => serve::serve(layers::defaults(server, named).await?, options).await,
+        Layers::Everything => serve::serve(layers::everything(server).await?, options).await,
     }
 }

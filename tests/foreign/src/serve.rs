@@ -5,8 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use turbomcp::{ServerBuilder, Transport};
+use turbomcp::{ServerBuilder, ServerConfig, Transport};
 use turbomcp_core::McpHandler;
+
+use crate::{Options, authorization};
 
 /// What ends a server: a sentence, printed as it is when `main` returns it.
 pub struct Failure(String);
@@ -23,15 +25,15 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-pub(crate) async fn serve<H: McpHandler>(handler: H, port: Option<u16>) -> Result<(), Failure> {
-    match port {
-        Some(port) => serve_http(handler, port).await,
+pub(crate) async fn serve<H: McpHandler>(handler: H, options: &Options) -> Result<(), Failure> {
+    match options.transport.http {
+        Some(port) => serve_http(handler, port, options.authorize).await,
         None => Ok(ServerBuilder::new(handler).transport(Transport::stdio()).serve().await?),
     }
 }
 
 /// The transport's own listener does not say which port it got, so the socket is bound here.
-async fn serve_http<H: McpHandler>(handler: H, port: u16) -> Result<(), Failure> {
+async fn serve_http<H: McpHandler>(handler: H, port: u16, authorize: bool) -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .map_err(|error| Failure(format!("Cannot listen on port {port}: {error}. Use --http 0 for a free port")))?;
@@ -39,10 +41,14 @@ async fn serve_http<H: McpHandler>(handler: H, port: u16) -> Result<(), Failure>
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
 
     handler.on_initialize().await?;
+    let url = format!("http://{addr}/mcp");
+    let mut server = ServerBuilder::new(handler.clone());
+    if authorize {
+        server = server.with_config(ServerConfig::builder().authorization(authorization::named(&url)).build());
+    }
     // The origin check refuses a request without `Origin` unless it knows that its peer is local.
-    let app =
-        ServerBuilder::new(handler.clone()).into_axum_router().into_make_service_with_connect_info::<SocketAddr>();
-    println!("http://{addr}/mcp");
+    let app = server.into_axum_router().into_make_service_with_connect_info::<SocketAddr>();
+    println!("{url}");
     let served = tokio::select! {
         served = axum::serve(listener, app) => served.map_err(Failure::from),
         _ = interrupt.recv() => Ok(()),

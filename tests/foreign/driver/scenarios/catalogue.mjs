@@ -26,7 +26,7 @@ export const scenarios = [
             assert.equal(notes.server.name, 'driven');
             assert.equal(notes.tools.greet.annotations.readOnlyHint, true);
             assert.equal(notes.tools.weather.outputSchema.type, 'object');
-            assert.equal(Object.keys(notes.tools).length, 28);
+            assert.equal(Object.keys(notes.tools).length, 29);
             assert.equal(a.resources.result.resources[0].uri, 'driven://note');
             assert.equal(a.templates.result.resourceTemplates.length, 1);
             assert.equal(a.prompts.result.prompts[0].name, 'summarise');

@@ -12,6 +12,7 @@ import * as failing from './failing.mjs';
 import * as large from './large.mjs';
 import * as leaving from './leaving.mjs';
 import * as many from './many.mjs';
+import * as principals from './principals.mjs';
 import * as reading from './reading.mjs';
 import * as sessions from './sessions.mjs';
 import * as telling from './telling.mjs';
@@ -29,6 +30,7 @@ export const scenarios = [
     failing,
     writing,
     sessions,
+    principals,
     large,
     many,
     leaving,

@@ -60,4 +60,26 @@ export const scenarios = [
             assert.equal(b.before.cache.status, 'hit');
         },
     },
+    {
+        // The same write twice, as a client makes it whose first answer was lost. Bare, no tool takes a key.
+        name: 'write-with-a-key',
+        async run(stage) {
+            const a = await stage.client('a');
+            const args = { amount: 5, idempotency_key: 'order-1' };
+            await a.call('write', 'add', args);
+            await a.call('again', 'add', args);
+            await a.call('other', 'add', { ...args, amount: 6 });
+            await a.call('total', 'total');
+        },
+        bare({ a }) {
+            for (const label of ['write', 'again', 'other']) {
+                assert.match(text(a[label]), /Unknown argument 'idempotency_key'/);
+            }
+            assert.equal(text(a.total), '0');
+        },
+        layered({ a }) {
+            assert.equal(a.write, undefined);
+            assert.equal(a.again.idempotency, 'replayed');
+        },
+    },
 ];

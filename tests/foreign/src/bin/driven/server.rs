@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use turbomcp::prelude::*;
 
 use crate::state::{Observed, State};
-use crate::{asking, failing, gallery, slow};
+use crate::{asking, failing, gallery, slow, state};
 
 /// The resource that a tool changes.
 pub(crate) const NOTE: &str = "driven://note";
@@ -136,6 +136,13 @@ impl Driven {
         asking::log(&topic, ctx).await
     }
 
+    /// Says who calls, a moment later.
+    #[tool(read_only = true)]
+    async fn who(&self, ctx: &RequestContext) -> McpResult<String> {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Ok(state::caller(ctx))
+    }
+
     /// Fails in the form that is asked for.
     #[tool(read_only = false, destructive = false)]
     async fn fail(&self, form: String) -> McpResult<ToolResult> {
@@ -209,6 +216,12 @@ impl Driven {
     #[resource("driven://note", mime_type = "text/markdown")]
     async fn note(&self, _uri: String, _ctx: &RequestContext) -> McpResult<String> {
         Ok(self.state.note())
+    }
+
+    /// Says who reads.
+    #[resource("driven://who")]
+    async fn reader(&self, _uri: String, ctx: &RequestContext) -> McpResult<String> {
+        Ok(state::caller(ctx))
     }
 
     /// A page by its number.

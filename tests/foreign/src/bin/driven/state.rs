@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mcp_patterns::SessionStore;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
+use turbomcp::RequestContext;
 
 /// How calls with one key went.
 #[derive(Debug, Clone, Copy, Default, Serialize, JsonSchema)]
@@ -105,6 +107,13 @@ impl Drop for Running {
             self.state.change(&self.key, |observed| observed.dropped += 1);
         }
     }
+}
+
+/// The subject, the tenant and the roles of a caller.
+pub(crate) fn caller(ctx: &RequestContext) -> String {
+    let tenant = ctx.principal().and_then(|principal| principal.claims.get("tenant_id"));
+    let tenant = tenant.and_then(Value::as_str).unwrap_or("no tenant");
+    format!("{} of {tenant}, roles: {}", ctx.subject().unwrap_or("nobody"), ctx.roles().join(" "))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
