@@ -20,8 +20,8 @@ const NAMED: Named = Named {
     ..Named::NOTHING
 };
 
-fn main() -> Result<(), Failure> {
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
     let options = Options::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build()?;
-    runtime.block_on(run(server::Fixtures::default(), &NAMED, &options))
+    run(server::Fixtures::default(), &NAMED, &options).await
 }
