@@ -55,7 +55,7 @@ try {
 async function served(suite, layers, names) {
     const running = await HttpServer.start(server, ['--layers', layers]);
     const runs = [];
-    let said;
+    let failure;
     try {
         for (const name of names) {
             const began = Date.now();
@@ -65,10 +65,13 @@ async function served(suite, layers, names) {
             console.log(`${layers.padEnd(11)} ${name.padEnd(5)} ${count} of ${found.size} checks succeed, ${Date.now() - began} ms`);
             runs.push({ name, found });
         }
-    } finally {
-        said = await running.stop();
+    } catch (error) {
+        failure = error;
     }
+    // Where the server is gone, that is what is wrong, and not what its clients make of it.
+    const said = await running.stop();
     if (said !== undefined) throw new Error(`The server (${layers}) ${said}. It says: ${running.lastWords()}`);
+    if (failure !== undefined) throw failure;
     return runs;
 }
 
