@@ -55,7 +55,7 @@ export class HttpServer {
         const release = child.pid === undefined ? () => {} : guard(child.pid);
         this.#ended = new Promise((resolve) => {
             child.once('error', (error) => resolve(`could not be started: ${error.message}`));
-            child.once('close', (code, signal) => resolve(signal ? `was ended by ${signal}` : `ended with code ${code}`));
+            child.once('close', (code, signal) => resolve(`ended with ${signal ?? `code ${code}`}`));
         }).finally(release);
     }
 
@@ -82,7 +82,7 @@ export class HttpServer {
             }
             return how === 'ended with code 0' ? undefined : how;
         }
-        return `${await this.#ended} by itself`;
+        return `${await this.#ended} too early`;
     }
 }
 

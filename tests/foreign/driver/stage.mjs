@@ -62,7 +62,8 @@ export class Stage {
     }
 
     errors() {
-        return this.#participants.flatMap(({ name, errors }) => errors.map((error) => `${name}: ${error}`));
+        const all = this.#participants.flatMap(({ name, errors }) => errors.map((error) => `${name}: ${error}`));
+        return [...new Set(all)];
     }
 
     lastWords() {

@@ -17,7 +17,8 @@ use mcp_patterns_foreign::{Failure, Named, Options, run};
 /// What the driver sends each way, with room for the names around it.
 const LARGE: usize = 8 << 20;
 
-fn main() -> Result<(), Failure> {
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
     let options = Options::parse();
     let named = Named {
         idempotent: &["remember"],
@@ -35,6 +36,5 @@ fn main() -> Result<(), Failure> {
                 .invalidates_resources("change_note", |_| [server::NOTE])
         },
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build()?;
-    runtime.block_on(run(server::Driven::default(), &named, &options))
+    run(server::Driven::default(), &named, &options).await
 }
