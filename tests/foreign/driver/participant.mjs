@@ -145,8 +145,7 @@ export class Participant {
     }
 
     async #connect() {
-        const connected = this.client.connect(this.#transport);
-        await connected;
+        await this.client.connect(this.#transport);
         if (this.#transport.pid) this.#release = guard(this.#transport.pid);
         await this.streaming;
     }
@@ -154,13 +153,13 @@ export class Participant {
     /** Calls a tool, and writes the outcome down under the label. Returns the result, or nothing if there is none. */
     call(label, tool, args = {}, options = {}) {
         const params = { name: tool, arguments: args, _meta: { [LABEL]: label } };
-        return this.ask(label, () =>
-            this.client.callTool(params, CallToolResultSchema, { timeout: CALL_MS, ...options }),
-        );
+        return this.ask(label, (client, usual) => client.callTool(params, CallToolResultSchema, { ...usual, ...options }));
     }
 
-    /** Makes a request, and writes the outcome down under the label. */
+    /** Has `request` make a request of the client, and writes the outcome down under the label, as `call` does. */
     async ask(label, request) {
+        if (label in this.events) throw new Error(`The label ${label} is used twice by ${this.name}`);
+        this.events[label] = {};
         try {
             const result = await request(this.client, { timeout: CALL_MS });
             const own = ownMeta(result);

@@ -5,7 +5,7 @@ import { Participant } from './participant.mjs';
 import { HttpServer, timeout } from './servers.mjs';
 
 /** How long a scenario may take that sets no limit of its own. */
-export const LIMIT_MS = 30_000;
+const LIMIT_MS = 30_000;
 
 const ALL = { elicit: true, sample: true, roots: true };
 
@@ -22,7 +22,6 @@ export class Stage {
         this.#command = command;
         this.#args = ['--layers', layers];
         this.transport = transport;
-        this.isLayered = layers !== 'none';
     }
 
     /** Connects a client: over HTTP all to one server, over stdio each to a server of its own. A `token` says who it is. */

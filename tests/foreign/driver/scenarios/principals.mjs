@@ -16,9 +16,9 @@ const CALLERS = {
 const connect = (stage, callers) =>
     Promise.all(Object.entries(callers).map(([name, [token]]) => stage.client(name, {}, token)));
 
-async function ask(client) {
-    await client.call('tool', 'who');
-    await client.ask('resource', ({ readResource }, options) => readResource.call(client.client, { uri: URI }, options));
+async function ask(participant) {
+    await participant.call('tool', 'who');
+    await participant.ask('resource', (client, options) => client.readResource({ uri: URI }, options));
 }
 
 function answered(events, callers) {
