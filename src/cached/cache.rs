@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use turbomcp_core::McpError;
 
 use super::domain::DomainHasher;
@@ -100,7 +101,7 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let domains = self.domains(&key);
-        self.get_or_load_in(cancellation, key, &domains, self.settings.freshness.ttl, |_| load())
+        self.get_or_load_in(cancellation, key, &domains, self.settings.freshness.ttl, |_| load().boxed())
             .await
             .map(|(value, _)| value)
     }
@@ -117,7 +118,7 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let domains = self.domains(&key);
-        self.refresh_in(cancellation, key, &domains, self.settings.freshness.ttl, |_| load())
+        self.refresh_in(cancellation, key, &domains, self.settings.freshness.ttl, |_| load().boxed())
             .await
             .map(|(value, _)| value)
     }
