@@ -18,3 +18,4 @@ mod tour;
 mod transfer;
 mod users;
 mod weather;
+mod whole;
