@@ -11,6 +11,7 @@ use super::cache::Cache;
 use super::error::LoadError;
 use super::flight::Waiter;
 use super::freshness::Verdict;
+use super::invalidation_key::InvalidationKey;
 use super::shared::{Outcome, Plan, Reason};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::shared::Abandoned;
@@ -26,7 +27,7 @@ where
         &self,
         cancellation: &impl Cancellation,
         key: K,
-        domains: &[u64],
+        domains: &[InvalidationKey],
         ttl: Duration,
         load: L,
     ) -> Outcome<V, E>
@@ -56,7 +57,7 @@ where
             let plan = Plan { domains, ttl, reason: Reason::Asked };
             let joined = shared.flights.join(
                 key,
-                || shared.generations.stamp(domains),
+                &shared.generations.watch(domains),
                 // A load may have ended between the look above and the one under the lock.
                 |key| shared.find(settings, key, domains),
                 |begun| {
@@ -77,7 +78,7 @@ where
         &self,
         cancellation: &impl Cancellation,
         key: K,
-        domains: &[u64],
+        domains: &[InvalidationKey],
         ttl: Duration,
         load: L,
     ) -> Outcome<V, E>
@@ -87,14 +88,10 @@ where
     {
         let (settings, shared) = (&self.settings, self.shared());
         let plan = Plan { domains, ttl, reason: Reason::Forced };
-        let waiter = shared.flights.supersede(
-            key,
-            || shared.generations.stamp(domains),
-            |begun| {
-                let source = load(begun.abandoned.clone());
-                shared.load(settings, begun, &plan, source)
-            },
-        );
+        let waiter = shared.flights.supersede(key, &shared.generations.watch(domains), |begun| {
+            let source = load(begun.abandoned.clone());
+            shared.load(settings, begun, &plan, source)
+        });
         self.wait(cancellation, waiter).await
     }
 

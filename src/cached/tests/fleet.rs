@@ -93,16 +93,16 @@ impl Faults {
 }
 
 impl<L: SecondLevel> SecondLevel for Faulty<L> {
-    fn get<'a>(&'a self, key: &'a [u8], domains: &'a [u32]) -> LevelFuture<'a, Read> {
-        self.faults.then(Some(&self.faults.gets), self.level.get(key, domains))
+    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
+        self.faults.then(Some(&self.faults.gets), self.level.get(key, keys))
     }
 
     fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
         self.faults.then(Some(&self.faults.writes), self.level.put(values))
     }
 
-    fn advance<'a>(&'a self, origin: u64, domains: &'a [u32]) -> LevelFuture<'a, ()> {
-        self.faults.then(Some(&self.faults.writes), self.level.advance(origin, domains))
+    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, ()> {
+        self.faults.then(Some(&self.faults.writes), self.level.invalidate(origin, keys))
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {

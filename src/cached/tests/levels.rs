@@ -69,7 +69,7 @@ async fn a_load_that_began_before_an_invalidation_is_kept_on_no_replica() {
     assert_eq!((a.read().await, b.read().await), (written, written));
 }
 
-/// The invalidation does not reach B at all, which learns of it from the generations.
+/// The invalidation does not reach B at all, which learns of it by reading.
 #[tokio::test(start_paused = true)]
 async fn what_was_loaded_before_an_invalidation_is_not_found_in_the_second_level() {
     let source = Source::default();
@@ -133,5 +133,49 @@ async fn caches_of_other_names_on_one_level_share_no_values() {
             assert_eq!(value, at.to_string(), "round {round}");
             settle().await;
         }
+    }
+}
+
+/// The level is told of too much to be told of all of it: then everything that is shared is wrong.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_told_for_long_takes_a_bounded_memory_and_is_not_lost() {
+    let source = at_once();
+    let (a, b) = two(&source, as_it_is).await;
+    assert_eq!((a.read().await, b.read().await), (0, 0));
+    settle().await;
+    a.faults.set(FAILS);
+    let written = a.write().await;
+    for tag in 0..40_000 {
+        a.handle.invalidate_tag(&tag.to_string());
+        if tag % 1_000 == 0 {
+            assert!(a.level().untold_domains <= 16_384, "{}", a.level().untold_domains);
+        }
+    }
+    a.faults.set(WORKS);
+    sleep(10 * SECOND).await;
+    assert_eq!(a.level().untold_domains, 0);
+    assert_eq!((a.read().await, b.read().await), (written, written));
+}
+
+#[test]
+fn a_value_from_another_life_of_the_level_or_from_what_it_has_lost_is_not_current() {
+    use crate::cached::{Generation, Read};
+    let now = Read::new(None, Generation::new(7, 100), 50);
+    let is_current = |epoch, number| now.is_current(Generation::new(epoch, number));
+    assert!(is_current(7, 50) && is_current(7, 100));
+    assert!(!is_current(7, 49), "it is invalidated");
+    assert!(!is_current(6, 60) && !is_current(8, 60), "it is of another life");
+    assert!(!is_current(7, 101), "a number that is not taken yet");
+}
+
+#[test]
+fn an_invalidation_travels_as_it_is() {
+    use crate::cached::Invalidation;
+    for keys in [vec![], vec![0, 1, u64::MAX]] {
+        let told = Invalidation::new(u64::MAX, keys);
+        let message = told.encode();
+        assert_eq!(Invalidation::decode(&message), Some(told));
+        assert_eq!(Invalidation::decode(&message[1..]), None);
+        assert_eq!(Invalidation::decode(&[message.as_slice(), &[0]].concat()), None);
     }
 }
