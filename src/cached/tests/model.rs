@@ -220,8 +220,8 @@ impl Model {
                 self.seen.reads.fetch_add(1, Ordering::SeqCst);
                 self.seen.stale.fetch_add(u64::from(version < newest), Ordering::SeqCst);
             }
-            What::Write => {
-                let version = replica.write().await;
+            What::Write(writer) => {
+                let version = replica.write_with(writer).await;
                 least.fetch_max(version, Ordering::SeqCst);
             }
             What::Invalidate => replica.handle.invalidate("read", &json!({})),
@@ -241,7 +241,8 @@ struct Step {
 #[derive(Clone, Copy)]
 enum What {
     Read,
-    Write,
+    /// With one of the writers.
+    Write(&'static str),
     Invalidate,
     Break(u8),
     Deafen(bool),
@@ -259,7 +260,7 @@ impl Fleet {
     /// Draws a step, which begins while a load may be under way.
     fn draw(&self, chance: &mut fastrand::Rng) -> Step {
         let what = match chance.u8(0..100) {
-            66..80 => What::Write,
+            66..80 => What::Write(WRITERS[chance.usize(0..3)]),
             80..88 => What::Invalidate,
             88..91 if self.breaks => What::Break(if chance.bool() { FAILS } else { HANGS }),
             91..93 if self.breaks => What::Break(WORKS),
