@@ -130,11 +130,7 @@ impl Recent {
 
     fn note(&self, key: InvalidationKey, number: u64) {
         let bucket = self.of(key);
-        bucket.known.rcu(|known| {
-            let mut known = known.as_deref().cloned().unwrap_or_default();
-            known.note(key, number);
-            Some(Arc::new(known))
-        });
+        bucket.known.rcu(|known| Some(Arc::new(known.as_deref().unwrap_or(&NOTHING).with(key, number))));
         // Last, so that who sees it finds the key.
         bucket.last.fetch_max(number, Ordering::SeqCst);
     }
@@ -152,7 +148,6 @@ impl Bucket {
 }
 
 /// What a bucket knows.
-#[derive(Clone, Default)]
 struct Known {
     /// The number of a key that is not among these is no larger.
     floor: u64,
@@ -160,21 +155,25 @@ struct Known {
     keys: Vec<(InvalidationKey, u64)>,
 }
 
+const NOTHING: Known = Known { floor: 0, keys: Vec::new() };
+
 impl Known {
     fn latest(&self, key: InvalidationKey) -> u64 {
         self.keys.iter().find(|(known, _)| *known == key).map_or(self.floor, |(_, number)| *number)
     }
 
-    /// The number of no key becomes smaller.
-    fn note(&mut self, key: InvalidationKey, number: u64) {
+    /// The same, and this. The number of no key becomes smaller.
+    fn with(&self, key: InvalidationKey, number: u64) -> Self {
         let number = number.max(self.latest(key));
-        self.keys.retain(|(known, _)| *known != key);
-        let at = self.keys.partition_point(|(_, known)| *known < number);
-        self.keys.insert(at, (key, number));
-        if self.keys.len() > PER_BUCKET {
-            let (_, forgotten) = self.keys.remove(0);
-            self.floor = self.floor.max(forgotten);
+        let mut keys = Vec::with_capacity(self.keys.len() + 1);
+        keys.extend(self.keys.iter().filter(|(known, _)| *known != key));
+        keys.insert(keys.partition_point(|(_, known)| *known < number), (key, number));
+        let mut floor = self.floor;
+        if keys.len() > PER_BUCKET {
+            let (_, forgotten) = keys.remove(0);
+            floor = floor.max(forgotten);
         }
+        Self { floor, keys }
     }
 }
 

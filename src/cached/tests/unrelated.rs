@@ -5,7 +5,7 @@ use std::ops::Range;
 use turbomcp_types::{Prompt, PromptResult, Resource, ResourceResult, ServerInfo, Tool, ToolAnnotations};
 
 use super::*;
-use crate::cached::{Cache, Handle, MemoryLevel, SecondLevel};
+use crate::cached::{Cache, Handle, MemoryLevel, SecondLevel, SecondLevelStats};
 use crate::{CachedTool, Layer, Layered, Scope};
 
 const ENTRIES: u32 = 4_000;
@@ -71,7 +71,7 @@ impl Replica {
                 .tag_prompts(|_, args| [format!("book:{}", args["n"])]);
         }
         if let Some(level) = level {
-            layer = layer.with_second_level(level).with_second_level_timeout(MINUTE);
+            layer = layer.with_second_level(level).with_second_level_timeout(MINUTE).with_first_level_ttl(5 * MINUTE);
         }
         Self { handle: layer.handle(), server: layer.layer(Library) }
     }
@@ -97,6 +97,10 @@ impl Replica {
 
     async fn fill(&self, kind: Asked) {
         assert_eq!(self.hits(kind).await, 0, "nothing is there yet");
+    }
+
+    fn level(&self) -> SecondLevelStats {
+        self.handle.stats().second_level.expect("there is one")
     }
 
     async fn invalidate_unrelated_tags(&self, tags: Range<u32>) {
@@ -142,6 +146,7 @@ async fn on_all_replicas(kind: Asked, are_tagged: bool, level: impl SecondLevel 
     until_subscribed(&other).await;
     let there = other.hits(kind).await;
     let here = one.hits(kind).await;
+    assert_eq!(one.level().hits, 0, "what is here is not asked for there");
     let [here_share, there_share] = [here, there].map(share);
     println!("{kind:?}, tagged: {are_tagged}: {here_share} still hit here, {there_share} on another replica");
     assert_eq!((here, there), (ENTRIES, ENTRIES), "{kind:?}, tagged: {are_tagged}");
@@ -149,17 +154,15 @@ async fn on_all_replicas(kind: Asked, are_tagged: bool, level: impl SecondLevel 
 
 /// What is loaded while a subscription begins is not kept.
 async fn until_subscribed(replica: &Replica) {
-    let level = || replica.handle.stats().second_level.expect("there is one");
-    while !level().is_subscribed {
+    while !replica.level().is_subscribed {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 /// Until all is put, and the level knows of all invalidations.
 async fn until_told(replica: &Replica) {
-    let level = || replica.handle.stats().second_level.expect("there is one");
-    while level().puts < u64::from(ENTRIES) || level().untold_domains > 0 {
-        assert_eq!(level().dropped_puts, 0);
+    while replica.level().puts < u64::from(ENTRIES) || replica.level().untold_domains > 0 {
+        assert_eq!(replica.level().dropped_puts, 0);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
