@@ -19,8 +19,8 @@ pub type Subscription = Pin<Box<dyn Stream<Item = Invalidation> + Send>>;
 ///
 /// The cache bounds the time of every step, ignores a level that fails, and checks what it gets: a value that was damaged is
 /// none. So an implementation is as simple as its store. What it must keep is the order of invalidations: each takes the
-/// next number, a value is put with the number that was the last before it was loaded, and dropped by whoever reads a larger one
-/// for its keys.
+/// next number, a value is put with the number that was the last before it was loaded, and whoever reads a larger one for its
+/// keys drops it.
 ///
 /// What is invalidated is named by numbers of 64 bits. A level may forget those that were invalidated long ago, if it
 /// answers for all that it does not know with the largest number that it has forgotten.
@@ -32,8 +32,8 @@ pub type Subscription = Pin<Box<dyn Stream<Item = Invalidation> + Send>>;
     note = "the levels of this crate are `RedisLevel` and `MemoryLevel`"
 )]
 pub trait SecondLevel: Send + Sync + 'static {
-    /// Reads the value of `key`, how long it will be kept, and when one of `invalidation_keys` was last invalidated: that is
-    /// no older than the value.
+    /// Reads the value of `key`, how long it will be kept, and then the number of the last invalidation of one of
+    /// `invalidation_keys`.
     fn get<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64]) -> LevelFuture<'a, Read>;
 
     /// Keeps values, each for its time.
@@ -60,7 +60,8 @@ pub struct Read {
     pub value: Option<(Vec<u8>, Duration)>,
     /// The number of the last invalidation of anything.
     pub generation: Generation,
-    /// The number of the last invalidation of one of the keys that were asked for; 0 where there was none.
+    /// The number of the last invalidation of one of the keys that were asked for, or a larger one of those that were taken; never
+    /// a smaller one.
     pub invalidated: u64,
 }
 

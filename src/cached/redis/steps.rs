@@ -125,12 +125,11 @@ const SEEDED: &str = "
 static SEED: LazyLock<Script> = LazyLock::new(|| Script::new(SEEDED));
 
 /// Numbers are times where they can be: after a restart from an old snapshot, none is taken twice. The first member is the epoch,
-/// which is smaller than all others. Lua writes a number of its own with 14 digits, unless it is told otherwise.
+/// which is smaller than all others.
 static INVALIDATE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{SEEDED}
         local number = math.max(tonumber(now), redis.call('ZSCORE', KEYS[1], 'last') + 1)
-        number = string.format('%.0f', number)
         redis.call('ZADD', KEYS[1], number, 'last')
         for at = 4, #ARGV do redis.call('ZADD', KEYS[1], number, ARGV[at]) end
         local excess = redis.call('ZCARD', KEYS[1]) - 3 - ARGV[3]
