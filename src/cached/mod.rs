@@ -175,7 +175,7 @@
 //!
 //! An invalidation holds at once and for all users: a result that is being computed meanwhile goes to those who asked before, and
 //! is neither kept nor served to anyone who asks later. It costs no other result, unless very many different ones come while that is
-//! kept: 30,000 tags in one process, 65,000 with a second level.
+//! kept: more than 10,000 tags in one process, 65,000 with a second level.
 //!
 //! # Warming
 //!
