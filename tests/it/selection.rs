@@ -245,10 +245,8 @@ fn a_look_up_allocates_nothing_however_late_the_tool_came() {
         plan.learn(&names.map(tool), |_| Some(listing));
     }
     let look_up = || {
-        assert_eq!(
-            ["first", "changed", "later", "unknown"].map(|name| plan.get(name)),
-            [Some(0), Some(1), Some(1), None]
-        )
+        let decided = ["first", "changed", "later", "unknown"].map(|name| plan.get(name));
+        assert_eq!(decided, [Some(0), Some(1), Some(1), None]);
     };
     // The first one in a thread prepares it.
     look_up();

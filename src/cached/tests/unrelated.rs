@@ -189,19 +189,18 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_al
 
 #[tokio::test(start_paused = true)]
 async fn a_whole_group_is_invalidated_and_nothing_else() {
-    let ways: [(Asked, fn(&Handle)); 3] = [
-        (OfTool, |handle| handle.invalidate_tool("read")),
-        (OfResource, Handle::invalidate_resources),
-        (OfPrompt, |handle| handle.invalidate_prompt("introduce")),
-    ];
-    for (invalidated, invalidate) in ways {
+    for invalidated in KINDS {
         let replica = Replica::new(true, ALONE);
         for kind in KINDS {
             for n in 0..1_000 {
                 replica.ask(kind, n).await;
             }
         }
-        invalidate(&replica.handle);
+        match invalidated {
+            OfTool => replica.handle.invalidate_tool("read"),
+            OfResource => replica.handle.invalidate_resources(),
+            OfPrompt => replica.handle.invalidate_prompt("introduce"),
+        }
         for kind in KINDS {
             let before = replica.handle.stats().loads;
             for n in 0..1_000 {

@@ -16,7 +16,9 @@ async fn update(server: &impl McpHandler, args: Value) {
 }
 
 /// What is invalidated, and how.
-const WAYS: [(Asked, fn(&Handle)); 6] = [
+type Way = (Asked, fn(&Handle));
+
+const WAYS: [Way; 6] = [
     (Resource, |handle| handle.invalidate_resource("one")),
     (Resource, Handle::invalidate_resources),
     (Resource, |handle| handle.invalidate_tag("all")),
