@@ -56,6 +56,22 @@ pub fn encode(value: &Value, key: &mut Vec<u8>) {
     }
 }
 
+/// Returns the SHA-256 of a canonical form, in hexadecimal digits: what stands for it outside this process.
+#[cfg(any(feature = "idempotent", feature = "session", feature = "transactional"))]
+pub(crate) fn sha256(canonical: &[u8]) -> String {
+    hex(&<sha2::Sha256 as sha2::Digest>::digest(canonical))
+}
+
+/// Returns the bytes in hexadecimal digits.
+#[cfg(any(feature = "idempotent", feature = "session", feature = "transactional"))]
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digit = |half: u8| DIGITS[usize::from(half)];
+    let mut digits = String::with_capacity(2 * bytes.len());
+    digits.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    digits
+}
+
 /// Appends a string, so that what follows cannot be taken for a part of it.
 pub(crate) fn encode_str(string: &str, key: &mut Vec<u8>) {
     key.push(b's');
@@ -150,6 +166,13 @@ mod tests {
         let mut key = Vec::new();
         encode_decimal(text, &mut key);
         key
+    }
+
+    #[cfg(any(feature = "idempotent", feature = "session", feature = "transactional"))]
+    #[test]
+    fn a_hash_is_written_in_64_hexadecimal_digits() {
+        // The example of FIPS 180-2, appendix B.1.
+        assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]

@@ -42,6 +42,7 @@
 mod put_on;
 
 use std::future::Future;
+use std::sync::Arc;
 
 use futures_util::future::Either;
 use serde_json::Value;
@@ -58,7 +59,7 @@ pub(crate) use put_on::{impl_layer, or_panic};
 
 /// Decides what happens to the requests that pass a layer. Every method defaults to asking the inner handler.
 ///
-/// The value is cloned with the server, once per request: keep state behind an [`Arc`](std::sync::Arc).
+/// The value is cloned when it is put on a handler, and shared by all clones of the server from then on.
 pub trait Middleware: Clone + Send + Sync + 'static {
     /// Checks the settings against the handler below and indexes its catalogue, once, when the layer is put on.
     ///
@@ -221,10 +222,22 @@ impl<M: Middleware> Middleware for Option<M> {
 }
 
 /// A handler with a [`Middleware`] in front of it: itself a handler, on every transport.
-#[derive(Clone, Debug)]
-pub struct Layered<M, H> {
+///
+/// A transport clones its handler for each request. Clones of this one share the middleware and the handler below, so that cloning a
+/// whole stack is one count of references.
+#[derive(Debug)]
+pub struct Layered<M, H>(Arc<Stacked<M, H>>);
+
+#[derive(Debug)]
+struct Stacked<M, H> {
     middleware: M,
     inner: H,
+}
+
+impl<M, H> Clone for Layered<M, H> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
 impl<M: Middleware, H: McpHandler> Layered<M, H> {
@@ -235,29 +248,31 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
     /// Whatever [`Middleware::bind`] finds wrong with the settings.
     pub fn try_new(middleware: M, inner: H) -> Result<Self, ConfigError> {
         let middleware = middleware.bind(&inner)?;
-        Ok(Self { middleware, inner })
+        Ok(Self(Arc::new(Stacked { middleware, inner })))
     }
 
     /// Returns the handler below.
+    #[must_use]
     pub fn inner(&self) -> &H {
-        &self.inner
+        &self.0.inner
     }
 
     /// Returns the middleware, as it was bound to the handler.
+    #[must_use]
     pub fn middleware(&self) -> &M {
-        &self.middleware
+        &self.0.middleware
     }
 }
 
 macro_rules! forward {
     (sync: $(fn $method:ident(&self $(, $arg:ident: $ty:ty)*) -> $output:ty;)*) => {
         $(fn $method(&self $(, $arg: $ty)*) -> $output {
-            self.inner.$method($($arg),*)
+            self.inner().$method($($arg),*)
         })*
     };
     (async: $(fn $method:ident<$life:lifetime>(&self $(, $arg:ident: $ty:ty)*) -> $output:ty;)*) => {
         $(fn $method<$life>(&$life self $(, $arg: $ty)*) -> impl Future<Output = McpResult<$output>> + Send + $life {
-            self.inner.$method($($arg),*)
+            self.inner().$method($($arg),*)
         })*
     };
 }
@@ -272,7 +287,7 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
         args: Value,
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
-        self.middleware.call_tool(&self.inner, name, args, ctx)
+        self.middleware().call_tool(self.inner(), name, args, ctx)
     }
 
     fn read_resource<'a>(
@@ -280,7 +295,7 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
         uri: &'a str,
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ResourceResult>> + Send + 'a {
-        self.middleware.read_resource(&self.inner, uri, ctx)
+        self.middleware().read_resource(self.inner(), uri, ctx)
     }
 
     fn get_prompt<'a>(
@@ -289,31 +304,31 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
         args: Option<Value>,
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<PromptResult>> + Send + 'a {
-        self.middleware.get_prompt(&self.inner, name, args, ctx)
+        self.middleware().get_prompt(self.inner(), name, args, ctx)
     }
 
     fn list_tools(&self) -> Vec<Tool> {
-        let tools = self.middleware.list_tools(&self.inner);
-        self.middleware.observe_tools(&tools);
+        let tools = self.middleware().list_tools(self.inner());
+        self.middleware().observe_tools(&tools);
         tools
     }
 
     fn list_tools_for(&self, ctx: &RequestContext) -> Vec<Tool> {
-        let tools = self.middleware.list_tools_for(&self.inner, ctx);
-        self.middleware.observe_tools(&tools);
+        let tools = self.middleware().list_tools_for(self.inner(), ctx);
+        self.middleware().observe_tools(&tools);
         tools
     }
 
     fn server_capabilities(&self) -> ServerCapabilities {
-        self.middleware.server_capabilities(&self.inner)
+        self.middleware().server_capabilities(self.inner())
     }
 
     fn on_initialize(&self) -> impl Future<Output = McpResult<()>> + Send {
-        self.middleware.on_initialize(&self.inner)
+        self.middleware().on_initialize(self.inner())
     }
 
     fn on_shutdown(&self) -> impl Future<Output = McpResult<()>> + Send {
-        self.middleware.on_shutdown(&self.inner)
+        self.middleware().on_shutdown(self.inner())
     }
 
     forward! { sync:

@@ -25,8 +25,9 @@ pub(crate) struct Captured(Option<Arc<Entry>>);
 
 impl Captured {
     /// Runs `future` in this scope.
-    pub(crate) async fn enter<F: Future>(self, future: F) -> F::Output {
-        SCOPE.scope(self, future).await
+    // Not an `async fn`: that would store `future` twice.
+    pub(crate) fn enter<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        SCOPE.scope(self, future)
     }
 
     /// Returns the scope in which [`current`] finds `value`, within this one.
@@ -44,11 +45,6 @@ impl Captured {
 /// Returns the scope of the call that runs here.
 pub(crate) fn capture() -> Captured {
     SCOPE.try_with(Clone::clone).unwrap_or_default()
-}
-
-/// Runs `future` where [`current`] finds `value`.
-pub(crate) async fn enter<T: Send + Sync + 'static, F: Future>(value: Arc<T>, future: F) -> F::Output {
-    capture().with(value).enter(future).await
 }
 
 /// Returns the innermost entry of this kind.

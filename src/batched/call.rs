@@ -35,13 +35,14 @@ pub(super) type Bulk =
     Arc<dyn Fn(Vec<Call>) -> BoxFuture<'static, McpResult<Vec<McpResult<ToolResult>>>> + Send + Sync>;
 
 /// Calls the handler that the layer is on, which is one of many types.
-type Inner = Arc<dyn Fn(Call) -> BoxFuture<'static, McpResult<ToolResult>> + Send + Sync>;
+type Inner = Arc<dyn Fn(Box<Call>) -> BoxFuture<'static, McpResult<ToolResult>> + Send + Sync>;
 
 /// A call on its way through the batcher.
 #[derive(Clone)]
 pub(super) struct Traveller {
     pub(super) plan: Arc<ToolPlan>,
-    pub(super) call: Call,
+    /// On the heap, since it is handed on many times.
+    pub(super) call: Box<Call>,
     pub(super) group: Vec<u8>,
     pub(super) abandoned: Abandoned,
     /// Makes the call where there is no bulk function.
@@ -73,7 +74,7 @@ pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
             // Which of them it is that depends on a session, only the function knows.
             let scope =
                 batch.iter().fold(Captured::default(), |scope, traveller| scope.with(traveller.witness.clone()));
-            let calls = batch.into_iter().map(|traveller| traveller.call).collect();
+            let calls = batch.into_iter().map(|traveller| *traveller.call).collect();
             let results = scope.enter(async move { bulk(calls).await }).await?;
             // A tool's error is told as a result, as a `#[server]` does it.
             let answer = |result: McpResult<_>| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result())));
@@ -119,16 +120,16 @@ type Alike = Vec<(usize, Traveller)>;
 async fn share(alike: Alike) -> (Answer, Alike, Alike) {
     let witness = Arc::new(Witness::default());
     let waiting: Vec<_> = alike.iter().map(|(_, traveller)| traveller.abandoned.clone()).collect();
-    let (call, inner, scope, session) = match alike.first() {
+    let (mut call, inner, scope, session) = match alike.first() {
         Some((_, Traveller { call, inner: Some(inner), scope, session, .. })) => {
             (call.clone(), Arc::clone(inner), scope.clone(), session.clone())
         }
         _ => return (Err(<McpError as BatchError>::lost()), alike, Vec::new()),
     };
-    let ctx = call.ctx.with_cancellation_token(Arc::new(Shared(waiting)));
+    call.ctx.cancellation_token = Some(Arc::new(Shared(waiting)));
     let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(traveller.witness.clone()));
-    let call = scope.with(Arc::clone(&witness)).enter(async move { inner(Call { ctx, ..call }).await });
-    let answer = AssertUnwindSafe(call).catch_unwind().await;
+    let call = AssertUnwindSafe(async move { inner(call).await }).catch_unwind();
+    let answer = scope.with(Arc::clone(&witness)).enter(call).await;
     let answer = answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()));
     let opened_session = witness.saw_a_session();
     let mut is_first = true;

@@ -230,7 +230,7 @@ impl BatchedTool {
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
         let abandoned = Abandoned::default();
-        let call = Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()) };
+        let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()) });
         let mut group = Vec::new();
         encode_str(name, &mut group);
         caller.encode(&mut group);
@@ -306,7 +306,8 @@ impl Middleware for BatchedTool {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
             None => Either::Left(inner.call_tool(name, args, ctx)),
-            Some(plan) => Either::Right(self.send(plan, inner, name, args, ctx)),
+            // On the heap, so that a call that the layer does not act on stays small.
+            Some(plan) => Either::Right(Box::pin(self.send(plan, inner, name, args, ctx))),
         }
     }
 

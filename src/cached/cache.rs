@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use turbomcp_core::McpError;
 
 use super::error::LoadError;
@@ -98,7 +99,7 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let keys = self.entry_keys(&key);
-        self.get_or_load_in(cancellation, key, &keys, self.settings.freshness.ttl, |_| load())
+        self.get_or_load_in(cancellation, key, &keys, self.settings.freshness.ttl, |_| load().boxed())
             .await
             .map(|(value, _)| value)
     }
@@ -115,7 +116,9 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let keys = self.entry_keys(&key);
-        self.refresh_in(cancellation, key, &keys, self.settings.freshness.ttl, |_| load()).await.map(|(value, _)| value)
+        self.refresh_in(cancellation, key, &keys, self.settings.freshness.ttl, |_| load().boxed())
+            .await
+            .map(|(value, _)| value)
     }
 
     /// Keeps `value` from now on, whatever a load under way comes to.

@@ -14,10 +14,11 @@ use super::cache::Cache;
 use super::invalidation_key::EntryKeys;
 use super::key::{CallKey, KeyPrefix, Kind};
 use super::layer::CachedTool;
-use super::sessions::{Unkept, of_own_session, unshared, watched};
-use super::shared::Source;
+use super::sessions::{Unkept, judged, of_own_session, unshared};
+use super::shared::{Loading, Source};
 use super::writes::{Dirt, Domains, Writes};
 use crate::identity::Partition;
+use crate::scope::{self, Witness};
 use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
 use crate::telemetry::Counter;
 use crate::{Scope, outcome};
@@ -155,12 +156,12 @@ pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
     let (key, domains) = plan.entry::<A>(caller, name, &args);
     if plan.scope == Scope::Session {
         // An outer cache does not see the handler open its session, where the answer is kept.
-        crate::scope::session_opened();
+        scope::session_opened();
     }
     let mut args = Some(args);
     let load = |abandoned| {
         let args = args.take().unwrap_or_default();
-        watched(plan.scope, ctx, ask::<A, _>(inner, name, args, ctx, abandoned))
+        ask::<A, _>(plan.scope, inner, name, args, ctx, abandoned)
     };
     match results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
@@ -186,7 +187,7 @@ pub(super) async fn call_and_keep<A: Cacheable, H: McpHandler>(
     ctx: &RequestContext,
 ) -> Result<(A, Source), Failed<A>> {
     let (key, domains) = plan.entry::<A>(caller, name, &args);
-    let load = |abandoned| watched(plan.scope, ctx, ask::<A, _>(inner, name, args, ctx, abandoned));
+    let load = |abandoned| ask::<A, _>(plan.scope, inner, name, args, ctx, abandoned);
     match results.refresh_in(ctx, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         Err(Unkept::OfSession(answer, _)) => of_own_session(answer),
@@ -207,14 +208,21 @@ impl AnswerPlan {
     }
 }
 
-/// A request that several may wait for.
+/// Makes a request that several may wait for, in the scope of the caller who began it.
 fn ask<A: Cacheable, H: McpHandler>(
+    scope: Scope,
     inner: &H,
     name: &str,
     args: A::Args,
     ctx: &RequestContext,
     abandoned: Abandoned,
-) -> impl Future<Output = McpResult<A>> + Send + use<A, H> {
+) -> Loading<Answer, Unkept> {
+    let (captured, session) = (scope::capture(), SessionOfCall::of(ctx));
     let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
-    async move { A::ask(&inner, &name, args, &ctx).await }
+    Box::pin(async move {
+        let witness = Arc::new(Witness::default());
+        let within = captured.with(Arc::clone(&witness));
+        let answer = within.enter(async { A::ask(&inner, &name, args, &ctx).await }).await;
+        judged(answer.map(Cacheable::into_answer), scope, &witness, session)
+    })
 }

@@ -1,13 +1,12 @@
 //! Single-flight: those who ask for the same thing at the same time wait for one load.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::future::{Either, select};
+use futures_util::future::{BoxFuture, Either, select};
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -62,16 +61,13 @@ where
     O: Clone + Send + Sync + 'static,
 {
     /// Joins the load of `key`, or starts one in a task of its own, unless `find` finds its result.
-    pub(super) fn join<T, F>(
+    pub(super) fn join<T>(
         &self,
         key: K,
         watch: &Watch<'_>,
         find: impl FnOnce(&K) -> Option<T>,
-        load: impl FnOnce(Load<K>) -> F,
-    ) -> Either<T, Waiter<O>>
-    where
-        F: Future<Output = O> + Send + 'static,
-    {
+        load: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
+    ) -> Either<T, Waiter<O>> {
         let flights = self.lock();
         if let Some(flight) = flights.get(&key).filter(|flight| watch.is_current(flight.stamp)) {
             return Either::Right(Waiter(flight.outcome.subscribe()));
@@ -83,24 +79,24 @@ where
     }
 
     /// Starts a load in a task of its own, whatever is under way: what that comes to is not kept.
-    pub(super) fn supersede<F>(&self, key: K, watch: &Watch<'_>, load: impl FnOnce(Load<K>) -> F) -> Waiter<O>
-    where
-        F: Future<Output = O> + Send + 'static,
-    {
+    pub(super) fn supersede(
+        &self,
+        key: K,
+        watch: &Watch<'_>,
+        load: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
+    ) -> Waiter<O> {
         let flights = self.lock();
         self.start(flights, key, watch.stamp(), Abandoned::default(), load)
     }
 
     /// Starts a load that goes on although nobody waits for it, until `end`; unless one is under way.
-    pub(super) fn start_alone<F>(
+    pub(super) fn start_alone(
         &self,
         key: K,
         watch: &Watch<'_>,
-        load: impl FnOnce(Load<K>) -> F,
+        load: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
         end: impl Future<Output = ()> + Send + 'static,
-    ) where
-        F: Future<Output = O> + Send + 'static,
-    {
+    ) {
         let flights = self.lock();
         if flights.get(&key).is_some_and(|flight| watch.is_current(flight.stamp)) {
             return;
@@ -110,15 +106,13 @@ where
 
     /// Lets `next` follow on a load that ends, although nobody waits for it, until `end`; unless a younger load has begun, or
     /// something was invalidated. In between there is no moment in which another could begin.
-    pub(super) fn follow<F>(
+    pub(super) fn follow(
         &self,
         last: Load<K>,
         watch: &Watch<'_>,
-        next: impl FnOnce(Load<K>) -> F,
+        next: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
         end: impl Future<Output = ()> + Send + 'static,
-    ) where
-        F: Future<Output = O> + Send + 'static,
-    {
+    ) {
         let flights = self.lock();
         if last.superseded.is_set() || !watch.is_current(last.stamp) {
             return;
@@ -126,17 +120,14 @@ where
         self.start(flights, last.key, last.stamp, last.abandoned, next).wait_until(end);
     }
 
-    fn start<F>(
+    fn start(
         &self,
         mut flights: MutexGuard<'_, HashMap<K, Flight<O>>>,
         key: K,
         stamp: u64,
         abandoned: Abandoned,
-        load: impl FnOnce(Load<K>) -> F,
-    ) -> Waiter<O>
-    where
-        F: Future<Output = O> + Send + 'static,
-    {
+        load: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
+    ) -> Waiter<O> {
         let (outcome, waiter) = watch::channel(None);
         let outcome = Arc::new(outcome);
         let superseded = Flag::default();
@@ -169,8 +160,7 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     O: Clone + Send + Sync + 'static,
 {
-    async fn fly(self, load: impl Future<Output = O>, abandoned: Abandoned) {
-        let load = pin!(load);
+    async fn fly(self, load: BoxFuture<'static, O>, abandoned: Abandoned) {
         match select(load, pin!(self.nobody_waits())).await {
             Either::Left((outcome, _)) => {
                 // First the end of the flight, then the news: who asks after it finds what was kept, or starts a new load.
@@ -198,10 +188,8 @@ where
     }
 
     fn remove_from(&self, flights: &mut HashMap<K, Flight<O>>) {
-        if let Entry::Occupied(flight) = flights.entry(self.key.clone())
-            && Arc::ptr_eq(&flight.get().outcome, &self.outcome)
-        {
-            flight.remove();
+        if flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(&flight.outcome, &self.outcome)) {
+            flights.remove(&self.key);
         }
     }
 }

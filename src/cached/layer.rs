@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
@@ -184,8 +185,9 @@ impl Middleware for CachedTool {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
             None => Either::Left(inner.call_tool(name, args, ctx)),
-            Some(Role::Cached(plan)) => Either::Right(Either::Left(self.cached(plan, inner, name, args, ctx))),
-            Some(Role::Writes(writes)) => Either::Right(Either::Right(self.write(writes, inner, name, args, ctx))),
+            // On the heap, so that a call that the layer does not act on stays small.
+            Some(Role::Cached(plan)) => Either::Right(self.cached(plan, inner, name, args, ctx).boxed()),
+            Some(Role::Writes(writes)) => Either::Right(self.write(writes, inner, name, args, ctx).boxed()),
         }
     }
 
@@ -197,7 +199,7 @@ impl Middleware for CachedTool {
     ) -> impl Future<Output = McpResult<ResourceResult>> + Send + 'a {
         match self.settings.resources.plan(uri) {
             None => Either::Left(inner.read_resource(uri, ctx)),
-            Some(plan) => Either::Right(self.cached(plan, inner, uri, (), ctx)),
+            Some(plan) => Either::Right(Box::pin(self.cached(plan, inner, uri, (), ctx))),
         }
     }
 
@@ -210,7 +212,7 @@ impl Middleware for CachedTool {
     ) -> impl Future<Output = McpResult<PromptResult>> + Send + 'a {
         match self.settings.prompts.plan(name) {
             None => Either::Left(inner.get_prompt(name, args, ctx)),
-            Some(plan) => Either::Right(self.cached(plan, inner, name, args, ctx)),
+            Some(plan) => Either::Right(Box::pin(self.cached(plan, inner, name, args, ctx))),
         }
     }
 }

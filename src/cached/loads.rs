@@ -1,6 +1,5 @@
 //! How the value of a key is got: from memory, from a load under way, or by a load that begins.
 
-use std::future::Future;
 use std::hash::Hash;
 use std::pin::pin;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use super::error::LoadError;
 use super::flight::Waiter;
 use super::freshness::Verdict;
 use super::invalidation_key::InvalidationKey;
-use super::shared::{Outcome, Plan, Reason};
+use super::shared::{Loading, Outcome, Plan, Reason};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::shared::Abandoned;
 
@@ -23,18 +22,14 @@ where
     E: LoadError,
 {
     /// [`get_or_load`](Self::get_or_load) for an entry with a ttl of its own that several things can invalidate.
-    pub(crate) async fn get_or_load_in<L, F>(
+    pub(crate) async fn get_or_load_in(
         &self,
         cancellation: &impl Cancellation,
         key: K,
         domains: &[InvalidationKey],
         ttl: Duration,
-        load: L,
-    ) -> Outcome<V, E>
-    where
-        L: FnOnce(Abandoned) -> F,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
+        load: impl FnOnce(Abandoned) -> Loading<V, E>,
+    ) -> Outcome<V, E> {
         let (settings, shared) = (&self.settings, self.shared());
         if let Some(looked) = shared.look(settings, &key, domains) {
             match looked.verdict {
@@ -74,18 +69,14 @@ where
     }
 
     /// [`refresh`](Self::refresh) for an entry with a ttl of its own that several things can invalidate.
-    pub(crate) async fn refresh_in<L, F>(
+    pub(crate) async fn refresh_in(
         &self,
         cancellation: &impl Cancellation,
         key: K,
         domains: &[InvalidationKey],
         ttl: Duration,
-        load: L,
-    ) -> Outcome<V, E>
-    where
-        L: FnOnce(Abandoned) -> F,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
+        load: impl FnOnce(Abandoned) -> Loading<V, E>,
+    ) -> Outcome<V, E> {
         let (settings, shared) = (&self.settings, self.shared());
         let plan = Plan { domains, ttl, reason: Reason::Forced };
         let waiter = shared.flights.supersede(key, &shared.generations.watch(domains), |begun| {

@@ -1,10 +1,9 @@
 //! Whose answer it is when the handler opened its session: nobody's in another one.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use turbomcp_core::{McpError, McpResult, RequestContext};
+use turbomcp_core::{McpError, McpResult};
 
 use super::answer::{Answer, Cacheable, Failed, note};
 use super::call::Status;
@@ -50,27 +49,20 @@ impl Unkept {
     }
 }
 
-/// Asks for what is shared in the scope of the caller who began it, and sees whether it opened its session.
-pub(super) fn watched<A, F>(
+/// Judges the end of a load: what depends on a session is not kept for others, and failures are not kept as answers.
+#[expect(clippy::result_large_err, reason = "the end of a load is stored as it is")]
+pub(super) fn judged(
+    answer: McpResult<Answer>,
     scope: Scope,
-    ctx: &RequestContext,
-    asked: F,
-) -> impl Future<Output = Result<Answer, Unkept>> + Send + use<A, F>
-where
-    A: Cacheable,
-    F: Future<Output = McpResult<A>> + Send + 'static,
-{
-    let (captured, session) = (scope::capture(), SessionOfCall::of(ctx));
-    async move {
-        let witness = Arc::new(Witness::default());
-        let answer = captured.enter(scope::enter(Arc::clone(&witness), asked)).await.map(Cacheable::into_answer);
-        if scope != Scope::Session && witness.saw_a_session() {
-            return Err(Unkept::OfSession(answer, session));
-        }
-        match Answer::failure(&answer) {
-            None => answer.map_err(|error| Unkept::Failed(Err(error))),
-            Some(_) => Err(Unkept::Failed(answer)),
-        }
+    witness: &Witness,
+    session: SessionOfCall,
+) -> Result<Answer, Unkept> {
+    if scope != Scope::Session && witness.saw_a_session() {
+        return Err(Unkept::OfSession(answer, session));
+    }
+    match Answer::failure(&answer) {
+        None => answer.map_err(|error| Unkept::Failed(Err(error))),
+        Some(_) => Err(Unkept::Failed(answer)),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What the clones of a cache share, and what a load does.
 
-use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use super::link::{Job, Link};
 use super::settings::Settings;
 use super::stats::Counts;
 use super::store::{Bounds, Life, Slot, Store};
+use crate::shared::Abandoned;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,9 @@ pub(crate) enum Source {
 
 /// What a load ends with.
 pub(super) type Outcome<V, E> = Result<(V, Source), E>;
+
+/// Asks the source. On the heap: it is handed on through several futures, each of which would store it again.
+pub(super) type Loading<V, E> = BoxFuture<'static, Result<V, E>>;
 
 /// Why a load was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,11 +146,13 @@ where
     }
 
     /// Refreshes a value while it is served, unless that is under way.
-    pub(super) fn refresh<L, F>(self: &Arc<Self>, settings: &Arc<Settings<K, V, E>>, key: K, plan: &Plan<'_>, source: L)
-    where
-        L: FnOnce(crate::shared::Abandoned) -> F,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
+    pub(super) fn refresh(
+        self: &Arc<Self>,
+        settings: &Arc<Settings<K, V, E>>,
+        key: K,
+        plan: &Plan<'_>,
+        source: impl FnOnce(Abandoned) -> Loading<V, E>,
+    ) {
         let alive = self.alive.clone();
         let load = |load: Load<K>| {
             let source = source(load.abandoned.clone());
@@ -156,36 +162,31 @@ where
     }
 
     /// Refreshes a value that a load has found in the second level, with what that would have loaded from.
-    fn refresh_after<F>(
+    fn refresh_after(
         self: &Arc<Self>,
         settings: &Arc<Settings<K, V, E>>,
         found: Load<K>,
         domains: &[InvalidationKey],
         ttl: Duration,
-        source: F,
-    ) where
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
+        source: Loading<V, E>,
+    ) {
         let plan = Plan { domains, ttl, reason: Reason::Refresh };
         let load = |load| self.load(settings, load, &plan, source);
         self.flights.follow(found, &self.generations.watch(domains), load, ended(self.alive()));
     }
 
     /// The body of a load.
-    pub(super) fn load<F>(
+    pub(super) fn load(
         self: &Arc<Self>,
         settings: &Arc<Settings<K, V, E>>,
         load: Load<K>,
         plan: &Plan<'_>,
-        source: F,
-    ) -> impl Future<Output = Outcome<V, E>> + Send + use<K, V, E, F>
-    where
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
+        source: Loading<V, E>,
+    ) -> BoxFuture<'static, Outcome<V, E>> {
         let (settings, shared) = (Arc::clone(settings), Arc::clone(self));
         let (domains, ttl, reason) = (plan.domains.to_vec(), plan.ttl, plan.reason);
         let mut begun = shared.link.is_none().then(|| Begun::new(&shared, reason));
-        async move {
+        Box::pin(async move {
             let (generation, lease) = match &mut begun {
                 Some(_) => (None, None),
                 None => match shared.before(&settings, &load, &domains, reason).await {
@@ -224,7 +225,7 @@ where
                 }
                 Err(error) => shared.failed(&settings, load, &domains, reason, error),
             }
-        }
+        })
     }
 
     /// Decides what a failed load comes to: what there was before, if that may be served, or the error.
@@ -268,13 +269,8 @@ where
         now: Instant,
     ) -> Verdict {
         let trust = self.link.as_ref().map_or(Duration::MAX, |link| link.trust(settings));
-        slot.judge(
-            self.generations.is_current(slot.stamp, domains),
-            now,
-            &settings.freshness,
-            settings.idle_time,
-            trust,
-        )
+        let is_current = self.generations.is_current(slot.stamp, domains);
+        slot.judge(is_current, now, &settings.freshness, settings.idle_time, trust)
     }
 
     pub(super) fn alive(&self) -> watch::Receiver<()> {

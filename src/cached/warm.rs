@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::pin::pin;
 
 use futures_util::future::select;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use turbomcp_core::{McpError, McpResult};
 
 use super::cache::Cache;
@@ -119,7 +119,7 @@ where
         let loads = keys.into_iter().map(|key| async move {
             let (keys, ttl) = (self.entry_keys(&key), self.settings.freshness.ttl);
             let wanted = key.clone();
-            let found = self.get_or_load_in(cancellation, key.clone(), &keys, ttl, |_| load(wanted)).await;
+            let found = self.get_or_load_in(cancellation, key.clone(), &keys, ttl, |_| load(wanted).boxed()).await;
             found
                 .map(|(_, source)| source)
                 .map_err(|error| NotWarmed { key: format!("{key:?}"), error: error.to_string() })

@@ -1,12 +1,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::IDEMPOTENCY;
-use crate::canonical::{encode, encode_str};
+use crate::canonical::{encode, encode_str, sha256};
 use crate::identity::Partition;
 use crate::{Scope, outcome};
 
@@ -57,10 +56,6 @@ impl CallKey {
         McpError::unavailable(format!("A call with the idempotency key `{}` is in progress", self.key))
             .with_data(json!({ IDEMPOTENCY: "in_progress", "retryAfterMs": millis }))
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is kept of an answer: either form, so that a replay has the form, the kind and the data of the first answer.

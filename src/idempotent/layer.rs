@@ -181,7 +181,8 @@ impl Middleware for IdempotentTool {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
             None => Either::Left(inner.call_tool(name, args, ctx)),
-            Some(plan) => Either::Right(self.once(plan, inner, name, args, ctx)),
+            // On the heap, so that a call that the layer does not act on stays small.
+            Some(plan) => Either::Right(Box::pin(self.once(plan, inner, name, args, ctx))),
         }
     }
 }

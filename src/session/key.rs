@@ -2,11 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use sha2::{Digest, Sha256};
 use turbomcp_core::RequestContext;
 
 use super::{BackendError, SessionError};
-use crate::canonical::encode_str;
+use crate::canonical::{encode_str, sha256};
 use crate::identity::Caller;
 
 /// What names a session. Whatever it is, the session belongs to whoever opened it, and nobody else finds it.
@@ -76,10 +75,7 @@ impl Key {
 
     /// The id in the backend: hashed, so that who sees a shared store cannot use what stands there.
     pub(super) fn id(&self) -> &Arc<str> {
-        self.id.get_or_init(|| {
-            let hash = Sha256::digest(&self.canonical);
-            hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
-        })
+        self.id.get_or_init(|| sha256(&self.canonical).into())
     }
 }
 

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use serde_json::{Map, Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext, ToolAnnotations};
@@ -64,14 +65,15 @@ impl SessionStore {
         mut args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
-        match self.find(&mut args, ctx) {
-            Ok(current) => scope::enter(Arc::new(current), inner.call_tool(name, args, ctx)).await,
+        let current = match self.find(&mut args, ctx) {
+            Ok(current) => Arc::new(current),
             Err(refused) => {
                 tracing::debug!(tool = name, session = "refused");
                 self.count(Told::Refused);
-                Ok(McpError::from(refused).to_tool_result())
+                return Ok(McpError::from(refused).to_tool_result());
             }
-        }
+        };
+        scope::capture().with(current).enter(inner.call_tool(name, args, ctx)).await
     }
 
     fn count(&self, told: Told) {
@@ -260,11 +262,12 @@ impl Middleware for SessionStore {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         if self.has_handles() && (name == OPEN || name == CLOSE) {
-            return Either::Left(Either::Left(self.manage(name, args, ctx)));
+            return Either::Right(self.manage(name, args, ctx).boxed());
         }
         match self.plan.get(name) {
-            None => Either::Left(Either::Right(inner.call_tool(name, args, ctx))),
-            Some(()) => Either::Right(self.within(inner, name, args, ctx)),
+            None => Either::Left(inner.call_tool(name, args, ctx)),
+            // On the heap, so that a call that the layer does not act on stays small.
+            Some(()) => Either::Right(self.within(inner, name, args, ctx).boxed()),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::Pool;
+use sqlx::{AssertSqlSafe, Pool};
 
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written, at_most_a_century};
 
@@ -229,11 +229,10 @@ macro_rules! impl_session_database {
             }
 
             async fn ensure_schema(pool: &Pool<Self>) -> Result<(), sqlx::Error> {
-                // Two replicas that start at the same time take turns.
-                let mut transaction = pool.begin().await?;
-                sqlx::raw_sql($lock).execute(&mut *transaction).await?;
-                sqlx::raw_sql(SESSION_SCHEMA).execute(&mut *transaction).await?;
-                transaction.commit().await
+                // Two replicas that start at the same time take turns. On PostgreSQL a batch is a transaction by itself, which leaves
+                // none behind if its caller leaves half-way.
+                let batch = format!("{}; {SESSION_SCHEMA}", $lock);
+                sqlx::raw_sql(AssertSqlSafe(batch)).execute(pool).await.map(|_| ())
             }
         }
     };

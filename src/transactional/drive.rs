@@ -138,8 +138,9 @@ impl<DB: Dialect> Transactor<DB> {
         };
         let part = Arc::new(Part::new(open));
         let control = Arc::clone(&part.control);
-        let body = AssertUnwindSafe(scope::enter(Arc::clone(&part), scope::enter(Arc::clone(&control), body)));
-        let result = match until(deadline, select(pin!(body.catch_unwind()), gone)).await {
+        let within = scope::capture().with(Arc::clone(&part)).with(Arc::clone(&control));
+        let body = within.enter(AssertUnwindSafe(body).catch_unwind());
+        let result = match until(deadline, select(pin!(body), gone)).await {
             // A transaction that is dropped is rolled back behind the scenes: a statement that runs is not waited for.
             None => return timed_out(),
             Some(Either::Right(((), _))) => return failed(TransactionError::Cancelled, End::Cancelled),

@@ -212,7 +212,8 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
             None => Either::Left(inner.call_tool(name, args, ctx)),
-            Some(plan) => Either::Right(self.transact(plan, inner, name, args, ctx)),
+            // On the heap, so that a call that the layer does not act on stays small.
+            Some(plan) => Either::Right(Box::pin(self.transact(plan, inner, name, args, ctx))),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn savepoint<DB: Dialect, R>(
     }
     let nested = Arc::new(outer.nested());
     let control = Arc::clone(&nested.control);
-    let result = scope::enter(nested, scope::enter(Arc::clone(&control), body)).await;
+    let result = scope::capture().with(nested).with(Arc::clone(&control)).enter(body).await;
     let keep = results.is_success(&result) && !control.is_doomed() && !control.is_rollback_only();
     let ended = async {
         let mut connection = outer.connection().await?;

@@ -57,10 +57,11 @@ impl<DB: Dialect> Open<DB> {
     ) -> Result<Self, Fault> {
         let sql = DB::begin(&begin).map_err(|_| Fault::Permanent)?;
         let turn = match turns.filter(|_| DB::HAS_ONE_WRITER && !begin.read_only) {
-            Some(turns) => timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await.ok().and_then(Result::ok),
+            Some(turns) => {
+                timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await.ok().and_then(Result::ok).map(Arc::new)
+            }
             None => None,
         };
-        let turn = turn.map(Arc::new);
         let begun = match reuse {
             None => Self::begin_on_another(pool, begin, sql, turn).await,
             Some(reuse) => Self::begin_on_free(pool, reuse, begin, sql, turn).await,

@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Transaction};
 
 use super::dialect::{Dialect, Fault, connection_fault};
 use super::options::{Begin, Isolation, Unsupported};
+use crate::canonical::hex;
 
 impl Dialect for Postgres {
     fn begin(begin: &Begin) -> Result<String, Unsupported> {
@@ -47,7 +48,7 @@ impl Dialect for Postgres {
              set result = convert_from(decode('{}', 'hex'), 'UTF8'), token = null, lease_until = null \
              where id = encode(decode('{}', 'hex'), 'hex') and result is null and token is null returning 1) \
              select 1 / count(*) from recorded",
-            hex(record),
+            hex(record.as_bytes()),
             id.replace(|digit: char| !digit.is_ascii_hexdigit(), ""),
         ))
     }
@@ -88,11 +89,6 @@ impl Dialect for Postgres {
     async fn execute(connection: &mut PgConnection, sql: Cow<'static, str>) -> Result<(), sqlx::Error> {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(|_| ())
     }
-}
-
-fn hex(text: &str) -> String {
-    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    text.bytes().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
 }
 
 super::records::impl_records!(Postgres, "select pg_advisory_xact_lock(7307210317)");

@@ -17,3 +17,4 @@ mod tour;
 mod transfer;
 mod users;
 mod weather;
+mod whole;

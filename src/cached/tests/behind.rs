@@ -1,5 +1,6 @@
 //! What a load does with a value that the second level has and whose time is over.
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 use turbomcp_core::McpError;
@@ -178,7 +179,7 @@ async fn a_refresh_that_was_begun_so_ends_when_the_last_clone_is_dropped() {
     let mut abandoned = None;
     let hanging = |flag| {
         abandoned = Some(flag);
-        std::future::pending()
+        std::future::pending().boxed()
     };
     let (key, ttl) = ("dune".to_owned(), 10 * SECOND);
     let keys = b.entry_keys(&key);

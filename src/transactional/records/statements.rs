@@ -203,12 +203,10 @@ macro_rules! impl_records {
             }
 
             async fn ensure_schema(connection: &mut <Self as sqlx::Database>::Connection) -> Result<(), sqlx::Error> {
-                use sqlx::Connection;
-                // Two replicas that start at the same time take turns.
-                let mut transaction = connection.begin().await?;
-                sqlx::raw_sql($lock).execute(&mut *transaction).await?;
-                sqlx::raw_sql(crate::transactional::IDEMPOTENCY_SCHEMA).execute(&mut *transaction).await?;
-                transaction.commit().await
+                // Two replicas that start at the same time take turns. On PostgreSQL a batch is a transaction by itself, which leaves
+                // none behind if its caller leaves half-way.
+                let batch = format!("{}; {}", $lock, crate::transactional::IDEMPOTENCY_SCHEMA);
+                <Self as crate::transactional::Dialect>::execute(connection, batch.into()).await
             }
         }
     };

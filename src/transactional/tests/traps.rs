@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Connection, PgConnection, Postgres, Sqlite};
@@ -10,8 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::databases::{NONE, TestDb, nothing, numbers_at_rest, postgres_pool, refusal, until_idle, write};
 use super::on_each_database;
+use crate::session::SqlBackend;
 use crate::testing::databases::postgres_options;
-use crate::transactional::{TransactionError, Transactor, current};
+use crate::transactional::{TransactionError, TransactionalTool, Transactor, current};
 
 on_each_database! {
     a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed,
@@ -23,12 +26,26 @@ async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transact
     // Somebody else looks: a call on a connection that was left in a transaction would end it.
     let mut observer = PgConnection::connect_with(&pool.connect_options()).await.expect("the server is there");
     let transactor = Transactor::new(pool.clone());
-    for polls in 0..8 {
+    let begins: [&dyn Fn() -> BoxFuture<'static, ()>; 3] = [
+        &|| {
+            let transactor = transactor.clone();
+            async move { drop(transactor.run(&(), || write::<Postgres>(1)).await) }.boxed()
+        },
+        &|| {
+            let pool = pool.clone();
+            async move { drop(TransactionalTool::ensure_schema(&pool).await) }.boxed()
+        },
+        &|| {
+            let pool = pool.clone();
+            async move { drop(SqlBackend::ensure_schema(&pool).await) }.boxed()
+        },
+    ];
+    for (polls, begins) in (0..8).flat_map(|polls| begins.map(|begins| (polls, begins))) {
         // The connections are there, so that the first thing a call sends is its `BEGIN`, or a test before it.
         numbers_at_rest(&pool).await;
         until_idle(&pool).await;
         for _ in 0..pool.options().get_max_connections() {
-            let mut run = Box::pin(transactor.run(&(), || write::<Postgres>(1)));
+            let mut run = begins();
             let mut left = polls;
             // Each poll after the first answers one thing that has happened.
             std::future::poll_fn(|cx| match left {

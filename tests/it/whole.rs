@@ -1,0 +1,5 @@
+//! All layers at once: what a call through the whole stack takes.
+
+mod budget;
+mod shop;
+mod stack;

@@ -1,0 +1,214 @@
+//! The budgets: how large the future of a call is, and what a call allocates, for each layer, each pair and all of them.
+//!
+//! The figures are upper bounds, close to what is measured. Whoever exceeds one keeps something in a future, or on the heap, that
+//! each call through the layer pays for.
+
+use std::hint::black_box;
+
+use mcp_patterns::{Layer, Middleware, layer};
+use serde_json::Value;
+use sqlx::SqlitePool;
+use tokio::runtime::{Builder, Runtime};
+use turbomcp_core::{McpHandler, McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
+use super::shop::{self, Shop, ada, args, batched, cached, idempotent, own, retry, session, validated};
+
+/// Takes each of the servers.
+trait Visit {
+    fn visit<H: McpHandler>(&mut self, layers: &[&'static str], server: H);
+}
+
+/// Visits each layer alone and each pair in the documented order, in front of `$server`.
+macro_rules! each_layer_and_pair {
+    ($visitor:expr, $server:expr;) => {};
+    ($visitor:expr, $server:expr; $outer:ident $($inner:ident)*) => {
+        $visitor.visit(&[stringify!($outer)], $outer().layer($server));
+        $($visitor.visit(&[stringify!($outer), stringify!($inner)], ($outer(), $inner()).layer($server));)*
+        each_layer_and_pair!($visitor, $server; $($inner)*);
+    };
+}
+
+fn visit_all<H: McpHandler>(visitor: &mut impl Visit, pool: &SqlitePool, server: &H) {
+    let transactional = || shop::transactional(pool);
+    each_layer_and_pair!(visitor, server.clone();
+        own validated session cached batched retry idempotent transactional);
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn future_size(server: &impl McpHandler) -> usize {
+    size_of_val(&server.call_tool("ring", Value::Null, &ada()))
+}
+
+/// The most bytes that a layer adds to the future of a call.
+fn size_budget(layer: &str) -> usize {
+    match layer {
+        // An `async` body, with the arguments.
+        "own" => 128,
+        // What they do with a call is on the heap.
+        _ => 16,
+    }
+}
+
+/// Holds the sizes of futures to the budgets.
+struct Sizes {
+    inner: usize,
+}
+
+impl Visit for Sizes {
+    fn visit<H: McpHandler>(&mut self, layers: &[&'static str], server: H) {
+        let over = future_size(&server) - self.inner;
+        let budget = layers.iter().copied().map(size_budget).sum();
+        assert!(
+            over <= budget,
+            "{layers:?} add {over} bytes to a future of {}, at most {budget} are allowed",
+            self.inner
+        );
+    }
+}
+
+/// Keeps much while the call below runs.
+#[derive(Debug, Clone)]
+struct Bulky;
+
+impl Middleware for Bulky {
+    async fn call_tool<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        name: &'a str,
+        args: Value,
+        ctx: &'a RequestContext,
+    ) -> McpResult<ToolResult> {
+        let bulk = [0_u8; 16 << 10];
+        let result = inner.call_tool(name, args, ctx).await;
+        black_box(&bulk);
+        result
+    }
+}
+
+#[test]
+fn a_layer_adds_the_same_few_bytes_to_a_call_s_future_whatever_is_inside() {
+    let runtime = runtime();
+    let pool = runtime.block_on(shop::database()).expect("a database");
+    let bulky = layer(Bulky).layer(Shop);
+    assert!(future_size(&bulky) > 16 << 10, "it would not show what is kept twice");
+    visit_all(&mut Sizes { inner: future_size(&Shop) }, &pool, &Shop);
+    visit_all(&mut Sizes { inner: future_size(&bulky) }, &pool, &bulky);
+}
+
+#[test]
+fn the_future_of_a_call_through_all_layers_stays_under_a_kilobyte_and_a_half() {
+    let runtime = runtime();
+    let pool = runtime.block_on(shop::database()).expect("a database");
+    let size = future_size(&shop::whole(&pool));
+    assert!(size <= 1536, "{size} bytes");
+}
+
+/// A kind of call.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    tool: &'static str,
+    /// Whether each call has arguments of its own.
+    differs: bool,
+    /// The layer without which the tool fails.
+    needs: Option<&'static str>,
+}
+
+// A payment is not among them: its database works in another thread.
+const KINDS: [Kind; 8] = [
+    Kind { name: "idle", tool: "ring", differs: false, needs: None },
+    Kind { name: "hit", tool: "article", differs: false, needs: None },
+    Kind { name: "miss", tool: "article", differs: true, needs: None },
+    Kind { name: "valid", tool: "register", differs: false, needs: None },
+    Kind { name: "batch of one", tool: "price", differs: true, needs: None },
+    Kind { name: "no retry", tool: "stock", differs: true, needs: None },
+    Kind { name: "session", tool: "remember", differs: true, needs: Some("session") },
+    Kind { name: "key", tool: "send", differs: true, needs: Some("idempotent") },
+];
+
+/// Allocations and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Allocated {
+    count: u64,
+    bytes: u64,
+}
+
+impl std::iter::Sum for Allocated {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self { count: sum.count + one.count, bytes: sum.bytes + one.bytes })
+    }
+}
+
+/// The most that a layer may allocate for a call, beyond what it allocates without the layer.
+fn budget(kind: &str, layer: &str) -> Allocated {
+    let (count, bytes) = match (kind, layer) {
+        ("hit", "cached") => (4, 1_600),
+        ("miss", "cached") => (37, 7_200),
+        ("hit" | "miss" | "no retry", "retry") => (4, 1_350),
+        ("key", "retry") => (7, 1_400),
+        ("idle", "validated") => (0, 0),
+        ("valid", "validated") => (2, 512),
+        (_, "validated") => (1, 512),
+        ("batch of one", "batched") => (27, 6_600),
+        ("session", "session") => (27, 3_600),
+        ("key", "idempotent") => (51, 6_500),
+        _ => (0, 0),
+    };
+    Allocated { count, bytes }
+}
+
+/// The least that one of many calls allocates: in some of them, the cache also tidies up.
+fn allocated(runtime: &Runtime, server: &impl McpHandler, kind: Kind) -> Allocated {
+    const CALLS: usize = 101;
+    let ctx = ada();
+    let counted = (0..CALLS)
+        .map(|call| {
+            let args = args(kind.tool, if kind.differs { call } else { 0 });
+            let mut answer = None;
+            let count = allocation_counter::measure(|| {
+                answer = Some(black_box(runtime.block_on(server.call_tool(kind.tool, args, &ctx))));
+            });
+            let answer = answer.expect("the call has ended").expect("an answer");
+            assert!(!answer.is_error(), "{kind:?}: {answer:?}");
+            (count.count_total, count.bytes_total)
+        })
+        .min();
+    let (count, bytes) = counted.expect("some calls");
+    Allocated { count, bytes }
+}
+
+/// Holds what calls allocate to the budgets of the layers.
+struct Allocations<'a> {
+    runtime: &'a Runtime,
+}
+
+impl Visit for Allocations<'_> {
+    fn visit<H: McpHandler>(&mut self, layers: &[&'static str], server: H) {
+        for kind in KINDS.into_iter().filter(|kind| kind.needs.is_none_or(|needed| layers.contains(&needed))) {
+            let bare = if kind.needs.is_none() { allocated(self.runtime, &Shop, kind) } else { Allocated::default() };
+            let seen = allocated(self.runtime, &server, kind);
+            let allowed: Allocated = layers.iter().map(|layer| budget(kind.name, layer)).sum();
+            // What a layer keeps on the heap may be larger by what the layers inside add to the future.
+            let bytes = bare.bytes + allowed.bytes + 16 * layers.len() as u64;
+            assert!(
+                seen.count <= bare.count + allowed.count && seen.bytes <= bytes,
+                "{}: {layers:?} allocate {seen:?}, the bare server {bare:?}, and {allowed:?} more are allowed",
+                kind.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_call_allocates_no_more_than_the_budgets_of_its_layers() {
+    let runtime = runtime();
+    let pool = runtime.block_on(shop::database()).expect("a database");
+    let mut allocations = Allocations { runtime: &runtime };
+    visit_all(&mut allocations, &pool, &Shop);
+    let all = ["own", "validated", "session", "cached", "batched", "retry", "idempotent", "transactional"];
+    allocations.visit(&all, shop::whole(&pool));
+}
