@@ -18,6 +18,8 @@ use turbomcp_types::Tool;
 pub struct Plan<T>(Arc<Tables<T>>);
 
 struct Tables<T> {
+    /// The [bit](bit_of) of each tool that the layer has ever acted on. Most layers act on a few tools, and need not look up the others.
+    acted_on: AtomicU64,
     bound: OnceLock<HashMap<Box<str>, Decision<T>, RandomState>>,
     later: Later<T>,
     /// How many listings there were.
@@ -32,7 +34,12 @@ impl<T> Clone for Plan<T> {
 
 impl<T> Default for Plan<T> {
     fn default() -> Self {
-        Self(Arc::new(Tables { bound: OnceLock::new(), later: Later::default(), listings: AtomicU64::new(0) }))
+        Self(Arc::new(Tables {
+            acted_on: AtomicU64::new(0),
+            bound: OnceLock::new(),
+            later: Later::default(),
+            listings: AtomicU64::new(0),
+        }))
     }
 }
 
@@ -40,6 +47,9 @@ impl<T: Clone + PartialEq> Plan<T> {
     /// Returns what was decided for `tool`, or `None` where the layer does not act.
     #[must_use]
     pub fn get(&self, tool: &str) -> Option<T> {
+        if self.0.acted_on.load(Ordering::Acquire) & bit_of(tool) == 0 {
+            return None;
+        }
         match self.0.bound.get()?.get(tool) {
             Some(decision) => decision.get(),
             None => self.0.later.find(tool, |entry| entry.decision.get())?,
@@ -49,6 +59,10 @@ impl<T: Clone + PartialEq> Plan<T> {
     /// Decides for each of `tools`, as they are now. Tools that are not among them keep what was decided.
     pub fn learn(&self, tools: &[Tool], decide: impl Fn(&Tool) -> Option<T>) {
         let mut decided: Vec<_> = tools.iter().map(|tool| (tool.name.as_str(), decide(tool))).collect();
+        let acted_on =
+            decided.iter().filter(|(_, decision)| decision.is_some()).fold(0, |bits, (name, _)| bits | bit_of(name));
+        // First, so that who looks up a tool does not pass by what is decided next.
+        self.0.acted_on.fetch_or(acted_on, Ordering::Release);
         let bound = self
             .0
             .bound
@@ -68,6 +82,14 @@ impl<T: Clone + PartialEq> Plan<T> {
             self.0.later.add(added, listing, tools.len());
         }
     }
+}
+
+/// One of 64 bits, by what is read of a name in no time: its length and its ends.
+fn bit_of(tool: &str) -> u64 {
+    let name = tool.as_bytes();
+    let end = |byte: Option<&u8>| byte.copied().map_or(0, u32::from);
+    let mixed = (name.len() as u32).wrapping_mul(31) ^ end(name.first()).wrapping_mul(7) ^ end(name.last());
+    1 << (mixed % u64::BITS)
 }
 
 /// What was decided for a tool when it was seen first, and what has been decided since.
