@@ -34,6 +34,8 @@ use turbomcp_types::ToolResult;
 
 pub use turbomcp_core::ErrorKind;
 
+mod not_executed;
+
 /// `_meta` entry, and entry of an error's data: how often the tool was called, where that is more than once.
 pub const ATTEMPTS: &str = "mcp-patterns/attempts";
 /// `_meta` entry, and entry of an error's data: why a temporary failure was not tried again.
@@ -116,13 +118,6 @@ impl<'a> Failure<'a> {
         self.is_temporary() || self.kind() == Some(ErrorKind::Internal)
     }
 
-    /// Says whether a layer further in says that nobody knows whether the call took effect.
-    #[cfg(feature = "cached")]
-    pub(crate) fn is_of_unknown_outcome(&self) -> bool {
-        let says = |key, word| self.meta(key).or_else(|| self.data()?.get(key)).is_some_and(|said| said == word);
-        says("mcp-patterns/transaction", "outcome_unknown") || says("mcp-patterns/idempotency", "ambiguous")
-    }
-
     /// Says whether the failure asks for less load: rate limited or overloaded.
     #[must_use]
     pub fn is_throttling(&self) -> bool {
@@ -139,7 +134,12 @@ impl<'a> Failure<'a> {
     /// Says whether a layer further in has already tried again and given up.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        self.meta(EXHAUSTED).or_else(|| self.data()?.get(EXHAUSTED)).is_some()
+        self.noted(EXHAUSTED).is_some()
+    }
+
+    /// What a layer has [noted](note).
+    fn noted(&self, key: &str) -> Option<&'a Value> {
+        self.meta(key).or_else(|| self.data()?.get(key))
     }
 
     fn meta(&self, key: &str) -> Option<&'a Value> {

@@ -170,8 +170,9 @@
 //! [`invalidates`](CachedTool::invalidates), [`invalidates_tags`](CachedTool::invalidates_tags),
 //! [`invalidates_calls`](CachedTool::invalidates_calls) and
 //! [`invalidates_resources`](CachedTool::invalidates_resources) take effect before the writer's answer is returned; after the commit,
-//! where the call runs inside a transaction; not at all, where it fails. A writer may have taken effect that is dropped half-way, or
-//! fails with a word of an inner layer that nobody knows (`outcome_unknown`, `ambiguous`): so it invalidates.
+//! where the call runs inside a transaction. A writer that fails invalidates too, because it may have taken effect: unless its failure
+//! proves that it was [not executed](crate::outcome::Failure::is_not_executed), such as `invalid_params` or `permission_denied`. So
+//! does one that is dropped half-way, and one inside a transaction whose commit has an unknown outcome. A rollback invalidates nothing.
 //!
 //! An invalidation holds at once and for all users: a result that is being computed meanwhile goes to those who asked before, and
 //! is neither kept nor served to anyone who asks later. It costs no other result, unless very many different ones come while that is

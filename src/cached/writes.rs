@@ -94,12 +94,12 @@ impl Dirt {
         Self(Some((results.clone(), keys)))
     }
 
-    /// The call has failed.
+    /// The call took no effect.
     pub(super) fn never_mind(mut self) {
         self.0 = None;
     }
 
-    /// The call has succeeded. What it made wrong is forgotten now or, within a transaction, once that is committed.
+    /// The call has succeeded, or may have taken effect although it failed. What it made wrong is forgotten now or, within a transaction, once that is committed.
     pub(super) async fn forget(mut self) {
         let Some((results, keys)) = self.0.take() else { return };
         let forget = || async move {
