@@ -159,7 +159,7 @@
 //! | [`with_stale_if_error`](CachedTool::with_stale_if_error) | past its ttl, a result is served if the tool fails |
 //! | [`with_early_refresh`](CachedTool::with_early_refresh) | a result is computed anew before its ttl ends |
 //! | [`with_ttl_jitter`](CachedTool::with_ttl_jitter) | results that were computed together do not end together |
-//! | [`with_negative_ttl`](CachedTool::with_negative_ttl) | failures of the kinds you choose are kept |
+//! | [`with_negative_ttl`](CachedTool::with_negative_ttl) | failures of the kinds you choose are kept, no longer than a result is trusted, until a success or an invalidation |
 //!
 //! A value that is found past its ttl in a [second level](#a-second-level) is treated the same: whoever finds it has it refreshed.
 //! A result that was invalidated is never served by any of them. Work in the background ends when the last clone is dropped.
@@ -212,7 +212,7 @@
 //!
 //! # When the backend fails
 //!
-//! It fails open. A second level that is down, hangs, is slow, full, read-only or answers what nobody understands makes a miss.
+//! It fails open. A second level that is down, hangs, is slow, full, read-only, panics or answers what nobody understands makes a miss.
 //! Each step is given up after 50 ms; after five failures in a row no step is taken for five seconds, and then one at a time
 //! until one succeeds, for steps that read and steps that write apart. A call waits for one step that reads, three with a lease,
 //! and a writer for one that tells the others; while no steps are taken, for none. Without a connection, a result is trusted for a
@@ -240,6 +240,7 @@ mod call;
 mod configure;
 mod envelope;
 mod error;
+mod first_level;
 mod flight;
 mod freshness;
 mod generations;
