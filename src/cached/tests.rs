@@ -27,7 +27,7 @@ mod metrics;
 mod model;
 #[cfg(feature = "redis")]
 mod outages;
-
+mod panics;
 mod peers;
 mod races;
 #[cfg(feature = "redis")]
