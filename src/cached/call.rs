@@ -55,7 +55,7 @@ impl CachedTool {
         ctx: &'a RequestContext,
     ) -> McpResult<ToolResult> {
         let dirt = Dirt::new(&self.results, writes.of(name, &args));
-        let result = inner.call_tool(name, args, ctx).await;
+        let result = dirt.around(inner.call_tool(name, args, ctx)).await;
         if outcome::failure(&result).is_some_and(|failure| failure.is_not_executed()) {
             dirt.never_mind();
         } else {

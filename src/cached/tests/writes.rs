@@ -218,7 +218,8 @@ fn names_are_checked_and_a_cached_tool_does_not_write() {
 #[cfg(feature = "transactional")]
 mod in_a_transaction {
     use super::*;
-    use crate::transactional::{TransactionError, Transactor};
+    use crate::TransactionalTool;
+    use crate::transactional::{TransactionError, Transactor, after_commit};
 
     async fn transactor() -> Transactor<sqlx::Sqlite> {
         let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
@@ -261,5 +262,44 @@ mod in_a_transaction {
         });
         run.await.expect_err("a rollback");
         assert_eq!(get(&server, 1).await, "1");
+    }
+    #[tokio::test]
+    async fn a_hook_of_the_user_that_takes_its_time_keeps_no_invalidation_in_either_order() {
+        let hooked = |began: &Arc<AtomicBool>, door: &Door| {
+            let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
+            let (began, door) = (Arc::clone(began), door.clone());
+            ScriptedServer::new("users").with_read_only("get_user", numbered).with_plain("update_user", move |_| {
+                let (began, door) = (Arc::clone(&began), door.clone());
+                async move {
+                    let mail = after_commit(move || async move {
+                        began.store(true, Ordering::SeqCst);
+                        door.pass().await;
+                    });
+                    assert!(mail.is_ok());
+                    Ok(ToolResult::text("updated"))
+                }
+            })
+        };
+        let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+        let pool = pool.connect("sqlite::memory:").await.expect("a database");
+        let transaction = TransactionalTool::new(pool).only(["update_user"]);
+        let cache = || layer().invalidates("update_user", ["get_user"]);
+        let (began, door) = (Arc::<AtomicBool>::default(), Door::closed());
+        let inside = (transaction.clone(), cache()).layer(hooked(&began, &door));
+        reads_anew_while_a_hook_runs(inside, &began, &door).await;
+
+        let (began, door) = (Arc::<AtomicBool>::default(), Door::closed());
+        let outside = (cache(), transaction).layer(hooked(&began, &door));
+        reads_anew_while_a_hook_runs(outside, &began, &door).await;
+    }
+
+    async fn reads_anew_while_a_hook_runs(server: impl McpHandler, began: &AtomicBool, door: &Door) {
+        assert_eq!(get(&server, 1).await, "1");
+        let writer = server.clone();
+        let writing = tokio::spawn(async move { update(&writer, json!({})).await });
+        until(|| began.load(Ordering::SeqCst)).await;
+        assert_eq!(get(&server, 1).await, "2", "what the hook tells others to read again is read again");
+        door.open();
+        writing.await.expect("an answer");
     }
 }
