@@ -42,7 +42,7 @@ pub const ATTEMPTS: &str = "mcp-patterns/attempts";
 pub const EXHAUSTED: &str = "mcp-patterns/exhausted";
 /// `_meta` entry: whether the result came from a cache.
 pub const CACHE: &str = "mcp-patterns/cache";
-/// `_meta` entry: how many calls travelled together.
+/// `_meta` entry: how many calls travelled together, and with a failure whether its outcome is unknown.
 pub const BATCH: &str = "mcp-patterns/batch";
 /// Entry of an error's data: what a session had to do with it.
 pub const SESSION: &str = "mcp-patterns/session";

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ATTEMPTS, ErrorKind, Failure, SESSION};
+use super::{ATTEMPTS, BATCH, ErrorKind, Failure, SESSION};
 
 /// What layers further in say of a call whose outcome is unknown, whatever the kind of its failure.
 const UNKNOWN_OUTCOMES: [(&str, &str); 3] = [
@@ -41,6 +41,7 @@ impl Failure<'_> {
             && !is_converted(self.message())
             && self.noted(ATTEMPTS).and_then(Value::as_u64).unwrap_or(1) <= 1
             && UNKNOWN_OUTCOMES.iter().all(|(layer, word)| self.noted(layer).is_none_or(|noted| noted != word))
+            && self.noted(BATCH).is_none_or(|batch| batch["outcome"] != "unknown")
     }
 }
 
