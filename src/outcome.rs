@@ -112,6 +112,33 @@ impl<'a> Failure<'a> {
         self.kind().is_some_and(is_temporary)
     }
 
+    /// Says whether the failure proves that the call took no effect: it was refused before anything began.
+    ///
+    /// Only a refusal proves that: `invalid_params`, not found, not permitted, rejected by the user, or turned away
+    /// (`rate_limited`, `server_overloaded`, `unavailable`). A timeout, a broken connection, a failing service, an internal error
+    /// and a failure without a kind prove nothing. Neither does a refusal
+    ///
+    /// - that `?` made of a JSON or an IO error, which may come after the effect,
+    /// - that is the last of several attempts further in,
+    /// - that a layer further in marks as of unknown outcome.
+    ///
+    /// Every layer asks this: `IdempotentTool` frees the key of such a call, and `CachedTool` invalidates nothing for it.
+    ///
+    /// ```
+    /// use mcp_patterns::outcome;
+    /// use turbomcp::McpError;
+    ///
+    /// let refused = Ok(McpError::permission_denied("Only for editors").to_tool_result());
+    /// assert!(outcome::failure(&refused).unwrap().is_not_executed());
+    ///
+    /// let lost = Ok(McpError::timeout("The bank does not answer").to_tool_result());
+    /// assert!(!outcome::failure(&lost).unwrap().is_not_executed());
+    /// ```
+    #[must_use]
+    pub fn is_not_executed(&self) -> bool {
+        not_executed::is_proven_by(self)
+    }
+
     /// Says whether the failure is the server's and no answer to the question: temporary, or internal.
     #[cfg(feature = "cached")]
     pub(crate) fn is_outage(&self) -> bool {

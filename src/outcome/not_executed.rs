@@ -12,37 +12,13 @@ const UNKNOWN_OUTCOMES: [(&str, &str); 3] = [
     (SESSION, "unknowable"),
 ];
 
-impl Failure<'_> {
-    /// Says whether the failure proves that the call took no effect: it was refused before anything began.
-    ///
-    /// Only a refusal proves that: `invalid_params`, not found, not permitted, rejected by the user, or turned away
-    /// (`rate_limited`, `server_overloaded`, `unavailable`). A timeout, a broken connection, a failing service, an internal error
-    /// and a failure without a kind prove nothing. Neither does a refusal
-    ///
-    /// - that `?` made of a JSON or an IO error, which may come after the effect,
-    /// - that is the last of several attempts further in,
-    /// - that a layer further in marks as of unknown outcome.
-    ///
-    /// Every layer asks this: `IdempotentTool` frees the key of such a call, and `CachedTool` invalidates nothing for it.
-    ///
-    /// ```
-    /// use mcp_patterns::outcome;
-    /// use turbomcp::McpError;
-    ///
-    /// let refused = Ok(McpError::permission_denied("Only for editors").to_tool_result());
-    /// assert!(outcome::failure(&refused).unwrap().is_not_executed());
-    ///
-    /// let lost = Ok(McpError::timeout("The bank does not answer").to_tool_result());
-    /// assert!(!outcome::failure(&lost).unwrap().is_not_executed());
-    /// ```
-    #[must_use]
-    pub fn is_not_executed(&self) -> bool {
-        self.kind().is_some_and(is_refusal)
-            && !is_converted(self.message())
-            && self.noted(ATTEMPTS).and_then(Value::as_u64).unwrap_or(1) <= 1
-            && UNKNOWN_OUTCOMES.iter().all(|(layer, word)| self.noted(layer).is_none_or(|noted| noted != word))
-            && self.noted(BATCH).is_none_or(|batch| batch["outcome"] != "unknown")
-    }
+/// See [`Failure::is_not_executed`].
+pub(super) fn is_proven_by(failure: &Failure<'_>) -> bool {
+    failure.kind().is_some_and(is_refusal)
+        && !is_converted(failure.message())
+        && failure.noted(ATTEMPTS).and_then(Value::as_u64).unwrap_or(1) <= 1
+        && UNKNOWN_OUTCOMES.iter().all(|(layer, word)| failure.noted(layer).is_none_or(|noted| noted != word))
+        && failure.noted(BATCH).is_none_or(|batch| batch["outcome"] != "unknown")
 }
 
 const fn is_refusal(kind: ErrorKind) -> bool {

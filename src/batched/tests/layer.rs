@@ -258,7 +258,8 @@ async fn a_refusal_proves_nothing_after_the_call_was_sent_before_or_its_batch_wa
         }
         Ok(calls.iter().map(|_| Ok("fine")).collect())
     };
-    let proves = |answer: &McpResult<ToolResult>| outcome::failure(answer).is_some_and(|failure| failure.is_not_executed());
+    let proves =
+        |answer: &McpResult<ToolResult>| outcome::failure(answer).is_some_and(|failure| failure.is_not_executed());
     let split = BatchedTool::new().with_bulk("read", refusing).without_meta().split_failed_batches().layer(script());
     let ctx = nobody();
     let alone = split.call_tool("read", json!({"n": 2}), &ctx).await;
