@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::sleep;
 use turbomcp_core::McpError;
@@ -178,9 +179,11 @@ impl Serialize for Odd {
 #[tokio::test(start_paused = true)]
 async fn a_value_that_panics_as_it_is_written_keeps_no_other_from_the_second_level() {
     let cache = Cache::<u64, Odd>::new().with_second_level("odd", MemoryLevel::new());
-    for number in 10..20 {
-        cache.get_or_load(&(), number, || async move { Ok(Odd(number)) }).await.expect("a value");
-    }
+    cache.start();
+    settle().await;
+    // At the same time, so that they are written in one step.
+    let values = (10..20).map(|number| cache.get_or_load(&(), number, move || async move { Ok(Odd(number)) }));
+    assert!(join_all(values).await.into_iter().all(|value| value.is_ok()));
     settle().await;
     let level = cache.stats().second_level.expect("there is one");
     assert_eq!((level.puts, level.is_subscribed), (9, true));
