@@ -27,3 +27,29 @@ pub(crate) fn wall_clock() -> i64 {
 pub(crate) fn after(now: i64, duration: Duration) -> i64 {
     now.saturating_add_unsigned(millis(duration))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDLESS: [Duration; 3] =
+        [Duration::MAX, Duration::from_secs(u64::MAX / 4), Duration::from_secs(i64::MAX.unsigned_abs())];
+
+    #[test]
+    fn milliseconds_are_rounded_up() {
+        for (nanos, rounded) in [(0, 0), (1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2)] {
+            assert_eq!(millis(Duration::from_nanos(nanos)), rounded, "{nanos} ns");
+        }
+        assert_eq!(after(7, Duration::from_nanos(1)), 8);
+    }
+
+    #[test]
+    fn times_without_end_are_a_century() {
+        let now = Instant::now();
+        for endless in ENDLESS {
+            assert_eq!(later(now, endless), now + CENTURY);
+            assert_eq!(u128::from(millis(endless)), CENTURY.as_millis());
+            assert_eq!(after(i64::MAX - 1, endless), i64::MAX);
+        }
+    }
+}

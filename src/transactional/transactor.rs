@@ -79,13 +79,13 @@ impl<DB: Dialect> Transactor<DB> {
         self
     }
 
-    /// Bounds each statement. PostgreSQL only.
+    /// Bounds each statement, 24 days at the most. PostgreSQL only.
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
         self.begin.statement_timeout = Some(timeout);
         self
     }
 
-    /// Bounds each wait for a lock. PostgreSQL only; SQLite's is the `busy_timeout` of its connections.
+    /// Bounds each wait for a lock, 24 days at the most. PostgreSQL only; SQLite's is the `busy_timeout` of its connections.
     pub fn with_lock_timeout(mut self, timeout: Duration) -> Self {
         self.begin.lock_timeout = Some(timeout);
         self
