@@ -12,6 +12,16 @@ pub(crate) fn later(now: Instant, duration: Duration) -> Instant {
     now + duration.min(CENTURY)
 }
 
+/// A share of a duration, from 0 to 1: no rounding makes it more than the whole.
+pub(crate) fn share(duration: Duration, share: f64) -> Duration {
+    Duration::try_from_secs_f64(duration.as_secs_f64() * share).map_or(duration, |part| part.min(duration))
+}
+
+/// Whether a timeout leaves no time for anything: timers count in milliseconds.
+pub(crate) fn is_too_short(timeout: Duration) -> bool {
+    timeout < Duration::from_millis(1)
+}
+
 /// A duration in milliseconds, rounded up and a century at the most: nothing above zero becomes zero, which many backends refuse.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.min(CENTURY).as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
@@ -50,6 +60,9 @@ mod tests {
             assert_eq!(later(now, endless), now + CENTURY);
             assert_eq!(u128::from(millis(endless)), CENTURY.as_millis());
             assert_eq!(after(i64::MAX - 1, endless), i64::MAX);
+            for part in [0.0, 1e-300, 0.5, 1.0 - 1e-16, 1.0] {
+                assert!(share(endless, part) <= endless, "{part}");
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use super::level::{Invalidation, LevelFuture, Put, Read, SecondLevel, Subscription};
+use crate::clock::later;
 
 /// A second level in this process: for tests, and for several caches of one process. Clones share what it keeps: up to 64 MiB.
 #[derive(Clone)]
@@ -65,7 +66,8 @@ impl SecondLevel for MemoryLevel {
         Box::pin(async move {
             let now = Instant::now();
             for put in values {
-                self.values.insert(put.key.clone(), Kept { value: put.value.as_slice().into(), until: now + put.ttl });
+                self.values
+                    .insert(put.key.clone(), Kept { value: put.value.as_slice().into(), until: later(now, put.ttl) });
             }
             Ok(())
         })
@@ -89,7 +91,7 @@ impl SecondLevel for MemoryLevel {
             leases.retain(|_, (_, until)| now < *until);
             let is_free = !leases.contains_key(key);
             if is_free {
-                leases.insert(key.to_vec(), (token, now + lease));
+                leases.insert(key.to_vec(), (token, later(now, lease)));
             }
             Ok(is_free)
         })

@@ -4,6 +4,7 @@
 
 mod client;
 mod counter;
+mod durations;
 mod forwarding;
 mod outcome;
 mod reading;
