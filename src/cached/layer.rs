@@ -128,7 +128,7 @@ impl CachedTool {
         let counter =
             |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
         Some(Role::Cached(Arc::new(AnswerPlan {
-            prefix: KeyPrefix::new(Kind::Tool, &settings.server, &settings.version),
+            prefix: KeyPrefix::new(Kind::Tool, Some(&tool.name), &settings.server, &settings.version),
             ttl: settings.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
             scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
             tags: settings.tags.get(&tool.name).cloned().unwrap_or_default(),

@@ -67,7 +67,7 @@ impl Reads {
         };
         self.plan = self.are_kept.then(|| {
             Arc::new(AnswerPlan {
-                prefix: KeyPrefix::new(self.kind, server, version),
+                prefix: KeyPrefix::new(self.kind, None, server, version),
                 ttl: self.ttl.unwrap_or(ttl),
                 scope: self.scope.unwrap_or(scope),
                 tags: self.tags.clone(),

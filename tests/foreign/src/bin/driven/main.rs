@@ -1,0 +1,40 @@
+//! The server that the driver calls: a tool for each thing that a layer could get wrong.
+//!
+//! Most tools are there twice. One acts, so that no layer shares or repeats its calls unasked. Its twin, whose name ends with
+//! `_read`, does the same and is annotated read-only, so that its calls are cached, batched and retried.
+
+mod asking;
+mod failing;
+mod gallery;
+mod server;
+mod slow;
+mod state;
+
+use clap::Parser;
+use mcp_patterns::validated::Limits;
+use mcp_patterns_foreign::{Failure, Named, Options, run};
+
+/// What the driver sends each way, with room for the names around it.
+const LARGE: usize = 8 << 20;
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let options = Options::parse();
+    let named = Named {
+        idempotent: &["remember"],
+        transactional: &["add"],
+        validated: |validated| {
+            let limits = Limits::new().with_max_bytes(LARGE).with_max_string_bytes(LARGE);
+            validated.with_limits_for("echo_read", limits)
+        },
+        cached: |cached| {
+            cached
+                .with_max_result_bytes(2 * LARGE as u64)
+                .invalidates("add", ["total"])
+                .with_resources()
+                .with_prompts()
+                .invalidates_resources("change_note", |_| [server::NOTE])
+        },
+    };
+    run(server::Driven::default(), &named, &options).await
+}

@@ -1,0 +1,44 @@
+//! Tools that take their time.
+
+use std::time::Duration;
+
+use turbomcp::prelude::*;
+use turbomcp_core::ErrorKind;
+
+use crate::state::State;
+
+/// How often a tool that waits looks whether it is cancelled.
+const STEP: Duration = Duration::from_millis(10);
+
+/// Reports each of its steps.
+pub(crate) async fn count(steps: u32, step_ms: u64, ctx: &RequestContext) -> McpResult<String> {
+    for step in 1..=steps {
+        ctx.report_progress(f64::from(step), Some(f64::from(steps)), Some(&format!("step {step}"))).await?;
+        tokio::time::sleep(Duration::from_millis(step_ms)).await;
+    }
+    Ok(format!("Counted to {steps}"))
+}
+
+/// Reports two steps and fails for a moment; the second call with the same key reports three and succeeds.
+pub(crate) async fn count_again(key: &str, state: &State, ctx: &RequestContext) -> McpResult<String> {
+    let running = state.start(key);
+    let is_first = running.number() == 1;
+    count(if is_first { 2 } else { 3 }, 20, ctx).await?;
+    running.finished();
+    if is_first { Err(McpError::unavailable("Not yet")) } else { Ok("Counted again".to_owned()) }
+}
+
+/// Waits until the time is over or the caller is gone.
+pub(crate) async fn wait(key: &str, ms: u64, state: &State, ctx: &RequestContext) -> McpResult<String> {
+    let running = state.start(key);
+    let end = tokio::time::Instant::now() + Duration::from_millis(ms);
+    while tokio::time::Instant::now() < end {
+        if ctx.is_cancelled() {
+            running.cancelled();
+            return Err(McpError::new(ErrorKind::Cancelled, "Cancelled"));
+        }
+        tokio::time::sleep(STEP).await;
+    }
+    running.finished();
+    Ok(format!("Waited for {key}"))
+}

@@ -1,0 +1,82 @@
+//! The layers that are put on a server.
+
+use std::convert::identity;
+
+use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotent::MemoryStore;
+use mcp_patterns::selection::Hints;
+use mcp_patterns::{
+    BatchedTool, CachedTool, IdempotentTool, Middleware, RetryTool, SessionStore, TransactionalTool, TryLayer,
+    ValidatedTool, layer,
+};
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqlitePoolOptions;
+use turbomcp_core::McpHandler;
+
+use crate::Failure;
+
+/// What a server's author says of the tools: which ones the layers act on that act on none until they are told to, and the
+/// settings of single tools.
+#[derive(Debug, Clone, Copy)]
+pub struct Named {
+    /// Tools that take an idempotency key and whose effect is not in SQL.
+    pub idempotent: &'static [&'static str],
+    /// Tools that run in a transaction.
+    pub transactional: &'static [&'static str],
+    /// Settings of the validation.
+    pub validated: fn(ValidatedTool) -> ValidatedTool,
+    /// Settings of the cache.
+    pub cached: fn(CachedTool) -> CachedTool,
+}
+
+impl Named {
+    /// An author who says nothing.
+    pub const NOTHING: Self = Self { idempotent: &[], transactional: &[], validated: identity, cached: identity };
+}
+
+/// A layer of an author's own that changes nothing.
+#[derive(Debug, Clone)]
+struct PassThrough;
+
+impl Middleware for PassThrough {}
+
+/// All layers in the documented order. Each acts where the tools' annotations allow it, and on the tools that are named.
+pub(crate) async fn defaults<H: McpHandler>(server: H, named: &Named) -> Result<impl McpHandler, Failure> {
+    let pool = database().await?;
+    Ok((
+        (named.validated)(ValidatedTool::new()),
+        SessionStore::in_memory(),
+        (named.cached)(CachedTool::new()),
+        BatchedTool::new().when(|tool| Hints::of(tool).read_only),
+        RetryTool::new(),
+        IdempotentTool::new(MemoryStore::new()).only(named.idempotent.iter().copied()),
+        TransactionalTool::new(pool).with_idempotency(Idempotency::new()).only(named.transactional.iter().copied()),
+        layer(PassThrough),
+    )
+        .try_layer(server)?)
+}
+
+/// All layers in the documented order, each on every tool, whatever its annotations say.
+pub(crate) async fn everything<H: McpHandler>(server: H) -> Result<impl McpHandler, Failure> {
+    let pool = database().await?;
+    let all: Vec<String> = server.list_tools().into_iter().map(|tool| tool.name).collect();
+    Ok((
+        ValidatedTool::new(),
+        SessionStore::in_memory(),
+        CachedTool::new().allow_skipped_effects(&all).with_resources().with_prompts(),
+        BatchedTool::new().only(&all).allow_skipped_effects(&all),
+        RetryTool::new().allow_repeated_effects(&all),
+        IdempotentTool::new(MemoryStore::new()).only(&all),
+        TransactionalTool::new(pool).only(&all),
+        layer(PassThrough),
+    )
+        .try_layer(server)?)
+}
+
+/// A database in memory lives as long as its only connection.
+async fn database() -> Result<SqlitePool, Failure> {
+    let options = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
+    let pool = options.connect("sqlite::memory:").await?;
+    TransactionalTool::ensure_schema(&pool).await?;
+    Ok(pool)
+}
