@@ -1,4 +1,4 @@
-//! The deletion of expired rows, which never waits for a call and never makes one wait.
+//! The deletion of expired rows, which waits for no call and makes none wait for more than a small batch.
 
 use std::future::Future;
 use std::sync::Arc;

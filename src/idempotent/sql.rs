@@ -90,8 +90,9 @@ fn unavailable(error: sqlx::Error) -> StoreError {
 impl<DB: Dialect> Store for SqlStore<DB> {
     fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
         Box::pin(async move {
+            let claimed = self.claim_or_find(claim).await;
             self.sweeper.sweep_now_and_then(&self.pool);
-            self.claim_or_find(claim).await.map_err(unavailable)
+            claimed.map_err(unavailable)
         })
     }
 

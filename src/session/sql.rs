@@ -25,7 +25,7 @@ create index if not exists mcp_patterns_sessions_expires_at on mcp_patterns_sess
 ///
 /// The [table](SESSION_SCHEMA) must be there: see [`ensure_schema`](Self::ensure_schema). Expiry is measured by the clocks of the
 /// replicas. Expired rows are deleted behind the scenes, 500 at a time, once a minute while sessions are written, on connections of the
-/// pool that are idle. That waits for no call, and no call waits for it.
+/// pool that are idle. That waits for no call, and no call waits for more than such a batch.
 #[must_use]
 pub struct SqlBackend<DB: SessionDatabase> {
     pool: Pool<DB>,
@@ -202,8 +202,8 @@ impl_session_database!(sqlx::Sqlite, "select 1");
 impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
         Box::pin(async move {
-            self.sweeper.sweep_now_and_then(&self.pool);
             let created = DB::create(&self.pool, id, write).await;
+            self.sweeper.sweep_now_and_then(&self.pool);
             self.written(id, created).await
         })
     }
@@ -220,8 +220,8 @@ impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
 
     fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
         Box::pin(async move {
-            self.sweeper.sweep_now_and_then(&self.pool);
             let swapped = DB::compare_and_swap(&self.pool, id, expected, write).await;
+            self.sweeper.sweep_now_and_then(&self.pool);
             self.written(id, swapped).await
         })
     }
