@@ -275,7 +275,7 @@ impl Drop for Leaving {
 
 impl Middleware for BatchedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
-        self.calls.check(LAYER)?;
+        self.calls.check()?;
         let settings = &self.settings;
         if settings.bulks.is_empty() && !self.is_selected {
             let reason =

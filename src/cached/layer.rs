@@ -140,11 +140,11 @@ impl CachedTool {
 
 impl Middleware for CachedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
-        self.results.check(LAYER)?;
         if self.settings.ttls.values().chain([&self.results.ttl()]).any(Duration::is_zero) {
             let reason = "a ttl of zero keeps nothing: use `except` to leave a tool out";
             return Err(ConfigError::invalid(LAYER, "with_ttl", reason));
         }
+        self.results.check()?;
         if self.results.max_item_bytes().is_some_and(|bytes| bytes <= ENTRY_BYTES) {
             let reason = format!("no result fits: {ENTRY_BYTES} bytes go to what is around it, so allow more");
             return Err(ConfigError::invalid(LAYER, "with_max_result_bytes", reason));

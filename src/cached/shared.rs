@@ -18,6 +18,7 @@ use super::link::{Job, Link};
 use super::settings::Settings;
 use super::stats::Counts;
 use super::store::{Bounds, Life, Slot, Store};
+use crate::clock::CENTURY;
 use crate::shared::Abandoned;
 
 /// Where a value came from.
@@ -255,7 +256,8 @@ where
             && (negative.includes)(&error)
             && self.generations.is_current(load.stamp, domains)
         {
-            let life = Life { age: Duration::ZERO, fresh: negative.ttl, end: negative.ttl, cost: Duration::ZERO };
+            let ttl = negative.ttl.min(CENTURY);
+            let life = Life { age: Duration::ZERO, fresh: ttl, end: ttl, cost: Duration::ZERO };
             self.failures.put(load.key, Arc::new(Slot::new(error.clone(), load.stamp, life, 1)));
         }
         Err(error)

@@ -8,6 +8,7 @@ use turbomcp_types::Tool;
 use super::source::MAX_KEY_CHARS;
 use super::{CallKey, IDEMPOTENCY, KeySource};
 use crate::ConfigError;
+use crate::clock::is_too_short;
 
 /// How a layer deals with idempotency keys.
 #[derive(Debug, Clone)]
@@ -97,11 +98,11 @@ impl Idempotency {
     }
 
     pub(crate) fn check(&self, layer: &'static str, tools: &[Tool]) -> Result<(), ConfigError> {
-        if self.ttl.is_zero() {
+        if is_too_short(self.ttl) {
             return Err(ConfigError::invalid(
                 layer,
                 "with_idempotency",
-                "a ttl of zero remembers nothing: make it longer",
+                "a ttl below a millisecond remembers nothing: make it longer",
             ));
         }
         let (KeySource::Argument(name) | KeySource::Metadata(name) | KeySource::Header(name)) = &self.source;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::store::{Claim, Claimed, Owner, Store, StoreError};
 use crate::cancellation::{Cancellation, cancelled};
+use crate::clock::later;
 use crate::idempotency::CallKey;
 
 /// How claims are made and kept.
@@ -57,7 +58,7 @@ impl Claims {
         call: &Arc<CallKey>,
         cancellation: &impl Cancellation,
     ) -> Result<Found, StoreError> {
-        let end = Instant::now() + self.wait;
+        let end = later(Instant::now(), self.wait);
         let mut pause = FIRST_PAUSE;
         while !cancellation.is_cancelled() {
             match self.look(call).await? {
@@ -137,7 +138,7 @@ impl Held {
             lease: self.claims.lease,
             takes_over: self.claims.takes_over,
         };
-        let claimed = timeout(self.claims.timeout * PATIENCE, self.claims.store.claim(claim)).await;
+        let claimed = timeout(self.claims.timeout.saturating_mul(PATIENCE), self.claims.store.claim(claim)).await;
         let found = match claimed {
             Ok(Ok(Claimed::New)) => return Ok(Found::Nothing(self)),
             Ok(Ok(Claimed::Other)) => Found::Other,

@@ -12,6 +12,7 @@ use turbomcp_types::{Tool, ToolResult};
 use super::claims::Claims;
 use super::handle::{Bound, Handle};
 use super::store::Store;
+use crate::clock::is_too_short;
 use crate::idempotency::{Idempotency, KeyCounts};
 use crate::middleware::impl_layer;
 use crate::outcome::Failure;
@@ -141,8 +142,8 @@ impl Middleware for IdempotentTool {
             return Err(ConfigError::invalid(LAYER, "new", reason));
         }
         for (setting, duration) in [("with_lease", self.claims.lease), ("with_store_timeout", self.claims.timeout)] {
-            if duration.is_zero() {
-                return Err(ConfigError::invalid(LAYER, setting, "nothing is done in no time: make it longer"));
+            if is_too_short(duration) {
+                return Err(ConfigError::invalid(LAYER, setting, "it must be at least a millisecond: make it longer"));
             }
         }
         let tools = inner.list_tools();
