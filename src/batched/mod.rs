@@ -99,7 +99,8 @@
 //!
 //! - tools: none; give them a bulk function, or name them with [`only`](BatchedTool::only) or [`when`](BatchedTool::when)
 //! - 64 calls in a batch, 4 batches under way, no delay
-//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together
+//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together; identity: [the
+//!   defaults](crate::Identity#defaults)
 //! - 1,024 calls may wait; what comes then is refused
 //! - a batch is given up after 5 minutes
 //! - nothing is sent twice

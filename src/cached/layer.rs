@@ -20,7 +20,7 @@ use super::writes::{Domains, Writes};
 use crate::middleware::impl_layer;
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, selectors};
 use crate::telemetry::Counter;
-use crate::{ConfigError, Middleware, Scope};
+use crate::{ConfigError, Identity, Middleware, Scope};
 
 pub(super) const LAYER: &str = "CachedTool";
 
@@ -47,6 +47,7 @@ pub struct CachedTool {
 pub(super) struct Settings {
     pub(super) ttls: BTreeMap<String, Duration>,
     pub(super) scope: Scope,
+    pub(super) identity: Identity,
     pub(super) scopes: BTreeMap<String, Scope>,
     pub(super) tags: BTreeMap<String, Vec<Domains>>,
     pub(super) writes: BTreeMap<String, Arc<Writes>>,
@@ -62,8 +63,13 @@ impl Settings {
     /// Notes what the layer is on.
     fn bind(&mut self, server: String, ttl: Duration) {
         self.server = server;
-        self.resources.bind(&self.server, &self.version, ttl, self.scope);
-        self.prompts.bind(&self.server, &self.version, ttl, self.scope);
+        let (resources, prompts) = (self.prefix(Kind::Resource), self.prefix(Kind::Prompt));
+        self.resources.bind(resources, ttl, self.scope, &self.identity);
+        self.prompts.bind(prompts, ttl, self.scope, &self.identity);
+    }
+
+    fn prefix(&self, kind: Kind) -> KeyPrefix {
+        KeyPrefix::new(kind, &self.server, &self.version)
     }
 }
 
@@ -88,6 +94,7 @@ impl CachedTool {
             settings: Arc::new(Settings {
                 ttls: BTreeMap::new(),
                 scope: Scope::default(),
+                identity: Identity::new(),
                 scopes: BTreeMap::new(),
                 tags: BTreeMap::new(),
                 writes: BTreeMap::new(),
@@ -128,9 +135,10 @@ impl CachedTool {
         let counter =
             |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
         Some(Role::Cached(Arc::new(AnswerPlan {
-            prefix: KeyPrefix::new(Kind::Tool, &settings.server, &settings.version),
+            prefix: settings.prefix(Kind::Tool),
             ttl: settings.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
             scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
+            identity: settings.identity.clone(),
             tags: settings.tags.get(&tool.name).cloned().unwrap_or_default(),
             hits: counter("hit"),
             misses: counter("miss"),
@@ -141,6 +149,7 @@ impl CachedTool {
 impl Middleware for CachedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.results.check(LAYER)?;
+        self.settings.identity.check(LAYER)?;
         if self.settings.ttls.values().chain([&self.results.ttl()]).any(Duration::is_zero) {
             let reason = "a ttl of zero keeps nothing: use `except` to leave a tool out";
             return Err(ConfigError::invalid(LAYER, "with_ttl", reason));

@@ -85,7 +85,7 @@
 //! # What makes two calls the same
 //!
 //! The server's name, the [version](CachedTool::with_version), the tool, the caller as far as the [`Scope`](crate::Scope)
-//! tells callers apart, and the arguments in [canonical form](crate::canonical): `{"a": 1, "b": 2}` and `{"b": 2, "a": 1.0}`
+//! and the [`Identity`](crate::Identity) tell callers apart, and the arguments in [canonical form](crate::canonical): `{"a": 1, "b": 2}` and `{"b": 2, "a": 1.0}`
 //! are the same. The whole of it is compared, not a hash.
 //!
 //! A result may depend on more than that: on the session of the call, where the tool opened one of a
@@ -122,7 +122,8 @@
 //!
 //! - tools: those annotated `read_only`; resources and prompts: none
 //! - ttl: 5 minutes; no idle time, no jitter, nothing stale, no early refresh, no failures kept
-//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together
+//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together; identity: [the
+//!   defaults](crate::Identity#defaults)
 //! - bounds: 10,000 results and 64 MiB; a result above 1 MiB is passed on and not kept; the policy of what stays is
 //!   [TinyLFU](https://arxiv.org/abs/1512.00727)
 //! - a call to the tool is given up after 5 minutes

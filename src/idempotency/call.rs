@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
-use super::IDEMPOTENCY;
+use super::{IDEMPOTENCY, KeySpace};
 use crate::canonical::{encode, encode_str, sha256};
-use crate::identity::Partition;
-use crate::{Scope, outcome};
+use crate::outcome;
 
 /// A call with a key, as stores know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,19 +22,18 @@ pub struct CallKey {
 
 impl CallKey {
     pub(super) fn new(
-        server: &str,
+        space: &KeySpace,
         version: &str,
         tool: &str,
         key: String,
         args: &Value,
         ctx: &RequestContext,
     ) -> Self {
-        let mut id = Vec::new();
-        [server, version, tool, key.as_str()].iter().for_each(|part| encode_str(part, &mut id));
-        // The principal always has a partition.
-        if let Some(caller) = Partition::of(Scope::Principal, ctx) {
-            caller.encode(&mut id);
-        }
+        /// Enough for most calls.
+        const BYTES: usize = 256;
+        let mut id = Vec::with_capacity(BYTES);
+        [&space.server, version, tool, key.as_str()].iter().for_each(|part| encode_str(part, &mut id));
+        space.identity.caller(ctx).encode(&mut id);
         let mut arguments = Vec::new();
         encode(args, &mut arguments);
         Self { id: sha256(&id), fingerprint: sha256(&arguments), tool: tool.to_owned(), key }

@@ -11,8 +11,8 @@ use super::key::{Key, new_handle};
 use super::memory::MemoryBackend;
 use super::session::{Current, Session};
 use super::{SessionError, SessionMode};
-use crate::scope;
 use crate::selection::{Plan, Selection, selectors};
+use crate::{Identity, scope};
 
 /// Keeps data from one call to the next: the store, the layer and the handle in one. See the [manual](super).
 ///
@@ -32,6 +32,7 @@ impl SessionStore {
         let settings = Settings {
             mode: SessionMode::default(),
             namespace: None,
+            identity: Identity::new(),
             argument: "session".to_owned(),
             is_optional: false,
             idle_timeout: HOUR,
@@ -100,6 +101,12 @@ impl SessionStore {
         self
     }
 
+    /// Sets how callers are told apart, each of whom has sessions of their own. Give all layers the same [`Identity`].
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.settings().identity = identity;
+        self
+    }
+
     /// Sets how long a session is kept after it was last read or written.
     ///
     /// Use is noted every tenth of it at most, so a session may end by as much earlier.
@@ -158,7 +165,7 @@ impl SessionStore {
         {
             return Ok(session.clone());
         }
-        Ok(self.session(Key::of_call(self.engine.namespace(), self.engine.settings.mode, ctx)?))
+        Ok(self.session(Key::of_call(&self.engine, ctx)?))
     }
 
     /// Returns the session that the caller of `ctx` has opened under this handle, whatever the mode. Goes to the backend for
@@ -166,7 +173,7 @@ impl SessionStore {
     #[must_use]
     pub fn of_handle(&self, ctx: &RequestContext, handle: impl Into<String>) -> Session {
         scope::session_opened();
-        self.session(Key::of_handle(self.engine.namespace(), handle.into(), ctx))
+        self.session(Key::of_handle(&self.engine, handle.into(), ctx))
     }
 
     /// Opens a session for the caller of `ctx` under a new [handle](Session::handle), whatever the mode.

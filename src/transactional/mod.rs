@@ -103,7 +103,8 @@
 //! - conflicts (serialization failures, deadlocks, a busy SQLite file): up to 5 attempts in all, each a whole new transaction,
 //!   10 ms before the second and twice as long before each further one, with full jitter
 //! - idempotency: none until you ask; then an optional argument `idempotency_key`, remembered for 24 hours, for successes; a
-//!   duplicate waits 5 seconds for a first call in the same process
+//!   duplicate waits 5 seconds for a first call in the same process; each user ([identity](crate::Identity#defaults)) has keys of
+//!   their own
 //!
 //! # Order
 //!

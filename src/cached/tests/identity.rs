@@ -188,3 +188,10 @@ async fn followers_never_get_the_answer_of_another_session_tool_or_server() {
     }
     join_all(calls).await;
 }
+
+#[tokio::test]
+async fn a_claim_that_names_a_tenant_is_not_hidden_by_another_one() {
+    let of = |org: &str| Principal::new("ada").with_claim("tid", json!("directory")).with_claim("org_id", json!(org));
+    let callers = ["acme", "globex"].map(|org| nobody().with_principal(of(org)));
+    assert_eq!(loads(CachedTool::new(), &callers).await, 2);
+}
