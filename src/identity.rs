@@ -1,6 +1,7 @@
 //! Who may share what: the [`Scope`] of everything that layers keep between calls, and the [`Identity`] that tells callers apart.
 
 mod partition;
+mod rights;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,20 +21,28 @@ use crate::ConfigError;
 #[non_exhaustive]
 pub enum Scope {
     /// Calls of one authenticated user, as the [`Identity`] tells users apart: by subject, issuer and tenant. All callers who
-    /// are not authenticated share one partition.
+    /// are not authenticated share one partition. Answers are shared only by calls with the same rights.
     #[default]
     Principal,
     /// Calls within one MCP session, and within one session of a `SessionStore` that stands further out. A call without a
     /// session shares with nobody.
     Session,
-    /// Everybody. For what is the same for every user.
+    /// Everybody, whatever their rights. For what is the same for every user.
     Public,
 }
 
 /// Tells callers apart. Set it up once and give it to every layer that shares something between calls.
 ///
-/// A caller is a subject, its issuer, and every claim that names a tenant. Cached answers, batches, sessions and idempotency keys
-/// belong to this caller.
+/// Two questions decide who shares what:
+///
+/// - **Who calls?** The subject, its issuer, and every claim that names a tenant. Cached answers, batches, sessions and
+///   idempotency keys belong to this caller.
+/// - **What may the caller do?** The roles and scopes of the token. Cached answers and batches are shared only by calls with
+///   the same rights: an answer that was made for an administrator's token never reaches a viewer's token of the same user.
+///   Sessions and idempotency keys do not depend on rights, so that they survive a token with other scopes.
+///
+/// The order of roles and scopes, and how often one is listed, do not count. `"read write"` in the claims `scope` and `scp` is
+/// the same as `["write", "read"]`.
 ///
 /// # Example
 ///
@@ -66,9 +75,11 @@ pub enum Scope {
 /// # Defaults
 ///
 /// - tenant: the claims `tid`, `tenant_id`, `tenant`, `org_id` and `organization`, all that are present
+/// - rights: the principal's roles, and the claims `scope`, `scp`, `scopes`, `roles`, `role`, `permissions`, `groups`,
+///   `entitlements`, `authorities`, `authorization_details`, `wids`, `cognito:groups`, `realm_access` and `resource_access`
 /// - partition: the subject and its issuer; all anonymous callers share one
 ///
-/// A claim that is `null` counts as absent.
+/// A claim that is `null`, or a right that lists nothing, counts as absent.
 #[derive(Clone, Default)]
 #[must_use = "an identity does nothing until it is given to a layer"]
 pub struct Identity(Arc<Settings>);
@@ -77,6 +88,8 @@ pub struct Identity(Arc<Settings>);
 #[derive(Clone, Default)]
 struct Settings {
     tenant_claims: BTreeSet<String>,
+    rights_claims: BTreeSet<String>,
+    ignores_rights: bool,
     partition: Option<Arc<PartitionOf>>,
 }
 
@@ -94,10 +107,24 @@ impl Identity {
         self
     }
 
+    /// Adds a claim that lists rights, such as `https://example.com/roles`. The order of a list does not count; a string is one
+    /// right.
+    pub fn with_rights_claim(mut self, claim: impl Into<String>) -> Self {
+        self.settings_mut().rights_claims.insert(claim.into());
+        self
+    }
+
+    /// Shares cached answers and batches between all tokens of a caller, whatever their rights. Only for servers whose tools
+    /// give the same answer whatever the caller may do.
+    pub fn without_rights(mut self) -> Self {
+        self.settings_mut().ignores_rights = true;
+        self
+    }
+
     /// Tells callers apart by what `partition` returns, instead of by subject and issuer. Object keys in any order are equal.
     ///
     /// Calls with equal partitions are calls of one caller: they share answers, sessions and idempotency keys. Tenants stay
-    /// apart whatever the function returns.
+    /// apart whatever the function returns, and answers are shared only by calls with the same rights.
     ///
     /// ```
     /// use mcp_patterns::{CachedTool, Identity};
@@ -127,6 +154,12 @@ impl Identity {
         if self.0.tenant_claims.contains("") {
             return refuse("`with_tenant_claim` has an empty name: name the claim, or remove this setting");
         }
+        if self.0.rights_claims.contains("") {
+            return refuse("`with_rights_claim` has an empty name: name the claim, or remove this setting");
+        }
+        if self.0.ignores_rights && !self.0.rights_claims.is_empty() {
+            return refuse("`with_rights_claim` has no effect with `without_rights`: remove one of the two");
+        }
         Ok(())
     }
 }
@@ -136,6 +169,8 @@ impl fmt::Debug for Identity {
         let settings = &*self.0;
         f.debug_struct("Identity")
             .field("tenant_claims", &settings.tenant_claims)
+            .field("rights_claims", &settings.rights_claims)
+            .field("ignores_rights", &settings.ignores_rights)
             .field("partition", &settings.partition.is_some())
             .finish()
     }

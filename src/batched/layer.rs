@@ -159,7 +159,8 @@ impl BatchedTool {
         self
     }
 
-    /// Sets how callers are told apart, each of whom travels alone. Give all layers the same [`Identity`].
+    /// Sets how callers are told apart, each of whom travels alone, with the same rights. Give all layers the
+    /// same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.settings_mut().identity = identity;
         self
@@ -239,9 +240,9 @@ impl BatchedTool {
         };
         let abandoned = Abandoned::default();
         let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()) });
-        let mut group = Vec::new();
+        let mut group = Vec::with_capacity(caller.size_hint() + name.len() + 32);
         encode_str(name, &mut group);
-        caller.encode(&mut group);
+        caller.encode_with_rights(&mut group);
         if let Some(key) = &self.settings.batch_key {
             encode_str(&key(&call), &mut group);
         }

@@ -109,7 +109,8 @@
 //!
 //! # What travels together
 //!
-//! Calls of the same tool, by callers whom the [scope](BatchedTool::with_scope) does not tell apart, with the same [batch
+//! Calls of the same tool, by callers whom the [scope](BatchedTool::with_scope) does not tell apart, with the same
+//! [rights](crate::Identity) unless the scope is public, and with the same [batch
 //! key](BatchedTool::with_batch_key). These groups take turns: one with a thousand calls waiting delays the next one by a batch
 //! and not by a thousand calls. A full queue takes from the group that has most in it.
 //!

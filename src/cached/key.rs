@@ -24,7 +24,7 @@ impl Kind {
     }
 }
 
-/// Server, version, kind, caller, name and arguments, written so that two requests have equal keys exactly if they are the same
+/// Server, version, kind, caller, the caller's rights, name and arguments, written so that two requests have equal keys exactly if they are the same
 /// request.
 ///
 /// The whole request is compared, not a hash of it.
@@ -52,10 +52,10 @@ impl CallKey {
     /// Returns the key of a request, and what invalidates it: see [`group_domain`] and [`call_domain`].
     pub(super) fn new(prefix: &KeyPrefix, caller: &Partition<'_>, name: &str, args: &Value) -> (Self, [u64; 2]) {
         /// Enough for most requests, so that a key is one allocation.
-        const ARGUMENTS: usize = 128;
-        let mut bytes = Vec::with_capacity(prefix.bytes.len() + name.len() + ARGUMENTS);
+        const ARGUMENTS: usize = 96;
+        let mut bytes = Vec::with_capacity(prefix.bytes.len() + caller.size_hint() + name.len() + ARGUMENTS);
         bytes.extend_from_slice(&prefix.bytes);
-        caller.encode(&mut bytes);
+        caller.encode_with_rights(&mut bytes);
         encode_str(name, &mut bytes);
         let start = bytes.len();
         encode(args, &mut bytes);

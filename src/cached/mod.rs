@@ -5,7 +5,8 @@
 //! does not fit a tool whose answer must be of this moment (a clock, a balance), since `readOnlyHint` promises that a tool
 //! changes nothing, not that its answer stays the same: leave such tools out with [`CachedTool::except`].
 //!
-//! Only tools annotated `read_only` are cached, only successes are kept, and each user's results are kept apart.
+//! Only tools annotated `read_only` are cached, only successes are kept, and each user's results are kept apart, for each set of
+//! rights: what an administrator's token has found never reaches a viewer's token of the same user.
 //!
 //! # Example
 //!
@@ -85,7 +86,7 @@
 //! # What makes two calls the same
 //!
 //! The server's name, the [version](CachedTool::with_version), the tool, the caller as far as the [`Scope`](crate::Scope)
-//! and the [`Identity`](crate::Identity) tell callers apart, and the arguments in [canonical form](crate::canonical): `{"a": 1, "b": 2}` and `{"b": 2, "a": 1.0}`
+//! and the [`Identity`](crate::Identity) tell callers apart, what their token lets them do, and the arguments in [canonical form](crate::canonical): `{"a": 1, "b": 2}` and `{"b": 2, "a": 1.0}`
 //! are the same. The whole of it is compared, not a hash.
 //!
 //! A result may depend on more than that: on the session of the call, where the tool opened one of a

@@ -41,7 +41,8 @@ impl CachedTool {
         self
     }
 
-    /// Sets how callers are told apart, each of whom has results of their own. Give all layers the same [`Identity`].
+    /// Sets how callers are told apart, each of whom has results of their own, for each set of rights. Give
+    /// all layers the same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.settings_mut().identity = identity;
         self

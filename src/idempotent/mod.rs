@@ -123,7 +123,8 @@
 //!
 //! - tools: none; name them, or take [`every_write`](IdempotentTool::every_write)
 //! - key: the optional argument `idempotency_key`, one for each server, [version](crate::idempotency::Idempotency::with_version),
-//!   user ([identity](crate::Identity#defaults)) and tool; a call without one passes untouched
+//!   user ([identity](crate::Identity#defaults)) and tool; a key survives a token with other scopes; a call without one passes
+//!   untouched
 //! - an answer is remembered for 24 hours after it was given
 //! - a lease is 30 s and renewed every 10 s while the tool runs; a call that runs waits for nobody and ends when it ends
 //! - a duplicate waits for 5 s; it looks after 10 ms, then after pauses twice as long each time, up to half a second

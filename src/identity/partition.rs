@@ -80,6 +80,26 @@ fn kept_session() -> Option<Arc<str>> {
 }
 
 impl Partition<'_> {
+    /// Appends the partition to the key of what is answered from memory: the caller, and what the caller may do.
+    pub(crate) fn encode_with_rights(&self, key: &mut Vec<u8>) {
+        self.encode(key);
+        if let Self::Principal(caller) | Self::Session { caller, .. } = self {
+            caller.identity.encode_rights(caller.principal, key);
+        }
+    }
+
+    /// Returns about how long the partition is in a key, so that one allocation holds the key of most calls.
+    pub(crate) fn size_hint(&self) -> usize {
+        match self {
+            Self::Everybody => 1,
+            Self::Principal(caller) => caller.size_hint(),
+            Self::Session { transport, kept, caller } => {
+                let names = [*transport, kept.as_deref()];
+                names.into_iter().flatten().map(str::len).sum::<usize>() + caller.size_hint()
+            }
+        }
+    }
+
     /// Appends the partition to a key.
     pub(crate) fn encode(&self, key: &mut Vec<u8>) {
         match self {
@@ -99,6 +119,20 @@ impl Partition<'_> {
 }
 
 impl Caller<'_> {
+    fn size_hint(&self) -> usize {
+        /// What goes around the names.
+        const FRAME: usize = 32;
+        /// Tenants and rights, as most tokens have them.
+        const CLAIMS: usize = 224;
+        let who = match &self.who {
+            Who::Subject { subject, issuer } => subject.map_or(0, str::len) + issuer.map_or(0, str::len),
+            Who::Chosen(_) => 64,
+        };
+        let has_more =
+            self.principal.is_some_and(|principal| !principal.roles.is_empty() || !principal.claims.is_empty());
+        FRAME + who + if has_more { CLAIMS } else { 0 }
+    }
+
     /// Appends the caller to a key.
     pub(crate) fn encode(&self, key: &mut Vec<u8>) {
         match &self.who {

@@ -118,11 +118,144 @@ fn a_call_without_a_session_shares_with_nobody_in_session_scope() {
     assert!(Identity::new().partition(Scope::Session, &RequestContext::with_id("1")).is_none());
 }
 
+/// What the key of an answer says of the caller's rights, with who calls.
+fn rights(identity: &Identity, principal: Principal) -> Vec<u8> {
+    let (mut key, ctx) = (Vec::new(), ctx(principal));
+    identity.partition(Scope::Principal, &ctx).expect("always shared").encode_with_rights(&mut key);
+    key
+}
+
+fn rights_by_default(principal: Principal) -> Vec<u8> {
+    rights(&Identity::new(), principal)
+}
+
+#[test]
+fn each_kind_of_right_tells_calls_apart_and_is_taken_for_no_other() {
+    let claims = [
+        "scope",
+        "scp",
+        "scopes",
+        "roles",
+        "role",
+        "permissions",
+        "groups",
+        "entitlements",
+        "authorities",
+        "authorization_details",
+        "wids",
+        "cognito:groups",
+        "realm_access",
+        "resource_access",
+    ];
+    let mut keys = vec![
+        rights_by_default(ada()),
+        rights_by_default(ada().with_role("admin")),
+        rights_by_default(ada().with_role("scope")),
+        rights_by_default(ada().with_roles(["admin", "scope"])),
+    ];
+    for claim in claims {
+        keys.extend(
+            [json!("admin"), json!(["viewer"]), json!(["admin", "viewer"])]
+                .map(|value| rights_by_default(with_claims(&[(claim, value)]))),
+        );
+    }
+    all_differ(&keys);
+}
+
+#[test]
+fn rights_are_equal_in_any_order_and_form() {
+    let alike = [
+        [("scope", json!("read write")), ("roles", json!(["a", "b"]))],
+        [("scope", json!("write  read")), ("roles", json!(["b", "a", "b"]))],
+        [("scope", json!(["write", "read", "read"])), ("roles", json!(["b", "a"]))],
+    ];
+    for claims in &alike {
+        assert_eq!(rights_by_default(with_claims(claims)), rights_by_default(with_claims(&alike[0])));
+    }
+    assert_eq!(rights_by_default(ada().with_roles(["a", "b"])), rights_by_default(ada().with_roles(["b", "a", "b"])),);
+    let one = with_claims(&[("groups", json!("staff"))]);
+    assert_eq!(rights_by_default(one), rights_by_default(with_claims(&[("groups", json!(["staff"]))])));
+}
+
+#[test]
+fn lists_within_rights_have_no_order_either() {
+    let of = |value: Value| rights_by_default(with_claims(&[("resource_access", value)]));
+    let one = json!({"shop": {"roles": ["read", "write"]}, "bank": {"roles": [{"id": 1, "of": ["x", "y"]}, 2]}});
+    let same = json!({"bank": {"roles": [2, {"of": ["y", "x"], "id": 1}]}, "shop": {"roles": ["write", "read"]}});
+    let other = json!({"bank": {"roles": ["read", "write"]}, "shop": {"roles": [{"id": 1, "of": ["x", "y"]}, 2]}});
+    assert_eq!(of(one.clone()), of(same));
+    assert_ne!(of(one), of(other));
+}
+
+#[test]
+fn many_rights_are_compared_like_few() {
+    let all: Vec<_> = (0..100).map(|number| format!("scope:{number}")).collect();
+    let of = |scopes: &[String]| rights_by_default(with_claims(&[("scope", json!(scopes.join(" ")))]));
+    let reversed: Vec<_> = all.iter().rev().cloned().collect();
+    assert_eq!(of(&all), of(&reversed));
+    assert_ne!(of(&all), of(&all[1..]));
+}
+
+#[test]
+fn a_group_with_a_space_in_its_name_is_one_group() {
+    let of = |groups: Value| rights_by_default(with_claims(&[("groups", groups)]));
+    assert_ne!(of(json!("domain users")), of(json!(["domain", "users"])));
+    assert_eq!(of(json!("domain users")), of(json!(["domain users"])));
+}
+
+#[test]
+fn a_right_that_lists_nothing_is_none() {
+    for nothing in [json!(""), json!([]), Value::Null] {
+        assert_eq!(rights_by_default(with_claims(&[("scope", nothing)])), rights_by_default(ada()));
+    }
+}
+
+#[test]
+fn the_end_of_one_list_of_rights_is_not_the_beginning_of_the_next() {
+    all_differ(&[
+        rights_by_default(with_claims(&[("role", json!("a")), ("scope", json!("x"))])),
+        rights_by_default(with_claims(&[("role", json!(["a", "scope", "x"]))])),
+        rights_by_default(with_claims(&[("role", json!(["a", ["scope", "x"]]))])),
+        rights_by_default(with_claims(&[("role", json!({"a": "scope", "x": 1}))])),
+    ]);
+}
+
+#[test]
+fn rights_are_no_part_of_who_calls() {
+    let (admin, viewer) = (ada().with_role("admin"), ada().with_claim("scope", json!("read")));
+    assert_eq!(by_default(admin), by_default(viewer));
+}
+
+#[test]
+fn the_user_names_claims_with_rights_or_leaves_all_rights_out() {
+    let of = |identity: Identity, value: &str| rights(&identity, with_claims(&[("acl", json!(value))]));
+    assert_eq!(of(Identity::new(), "a"), of(Identity::new(), "b"));
+    let named = || Identity::new().with_rights_claim("acl");
+    assert_ne!(of(named(), "a"), of(named(), "b"));
+    let without = Identity::new().without_rights();
+    assert_eq!(rights(&without, ada().with_role("admin")), rights(&without, ada().with_role("viewer")));
+}
+
+#[test]
+fn what_is_public_has_no_rights_in_its_key() {
+    let (mut key, ctx) = (Vec::new(), ctx(ada().with_role("admin")));
+    Identity::new().partition(Scope::Public, &ctx).expect("always shared").encode_with_rights(&mut key);
+    assert_eq!(key, b"*");
+}
+
 #[test]
 fn a_claim_without_a_name_is_refused() {
     let mistake = |identity: Identity| identity.check("CachedTool").expect_err("a mistake").to_string();
     assert_eq!(
         mistake(Identity::new().with_tenant_claim("")),
         "CachedTool::with_identity: `with_tenant_claim` has an empty name: name the claim, or remove this setting"
+    );
+    assert_eq!(
+        mistake(Identity::new().with_rights_claim("")),
+        "CachedTool::with_identity: `with_rights_claim` has an empty name: name the claim, or remove this setting"
+    );
+    assert_eq!(
+        mistake(Identity::new().with_rights_claim("acl").without_rights()),
+        "CachedTool::with_identity: `with_rights_claim` has no effect with `without_rights`: remove one of the two"
     );
 }

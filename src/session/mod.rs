@@ -101,7 +101,8 @@
 //! | `Handle` | an argument, which the tool `open_session` made | yes | yes | refused, and told to open one |
 //!
 //! Whatever names it, a session belongs to the principal who opened it (subject, issuer and tenants, or what your
-//! [`Identity`](crate::Identity) says); for every other it does not exist, also if they know its name. Never is it the request's id, which changes with each call, nor anything that a client says
+//! [`Identity`](crate::Identity) says); for every other it does not exist, also if they know its name. The rights of a token do not count, so that
+//! a session survives a token with other scopes. Never is it the request's id, which changes with each call, nor anything that a client says
 //! of itself. turbomcp's HTTP transport knows only the sessions that it opened itself: on another replica, or after a restart, it
 //! answers 404, and the client begins a new session, which in `Transport` mode is an empty one. So that mode needs sticky routing
 //! by `mcp-session-id`; the others do not need it for their data, only for the transport's sake. See [the

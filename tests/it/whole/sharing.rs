@@ -28,6 +28,8 @@ struct Shared {
 }
 
 const ALL: Shared = Shared { answer: true, batch: true, session: true, key: true, payment: true };
+/// What is the caller's, whatever the token lets the caller do.
+const OWN: Shared = Shared { answer: false, batch: false, ..ALL };
 const NOTHING: Shared = Shared { answer: false, batch: false, session: false, key: false, payment: false };
 
 /// A caller, whose token has everything that tokens have.
@@ -47,7 +49,11 @@ fn ada() -> Who {
         .with_claim("org_id", json!("acme"))
         .with_claim("organization", json!({ "name": "acme", "id": 7 }))
         .with_claim("workspace", json!("plans"))
-        .with_claim("jti", json!("token 1"));
+        .with_claim("jti", json!("token 1"))
+        .with_roles(["viewer", "clerk"])
+        .with_claim("scope", json!("read write"))
+        .with_claim("groups", json!(["staff", "domain users"]))
+        .with_claim("acl", json!(["plans", "drafts"]));
     Who { principal, session: "1", team: "red" }
 }
 
@@ -154,7 +160,7 @@ async fn each(identity: Identity, mode: SessionMode, others: impl IntoIterator<I
 }
 
 fn identity() -> Identity {
-    Identity::new().with_tenant_claim("workspace")
+    Identity::new().with_tenant_claim("workspace").with_rights_claim("acl")
 }
 
 #[tokio::test]
@@ -199,6 +205,43 @@ async fn callers_who_are_the_same_share_everything_but_the_session_of_a_connecti
 }
 
 #[tokio::test]
+async fn callers_with_other_rights_share_what_they_own_and_no_answers() {
+    let others = [
+        ("a role more", ada().with(|principal| principal.roles.push("admin".into()))),
+        ("another role", ada().with(|principal| principal.roles[0] = "admin".into())),
+        ("no role", ada().with(|principal| principal.roles.clear())),
+        ("a scope less", ada().claiming("scope", json!("read"))),
+        ("no scope", ada().without("scope")),
+        ("the same scopes by another claim", ada().without("scope").claiming("scp", json!("read write"))),
+        ("groups", ada().claiming("groups", json!(["staff", "domain", "users"]))),
+        ("permissions", ada().claiming("permissions", json!(["refund"]))),
+        ("a claim that the user has named", ada().claiming("acl", json!(["plans"]))),
+        ("realm roles", ada().claiming("realm_access", json!({ "roles": ["admin"] }))),
+    ];
+    each(identity(), SessionMode::Principal, others.map(|(differs, other)| (differs, other, OWN))).await;
+}
+
+#[tokio::test]
+async fn the_order_and_the_form_of_rights_do_not_count() {
+    let others = [
+        ("order of roles", ada().with(|principal| principal.roles.reverse())),
+        ("a role twice", ada().with(|principal| principal.roles.push("viewer".into()))),
+        ("order of scopes", ada().claiming("scope", json!("write read"))),
+        ("scopes as a list", ada().claiming("scope", json!(["write", "read"]))),
+        ("order of groups", ada().claiming("groups", json!(["domain users", "staff"]))),
+        ("an empty list", ada().claiming("permissions", json!([]))),
+    ];
+    each(identity(), SessionMode::Principal, others.map(|(differs, other)| (differs, other, ALL))).await;
+}
+
+#[tokio::test]
+async fn rights_do_not_count_where_the_user_says_so() {
+    let identity = Identity::new().without_rights();
+    let admin = ada().with(|principal| principal.roles.push("admin".into())).without("scope");
+    each(identity, SessionMode::Principal, [("rights", admin, ALL)]).await;
+}
+
+#[tokio::test]
 async fn a_partition_of_the_user_s_own_decides_who_is_the_same_caller_in_one_tenant() {
     let identity = identity().with_partition(|ctx| ctx.header("x-team").map(str::to_owned));
     let others = [
@@ -206,6 +249,7 @@ async fn a_partition_of_the_user_s_own_decides_who_is_the_same_caller_in_one_ten
         ("issuer", ada().with(|principal| principal.issuer = None), ALL),
         ("team", Who { team: "blue", ..ada() }, NOTHING),
         ("tenant", ada().claiming("org_id", json!("globex")), NOTHING),
+        ("role", ada().with(|principal| principal.roles.clear()), OWN),
     ];
     each(identity, SessionMode::Principal, others).await;
 }
