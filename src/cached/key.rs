@@ -24,7 +24,7 @@ impl Kind {
     }
 }
 
-/// Server, version, kind, caller, the caller's rights, name and arguments, written so that two requests have equal keys exactly if they are the same
+/// Namespace, server, version, kind, caller, the caller's rights, name and arguments, written so that two requests have equal keys exactly if they are the same
 /// request.
 ///
 /// The whole request is compared, not a hash of it.
@@ -41,9 +41,9 @@ pub(super) struct KeyPrefix {
 }
 
 impl KeyPrefix {
-    pub(super) fn new(kind: Kind, server: &str, version: &str) -> Self {
+    pub(super) fn new(kind: Kind, namespace: &str, server: &str, version: &str) -> Self {
         let mut bytes = Vec::new();
-        [server, version, kind.word()].iter().for_each(|part| encode_str(part, &mut bytes));
+        [namespace, server, version, kind.word()].iter().for_each(|part| encode_str(part, &mut bytes));
         Self { kind, bytes }
     }
 }

@@ -53,6 +53,7 @@ pub(super) struct Settings {
     pub(super) writes: BTreeMap<String, Arc<Writes>>,
     pub(super) resources: Reads,
     pub(super) prompts: Reads,
+    pub(super) namespace: Option<String>,
     pub(super) version: String,
     pub(super) tells: bool,
     /// The name of the server that the layer is on.
@@ -69,7 +70,7 @@ impl Settings {
     }
 
     fn prefix(&self, kind: Kind) -> KeyPrefix {
-        KeyPrefix::new(kind, &self.server, &self.version)
+        KeyPrefix::new(kind, self.namespace.as_deref().unwrap_or_default(), &self.server, &self.version)
     }
 }
 
@@ -100,6 +101,7 @@ impl CachedTool {
                 writes: BTreeMap::new(),
                 resources: Reads::new(Kind::Resource),
                 prompts: Reads::new(Kind::Prompt),
+                namespace: None,
                 version: String::new(),
                 tells: true,
                 server: String::new(),
@@ -150,6 +152,7 @@ impl Middleware for CachedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.results.check(LAYER)?;
         self.settings.identity.check(LAYER)?;
+        ConfigError::check_namespace(LAYER, self.settings.namespace.as_deref())?;
         if self.settings.ttls.values().chain([&self.results.ttl()]).any(Duration::is_zero) {
             let reason = "a ttl of zero keeps nothing: use `except` to leave a tool out";
             return Err(ConfigError::invalid(LAYER, "with_ttl", reason));

@@ -85,7 +85,7 @@
 //!
 //! # What makes two calls the same
 //!
-//! The server's name, the [version](CachedTool::with_version), the tool, the caller as far as the [`Scope`](crate::Scope)
+//! The [namespace](CachedTool::with_namespace), the server's name, the [version](CachedTool::with_version), the tool, the caller as far as the [`Scope`](crate::Scope)
 //! and the [`Identity`](crate::Identity) tell callers apart, what their token lets them do, and the arguments in [canonical form](crate::canonical): `{"a": 1, "b": 2}` and `{"b": 2, "a": 1.0}`
 //! are the same. The whole of it is compared, not a hash.
 //!
@@ -130,6 +130,7 @@
 //! - a call to the tool is given up after 5 minutes
 //! - `_meta["mcp-patterns/cache"]`: `{"status": "hit", "level": 1, "ageMs": 1200}`, the same with `stale`, or
 //!   `{"status": "miss"}`
+//! - namespace: none, beside the server's name
 //! - a second level: none. With one, a result is trusted here for 30 s, or 1 s while invalidations are not heard; a step takes
 //!   50 ms at most; no lease
 //!
@@ -193,7 +194,9 @@
 //!
 //! With [`with_second_level`](CachedTool::with_second_level), replicas share results: through Redis (`RedisLevel`, feature
 //! `redis`), or a [`SecondLevel`] of yours. What this process does not have is looked for there, in one round trip; what it has
-//! computed is put there in the background.
+//! computed is put there in the background. Environments that share a level, such as staging and production, each need a
+//! [`with_namespace`](CachedTool::with_namespace) of their own, or one serves the answers of the other; they still invalidate each
+//! other's results, which costs loads, unless the level has a prefix for each.
 //!
 //! How stale an answer can be:
 //!

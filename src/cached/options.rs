@@ -41,6 +41,14 @@ impl CachedTool {
         self
     }
 
+    /// Keeps results apart from those of servers in another namespace on the same [second level](Self::with_second_level), such as
+    /// `staging` and `production`. The server's name keeps them apart as well. Replicas share results only if they have the same
+    /// namespace.
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.settings_mut().namespace = Some(namespace.into());
+        self
+    }
+
     /// Sets how callers are told apart, each of whom has results of their own, for each set of rights. Give
     /// all layers the same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {

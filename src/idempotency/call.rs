@@ -12,7 +12,7 @@ use crate::outcome;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct CallKey {
-    /// Server, version, caller, tool and key, hashed: who shares a store need not learn who called.
+    /// Namespace, server, version, caller, tool and key, hashed: who shares a store need not learn who called.
     pub(crate) id: String,
     /// The arguments, hashed: the same key with other arguments is another call.
     pub(crate) fingerprint: String,
@@ -32,7 +32,8 @@ impl CallKey {
         /// Enough for most calls.
         const BYTES: usize = 256;
         let mut id = Vec::with_capacity(BYTES);
-        [&space.server, version, tool, key.as_str()].iter().for_each(|part| encode_str(part, &mut id));
+        let namespace = space.namespace.as_deref().unwrap_or_default();
+        [namespace, &space.server, version, tool, &key].iter().for_each(|part| encode_str(part, &mut id));
         space.identity.caller(ctx).encode(&mut id);
         let mut arguments = Vec::new();
         encode(args, &mut arguments);

@@ -5,11 +5,13 @@ use crate::{ConfigError, Identity};
 pub(crate) struct KeySpace {
     /// The name of the server that the layer is on.
     pub(crate) server: String,
+    pub(crate) namespace: Option<String>,
     pub(crate) identity: Identity,
 }
 
 impl KeySpace {
     pub(crate) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {
+        ConfigError::check_namespace(layer, self.namespace.as_deref())?;
         self.identity.check(layer)
     }
 }

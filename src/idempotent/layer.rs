@@ -71,6 +71,13 @@ impl IdempotentTool {
         self
     }
 
+    /// Keeps keys apart from those of servers in another namespace on the same store, such as `staging` and `production`. The
+    /// server's name keeps them apart as well. Replicas share keys only if they have the same namespace.
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.space).namespace = Some(namespace.into());
+        self
+    }
+
     /// Sets how callers are told apart, each of whom has keys of their own. Give all layers the same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
         Arc::make_mut(&mut self.space).identity = identity;

@@ -206,6 +206,7 @@ impl SessionStore {
         if settings.argument.is_empty() {
             return refuse("with_argument", "an argument needs a name");
         }
+        ConfigError::check_namespace(LAYER, settings.namespace.as_deref())?;
         settings.identity.check(LAYER)
     }
 

@@ -162,6 +162,9 @@
 //!
 //! # When the backend fails
 //!
+//! Environments that share a backend, such as staging and production, each need a
+//! [`with_namespace`](SessionStore::with_namespace) of their own, or users find in one what they left in the other.
+//!
 //! It fails closed: down, slow or answering what nobody understands, it is never taken for an empty session. Calls that use their
 //! session get `unavailable` within the time of a step, also those that wait for a turn. What was acknowledged is as safe as the
 //! backend keeps it. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is

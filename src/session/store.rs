@@ -94,8 +94,9 @@ impl SessionStore {
         self
     }
 
-    /// Keeps sessions apart from those of other servers in the same backend. Default: the name of the server that the layer is put
-    /// on. Replicas share sessions if they share the namespace.
+    /// Keeps sessions apart from those of servers in another namespace on the same backend, such as `staging` and `production`.
+    /// Default: the name of the server that the layer is put on. Replicas share sessions if they have the same namespace, and so do
+    /// servers with different names, if a namespace is set: add the name to it where they must not (`staging/shop`).
     pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
         self.settings().namespace = Some(namespace.into());
         self

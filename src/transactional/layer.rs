@@ -80,6 +80,13 @@ impl<DB: Dialect> TransactionalTool<DB> {
         self
     }
 
+    /// Keeps [keys](Self::with_idempotency) apart from those of servers in another namespace on the same table, such as `staging` and `production`. The
+    /// server's name keeps them apart as well. Replicas share keys only if they have the same namespace.
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.space).namespace = Some(namespace.into());
+        self
+    }
+
     /// Sets how callers are told apart, each of whom has [keys](Self::with_idempotency) of their own. Give all layers
     /// the same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {

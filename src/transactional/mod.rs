@@ -158,6 +158,9 @@
 //!
 //! # The table of keys
 //!
+//! Environments that share a database, such as staging and production, each need a
+//! [`with_namespace`](TransactionalTool::with_namespace) of their own, or a key that was used in one has its answer in the other.
+//!
 //! [`TransactionalTool::ensure_schema`] makes it; its SQL is [`IDEMPOTENCY_SCHEMA`]. Callers are kept as hashes. Expired records
 //! are deleted in batches of 500, once a minute at most, after a call with a key.
 //!

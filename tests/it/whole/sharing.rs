@@ -18,13 +18,13 @@ use super::shop::{database, own};
 
 /// What two callers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shared {
-    answer: bool,
-    batch: bool,
-    session: bool,
-    key: bool,
+pub(super) struct Shared {
+    pub(super) answer: bool,
+    pub(super) batch: bool,
+    pub(super) session: bool,
+    pub(super) key: bool,
     /// The key of a payment, which is recorded in its transaction.
-    payment: bool,
+    pub(super) payment: bool,
 }
 
 const ALL: Shared = Shared { answer: true, batch: true, session: true, key: true, payment: true };
@@ -34,13 +34,13 @@ const NOTHING: Shared = Shared { answer: false, batch: false, session: false, ke
 
 /// A caller, whose token has everything that tokens have.
 #[derive(Debug, Clone)]
-struct Who {
+pub(super) struct Who {
     principal: Principal,
     session: &'static str,
     team: &'static str,
 }
 
-fn ada() -> Who {
+pub(super) fn ada() -> Who {
     let principal = Principal::new("ada")
         .with_issuer("https://id.example")
         .with_claim("tid", json!("directory"))
@@ -85,7 +85,7 @@ fn numbered(call: &Call) -> ToolResult {
 }
 
 /// A server with a tool for each thing that is shared.
-fn office() -> ScriptedServer {
+pub(super) fn office() -> ScriptedServer {
     let idempotent = ToolAnnotations { idempotent_hint: Some(true), ..Default::default() };
     ScriptedServer::new("office")
         .with_read_only("look", |call| async move { Ok(numbered(&call)) })
@@ -107,7 +107,7 @@ fn office() -> ScriptedServer {
         })
 }
 
-async fn call(server: &impl McpHandler, tool: &str, args: Value, who: &Who) -> String {
+pub(super) async fn call(server: &impl McpHandler, tool: &str, args: Value, who: &Who) -> String {
     let answer: McpResult<ToolResult> = server.call_tool(tool, args, &who.ctx()).await;
     let answer = answer.expect("an answer");
     assert!(!answer.is_error(), "{tool}: {answer:?}");
