@@ -11,6 +11,8 @@ use turbomcp::prelude::*;
 
 use rows::Row;
 
+#[path = "support/distribution.rs"]
+mod distribution;
 #[path = "support/rows.rs"]
 mod rows;
 
@@ -47,7 +49,7 @@ async fn fast(calls: Vec<Call>) -> Vec<McpResult<String>> {
 fn batched(criterion: &mut Criterion) {
     let groups = ["slow", "fast"].map(|tool| (tool, lone_calls(tool)));
     for (tool, rows) in &groups {
-        rows::criterion(criterion, tool, rows);
+        distribution::criterion(criterion, tool, rows);
     }
     if !rows::is_measured() {
         return;

@@ -12,6 +12,8 @@ use turbomcp::{McpHandler, RequestContext, ToolResult};
 use rows::Row;
 use server::Tools;
 
+#[path = "support/distribution.rs"]
+mod distribution;
 #[path = "support/rows.rs"]
 mod rows;
 #[path = "support/server.rs"]
@@ -21,7 +23,7 @@ const TTL: Duration = Duration::from_secs(300);
 
 fn cached(criterion: &mut Criterion) {
     let misses = misses();
-    rows::criterion(criterion, "miss", &misses);
+    distribution::criterion(criterion, "miss", &misses);
     let hits: Vec<_> = [("0.2_kib", 205), ("1_kib", 1 << 10), ("64_kib", 64 << 10)]
         .iter()
         .flat_map(|(size, bytes)| {
@@ -29,7 +31,7 @@ fn cached(criterion: &mut Criterion) {
         })
         .collect();
     for (group, rows) in &hits {
-        rows::criterion(criterion, group, rows);
+        distribution::criterion(criterion, group, rows);
     }
     if !rows::is_measured() {
         return;

@@ -9,6 +9,8 @@ use rows::Row;
 use server::Tools;
 use stacks::Visit;
 
+#[path = "support/distribution.rs"]
+mod distribution;
 #[path = "support/rows.rs"]
 mod rows;
 #[path = "support/server.rs"]
@@ -96,7 +98,7 @@ fn overhead(criterion: &mut Criterion) {
         ),
     ];
     for (group, rows) in &groups {
-        rows::criterion(criterion, group, rows);
+        distribution::criterion(criterion, group, rows);
     }
     if rows::is_measured() {
         for (group, rows) in &groups {

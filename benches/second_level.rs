@@ -57,7 +57,7 @@ where
 }
 
 /// Values of 200 bytes that only Redis has, beside a bare `PTTL` and `GET` in one pipeline on the same connection, and beside
-/// these with the generations, which tell whether the value is still right.
+/// these with the invalidations, which tell whether the value is still right.
 async fn second_level_hits(connection: &MultiplexedConnection, callers: usize) -> Result<(), Failure> {
     const KEYS: usize = 4_000;
     const ROUNDS: usize = 9;
@@ -88,7 +88,7 @@ async fn second_level_hits(connection: &MultiplexedConnection, callers: usize) -
     }
     let pattern = format!("{{{prefix}:0}}:v:*");
     let names: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection.clone()).await?;
-    let (names, generations) = (Arc::new(names), Arc::new(format!("{{{prefix}:0}}:g")));
+    let (names, invalidations) = (Arc::new(names), Arc::new(format!("{{{prefix}:0}}:g")));
     let mut ratios = [const { Vec::new() }; 2];
     let (mut bare, mut whole, mut ours) = (0.0, 0.0, 0.0);
     for _ in 0..ROUNDS {
@@ -103,14 +103,15 @@ async fn second_level_hits(connection: &MultiplexedConnection, callers: usize) -
             }
         };
         bare = throughput(callers, KEYS, get).await;
-        let (to, of, generations) = (connection.clone(), Arc::clone(&names), Arc::clone(&generations));
+        let (to, of, invalidations) = (connection.clone(), Arc::clone(&names), Arc::clone(&invalidations));
         let get = move |key: usize| {
-            let (mut connection, names, generations) = (to.clone(), Arc::clone(&of), Arc::clone(&generations));
+            let (mut connection, names, invalidations) = (to.clone(), Arc::clone(&of), Arc::clone(&invalidations));
             async move {
                 let name = &names[key % names.len()];
+                let members = ["epoch", "last", "floor", "17", "12345"];
                 let mut pipeline = redis::pipe();
-                pipeline.pttl(name).get(name).cmd("HMGET").arg(&*generations).arg(&["epoch", "17", "12345"]);
-                let got: redis::RedisResult<(i64, Vec<u8>, [Option<u64>; 3])> =
+                pipeline.pttl(name).get(name).cmd("ZMSCORE").arg(&*invalidations).arg(&members);
+                let got: redis::RedisResult<(i64, Vec<u8>, [Option<f64>; 5])> =
                     pipeline.query_async(&mut connection).await;
                 black_box(got.is_ok());
             }
@@ -137,7 +138,7 @@ async fn second_level_hits(connection: &MultiplexedConnection, callers: usize) -
         ratios[ROUNDS / 2]
     });
     println!(
-        "second-level hit, {callers:>2} callers: bare {bare:>6.0}/s, with generations {whole:>6.0}/s, ours {ours:>6.0}/s, \
+        "second-level hit, {callers:>2} callers: bare {bare:>6.0}/s, with invalidations {whole:>6.0}/s, ours {ours:>6.0}/s, \
          median ratios {to_bare:.2} and {to_whole:.2}"
     );
     Ok(())

@@ -54,6 +54,11 @@
 //! Every layer is its own builder, and has the selectors `only`, `except` and `when`. Put on with [`Layer::layer`], a mistake in
 //! the settings panics; [`TryLayer::try_layer`] returns it as a [`ConfigError`] that names the fix.
 //!
+//! # The type of a server
+//!
+//! The type of a server with layers names all of them. [`boxed()`] erases it: a [`BoxHandler`] is one type whatever the layers
+//! are, for a struct field, both branches of an `if`, or the items of a `Vec`.
+//!
 //! # Order
 //!
 //! The first of a tuple is the outermost: it sees a call first. Validation belongs outside the cache, the cache outside the
@@ -98,6 +103,7 @@
     allow(dead_code, unused_imports, unused_macros, reason = "what the layers share is not all used by each of them")
 )]
 
+mod boxed;
 pub mod cancellation;
 pub mod canonical;
 mod error;
@@ -141,6 +147,7 @@ pub mod workflow;
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
 pub use batched::BatchedTool;
+pub use boxed::{BoxHandler, boxed};
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub use cached::CachedTool;

@@ -37,9 +37,11 @@
 //! # Ok::<(), turbomcp::McpError>(()) }).unwrap();
 //! ```
 //!
-//! An optional layer is an `Option`, itself a middleware: `layer(cached.then(CachedTool::new))`.
+//! An optional layer is an `Option`, itself a middleware: `layer(cached.then(CachedTool::new))`. For stacks that differ in more
+//! than that, [`boxed()`](crate::boxed) makes servers of one type.
 
-mod put_on;
+mod apply;
+mod methods;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -54,8 +56,9 @@ use turbomcp_types::{
 
 use crate::ConfigError;
 
-pub use put_on::{MiddlewareLayer, TryLayer, layer};
-pub(crate) use put_on::{impl_layer, or_panic};
+pub use apply::{MiddlewareLayer, TryLayer, layer};
+pub(crate) use apply::{impl_layer, or_panic};
+pub(crate) use methods::{forward, middleware_methods, unlayered_methods};
 
 /// Decides what happens to the requests that pass a layer. Every method defaults to asking the inner handler.
 ///
@@ -264,19 +267,6 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
     }
 }
 
-macro_rules! forward {
-    (sync: $(fn $method:ident(&self $(, $arg:ident: $ty:ty)*) -> $output:ty;)*) => {
-        $(fn $method(&self $(, $arg: $ty)*) -> $output {
-            self.inner().$method($($arg),*)
-        })*
-    };
-    (async: $(fn $method:ident<$life:lifetime>(&self $(, $arg:ident: $ty:ty)*) -> $output:ty;)*) => {
-        $(fn $method<$life>(&$life self $(, $arg: $ty)*) -> impl Future<Output = McpResult<$output>> + Send + $life {
-            self.inner().$method($($arg),*)
-        })*
-    };
-}
-
 // A method that turbomcp adds must fail the build here: answered by its default ("not supported"), it would hide what the
 // inner handler supports.
 #[deny(clippy::missing_trait_methods)]
@@ -331,27 +321,5 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
         self.middleware().on_shutdown(self.inner())
     }
 
-    forward! { sync:
-        fn server_info(&self) -> ServerInfo;
-        fn instructions(&self) -> Option<String>;
-        fn list_resources(&self) -> Vec<Resource>;
-        fn list_resources_for(&self, ctx: &RequestContext) -> Vec<Resource>;
-        fn list_resource_templates(&self) -> Vec<ResourceTemplate>;
-        fn list_resource_templates_for(&self, ctx: &RequestContext) -> Vec<ResourceTemplate>;
-        fn list_prompts(&self) -> Vec<Prompt>;
-        fn list_prompts_for(&self, ctx: &RequestContext) -> Vec<Prompt>;
-        fn page_size(&self) -> Option<usize>;
-    }
-
-    forward! { async:
-        fn list_tasks<'a>(&self, cursor: Option<&'a str>, limit: Option<usize>, ctx: &'a RequestContext) -> ListTasksResult;
-        fn get_task<'a>(&self, task_id: &'a str, ctx: &'a RequestContext) -> Task;
-        fn cancel_task<'a>(&self, task_id: &'a str, ctx: &'a RequestContext) -> Task;
-        fn get_task_result<'a>(&self, task_id: &'a str, ctx: &'a RequestContext) -> Value;
-        fn subscribe<'a>(&self, uri: &'a str, ctx: &'a RequestContext) -> ();
-        fn unsubscribe<'a>(&self, uri: &'a str, ctx: &'a RequestContext) -> ();
-        fn set_log_level<'a>(&self, level: &'a str, ctx: &'a RequestContext) -> ();
-        fn complete<'a>(&self, params: Value, ctx: &'a RequestContext) -> Value;
-        fn on_roots_list_changed<'a>(&self, ctx: &'a RequestContext) -> ();
-    }
+    unlayered_methods!(forward);
 }

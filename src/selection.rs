@@ -5,14 +5,15 @@
 //!
 //! A tool that was in no listing yet is not acted on.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+mod plan;
 
-use arc_swap::ArcSwap;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
 use turbomcp_types::Tool;
 
+pub use self::plan::Plan;
 use crate::ConfigError;
 
 /// What a tool's annotations say, with the [specification's defaults][spec] for what they leave open.
@@ -166,70 +167,6 @@ pub fn check_names<'a>(
     match names.into_iter().find(|name| !tools.iter().any(|tool| tool.name == *name)) {
         Some(name) => Err(ConfigError::unknown_tool(layer, name, tools.iter().map(|tool| tool.name.as_str()))),
         None => Ok(()),
-    }
-}
-
-/// What was decided for each tool that was seen, acted on or not.
-type Table<T> = HashMap<Box<str>, Option<T>, foldhash::fast::RandomState>;
-
-/// What a layer decided for each tool, looked up by name without allocating. Clones share it.
-///
-/// The catalogue that the layer was put on is looked up without a lock or a counter; what listings have changed since lies over
-/// it, and costs nothing while there is nothing.
-#[derive(Debug)]
-pub struct Plan<T>(Arc<Tables<T>>);
-
-#[derive(Debug)]
-struct Tables<T> {
-    bound: OnceLock<Table<T>>,
-    has_changed: AtomicBool,
-    changed: ArcSwap<Table<T>>,
-}
-
-impl<T> Clone for Plan<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T> Default for Plan<T> {
-    fn default() -> Self {
-        Self(Arc::new(Tables {
-            bound: OnceLock::new(),
-            has_changed: AtomicBool::new(false),
-            changed: ArcSwap::default(),
-        }))
-    }
-}
-
-impl<T: Clone + PartialEq> Plan<T> {
-    /// Returns what was decided for `tool`, or `None` where the layer does not act.
-    #[must_use]
-    pub fn get(&self, tool: &str) -> Option<T> {
-        if self.0.has_changed.load(Ordering::Acquire)
-            && let Some(decision) = self.0.changed.load().get(tool)
-        {
-            return decision.clone();
-        }
-        self.0.bound.get()?.get(tool)?.clone()
-    }
-
-    /// Decides for each of `tools`, as they are now. Tools that are not among them keep what was decided.
-    pub fn learn(&self, tools: &[Tool], decide: impl Fn(&Tool) -> Option<T>) {
-        let mut decided: Vec<_> = tools.iter().map(|tool| (tool.name.as_str(), decide(tool))).collect();
-        let bound =
-            self.0.bound.get_or_init(|| decided.drain(..).map(|(name, decision)| (name.into(), decision)).collect());
-        let changed = self.0.changed.load();
-        decided.retain(|(name, decision)| changed.get(*name).or_else(|| bound.get(*name)) != Some(decision));
-        if decided.is_empty() {
-            return;
-        }
-        self.0.changed.rcu(|changed| {
-            let mut changed = Table::clone(changed);
-            changed.extend(decided.iter().map(|(name, decision)| ((*name).into(), decision.clone())));
-            changed
-        });
-        self.0.has_changed.store(true, Ordering::Release);
     }
 }
 

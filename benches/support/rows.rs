@@ -1,16 +1,15 @@
-//! How long something takes: with Criterion, and side by side with what it is compared to.
+//! How long something takes, side by side with what it is compared to.
 
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use criterion::Criterion;
 use tokio::runtime::Builder;
 
 /// Something to be timed.
 pub(crate) struct Row {
     pub(crate) name: String,
-    run: Box<dyn Fn(u64) -> Duration>,
+    pub(crate) run: Box<dyn Fn(u64) -> Duration>,
 }
 
 impl Row {
@@ -55,16 +54,6 @@ async fn time<T, R>(calls: u64, make: impl Fn() -> T, call: impl AsyncFn(T) -> R
         left -= batch;
     }
     total
-}
-
-/// Gives each row to Criterion, for the distribution and the comparison with an earlier run.
-pub(crate) fn criterion(criterion: &mut Criterion, group: &str, rows: &[Row]) {
-    let mut group = criterion.benchmark_group(group);
-    group.sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500));
-    for row in rows {
-        group.bench_function(&row.name, |bencher| bencher.iter_custom(&row.run));
-    }
-    group.finish();
 }
 
 /// Returns the median nanoseconds per call of each row.

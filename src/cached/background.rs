@@ -11,6 +11,7 @@ use futures_util::future::{join3, select};
 use tokio::time::{Instant, sleep};
 
 use super::error::LoadError;
+use super::invalidation_key::InvalidationKey;
 use super::link::{Job, Link, PATIENCE};
 use super::settings::Settings;
 use super::shared::{Shared, ended};
@@ -24,13 +25,13 @@ where
     V: Clone + Send + Sync + 'static,
     E: LoadError,
 {
-    /// Invalidates `domains` here at once, and everywhere as soon as can be.
-    pub(super) fn invalidate(self: &Arc<Self>, settings: &Arc<Settings<K, V, E>>, domains: &[u64]) {
-        // First the note, then the deed: who sees the new generation must not read from the level what it does not know yet.
+    /// Invalidates `keys` here at once, and everywhere as soon as can be.
+    pub(super) fn invalidate(self: &Arc<Self>, settings: &Arc<Settings<K, V, E>>, keys: &[InvalidationKey]) {
+        // First the note, then the deed: a load that begins after the deed must not read from the level what that does not know yet.
         if let Some(link) = &self.link {
-            link.tell(domains);
+            link.tell(keys);
         }
-        domains.iter().for_each(|domain| self.generations.advance(*domain));
+        self.generations.invalidate(keys);
         self.tell_the_level(settings);
     }
 
@@ -38,7 +39,7 @@ where
         if let Some(link) = &self.link {
             link.tell_everything();
         }
-        self.generations.advance_all();
+        self.generations.invalidate_all();
         self.store.clear();
         self.tell_the_level(settings);
     }
@@ -83,11 +84,11 @@ where
     /// Says whether the level knows all that was to be told when this began. What came meanwhile has woken the loop above.
     async fn tell_once(&self, settings: &Settings<K, V, E>) -> bool {
         let Some(link) = &self.link else { return true };
-        let domains = link.pending.take();
-        if domains.is_empty() {
+        let keys = link.pending.take();
+        if keys.is_empty() {
             return true;
         }
-        let is_told = link.guarded.advance(settings.second_level_timeout, link.origin, &domains).await.is_some();
+        let is_told = link.guarded.invalidate(settings.second_level_timeout, link.origin, &keys).await.is_some();
         if is_told {
             link.pending.has_arrived();
         }
@@ -103,7 +104,7 @@ where
             let (mut puts, mut releases) = (Vec::new(), Vec::new());
             for job in jobs.drain(..) {
                 match job {
-                    Job::Put { key, slot, generations } => puts.extend(link.put(&key, &slot, generations)),
+                    Job::Put { key, slot, generation } => puts.extend(link.put(&key, &slot, generation)),
                     Job::Drop { key } => puts.extend(link.put_nothing(&key)),
                     Job::Release { key, token } => releases.push((key, token)),
                 }
@@ -125,7 +126,7 @@ where
             let subscription = link.guarded.subscribe(PATIENCE).await;
             if let Some(Some(_)) = subscription {
                 // Whatever was said before is not known.
-                self.generations.advance_all();
+                self.generations.invalidate_all();
                 link.is_subscribed.store(true, Ordering::SeqCst);
             }
             link.has_tried.send_replace(true);
@@ -135,7 +136,7 @@ where
                 while let Some(heard) = subscription.next().await {
                     if heard.origin != link.origin {
                         link.counts.heard.add();
-                        self.hear(link, &heard.domains);
+                        self.hear(link, &heard.keys);
                     }
                 }
                 link.is_subscribed.store(false, Ordering::SeqCst);
@@ -150,12 +151,11 @@ where
         }
     }
 
-    fn hear(&self, link: &Link<K, V>, domains: &[u32]) {
-        for domain in domains {
-            if *domain == link.everything {
-                self.generations.advance_all();
-            }
-            self.generations.advance(u64::from(*domain));
+    fn hear(&self, link: &Link<K, V>, keys: &[u64]) {
+        let keys: Vec<_> = keys.iter().map(|key| InvalidationKey::from_number(*key)).collect();
+        if keys.iter().any(|key| [InvalidationKey::ALL, link.everything].contains(key)) {
+            self.generations.invalidate_all();
         }
+        self.generations.invalidate(&keys);
     }
 }

@@ -10,6 +10,8 @@ use super::envelope::Envelope;
 use super::error::LoadError;
 use super::flight::Load;
 use super::freshness::Verdict;
+use super::invalidation_key::InvalidationKey;
+use super::level::{Generation, Read};
 use super::link::{Job, Link};
 use super::settings::Settings;
 use super::shared::{Reason, Shared, Source};
@@ -19,8 +21,8 @@ use super::store::Life;
 pub(super) enum Behind<V> {
     /// It has a value that can be served.
     Found(Found<V>),
-    /// It has none. These are the generations from before a load that begins now.
-    Absent(Vec<u64>),
+    /// It has none. This is the generation from before a load that begins now.
+    Absent(Generation),
     /// It does not answer, or does not know of an invalidation yet.
     Unknown,
 }
@@ -67,8 +69,8 @@ where
 {
     /// It need not.
     Found(Found<V>),
-    /// It has to, with the generations to put its value with.
-    Load(Option<Vec<u64>>, Option<Lease<K, V, E>>),
+    /// It has to, with the generation to put its value with.
+    Load(Option<Generation>, Option<Lease<K, V, E>>),
 }
 
 impl<K, V, E> Shared<K, V, E>
@@ -82,26 +84,26 @@ where
         self: &Arc<Self>,
         settings: &Arc<Settings<K, V, E>>,
         load: &Load<K>,
-        domains: &[u64],
+        keys: &[InvalidationKey],
         reason: Reason,
     ) -> Before<K, V, E> {
         let Some(link) = &self.link else { return Before::Load(None, None) };
         self.start(settings);
         let Some(key) = link.key(&load.key) else { return Before::Load(None, None) };
-        let look = Look { link, settings, load, domains, reason, key: &key };
-        let mut generations = match self.look_behind(&look).await {
+        let look = Look { link, settings, load, keys, reason, key: &key };
+        let mut generation = match self.look_behind(&look).await {
             Behind::Found(found) => return Before::Found(found),
-            Behind::Absent(generations) => generations,
+            Behind::Absent(generation) => generation,
             Behind::Unknown => return Before::Load(None, None),
         };
         let Some(lease) = settings.lease.filter(|_| reason != Reason::Forced) else {
-            return Before::Load(Some(generations), None);
+            return Before::Load(Some(generation), None);
         };
         let (token, until) = (fastrand::u64(1..), Instant::now() + lease);
         let mut pause = Duration::from_millis(5);
         loop {
             let Some(is_ours) = link.guarded.acquire(settings.second_level_timeout, &key, token, lease).await else {
-                return Before::Load(Some(generations), None);
+                return Before::Load(Some(generation), None);
             };
             let ours = is_ours.then(|| Lease { shared: Arc::clone(self), key: key.clone(), token });
             if ours.is_none() {
@@ -109,7 +111,7 @@ where
                     return Before::Found(found);
                 }
                 if Instant::now() >= until {
-                    return Before::Load(Some(generations), None);
+                    return Before::Load(Some(generation), None);
                 }
                 link.counts.lease_waits.add();
                 sleep(pause).await;
@@ -118,18 +120,18 @@ where
             // Whoever had the lease before may have put the value.
             match self.look_behind(&look).await {
                 Behind::Found(found) => return Before::Found(found),
-                Behind::Absent(read) => generations = read,
+                Behind::Absent(read) => generation = read,
                 Behind::Unknown => return Before::Load(None, ours),
             }
             if ours.is_some() {
-                return Before::Load(Some(generations), ours);
+                return Before::Load(Some(generation), ours);
             }
         }
     }
 
     /// What there is here of a value that another replica loads, if somebody asked who may have it.
     fn instead_of_waiting(&self, look: &Look<'_, K, V, E>) -> Option<Found<V>> {
-        let here = self.look(look.settings, &look.load.key, look.domains)?;
+        let here = self.look(look.settings, &look.load.key, look.keys)?;
         let may_have_it = look.reason == Reason::Asked && here.verdict != Verdict::Dead;
         may_have_it.then(|| {
             let (value, source) = here.stale();
@@ -138,18 +140,18 @@ where
     }
 
     async fn look_behind(&self, look: &Look<'_, K, V, E>) -> Behind<V> {
-        let Look { link, settings, domains, reason, key, .. } = look;
-        let their_domains = link.domains(domains);
+        let Look { link, settings, keys, reason, key, .. } = look;
+        let their_keys = link.keys(keys);
         // What is not told yet has a stamp of its own already: a load that began before is not kept.
-        if link.pending.has_any(&their_domains) {
+        if link.pending.has_any(&their_keys) {
             link.counts.unknown.increment();
             return Behind::Unknown;
         }
-        let Some(read) = link.guarded.get(settings.second_level_timeout, key, &their_domains).await else {
+        let Some(read) = link.guarded.get(settings.second_level_timeout, key, &their_keys).await else {
             link.counts.unknown.increment();
             return Behind::Unknown;
         };
-        match self.open(look, read.value, &read.generations) {
+        match self.open(look, &read) {
             Some(found) if *reason != Reason::Forced => {
                 link.counts.hits.add();
                 link.counts.hit.increment();
@@ -158,27 +160,22 @@ where
             _ => {
                 link.counts.misses.add();
                 link.counts.miss.increment();
-                Behind::Absent(read.generations)
+                Behind::Absent(read.generation)
             }
         }
     }
 
     /// Opens what the second level has, keeps it here, and says whether it can be served.
-    fn open(
-        &self,
-        look: &Look<'_, K, V, E>,
-        value: Option<(Vec<u8>, Duration)>,
-        generations: &[u64],
-    ) -> Option<Found<V>> {
-        let Look { link, settings, load, domains, reason, .. } = look;
-        let (bytes, remaining) = value?;
-        let envelope = Envelope::decode(&bytes).filter(|envelope| envelope.generations == generations)?;
+    fn open(&self, look: &Look<'_, K, V, E>, read: &Read) -> Option<Found<V>> {
+        let Look { link, settings, load, keys, reason, .. } = look;
+        let (bytes, remaining) = read.value.as_ref()?;
+        let envelope = Envelope::decode(bytes).filter(|envelope| read.is_current(envelope.generation))?;
         let life = envelope.life;
         // Its clock is the second level's: it has been there for as long as its time is shorter.
-        let age = life.end.saturating_sub(remaining).max(life.age);
+        let age = life.end.saturating_sub(*remaining).max(life.age);
         let verdict = settings.freshness.judge(age, life.fresh, life.cost, false);
         let is_younger = || {
-            let here = self.look(settings, &load.key, domains);
+            let here = self.look(settings, &load.key, keys);
             here.is_none_or(|here| age + Duration::from_millis(100) < here.age())
         };
         let is_served = match (verdict, reason) {
@@ -188,12 +185,12 @@ where
             (Verdict::Fresh | Verdict::Due, Reason::Refresh) => is_younger(),
             _ => false,
         };
-        let is_here = self.look(settings, &load.key, domains).is_some_and(|here| here.verdict != Verdict::Dead);
+        let is_here = self.look(settings, &load.key, keys).is_some_and(|here| here.verdict != Verdict::Dead);
         if !is_served && is_here {
             return None;
         }
         let value = (link.codec.decode)(envelope.payload)?;
-        if !load.superseded.is_set() && self.generations.stamp(domains) == load.stamp {
+        if !load.superseded.is_set() && self.generations.is_current(load.stamp, keys) {
             let life = Life { age, ..life };
             settings.keep_as(&self.store, load.key.clone(), &value, life, load.stamp);
         }
@@ -209,7 +206,7 @@ struct Look<'a, K, V, E> {
     link: &'a Link<K, V>,
     settings: &'a Arc<Settings<K, V, E>>,
     load: &'a Load<K>,
-    domains: &'a [u64],
+    keys: &'a [InvalidationKey],
     reason: Reason,
     key: &'a [u8],
 }

@@ -7,14 +7,12 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use turbomcp_core::McpError;
 
-use super::domain::DomainHasher;
 use super::error::LoadError;
-use super::key::tag_domain;
+use super::invalidation_key::{EntryKeys, InvalidationKey, KeyHasher, Target};
 use super::link::Link;
 use super::settings::Settings;
 use super::shared::{Owner, Shared};
 use super::stats::Stats;
-use super::writes::OfEntry;
 use crate::cancellation::Cancellation;
 
 /// Keeps values that are costly to get, and gets each of them once however many ask at the same time.
@@ -84,7 +82,7 @@ where
     /// Returns the value of `key`, or `None` where this process has none that can be served.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<V> {
-        let (value, _) = self.shared().find(&self.settings, key, &self.domains(key))?;
+        let (value, _) = self.shared().find(&self.settings, key, &self.entry_keys(key))?;
         Some(value)
     }
 
@@ -100,8 +98,8 @@ where
         L: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let domains = self.domains(&key);
-        self.get_or_load_in(cancellation, key, &domains, self.settings.freshness.ttl, |_| load().boxed())
+        let keys = self.entry_keys(&key);
+        self.get_or_load_in(cancellation, key, &keys, self.settings.freshness.ttl, |_| load().boxed())
             .await
             .map(|(value, _)| value)
     }
@@ -117,8 +115,8 @@ where
         L: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let domains = self.domains(&key);
-        self.refresh_in(cancellation, key, &domains, self.settings.freshness.ttl, |_| load().boxed())
+        let keys = self.entry_keys(&key);
+        self.refresh_in(cancellation, key, &keys, self.settings.freshness.ttl, |_| load().boxed())
             .await
             .map(|(value, _)| value)
     }
@@ -126,20 +124,20 @@ where
     /// Keeps `value` from now on, whatever a load under way comes to.
     pub fn insert(&self, key: K, value: V) {
         let shared = self.shared();
-        shared.invalidate(&self.settings, &[self.domain(&key)]);
-        let stamp = shared.generations.stamp(&self.domains(&key));
+        shared.invalidate(&self.settings, &[self.entry_key(&key)]);
+        let stamp = shared.generations.stamp();
         self.settings.keep(&shared.store, key, &value, self.settings.freshness.ttl, Duration::ZERO, stamp);
     }
 
     /// Forgets the value of `key`. A load under way is not kept, and not served to anyone who asks from now on.
     pub fn invalidate(&self, key: &K) {
-        self.invalidate_domains(&[self.domain(key)]);
+        self.invalidate_keys(&[self.entry_key(key)]);
         self.shared().store.remove(key);
     }
 
     /// Forgets all values with this [tag](Self::with_tags), like [`invalidate`](Self::invalidate) for each of their keys.
     pub fn invalidate_tag(&self, tag: &str) {
-        self.invalidate_domains(&[tag_domain(tag)]);
+        self.invalidate_keys(&[InvalidationKey::of_tag(tag)]);
     }
 
     /// Forgets everything, like [`invalidate`](Self::invalidate) for all keys.
@@ -168,31 +166,31 @@ where
         self.shared().start(&self.settings);
     }
 
-    /// Forgets all entries that were stored in one of `domains`.
-    pub(crate) fn invalidate_domains(&self, domains: &[u64]) {
-        self.shared().invalidate(&self.settings, domains);
+    /// Forgets all entries that one of `keys` invalidates.
+    pub(super) fn invalidate_keys(&self, keys: &[InvalidationKey]) {
+        self.shared().invalidate(&self.settings, keys);
     }
 
     /// What invalidates exactly one key.
-    fn domain(&self, key: &K) -> u64 {
-        let mut hasher = DomainHasher::default();
+    fn entry_key(&self, key: &K) -> InvalidationKey {
+        let mut hasher = KeyHasher::default();
         match &self.settings.level {
             None => key.hash(&mut hasher),
             // Of what is written, since it is the same on every replica. Writing to a hash does not fail; a key that cannot be
             // written is in no second level.
             Some(level) => drop((level.codec.key)(key, &mut hasher)),
         }
-        hasher.finish()
+        InvalidationKey::new(Target::Entry, hasher.finish())
     }
 
-    pub(super) fn domains(&self, key: &K) -> OfEntry<1> {
-        let domain = self.domain(key);
+    pub(super) fn entry_keys(&self, key: &K) -> EntryKeys<1> {
+        let of_entry = self.entry_key(key);
         match &self.settings.tags {
-            None => OfEntry::Plain([domain]),
+            None => EntryKeys::Plain([of_entry]),
             Some(tags) => {
-                let mut domains = tags(key);
-                domains.push(domain);
-                OfEntry::Tagged(domains)
+                let mut keys = tags(key);
+                keys.push(of_entry);
+                EntryKeys::Tagged(keys)
             }
         }
     }

@@ -11,11 +11,12 @@ use turbomcp_types::ToolResult;
 
 use super::answer::{Answer, Cacheable, Failed, note};
 use super::cache::Cache;
+use super::invalidation_key::EntryKeys;
 use super::key::{CallKey, KeyPrefix, Kind};
 use super::layer::CachedTool;
 use super::sessions::{Unkept, judged, of_own_session, unshared};
 use super::shared::{Loading, Source};
-use super::writes::{Dirt, Domains, OfEntry, Writes};
+use super::writes::{Dirt, Domains, Writes};
 use crate::identity::Partition;
 use crate::scope::{self, Witness};
 use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
@@ -201,10 +202,10 @@ fn open<A: Cacheable>((answer, source): (Answer, Source)) -> Result<(A, Source),
 
 impl AnswerPlan {
     /// The key of a request, and what invalidates its answer.
-    fn entry<A: Cacheable>(&self, caller: &Partition<'_>, name: &str, args: &A::Args) -> (CallKey, OfEntry<2>) {
+    fn entry<A: Cacheable>(&self, caller: &Partition<'_>, name: &str, args: &A::Args) -> (CallKey, EntryKeys<2>) {
         let args = A::value(args);
         let (key, domains) = CallKey::new(&self.prefix, caller, name, args);
-        (key, OfEntry::of_call(domains, &self.tags, name, args))
+        (key, EntryKeys::of_call(domains, &self.tags, name, args))
     }
 }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::cache::Cache;
 use super::error::LoadError;
-use super::key::tag_domain;
+use super::invalidation_key::InvalidationKey;
 use super::level::SecondLevel;
 use super::link::{Codec, LevelSettings};
 use super::settings::{Negative, Settings};
@@ -68,7 +68,7 @@ where
     where
         T: IntoIterator<Item: AsRef<str>>,
     {
-        let tags = move |key: &K| tags(key).into_iter().map(|tag| tag_domain(tag.as_ref())).collect();
+        let tags = move |key: &K| tags(key).into_iter().map(|tag| InvalidationKey::of_tag(tag.as_ref())).collect();
         self.set(|settings| settings.tags = Some(Arc::new(tags)))
     }
 

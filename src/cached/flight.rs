@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, Either, select};
 use tokio::sync::watch;
 use tracing::Instrument;
 
+use super::generations::Watch;
 use crate::shared::{Abandoned, Flag};
 
 /// The loads under way, by key. `O` is what a load ends with.
@@ -63,47 +64,44 @@ where
     pub(super) fn join<T>(
         &self,
         key: K,
-        stamp: impl FnOnce() -> u64,
+        watch: &Watch<'_>,
         find: impl FnOnce(&K) -> Option<T>,
         load: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
     ) -> Either<T, Waiter<O>> {
         let flights = self.lock();
-        let stamp = stamp();
-        if let Some(flight) = flights.get(&key).filter(|flight| flight.stamp == stamp) {
+        if let Some(flight) = flights.get(&key).filter(|flight| watch.is_current(flight.stamp)) {
             return Either::Right(Waiter(flight.outcome.subscribe()));
         }
         if let Some(found) = find(&key) {
             return Either::Left(found);
         }
-        Either::Right(self.start(flights, key, stamp, Abandoned::default(), load))
+        Either::Right(self.start(flights, key, watch.stamp(), Abandoned::default(), load))
     }
 
     /// Starts a load in a task of its own, whatever is under way: what that comes to is not kept.
     pub(super) fn supersede(
         &self,
         key: K,
-        stamp: impl FnOnce() -> u64,
+        watch: &Watch<'_>,
         load: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
     ) -> Waiter<O> {
         let flights = self.lock();
-        let stamp = stamp();
-        self.start(flights, key, stamp, Abandoned::default(), load)
+        self.start(flights, key, watch.stamp(), Abandoned::default(), load)
     }
 
     /// Starts a load that goes on although nobody waits for it, until `end`; unless one is under way.
     pub(super) fn start_alone(
         &self,
         key: K,
-        stamp: impl FnOnce() -> u64,
+        watch: &Watch<'_>,
         load: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
         end: impl Future<Output = ()> + Send + 'static,
     ) {
         let flights = self.lock();
-        let stamp = stamp();
-        if flights.get(&key).is_some_and(|flight| flight.stamp == stamp) {
+        if flights.get(&key).is_some_and(|flight| watch.is_current(flight.stamp)) {
             return;
         }
-        self.start(flights, key, stamp, Abandoned::default(), load).wait_until(end);
+        self.start(flights, key, watch.stamp(), Abandoned::default(), load).wait_until(end);
     }
 
     /// Lets `next` follow on a load that ends, although nobody waits for it, until `end`; unless a younger load has begun, or
@@ -111,12 +109,12 @@ where
     pub(super) fn follow(
         &self,
         last: Load<K>,
-        stamp: impl FnOnce() -> u64,
+        watch: &Watch<'_>,
         next: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
         end: impl Future<Output = ()> + Send + 'static,
     ) {
         let flights = self.lock();
-        if last.superseded.is_set() || stamp() != last.stamp {
+        if last.superseded.is_set() || !watch.is_current(last.stamp) {
             return;
         }
         self.start(flights, last.key, last.stamp, last.abandoned, next).wait_until(end);

@@ -31,14 +31,14 @@ pub(super) struct Guarded {
 enum Step {
     Get,
     Put,
-    Advance,
+    Invalidate,
     Acquire,
     Release,
     Subscribe,
 }
 
 /// Their names, in that order.
-const STEPS: [&str; 6] = ["get", "put", "advance", "acquire", "release", "subscribe"];
+const STEPS: [&str; 6] = ["get", "put", "invalidate", "acquire", "release", "subscribe"];
 
 /// Steps that fail together.
 struct Side {
@@ -73,16 +73,16 @@ impl Guarded {
         }
     }
 
-    pub(super) async fn get(&self, limit: Duration, key: &[u8], domains: &[u32]) -> Option<Read> {
-        self.run(&self.reads, limit, Step::Get, || self.level.get(key, domains)).await
+    pub(super) async fn get(&self, limit: Duration, key: &[u8], keys: &[u64]) -> Option<Read> {
+        self.run(&self.reads, limit, Step::Get, || self.level.get(key, keys)).await
     }
 
     pub(super) async fn put(&self, limit: Duration, values: &[Put]) -> Option<()> {
         self.run(&self.writes, limit, Step::Put, || self.level.put(values)).await
     }
 
-    pub(super) async fn advance(&self, limit: Duration, origin: u64, domains: &[u32]) -> Option<()> {
-        self.run(&self.writes, limit, Step::Advance, || self.level.advance(origin, domains)).await
+    pub(super) async fn invalidate(&self, limit: Duration, origin: u64, keys: &[u64]) -> Option<()> {
+        self.run(&self.writes, limit, Step::Invalidate, || self.level.invalidate(origin, keys)).await
     }
 
     pub(super) async fn acquire(&self, limit: Duration, key: &[u8], token: u64, lease: Duration) -> Option<bool> {

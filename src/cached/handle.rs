@@ -10,7 +10,8 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::answer::{Failed, prompt_args};
 use super::call::{AnswerPlan, Results, call_and_keep, get_or_call};
-use super::key::{Kind, call_domain, group_domain, resource_domain, tag_domain};
+use super::invalidation_key::InvalidationKey;
+use super::key::{Kind, call_key, group_key, resource_key};
 use super::layer::{LAYER, Role};
 use super::shared::Source;
 use super::stats::Stats;
@@ -42,13 +43,13 @@ impl Handle {
 
     /// Forgets the result of one call, whoever made it.
     pub fn invalidate(&self, tool: &str, args: &Value) {
-        self.results.invalidate_domains(&[call_domain(Kind::Tool, tool, args)]);
+        self.results.invalidate_keys(&[call_key(Kind::Tool, tool, args)]);
         self.note(tool);
     }
 
     /// Forgets the results of all calls of a tool.
     pub fn invalidate_tool(&self, tool: &str) {
-        self.results.invalidate_domains(&[group_domain(Kind::Tool, tool)]);
+        self.results.invalidate_keys(&[group_key(Kind::Tool, tool)]);
         self.note(tool);
     }
 
@@ -57,31 +58,31 @@ impl Handle {
     /// A server that tells its clients of updates (`ctx.notify_resource_updated(uri)`) forgets before it tells: who is told
     /// reads again, and must not read what was kept.
     pub fn invalidate_resource(&self, uri: &str) {
-        self.results.invalidate_domains(&[resource_domain(uri)]);
+        self.results.invalidate_keys(&[resource_key(uri)]);
         tracing::debug!("invalidated a resource");
     }
 
     /// Forgets all resources.
     pub fn invalidate_resources(&self) {
-        self.results.invalidate_domains(&[group_domain(Kind::Resource, "")]);
+        self.results.invalidate_keys(&[group_key(Kind::Resource, "")]);
         tracing::debug!("invalidated all resources");
     }
 
     /// Forgets a [prompt](super::CachedTool::with_prompts) with these arguments (`{}`, where there are none), whoever has got it.
     pub fn invalidate_prompt_with(&self, name: &str, args: &Value) {
-        self.results.invalidate_domains(&[call_domain(Kind::Prompt, name, prompt_args(args))]);
+        self.results.invalidate_keys(&[call_key(Kind::Prompt, name, prompt_args(args))]);
         tracing::debug!(prompt = name, "invalidated a prompt");
     }
 
     /// Forgets a prompt, whatever its arguments.
     pub fn invalidate_prompt(&self, name: &str) {
-        self.results.invalidate_domains(&[group_domain(Kind::Prompt, name)]);
+        self.results.invalidate_keys(&[group_key(Kind::Prompt, name)]);
         tracing::debug!(prompt = name, "invalidated a prompt");
     }
 
     /// Forgets all results, resources and prompts with this [tag](super::CachedTool::tag).
     pub fn invalidate_tag(&self, tag: &str) {
-        self.results.invalidate_domains(&[tag_domain(tag)]);
+        self.results.invalidate_keys(&[InvalidationKey::of_tag(tag)]);
         tracing::debug!("invalidated by tag");
     }
 

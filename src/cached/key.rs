@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::domain::domain;
+use super::invalidation_key::{InvalidationKey, Target, hash};
 use crate::canonical::{encode, encode_str};
 use crate::identity::Partition;
 
@@ -37,20 +37,32 @@ pub(super) struct CallKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyPrefix {
     kind: Kind,
+    /// What invalidates them all; `None` where it depends on the name.
+    group: Option<InvalidationKey>,
     bytes: Vec<u8>,
 }
 
 impl KeyPrefix {
-    pub(super) fn new(kind: Kind, namespace: &str, server: &str, version: &str) -> Self {
+    /// The prefix for a tool, for all resources or, with no `name`, for all prompts.
+    pub(super) fn new(kind: Kind, name: Option<&str>, namespace: &str, server: &str, version: &str) -> Self {
         let mut bytes = Vec::new();
         [namespace, server, version, kind.word()].iter().for_each(|part| encode_str(part, &mut bytes));
-        Self { kind, bytes }
+        let group = match kind {
+            Kind::Tool | Kind::Prompt => name.map(|name| group_key(kind, name)),
+            Kind::Resource => Some(group_key(kind, "")),
+        };
+        Self { kind, group, bytes }
     }
 }
 
 impl CallKey {
-    /// Returns the key of a request, and what invalidates it: see [`group_domain`] and [`call_domain`].
-    pub(super) fn new(prefix: &KeyPrefix, caller: &Partition<'_>, name: &str, args: &Value) -> (Self, [u64; 2]) {
+    /// Returns the key of a request, and what invalidates it: see [`group_key`] and [`call_key`].
+    pub(super) fn new(
+        prefix: &KeyPrefix,
+        caller: &Partition<'_>,
+        name: &str,
+        args: &Value,
+    ) -> (Self, [InvalidationKey; 2]) {
         /// Enough for most requests, so that a key is one allocation.
         const ARGUMENTS: usize = 96;
         let mut bytes = Vec::with_capacity(prefix.bytes.len() + caller.size_hint() + name.len() + ARGUMENTS);
@@ -59,8 +71,9 @@ impl CallKey {
         encode_str(name, &mut bytes);
         let start = bytes.len();
         encode(args, &mut bytes);
-        let domains = [group_domain(prefix.kind, name), of_canonical(prefix.kind, name, &bytes[start..])];
-        (Self { bytes }, domains)
+        let group = prefix.group.unwrap_or_else(|| group_key(prefix.kind, name));
+        let keys = [group, of_canonical(prefix.kind, name, &bytes[start..])];
+        (Self { bytes }, keys)
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -73,30 +86,26 @@ impl CallKey {
 }
 
 /// What invalidates many at once: all calls of a tool, a prompt whatever its arguments, all resources.
-pub(super) fn group_domain(kind: Kind, name: &str) -> u64 {
-    match kind {
-        Kind::Tool | Kind::Prompt => domain([kind.word().as_bytes(), name.as_bytes()]),
-        Kind::Resource => domain([kind.word().as_bytes()]),
-    }
+pub(super) fn group_key(kind: Kind, name: &str) -> InvalidationKey {
+    let hash = match kind {
+        Kind::Tool | Kind::Prompt => hash([kind.word().as_bytes(), name.as_bytes()]),
+        Kind::Resource => hash([kind.word().as_bytes()]),
+    };
+    InvalidationKey::new(Target::Group, hash)
 }
 
 /// What invalidates one: a call, whoever makes it.
-pub(super) fn call_domain(kind: Kind, name: &str, args: &Value) -> u64 {
+pub(super) fn call_key(kind: Kind, name: &str, args: &Value) -> InvalidationKey {
     let mut canonical = Vec::new();
     encode(args, &mut canonical);
     of_canonical(kind, name, &canonical)
 }
 
 /// What invalidates one resource, whoever reads it.
-pub(super) fn resource_domain(uri: &str) -> u64 {
-    call_domain(Kind::Resource, uri, &Value::Null)
+pub(super) fn resource_key(uri: &str) -> InvalidationKey {
+    call_key(Kind::Resource, uri, &Value::Null)
 }
 
-fn of_canonical(kind: Kind, name: &str, args: &[u8]) -> u64 {
-    domain([kind.word().as_bytes(), name.as_bytes(), args])
-}
-
-/// What `invalidate_tag` invalidates. It is no domain of a tool, a resource or a prompt, whatever they are called.
-pub(super) fn tag_domain(tag: &str) -> u64 {
-    domain([b"tag", tag.as_bytes()])
+fn of_canonical(kind: Kind, name: &str, args: &[u8]) -> InvalidationKey {
+    InvalidationKey::new(Target::Entry, hash([kind.word().as_bytes(), name.as_bytes(), args]))
 }

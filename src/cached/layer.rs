@@ -64,13 +64,13 @@ impl Settings {
     /// Notes what the layer is on.
     fn bind(&mut self, server: String, ttl: Duration) {
         self.server = server;
-        let (resources, prompts) = (self.prefix(Kind::Resource), self.prefix(Kind::Prompt));
+        let (resources, prompts) = (self.prefix(Kind::Resource, None), self.prefix(Kind::Prompt, None));
         self.resources.bind(resources, ttl, self.scope, &self.identity);
         self.prompts.bind(prompts, ttl, self.scope, &self.identity);
     }
 
-    fn prefix(&self, kind: Kind) -> KeyPrefix {
-        KeyPrefix::new(kind, self.namespace.as_deref().unwrap_or_default(), &self.server, &self.version)
+    fn prefix(&self, kind: Kind, name: Option<&str>) -> KeyPrefix {
+        KeyPrefix::new(kind, name, self.namespace.as_deref().unwrap_or_default(), &self.server, &self.version)
     }
 }
 
@@ -137,7 +137,7 @@ impl CachedTool {
         let counter =
             |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
         Some(Role::Cached(Arc::new(AnswerPlan {
-            prefix: settings.prefix(Kind::Tool),
+            prefix: settings.prefix(Kind::Tool, Some(&tool.name)),
             ttl: settings.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
             scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
             identity: settings.identity.clone(),

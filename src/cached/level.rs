@@ -18,8 +18,12 @@ pub type Subscription = Pin<Box<dyn Stream<Item = Invalidation> + Send>>;
 /// Where replicas share values, and tell each other which of them are wrong.
 ///
 /// The cache bounds the time of every step, ignores a level that fails, and checks what it gets: a value that was damaged is
-/// none. So an implementation is as simple as its store. What it must keep is the order of generations: a value is put
-/// with the generations that were read before it was loaded, and dropped by whoever reads others with it.
+/// none. So an implementation is as simple as its store. What it must keep is the order of invalidations: each takes the
+/// next number, a value is put with the number that was the last before it was loaded, and whoever reads a larger one for its
+/// keys drops it.
+///
+/// What is invalidated is named by numbers of 64 bits. A level may forget those that were invalidated long ago, if it
+/// answers for all that it does not know with the largest number that it has forgotten.
 ///
 /// [`second_level_contract`](crate::testing::second_level_contract) checks an implementation.
 #[diagnostic::on_unimplemented(
@@ -28,15 +32,15 @@ pub type Subscription = Pin<Box<dyn Stream<Item = Invalidation> + Send>>;
     note = "the levels of this crate are `RedisLevel` and `MemoryLevel`"
 )]
 pub trait SecondLevel: Send + Sync + 'static {
-    /// Reads the value of `key`, how long it will be kept, and the generations of `domains`: no generation is older than the
-    /// value's end, and the value no younger than the generations by more than a step that ran at the same time.
-    fn get<'a>(&'a self, key: &'a [u8], domains: &'a [u32]) -> LevelFuture<'a, Read>;
+    /// Reads the value of `key`, how long it will be kept, and then the number of the last invalidation of one of
+    /// `invalidation_keys`.
+    fn get<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64]) -> LevelFuture<'a, Read>;
 
     /// Keeps values, each for its time.
     fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()>;
 
-    /// Advances the generations of `domains`, and then tells all who are subscribed.
-    fn advance<'a>(&'a self, origin: u64, domains: &'a [u32]) -> LevelFuture<'a, ()>;
+    /// Notes for each of `invalidation_keys` that it is invalidated now, and then tells all who are subscribed.
+    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, ()>;
 
     /// Takes the lease of `key` for `lease`, unless somebody has it. Says whether it did.
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool>;
@@ -54,16 +58,44 @@ pub trait SecondLevel: Send + Sync + 'static {
 pub struct Read {
     /// The value, and for how long it will still be kept.
     pub value: Option<(Vec<u8>, Duration)>,
-    /// A number for the level as a whole, which changes when it has forgotten generations and is not zero, and one for each
-    /// domain asked for. None of them ever takes a value again that it had before.
-    pub generations: Vec<u64>,
+    /// The number of the last invalidation of anything.
+    pub generation: Generation,
+    /// The number of the last invalidation of one of the keys that were asked for, or a larger one of those that were taken; never
+    /// a smaller one.
+    pub invalidated: u64,
 }
 
 impl Read {
     /// Puts it together.
     #[must_use]
-    pub fn new(value: Option<(Vec<u8>, Duration)>, generations: Vec<u64>) -> Self {
-        Self { value, generations }
+    pub fn new(value: Option<(Vec<u8>, Duration)>, generation: Generation, invalidated: u64) -> Self {
+        Self { value, generation, invalidated }
+    }
+
+    /// Says whether a value that was loaded in this generation, or later, is still right.
+    #[must_use]
+    pub fn is_current(&self, loaded: Generation) -> bool {
+        let now = self.generation;
+        // A number that is not taken yet comes from before the level was reset to an older state.
+        loaded.epoch == now.epoch && self.invalidated <= loaded.number && loaded.number <= now.number
+    }
+}
+
+/// A moment in the life of a [`SecondLevel`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Generation {
+    /// Which of its lives this is: a number, not zero, that it never had before when it has forgotten invalidations.
+    pub epoch: u64,
+    /// The last number that an invalidation has taken. It never becomes smaller.
+    pub number: u64,
+}
+
+impl Generation {
+    /// Puts it together.
+    #[must_use]
+    pub const fn new(epoch: u64, number: u64) -> Self {
+        Self { epoch, number }
     }
 }
 
@@ -93,34 +125,38 @@ impl Put {
 pub struct Invalidation {
     /// Who says so. It has acted already.
     pub origin: u64,
-    /// The domains whose values are wrong.
-    pub domains: Vec<u32>,
+    /// What makes values wrong.
+    pub keys: Vec<u64>,
 }
 
 impl Invalidation {
     /// Puts it together.
     #[must_use]
-    pub fn new(origin: u64, domains: Vec<u32>) -> Self {
-        Self { origin, domains }
+    pub fn new(origin: u64, keys: Vec<u64>) -> Self {
+        Self { origin, keys }
     }
 
     /// Writes it for a channel.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut message = vec![1];
+        let mut message = Vec::with_capacity(9 + 8 * self.keys.len());
+        message.push(VERSION);
         message.extend_from_slice(&self.origin.to_le_bytes());
-        self.domains.iter().for_each(|domain| message.extend_from_slice(&domain.to_le_bytes()));
+        self.keys.iter().for_each(|key| message.extend_from_slice(&key.to_le_bytes()));
         message
     }
 
     /// Reads what [`encode`](Self::encode) wrote; `None` where it did not.
     #[must_use]
     pub fn decode(message: &[u8]) -> Option<Self> {
-        let (origin, domains) = message.strip_prefix(&[1])?.split_first_chunk()?;
-        let (domains, []) = domains.as_chunks() else { return None };
-        Some(Self::new(u64::from_le_bytes(*origin), domains.iter().map(|domain| u32::from_le_bytes(*domain)).collect()))
+        let (origin, keys) = message.strip_prefix(&[VERSION])?.split_first_chunk()?;
+        let (keys, []) = keys.as_chunks() else { return None };
+        Some(Self::new(u64::from_le_bytes(*origin), keys.iter().map(|key| u64::from_le_bytes(*key)).collect()))
     }
 }
+
+/// How a message begins.
+const VERSION: u8 = 2;
 
 /// Why a step of a [`SecondLevel`] failed. Nobody but the log sees its text.
 #[derive(Debug)]
@@ -147,16 +183,16 @@ impl Error for LevelError {
 }
 
 impl<L: SecondLevel + ?Sized> SecondLevel for Arc<L> {
-    fn get<'a>(&'a self, key: &'a [u8], domains: &'a [u32]) -> LevelFuture<'a, Read> {
-        (**self).get(key, domains)
+    fn get<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64]) -> LevelFuture<'a, Read> {
+        (**self).get(key, invalidation_keys)
     }
 
     fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
         (**self).put(values)
     }
 
-    fn advance<'a>(&'a self, origin: u64, domains: &'a [u32]) -> LevelFuture<'a, ()> {
-        (**self).advance(origin, domains)
+    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, ()> {
+        (**self).invalidate(origin, invalidation_keys)
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {

@@ -9,11 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::domain::domain;
 use super::envelope::Envelope;
-use super::generations::SHARED;
 use super::guarded::Guarded;
-use super::level::{Put, SecondLevel};
+use super::invalidation_key::{InvalidationKey, Target, hash};
+use super::level::{Generation, Put, SecondLevel};
 use super::pending::Pending;
 use super::settings::Settings;
 use super::stats::{Count, SecondLevelStats};
@@ -53,8 +52,8 @@ pub(super) struct Link<K, V> {
     pub(super) guarded: Guarded,
     name: Vec<u8>,
     pub(super) codec: Codec<K, V>,
-    /// The domain of all that the cache keeps.
-    pub(super) everything: u32,
+    /// What invalidates all that the cache keeps.
+    pub(super) everything: InvalidationKey,
     /// Who this is among those who share the level.
     pub(super) origin: u64,
     pub(super) pending: Pending,
@@ -88,7 +87,7 @@ pub(super) enum Job<K, V> {
     Put {
         key: K,
         slot: Arc<Slot<V>>,
-        generations: Vec<u64>,
+        generation: Generation,
     },
     /// Puts nothing in the place of a value.
     Drop {
@@ -115,7 +114,7 @@ impl<K, V> Link<K, V> {
             guarded: Guarded::new(Arc::clone(&settings.level)),
             name: [&(name.len() as u64).to_le_bytes(), name].concat(),
             codec: settings.codec,
-            everything: index(domain([b"everything", b"", name])),
+            everything: InvalidationKey::new(Target::Group, hash([b"everything", b"", name])),
             origin: fastrand::u64(..),
             pending: Pending::default(),
             jobs,
@@ -147,9 +146,9 @@ impl<K, V> Link<K, V> {
         Some(bytes)
     }
 
-    /// The domains of an entry in the level.
-    pub(super) fn domains(&self, domains: &[u64]) -> Vec<u32> {
-        [self.everything].into_iter().chain(domains.iter().map(|domain| index(*domain))).collect()
+    /// What invalidates an entry in the level, by number.
+    pub(super) fn keys(&self, keys: &[InvalidationKey]) -> Vec<u64> {
+        [InvalidationKey::ALL, self.everything].iter().chain(keys).map(|key| key.number()).collect()
     }
 
     /// How long an entry may be kept without asking the level.
@@ -158,13 +157,13 @@ impl<K, V> Link<K, V> {
         if self.is_subscribed.load(Ordering::SeqCst) { subscribed } else { settings.unsubscribed_ttl.min(subscribed) }
     }
 
-    /// Notes what the level has to be told. Until it knows, nothing in these domains is read from it.
-    pub(super) fn tell(&self, domains: &[u64]) {
-        self.pending.note(domains.iter().map(|domain| index(*domain)));
+    /// Notes what the level has to be told. Until it knows, nothing that these keys invalidate is read from it.
+    pub(super) fn tell(&self, keys: &[InvalidationKey]) {
+        self.pending.note(keys.iter().map(|key| key.number()));
     }
 
     pub(super) fn tell_everything(&self) {
-        self.pending.note([self.everything]);
+        self.tell(&[self.everything]);
     }
 
     /// Waits until the level knows all that it was to be told: for no longer than one step takes, and not at all while the
@@ -193,12 +192,12 @@ impl<K, V> Link<K, V> {
     }
 
     /// A value as it is put, if it is of any use still.
-    pub(super) fn put(&self, key: &K, slot: &Slot<V>, generations: Vec<u64>) -> Option<Put> {
+    pub(super) fn put(&self, key: &K, slot: &Slot<V>, generation: Generation) -> Option<Put> {
         let mut life = slot.life();
         life.age = slot.age(Instant::now());
         let ttl = life.end.checked_sub(life.age).filter(|ttl| *ttl >= Duration::from_millis(1))?;
         let payload = (self.codec.encode)(&slot.value)?;
-        let value = Envelope { life, generations, payload: &payload }.encode();
+        let value = Envelope { life, generation, payload: &payload }.encode();
         Some(Put::new(self.key(key)?, value, ttl))
     }
 
@@ -235,13 +234,6 @@ impl<K, V> Link<K, V> {
             lease_waits: self.counts.lease_waits.get(),
         }
     }
-}
-
-/// Which of the generations is that of a domain.
-fn index(domain: u64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "smaller than a number of 32 bits")]
-    let index = (domain % u64::from(SHARED)) as u32;
-    index
 }
 
 impl<K, V> fmt::Debug for LevelSettings<K, V> {

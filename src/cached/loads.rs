@@ -10,6 +10,7 @@ use super::cache::Cache;
 use super::error::LoadError;
 use super::flight::Waiter;
 use super::freshness::Verdict;
+use super::invalidation_key::InvalidationKey;
 use super::shared::{Loading, Outcome, Plan, Reason};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::shared::Abandoned;
@@ -25,7 +26,7 @@ where
         &self,
         cancellation: &impl Cancellation,
         key: K,
-        domains: &[u64],
+        domains: &[InvalidationKey],
         ttl: Duration,
         load: impl FnOnce(Abandoned) -> Loading<V, E>,
     ) -> Outcome<V, E> {
@@ -51,7 +52,7 @@ where
             let plan = Plan { domains, ttl, reason: Reason::Asked };
             let joined = shared.flights.join(
                 key,
-                || shared.generations.stamp(domains),
+                &shared.generations.watch(domains),
                 // A load may have ended between the look above and the one under the lock.
                 |key| shared.find(settings, key, domains),
                 |begun| {
@@ -72,20 +73,16 @@ where
         &self,
         cancellation: &impl Cancellation,
         key: K,
-        domains: &[u64],
+        domains: &[InvalidationKey],
         ttl: Duration,
         load: impl FnOnce(Abandoned) -> Loading<V, E>,
     ) -> Outcome<V, E> {
         let (settings, shared) = (&self.settings, self.shared());
         let plan = Plan { domains, ttl, reason: Reason::Forced };
-        let waiter = shared.flights.supersede(
-            key,
-            || shared.generations.stamp(domains),
-            |begun| {
-                let source = load(begun.abandoned.clone());
-                shared.load(settings, begun, &plan, source)
-            },
-        );
+        let waiter = shared.flights.supersede(key, &shared.generations.watch(domains), |begun| {
+            let source = load(begun.abandoned.clone());
+            shared.load(settings, begun, &plan, source)
+        });
         self.wait(cancellation, waiter).await
     }
 

@@ -7,14 +7,17 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::level::{Invalidation, LevelFuture, Put, Read, SecondLevel, Subscription};
+use super::generations::Generations;
+use super::invalidation_key::InvalidationKey;
+use super::level::{Generation, Invalidation, LevelFuture, Put, Read, SecondLevel, Subscription};
 
 /// A second level in this process: for tests, and for several caches of one process. Clones share what it keeps: up to 64 MiB.
 #[derive(Clone)]
 #[must_use]
 pub struct MemoryLevel {
     values: moka::sync::Cache<Vec<u8>, Kept>,
-    state: Arc<Mutex<State>>,
+    generations: Arc<Generations>,
+    leases: Arc<Mutex<Leases>>,
     channel: broadcast::Sender<Invalidation>,
 }
 
@@ -24,11 +27,8 @@ struct Kept {
     until: Instant,
 }
 
-#[derive(Default)]
-struct State {
-    generations: HashMap<u32, u64>,
-    leases: HashMap<Vec<u8>, (u64, Instant)>,
-}
+/// Who has a lease, and until when.
+type Leases = HashMap<Vec<u8>, (u64, Instant)>;
 
 impl MemoryLevel {
     /// Makes an empty one.
@@ -39,25 +39,30 @@ impl MemoryLevel {
         let weigh = |key: &Vec<u8>, kept: &Kept| u32::try_from(key.len() + kept.value.len() + 200).unwrap_or(u32::MAX);
         Self {
             values: moka::sync::Cache::builder().max_capacity(MAX_BYTES).weigher(weigh).build(),
-            state: Arc::default(),
+            generations: Arc::default(),
+            leases: Arc::default(),
             channel: broadcast::channel(BACKLOG).0,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn keys(numbers: &[u64]) -> Vec<InvalidationKey> {
+    numbers.iter().map(|number| InvalidationKey::from_number(*number)).collect()
+}
+
 impl SecondLevel for MemoryLevel {
-    fn get<'a>(&'a self, key: &'a [u8], domains: &'a [u32]) -> LevelFuture<'a, Read> {
+    fn get<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64]) -> LevelFuture<'a, Read> {
         Box::pin(async move {
             let now = Instant::now();
             let value = self.values.get(key).filter(|kept| now < kept.until);
             let value = value.map(|kept| (kept.value.to_vec(), kept.until - now));
-            let state = self.lock();
-            let of = |domain| state.generations.get(domain).copied().unwrap_or_default();
-            Ok(Read::new(value, std::iter::once(1).chain(domains.iter().map(of)).collect()))
+            let invalidated = self.generations.latest(&keys(invalidation_keys));
+            // One epoch: it lives as long as its values.
+            Ok(Read::new(value, Generation::new(1, self.generations.stamp()), invalidated))
         })
     }
 
@@ -71,13 +76,11 @@ impl SecondLevel for MemoryLevel {
         })
     }
 
-    fn advance<'a>(&'a self, origin: u64, domains: &'a [u32]) -> LevelFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, ()> {
         Box::pin(async move {
-            let mut state = self.lock();
-            domains.iter().for_each(|domain| *state.generations.entry(*domain).or_default() += 1);
-            drop(state);
+            self.generations.invalidate(&keys(invalidation_keys));
             // An error says that nobody listens.
-            let _ = self.channel.send(Invalidation::new(origin, domains.to_vec()));
+            let _ = self.channel.send(Invalidation::new(origin, invalidation_keys.to_vec()));
             Ok(())
         })
     }
@@ -85,7 +88,7 @@ impl SecondLevel for MemoryLevel {
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
         Box::pin(async move {
             let now = Instant::now();
-            let leases = &mut self.lock().leases;
+            let mut leases = self.leases();
             leases.retain(|_, (_, until)| now < *until);
             let is_free = !leases.contains_key(key);
             if is_free {
@@ -97,7 +100,7 @@ impl SecondLevel for MemoryLevel {
 
     fn release<'a>(&'a self, key: &'a [u8], token: u64) -> LevelFuture<'a, ()> {
         Box::pin(async move {
-            let leases = &mut self.lock().leases;
+            let mut leases = self.leases();
             if leases.get(key).is_some_and(|(owner, _)| *owner == token) {
                 leases.remove(key);
             }

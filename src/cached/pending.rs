@@ -6,7 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Domains that are invalidated here. Until the level knows of them, nothing in them is read from it.
+use super::invalidation_key::InvalidationKey;
+
+/// How many keys are told at most, and in one step.
+const MAX_KEYS: usize = 16_384;
+
+/// What is invalidated here, by number. Until the level knows of it, nothing that it invalidates is read from there.
+///
+/// It grows while the level cannot be told. Too much of it comes down to one number, which invalidates everything.
 #[derive(Default)]
 pub(super) struct Pending {
     state: Mutex<State>,
@@ -16,8 +23,8 @@ pub(super) struct Pending {
 
 #[derive(Default)]
 struct State {
-    waiting: BTreeSet<u32>,
-    sending: BTreeSet<u32>,
+    waiting: BTreeSet<u64>,
+    sending: BTreeSet<u64>,
     /// How many notes there were; how many of them were taken to be sent; and how many have arrived.
     noted: u64,
     taken: u64,
@@ -26,9 +33,12 @@ struct State {
 
 impl Pending {
     /// Notes what is to be told. It is told from when [`wake`](Self::wake) is called.
-    pub(super) fn note(&self, domains: impl IntoIterator<Item = u32>) {
+    pub(super) fn note(&self, keys: impl IntoIterator<Item = u64>) {
         let mut state = self.lock();
-        state.waiting.extend(domains);
+        state.waiting.extend(keys);
+        if state.waiting.len() > MAX_KEYS {
+            state.waiting = BTreeSet::from([InvalidationKey::ALL.number()]);
+        }
         state.noted += 1;
     }
 
@@ -42,10 +52,13 @@ impl Pending {
     }
 
     /// Takes all there is to be told, with what was taken before and has not arrived.
-    pub(super) fn take(&self) -> Vec<u32> {
+    pub(super) fn take(&self) -> Vec<u64> {
         let mut state = self.lock();
         let State { waiting, sending, noted, taken, .. } = &mut *state;
         sending.append(waiting);
+        if sending.len() > MAX_KEYS {
+            *sending = BTreeSet::from([InvalidationKey::ALL.number()]);
+        }
         *taken = *noted;
         sending.iter().copied().collect()
     }
@@ -59,9 +72,9 @@ impl Pending {
         self.is_told.notify_waiters();
     }
 
-    pub(super) fn has_any(&self, domains: &[u32]) -> bool {
+    pub(super) fn has_any(&self, keys: &[u64]) -> bool {
         let state = self.lock();
-        domains.iter().any(|domain| state.waiting.contains(domain) || state.sending.contains(domain))
+        keys.iter().any(|key| state.waiting.contains(key) || state.sending.contains(key))
     }
 
     pub(super) fn len(&self) -> usize {

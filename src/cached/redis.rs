@@ -13,7 +13,7 @@ use redis::aio::ConnectionLike;
 use sha2::{Digest, Sha256};
 
 use self::subscription::subscribe;
-use super::level::{Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
+use super::level::{Generation, Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
 
 /// Shares values in Redis, and tells replicas through it which of them are wrong.
 ///
@@ -39,17 +39,17 @@ use super::level::{Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel
 /// | --- | --- | --- |
 /// | `{prefix:shard}:v:` and 64 hexadecimal digits | string | a value; the digits are the SHA-256 of its key |
 /// | `{prefix:shard}:l:` and the same | string | the lease of a load |
-/// | `{prefix:shard}:g` | hash | the generations: up to 65,536 numbers |
+/// | `{prefix:shard}:g` | sorted set | when what was last invalidated: the last 65,536 keys, by number |
 /// | `prefix:invalidations` | channel | what is invalidated |
 ///
-/// Everything but the generations expires. If they are evicted, all values are forgotten, and none comes back. If Redis restarts
-/// from an old snapshot, so do its generations, and what was invalidated since is there again: let it write to disk either at
-/// once (`appendfsync always`) or not at all.
+/// Everything but the invalidations expires. If they are evicted, all values are forgotten, and none comes back. If Redis restarts
+/// from an old snapshot, what was invalidated since is there again: let it write to disk either at once
+/// (`appendfsync always`) or not at all. It takes Redis 6.2 (`ZMSCORE`).
 ///
 /// # Cluster
 ///
-/// A value is read together with its generations, so both are on one node. With one shard, the default, all is on one node. With
-/// [more](Self::with_shards), values are spread over that many hash tags, each with generations of its own: a read
+/// A value is read together with the invalidations, so both are on one node. With one shard, the default, all is on one node. With
+/// [more](Self::with_shards), values are spread over that many hash tags, each with invalidations of its own: a read
 /// is one round trip still, and an invalidation one step for each shard.
 #[derive(Clone)]
 #[must_use]
@@ -121,7 +121,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
         Place { hash, shard }
     }
 
-    fn generations_key(&self, shard: u16) -> String {
+    fn invalidations_key(&self, shard: u16) -> String {
         format!("{{{}:{shard}}}:g", self.settings.prefix)
     }
 
@@ -154,16 +154,16 @@ struct Place {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> SecondLevel for RedisLevel<C> {
-    fn get<'a>(&'a self, key: &'a [u8], domains: &'a [u32]) -> LevelFuture<'a, Read> {
-        Box::pin(async move { self.read(key, domains).await.map_err(LevelError::new) })
+    fn get<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64]) -> LevelFuture<'a, Read> {
+        Box::pin(async move { self.read(key, invalidation_keys).await.map_err(LevelError::new) })
     }
 
     fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
         Box::pin(async move { self.write(values).await.map_err(LevelError::new) })
     }
 
-    fn advance<'a>(&'a self, origin: u64, domains: &'a [u32]) -> LevelFuture<'a, ()> {
-        Box::pin(async move { self.advance_all(origin, domains).await.map_err(LevelError::new) })
+    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, ()> {
+        Box::pin(async move { self.invalidate_all(origin, invalidation_keys).await.map_err(LevelError::new) })
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {

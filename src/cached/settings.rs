@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::freshness::Freshness;
+use super::invalidation_key::InvalidationKey;
 use super::link::LevelSettings;
 use super::store::{Bounds, Life, Slot, Store};
 use crate::ConfigError;
@@ -25,8 +26,8 @@ pub(super) struct Settings<K, V, E> {
     pub(super) bounds: Bounds<K, V>,
 }
 
-/// The domains of a key's tags.
-pub(super) type Tags<K> = Arc<dyn Fn(&K) -> Vec<u64> + Send + Sync>;
+/// The invalidation keys of a key's tags.
+pub(super) type Tags<K> = Arc<dyn Fn(&K) -> Vec<InvalidationKey> + Send + Sync>;
 
 /// Which failures are kept, and for how long.
 #[derive(Clone)]

@@ -12,7 +12,8 @@ use super::behind::Before;
 use super::error::LoadError;
 use super::flight::{Flights, Load};
 use super::freshness::Verdict;
-use super::generations::{ALONE, Generations, SHARED};
+use super::generations::Generations;
+use super::invalidation_key::InvalidationKey;
 use super::link::{Job, Link};
 use super::settings::Settings;
 use super::stats::Counts;
@@ -66,7 +67,7 @@ pub(super) struct Owner<K, V, E> {
 /// A load of one key.
 pub(super) struct Plan<'a> {
     /// What invalidates the value.
-    pub(super) domains: &'a [u64],
+    pub(super) domains: &'a [InvalidationKey],
     pub(super) ttl: Duration,
     pub(super) reason: Reason,
 }
@@ -86,7 +87,7 @@ where
             store: Store::new(&settings.bounds),
             failures: Store::new(&Bounds { max_entries: MAX_FAILURES.min(settings.bounds.max_entries), bytes: None }),
             flights: Flights::default(),
-            generations: Generations::new(if settings.level.is_some() { SHARED } else { ALONE }),
+            generations: Generations::default(),
             counts: Counts::default(),
             link: settings.level.as_ref().map(Link::new),
             alive,
@@ -102,17 +103,20 @@ where
     E: LoadError,
 {
     /// Looks a value up in this process' memory.
-    pub(super) fn look(&self, settings: &Settings<K, V, E>, key: &K, domains: &[u64]) -> Option<Looked<V>> {
-        // The stamp first: a value that is stored in between has one that is no older.
-        let stamp = self.generations.stamp(domains);
+    pub(super) fn look(&self, settings: &Settings<K, V, E>, key: &K, domains: &[InvalidationKey]) -> Option<Looked<V>> {
         let slot = self.store.get(key)?;
         let now = Instant::now();
-        let verdict = self.judge(settings, &slot, stamp, now);
+        let verdict = self.judge(settings, &slot, domains, now);
         Some(Looked { slot, verdict, now })
     }
 
     /// Looks for a value that can be served as it is.
-    pub(super) fn find(&self, settings: &Settings<K, V, E>, key: &K, domains: &[u64]) -> Option<(V, Source)> {
+    pub(super) fn find(
+        &self,
+        settings: &Settings<K, V, E>,
+        key: &K,
+        domains: &[InvalidationKey],
+    ) -> Option<(V, Source)> {
         let looked = self.look(settings, key, domains)?;
         (!matches!(looked.verdict, Verdict::Fallback | Verdict::Dead)).then(|| self.hit(&looked))
     }
@@ -130,12 +134,11 @@ where
     }
 
     /// Looks for a failure that was kept.
-    pub(super) fn find_failure(&self, settings: &Settings<K, V, E>, key: &K, domains: &[u64]) -> Option<E> {
+    pub(super) fn find_failure(&self, settings: &Settings<K, V, E>, key: &K, domains: &[InvalidationKey]) -> Option<E> {
         settings.negative.as_ref()?;
-        let stamp = self.generations.stamp(domains);
         let slot = self.failures.get(key)?;
         let now = Instant::now();
-        if !slot.is_within_ttl(stamp, now) {
+        if !slot.is_within_ttl(now) || !self.generations.is_current(slot.stamp, domains) {
             return None;
         }
         self.counts.negative_hits.add();
@@ -155,7 +158,7 @@ where
             let source = source(load.abandoned.clone());
             self.load(settings, load, plan, source)
         };
-        self.flights.start_alone(key, || self.generations.stamp(plan.domains), load, ended(alive));
+        self.flights.start_alone(key, &self.generations.watch(plan.domains), load, ended(alive));
     }
 
     /// Refreshes a value that a load has found in the second level, with what that would have loaded from.
@@ -163,13 +166,13 @@ where
         self: &Arc<Self>,
         settings: &Arc<Settings<K, V, E>>,
         found: Load<K>,
-        domains: &[u64],
+        domains: &[InvalidationKey],
         ttl: Duration,
         source: Loading<V, E>,
     ) {
         let plan = Plan { domains, ttl, reason: Reason::Refresh };
         let load = |load| self.load(settings, load, &plan, source);
-        self.flights.follow(found, || self.generations.stamp(domains), load, ended(self.alive()));
+        self.flights.follow(found, &self.generations.watch(domains), load, ended(self.alive()));
     }
 
     /// The body of a load.
@@ -184,7 +187,7 @@ where
         let (domains, ttl, reason) = (plan.domains.to_vec(), plan.ttl, plan.reason);
         let mut begun = shared.link.is_none().then(|| Begun::new(&shared, reason));
         Box::pin(async move {
-            let (generations, lease) = match &mut begun {
+            let (generation, lease) = match &mut begun {
                 Some(_) => (None, None),
                 None => match shared.before(&settings, &load, &domains, reason).await {
                     Before::Found(found) => {
@@ -193,7 +196,7 @@ where
                         }
                         return Ok((found.value, found.source));
                     }
-                    Before::Load(generations, lease) => (generations, lease),
+                    Before::Load(generation, lease) => (generation, lease),
                 },
             };
             let begun = begun.unwrap_or_else(|| Begun::new(&shared, reason));
@@ -209,11 +212,11 @@ where
                 Ok(value) => {
                     begun.has_succeeded();
                     // After an invalidation, a newer load may have been kept already.
-                    if !load.superseded.is_set() && shared.generations.stamp(&domains) == load.stamp {
+                    if !load.superseded.is_set() && shared.generations.is_current(load.stamp, &domains) {
                         let key = load.key.clone();
                         let slot = settings.keep(&shared.store, key, &value, ttl, began.elapsed(), load.stamp);
-                        if let (Some(link), Some(slot), Some(generations)) = (&shared.link, slot, generations) {
-                            link.queue(Job::Put { key: load.key, slot, generations });
+                        if let (Some(link), Some(slot), Some(generation)) = (&shared.link, slot, generation) {
+                            link.queue(Job::Put { key: load.key, slot, generation });
                         }
                     }
                     // Behind the value in the queue, so that whoever gets it next finds the value.
@@ -230,7 +233,7 @@ where
         &self,
         settings: &Settings<K, V, E>,
         load: Load<K>,
-        domains: &[u64],
+        domains: &[InvalidationKey],
         reason: Reason,
         error: E,
     ) -> Outcome<V, E> {
@@ -250,7 +253,7 @@ where
         }
         if let Some(negative) = &settings.negative
             && (negative.includes)(&error)
-            && self.generations.stamp(domains) == load.stamp
+            && self.generations.is_current(load.stamp, domains)
         {
             let life = Life { age: Duration::ZERO, fresh: negative.ttl, end: negative.ttl, cost: Duration::ZERO };
             self.failures.put(load.key, Arc::new(Slot::new(error.clone(), load.stamp, life, 1)));
@@ -258,9 +261,16 @@ where
         Err(error)
     }
 
-    fn judge(&self, settings: &Settings<K, V, E>, slot: &Slot<V>, stamp: u64, now: Instant) -> Verdict {
+    fn judge(
+        &self,
+        settings: &Settings<K, V, E>,
+        slot: &Slot<V>,
+        domains: &[InvalidationKey],
+        now: Instant,
+    ) -> Verdict {
         let trust = self.link.as_ref().map_or(Duration::MAX, |link| link.trust(settings));
-        slot.judge(stamp, now, &settings.freshness, settings.idle_time, trust)
+        let is_current = self.generations.is_current(slot.stamp, domains);
+        slot.judge(is_current, now, &settings.freshness, settings.idle_time, trust)
     }
 
     pub(super) fn alive(&self) -> watch::Receiver<()> {

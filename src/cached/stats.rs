@@ -46,7 +46,7 @@ pub struct SecondLevelStats {
     pub puts: u64,
     /// Values that were not, because too many waited.
     pub dropped_puts: u64,
-    /// Domains that are invalidated here, and of which the level does not know yet.
+    /// What is invalidated here, and of which the level does not know yet.
     pub untold_domains: usize,
     /// Invalidations of other replicas that were heard.
     pub invalidations_heard: u64,

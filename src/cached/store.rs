@@ -13,7 +13,7 @@ use super::freshness::{Freshness, HOLD, Verdict};
 pub(super) struct Slot<V> {
     pub(super) value: V,
     stored: Instant,
-    stamp: u64,
+    pub(super) stamp: u64,
     life: Life,
     /// When it was last asked for, in milliseconds since it was stored.
     read: AtomicU64,
@@ -48,27 +48,27 @@ impl<V> Slot<V> {
         self.life
     }
 
-    /// Judges what may be done with the value: nothing, if something that it depends on was invalidated since its load began,
-    /// nobody asked for it for long, or it was kept here for longer than `trust`.
+    /// Judges what may be done with the value: nothing, if it is not current (something that it depends on was invalidated since
+    /// its load began), nobody asked for it for long, or it was kept here for longer than `trust`.
     pub(super) fn judge(
         &self,
-        stamp: u64,
+        is_current: bool,
         now: Instant,
         freshness: &Freshness,
         idle_time: Option<Duration>,
         trust: Duration,
     ) -> Verdict {
         let kept = now.saturating_duration_since(self.stored);
-        if self.stamp != stamp || kept >= trust || !idle_time.is_none_or(|idle_time| self.is_in_use(kept, idle_time)) {
+        if !is_current || kept >= trust || !idle_time.is_none_or(|idle_time| self.is_in_use(kept, idle_time)) {
             return Verdict::Dead;
         }
         let is_held = millis(kept) < self.held.load(Ordering::Relaxed);
         freshness.judge(self.life.age + kept, self.life.fresh, self.life.cost, is_held)
     }
 
-    /// Says whether nothing was invalidated since its load began, and it is fresh.
-    pub(super) fn is_within_ttl(&self, stamp: u64, now: Instant) -> bool {
-        self.stamp == stamp && self.age(now) < self.life.fresh
+    /// Says whether it is fresh, if it is current.
+    pub(super) fn is_within_ttl(&self, now: Instant) -> bool {
+        self.age(now) < self.life.fresh
     }
 
     /// Lets no refresh begin for a while, because one has failed.

@@ -35,6 +35,7 @@ mod selection;
 mod settings;
 mod single_flight;
 mod time;
+mod unrelated;
 mod warm;
 mod writes;
 

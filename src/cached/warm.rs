@@ -117,9 +117,9 @@ where
         let concurrency = check("Cache", concurrency)?;
         let (keys, load): (Vec<_>, _) = (keys.into_iter().collect(), &load);
         let loads = keys.into_iter().map(|key| async move {
-            let (domains, ttl) = (self.domains(&key), self.settings.freshness.ttl);
+            let (keys, ttl) = (self.entry_keys(&key), self.settings.freshness.ttl);
             let wanted = key.clone();
-            let found = self.get_or_load_in(cancellation, key.clone(), &domains, ttl, |_| load(wanted).boxed()).await;
+            let found = self.get_or_load_in(cancellation, key.clone(), &keys, ttl, |_| load(wanted).boxed()).await;
             found
                 .map(|(_, source)| source)
                 .map_err(|error| NotWarmed { key: format!("{key:?}"), error: error.to_string() })

@@ -1,28 +1,28 @@
 //! What depends on what: the tags of reading tools, and what writing tools make wrong.
 
 use std::fmt;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::call::Results;
-use super::key::{Kind, call_domain, group_domain, resource_domain, tag_domain};
+use super::invalidation_key::{EntryKeys, InvalidationKey};
+use super::key::{Kind, call_key, group_key, resource_key};
 use super::layer::CachedTool;
 
-/// Domains that follow from a request: its name or URI, and its arguments.
+/// Invalidation keys that follow from a request: its name or URI, and its arguments.
 #[derive(Clone)]
 pub(super) struct Domains(Arc<Append>);
 
-type Append = dyn Fn(&str, &Value, &mut Vec<u64>) + Send + Sync;
+type Append = dyn Fn(&str, &Value, &mut Vec<InvalidationKey>) + Send + Sync;
 
 impl Domains {
     pub(super) fn tags<T>(tags: impl Fn(&str, &Value) -> T + Send + Sync + 'static) -> Self
     where
         T: IntoIterator<Item: AsRef<str>>,
     {
-        Self(Arc::new(move |name, args, domains| {
-            domains.extend(tags(name, args).into_iter().map(|tag| tag_domain(tag.as_ref())));
+        Self(Arc::new(move |name, args, keys| {
+            keys.extend(tags(name, args).into_iter().map(|tag| InvalidationKey::of_tag(tag.as_ref())));
         }))
     }
 
@@ -30,8 +30,8 @@ impl Domains {
     where
         T: IntoIterator<Item = (&'static str, Value)>,
     {
-        Self(Arc::new(move |_, args, domains| {
-            domains.extend(calls(args).into_iter().map(|(tool, args)| call_domain(Kind::Tool, tool, &args)));
+        Self(Arc::new(move |_, args, keys| {
+            keys.extend(calls(args).into_iter().map(|(tool, args)| call_key(Kind::Tool, tool, &args)));
         }))
     }
 
@@ -39,8 +39,8 @@ impl Domains {
     where
         T: IntoIterator<Item: AsRef<str>>,
     {
-        Self(Arc::new(move |_, args, domains| {
-            domains.extend(uris(args).into_iter().map(|uri| resource_domain(uri.as_ref())));
+        Self(Arc::new(move |_, args, keys| {
+            keys.extend(uris(args).into_iter().map(|uri| resource_key(uri.as_ref())));
         }))
     }
 }
@@ -57,31 +57,14 @@ impl fmt::Debug for Domains {
     }
 }
 
-/// What invalidates one entry. Without tags, it is on the stack.
-pub(super) enum OfEntry<const N: usize> {
-    Plain([u64; N]),
-    Tagged(Vec<u64>),
-}
-
-impl OfEntry<2> {
-    pub(super) fn of_call(domains: [u64; 2], tags: &[Domains], name: &str, args: &Value) -> Self {
+impl EntryKeys<2> {
+    pub(super) fn of_call(keys: [InvalidationKey; 2], tags: &[Domains], name: &str, args: &Value) -> Self {
         if tags.is_empty() {
-            return Self::Plain(domains);
+            return Self::Plain(keys);
         }
-        let mut domains = domains.to_vec();
-        tags.iter().for_each(|tags| (tags.0)(name, args, &mut domains));
-        Self::Tagged(domains)
-    }
-}
-
-impl<const N: usize> Deref for OfEntry<N> {
-    type Target = [u64];
-
-    fn deref(&self) -> &[u64] {
-        match self {
-            Self::Plain(domains) => domains,
-            Self::Tagged(domains) => domains,
-        }
+        let mut keys = keys.to_vec();
+        tags.iter().for_each(|tags| (tags.0)(name, args, &mut keys));
+        Self::Tagged(keys)
     }
 }
 
@@ -96,19 +79,19 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    pub(super) fn of(&self, writer: &str, args: &Value) -> Vec<u64> {
-        let mut domains: Vec<_> = self.tools.iter().map(|tool| group_domain(Kind::Tool, tool)).collect();
-        self.others.iter().for_each(|others| (others.0)(writer, args, &mut domains));
-        domains
+    pub(super) fn of(&self, writer: &str, args: &Value) -> Vec<InvalidationKey> {
+        let mut keys: Vec<_> = self.tools.iter().map(|tool| group_key(Kind::Tool, tool)).collect();
+        self.others.iter().for_each(|others| (others.0)(writer, args, &mut keys));
+        keys
     }
 }
 
 /// What a call of a tool that writes makes wrong. Dropped before its end, the call may have taken effect.
-pub(super) struct Dirt(Option<(Results, Vec<u64>)>);
+pub(super) struct Dirt(Option<(Results, Vec<InvalidationKey>)>);
 
 impl Dirt {
-    pub(super) fn new(results: &Results, domains: Vec<u64>) -> Self {
-        Self(Some((results.clone(), domains)))
+    pub(super) fn new(results: &Results, keys: Vec<InvalidationKey>) -> Self {
+        Self(Some((results.clone(), keys)))
     }
 
     /// The call has failed.
@@ -118,9 +101,9 @@ impl Dirt {
 
     /// The call has succeeded. What it made wrong is forgotten now or, within a transaction, once that is committed.
     pub(super) async fn forget(mut self) {
-        let Some((results, domains)) = self.0.take() else { return };
+        let Some((results, keys)) = self.0.take() else { return };
         let forget = || async move {
-            results.invalidate_domains(&domains);
+            results.invalidate_keys(&keys);
             results.synced().await;
         };
         #[cfg(feature = "transactional")]
@@ -131,8 +114,8 @@ impl Dirt {
 
 impl Drop for Dirt {
     fn drop(&mut self) {
-        if let Some((results, domains)) = &self.0 {
-            results.invalidate_domains(domains);
+        if let Some((results, keys)) = &self.0 {
+            results.invalidate_keys(keys);
         }
     }
 }

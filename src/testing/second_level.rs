@@ -13,7 +13,7 @@ const TTL: Duration = Duration::from_secs(60);
 /// Checks that a [`SecondLevel`] keeps what its documentation promises, and panics where it does not.
 ///
 /// `make_level` is called twice for each check, for two replicas, whose levels have to share what they keep. Every check uses
-/// keys and domains of its own.
+/// keys of its own.
 ///
 /// ```
 /// use mcp_patterns::{cached::MemoryLevel, testing::second_level_contract};
@@ -28,7 +28,9 @@ pub async fn second_level_contract<L: SecondLevel, F: Future<Output = L>>(make_l
     a_value_that_one_puts_the_other_gets(pair().await).await;
     a_value_is_replaced_and_its_time_with_it(pair().await).await;
     many_values_of_any_bytes_come_back(pair().await).await;
-    generations_only_grow(pair().await).await;
+    an_invalidation_is_found_under_its_keys_and_no_others(pair().await).await;
+    what_is_loaded_after_an_invalidation_is_current(pair().await).await;
+    of_many_invalidations_at_once_none_is_lost(pair().await).await;
     of_many_who_want_a_lease_one_gets_it(pair().await).await;
     a_lease_ends_by_itself_and_goes_to_nobody_else(pair().await).await;
     who_is_subscribed_hears(pair().await).await;
@@ -42,15 +44,16 @@ fn key() -> Vec<u8> {
     number().to_le_bytes().to_vec()
 }
 
-fn domain() -> u32 {
-    u32::try_from(number() % 65_536).unwrap_or_default()
+async fn read(level: &impl SecondLevel, key: &[u8], invalidation_keys: &[u64]) -> Read {
+    let read = level.get(key, invalidation_keys).await.unwrap_or_else(|error| panic!("a get failed: {error}"));
+    assert_ne!(read.generation.epoch, 0, "the level has a number");
+    assert!(read.invalidated <= read.generation.number, "{read:?}");
+    read
 }
 
-async fn read(level: &impl SecondLevel, key: &[u8], domains: &[u32]) -> Read {
-    let read = level.get(key, domains).await.unwrap_or_else(|error| panic!("a get failed: {error}"));
-    assert_eq!(read.generations.len(), domains.len() + 1, "one for the level, and one for each domain");
-    assert_ne!(read.generations[0], 0, "the level has a number");
-    read
+async fn invalidate(level: &impl SecondLevel, origin: u64, invalidation_keys: &[u64]) {
+    let invalidated = level.invalidate(origin, invalidation_keys).await;
+    invalidated.unwrap_or_else(|error| panic!("an invalidation failed: {error}"));
 }
 
 async fn put(level: &impl SecondLevel, key: &[u8], value: &[u8], ttl: Duration) {
@@ -101,20 +104,49 @@ async fn many_values_of_any_bytes_come_back<L: SecondLevel>((one, other): (L, L)
     }
 }
 
-async fn generations_only_grow<L: SecondLevel>((one, other): (L, L)) {
-    let domains = [domain(), domain(), domain()];
-    let key = key();
-    let before = read(&one, &key, &domains).await.generations;
-    assert!(other.advance(1, &domains[..2]).await.is_ok());
-    let after = read(&one, &key, &domains).await.generations;
-    assert_eq!(before[0], after[0], "the level is the same");
-    assert!(after[1] > before[1] && after[2] > before[2], "{before:?} {after:?}");
-    if !domains[..2].contains(&domains[2]) {
-        assert_eq!(after[3], before[3], "what was not advanced stays");
+async fn an_invalidation_is_found_under_its_keys_and_no_others<L: SecondLevel>((one, other): (L, L)) {
+    let [first, second, untouched] = [number(), number(), number()];
+    let keys: Vec<_> = (0..8).map(|_| key()).collect();
+    let mut before = Vec::new();
+    for key in &keys {
+        before.push(read(&one, key, &[]).await.generation);
     }
-    for _ in 0..8 {
-        let elsewhere = read(&other, &self::key(), &domains).await.generations;
-        assert!(elsewhere[1] > 0 && elsewhere[2] > 0, "wherever a value is kept, its generations are known");
+    invalidate(&other, 1, &[first, second]).await;
+    for (key, before) in keys.iter().zip(before) {
+        let after = read(&one, key, &[untouched]).await;
+        assert_eq!(after.generation.epoch, before.epoch, "the level is the same");
+        assert!(after.is_current(before), "what was not invalidated stays: {before:?}, {after:?}");
+        for invalidated in [vec![first], vec![second], vec![untouched, second]] {
+            let after = read(&one, key, &invalidated).await;
+            assert!(!after.is_current(before), "wherever a value is, its invalidation is known: {before:?}, {after:?}");
+        }
+    }
+}
+
+async fn what_is_loaded_after_an_invalidation_is_current<L: SecondLevel>((one, other): (L, L)) {
+    let (key, invalidated) = (key(), number());
+    for _ in 0..3 {
+        let before = read(&one, &key, &[invalidated]).await.generation;
+        invalidate(&other, 1, &[invalidated]).await;
+        let between = read(&other, &key, &[invalidated]).await;
+        assert!(!between.is_current(before), "{before:?}, {between:?}");
+        invalidate(&other, 1, &[number()]).await;
+        let after = read(&one, &key, &[invalidated]).await;
+        assert!(after.is_current(between.generation), "{between:?}, {after:?}");
+        assert!(!after.is_current(before), "{before:?}, {after:?}");
+    }
+}
+
+async fn of_many_invalidations_at_once_none_is_lost<L: SecondLevel>((one, other): (L, L)) {
+    let (key, keys): (_, Vec<_>) = (key(), (0..100).map(|_| number()).collect());
+    let before = read(&one, &key, &keys).await.generation;
+    join_all(keys.iter().zip([&one, &other].into_iter().cycle()).map(|(key, level)| async move {
+        invalidate(level, 1, &[*key]).await;
+    }))
+    .await;
+    for invalidated in keys {
+        let after = read(&one, &key, &[invalidated]).await;
+        assert!(!after.is_current(before), "{before:?}, {after:?}");
     }
 }
 
@@ -148,9 +180,10 @@ async fn a_lease_ends_by_itself_and_goes_to_nobody_else<L: SecondLevel>((one, ot
 async fn who_is_subscribed_hears<L: SecondLevel>((one, other): (L, L)) {
     let Some(subscribing) = one.subscribe() else { return };
     let mut subscription = subscribing.await.unwrap_or_else(|error| panic!("a subscription failed: {error}"));
-    let domains: Vec<_> = (0..1000).map(|_| domain()).collect();
+    let (key, keys): (_, Vec<_>) = (key(), (0..1000).map(|_| number()).collect());
+    let before = read(&one, &key, &keys).await.generation;
     let origin = number();
-    assert!(other.advance(origin, &domains).await.is_ok());
+    invalidate(&other, origin, &keys).await;
     let told = async {
         loop {
             match subscription.next().await {
@@ -161,7 +194,9 @@ async fn who_is_subscribed_hears<L: SecondLevel>((one, other): (L, L)) {
         }
     };
     let told = timeout(TTL, told).await.unwrap_or_else(|_| panic!("nothing was told"));
-    assert_eq!(told, Invalidation::new(origin, domains.clone()));
-    let known = read(&one, &key(), &domains).await.generations;
-    assert!(known[1..].iter().all(|generation| *generation > 0), "it is told when it is known, not before");
+    assert_eq!(told, Invalidation::new(origin, keys.clone()));
+    for told in [&keys[..1], &keys[999..]] {
+        let after = read(&one, &key, told).await;
+        assert!(!after.is_current(before), "it is told when it is known, not before: {before:?}, {after:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! A wrapped server is still the whole server: every method of the trait reaches it and is answered unchanged.
 
+mod boxed;
 mod everything;
 mod served;
 
@@ -46,7 +47,7 @@ impl Middleware for Own {
 }
 
 /// Puts every layer there is on a server, as itself and as one that is there or not.
-fn wrapped(server: Everything) -> impl McpHandler {
+fn wrapped<H: McpHandler>(server: H) -> impl McpHandler {
     (
         layer(Own),
         CachedTool::new().without_meta().with_resources().with_prompts(),
@@ -112,20 +113,23 @@ fn differing(answers: &[(&'static str, Value)], bare: &[(&'static str, Value)]) 
     answers.iter().zip(bare).filter(|(one, other)| one != other).map(|((method, _), _)| *method).collect()
 }
 
-#[tokio::test(start_paused = true)]
-async fn every_method_answers_as_the_bare_server_does() {
+async fn answers_as_the_bare_server<H: McpHandler>(wrap: fn(Everything) -> H) {
     let bare = answers(&Everything::default()).await;
-    assert_eq!(differing(&answers(&wrapped(Everything::default())).await, &bare), [""; 0]);
+    assert_eq!(differing(&answers(&wrap(Everything::default())).await, &bare), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_method_fails_as_the_bare_server_does() {
+async fn every_method_answers_as_the_bare_server_does() {
+    answers_as_the_bare_server(wrapped).await;
+}
+
+async fn fails_as_the_bare_server<H: McpHandler>(wrap: fn(Everything) -> H) {
     let bare = Everything::broken();
     let failures = answers(&bare).await;
     let broken = failures.iter().filter(|(_, answer)| answer.get("kind").is_some()).count();
     assert_eq!(broken, 15, "all that is asynchronous fails: {failures:?}");
 
-    let mut wrapped = answers(&wrapped(Everything::broken())).await;
+    let mut wrapped = answers(&wrap(Everything::broken())).await;
     for (_, answer) in &mut wrapped {
         if let Some(Value::Object(data)) = answer.get_mut("data") {
             // What RetryTool adds to a failure that it gave up on.
@@ -139,16 +143,25 @@ async fn every_method_fails_as_the_bare_server_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_request_and_notification_reaches_the_server_once_with_its_arguments() {
+async fn every_method_fails_as_the_bare_server_does() {
+    fails_as_the_bare_server(wrapped).await;
+}
+
+async fn reaches_the_server_once<H: McpHandler>(wrap: fn(Everything) -> H) {
     let bare = Everything::default();
     answers(&bare).await;
 
     let inner = Everything::default();
-    let server = wrapped(inner.clone());
+    let server = wrap(inner.clone());
     inner.forget();
     answers(&server).await;
     assert_eq!(inner.heard(), bare.heard());
     assert_eq!(inner.heard().len(), 27, "26 methods, and one of them twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_and_notification_reaches_the_server_once_with_its_arguments() {
+    reaches_the_server_once(wrapped).await;
 }
 
 #[tokio::test(start_paused = true)]

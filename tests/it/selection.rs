@@ -237,3 +237,18 @@ fn a_decision_stays_the_same_object_while_it_stays_the_same() {
     plan.learn(&[Tool::new("a", "first")], decide);
     assert!(Arc::ptr_eq(&before, &plan.get("a").expect("it still is")));
 }
+
+#[test]
+fn a_look_up_allocates_nothing_however_late_the_tool_came() {
+    let plan = Plan::default();
+    for (listing, names) in [["first", "changed"], ["later", "changed"]].iter().enumerate() {
+        plan.learn(&names.map(tool), |_| Some(listing));
+    }
+    let look_up = || {
+        let decided = ["first", "changed", "later", "unknown"].map(|name| plan.get(name));
+        assert_eq!(decided, [Some(0), Some(1), Some(1), None]);
+    };
+    // The first one in a thread prepares it.
+    look_up();
+    assert_eq!(allocation_counter::measure(look_up).count_total, 0);
+}

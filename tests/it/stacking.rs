@@ -4,6 +4,7 @@ mod cost;
 mod mistakes;
 mod placement;
 mod reading;
+mod sixteen;
 mod state;
 
 use mcp_patterns::testing::ScriptedServer;
@@ -11,6 +12,8 @@ use mcp_patterns::{CachedTool, Layer, Middleware, MiddlewareLayer, RetryTool, Tr
 use serde_json::{Value, json};
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
+
+pub(crate) use state::Axum;
 
 /// Changes the number that a call asks about, on its way in.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +132,14 @@ stacks! {
     six_layers_stack: 1 2 3 4 5 6 => 9_654_321;
     seven_layers_stack: 1 2 3 4 5 6 7 => 97_654_321;
     eight_layers_stack: 1 2 3 4 5 6 7 8 => 987_654_321;
+    nine_layers_stack: 1 2 3 4 5 6 7 8 9 => 9_987_654_321;
+    ten_layers_stack: 1 2 3 4 5 6 7 8 9 1 => 91_987_654_321;
+    eleven_layers_stack: 1 2 3 4 5 6 7 8 9 1 2 => 921_987_654_321;
+    twelve_layers_stack: 1 2 3 4 5 6 7 8 9 1 2 3 => 9_321_987_654_321;
+    thirteen_layers_stack: 1 2 3 4 5 6 7 8 9 1 2 3 4 => 94_321_987_654_321;
+    fourteen_layers_stack: 1 2 3 4 5 6 7 8 9 1 2 3 4 5 => 954_321_987_654_321;
+    fifteen_layers_stack: 1 2 3 4 5 6 7 8 9 1 2 3 4 5 6 => 9_654_321_987_654_321;
+    sixteen_layers_stack: 1 2 3 4 5 6 7 8 9 1 2 3 4 5 6 7 => 97_654_321_987_654_321;
 }
 
 #[tokio::test(start_paused = true)]

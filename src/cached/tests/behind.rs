@@ -78,9 +78,9 @@ impl Far {
 }
 
 impl SecondLevel for Far {
-    fn get<'a>(&'a self, key: &'a [u8], domains: &'a [u32]) -> LevelFuture<'a, Read> {
+    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
         Box::pin(async move {
-            let read = self.level.get(key, domains).await;
+            let read = self.level.get(key, keys).await;
             sleep(Duration::from_millis(10)).await;
             read
         })
@@ -90,8 +90,8 @@ impl SecondLevel for Far {
         self.level.put(values)
     }
 
-    fn advance<'a>(&'a self, origin: u64, domains: &'a [u32]) -> LevelFuture<'a, ()> {
-        self.level.advance(origin, domains)
+    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, ()> {
+        self.level.invalidate(origin, keys)
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
@@ -182,8 +182,8 @@ async fn a_refresh_that_was_begun_so_ends_when_the_last_clone_is_dropped() {
         std::future::pending().boxed()
     };
     let (key, ttl) = ("dune".to_owned(), 10 * SECOND);
-    let domains = b.domains(&key);
-    let (value, _) = b.get_or_load_in(&(), key, &domains, ttl, hanging).await.expect("a value");
+    let keys = b.entry_keys(&key);
+    let (value, _) = b.get_or_load_in(&(), key, &keys, ttl, hanging).await.expect("a value");
     let abandoned = abandoned.expect("the load was made");
     settle().await;
     assert_eq!((value, b.stats().refreshes, abandoned.is_set()), (1, 1, false));

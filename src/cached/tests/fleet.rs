@@ -93,16 +93,16 @@ impl Faults {
 }
 
 impl<L: SecondLevel> SecondLevel for Faulty<L> {
-    fn get<'a>(&'a self, key: &'a [u8], domains: &'a [u32]) -> LevelFuture<'a, Read> {
-        self.faults.then(Some(&self.faults.gets), self.level.get(key, domains))
+    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
+        self.faults.then(Some(&self.faults.gets), self.level.get(key, keys))
     }
 
     fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
         self.faults.then(Some(&self.faults.writes), self.level.put(values))
     }
 
-    fn advance<'a>(&'a self, origin: u64, domains: &'a [u32]) -> LevelFuture<'a, ()> {
-        self.faults.then(Some(&self.faults.writes), self.level.advance(origin, domains))
+    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, ()> {
+        self.faults.then(Some(&self.faults.writes), self.level.invalidate(origin, keys))
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
@@ -145,6 +145,9 @@ pub(super) fn at_once() -> Source {
     Source::that_takes(Duration::ZERO)
 }
 
+/// The tools that write. They make the same thing wrong, and say so by its tool, by its tag and by its call.
+pub(super) const WRITERS: [&str; 3] = ["write", "write_tagged", "write_call"];
+
 pub(super) struct Replica {
     pub(super) server: Layered<CachedTool, ScriptedServer>,
     pub(super) handle: Handle,
@@ -170,32 +173,36 @@ impl Source {
     ) -> Replica {
         let faults = Faults::default();
         let (reads, writes, note) = (self.clone(), self.clone(), Arc::clone(&written));
-        let script = ScriptedServer::new("library")
-            .with_read_only("read", move |_: Call| {
-                let source = reads.clone();
-                async move {
-                    let version = source.version.load(Ordering::SeqCst);
-                    source.loads.fetch_add(1, Ordering::SeqCst);
-                    let door = source.door.lock().expect("nobody panicked").clone();
-                    match door {
-                        Some(door) => door.pass().await,
-                        None if source.takes.is_zero() => {}
-                        None => sleep(source.takes).await,
-                    }
-                    Ok(ToolResult::text(version.to_string()))
+        let script = ScriptedServer::new("library").with_read_only("read", move |_: Call| {
+            let source = reads.clone();
+            async move {
+                let version = source.version.load(Ordering::SeqCst);
+                source.loads.fetch_add(1, Ordering::SeqCst);
+                let door = source.door.lock().expect("nobody panicked").clone();
+                match door {
+                    Some(door) => door.pass().await,
+                    None if source.takes.is_zero() => {}
+                    None => sleep(source.takes).await,
                 }
-            })
-            .with_plain("write", move |_| {
-                let (source, note) = (writes.clone(), Arc::clone(&note));
-                async move {
-                    let version = source.version.fetch_add(1, Ordering::SeqCst) + 1;
-                    note.store(version, Ordering::SeqCst);
-                    Ok(ToolResult::text(version.to_string()))
-                }
-            });
+                Ok(ToolResult::text(version.to_string()))
+            }
+        });
+        let write = move |_| {
+            let (source, note) = (writes.clone(), Arc::clone(&note));
+            async move {
+                let version = source.version.fetch_add(1, Ordering::SeqCst) + 1;
+                note.store(version, Ordering::SeqCst);
+                Ok(ToolResult::text(version.to_string()))
+            }
+        };
+        let script = WRITERS.iter().fold(script, |script, writer| script.with_plain(writer, write.clone()));
         let layer = CachedTool::new().with_scope(Scope::Public);
         let layer = layer.with_second_level(Faulty { level, faults: faults.clone() });
-        let layer = set(layer).invalidates("write", ["read"]);
+        let layer = set(layer)
+            .tag("read", |_| ["version"])
+            .invalidates(WRITERS[0], ["read"])
+            .invalidates_tags(WRITERS[1], |_| ["version"])
+            .invalidates_calls(WRITERS[2], |_| [("read", json!({}))]);
         Replica { handle: layer.handle(), server: layer.layer(script), faults, written }
     }
 
@@ -228,7 +235,11 @@ impl Replica {
     }
 
     pub(super) async fn write(&self) -> u64 {
-        answer(&self.server, "write", json!({}), &nobody()).await.parse().expect("a version")
+        self.write_with(WRITERS[0]).await
+    }
+
+    pub(super) async fn write_with(&self, writer: &str) -> u64 {
+        answer(&self.server, writer, json!({}), &nobody()).await.parse().expect("a version")
     }
 
     pub(super) fn level(&self) -> SecondLevelStats {

@@ -57,6 +57,8 @@ impl Source {
 #[derive(Debug, Clone, Copy)]
 enum What {
     Key(usize),
+    /// A tag that one key has.
+    Tag(usize),
     Tool,
     Everything,
 }
@@ -64,7 +66,7 @@ enum What {
 impl What {
     fn keys(self) -> std::ops::Range<usize> {
         match self {
-            Self::Key(key) => key..key + 1,
+            Self::Key(key) | Self::Tag(key) => key..key + 1,
             Self::Tool | Self::Everything => 0..KEYS,
         }
     }
@@ -90,7 +92,7 @@ impl Subject for TheLayer {
                 Ok(ToolResult::text(source.read(key).await.to_string()))
             }
         });
-        let layer = CachedTool::new();
+        let layer = CachedTool::new().tag("read", |args| [args["key"].to_string()]);
         let handle = layer.handle();
         Self(layer.layer(script), handle)
     }
@@ -102,6 +104,7 @@ impl Subject for TheLayer {
     fn invalidate(&self, what: What) {
         match what {
             What::Key(key) => self.1.invalidate("read", &json!({"key": key})),
+            What::Tag(key) => self.1.invalidate_tag(&key.to_string()),
             What::Tool => self.1.invalidate_tool("read"),
             What::Everything => self.1.clear(),
         }
@@ -113,7 +116,7 @@ struct TheEngine(Cache<usize, u64>, Arc<Source>);
 
 impl Subject for TheEngine {
     fn over(source: &Arc<Source>) -> Self {
-        Self(Cache::new(), Arc::clone(source))
+        Self(Cache::new().with_tags(|key: &usize| [key.to_string()]), Arc::clone(source))
     }
 
     async fn ask(&self, key: usize) -> u64 {
@@ -125,6 +128,7 @@ impl Subject for TheEngine {
     fn invalidate(&self, what: What) {
         match what {
             What::Key(key) => self.0.invalidate(&key),
+            What::Tag(key) => self.0.invalidate_tag(&key.to_string()),
             What::Tool | What::Everything => self.0.clear(),
         }
     }
@@ -141,7 +145,12 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let what = prop_oneof![4 => (0..KEYS).prop_map(What::Key), 1 => Just(What::Tool), 1 => Just(What::Everything)];
+    let what = prop_oneof![
+        3 => (0..KEYS).prop_map(What::Key),
+        2 => (0..KEYS).prop_map(What::Tag),
+        1 => Just(What::Tool),
+        1 => Just(What::Everything),
+    ];
     let step = prop_oneof![
         5 => (0..KEYS).prop_map(Step::Ask),
         3 => (0..8_usize).prop_map(Step::Finish),
@@ -266,6 +275,7 @@ async fn readers_and_writers<S: Subject>() {
                 subject.invalidate(match chance.u8(0..6) {
                     0 => What::Tool,
                     1 => What::Everything,
+                    2 | 3 => What::Tag(key),
                     _ => What::Key(key),
                 });
                 least[key].fetch_max(version, Ordering::SeqCst);

@@ -8,9 +8,10 @@ use crate::{CachedTool, Layer, Layered};
 /// What is invalidated, and how.
 type Way = (&'static str, fn(&Handle));
 
-const WAYS: [Way; 3] = [
+const WAYS: [Way; 4] = [
     ("the call", |handle| handle.invalidate("read", &json!({}))),
     ("the tool", |handle| handle.invalidate_tool("read")),
+    ("a tag", |handle| handle.invalidate_tag("books")),
     ("everything", Handle::clear),
 ];
 
@@ -47,7 +48,7 @@ impl Setup {
     fn new() -> Self {
         let doors = Doors::default();
         let script = doors.script();
-        let layer = CachedTool::new();
+        let layer = CachedTool::new().tag("read", |_| ["books"]);
         let handle = layer.handle();
         let server = layer.layer(script.clone());
         Self { doors, script, handle, server }

@@ -69,7 +69,7 @@ async fn a_load_that_began_before_an_invalidation_is_kept_on_no_replica() {
     assert_eq!((a.read().await, b.read().await), (written, written));
 }
 
-/// The invalidation does not reach B at all, which learns of it from the generations.
+/// The invalidation does not reach B at all, which learns of it by reading.
 #[tokio::test(start_paused = true)]
 async fn what_was_loaded_before_an_invalidation_is_not_found_in_the_second_level() {
     let source = Source::default();
@@ -133,5 +133,86 @@ async fn caches_of_other_names_on_one_level_share_no_values() {
             assert_eq!(value, at.to_string(), "round {round}");
             settle().await;
         }
+    }
+}
+
+/// There is too much to tell to tell all of it: then everything that is shared is wrong.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_told_for_long_takes_a_bounded_memory_and_is_not_lost() {
+    const MOST: usize = 16_384;
+    // At once, or in two halves, one of which is on its way already.
+    for halves in [1, 2] {
+        let source = at_once();
+        let level = MemoryLevel::new();
+        let [a, b, c] = [(); 3].map(|()| source.replica(level.clone(), as_it_is));
+        settle().await;
+        assert_eq!((a.read().await, b.read().await), (0, 0));
+        settle().await;
+        a.faults.set(FAILS);
+        source.version.store(1, Ordering::SeqCst);
+        a.handle.invalidate_tool("read");
+        for half in 0..halves {
+            for tag in 0..=MOST / halves {
+                a.handle.invalidate_tag(&format!("{half}:{tag}"));
+            }
+            assert!(a.level().untold_domains <= halves * MOST, "{}", a.level().untold_domains);
+            // What waits is taken, and tried in vain.
+            sleep(2 * SECOND).await;
+            assert!(a.level().untold_domains <= MOST, "{}", a.level().untold_domains);
+        }
+        a.faults.set(WORKS);
+        sleep(10 * SECOND).await;
+        assert_eq!(a.level().untold_domains, 0);
+        assert_eq!(b.read().await, 1, "who has the old value hears of it");
+        source.version.store(2, Ordering::SeqCst);
+        assert_eq!(c.read().await, 1, "what b has put since is right");
+        assert_eq!(a.read().await, 1, "in {halves}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_cleared_or_told_as_a_whole_is_not_found_in_the_second_level() {
+    use crate::cached::SecondLevel;
+    let source = at_once();
+    let level = MemoryLevel::new();
+    for round in 0..3 {
+        source.version.store(round, Ordering::SeqCst);
+        let [a, b] = [(); 2].map(|()| source.replica(level.clone(), as_it_is));
+        settle().await;
+        assert_eq!(a.read().await, round);
+        settle().await;
+        source.version.store(round + 10, Ordering::SeqCst);
+        match round {
+            0 => {}
+            1 => a.handle.clear(),
+            _ => level.invalidate(7, &[0]).await.expect("an answer"),
+        }
+        settle().await;
+        assert_eq!(b.read().await, if round == 0 { 0 } else { round + 10 }, "{round}");
+        a.handle.clear();
+        settle().await;
+    }
+}
+
+#[test]
+fn a_value_from_another_life_of_the_level_or_from_what_it_has_lost_is_not_current() {
+    use crate::cached::{Generation, Read};
+    let now = Read::new(None, Generation::new(7, 100), 50);
+    let is_current = |epoch, number| now.is_current(Generation::new(epoch, number));
+    assert!(is_current(7, 50) && is_current(7, 100));
+    assert!(!is_current(7, 49), "it is invalidated");
+    assert!(!is_current(6, 60) && !is_current(8, 60), "it is of another life");
+    assert!(!is_current(7, 101), "a number that is not taken yet");
+}
+
+#[test]
+fn an_invalidation_travels_as_it_is() {
+    use crate::cached::Invalidation;
+    for keys in [vec![], vec![0, 1, u64::MAX]] {
+        let told = Invalidation::new(u64::MAX, keys);
+        let message = told.encode();
+        assert_eq!(Invalidation::decode(&message), Some(told));
+        assert_eq!(Invalidation::decode(&message[1..]), None);
+        assert_eq!(Invalidation::decode(&[message.as_slice(), &[0]].concat()), None);
     }
 }

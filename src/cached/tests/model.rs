@@ -34,23 +34,23 @@ struct Logged<L> {
     log: Arc<Mutex<Log>>,
 }
 
-/// Messages carry their number as one more domain, beyond those that there are.
-const FIRST: u32 = 1 << 20;
+/// Messages carry their number as one more key, beyond those that there are.
+const FIRST: u64 = 3 << 62;
 
 fn locked(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().expect("nobody panicked")
 }
 
 impl<L: SecondLevel> SecondLevel for Logged<L> {
-    fn get<'a>(&'a self, key: &'a [u8], domains: &'a [u32]) -> LevelFuture<'a, Read> {
-        self.level.get(key, domains)
+    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
+        self.level.get(key, keys)
     }
 
     fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
         self.level.put(values)
     }
 
-    fn advance<'a>(&'a self, origin: u64, domains: &'a [u32]) -> LevelFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, ()> {
         Box::pin(async move {
             let version = self.written.load(Ordering::SeqCst);
             let number = {
@@ -58,9 +58,9 @@ impl<L: SecondLevel> SecondLevel for Logged<L> {
                 let mut versions = [0; 2];
                 versions[self.at] = version;
                 log.messages.push(versions);
-                FIRST + u32::try_from(log.messages.len() - 1).expect("few messages")
+                FIRST + u64::try_from(log.messages.len() - 1).expect("few messages")
             };
-            self.level.advance(origin, &[domains, &[number]].concat()).await?;
+            self.level.invalidate(origin, &[keys, &[number]].concat()).await?;
             let told = &mut locked(&self.log).told[self.at];
             *told = version.max(*told);
             Ok(())
@@ -94,7 +94,7 @@ impl<L: SecondLevel> SecondLevel for Logged<L> {
                     while locked(&log).is_deaf[at] {
                         message = subscription.next().await?;
                     }
-                    let number = message.domains.iter().copied().find(|domain| *domain >= FIRST).expect("a number");
+                    let number = message.keys.iter().copied().find(|key| *key >= FIRST).expect("a number");
                     let known = locked(&log).messages[usize::try_from(number - FIRST).expect("small")][1 - at];
                     Some((message, (subscription, known)))
                 }
@@ -220,8 +220,8 @@ impl Model {
                 self.seen.reads.fetch_add(1, Ordering::SeqCst);
                 self.seen.stale.fetch_add(u64::from(version < newest), Ordering::SeqCst);
             }
-            What::Write => {
-                let version = replica.write().await;
+            What::Write(writer) => {
+                let version = replica.write_with(writer).await;
                 least.fetch_max(version, Ordering::SeqCst);
             }
             What::Invalidate => replica.handle.invalidate("read", &json!({})),
@@ -241,7 +241,8 @@ struct Step {
 #[derive(Clone, Copy)]
 enum What {
     Read,
-    Write,
+    /// With one of the writers.
+    Write(&'static str),
     Invalidate,
     Break(u8),
     Deafen(bool),
@@ -259,7 +260,7 @@ impl Fleet {
     /// Draws a step, which begins while a load may be under way.
     fn draw(&self, chance: &mut fastrand::Rng) -> Step {
         let what = match chance.u8(0..100) {
-            66..80 => What::Write,
+            66..80 => What::Write(WRITERS[chance.usize(0..3)]),
             80..88 => What::Invalidate,
             88..91 if self.breaks => What::Break(if chance.bool() { FAILS } else { HANGS }),
             91..93 if self.breaks => What::Break(WORKS),

@@ -59,10 +59,9 @@ fn without_session(seen: Value) -> Value {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_client_sees_what_it_sees_of_the_bare_server() {
+pub(super) async fn is_seen_as_the_bare_server<H: McpHandler>(wrap: fn(Everything) -> H) {
     let bare = seen_by_a_client(&Everything::default()).await;
-    assert_eq!(seen_by_a_client(&wrapped(Everything::default())).await, bare);
+    assert_eq!(seen_by_a_client(&wrap(Everything::default())).await, bare);
 
     let of = |request: &str| {
         let (_, seen) = bare.iter().find(|(name, _)| *name == request).expect("it was asked");
@@ -90,9 +89,13 @@ async fn a_client_sees_what_it_sees_of_the_bare_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notification_reaches_the_server() {
+async fn a_client_sees_what_it_sees_of_the_bare_server() {
+    is_seen_as_the_bare_server(wrapped).await;
+}
+
+pub(super) async fn hears_a_notification<H: McpHandler>(wrap: fn(Everything) -> H) {
     let inner = Everything::default();
-    let (transport, running) = channel::run_in_process(&wrapped(inner.clone())).await.expect("the server starts");
+    let (transport, running) = channel::run_in_process(&wrap(inner.clone())).await.expect("the server starts");
     let client = Client::new(transport);
     client.initialize().await.expect("the session is initialized");
     client.notify_roots_list_changed().await.expect("it is sent");
@@ -109,9 +112,13 @@ async fn a_notification_reaches_the_server() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_run_hears_once_when_it_starts_and_once_when_it_stops() {
+async fn a_notification_reaches_the_server() {
+    hears_a_notification(wrapped).await;
+}
+
+pub(super) async fn hears_its_start_and_its_end<H: McpHandler>(wrap: fn(Everything) -> H) {
     let inner = Everything::default();
-    let server = wrapped(inner.clone());
+    let server = wrap(inner.clone());
     inner.forget();
     let (transport, running) = channel::run_in_process(&server).await.expect("the server starts");
     drop(transport);
@@ -120,9 +127,18 @@ async fn a_server_that_is_run_hears_once_when_it_starts_and_once_when_it_stops()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_cannot_start_says_so_through_its_layers() {
-    let refused = channel::run_in_process(&wrapped(Everything::broken())).await.expect_err("it is broken");
+async fn a_server_that_is_run_hears_once_when_it_starts_and_once_when_it_stops() {
+    hears_its_start_and_its_end(wrapped).await;
+}
+
+pub(super) async fn says_that_it_cannot_start<H: McpHandler>(wrap: fn(Everything) -> H) {
+    let refused = channel::run_in_process(&wrap(Everything::broken())).await.expect_err("it is broken");
     assert_eq!(refused.message, "on_initialize is broken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_start_says_so_through_its_layers() {
+    says_that_it_cannot_start(wrapped).await;
 }
 
 /// Every request that the router knows, answered.
@@ -163,11 +179,15 @@ async fn routed(server: &impl McpHandler) -> Vec<Value> {
     answers
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_router_answers_every_request_as_for_the_bare_server() {
+pub(super) async fn is_routed_as_the_bare_server<H: McpHandler>(wrap: fn(Everything) -> H) {
     let bare = routed(&Everything::default()).await;
     for answer in &bare {
         assert!(answer.get("result").is_some(), "{answer}");
     }
-    assert_eq!(routed(&wrapped(Everything::default())).await, bare);
+    assert_eq!(routed(&wrap(Everything::default())).await, bare);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_router_answers_every_request_as_for_the_bare_server() {
+    is_routed_as_the_bare_server(wrapped).await;
 }

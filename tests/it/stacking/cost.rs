@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use mcp_patterns::testing::ScriptedServer;
-use mcp_patterns::{CachedTool, Layer, Middleware, RetryTool, layer};
+use mcp_patterns::{CachedTool, Layer, Middleware, RetryTool, boxed, layer};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -246,12 +246,39 @@ fn six_layers_that_do_not_act_add_no_allocation_to_a_call_of_a_macro_server() {
     assert_eq!(allocations(|| ask(server, ctx)), allocations(|| ask(&Fifty, ctx)));
 }
 
+/// For the future of the server and its layers, however many there are.
+#[test]
+fn a_boxed_server_adds_one_allocation_to_a_call() {
+    let ctx = &RequestContext::new();
+    let bare = allocations(|| call_plain(&Lean, ctx, "plain"));
+    let (alone, inside, around) = (&boxed(Lean), &boxed(six_layers(Lean)), &six_layers(boxed(Lean)));
+    assert_eq!(allocations(|| call_plain(alone, ctx, "plain")), bare + 1);
+    assert_eq!(allocations(|| call_plain(inside, ctx, "plain")), bare + 1);
+    assert_eq!(allocations(|| call_plain(around, ctx, "plain")), bare + 1);
+}
+
+#[test]
+fn a_boxed_server_adds_no_allocation_to_a_listing() {
+    async fn list(server: &impl McpHandler) {
+        drop(std::hint::black_box((server.list_tools(), server.server_info())));
+    }
+    let boxed = boxed(Lean);
+    assert_eq!(allocations(|| list(&boxed)), allocations(|| list(&Lean)));
+}
+
 /// turbomcp clones the server for each request.
 #[test]
 fn cloning_six_layers_allocates_nothing() {
     let server = six_layers(Lean);
     let clone = || drop(std::hint::black_box(server.clone()));
     clone();
+    assert_eq!(allocation_counter::measure(clone).count_total, 0);
+}
+
+#[test]
+fn cloning_a_boxed_server_allocates_nothing() {
+    let server = boxed(scripted());
+    let clone = || drop(std::hint::black_box(server.clone()));
     assert_eq!(allocation_counter::measure(clone).count_total, 0);
 }
 

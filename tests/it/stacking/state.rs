@@ -81,18 +81,18 @@ async fn a_budget_is_the_same_however_often_layer_and_server_are_copied() {
 }
 
 /// A session with an axum router, without a socket.
-pub(super) struct Axum {
+pub(crate) struct Axum {
     router: axum::Router,
     session: Option<String>,
 }
 
 impl Axum {
-    pub(super) fn new(router: axum::Router) -> Self {
+    pub(crate) fn new(router: axum::Router) -> Self {
         Self { router, session: None }
     }
 
     /// Calls a tool, in a session that is opened when it is first needed.
-    pub(super) async fn call(&mut self, tool: &str, args: Value) -> Value {
+    pub(crate) async fn call(&mut self, tool: &str, args: Value) -> Value {
         if self.session.is_none() {
             let hello = json!({
                 "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },

@@ -1,6 +1,7 @@
 use turbomcp_core::McpError;
 
 use super::*;
+use crate::cached::Handle;
 
 /// A layer above a tool that writes, or fails to where its arguments say so.
 fn with_writer(shelf: &Shelf, cached: CachedTool) -> impl McpHandler {
@@ -14,11 +15,23 @@ async fn update(server: &impl McpHandler, args: Value) {
     let _ = server.call_tool("update_user", args, &nobody()).await;
 }
 
+/// What is invalidated, and how.
+type Way = (Asked, fn(&Handle));
+
+const WAYS: [Way; 6] = [
+    (Resource, |handle| handle.invalidate_resource("one")),
+    (Resource, Handle::invalidate_resources),
+    (Resource, |handle| handle.invalidate_tag("all")),
+    (Prompt, |handle| handle.invalidate_prompt_with("one", &json!({}))),
+    (Prompt, |handle| handle.invalidate_prompt("one")),
+    (Prompt, |handle| handle.invalidate_tag("all")),
+];
+
 #[tokio::test(start_paused = true)]
 async fn one_that_was_invalidated_while_it_was_loaded_is_neither_kept_nor_served_later() {
-    for what in BOTH {
+    for (what, invalidate) in WAYS {
         let door = Door::closed();
-        let cached = both();
+        let cached = both().tag_resources(|_| ["all"]).tag_prompts(|_, _| ["all"]);
         let handle = cached.handle();
         let server = Shelf::behind(&door).with(cached);
         let early = {
@@ -26,10 +39,7 @@ async fn one_that_was_invalidated_while_it_was_loaded_is_neither_kept_nor_served
             tokio::spawn(async move { one(&server, what).await })
         };
         settle().await;
-        match what {
-            Resource => handle.invalidate_resource("one"),
-            Prompt => handle.invalidate_prompt("one"),
-        }
+        invalidate(&handle);
         let late = {
             let server = server.clone();
             tokio::spawn(async move { one(&server, what).await })

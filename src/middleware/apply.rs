@@ -32,7 +32,7 @@ impl<M: Middleware, H: McpHandler> TryLayer<H> for MiddlewareLayer<M> {
     }
 }
 
-/// Puts a layer, or a tuple of layers, on a handler and returns what is wrong with the settings.
+/// Puts a layer, or a tuple of up to sixteen layers, on a handler and returns what is wrong with the settings.
 ///
 /// [`Layer::layer`] does the same, but has no way to return an error and panics with its text.
 ///
@@ -52,7 +52,7 @@ impl<M: Middleware, H: McpHandler> TryLayer<H> for MiddlewareLayer<M> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be put on `{H}`",
     label = "not a layer of this handler",
-    note = "a layer is one of this crate's (`RetryTool::new()`), `layer(your_middleware)`, or a tuple of up to eight of them",
+    note = "a layer is one of this crate's (`RetryTool::new()`), `layer(your_middleware)`, or a tuple of up to sixteen of them",
     note = "a handler implements `turbomcp::McpHandler`, as a `#[server]` type does"
 )]
 pub trait TryLayer<H>: Layer<H> {
@@ -92,39 +92,43 @@ macro_rules! impl_layer {
 }
 pub(crate) use impl_layer;
 
-/// The type that the layers leave `$handler` in, the last named put on first.
-macro_rules! service {
-    ($handler:ident;) => { $handler };
-    ($handler:ident; $outer:ident $($rest:ident)*) => { <$outer as Layer<service!($handler; $($rest)*)>>::Service };
+/// Puts the layers on `$inner`, the last one first.
+macro_rules! apply {
+    ($inner:ident;) => { $inner };
+    ($inner:ident; $outer:ident $($inside:ident)*) => { $outer.try_layer(apply!($inner; $($inside)*))? };
 }
 
-/// `TryLayer` for tuples: every layer with those inside it, and all of them in the order in which they are put on.
+/// `TryLayer` for a tuple of layers, each with the type that it is put on, and for the tuples without the first one, the
+/// first two, and so on.
 macro_rules! try_layer_tuples {
-    ($($(($layer:ident: $($inside:ident)*))+ => $($put_on:ident)+;)+) => {
-        $(
-            impl<H, $($layer),+> TryLayer<H> for ($($layer,)+)
-            where
-                Self: Layer<H, Service = service!(H; $($layer)+)>,
-                $($layer: TryLayer<service!(H; $($inside)*)>),+
-            {
-                #[expect(non_snake_case, reason = "the layers are named like their types")]
-                fn try_layer(&self, inner: H) -> Result<Self::Service, ConfigError> {
-                    let ($($layer,)+) = self;
-                    $(let inner = $put_on.try_layer(inner)?;)+
-                    Ok(inner)
-                }
+    () => {
+        impl<H> TryLayer<H> for () {
+            fn try_layer(&self, inner: H) -> Result<Self::Service, ConfigError> {
+                Ok(inner)
             }
-        )+
+        }
+    };
+    ($outer:ident on $below:ty $(, $inside:ident on $next:ty)*) => {
+        impl<H, $outer, $($inside),*> TryLayer<H> for ($outer, $($inside,)*)
+        where
+            $outer: TryLayer<$below>,
+            $($inside: TryLayer<$next>),*
+        {
+            #[expect(non_snake_case, reason = "the layers are named like their types")]
+            fn try_layer(&self, inner: H) -> Result<Self::Service, ConfigError> {
+                let ($outer, $($inside,)*) = self;
+                Ok(apply!(inner; $outer $($inside)*))
+            }
+        }
+
+        try_layer_tuples! { $($inside on $next),* }
     };
 }
 
+// As many as tower-layer has, whose tuples are the `Layer` of these.
 try_layer_tuples! {
-    (A:) => A;
-    (A: B) (B:) => B A;
-    (A: B C) (B: C) (C:) => C B A;
-    (A: B C D) (B: C D) (C: D) (D:) => D C B A;
-    (A: B C D E) (B: C D E) (C: D E) (D: E) (E:) => E D C B A;
-    (A: B C D E F) (B: C D E F) (C: D E F) (D: E F) (E: F) (F:) => F E D C B A;
-    (A: B C D E F G) (B: C D E F G) (C: D E F G) (D: E F G) (E: F G) (F: G) (G:) => G F E D C B A;
-    (A: B C D E F G I) (B: C D E F G I) (C: D E F G I) (D: E F G I) (E: F G I) (F: G I) (G: I) (I:) => I G F E D C B A;
+    L1 on L2::Service, L2 on L3::Service, L3 on L4::Service, L4 on L5::Service,
+    L5 on L6::Service, L6 on L7::Service, L7 on L8::Service, L8 on L9::Service,
+    L9 on L10::Service, L10 on L11::Service, L11 on L12::Service, L12 on L13::Service,
+    L13 on L14::Service, L14 on L15::Service, L15 on L16::Service, L16 on H
 }

@@ -1,0 +1,37 @@
+//! The same for a server without its type: alone, with layers inside and with layers around it.
+
+use mcp_patterns::boxed;
+use turbomcp_core::McpHandler;
+
+use super::everything::Everything;
+use super::{answers_as_the_bare_server, fails_as_the_bare_server, reaches_the_server_once, served, wrapped};
+
+fn with_layers_inside(server: Everything) -> impl McpHandler {
+    boxed(wrapped(server))
+}
+
+fn with_layers_around(server: Everything) -> impl McpHandler {
+    wrapped(boxed(server))
+}
+
+macro_rules! boxed_servers {
+    ($($name:ident: $check:path;)+) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $name() {
+            $check(boxed).await;
+            $check(with_layers_inside).await;
+            $check(with_layers_around).await;
+        }
+    )+};
+}
+
+boxed_servers! {
+    every_method_answers_as_the_bare_server_does: answers_as_the_bare_server;
+    every_method_fails_as_the_bare_server_does: fails_as_the_bare_server;
+    every_request_and_notification_reaches_the_server_once_with_its_arguments: reaches_the_server_once;
+    a_client_sees_what_it_sees_of_the_bare_server: served::is_seen_as_the_bare_server;
+    a_notification_reaches_the_server: served::hears_a_notification;
+    a_server_that_is_run_hears_once_when_it_starts_and_once_when_it_stops: served::hears_its_start_and_its_end;
+    a_server_that_cannot_start_says_so: served::says_that_it_cannot_start;
+    the_router_answers_every_request_as_for_the_bare_server: served::is_routed_as_the_bare_server;
+}
