@@ -122,8 +122,8 @@
 //! # Defaults
 //!
 //! - tools: none; name them, or take [`every_write`](IdempotentTool::every_write)
-//! - key: the optional argument `idempotency_key`, one for each [namespace](IdempotentTool::with_namespace), server, [version](crate::idempotency::Idempotency::with_version),
-//!   user ([identity](crate::Identity#defaults)) and tool; a key survives a token with other scopes; a call without one passes
+//! - key: the optional argument `idempotency_key`, one for each [namespace](IdempotentTool::with_namespace), server,
+//!   [version](crate::idempotency::Idempotency::with_version), user ([identity](crate::Identity#defaults)) and tool; a key survives a token with other scopes; a call without one passes
 //!   untouched
 //! - an answer is remembered for 24 hours after it was given
 //! - a lease is 30 s and renewed every 10 s while the tool runs; a call that runs waits for nobody and ends when it ends
