@@ -158,7 +158,7 @@ pub use error::ConfigError;
 #[cfg(feature = "idempotent")]
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
 pub use idempotent::IdempotentTool;
-pub use identity::Scope;
+pub use identity::{Identity, Scope};
 pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]

@@ -6,7 +6,7 @@ use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
 use super::source::MAX_KEY_CHARS;
-use super::{CallKey, IDEMPOTENCY, KeySource};
+use super::{CallKey, IDEMPOTENCY, KeySource, KeySpace};
 use crate::ConfigError;
 use crate::clock::is_too_short;
 
@@ -141,7 +141,7 @@ impl Idempotency {
     /// Takes the key out of a call.
     pub(crate) fn key(
         &self,
-        server: &str,
+        space: &KeySpace,
         tool: &str,
         args: &mut Value,
         ctx: &RequestContext,
@@ -154,7 +154,7 @@ impl Idempotency {
             }
             None => return Ok(None),
         };
-        Ok(Some(CallKey::new(server, &self.version, tool, key, args, ctx)))
+        Ok(Some(CallKey::new(space, &self.version, tool, key, args, ctx)))
     }
 
     fn is_required(&self, tool: &str) -> bool {

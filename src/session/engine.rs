@@ -14,6 +14,7 @@ use super::data::{self, Data, PeekError};
 use super::key::Key;
 use super::turns::{FailedMeanwhile, Turns};
 use super::{SessionError, SessionMode};
+use crate::Identity;
 use crate::clock::{millis, wall_clock};
 use crate::telemetry::Counter;
 
@@ -28,6 +29,7 @@ pub(super) struct Engine {
 pub(super) struct Settings {
     pub(super) mode: SessionMode,
     pub(super) namespace: Option<String>,
+    pub(super) identity: Identity,
     pub(super) argument: String,
     pub(super) is_optional: bool,
     pub(super) idle_timeout: Duration,

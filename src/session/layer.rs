@@ -35,13 +35,12 @@ impl SessionStore {
     /// Finds the session of a call and takes the handle out of its arguments.
     fn find(&self, args: &mut Value, ctx: &RequestContext) -> Result<Current, SessionError> {
         let mode = self.engine.settings.mode;
-        let namespace = self.engine.namespace();
         let key = match mode {
             SessionMode::Handle => match self.take_handle(args) {
-                Some(handle) => Ok(Key::of_handle(namespace, handle?, ctx)),
+                Some(handle) => Ok(Key::of_handle(&self.engine, handle?, ctx)),
                 None => Err(SessionError::None(mode)),
             },
-            SessionMode::Transport | SessionMode::Principal => Key::of_call(namespace, mode, ctx),
+            SessionMode::Transport | SessionMode::Principal => Key::of_call(&self.engine, ctx),
         };
         match key {
             Ok(key) => Ok(Current::Session(self.session(key))),
@@ -212,7 +211,8 @@ impl SessionStore {
         if settings.argument.is_empty() {
             return refuse("with_argument", "an argument needs a name");
         }
-        Ok(())
+        ConfigError::check_namespace(LAYER, settings.namespace.as_deref())?;
+        settings.identity.check(LAYER)
     }
 
     /// Sessions of two servers must not mix, and a tool of the server's must not be hidden.
