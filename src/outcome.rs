@@ -34,13 +34,15 @@ use turbomcp_types::ToolResult;
 
 pub use turbomcp_core::ErrorKind;
 
+mod not_executed;
+
 /// `_meta` entry, and entry of an error's data: how often the tool was called, where that is more than once.
 pub const ATTEMPTS: &str = "mcp-patterns/attempts";
 /// `_meta` entry, and entry of an error's data: why a temporary failure was not tried again.
 pub const EXHAUSTED: &str = "mcp-patterns/exhausted";
 /// `_meta` entry: whether the result came from a cache.
 pub const CACHE: &str = "mcp-patterns/cache";
-/// `_meta` entry: how many calls travelled together.
+/// `_meta` entry: how many calls travelled together, and with a failure whether its outcome is unknown.
 pub const BATCH: &str = "mcp-patterns/batch";
 /// Entry of an error's data: what a session had to do with it.
 pub const SESSION: &str = "mcp-patterns/session";
@@ -110,17 +112,37 @@ impl<'a> Failure<'a> {
         self.kind().is_some_and(is_temporary)
     }
 
+    /// Says whether the failure proves that the call took no effect: it was refused before anything began.
+    ///
+    /// Only a refusal proves that: `invalid_params`, not found, not permitted, rejected by the user, or turned away
+    /// (`rate_limited`, `server_overloaded`, `unavailable`). A timeout, a broken connection, a failing service, an internal error
+    /// and a failure without a kind prove nothing. Neither does a refusal
+    ///
+    /// - that `?` made of a JSON or an IO error, which may come after the effect,
+    /// - that is the last of several attempts further in,
+    /// - that a layer further in marks as of unknown outcome.
+    ///
+    /// Every layer asks this: `IdempotentTool` frees the key of such a call, and `CachedTool` invalidates nothing for it.
+    ///
+    /// ```
+    /// use mcp_patterns::outcome;
+    /// use turbomcp::McpError;
+    ///
+    /// let refused = Ok(McpError::permission_denied("Only for editors").to_tool_result());
+    /// assert!(outcome::failure(&refused).unwrap().is_not_executed());
+    ///
+    /// let lost = Ok(McpError::timeout("The bank does not answer").to_tool_result());
+    /// assert!(!outcome::failure(&lost).unwrap().is_not_executed());
+    /// ```
+    #[must_use]
+    pub fn is_not_executed(&self) -> bool {
+        not_executed::is_proven_by(self)
+    }
+
     /// Says whether the failure is the server's and no answer to the question: temporary, or internal.
     #[cfg(feature = "cached")]
     pub(crate) fn is_outage(&self) -> bool {
         self.is_temporary() || self.kind() == Some(ErrorKind::Internal)
-    }
-
-    /// Says whether a layer further in says that nobody knows whether the call took effect.
-    #[cfg(feature = "cached")]
-    pub(crate) fn is_of_unknown_outcome(&self) -> bool {
-        let says = |key, word| self.meta(key).or_else(|| self.data()?.get(key)).is_some_and(|said| said == word);
-        says("mcp-patterns/transaction", "outcome_unknown") || says("mcp-patterns/idempotency", "ambiguous")
     }
 
     /// Says whether the failure asks for less load: rate limited or overloaded.
@@ -139,7 +161,12 @@ impl<'a> Failure<'a> {
     /// Says whether a layer further in has already tried again and given up.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        self.meta(EXHAUSTED).or_else(|| self.data()?.get(EXHAUSTED)).is_some()
+        self.noted(EXHAUSTED).is_some()
+    }
+
+    /// What a layer has [noted](note).
+    fn noted(&self, key: &str) -> Option<&'a Value> {
+        self.meta(key).or_else(|| self.data()?.get(key))
     }
 
     fn meta(&self, key: &str) -> Option<&'a Value> {

@@ -52,6 +52,12 @@ pub(crate) fn current<T: Send + Sync + 'static>() -> Option<Arc<T>> {
     capture().of_kind().next()
 }
 
+/// Returns all entries of this kind, the innermost first.
+#[cfg(all(feature = "cached", feature = "transactional"))]
+pub(crate) fn all<T: Send + Sync + 'static>() -> impl Iterator<Item = Arc<T>> {
+    capture().of_kind()
+}
+
 /// Learns whether what runs in its scope opens its session, so that what comes of it is nobody else's.
 #[derive(Debug, Default)]
 pub(crate) struct Witness(AtomicBool);

@@ -160,7 +160,7 @@ where
 
     /// [`load`](Self::load), and how many travelled together.
     pub(super) async fn travel(&self, cancellation: &impl Cancellation, key: K) -> Reply<V, E> {
-        let stays = |error| Reply { result: Err(error), size: 0 };
+        let stays = |error| Reply { result: Err(error), size: 0, is_certain: true };
         if cancellation.is_cancelled() {
             return stays(E::cancelled());
         }
@@ -172,7 +172,7 @@ where
             let mut waiter = Waiter { shared: &self.shared, waits: true };
             let reply = reply.await;
             waiter.waits = false;
-            reply.unwrap_or_else(|_| stays(E::lost()))
+            reply.unwrap_or_else(|_| Reply { result: Err(E::lost()), size: 0, is_certain: false })
         };
         match select(pin!(reply), pin!(cancelled(cancellation))).await {
             Either::Left((reply, _)) => reply,

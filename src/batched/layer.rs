@@ -264,8 +264,14 @@ impl BatchedTool {
             }
             Err(error) => Ok(error.to_tool_result()),
         };
-        if self.settings.tells && reply.size > 0 {
-            outcome::note(&mut result, outcome::BATCH, json!({ "size": reply.size }));
+        let is_uncertain = !reply.is_certain && outcome::failure(&result).is_some();
+        if is_uncertain || (self.settings.tells && reply.size > 0) {
+            let mut batch = json!({ "size": reply.size });
+            if is_uncertain {
+                // Layers further out must not take a refusal for all that was done.
+                batch["outcome"] = "unknown".into();
+            }
+            outcome::note(&mut result, outcome::BATCH, batch);
         }
         result
     }

@@ -143,6 +143,10 @@
 //! batch that failed for a [temporary](crate::outcome::Failure::is_temporary) reason is not split, since all its parts would
 //! fail alike.
 //!
+//! A failure of a call that was sent more than once, or whose batch was given up, does not prove that the call
+//! [was not executed](crate::outcome::Failure::is_not_executed), whatever its kind: its `_meta` has `"outcome": "unknown"` under
+//! `mcp-patterns/batch`, for the layers further out.
+//!
 //! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
 //!
 //! # Cancellation

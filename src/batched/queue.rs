@@ -30,12 +30,14 @@ pub(super) struct Reply<V, E> {
     pub(super) result: Result<V, E>,
     /// How many calls travelled together. Zero for a call that was not sent.
     pub(super) size: usize,
+    /// Whether an error says all that was done: the call was sent once and answered, or not sent at all.
+    pub(super) is_certain: bool,
 }
 
 impl<K, V, E> Item<K, V, E> {
     /// Tells the caller that the call is not sent.
     pub(super) fn refuse(self, error: E) {
-        let _ = self.reply.send(Reply { result: Err(error), size: 0 });
+        let _ = self.reply.send(Reply { result: Err(error), size: 0, is_certain: true });
     }
 
     fn is_wanted(&self) -> bool {

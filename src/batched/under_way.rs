@@ -46,32 +46,33 @@ pub(super) async fn send<K, V, E>(
             Either::Right((error, _)) => Some(error),
         }
     };
-    let results = results.into_iter().chain(iter::from_fn(|| unanswered.clone().map(Err)));
-    for (reply, result) in replies.into_iter().zip(results) {
+    let results = results.into_iter().chain(iter::from_fn(|| unanswered.clone().map(|error| (Err(error), false))));
+    for (reply, (result, is_certain)) in replies.into_iter().zip(results) {
         // A caller who has left does not want it.
-        let _ = reply.send(Reply { result, size });
+        let _ = reply.send(Reply { result, size, is_certain });
     }
 }
 
-/// Asks the bulk function, for the halves too where the whole fails and may be split. There are then as many results as keys.
+/// Asks the bulk function, for the halves too where the whole fails and may be split. There are then as many results as keys, each
+/// with whether it is of the only time that its key was sent.
 async fn answer<K, V, E>(
     settings: &Settings<K, V, E>,
     keys: Vec<K>,
-    results: &mut Vec<Result<V, E>>,
+    results: &mut Vec<(Result<V, E>, bool)>,
     tool: Option<&str>,
 ) where
     K: Send + 'static,
     V: Send + 'static,
     E: BatchError,
 {
-    let mut parts = vec![keys];
-    while let Some(part) = parts.pop() {
+    let mut parts = vec![(keys, true)];
+    while let Some((part, is_whole)) = parts.pop() {
         let size = part.len();
         let halves = settings.split.as_ref().filter(|split| size > 1 && part.iter().all(|key| (split.may)(key)));
         let mut halves: Option<Vec<K>> = halves.map(|split| part.iter().map(split.copy).collect());
         let (error, may_split) = match AssertUnwindSafe(async { (settings.bulk)(part).await }).catch_unwind().await {
             Ok(Ok(found)) if found.len() == size => {
-                results.extend(found);
+                results.extend(found.into_iter().map(|result| (result, is_whole)));
                 continue;
             }
             Ok(Ok(found)) => {
@@ -95,9 +96,9 @@ async fn answer<K, V, E>(
         match halves.take_if(|_| may_split) {
             Some(mut first) => {
                 let second = first.split_off(size / 2);
-                parts.extend([second, first]);
+                parts.extend([(second, false), (first, false)]);
             }
-            None => results.extend(iter::repeat_n(error, size).map(Err)),
+            None => results.extend(iter::repeat_n(error, size).map(|error| (Err(error), is_whole))),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What a cache does for its second level beside its calls: it tells, writes and listens.
 
+use std::future::Future;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::FutureExt;
 use futures_util::future::{join3, select};
 use tokio::time::{Instant, sleep};
 
@@ -18,6 +20,8 @@ use super::shared::{Shared, ended};
 
 /// How many values are written in one step.
 const BATCH: usize = 64;
+/// The first and the longest pause before work begins again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
 impl<K, V, E> Shared<K, V, E>
 where
@@ -61,11 +65,27 @@ where
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (shared, settings, alive) = (Arc::clone(self), Arc::clone(settings), self.alive());
         *background = Some(runtime.spawn(async move {
-            let work = pin!(join3(shared.tell_all(&settings), shared.write_all(&settings), shared.listen()));
+            let work = pin!(join3(
+                shared.again("tell", || shared.tell_all(&settings)),
+                shared.again("write", || shared.write_all(&settings)),
+                shared.again("listen", || shared.listen()),
+            ));
             select(work, pin!(ended(alive))).await;
             // What this replica has invalidated, the others should know.
             shared.tell_once(&settings).await;
         }));
+    }
+
+    /// Does `work`, and does it again after a pause if it panics. What is the level's own is [caught](super::guarded) before that;
+    /// this is for all else, such as how a value of the user's is written or dropped.
+    async fn again<F: Future<Output = ()>>(&self, name: &'static str, work: impl Fn() -> F) {
+        let Some(link) = &self.link else { return };
+        let mut pause = PAUSES[0];
+        while AssertUnwindSafe(work()).catch_unwind().await.is_err() {
+            link.guarded.has_panicked(name);
+            sleep(pause).await;
+            pause = (2 * pause).min(PAUSES[1]);
+        }
     }
 
     /// Tells the level what is invalidated, again and again until it knows.
@@ -104,7 +124,14 @@ where
             let (mut puts, mut releases) = (Vec::new(), Vec::new());
             for job in jobs.drain(..) {
                 match job {
-                    Job::Put { key, slot, generation } => puts.extend(link.put(&key, &slot, generation)),
+                    Job::Put { key, slot, generation } => {
+                        // How a value is written is not ours, and must not keep the others.
+                        let put = catch_unwind(AssertUnwindSafe(|| link.put(&key, &slot, generation)));
+                        if put.is_err() {
+                            link.guarded.has_panicked("write");
+                        }
+                        puts.extend(put.ok().flatten());
+                    }
                     Job::Drop { key } => puts.extend(link.put_nothing(&key)),
                     Job::Release { key, token } => releases.push((key, token)),
                 }
@@ -119,27 +146,26 @@ where
 
     /// Hears of what other replicas invalidate, and trusts its own memory only while it does.
     async fn listen(&self) {
-        const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
         let Some(link) = &self.link else { return };
         let mut pause = PAUSES[0];
         loop {
             let subscription = link.guarded.subscribe(PATIENCE).await;
-            if let Some(Some(_)) = subscription {
+            let listening = subscription.as_ref().and_then(Option::as_ref).map(|_| {
                 // Whatever was said before is not known.
                 self.generations.invalidate_all();
-                link.is_subscribed.store(true, Ordering::SeqCst);
-            }
+                Listening::new(link)
+            });
             link.has_tried.send_replace(true);
             let Some(subscription) = subscription else { return };
             if let Some(mut subscription) = subscription {
                 let began = Instant::now();
-                while let Some(heard) = subscription.next().await {
+                while let Some(heard) = link.guarded.next(&mut subscription).await {
                     if heard.origin != link.origin {
                         link.counts.heard.add();
                         self.hear(link, &heard.keys);
                     }
                 }
-                link.is_subscribed.store(false, Ordering::SeqCst);
+                drop(listening);
                 link.guarded.is_unheard();
                 // Those that end as soon as they begin are tried less and less often.
                 if began.elapsed() >= pause {
@@ -157,5 +183,22 @@ where
             self.generations.invalidate_all();
         }
         self.generations.invalidate(&keys);
+    }
+}
+
+/// Says that invalidations are heard. Its drop says that they are not any more, however that came: the subscription ended, the
+/// work panicked, or its runtime shut down.
+struct Listening<'a>(&'a AtomicBool);
+
+impl<'a> Listening<'a> {
+    fn new<K, V>(link: &'a Link<K, V>) -> Self {
+        link.is_subscribed.store(true, Ordering::SeqCst);
+        Self(&link.is_subscribed)
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
     }
 }

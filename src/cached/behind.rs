@@ -191,10 +191,7 @@ where
             return None;
         }
         let value = (link.codec.decode)(envelope.payload)?;
-        if !load.superseded.is_set() && self.generations.is_current(load.stamp, keys) {
-            let life = Life { age, ..life };
-            settings.keep_as(&self.store, load.key.clone(), &value, life, load.stamp);
-        }
+        self.keep(settings, load, keys, &value, Life { age, ..life }, None);
         let is_fresh = matches!(verdict, Verdict::Fresh | Verdict::Due);
         let source = if is_fresh { Source::Hit { age, level: 2 } } else { Source::Stale { age, level: 2 } };
         let is_due = matches!(verdict, Verdict::Due | Verdict::Stale);

@@ -13,6 +13,7 @@ use super::link::Link;
 use super::settings::Settings;
 use super::shared::{Owner, Shared};
 use super::stats::Stats;
+use super::store::Slot;
 use crate::cancellation::Cancellation;
 
 /// Keeps values that are costly to get, and gets each of them once however many ask at the same time.
@@ -123,10 +124,14 @@ where
 
     /// Keeps `value` from now on, whatever a load under way comes to.
     pub fn insert(&self, key: K, value: V) {
-        let shared = self.shared();
-        shared.invalidate(&self.settings, &[self.entry_key(&key)]);
-        let stamp = shared.generations.stamp();
-        self.settings.keep(&shared.store, key, &value, self.settings.freshness.ttl, Duration::ZERO, stamp);
+        let (shared, entry_key) = (self.shared(), self.entry_key(&key));
+        let (life, weight) =
+            (self.settings.life(self.settings.freshness.ttl, Duration::ZERO), self.settings.weigh(&key, &value));
+        shared.flights.exclude(|| {
+            shared.invalidate(&self.settings, &[entry_key]);
+            let stamp = shared.generations.stamp();
+            shared.put(key, weight.map(|weight| Arc::new(Slot::new(value, stamp, life, weight))));
+        });
     }
 
     /// Forgets the value of `key`. A load under way is not kept, and not served to anyone who asks from now on.

@@ -46,7 +46,7 @@ impl PartialEq for AnswerPlan {
 }
 
 impl CachedTool {
-    /// Calls a tool that writes and, if it succeeds or may have, forgets what it made wrong.
+    /// Calls a tool that writes and, unless it certainly took no effect, forgets what it made wrong.
     pub(super) async fn write<'a, H: McpHandler>(
         &'a self,
         writes: Arc<Writes>,
@@ -56,8 +56,8 @@ impl CachedTool {
         ctx: &'a RequestContext,
     ) -> McpResult<ToolResult> {
         let dirt = Dirt::new(&self.results, writes.of(name, &args));
-        let result = inner.call_tool(name, args, ctx).await;
-        if outcome::failure(&result).is_some_and(|failure| !failure.is_of_unknown_outcome()) {
+        let result = dirt.around(inner.call_tool(name, args, ctx)).await;
+        if outcome::failure(&result).is_some_and(|failure| failure.is_not_executed()) {
             dirt.never_mind();
         } else {
             tracing::debug!(tool = name, "a write invalidates");

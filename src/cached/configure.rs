@@ -57,8 +57,11 @@ where
         self.set(|settings| settings.freshness.early = Some(factor))
     }
 
-    /// Keeps the failures that `includes` says yes to, for `ttl`: up to 1,000, in this process. Use it for failures that are
-    /// answers, such as "not found".
+    /// Keeps the failures that `includes` says yes to, for `ttl`: up to 1,000, in this process. A later success ends one. Use it for
+    /// failures that are answers, such as "not found".
+    ///
+    /// With a second level, a failure is trusted for no longer than a value: for the
+    /// [first level's ttl](Self::with_first_level_ttl) at most.
     pub fn with_negative_ttl(self, ttl: Duration, includes: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
         self.set(|settings| settings.negative = Some(Negative { ttl, includes: Arc::new(includes) }))
     }

@@ -28,8 +28,8 @@ pub(super) struct Load<K> {
     pub(super) key: K,
     pub(super) stamp: u64,
     pub(super) abandoned: Abandoned,
-    /// Becomes true when a younger load of the same key has begun.
-    pub(super) superseded: Flag,
+    /// Becomes true when a younger load of the same key has begun. Set and read under the lock.
+    superseded: Flag,
 }
 
 /// One of those who wait for a load.
@@ -118,6 +118,21 @@ where
             return;
         }
         self.start(flights, last.key, last.stamp, last.abandoned, next).wait_until(end);
+    }
+
+    /// Runs `keep`, which keeps what `load` came to, unless a younger load has begun or something was invalidated. The check and
+    /// the keeping are one step: meanwhile no load begins, none is kept, and nothing is [inserted](Self::exclude).
+    pub(super) fn keep(&self, load: &Load<K>, watch: &Watch<'_>, keep: impl FnOnce()) {
+        let _flights = self.lock();
+        if !load.superseded.is_set() && watch.is_current(load.stamp) {
+            keep();
+        }
+    }
+
+    /// Runs `insert` while no load begins and none is kept.
+    pub(super) fn exclude(&self, insert: impl FnOnce()) {
+        let _flights = self.lock();
+        insert();
     }
 
     fn start(

@@ -1,12 +1,14 @@
 //! A second level that can fail, hang and come back without anybody noticing but its counters.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout};
 
 use super::breaker::Breaker;
-use super::level::{LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
+use super::level::{Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
 use super::stats::Count;
 use crate::telemetry::Counter;
 
@@ -24,6 +26,7 @@ pub(super) struct Guarded {
     failed: [Counter; STEPS.len()],
     failing: Warning,
     unheard: Warning,
+    panicking: Warning,
 }
 
 /// What can be asked of a level.
@@ -70,6 +73,7 @@ impl Guarded {
             failed: STEPS.map(failed),
             failing: Warning::default(),
             unheard: Warning::default(),
+            panicking: Warning::default(),
         }
     }
 
@@ -95,14 +99,40 @@ impl Guarded {
 
     /// `None` where the level has no subscriptions, `Some(None)` where this one failed.
     pub(super) async fn subscribe(&self, limit: Duration) -> Option<Option<Subscription>> {
-        let subscribing = self.level.subscribe()?;
-        let error = match timeout(limit, subscribing).await {
-            Ok(Ok(subscription)) => return Some(Some(subscription)),
-            Ok(Err(error)) => error,
-            Err(_) => LevelError::new("it took too long"),
-        };
-        self.failed(Step::Subscribe, &error);
-        Some(None)
+        let subscribed = attempt(limit, || {
+            let subscribing = self.level.subscribe();
+            Box::pin(async move {
+                Ok(match subscribing {
+                    Some(subscribing) => Some(subscribing.await?),
+                    None => None,
+                })
+            })
+        });
+        match subscribed.await {
+            Ok(subscription) => subscription.map(Some),
+            Err(error) => {
+                self.failed(Step::Subscribe, &error);
+                Some(None)
+            }
+        }
+    }
+
+    /// Returns what a subscription hears next, or `None` at its end. One that panics has ended.
+    pub(super) async fn next(&self, subscription: &mut Subscription) -> Option<Invalidation> {
+        match AssertUnwindSafe(async { subscription.next().await }).catch_unwind().await {
+            Ok(heard) => heard,
+            Err(_) => {
+                self.failed(Step::Subscribe, &LevelError::new(PANICKED));
+                None
+            }
+        }
+    }
+
+    /// Work in the background has panicked, and goes on.
+    pub(super) fn has_panicked(&self, work: &'static str) {
+        if let Some(unsaid) = self.panicking.due() {
+            tracing::warn!(work, unsaid, "the cache's work for its second level panicked, and goes on");
+        }
     }
 
     /// A subscription has ended.
@@ -135,16 +165,15 @@ impl Guarded {
             self.skipped.add();
             return None;
         };
-        let error = match timeout(limit, call()).await {
-            Ok(Ok(done)) => {
+        let error = match attempt(limit, call).await {
+            Ok(done) => {
                 if permit.succeeded() {
                     side.closed.increment();
                     tracing::info!(steps = side.name, "the cache's second level is used again");
                 }
                 return Some(done);
             }
-            Ok(Err(error)) => error,
-            Err(_) => LevelError::new("it took too long"),
+            Err(error) => error,
         };
         self.failures.add();
         if permit.failed() {
@@ -165,6 +194,18 @@ impl Guarded {
         }
     }
 }
+
+/// Takes a step of a level that may hang, or panic.
+async fn attempt<'a, T>(limit: Duration, step: impl FnOnce() -> LevelFuture<'a, T>) -> Result<T, LevelError> {
+    match timeout(limit, AssertUnwindSafe(async { step().await }).catch_unwind()).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err(LevelError::new(PANICKED)),
+        Err(_) => Err(LevelError::new("it took too long")),
+    }
+}
+
+/// The panic hook has told the rest.
+const PANICKED: &str = "it panicked, which is a bug of it";
 
 /// What is said at most once in ten seconds.
 #[derive(Default)]

@@ -162,7 +162,7 @@
 //! | [`with_stale_if_error`](CachedTool::with_stale_if_error) | past its ttl, a result is served if the tool fails |
 //! | [`with_early_refresh`](CachedTool::with_early_refresh) | a result is computed anew before its ttl ends |
 //! | [`with_ttl_jitter`](CachedTool::with_ttl_jitter) | results that were computed together do not end together |
-//! | [`with_negative_ttl`](CachedTool::with_negative_ttl) | failures of the kinds you choose are kept |
+//! | [`with_negative_ttl`](CachedTool::with_negative_ttl) | failures of the kinds you choose are kept, no longer than a result is trusted, until a success or an invalidation |
 //!
 //! A value that is found past its ttl in a [second level](#a-second-level) is treated the same: whoever finds it has it refreshed.
 //! A result that was invalidated is never served by any of them. Work in the background ends when the last clone is dropped.
@@ -173,8 +173,9 @@
 //! [`invalidates`](CachedTool::invalidates), [`invalidates_tags`](CachedTool::invalidates_tags),
 //! [`invalidates_calls`](CachedTool::invalidates_calls) and
 //! [`invalidates_resources`](CachedTool::invalidates_resources) take effect before the writer's answer is returned; after the commit,
-//! where the call runs inside a transaction; not at all, where it fails. A writer may have taken effect that is dropped half-way, or
-//! fails with a word of an inner layer that nobody knows (`outcome_unknown`, `ambiguous`): so it invalidates.
+//! where the call runs inside a transaction. A writer that fails invalidates too, because it may have taken effect: unless its failure
+//! proves that it was [not executed](crate::outcome::Failure::is_not_executed), such as `invalid_params` or `permission_denied`. So
+//! does one that is dropped half-way, and one inside a transaction whose commit has an unknown outcome. A rollback invalidates nothing.
 //!
 //! An invalidation holds at once and for all users: a result that is being computed meanwhile goes to those who asked before, and
 //! is neither kept nor served to anyone who asks later. It costs no other result, unless very many different ones come while that is
@@ -216,7 +217,7 @@
 //!
 //! # When the backend fails
 //!
-//! It fails open. A second level that is down, hangs, is slow, full, read-only or answers what nobody understands makes a miss.
+//! It fails open. A second level that is down, hangs, is slow, full, read-only, panics or answers what nobody understands makes a miss.
 //! Each step is given up after 50 ms; after five failures in a row no step is taken for five seconds, and then one at a time
 //! until one succeeds, for steps that read and steps that write apart. A call waits for one step that reads, three with a lease,
 //! and a writer for one that tells the others; while no steps are taken, for none. Without a connection, a result is trusted for a
@@ -244,6 +245,7 @@ mod call;
 mod configure;
 mod envelope;
 mod error;
+mod first_level;
 mod flight;
 mod freshness;
 mod generations;

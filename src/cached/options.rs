@@ -123,8 +123,11 @@ impl CachedTool {
         self.set_results(|results| results.with_early_refresh(factor))
     }
 
-    /// Keeps failures of these kinds for `ttl`: up to 1,000, in this process. Use it for failures that are answers, such as
-    /// [`ErrorKind::ResourceNotFound`].
+    /// Keeps failures of these kinds for `ttl`: up to 1,000, in this process. A later success ends one. Use it for failures that
+    /// are answers, such as [`ErrorKind::ResourceNotFound`].
+    ///
+    /// With a second level, a failure is trusted for no longer than a result: for the
+    /// [first level's ttl](Self::with_first_level_ttl) at most.
     pub fn with_negative_ttl(self, kinds: impl IntoIterator<Item = ErrorKind>, ttl: Duration) -> Self {
         let kinds: Vec<_> = kinds.into_iter().collect();
         self.set_results(|results| {

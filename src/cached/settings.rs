@@ -1,11 +1,10 @@
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::freshness::Freshness;
 use super::invalidation_key::InvalidationKey;
 use super::link::LevelSettings;
-use super::store::{Bounds, Life, Slot, Store};
+use super::store::{Bounds, Life};
 use crate::ConfigError;
 use crate::clock::is_too_short;
 
@@ -65,42 +64,17 @@ impl<K, V, E: Clone> Clone for Settings<K, V, E> {
     }
 }
 
-impl<K, V, E> Settings<K, V, E>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    /// Keeps a value that was just loaded, unless it is too large.
-    pub(super) fn keep(
-        &self,
-        store: &Store<K, V>,
-        key: K,
-        value: &V,
-        ttl: Duration,
-        cost: Duration,
-        stamp: u64,
-    ) -> Option<Arc<Slot<V>>> {
+impl<K, V, E> Settings<K, V, E> {
+    /// The times of a value that was just loaded.
+    pub(super) fn life(&self, ttl: Duration, cost: Duration) -> Life {
         let fresh = self.freshness.draw(ttl);
-        let life = Life { age: Duration::ZERO, fresh, end: fresh.saturating_add(self.freshness.grace()), cost };
-        self.keep_as(store, key, value, life, stamp)
+        Life { age: Duration::ZERO, fresh, end: fresh.saturating_add(self.freshness.grace()), cost }
     }
 
-    /// Keeps a value of any age.
-    pub(super) fn keep_as(
-        &self,
-        store: &Store<K, V>,
-        key: K,
-        value: &V,
-        life: Life,
-        stamp: u64,
-    ) -> Option<Arc<Slot<V>>> {
-        let bytes = self.bounds.measure(&key, value);
-        if self.max_item_bytes.is_some_and(|max| bytes > max) {
-            return None;
-        }
-        let slot = Arc::new(Slot::new(value.clone(), stamp, life, self.bounds.weigh(bytes)));
-        store.put(key, Arc::clone(&slot));
-        Some(slot)
+    /// What a value weighs, or `None` where it is too large to be kept.
+    pub(super) fn weigh(&self, key: &K, value: &V) -> Option<u32> {
+        let bytes = self.bounds.measure(key, value);
+        self.max_item_bytes.is_none_or(|max| bytes <= max).then(|| self.bounds.weigh(bytes))
     }
 
     pub(super) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {

@@ -51,7 +51,7 @@ pub(super) enum Reason {
 
 pub(super) struct Shared<K, V, E> {
     pub(super) store: Store<K, V>,
-    failures: Store<K, E>,
+    pub(super) failures: Store<K, E>,
     pub(super) flights: Flights<K, Outcome<V, E>>,
     pub(super) generations: Generations,
     pub(super) counts: Counts,
@@ -103,49 +103,6 @@ where
     V: Clone + Send + Sync + 'static,
     E: LoadError,
 {
-    /// Looks a value up in this process' memory.
-    pub(super) fn look(&self, settings: &Settings<K, V, E>, key: &K, domains: &[InvalidationKey]) -> Option<Looked<V>> {
-        let slot = self.store.get(key)?;
-        let now = Instant::now();
-        let verdict = self.judge(settings, &slot, domains, now);
-        Some(Looked { slot, verdict, now })
-    }
-
-    /// Looks for a value that can be served as it is.
-    pub(super) fn find(
-        &self,
-        settings: &Settings<K, V, E>,
-        key: &K,
-        domains: &[InvalidationKey],
-    ) -> Option<(V, Source)> {
-        let looked = self.look(settings, key, domains)?;
-        (!matches!(looked.verdict, Verdict::Fallback | Verdict::Dead)).then(|| self.hit(&looked))
-    }
-
-    pub(super) fn hit(&self, looked: &Looked<V>) -> (V, Source) {
-        let age = looked.slot.age(looked.now);
-        self.counts.hits.add();
-        let source = if matches!(looked.verdict, Verdict::Fresh | Verdict::Due) {
-            Source::Hit { age, level: 1 }
-        } else {
-            self.counts.stale_hits.add();
-            Source::Stale { age, level: 1 }
-        };
-        (looked.slot.value.clone(), source)
-    }
-
-    /// Looks for a failure that was kept.
-    pub(super) fn find_failure(&self, settings: &Settings<K, V, E>, key: &K, domains: &[InvalidationKey]) -> Option<E> {
-        settings.negative.as_ref()?;
-        let slot = self.failures.get(key)?;
-        let now = Instant::now();
-        if !slot.is_within_ttl(now) || !self.generations.is_current(slot.stamp, domains) {
-            return None;
-        }
-        self.counts.negative_hits.add();
-        Some(slot.value.clone().told_again(slot.age(now)))
-    }
-
     /// Refreshes a value while it is served, unless that is under way.
     pub(super) fn refresh(
         self: &Arc<Self>,
@@ -212,19 +169,13 @@ where
             match outcome {
                 Ok(value) => {
                     begun.has_succeeded();
-                    // After an invalidation, a newer load may have been kept already.
-                    if !load.superseded.is_set() && shared.generations.is_current(load.stamp, &domains) {
-                        let key = load.key.clone();
-                        let slot = settings.keep(&shared.store, key, &value, ttl, began.elapsed(), load.stamp);
-                        if let (Some(link), Some(slot), Some(generation)) = (&shared.link, slot, generation) {
-                            link.queue(Job::Put { key: load.key, slot, generation });
-                        }
-                    }
+                    let life = settings.life(ttl, began.elapsed());
+                    shared.keep(&settings, &load, &domains, &value, life, generation);
                     // Behind the value in the queue, so that whoever gets it next finds the value.
                     drop(lease);
                     Ok((value, Source::Load))
                 }
-                Err(error) => shared.failed(&settings, load, &domains, reason, error),
+                Err(error) => shared.failed(&settings, &load, &domains, reason, error),
             }
         })
     }
@@ -233,70 +184,46 @@ where
     fn failed(
         &self,
         settings: &Settings<K, V, E>,
-        load: Load<K>,
+        load: &Load<K>,
         domains: &[InvalidationKey],
         reason: Reason,
         error: E,
     ) -> Outcome<V, E> {
+        let mut is_gone = false;
         if let Some(looked) = self.look(settings, &load.key, domains).filter(|looked| looked.verdict != Verdict::Dead) {
             if error.allows_stale() {
-                looked.slot.hold(looked.now);
+                looked.hold();
                 if reason != Reason::Forced {
                     return Ok(looked.stale());
                 }
-            } else if reason != Reason::Forced {
+            } else {
                 // The source has answered: there is no such thing any more, or not for this caller.
-                self.store.remove(&load.key);
-                if let Some(link) = &self.link {
-                    link.queue(Job::Drop { key: load.key.clone() });
-                }
+                is_gone = reason != Reason::Forced;
             }
         }
-        if let Some(negative) = &settings.negative
-            && (negative.includes)(&error)
-            && self.generations.is_current(load.stamp, domains)
-        {
+        let negative = settings.negative.as_ref().filter(|negative| (negative.includes)(&error));
+        let failure = negative.map(|negative| {
             let ttl = negative.ttl.min(CENTURY);
             let life = Life { age: Duration::ZERO, fresh: ttl, end: ttl, cost: Duration::ZERO };
-            self.failures.put(load.key, Arc::new(Slot::new(error.clone(), load.stamp, life, 1)));
-        }
+            Arc::new(Slot::new(error.clone(), load.stamp, life, 1))
+        });
+        let (key, gone) = (load.key.clone(), is_gone.then(|| load.key.clone()));
+        self.flights.keep(load, &self.generations.watch(domains), || {
+            if let Some(gone) = gone {
+                self.store.remove(&gone);
+                if let Some(link) = &self.link {
+                    link.queue(Job::Drop { key: gone });
+                }
+            }
+            if let Some(failure) = failure {
+                self.failures.put(key, failure);
+            }
+        });
         Err(error)
-    }
-
-    fn judge(
-        &self,
-        settings: &Settings<K, V, E>,
-        slot: &Slot<V>,
-        domains: &[InvalidationKey],
-        now: Instant,
-    ) -> Verdict {
-        let trust = self.link.as_ref().map_or(Duration::MAX, |link| link.trust(settings));
-        let is_current = self.generations.is_current(slot.stamp, domains);
-        slot.judge(is_current, now, &settings.freshness, settings.idle_time, trust)
     }
 
     pub(super) fn alive(&self) -> watch::Receiver<()> {
         self.alive.clone()
-    }
-}
-
-/// A value that was found, and what may be done with it.
-pub(super) struct Looked<V> {
-    slot: Arc<Slot<V>>,
-    pub(super) verdict: Verdict,
-    now: Instant,
-}
-
-impl<V> Looked<V> {
-    pub(super) fn age(&self) -> Duration {
-        self.slot.age(self.now)
-    }
-}
-
-impl<V: Clone> Looked<V> {
-    /// The value, served past its ttl.
-    pub(super) fn stale(&self) -> (V, Source) {
-        (self.slot.value.clone(), Source::Stale { age: self.age(), level: 1 })
     }
 }
 

@@ -66,9 +66,9 @@ impl<V> Slot<V> {
         freshness.judge(self.life.age + kept, self.life.fresh, self.life.cost, is_held)
     }
 
-    /// Says whether it is fresh, if it is current.
-    pub(super) fn is_within_ttl(&self, now: Instant) -> bool {
-        self.age(now) < self.life.fresh
+    /// Says whether it is fresh, if it is current, and was kept here for less than `trust`.
+    pub(super) fn is_fresh(&self, now: Instant, trust: Duration) -> bool {
+        self.age(now) < self.life.fresh && now.saturating_duration_since(self.stored) < trust
     }
 
     /// Lets no refresh begin for a while, because one has failed.

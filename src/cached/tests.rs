@@ -17,6 +17,7 @@ mod identity;
 mod in_redis;
 mod interleavings;
 mod invalidation;
+mod keeping;
 mod leases;
 mod levels;
 mod macro_server;
@@ -26,6 +27,7 @@ mod metrics;
 mod model;
 #[cfg(feature = "redis")]
 mod outages;
+mod panics;
 mod peers;
 mod races;
 #[cfg(feature = "redis")]

@@ -1,8 +1,13 @@
 //! What depends on what: the tags of reading tools, and what writing tools make wrong.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+#[cfg(feature = "transactional")]
+use futures_util::future::Either;
 use serde_json::Value;
 
 use super::call::Results;
@@ -94,21 +99,47 @@ impl Dirt {
         Self(Some((results.clone(), keys)))
     }
 
-    /// The call has failed.
+    /// The call took no effect.
     pub(super) fn never_mind(mut self) {
         self.0 = None;
     }
 
-    /// The call has succeeded. What it made wrong is forgotten now or, within a transaction, once that is committed.
+    /// The call has succeeded, or may have taken effect although it failed. What it made wrong is forgotten now or, within a transaction, once that is committed.
     pub(super) async fn forget(mut self) {
-        let Some((results, keys)) = self.0.take() else { return };
-        let forget = || async move {
-            results.invalidate_keys(&keys);
-            results.synced().await;
-        };
+        let Some(forget) = self.forgetting() else { return };
+        self.0 = None;
         #[cfg(feature = "transactional")]
-        let Err(forget) = crate::transactional::after_commit(forget) else { return };
+        let Err(forget) = crate::transactional::invalidate_after_commit(forget) else { return };
         forget().await;
+    }
+
+    /// Makes the call. What it makes wrong is forgotten when a transaction in it is committed, too: before the hooks of that, which
+    /// may tell others to read again.
+    #[cfg(feature = "transactional")]
+    pub(super) fn around<C: Future>(&self, call: C) -> impl Future<Output = C::Output> {
+        match self.forgetting() {
+            Some(forget) => Either::Left(crate::transactional::invalidating(forget, call)),
+            None => Either::Right(call),
+        }
+    }
+
+    #[cfg(not(feature = "transactional"))]
+    #[expect(clippy::unused_self, reason = "it has a use with transactions")]
+    pub(super) fn around<C: Future>(&self, call: C) -> C {
+        call
+    }
+
+    /// Forgets what the call made wrong, as often as it is called, and waits until the second level knows.
+    fn forgetting(&self) -> Option<impl Fn() -> BoxFuture<'static, ()> + Send + Sync + use<>> {
+        let (results, keys) = self.0.clone()?;
+        Some(move || {
+            let (results, keys) = (results.clone(), keys.clone());
+            async move {
+                results.invalidate_keys(&keys);
+                results.synced().await;
+            }
+            .boxed()
+        })
     }
 }
 

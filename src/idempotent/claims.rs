@@ -2,16 +2,18 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::select;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::store::{Claim, Claimed, Owner, Store, StoreError};
+use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;
 use crate::idempotency::CallKey;
@@ -85,9 +87,18 @@ impl Claims {
         });
         match timeout(self.timeout, arrives).await {
             Ok(Ok(found)) => found,
-            Ok(Err(_)) => Err(StoreError::unavailable("the store panicked")),
+            Ok(Err(_)) => Err(StoreError::unavailable("the runtime shuts down")),
             Err(_) => Err(StoreError::unavailable("no answer in time")),
         }
+    }
+}
+
+/// Takes a step of a store that may hang, or panic.
+async fn attempt<'a, T>(limit: Duration, step: impl FnOnce() -> StoreFuture<'a, T>) -> Result<T, StoreError> {
+    match timeout(limit, AssertUnwindSafe(async { step().await }).catch_unwind()).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err(StoreError::unavailable("the store panicked")),
+        Err(_) => Err(StoreError::unavailable("no answer in time")),
     }
 }
 
@@ -138,20 +149,19 @@ impl Held {
             lease: self.claims.lease,
             takes_over: self.claims.takes_over,
         };
-        let claimed = timeout(self.claims.timeout.saturating_mul(PATIENCE), self.claims.store.claim(claim)).await;
+        let claimed = attempt(self.claims.timeout.saturating_mul(PATIENCE), || self.claims.store.claim(claim)).await;
         let found = match claimed {
-            Ok(Ok(Claimed::New)) => return Ok(Found::Nothing(self)),
-            Ok(Ok(Claimed::Other)) => Found::Other,
-            Ok(Ok(Claimed::Running)) => Found::Running,
-            Ok(Ok(Claimed::Done(record))) => Found::Answer(record),
-            Ok(Ok(Claimed::Ambiguous)) => Found::Ambiguous,
-            Ok(Err(StoreError::Full)) => {
+            Ok(Claimed::New) => return Ok(Found::Nothing(self)),
+            Ok(Claimed::Other) => Found::Other,
+            Ok(Claimed::Running) => Found::Running,
+            Ok(Claimed::Done(record)) => Found::Answer(record),
+            Ok(Claimed::Ambiguous) => Found::Ambiguous,
+            Err(StoreError::Full) => {
                 self.stage = Stage::Over;
                 return Err(StoreError::Full);
             }
             // The claim may have been made all the same. It is released by the drop.
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(StoreError::unavailable("no answer in time")),
+            Err(error) => return Err(error),
         };
         self.stage = Stage::Over;
         Ok(found)
@@ -165,14 +175,13 @@ impl Held {
             let owner = Owner { id: &call.id, token: &token };
             loop {
                 sleep(pause).await;
-                match timeout(claims.timeout, claims.store.renew(owner, claims.lease)).await {
-                    Ok(Ok(true)) => {}
-                    Ok(Ok(false)) => {
+                match attempt(claims.timeout, || claims.store.renew(owner, claims.lease)).await {
+                    Ok(true) => {}
+                    Ok(false) => {
                         tracing::warn!(tool = call.tool, key = call.key, "the claim of a running call was taken away");
                         return;
                     }
-                    Ok(Err(error)) => tracing::warn!(%error, tool = call.tool, "a lease was not renewed"),
-                    Err(_) => tracing::warn!(tool = call.tool, "a lease was not renewed in time"),
+                    Err(error) => tracing::warn!(%error, tool = call.tool, "a lease was not renewed"),
                 }
             }
         });
@@ -209,16 +218,15 @@ impl Held {
                 sleep(pause).await;
             }
             let (store, owner) = (&self.claims.store, Owner { id: &self.call.id, token: &self.token });
-            let step = match &end {
+            let step = || match &end {
                 End::Complete { record, ttl } => store.complete(owner, record, *ttl),
                 End::Release => store.release(owner),
                 End::Abandon => store.abandon(owner),
             };
-            match timeout(self.claims.timeout, step).await {
-                Ok(Ok(true)) => ended = Ended::Yes,
-                Ok(Ok(false)) => ended = Ended::Lost,
-                Ok(Err(error)) => tracing::warn!(%error, tool = self.call.tool, "{end} failed"),
-                Err(_) => tracing::warn!(tool = self.call.tool, "{end} took too long"),
+            match attempt(self.claims.timeout, step).await {
+                Ok(true) => ended = Ended::Yes,
+                Ok(false) => ended = Ended::Lost,
+                Err(error) => tracing::warn!(%error, tool = self.call.tool, "{end} failed"),
             }
             if ended != Ended::Unknown {
                 break;

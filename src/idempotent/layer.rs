@@ -32,7 +32,7 @@ pub struct IdempotentTool {
     selection: Selection,
     is_selected: bool,
     pub(super) idempotency: Arc<Idempotency>,
-    pub(super) definite: Option<Predicate>,
+    pub(super) not_executed: Option<Predicate>,
     pub(super) tells: bool,
     pub(super) space: Arc<KeySpace>,
     plan: Plan<Arc<KeyCounts>>,
@@ -56,7 +56,7 @@ impl IdempotentTool {
             selection: Selection::new(),
             is_selected: false,
             idempotency: Arc::default(),
-            definite: None,
+            not_executed: None,
             tells: true,
             space: Arc::default(),
             plan: Plan::default(),
@@ -105,12 +105,13 @@ impl IdempotentTool {
         self
     }
 
-    /// Replaces the judgement which failures prove that nothing was done, so that the same key may try again.
+    /// Replaces the judgement which failures prove that the call [took no effect](Failure::is_not_executed), so that the same key
+    /// may try again.
     ///
     /// Wrong on the safe side, a key is stuck until somebody [resolves](Handle::resolve) it; wrong on the other, the effect
     /// happens twice.
-    pub fn with_definite(mut self, definite: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
-        self.definite = Some(Arc::new(definite));
+    pub fn with_not_executed(mut self, not_executed: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.not_executed = Some(Arc::new(not_executed));
         self
     }
 

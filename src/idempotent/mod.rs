@@ -106,14 +106,14 @@
 //! | belongs to a call that runs | after a wait that call's answer, or `unavailable`, `"in_progress"` and `retryAfterMs` | no |
 //! | belongs to an ambiguous call | `internal`, `"ambiguous"` | no, unless [asked for by name](IdempotentTool::run_again_when_ambiguous) |
 //!
-//! A call that fails is *definite* where the failure proves that nothing was done: it was refused (`invalid_params`, not found,
-//! not permitted, rejected by the user), or turned away (`rate_limited`, `server_overloaded`, `unavailable`). Its key is free
-//! again, or keeps the failure with [`recording_failures`](crate::idempotency::Idempotency::recording_failures). Any other
-//! failure proves nothing and makes the call ambiguous: a timeout, a broken connection, a failing service, an internal error,
-//! no kind at all; an error that `?` made of a JSON or an IO error, which may have come after the effect whatever its kind; a
-//! refusal after retries further in. [`with_definite`](IdempotentTool::with_definite) replaces the judgement: a tool that
-//! answers `unavailable` although it may have done something needs that, unless that is only in its
-//! [session](crate::session#errors), which tells it.
+//! A call that fails is [not executed](crate::outcome::Failure::is_not_executed) where the failure proves that it took no effect:
+//! it was refused (`invalid_params`, not found, not permitted, rejected by the user), or turned away (`rate_limited`,
+//! `server_overloaded`, `unavailable`). Its key is free again, or keeps the failure with
+//! [`recording_failures`](crate::idempotency::Idempotency::recording_failures). Any other failure proves nothing and makes the call
+//! ambiguous: a timeout, a broken connection, a failing service, an internal error, no kind at all; an error that `?` made of a
+//! JSON or an IO error, which may have come after the effect whatever its kind; a refusal after retries further in.
+//! [`with_not_executed`](IdempotentTool::with_not_executed) replaces the judgement: a tool that answers `unavailable` although it
+//! may have done something needs that, unless that is only in its [session](crate::session#errors), which tells it.
 //!
 //! Ambiguous too is a call that was dropped or panicked, and one whose process was not heard of for the time of a lease. An
 //! answer that comes after all is recorded, unless the call has been resolved or taken over: its first owner then changes
@@ -169,12 +169,11 @@
 //! # What is counted and logged
 //!
 //! The counter (feature `metrics`) `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `released`
-//! (a definite failure), `ambiguous`, `not_recorded`, `in_progress`, `refused`, `cancelled`, `unavailable`, `overloaded`. Each
+//! (not executed), `ambiguous`, `not_recorded`, `in_progress`, `refused`, `cancelled`, `unavailable`, `overloaded`. Each
 //! call with a key logs an event (debug) with `tool` and `idempotency`; what needs somebody's attention is logged as a warning,
 //! with the key where a call has to be resolved.
 
 mod claims;
-mod definite;
 mod handle;
 mod layer;
 mod memory;

@@ -10,7 +10,6 @@ use turbomcp_types::ToolResult;
 
 use super::IdempotentTool;
 use super::claims::{Ended, Found, Held};
-use super::definite;
 use super::store::StoreError;
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, KeyCounts, Told};
 use crate::outcome::{self, ErrorKind};
@@ -55,11 +54,11 @@ impl IdempotentTool {
         }
         held.begin();
         let mut result = call().await;
-        let is_definite = outcome::failure(&result).map(|failure| match &self.definite {
-            Some(definite) => definite(&failure),
-            None => definite::proves_that_nothing_was_done(&failure, &result),
+        let is_not_executed = outcome::failure(&result).map(|failure| match &self.not_executed {
+            Some(not_executed) => not_executed(&failure),
+            None => failure.is_not_executed(),
         });
-        match is_definite {
+        match is_not_executed {
             Some(false) => {
                 counts.count(Told::Ambiguous);
                 held.abandon().await;

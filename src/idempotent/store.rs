@@ -36,7 +36,7 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets a claim whose call did nothing. False if it is not the owner's any more, or has its answer.
     fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool>;
 
-    /// Ends the lease of a claim whose call came to no definite end. False if it is not the owner's any more, or has its answer.
+    /// Ends the lease of a claim of whose call it is not known whether it took effect. False if it is not the owner's any more, or has its answer.
     fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool>;
 
     /// Ends an ambiguous claim, whoever owns it: with a record as answered, without one as never made. Its owner loses it.

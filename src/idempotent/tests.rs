@@ -1,10 +1,10 @@
 mod ambiguous;
 mod calls;
 mod contract;
-mod definite;
 mod drops;
 mod failing;
 mod memory;
+mod not_executed;
 mod redis_down;
 mod retried;
 mod settings;

@@ -2,15 +2,15 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard};
 
 use super::dialect::{Dialect, Fault};
 use super::error::TransactionError;
+use super::hooks::Hooks;
 use super::open::Open;
 use crate::scope;
 
@@ -51,7 +51,8 @@ pub(crate) fn is_entered() -> bool {
 
 /// Runs `hook` once the transaction is committed, after those registered before it; never if it is rolled back.
 ///
-/// The call is answered when all hooks have run. They run even if the caller has gone. Outside a transaction, what was done
+/// What a [`CachedTool`](crate::CachedTool) inside the transaction invalidates is invalidated before the first hook runs. The call is
+/// answered when all hooks have run, or after five seconds. They run even if the caller has gone. Outside a transaction, what was done
 /// is done already: `hook` is handed back to be run at once.
 pub fn after_commit<H, F>(hook: H) -> Result<(), H>
 where
@@ -60,10 +61,27 @@ where
 {
     match scope::current::<Control>() {
         Some(control) => {
-            control.add(Box::new(move || hook().boxed()));
+            control.hooks().after_commit.push(Box::new(move || hook().boxed()));
             Ok(())
         }
         None => Err(hook),
+    }
+}
+
+/// Runs `invalidation` once the transaction is committed, or may be: before all that is registered with [`after_commit`], and
+/// whatever that does. Outside a transaction it is handed back to be run at once.
+#[cfg(feature = "cached")]
+pub(crate) fn invalidate_after_commit<I, F>(invalidation: I) -> Result<(), I>
+where
+    I: Fn() -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    match scope::current::<Control>() {
+        Some(control) => {
+            control.hooks().invalidations.push(Arc::new(move || invalidation().boxed()));
+            Ok(())
+        }
+        None => Err(invalidation),
     }
 }
 
@@ -106,8 +124,6 @@ where
         hook().await;
     }
 }
-
-pub(super) type Hook = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
 /// The connection of the current transaction. Made by [`current`].
 pub struct Connection<DB: Dialect>(OwnedMappedMutexGuard<Option<Open<DB>>, DB::Connection>);
@@ -169,7 +185,7 @@ pub(super) struct Control {
     rollback_only: AtomicBool,
     doomed: AtomicBool,
     conflict: AtomicBool,
-    hooks: Mutex<Vec<Hook>>,
+    hooks: Mutex<Hooks>,
 }
 
 impl Control {
@@ -213,16 +229,16 @@ impl Control {
         self.doomed.store(true, Ordering::Release);
     }
 
-    fn add(&self, hook: Hook) {
-        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
+    fn hooks(&self) -> MutexGuard<'_, Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn take_hooks(&self) -> Vec<Hook> {
-        std::mem::take(&mut self.hooks.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn take_hooks(&self) -> Hooks {
+        std::mem::take(&mut self.hooks())
     }
 
     /// Takes over what a savepoint that was released had registered.
     pub(super) fn adopt(&self, nested: &Self) {
-        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).extend(nested.take_hooks());
+        self.hooks().extend(nested.take_hooks());
     }
 }

@@ -15,6 +15,7 @@ use super::current::Part;
 use super::dialect::{Dialect, Fault};
 use super::ends::End;
 use super::error::TransactionError;
+use super::hooks::invalidate;
 use super::nested::{join, savepoint};
 use super::open::{Committed, Open};
 use super::options::{Begin, Propagation};
@@ -185,11 +186,15 @@ impl<DB: Dialect> Transactor<DB> {
             };
         }
         let last = results.take_last_statement(&mut result);
-        match timeout_at(patience, open.commit(last, control.take_hooks())).await {
+        #[cfg_attr(not(feature = "cached"), expect(unused_mut, reason = "only a cache invalidates"))]
+        let mut hooks = control.take_hooks();
+        #[cfg(feature = "cached")]
+        hooks.add_those_around();
+        let invalidations = hooks.invalidations.clone();
+        match timeout_at(patience, open.commit(last, hooks)).await {
             Ok(Committed::Yes(hooks)) => {
-                // They go on if they take longer; the answer does not wait for ever.
                 if let Some(hooks) = hooks {
-                    let _ = timeout_at(Instant::now() + PATIENCE, hooks).await;
+                    hooks.wait(PATIENCE).await;
                 }
                 Ended::Done(result, End::Committed)
             }
@@ -198,7 +203,12 @@ impl<DB: Dialect> Transactor<DB> {
             Ok(Committed::No(_)) if control.has_conflict() => Ended::Conflict(result),
             Ok(Committed::No(Fault::Unavailable)) => failed(TransactionError::Unavailable, End::Unavailable),
             Ok(Committed::No(_)) => failed(TransactionError::RolledBack, End::RolledBack),
-            Ok(Committed::Unknown) | Err(_) => failed(TransactionError::Unknown, End::Unknown),
+            Ok(Committed::Unknown) => failed(TransactionError::Unknown, End::Unknown),
+            Err(_) => {
+                // The commit goes on, and its end invalidates again.
+                invalidate(&invalidations).await;
+                failed(TransactionError::Unknown, End::Unknown)
+            }
         }
     }
 }

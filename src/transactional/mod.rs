@@ -147,7 +147,8 @@
 //! A call that is dropped, cancelled or out of time is rolled back behind the scenes; a statement that runs is not waited for,
 //! and PostgreSQL ends it at the timeout. Whoever leaves while waiting for a connection takes none. A begin, a commit and what
 //! [`after_commit`] registered for after it are not stopped half-way by a caller who leaves. The answer waits for the hooks, for
-//! five seconds at most. The transaction is known to the task of the call only, not to what it spawns.
+//! five seconds at most. What a cache inside or around the transaction invalidates waits for no hook: it is invalidated before the
+//! first one runs, and also where the outcome of a commit is unknown. The transaction is known to the task of the call only, not to what it spawns.
 //!
 //! # When the backend fails
 //!
@@ -185,6 +186,7 @@ mod drive;
 mod ends;
 mod error;
 mod finish;
+mod hooks;
 mod layer;
 mod nested;
 mod once;
@@ -198,10 +200,14 @@ mod running;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transactor;
+#[cfg(feature = "cached")]
+pub(crate) use current::invalidate_after_commit;
 pub(crate) use current::is_entered;
 pub use current::{Connection, after_commit, after_commit_or_now, current, set_rollback_only};
 pub use dialect::{Dialect, Fault};
 pub use error::{TRANSACTION, TransactionError, failed};
+#[cfg(feature = "cached")]
+pub(crate) use hooks::invalidating;
 pub use layer::TransactionalTool;
 pub use options::{Isolation, Propagation};
 pub use records::IDEMPOTENCY_SCHEMA;

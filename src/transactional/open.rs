@@ -7,12 +7,11 @@ use futures_util::FutureExt;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::current::Hook;
 use super::dialect::{Dialect, Fault};
 use super::finish::finish;
+use super::hooks::{Hooks, Running, invalidate};
 use super::options::Begin;
 use super::reuse::{Reuse, Taken};
 
@@ -39,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Whether a transaction was committed.
 pub(super) enum Committed {
     /// It was, and what waited for that is running.
-    Yes(Option<JoinHandle<()>>),
+    Yes(Option<Running>),
     No(Fault),
     Unknown,
 }
@@ -134,14 +133,18 @@ impl<DB: Dialect> Open<DB> {
     }
 
     /// Commits with `last` as the last statement, and has the hooks run: a caller who leaves changes neither.
-    pub(super) async fn commit(mut self, last: Option<String>, hooks: Vec<Hook>) -> Committed {
+    pub(super) async fn commit(mut self, last: Option<String>, hooks: Hooks) -> Committed {
         let Some(transaction) = self.transaction.take() else { return Committed::No(Fault::Permanent) };
         let committed = commit(transaction, self.begin, last, self.turn.take(), self.heir.take());
         let ended = async move {
-            if let Err(not) = committed.await {
-                return not;
+            match committed.await {
+                Ok(()) => Committed::Yes(hooks.run()),
+                Err(Committed::Unknown) => {
+                    invalidate(&hooks.invalidations).await;
+                    Committed::Unknown
+                }
+                Err(not) => not,
             }
-            Committed::Yes((!hooks.is_empty()).then(|| tokio::spawn(run(hooks))))
         };
         finish(ended.boxed()).await
     }
@@ -161,13 +164,6 @@ impl<DB: Dialect> Drop for Open<DB> {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(roll_back(transaction, self.begin, self.turn.take()));
         }
-    }
-}
-
-/// A hook that panics keeps neither the answer nor the other hooks.
-async fn run(hooks: Vec<Hook>) {
-    for hook in hooks {
-        let _ = tokio::spawn(hook()).await;
     }
 }
 

@@ -109,14 +109,16 @@ impl<DB: Dialect> Reuse<DB> {
 
     /// Takes back what is idle for too long, until there is nothing left.
     async fn watch(reuse: Weak<Self>) {
+        let mut watching = Watching { reuse, is_over: false };
         loop {
             sleep(LONGEST_IDLE).await;
-            let Some(reuse) = reuse.upgrade() else { return };
+            let Some(reuse) = watching.reuse.upgrade() else { return };
             let mut shelf = reuse.shelf();
             let is_over = shelf.idle.partition_point(|(since, _)| since.elapsed() >= LONGEST_IDLE);
             shelf.idle.drain(..is_over);
             if shelf.idle.is_empty() {
                 shelf.is_watched = false;
+                watching.is_over = true;
                 return;
             }
         }
@@ -143,6 +145,20 @@ impl<DB: Dialect> Drop for Shelf<DB> {
         // Without a runtime they cannot go back to their pool, and sqlx would panic.
         if Handle::try_current().is_err() {
             mem::forget(mem::take(&mut self.idle));
+        }
+    }
+}
+
+/// The task that takes back what is idle. If it panics, or its runtime shuts down, the next connection starts another one.
+struct Watching<DB: Dialect> {
+    reuse: Weak<Reuse<DB>>,
+    is_over: bool,
+}
+
+impl<DB: Dialect> Drop for Watching<DB> {
+    fn drop(&mut self) {
+        if let Some(reuse) = self.reuse.upgrade().filter(|_| !self.is_over) {
+            reuse.shelf().is_watched = false;
         }
     }
 }

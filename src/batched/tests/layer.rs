@@ -251,6 +251,36 @@ async fn failed_batches_are_split_only_for_tools_that_may_be_called_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_proves_nothing_after_the_call_was_sent_before_or_its_batch_was_given_up() {
+    let refusing = |calls: Vec<Call>| async move {
+        if calls.iter().any(|call| call.args["n"] == 2) {
+            return Err::<Vec<McpResult<&str>>, _>(McpError::invalid_params("two"));
+        }
+        Ok(calls.iter().map(|_| Ok("fine")).collect())
+    };
+    let proves =
+        |answer: &McpResult<ToolResult>| outcome::failure(answer).is_some_and(|failure| failure.is_not_executed());
+    let split = BatchedTool::new().with_bulk("read", refusing).without_meta().split_failed_batches().layer(script());
+    let ctx = nobody();
+    let alone = split.call_tool("read", json!({"n": 2}), &ctx).await;
+    assert!(proves(&alone), "it was sent once: {alone:?}");
+    let among_others = join_all((0..4).map(|n| split.call_tool("read", json!({"n": n}), &ctx))).await;
+    assert!(outcome::failure(&among_others[2]).is_some() && !proves(&among_others[2]), "{among_others:?}");
+
+    let hanging = |_: Vec<Call>| std::future::pending::<McpResult<Vec<McpResult<&str>>>>();
+    let batched = BatchedTool::new().with_bulk("read", hanging);
+    let server = batched.layer(script());
+    let (calling, called) = (server.clone(), nobody());
+    let given_up = tokio::spawn(async move { calling.call_tool("read", json!({"n": 1}), &called).await });
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    server.on_shutdown().await.expect("an end");
+    let given_up = given_up.await.expect("an answer");
+    assert!(outcome::failure(&given_up).is_some() && !proves(&given_up), "{given_up:?}");
+    let late = server.call_tool("read", json!({"n": 1}), &ctx).await;
+    assert!(proves(&late), "it was not sent: {late:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_meta_nothing_is_said() {
     let server = Calls::default().answering().without_meta().layer(script());
     let answer = read(&server, &nobody(), 1).await.expect("an answer");

@@ -11,7 +11,7 @@ use crate::testing::Traced;
 
 #[tokio::test(start_paused = true)]
 async fn a_write_while_the_second_level_fails_is_read_at_once_by_its_replica() {
-    for fault in [FAILS, HANGS] {
+    for fault in [FAILS, HANGS, PANICS] {
         let source = Source::default();
         let (a, b) = two(&source, as_it_is).await;
         a.read().await;
@@ -56,7 +56,7 @@ async fn a_replica_that_hears_nothing_trusts_its_memory_for_a_second_only() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_or_hanging_second_level_fails_no_call_and_is_left_alone() {
-    for fault in [FAILS, HANGS] {
+    for fault in [FAILS, HANGS, PANICS] {
         let source = Source::default();
         let (a, _) = two(&source, |layer| layer.with_ttl(Duration::from_millis(1))).await;
         a.faults.set(fault);
@@ -76,7 +76,7 @@ async fn a_failing_or_hanging_second_level_fails_no_call_and_is_left_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn while_it_is_left_alone_it_is_asked_once_in_five_seconds_however_many_ask() {
-    for fault in [FAILS, HANGS] {
+    for fault in [FAILS, HANGS, PANICS] {
         let source = Source::default();
         let (a, _) = two(&source, as_it_is).await;
         a.faults.set(fault);

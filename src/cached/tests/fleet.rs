@@ -54,6 +54,7 @@ pub(super) const HANGS: u8 = 2;
 pub(super) const HANGS_WRITING: u8 = 3;
 /// Takes 10 ms for each step.
 pub(super) const CRAWLS: u8 = 4;
+pub(super) const PANICS: u8 = 5;
 
 impl Faults {
     pub(super) fn set(&self, fault: u8) {
@@ -77,6 +78,7 @@ impl Faults {
             let done = match self.fault.load(Ordering::SeqCst) {
                 WORKS => step.await,
                 FAILS => Err(LevelError::new("it fails")),
+                PANICS => std::panic::resume_unwind(Box::new("a bug of the level")),
                 HANGS_WRITING if !is_write => step.await,
                 CRAWLS => {
                     sleep(Duration::from_millis(10)).await;

@@ -262,7 +262,7 @@ impl Fleet {
         let what = match chance.u8(0..100) {
             66..80 => What::Write(WRITERS[chance.usize(0..3)]),
             80..88 => What::Invalidate,
-            88..91 if self.breaks => What::Break(if chance.bool() { FAILS } else { HANGS }),
+            88..91 if self.breaks => What::Break([FAILS, HANGS, PANICS][chance.usize(0..3)]),
             91..93 if self.breaks => What::Break(WORKS),
             93..96 => What::Deafen(true),
             96..98 => What::Deafen(false),

@@ -1,11 +1,12 @@
 //! What a tool that writes does to what is kept.
 
+use serde::Deserialize;
 use turbomcp_core::McpError;
 
 use super::*;
 use crate::cached::Cache;
 use crate::testing::Call;
-use crate::{CachedTool, ConfigError, Layer, TryLayer};
+use crate::{CachedTool, ConfigError, Layer, Middleware, TryLayer};
 
 /// A server with two tools that read, and one that writes and fails where its arguments say so.
 fn users() -> ScriptedServer {
@@ -14,10 +15,14 @@ fn users() -> ScriptedServer {
         "update_user",
         |call| async move {
             tokio::time::sleep(MINUTE).await;
-            if let Some(data) = call.args.get("fails") {
-                return Err(McpError::internal("no").with_data(data.clone()));
+            match call.args.get("fails") {
+                Some(kind) => {
+                    let kind = ErrorKind::deserialize(kind).expect("a kind");
+                    Err(McpError::new(kind, "no").with_data(call.args["data"].clone()))
+                }
+                None if call.args["fails_without_a_kind"] == true => Ok(ToolResult::error("no")),
+                None => Ok(ToolResult::text("updated")),
             }
-            Ok(ToolResult::text("updated"))
         },
     )
 }
@@ -79,12 +84,46 @@ async fn a_write_invalidates_the_calls_it_names() {
     assert_eq!(list(&server).await, "2");
 }
 
+/// Raises the failures of the server below as errors of the protocol.
+#[derive(Clone)]
+struct Raises;
+
+impl Middleware for Raises {
+    async fn call_tool<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        name: &'a str,
+        args: Value,
+        ctx: &'a RequestContext,
+    ) -> McpResult<ToolResult> {
+        let result = inner.call_tool(name, args, ctx).await;
+        let Some(failure) = outcome::failure(&result) else { return result };
+        let error = McpError::new(failure.kind().unwrap_or(ErrorKind::Internal), failure.message());
+        Err(error.with_data(failure.data().cloned().unwrap_or_default()))
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_write_that_fails_invalidates_nothing() {
-    let server = layer().invalidates("update_user", ["get_user"]).layer(users());
-    get(&server, 1).await;
-    update(&server, json!({"fails": true})).await;
-    assert_eq!(get(&server, 1).await, "1");
+async fn a_write_that_fails_invalidates_unless_the_failure_proves_that_it_took_no_effect() {
+    let caching = layer().invalidates("update_user", ["get_user"]);
+    let (surfaced, raised) = (caching.layer(users()), (caching, crate::layer(Raises)).layer(users()));
+    let surfaced = async |args: Value| {
+        let before = get(&surfaced, 1).await;
+        update(&surfaced, args).await;
+        get(&surfaced, 1).await != before
+    };
+    let raised = async |args: Value| {
+        let before = get(&raised, 1).await;
+        update(&raised, args).await;
+        get(&raised, 1).await != before
+    };
+    for kind in ["tool_execution_failed", "internal", "transport", "timeout", "external_service", "cancelled"] {
+        assert!(surfaced(json!({"fails": kind})).await && raised(json!({"fails": kind})).await, "{kind}");
+    }
+    for kind in ["invalid_params", "resource_not_found", "permission_denied", "user_rejected", "unavailable"] {
+        assert!(!surfaced(json!({"fails": kind})).await && !raised(json!({"fails": kind})).await, "{kind}");
+    }
+    assert!(surfaced(json!({"fails_without_a_kind": true})).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,16 +165,20 @@ async fn a_load_that_began_before_the_write_ended_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_may_have_taken_effect_invalidates_and_one_that_has_not_does_not() {
+async fn a_refusal_that_a_layer_further_in_marks_as_of_unknown_outcome_invalidates() {
     let server = layer().invalidates("update_user", ["get_user"]).layer(users());
     assert_eq!(get(&server, 1).await, "1");
     for (data, expected) in [
-        (json!({"mcp-patterns/transaction": "rolled_back"}), "1"),
-        (json!({"mcp-patterns/transaction": "outcome_unknown"}), "2"),
-        (json!({"mcp-patterns/idempotency": "in_progress"}), "2"),
-        (json!({"mcp-patterns/idempotency": "ambiguous"}), "3"),
+        (json!({"mcp-patterns/idempotency": "in_progress"}), "1"),
+        (json!({"mcp-patterns/idempotency": "ambiguous"}), "2"),
+        (json!({"mcp-patterns/transaction": "unavailable"}), "2"),
+        (json!({"mcp-patterns/transaction": "outcome_unknown"}), "3"),
+        (json!({"mcp-patterns/session": "unavailable"}), "3"),
+        (json!({"mcp-patterns/session": "unknowable"}), "4"),
+        (json!({"mcp-patterns/attempts": 1}), "4"),
+        (json!({"mcp-patterns/attempts": 2}), "5"),
     ] {
-        update(&server, json!({"fails": data})).await;
+        update(&server, json!({"fails": "unavailable", "data": data})).await;
         assert_eq!(get(&server, 1).await, expected, "after {data}");
     }
 }
@@ -175,7 +218,8 @@ fn names_are_checked_and_a_cached_tool_does_not_write() {
 #[cfg(feature = "transactional")]
 mod in_a_transaction {
     use super::*;
-    use crate::transactional::{TransactionError, Transactor};
+    use crate::TransactionalTool;
+    use crate::transactional::{TransactionError, Transactor, after_commit};
 
     async fn transactor() -> Transactor<sqlx::Sqlite> {
         let options = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
@@ -218,5 +262,44 @@ mod in_a_transaction {
         });
         run.await.expect_err("a rollback");
         assert_eq!(get(&server, 1).await, "1");
+    }
+    #[tokio::test]
+    async fn a_hook_of_the_user_that_takes_its_time_keeps_no_invalidation_in_either_order() {
+        let hooked = |began: &Arc<AtomicBool>, door: &Door| {
+            let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
+            let (began, door) = (Arc::clone(began), door.clone());
+            ScriptedServer::new("users").with_read_only("get_user", numbered).with_plain("update_user", move |_| {
+                let (began, door) = (Arc::clone(&began), door.clone());
+                async move {
+                    let mail = after_commit(move || async move {
+                        began.store(true, Ordering::SeqCst);
+                        door.pass().await;
+                    });
+                    assert!(mail.is_ok());
+                    Ok(ToolResult::text("updated"))
+                }
+            })
+        };
+        let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+        let pool = pool.connect("sqlite::memory:").await.expect("a database");
+        let transaction = TransactionalTool::new(pool).only(["update_user"]);
+        let cache = || layer().invalidates("update_user", ["get_user"]);
+        let (began, door) = (Arc::<AtomicBool>::default(), Door::closed());
+        let inside = (transaction.clone(), cache()).layer(hooked(&began, &door));
+        reads_anew_while_a_hook_runs(inside, &began, &door).await;
+
+        let (began, door) = (Arc::<AtomicBool>::default(), Door::closed());
+        let outside = (cache(), transaction).layer(hooked(&began, &door));
+        reads_anew_while_a_hook_runs(outside, &began, &door).await;
+    }
+
+    async fn reads_anew_while_a_hook_runs(server: impl McpHandler, began: &AtomicBool, door: &Door) {
+        assert_eq!(get(&server, 1).await, "1");
+        let writer = server.clone();
+        let writing = tokio::spawn(async move { update(&writer, json!({})).await });
+        until(|| began.load(Ordering::SeqCst)).await;
+        assert_eq!(get(&server, 1).await, "2", "what the hook tells others to read again is read again");
+        door.open();
+        writing.await.expect("an answer");
     }
 }

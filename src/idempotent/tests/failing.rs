@@ -18,6 +18,8 @@ struct Plan {
     ends: Fault,
     /// How many ends fail before one does not.
     times: usize,
+    /// How many renewals panic before one does not.
+    renewals_that_panic: usize,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -91,6 +93,12 @@ impl Store for Faulty {
     }
 
     fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
+        let mut plan = self.plan.lock().unwrap();
+        if plan.renewals_that_panic > 0 {
+            plan.renewals_that_panic -= 1;
+            drop(plan);
+            std::panic::resume_unwind(Box::new("a bug in the store"));
+        }
         self.store.renew(owner, lease)
     }
 
@@ -149,7 +157,7 @@ async fn an_answer_that_cannot_be_recorded_is_the_callers_and_the_call_ambiguous
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_soon_back_gets_the_answer_after_all() {
-    for fault in [Fault::Down, Fault::Deaf] {
+    for fault in [Fault::Down, Fault::Deaf, Fault::Panics] {
         let (post, store) = (post(), Faulty::default());
         let server = layer(store.clone()).layer(post.clone());
         store.plan(Plan { ends: fault, times: 2, ..Plan::default() });
@@ -157,6 +165,20 @@ async fn a_store_that_is_soon_back_gets_the_answer_after_all() {
         assert_eq!(told(&send(&server, "k").await), "replayed");
         assert_eq!(post.calls("send"), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_as_a_lease_is_renewed_does_not_end_the_claim_of_a_call_that_runs() {
+    let ((post, go), store) = (held_post(), Faulty::default());
+    let server = layer(store.clone()).layer(post.clone());
+    store.plan(Plan { renewals_that_panic: 2, ..Plan::default() });
+    let first = server.clone();
+    let first = tokio::spawn(async move { send(&first, "k").await });
+    tokio::time::sleep(secs(100)).await;
+    assert_eq!(told(&send(&server, "k").await), "in_progress");
+    go.notify_one();
+    assert_eq!(text(&first.await.unwrap()), "sent 1");
+    assert_eq!(post.calls("send"), 1);
 }
 
 #[tokio::test(start_paused = true)]

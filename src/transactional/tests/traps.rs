@@ -9,6 +9,14 @@ use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{Connection, PgConnection, Postgres, Sqlite};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+#[cfg(feature = "cached")]
+use {
+    crate::testing::ScriptedServer,
+    crate::{CachedTool, Layer},
+    serde_json::json,
+    turbomcp_core::{McpHandler, RequestContext},
+    turbomcp_types::ToolResult,
+};
 
 use super::databases::{NONE, TestDb, nothing, numbers_at_rest, postgres_pool, refusal, until_idle, write};
 use super::on_each_database;
@@ -211,5 +219,27 @@ async fn a_commit_whose_answer_is_lost_is_reported_as_unknown_and_not_tried_agai
         assert_eq!(run, Err(TransactionError::Unknown));
         let done: &[i64] = if after { &[1] } else { &NONE };
         assert_eq!(numbers_at_rest(&direct).await, done, "the truth, which nobody could know");
+    }
+}
+
+#[cfg(feature = "cached")]
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_invalidates_what_it_may_have_made_wrong() {
+    async fn call(server: &impl McpHandler, tool: &str) -> String {
+        let result = server.call_tool(tool, json!({}), &RequestContext::new()).await;
+        result.expect("a result").first_text().unwrap_or_default().to_owned()
+    }
+    for after in [false, true] {
+        let direct = Postgres::pool().await;
+        let through = cut_at_commit(direct.connect_options().as_ref().clone(), after).await;
+        let pool = sqlx::postgres::PgPoolOptions::new().connect_with(through).await.expect("the way is open");
+        let script = ScriptedServer::new("numbers")
+            .with_read_only("read", |call| async move { Ok(ToolResult::text(format!("read {}", call.number))) })
+            .with_plain("write", |_| async { Ok(write::<Postgres>(1).await.map(|()| ToolResult::text("written"))?) });
+        let transaction = TransactionalTool::new(pool).only(["write"]);
+        let server = (transaction, CachedTool::new().invalidates("write", ["read"])).layer(script);
+        assert_eq!(call(&server, "read").await, "read 1");
+        assert_eq!(call(&server, "write").await, TransactionError::Unknown.to_string());
+        assert_eq!(call(&server, "read").await, "read 2");
     }
 }

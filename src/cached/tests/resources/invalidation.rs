@@ -6,7 +6,11 @@ use crate::cached::Handle;
 /// A layer above a tool that writes, or fails to where its arguments say so.
 fn with_writer(shelf: &Shelf, cached: CachedTool) -> impl McpHandler {
     let script = ScriptedServer::new("users").with_plain("update_user", |call| async move {
-        if call.args["fails"] == true { Err(McpError::internal("no")) } else { Ok(ToolResult::text("updated")) }
+        if call.args["fails"] == true {
+            Err(McpError::permission_denied("no"))
+        } else {
+            Ok(ToolResult::text("updated"))
+        }
     });
     (cached, layer(shelf.clone())).layer(script)
 }
@@ -119,7 +123,7 @@ async fn a_write_that_succeeds_invalidates_what_bears_its_tag_and_nothing_else()
     };
     assert_eq!(all().await, ["1", "2", "3", "4", "5"]);
     update(&server, json!({"id": 7, "fails": true})).await;
-    assert_eq!(all().await, ["1", "2", "3", "4", "5"], "a write that fails invalidates nothing");
+    assert_eq!(all().await, ["1", "2", "3", "4", "5"], "a write that was refused invalidates nothing");
     update(&server, json!({"id": 7})).await;
     assert_eq!(all().await, ["6", "2", "3", "7", "5"]);
 }

@@ -1,17 +1,24 @@
+//! Which failures prove that the call took no effect.
+
 use serde_json::Value;
-use turbomcp_core::McpResult;
-use turbomcp_types::ToolResult;
 
-use crate::outcome::{ATTEMPTS, ErrorKind, Failure, SESSION};
+use super::{ATTEMPTS, BATCH, ErrorKind, Failure, SESSION};
 
-/// Says whether a failure proves that nothing was done: somebody refused before anything began.
-///
-/// A timeout, a broken connection, a failing service, an internal error and a failure without a kind prove nothing.
-pub(super) fn proves_that_nothing_was_done(failure: &Failure<'_>, result: &McpResult<ToolResult>) -> bool {
+/// What layers further in say of a call whose outcome is unknown, whatever the kind of its failure.
+const UNKNOWN_OUTCOMES: [(&str, &str); 3] = [
+    ("mcp-patterns/transaction", "outcome_unknown"),
+    ("mcp-patterns/idempotency", "ambiguous"),
+    // The backend of a session failed while it wrote.
+    (SESSION, "unknowable"),
+];
+
+/// See [`Failure::is_not_executed`].
+pub(super) fn is_proven_by(failure: &Failure<'_>) -> bool {
     failure.kind().is_some_and(is_refusal)
         && !is_converted(failure.message())
-        && !may_be_in_a_session(failure)
-        && attempts(result) <= 1
+        && failure.noted(ATTEMPTS).and_then(Value::as_u64).unwrap_or(1) <= 1
+        && UNKNOWN_OUTCOMES.iter().all(|(layer, word)| failure.noted(layer).is_none_or(|noted| noted != word))
+        && failure.noted(BATCH).is_none_or(|batch| batch["outcome"] != "unknown")
 }
 
 const fn is_refusal(kind: ErrorKind) -> bool {
@@ -46,18 +53,4 @@ const fn is_refusal(kind: ErrorKind) -> bool {
 /// tool a `?` stands. That may be after the effect.
 fn is_converted(message: &str) -> bool {
     message.starts_with("JSON error: ") || message.starts_with("IO error: ")
-}
-
-/// A session's backend failed while it wrote.
-fn may_be_in_a_session(failure: &Failure<'_>) -> bool {
-    failure.data().and_then(|data| data.get(SESSION)).is_some_and(|told| told == "unknowable")
-}
-
-/// How often a layer further in made the call. Only the last of several failures is known, and the others may have been others.
-fn attempts(result: &McpResult<ToolResult>) -> u64 {
-    let attempts = match result {
-        Ok(result) => result.meta.as_ref().and_then(|meta| meta.get(ATTEMPTS)),
-        Err(error) => error.data().and_then(|data| data.get(ATTEMPTS)),
-    };
-    attempts.and_then(Value::as_u64).unwrap_or(1)
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::outcome::SESSION;
 use crate::{Middleware, RetryTool};
 
-const DEFINITE: [ErrorKind; 18] = [
+const REFUSALS: [ErrorKind; 18] = [
     ErrorKind::InvalidParams,
     ErrorKind::InvalidRequest,
     ErrorKind::MethodNotFound,
@@ -25,7 +25,7 @@ const DEFINITE: [ErrorKind; 18] = [
     ErrorKind::Unavailable,
 ];
 
-const INDEFINITE: [ErrorKind; 8] = [
+const PROVES_NOTHING: [ErrorKind; 8] = [
     ErrorKind::ToolExecutionFailed,
     ErrorKind::ParseError,
     ErrorKind::Internal,
@@ -66,7 +66,7 @@ impl Middleware for Raises {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_lets_the_same_key_try_again() {
-    for kind in DEFINITE {
+    for kind in REFUSALS {
         for [first, second] in two_calls(&memory(), &McpError::new(kind, "no")).await {
             assert_eq!((text(&first), told(&first)), ("no".into(), Value::Null), "{kind:?}");
             assert_eq!((text(&second), told(&second)), ("sent 2".into(), Value::Null), "{kind:?}");
@@ -76,7 +76,7 @@ async fn a_refusal_lets_the_same_key_try_again() {
 
 #[tokio::test(start_paused = true)]
 async fn no_other_kind_does() {
-    for kind in INDEFINITE {
+    for kind in PROVES_NOTHING {
         for [first, second] in two_calls(&memory(), &McpError::new(kind, "no")).await {
             assert_eq!((text(&first), told(&first)), ("no".into(), json!("ambiguous")), "{kind:?}");
             assert!(is_ambiguous(&second), "{kind:?}");
@@ -98,7 +98,7 @@ async fn an_error_that_a_question_mark_made_of_an_unreadable_answer_proves_nothi
     let unreadable = serde_json::from_str::<u8>("\"twelve\"").unwrap_err();
     let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
     for error in [McpError::from(unreadable), McpError::from(missing)] {
-        assert!(DEFINITE.contains(&error.kind), "{error:?}");
+        assert!(REFUSALS.contains(&error.kind), "{error:?}");
         for [_, second] in two_calls(&memory(), &error).await {
             assert!(is_ambiguous(&second), "{error:?}");
         }
@@ -132,7 +132,7 @@ async fn a_refusal_after_retries_further_in_proves_nothing_of_the_attempts_befor
 
 #[tokio::test(start_paused = true)]
 async fn the_judgement_can_be_replaced() {
-    let timeouts = memory().with_definite(|failure| failure.kind() == Some(ErrorKind::Timeout));
+    let timeouts = memory().with_not_executed(|failure| failure.kind() == Some(ErrorKind::Timeout));
     for [_, second] in two_calls(&timeouts, &McpError::timeout("no")).await {
         assert_eq!(text(&second), "sent 2");
     }
@@ -152,6 +152,6 @@ async fn a_refusal_that_is_recorded_is_replayed_in_its_form() {
         assert_eq!((told(&first), told(&second)), (Value::Null, json!("replayed")));
     }
     for [_, second] in two_calls(&recording, &McpError::timeout("no")).await {
-        assert!(is_ambiguous(&second), "what is not definite is no answer");
+        assert!(is_ambiguous(&second), "what may have taken effect has no answer");
     }
 }
