@@ -14,7 +14,7 @@ use mcp_patterns::Layer;
 use serde_json::Value;
 use sqlx::SqlitePool;
 use tokio::runtime::{Builder, Runtime};
-use turbomcp::{McpHandler, RequestContext};
+use turbomcp::McpHandler;
 
 use rows::Row;
 use shop::Shop;

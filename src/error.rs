@@ -56,6 +56,16 @@ impl ConfigError {
         Self::InvalidSetting { layer, setting, reason: reason.into() }
     }
 
+    /// Refuses a namespace without a name, which would keep nothing apart.
+    pub(crate) fn check_namespace(layer: &'static str, namespace: Option<&str>) -> Result<(), Self> {
+        match namespace {
+            Some("") => {
+                Err(Self::invalid(layer, "with_namespace", "it has an empty name: give it one, or remove this setting"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Names the tool that was probably meant: at most a third of the letters differ.
     pub(crate) fn unknown_tool<'a>(layer: &'static str, tool: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let nearest = known

@@ -1,11 +1,17 @@
-//! Who may share what: the [`Scope`] of everything that layers keep between calls.
+//! Who may share what: the [`Scope`] of everything that layers keep between calls, and the [`Identity`] that tells callers apart.
 
+mod partition;
+mod rights;
+
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
-use turbomcp_core::{Principal, RequestContext};
+use turbomcp_core::RequestContext;
 
-use crate::canonical::{encode, encode_str};
+pub(crate) use self::partition::Partition;
+use crate::ConfigError;
 
 /// Who shares what a layer keeps between calls.
 ///
@@ -14,152 +20,161 @@ use crate::canonical::{encode, encode_str};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Scope {
-    /// Calls of one authenticated user: the subject, with its issuer and tenant where they are known. All callers who are
-    /// not authenticated share one partition.
+    /// Calls of one authenticated user, as the [`Identity`] tells users apart: by subject, issuer and tenant. All callers who
+    /// are not authenticated share one partition. Answers are shared only by calls with the same rights.
     #[default]
     Principal,
     /// Calls within one MCP session, and within one session of a `SessionStore` that stands further out. A call without a
     /// session shares with nobody.
     Session,
-    /// Everybody. For what is the same for every user.
+    /// Everybody, whatever their rights. For what is the same for every user.
     Public,
 }
 
-/// The claims that name a tenant, as the large identity providers spell them: Microsoft Entra (`tid`), Auth0 (`org_id`),
-/// and the plain words.
-const TENANT_CLAIMS: [&str; 4] = ["tid", "org_id", "tenant_id", "tenant"];
+/// Tells callers apart. Set it up once and give it to every layer that shares something between calls.
+///
+/// Two questions decide who shares what:
+///
+/// - **Who calls?** The subject, its issuer, and every claim that names a tenant. Cached answers, batches, sessions and
+///   idempotency keys belong to this caller.
+/// - **What may the caller do?** The roles and scopes of the token. Cached answers and batches are shared only by calls with
+///   the same rights: an answer that was made for an administrator's token never reaches a viewer's token of the same user.
+///   Sessions and idempotency keys do not depend on rights, so that they survive a token with other scopes.
+///
+/// The order of roles and scopes, and how often one is listed, do not count. `"read write"` in the claims `scope` and `scp` is
+/// the same as `["write", "read"]`.
+///
+/// # Example
+///
+/// ```
+/// use mcp_patterns::{CachedTool, Identity, Layer, SessionStore, testing::ScriptedServer};
+/// use serde_json::json;
+/// use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+/// use turbomcp_core::Principal;
+///
+/// let crm = ScriptedServer::new("crm").with_read_only("customers", |call| async move {
+///     let claims = call.ctx.principal().map(|principal| principal.claims.clone());
+///     Ok(ToolResult::text(format!("customers of {}", claims.unwrap_or_default()["workspace"])))
+/// });
+/// let identity = Identity::new().with_tenant_claim("workspace");
+/// let server = (
+///     SessionStore::in_memory().optional().with_identity(identity.clone()),
+///     CachedTool::new().with_identity(identity),
+/// )
+///     .layer(crm);
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// for workspace in ["acme", "globex"] {
+///     let ada = Principal::new("ada").with_claim("workspace", json!(workspace));
+///     let answer = server.call_tool("customers", json!({}), &RequestContext::new().with_principal(ada)).await?;
+///     assert_eq!(answer.first_text(), Some(format!("customers of \"{workspace}\"").as_str()));
+/// }
+/// # Ok::<(), McpError>(()) }).unwrap();
+/// ```
+///
+/// # Defaults
+///
+/// - tenant: the claims `tid`, `tenant_id`, `tenant`, `org_id` and `organization`, all that are present
+/// - rights: the principal's roles, and the claims `scope`, `scp`, `scopes`, `roles`, `role`, `permissions`, `groups`,
+///   `entitlements`, `authorities`, `authorization_details`, `wids`, `cognito:groups`, `realm_access` and `resource_access`
+/// - partition: the subject and its issuer; all anonymous callers share one
+///
+/// A claim that is `null`, or a right that lists nothing, counts as absent.
+#[derive(Clone, Default)]
+#[must_use = "an identity does nothing until it is given to a layer"]
+pub struct Identity(Arc<Settings>);
 
-/// The part of the callers that `scope` lets share.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Partition<'a> {
-    Everybody,
-    Principal(Caller<'a>),
-    /// A session belongs to whoever opened it: named by another, it is another.
-    Session {
-        transport: Option<&'a str>,
-        kept: Option<Arc<str>>,
-        caller: Caller<'a>,
-    },
+/// Behind an `Arc`, since several layers have it and are cloned for each request.
+#[derive(Clone, Default)]
+struct Settings {
+    tenant_claims: BTreeSet<String>,
+    rights_claims: BTreeSet<String>,
+    ignores_rights: bool,
+    partition: Option<Arc<PartitionOf>>,
 }
 
-/// Who calls: a subject, with what makes it unique.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Caller<'a> {
-    subject: Option<&'a str>,
-    issuer: Option<&'a str>,
-    tenant: Option<&'a Value>,
-}
+type PartitionOf = dyn Fn(&RequestContext) -> Value + Send + Sync;
 
-impl<'a> Partition<'a> {
-    /// Returns the partition of the caller, or `None` where it shares with nobody.
-    pub(crate) fn of(scope: Scope, ctx: &'a RequestContext) -> Option<Self> {
-        match scope {
-            Scope::Public => Some(Self::Everybody),
-            Scope::Session => {
-                let (transport, kept) = (ctx.session_id(), kept_session());
-                let has_one = transport.is_some() || kept.is_some();
-                has_one.then(|| Self::Session { transport, kept, caller: Caller::of(ctx) })
-            }
-            Scope::Principal => Some(Self::Principal(Caller::of(ctx))),
+impl Identity {
+    /// Creates an identity with the [defaults](Self#defaults).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a claim that names a tenant. The same user in two tenants is two callers.
+    pub fn with_tenant_claim(mut self, claim: impl Into<String>) -> Self {
+        self.settings_mut().tenant_claims.insert(claim.into());
+        self
+    }
+
+    /// Adds a claim that lists rights, such as `https://example.com/roles`. The order of a list does not count; a string is one
+    /// right.
+    pub fn with_rights_claim(mut self, claim: impl Into<String>) -> Self {
+        self.settings_mut().rights_claims.insert(claim.into());
+        self
+    }
+
+    /// Shares cached answers and batches between all tokens of a caller, whatever their rights. Only for servers whose tools
+    /// give the same answer whatever the caller may do.
+    pub fn without_rights(mut self) -> Self {
+        self.settings_mut().ignores_rights = true;
+        self
+    }
+
+    /// Tells callers apart by what `partition` returns, instead of by subject and issuer. Object keys in any order are equal.
+    ///
+    /// Calls with equal partitions are calls of one caller: they share answers, sessions and idempotency keys. Tenants stay
+    /// apart whatever the function returns, and answers are shared only by calls with the same rights.
+    ///
+    /// ```
+    /// use mcp_patterns::{CachedTool, Identity};
+    /// use serde_json::json;
+    ///
+    /// // A gateway in front of the server names the workspace in a header.
+    /// let identity = Identity::new().with_partition(|ctx| {
+    ///     let issuer = ctx.principal().and_then(|principal| principal.issuer.as_deref());
+    ///     json!([ctx.subject(), issuer, ctx.header("x-workspace")])
+    /// });
+    /// let cached = CachedTool::new().with_identity(identity);
+    /// ```
+    pub fn with_partition<P: Into<Value>>(
+        mut self,
+        partition: impl Fn(&RequestContext) -> P + Send + Sync + 'static,
+    ) -> Self {
+        self.settings_mut().partition = Some(Arc::new(move |ctx| partition(ctx).into()));
+        self
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.0)
+    }
+
+    pub(crate) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {
+        let refuse = |reason: &str| Err(ConfigError::invalid(layer, "with_identity", reason));
+        if self.0.tenant_claims.contains("") {
+            return refuse("`with_tenant_claim` has an empty name: name the claim, or remove this setting");
         }
-    }
-}
-
-/// The session that a `SessionStore` further out has found for the call. Unlike the transport's, it may be named by a handle.
-fn kept_session() -> Option<Arc<str>> {
-    #[cfg(feature = "session")]
-    return crate::session::current_id();
-    #[cfg(not(feature = "session"))]
-    return None;
-}
-
-impl<'a> Caller<'a> {
-    pub(crate) fn of(ctx: &'a RequestContext) -> Self {
-        Self {
-            subject: ctx.subject(),
-            issuer: ctx.principal().and_then(|principal| principal.issuer.as_deref()),
-            tenant: ctx.principal().and_then(tenant),
+        if self.0.rights_claims.contains("") {
+            return refuse("`with_rights_claim` has an empty name: name the claim, or remove this setting");
         }
-    }
-}
-
-impl Partition<'_> {
-    /// Appends the partition to a key.
-    pub(crate) fn encode(&self, key: &mut Vec<u8>) {
-        match self {
-            Self::Everybody => key.push(b'*'),
-            Self::Principal(caller) => {
-                key.push(b'@');
-                caller.encode(key);
-            }
-            Self::Session { transport, kept, caller } => {
-                key.push(b'%');
-                encode_optional(*transport, key);
-                encode_optional(kept.as_deref(), key);
-                caller.encode(key);
-            }
+        if self.0.ignores_rights && !self.0.rights_claims.is_empty() {
+            return refuse("`with_rights_claim` has no effect with `without_rights`: remove one of the two");
         }
+        Ok(())
     }
 }
 
-impl Caller<'_> {
-    pub(crate) fn encode(&self, key: &mut Vec<u8>) {
-        encode_optional(self.subject, key);
-        encode_optional(self.issuer, key);
-        encode(self.tenant.unwrap_or(&Value::Null), key);
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &*self.0;
+        f.debug_struct("Identity")
+            .field("tenant_claims", &settings.tenant_claims)
+            .field("rights_claims", &settings.rights_claims)
+            .field("ignores_rights", &settings.ignores_rights)
+            .field("partition", &settings.partition.is_some())
+            .finish()
     }
-}
-
-fn encode_optional(name: Option<&str>, key: &mut Vec<u8>) {
-    match name {
-        Some(name) => encode_str(name, key),
-        None => encode(&Value::Null, key),
-    }
-}
-
-fn tenant(principal: &Principal) -> Option<&Value> {
-    TENANT_CLAIMS.iter().find_map(|claim| principal.claims.get(*claim))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn ctx(principal: Principal) -> RequestContext {
-        RequestContext::with_id("1").with_principal(principal)
-    }
-
-    #[test]
-    fn a_principal_is_its_subject_issuer_and_tenant() {
-        let plain = ctx(Principal::new("ada"));
-        let issuer = ctx(Principal::new("ada").with_issuer("https://id.example"));
-        let tenant = ctx(Principal::new("ada").with_claim("tid", json!("acme")));
-        let partitions =
-            [&plain, &issuer, &tenant].map(|ctx| Partition::of(Scope::Principal, ctx).expect("always shared"));
-        assert_ne!(partitions[0], partitions[1]);
-        assert_ne!(partitions[0], partitions[2]);
-        assert_ne!(partitions[1], partitions[2]);
-    }
-
-    #[test]
-    fn what_the_client_says_of_itself_does_not_count() {
-        let one = RequestContext::with_id("1").with_client_id("a").with_metadata("k", 1);
-        let two = RequestContext::with_id("2").with_client_id("b").with_metadata("k", 2);
-        assert_eq!(Partition::of(Scope::Principal, &one), Partition::of(Scope::Principal, &two));
-    }
-
-    #[test]
-    fn a_user_named_like_nobody_is_not_nobody() {
-        let user = RequestContext::with_id("1").with_user_id("");
-        assert_ne!(
-            Partition::of(Scope::Principal, &user),
-            Partition::of(Scope::Principal, &RequestContext::with_id("1"))
-        );
-    }
-
-    #[test]
-    fn a_call_without_a_session_shares_with_nobody_in_session_scope() {
-        assert_eq!(Partition::of(Scope::Session, &RequestContext::with_id("1")), None);
-    }
-}
+mod tests;

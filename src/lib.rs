@@ -106,6 +106,7 @@
 mod boxed;
 pub mod cancellation;
 pub mod canonical;
+mod clock;
 mod error;
 pub mod guide;
 pub mod idempotency;
@@ -115,6 +116,8 @@ pub mod outcome;
 mod scope;
 pub mod selection;
 mod shared;
+#[cfg(any(feature = "postgres", feature = "sqlite", feature = "transactional"))]
+mod sweeper;
 mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
@@ -155,7 +158,7 @@ pub use error::ConfigError;
 #[cfg(feature = "idempotent")]
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
 pub use idempotent::IdempotentTool;
-pub use identity::Scope;
+pub use identity::{Identity, Scope};
 pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use turbomcp_core::{Cancellable, RequestContext};
 
-use crate::Scope;
 use crate::identity::Partition;
+use crate::{Identity, Scope};
 
 /// Becomes true when shared work is given up: the last one who waited for it has left, or it took too long.
 pub(crate) type Abandoned = Flag;
@@ -56,13 +56,13 @@ pub(crate) struct SessionOfCall(Option<Arc<[u8]>>);
 
 impl SessionOfCall {
     /// Asked in the task of the call.
-    pub(crate) fn of(ctx: &RequestContext) -> Self {
+    pub(crate) fn of(identity: &Identity, ctx: &RequestContext) -> Self {
         let encode = |session: Partition<'_>| {
             let mut encoded = Vec::new();
             session.encode(&mut encoded);
             encoded.into()
         };
-        Self(Partition::of(Scope::Session, ctx).map(encode))
+        Self(identity.partition(Scope::Session, ctx).map(encode))
     }
 
     pub(crate) fn is_that_of(&self, other: &Self) -> bool {

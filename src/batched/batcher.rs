@@ -201,8 +201,13 @@ where
         self.shared.open();
     }
 
-    pub(super) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {
-        self.settings.check(layer)
+    /// Checks the settings. A [`BatchedTool`](super::BatchedTool) does so when it is put on a server.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for batches, a queue or a time with room for nothing.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.settings.check("BatchedTool")
     }
 
     pub(super) fn settings_mut(&mut self) -> &mut Settings<K, V, E> {

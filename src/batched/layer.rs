@@ -18,13 +18,12 @@ use super::handle::Handle;
 use super::instruments::Instruments;
 use super::settings::{Of, batch_setters};
 use crate::canonical::encode_str;
-use crate::identity::Partition;
 use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::scope::{self, Witness};
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, naming_selectors};
 use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
-use crate::{ConfigError, Middleware, Scope};
+use crate::{ConfigError, Identity, Middleware, Scope};
 
 const LAYER: &str = "BatchedTool";
 
@@ -56,6 +55,7 @@ pub struct BatchedTool {
 struct Settings {
     bulks: BTreeMap<String, Bulk>,
     scope: Scope,
+    identity: Identity,
     scopes: BTreeMap<String, Scope>,
     batch_key: Option<Of<Call, String>>,
     splits: bool,
@@ -92,6 +92,7 @@ impl BatchedTool {
             settings: Arc::new(Settings {
                 bulks: BTreeMap::new(),
                 scope: Scope::default(),
+                identity: Identity::new(),
                 scopes: BTreeMap::new(),
                 batch_key: None,
                 splits: false,
@@ -155,6 +156,13 @@ impl BatchedTool {
     /// Sets who travels together when they call one tool.
     pub fn with_scope_for(mut self, tool: impl Into<String>, scope: Scope) -> Self {
         self.settings_mut().scopes.insert(tool.into(), scope);
+        self
+    }
+
+    /// Sets how callers are told apart, each of whom travels alone, with the same rights. Give all layers the
+    /// same [`Identity`].
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.settings_mut().identity = identity;
         self
     }
 
@@ -224,23 +232,24 @@ impl BatchedTool {
         args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
-        let caller = match Partition::of(plan.scope, ctx) {
+        let identity = &self.settings.identity;
+        let caller = match identity.partition(plan.scope, ctx) {
             // What runs inside a transaction may see what nobody else may see yet, and a batch would run outside it.
             Some(caller) if !is_in_transaction() => caller,
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
         let abandoned = Abandoned::default();
         let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()) });
-        let mut group = Vec::new();
+        let mut group = Vec::with_capacity(caller.size_hint() + name.len() + 32);
         encode_str(name, &mut group);
-        caller.encode(&mut group);
+        caller.encode_with_rights(&mut group);
         if let Some(key) = &self.settings.batch_key {
             encode_str(&key(&call), &mut group);
         }
         let inner = plan.bulk.is_none().then(|| call::inner(inner.clone()));
         let mut leaving = Leaving(Some(abandoned.clone()));
         let witness = Arc::new(Witness::default());
-        let (scope, session) = (scope::capture(), SessionOfCall::of(ctx));
+        let (scope, session) = (scope::capture(), SessionOfCall::of(identity, ctx));
         let traveller =
             Traveller { plan, call, group, abandoned, inner, scope, session, witness: Arc::clone(&witness) };
         let reply = self.calls.travel(ctx, traveller).await;
@@ -281,8 +290,9 @@ impl Drop for Leaving {
 
 impl Middleware for BatchedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
-        self.calls.check(LAYER)?;
+        self.calls.check()?;
         let settings = &self.settings;
+        settings.identity.check(LAYER)?;
         if settings.bulks.is_empty() && !self.is_selected {
             let reason =
                 "no tool is batched yet: give one a bulk function with `with_bulk`, or name some with `only` or `when`";
@@ -351,6 +361,7 @@ impl fmt::Debug for BatchedTool {
             .field("selection", &self.selection)
             .field("scope", &settings.scope)
             .field("scopes", &settings.scopes)
+            .field("identity", &settings.identity)
             .field("splits", &settings.splits)
             .field("drain_timeout", &settings.drain_timeout)
             .finish_non_exhaustive()

@@ -99,7 +99,8 @@
 //!
 //! - tools: none; give them a bulk function, or name them with [`only`](BatchedTool::only) or [`when`](BatchedTool::when)
 //! - 64 calls in a batch, 4 batches under way, no delay
-//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together
+//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together; identity: [the
+//!   defaults](crate::Identity#defaults)
 //! - 1,024 calls may wait; what comes then is refused
 //! - a batch is given up after 5 minutes
 //! - nothing is sent twice
@@ -108,7 +109,8 @@
 //!
 //! # What travels together
 //!
-//! Calls of the same tool, by callers whom the [scope](BatchedTool::with_scope) does not tell apart, with the same [batch
+//! Calls of the same tool, by callers whom the [scope](BatchedTool::with_scope) does not tell apart, with the same
+//! [rights](crate::Identity) unless the scope is public, and with the same [batch
 //! key](BatchedTool::with_batch_key). These groups take turns: one with a thousand calls waiting delays the next one by a batch
 //! and not by a thousand calls. A full queue takes from the group that has most in it.
 //!

@@ -9,9 +9,7 @@ use tokio::time::Instant;
 
 use super::instruments::InQueue;
 use super::settings::Settings;
-
-/// A delay that no clock overflows with.
-const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+use crate::clock::later;
 
 /// What travels together: calls of different groups never do.
 pub(super) type Group = Arc<[u8]>;
@@ -95,7 +93,6 @@ impl<K, V, E> Queue<K, V, E> {
     /// Takes the next batch: of the group whose turn it is, as much as may travel together. The group's next turn comes after
     /// those of all others. With a `delay`, groups that are not full have no turn before their first call has waited for it.
     pub(super) fn next(&mut self, settings: &Settings<K, V, E>, delay: Duration, now: Instant) -> Next<K, V, E> {
-        let delay = delay.min(FAR);
         let mut until: Option<Instant> = None;
         let mut at = 0;
         while let Some(group) = self.turns.get(at) {
@@ -109,7 +106,7 @@ impl<K, V, E> Queue<K, V, E> {
                 self.turns.remove(at);
                 continue;
             };
-            let ripe = first.queued + delay;
+            let ripe = later(first.queued, delay);
             if ripe > now && !waiting.is_full(settings) {
                 until = Some(until.map_or(ripe, |until| until.min(ripe)));
                 at += 1;

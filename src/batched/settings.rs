@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::answers::{Answers, BatchError};
 use super::instruments::Instruments;
 use crate::ConfigError;
+use crate::clock::is_too_short;
 
 pub(super) type Results<V, E> = Result<Vec<Result<V, E>>, E>;
 type Bulk<K, V, E> = Arc<dyn Fn(Vec<K>) -> BoxFuture<'static, Results<V, E>> + Send + Sync>;
@@ -93,10 +94,10 @@ where
         if self.max_weight.as_ref().is_some_and(|weight| weight.max == 0) {
             return refuse("with_max_weight", "a batch of weight 0 has room for nothing: allow more");
         }
-        if self.batch_timeout.is_some_and(|timeout| timeout.is_zero()) {
+        if self.batch_timeout.is_some_and(is_too_short) {
             return refuse(
                 "with_batch_timeout",
-                "no batch ends in no time: use a longer timeout, or `without_batch_timeout`",
+                "it must be at least a millisecond: use a longer timeout, or `without_batch_timeout`",
             );
         }
         Ok(())

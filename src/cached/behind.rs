@@ -16,6 +16,7 @@ use super::link::{Job, Link};
 use super::settings::Settings;
 use super::shared::{Reason, Shared, Source};
 use super::store::Life;
+use crate::clock::later;
 
 /// What the second level says.
 pub(super) enum Behind<V> {
@@ -99,7 +100,7 @@ where
         let Some(lease) = settings.lease.filter(|_| reason != Reason::Forced) else {
             return Before::Load(Some(generation), None);
         };
-        let (token, until) = (fastrand::u64(1..), Instant::now() + lease);
+        let (token, until) = (fastrand::u64(1..), later(Instant::now(), lease));
         let mut pause = Duration::from_millis(5);
         loop {
             let Some(is_ours) = link.guarded.acquire(settings.second_level_timeout, &key, token, lease).await else {

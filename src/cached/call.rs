@@ -21,7 +21,7 @@ use crate::identity::Partition;
 use crate::scope::{self, Witness};
 use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
 use crate::telemetry::Counter;
-use crate::{Scope, outcome};
+use crate::{Identity, Scope, outcome};
 
 /// The answers that are kept, and failures for those who wait.
 pub(super) type Results = Cache<CallKey, Answer, Unkept>;
@@ -32,12 +32,13 @@ pub(super) struct AnswerPlan {
     pub(super) prefix: KeyPrefix,
     pub(super) ttl: Duration,
     pub(super) scope: Scope,
+    pub(super) identity: Identity,
     pub(super) tags: Vec<Domains>,
     pub(super) hits: Counter,
     pub(super) misses: Counter,
 }
 
-/// The counters follow from the rest.
+/// The identity is the layer's, and the counters follow from the rest.
 impl PartialEq for AnswerPlan {
     fn eq(&self, other: &Self) -> bool {
         (&self.prefix, self.ttl, self.scope, &self.tags) == (&other.prefix, other.ttl, other.scope, &other.tags)
@@ -76,7 +77,7 @@ impl CachedTool {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<A>> + Send + 'a {
         async move {
-            let caller = match Partition::of(plan.scope, ctx) {
+            let caller = match plan.identity.partition(plan.scope, ctx) {
                 // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
                 Some(caller) if !is_in_transaction() => caller,
                 _ => return Box::pin(A::ask(inner, name, args, ctx)).await,
@@ -161,13 +162,13 @@ pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
     let mut args = Some(args);
     let load = |abandoned| {
         let args = args.take().unwrap_or_default();
-        ask::<A, _>(plan.scope, inner, name, args, ctx, abandoned)
+        ask::<A, _>(plan, inner, name, args, ctx, abandoned)
     };
     match results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         // Whoever still has the arguments did not make the call.
         Err(Unkept::OfSession(answer, session)) => match args {
-            Some(args) if !session.is_that_of(&SessionOfCall::of(ctx)) => {
+            Some(args) if !session.is_that_of(&SessionOfCall::of(&plan.identity, ctx)) => {
                 Box::pin(unshared(A::ask(inner, name, args, ctx))).await
             }
             _ => of_own_session(answer),
@@ -187,7 +188,7 @@ pub(super) async fn call_and_keep<A: Cacheable, H: McpHandler>(
     ctx: &RequestContext,
 ) -> Result<(A, Source), Failed<A>> {
     let (key, domains) = plan.entry::<A>(caller, name, &args);
-    let load = |abandoned| ask::<A, _>(plan.scope, inner, name, args, ctx, abandoned);
+    let load = |abandoned| ask::<A, _>(plan, inner, name, args, ctx, abandoned);
     match results.refresh_in(ctx, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         Err(Unkept::OfSession(answer, _)) => of_own_session(answer),
@@ -210,14 +211,14 @@ impl AnswerPlan {
 
 /// Makes a request that several may wait for, in the scope of the caller who began it.
 fn ask<A: Cacheable, H: McpHandler>(
-    scope: Scope,
+    plan: &AnswerPlan,
     inner: &H,
     name: &str,
     args: A::Args,
     ctx: &RequestContext,
     abandoned: Abandoned,
 ) -> Loading<Answer, Unkept> {
-    let (captured, session) = (scope::capture(), SessionOfCall::of(ctx));
+    let (scope, captured, session) = (plan.scope, scope::capture(), SessionOfCall::of(&plan.identity, ctx));
     let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
     Box::pin(async move {
         let witness = Arc::new(Witness::default());

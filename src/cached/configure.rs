@@ -163,8 +163,13 @@ where
         self.settings.max_item_bytes
     }
 
-    pub(crate) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {
-        self.settings.check(layer)
+    /// Checks the settings. A [`CachedTool`](super::CachedTool) does so when it is put on a server.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for a cache that could keep nothing, load nothing or refresh nothing.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.settings.check("CachedTool")
     }
 
     fn set(mut self, set: impl FnOnce(&mut Settings<K, V, E>)) -> Self {

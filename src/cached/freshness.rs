@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock::{CENTURY, share};
+
 /// When values are served, refreshed and dropped. The windows begin where the ttl ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Freshness {
@@ -39,12 +41,13 @@ pub(super) const HOLD: Duration = Duration::from_secs(1);
 impl Freshness {
     /// How long one value is fresh, with this ttl: by chance a little less than others.
     pub(super) fn draw(&self, ttl: Duration) -> Duration {
-        if self.jitter > 0.0 { ttl.mul_f64(1.0 - self.jitter * fastrand::f64()) } else { ttl }
+        let ttl = ttl.min(CENTURY);
+        if self.jitter > 0.0 { share(ttl, 1.0 - self.jitter.min(1.0) * fastrand::f64()) } else { ttl }
     }
 
     /// How long a value is of any use after its ttl.
     pub(super) fn grace(&self) -> Duration {
-        self.while_revalidate.max(self.if_error)
+        self.while_revalidate.max(self.if_error).min(CENTURY)
     }
 
     /// Judges a value of this age that was fresh until `fresh`, took `cost` to load, and whose refresh failed a moment ago or not.

@@ -243,7 +243,7 @@ impl<H: McpHandler> CallForAnybody for H {
     ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>> {
         Box::pin(async move {
             let ctx = RequestContext::new();
-            let caller = Partition::of(plan.scope, &ctx).unwrap_or(Partition::Everybody);
+            let caller = plan.identity.partition(plan.scope, &ctx).unwrap_or(Partition::Everybody);
             let call = match freshly {
                 Freshly::OrKept => get_or_call::<ToolResult, _>(results, plan, &caller, self, tool, args, &ctx).await,
                 Freshly::Called => call_and_keep::<ToolResult, _>(results, plan, &caller, self, tool, args, &ctx).await,

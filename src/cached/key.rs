@@ -24,7 +24,7 @@ impl Kind {
     }
 }
 
-/// Server, version, kind, caller, name and arguments, written so that two requests have equal keys exactly if they are the same
+/// Namespace, server, version, kind, caller, the caller's rights, name and arguments, written so that two requests have equal keys exactly if they are the same
 /// request.
 ///
 /// The whole request is compared, not a hash of it.
@@ -44,9 +44,9 @@ pub(super) struct KeyPrefix {
 
 impl KeyPrefix {
     /// The prefix for a tool, for all resources or, with no `name`, for all prompts.
-    pub(super) fn new(kind: Kind, name: Option<&str>, server: &str, version: &str) -> Self {
+    pub(super) fn new(kind: Kind, name: Option<&str>, namespace: &str, server: &str, version: &str) -> Self {
         let mut bytes = Vec::new();
-        [server, version, kind.word()].iter().for_each(|part| encode_str(part, &mut bytes));
+        [namespace, server, version, kind.word()].iter().for_each(|part| encode_str(part, &mut bytes));
         let group = match kind {
             Kind::Tool | Kind::Prompt => name.map(|name| group_key(kind, name)),
             Kind::Resource => Some(group_key(kind, "")),
@@ -64,10 +64,10 @@ impl CallKey {
         args: &Value,
     ) -> (Self, [InvalidationKey; 2]) {
         /// Enough for most requests, so that a key is one allocation.
-        const ARGUMENTS: usize = 128;
-        let mut bytes = Vec::with_capacity(prefix.bytes.len() + name.len() + ARGUMENTS);
+        const ARGUMENTS: usize = 96;
+        let mut bytes = Vec::with_capacity(prefix.bytes.len() + caller.size_hint() + name.len() + ARGUMENTS);
         bytes.extend_from_slice(&prefix.bytes);
-        caller.encode(&mut bytes);
+        caller.encode_with_rights(&mut bytes);
         encode_str(name, &mut bytes);
         let start = bytes.len();
         encode(args, &mut bytes);

@@ -20,7 +20,7 @@ use super::writes::{Domains, Writes};
 use crate::middleware::impl_layer;
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, selectors};
 use crate::telemetry::Counter;
-use crate::{ConfigError, Middleware, Scope};
+use crate::{ConfigError, Identity, Middleware, Scope};
 
 pub(super) const LAYER: &str = "CachedTool";
 
@@ -47,11 +47,13 @@ pub struct CachedTool {
 pub(super) struct Settings {
     pub(super) ttls: BTreeMap<String, Duration>,
     pub(super) scope: Scope,
+    pub(super) identity: Identity,
     pub(super) scopes: BTreeMap<String, Scope>,
     pub(super) tags: BTreeMap<String, Vec<Domains>>,
     pub(super) writes: BTreeMap<String, Arc<Writes>>,
     pub(super) resources: Reads,
     pub(super) prompts: Reads,
+    pub(super) namespace: Option<String>,
     pub(super) version: String,
     pub(super) tells: bool,
     /// The name of the server that the layer is on.
@@ -62,8 +64,13 @@ impl Settings {
     /// Notes what the layer is on.
     fn bind(&mut self, server: String, ttl: Duration) {
         self.server = server;
-        self.resources.bind(&self.server, &self.version, ttl, self.scope);
-        self.prompts.bind(&self.server, &self.version, ttl, self.scope);
+        let (resources, prompts) = (self.prefix(Kind::Resource, None), self.prefix(Kind::Prompt, None));
+        self.resources.bind(resources, ttl, self.scope, &self.identity);
+        self.prompts.bind(prompts, ttl, self.scope, &self.identity);
+    }
+
+    fn prefix(&self, kind: Kind, name: Option<&str>) -> KeyPrefix {
+        KeyPrefix::new(kind, name, self.namespace.as_deref().unwrap_or_default(), &self.server, &self.version)
     }
 }
 
@@ -88,11 +95,13 @@ impl CachedTool {
             settings: Arc::new(Settings {
                 ttls: BTreeMap::new(),
                 scope: Scope::default(),
+                identity: Identity::new(),
                 scopes: BTreeMap::new(),
                 tags: BTreeMap::new(),
                 writes: BTreeMap::new(),
                 resources: Reads::new(Kind::Resource),
                 prompts: Reads::new(Kind::Prompt),
+                namespace: None,
                 version: String::new(),
                 tells: true,
                 server: String::new(),
@@ -128,9 +137,10 @@ impl CachedTool {
         let counter =
             |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
         Some(Role::Cached(Arc::new(AnswerPlan {
-            prefix: KeyPrefix::new(Kind::Tool, Some(&tool.name), &settings.server, &settings.version),
+            prefix: settings.prefix(Kind::Tool, Some(&tool.name)),
             ttl: settings.ttls.get(&tool.name).copied().unwrap_or_else(|| self.results.ttl()),
             scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
+            identity: settings.identity.clone(),
             tags: settings.tags.get(&tool.name).cloned().unwrap_or_default(),
             hits: counter("hit"),
             misses: counter("miss"),
@@ -140,11 +150,13 @@ impl CachedTool {
 
 impl Middleware for CachedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
-        self.results.check(LAYER)?;
+        self.settings.identity.check(LAYER)?;
+        ConfigError::check_namespace(LAYER, self.settings.namespace.as_deref())?;
         if self.settings.ttls.values().chain([&self.results.ttl()]).any(Duration::is_zero) {
             let reason = "a ttl of zero keeps nothing: use `except` to leave a tool out";
             return Err(ConfigError::invalid(LAYER, "with_ttl", reason));
         }
+        self.results.check()?;
         if self.results.max_item_bytes().is_some_and(|bytes| bytes <= ENTRY_BYTES) {
             let reason = format!("no result fits: {ENTRY_BYTES} bytes go to what is around it, so allow more");
             return Err(ConfigError::invalid(LAYER, "with_max_result_bytes", reason));

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::generations::Generations;
 use super::invalidation_key::InvalidationKey;
 use super::level::{Generation, Invalidation, LevelFuture, Put, Read, SecondLevel, Subscription};
+use crate::clock::later;
 
 /// A second level in this process: for tests, and for several caches of one process. Clones share what it keeps: up to 64 MiB.
 #[derive(Clone)]
@@ -70,7 +71,8 @@ impl SecondLevel for MemoryLevel {
         Box::pin(async move {
             let now = Instant::now();
             for put in values {
-                self.values.insert(put.key.clone(), Kept { value: put.value.as_slice().into(), until: now + put.ttl });
+                self.values
+                    .insert(put.key.clone(), Kept { value: put.value.as_slice().into(), until: later(now, put.ttl) });
             }
             Ok(())
         })
@@ -92,7 +94,7 @@ impl SecondLevel for MemoryLevel {
             leases.retain(|_, (_, until)| now < *until);
             let is_free = !leases.contains_key(key);
             if is_free {
-                leases.insert(key.to_vec(), (token, now + lease));
+                leases.insert(key.to_vec(), (token, later(now, lease)));
             }
             Ok(is_free)
         })

@@ -5,7 +5,8 @@
 //! does not fit a tool whose answer must be of this moment (a clock, a balance), since `readOnlyHint` promises that a tool
 //! changes nothing, not that its answer stays the same: leave such tools out with [`CachedTool::except`].
 //!
-//! Only tools annotated `read_only` are cached, only successes are kept, and each user's results are kept apart.
+//! Only tools annotated `read_only` are cached, only successes are kept, and each user's results are kept apart, for each set of
+//! rights: what an administrator's token has found never reaches a viewer's token of the same user.
 //!
 //! # Example
 //!
@@ -84,8 +85,8 @@
 //!
 //! # What makes two calls the same
 //!
-//! The server's name, the [version](CachedTool::with_version), the tool, the caller as far as the [`Scope`](crate::Scope)
-//! tells callers apart, and the arguments in [canonical form](crate::canonical): `{"a": 1, "b": 2}` and `{"b": 2, "a": 1.0}`
+//! The [namespace](CachedTool::with_namespace), the server's name, the [version](CachedTool::with_version), the tool, the caller as far as the [`Scope`](crate::Scope)
+//! and the [`Identity`](crate::Identity) tell callers apart, what their token lets them do, and the arguments in [canonical form](crate::canonical): `{"a": 1, "b": 2}` and `{"b": 2, "a": 1.0}`
 //! are the same. The whole of it is compared, not a hash.
 //!
 //! A result may depend on more than that: on the session of the call, where the tool opened one of a
@@ -122,12 +123,14 @@
 //!
 //! - tools: those annotated `read_only`; resources and prompts: none
 //! - ttl: 5 minutes; no idle time, no jitter, nothing stale, no early refresh, no failures kept
-//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together
+//! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together; identity: [the
+//!   defaults](crate::Identity#defaults)
 //! - bounds: 10,000 results and 64 MiB; a result above 1 MiB is passed on and not kept; the policy of what stays is
 //!   [TinyLFU](https://arxiv.org/abs/1512.00727)
 //! - a call to the tool is given up after 5 minutes
 //! - `_meta["mcp-patterns/cache"]`: `{"status": "hit", "level": 1, "ageMs": 1200}`, the same with `stale`, or
 //!   `{"status": "miss"}`
+//! - namespace: none, beside the server's name
 //! - a second level: none. With one, a result is trusted here for 30 s, or 1 s while invalidations are not heard; a step takes
 //!   50 ms at most; no lease
 //!
@@ -193,7 +196,9 @@
 //!
 //! With [`with_second_level`](CachedTool::with_second_level), replicas share results: through Redis (`RedisLevel`, feature
 //! `redis`), or a [`SecondLevel`] of yours. What this process does not have is looked for there, in one round trip; what it has
-//! computed is put there in the background.
+//! computed is put there in the background. Environments that share a level, such as staging and production, each need a
+//! [`with_namespace`](CachedTool::with_namespace) of their own, or one serves the answers of the other; they still invalidate each
+//! other's results, which costs loads, unless the level has a prefix for each.
 //!
 //! How stale an answer can be:
 //!

@@ -9,8 +9,8 @@ use super::key::CallKey;
 use super::layer::CachedTool;
 use super::level::SecondLevel;
 use super::link::{Codec, LevelSettings};
-use crate::Scope;
 use crate::outcome::ErrorKind;
+use crate::{Identity, Scope};
 
 impl CachedTool {
     /// Sets how long a result is kept.
@@ -38,6 +38,21 @@ impl CachedTool {
     /// Sets who shares the results of one tool.
     pub fn with_scope_for(mut self, tool: impl Into<String>, scope: Scope) -> Self {
         self.settings_mut().scopes.insert(tool.into(), scope);
+        self
+    }
+
+    /// Keeps results apart from those of servers in another namespace on the same [second level](Self::with_second_level), such as
+    /// `staging` and `production`. The server's name keeps them apart as well. Replicas share results only if they have the same
+    /// namespace.
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.settings_mut().namespace = Some(namespace.into());
+        self
+    }
+
+    /// Sets how callers are told apart, each of whom has results of their own, for each set of rights. Give
+    /// all layers the same [`Identity`].
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.settings_mut().identity = identity;
         self
     }
 

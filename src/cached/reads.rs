@@ -11,7 +11,7 @@ use super::key::{KeyPrefix, Kind};
 use super::layer::{CachedTool, LAYER};
 use super::writes::Domains;
 use crate::telemetry::Counter;
-use crate::{ConfigError, Scope};
+use crate::{ConfigError, Identity, Scope};
 
 /// What the layer was told of resources, or of prompts.
 #[derive(Clone)]
@@ -61,15 +61,16 @@ impl Reads {
     }
 
     /// Notes which server they are of, and what holds where nothing else was said.
-    pub(super) fn bind(&mut self, server: &str, version: &str, ttl: Duration, scope: Scope) {
+    pub(super) fn bind(&mut self, prefix: KeyPrefix, ttl: Duration, scope: Scope, identity: &Identity) {
         let counter = |outcome| {
             Counter::new("mcp_patterns_cache_reads_total", &[("kind", self.kind.word()), ("outcome", outcome)])
         };
         self.plan = self.are_kept.then(|| {
             Arc::new(AnswerPlan {
-                prefix: KeyPrefix::new(self.kind, None, server, version),
+                prefix,
                 ttl: self.ttl.unwrap_or(ttl),
                 scope: self.scope.unwrap_or(scope),
+                identity: identity.clone(),
                 tags: self.tags.clone(),
                 hits: counter("hit"),
                 misses: counter("miss"),

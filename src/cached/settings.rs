@@ -6,6 +6,7 @@ use super::invalidation_key::InvalidationKey;
 use super::link::LevelSettings;
 use super::store::{Bounds, Life};
 use crate::ConfigError;
+use crate::clock::is_too_short;
 
 /// What a cache was told, behind an `Arc`, since a cache is cloned for each request.
 pub(super) struct Settings<K, V, E> {
@@ -78,11 +79,14 @@ impl<K, V, E> Settings<K, V, E> {
 
     pub(super) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {
         let refuse = |setting, reason: &str| Err(ConfigError::invalid(layer, setting, reason));
+        if self.freshness.ttl.is_zero() {
+            return refuse("with_ttl", "a ttl of zero keeps nothing: make it longer");
+        }
         if self.idle_time.is_some_and(|time| time.is_zero()) {
             return refuse("with_idle_time", "an idle time of zero keeps nothing: leave it out, or make it longer");
         }
-        if self.load_timeout.is_some_and(|timeout| timeout.is_zero()) {
-            let reason = "no load ends in no time: use a longer timeout, or `without_load_timeout`";
+        if self.load_timeout.is_some_and(is_too_short) {
+            let reason = "it must be at least a millisecond: use a longer timeout, or `without_load_timeout`";
             return refuse("with_load_timeout", reason);
         }
         if !(0.0..1.0).contains(&self.freshness.jitter) {
@@ -100,8 +104,8 @@ impl<K, V, E> Settings<K, V, E> {
             ("with_second_level_timeout", self.second_level_timeout),
             ("with_lease", self.lease.unwrap_or(Duration::MAX)),
         ] {
-            if time.is_zero() {
-                return refuse(setting, "a time of zero leaves no time for anything: use a longer one");
+            if is_too_short(time) {
+                return refuse(setting, "it must be at least a millisecond: use a longer time");
             }
         }
         if self.bounds.max_entries == 0 {

@@ -18,6 +18,7 @@ use super::link::{Job, Link};
 use super::settings::Settings;
 use super::stats::Counts;
 use super::store::{Bounds, Life, Slot, Store};
+use crate::clock::CENTURY;
 use crate::shared::Abandoned;
 
 /// Where a value came from.
@@ -202,7 +203,8 @@ where
         }
         let negative = settings.negative.as_ref().filter(|negative| (negative.includes)(&error));
         let failure = negative.map(|negative| {
-            let life = Life { age: Duration::ZERO, fresh: negative.ttl, end: negative.ttl, cost: Duration::ZERO };
+            let ttl = negative.ttl.min(CENTURY);
+            let life = Life { age: Duration::ZERO, fresh: ttl, end: ttl, cost: Duration::ZERO };
             Arc::new(Slot::new(error.clone(), load.stamp, life, 1))
         });
         let (key, gone) = (load.key.clone(), is_gone.then(|| load.key.clone()));

@@ -4,16 +4,15 @@ use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
-use super::IDEMPOTENCY;
+use super::{IDEMPOTENCY, KeySpace};
 use crate::canonical::{encode, encode_str, sha256};
-use crate::identity::Partition;
-use crate::{Scope, outcome};
+use crate::outcome;
 
 /// A call with a key, as stores know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct CallKey {
-    /// Server, version, caller, tool and key, hashed: who shares a store need not learn who called.
+    /// Namespace, server, version, caller, tool and key, hashed: who shares a store need not learn who called.
     pub(crate) id: String,
     /// The arguments, hashed: the same key with other arguments is another call.
     pub(crate) fingerprint: String,
@@ -23,19 +22,19 @@ pub struct CallKey {
 
 impl CallKey {
     pub(super) fn new(
-        server: &str,
+        space: &KeySpace,
         version: &str,
         tool: &str,
         key: String,
         args: &Value,
         ctx: &RequestContext,
     ) -> Self {
-        let mut id = Vec::new();
-        [server, version, tool, key.as_str()].iter().for_each(|part| encode_str(part, &mut id));
-        // The principal always has a partition.
-        if let Some(caller) = Partition::of(Scope::Principal, ctx) {
-            caller.encode(&mut id);
-        }
+        /// Enough for most calls.
+        const BYTES: usize = 256;
+        let mut id = Vec::with_capacity(BYTES);
+        let namespace = space.namespace.as_deref().unwrap_or_default();
+        [namespace, &space.server, version, tool, &key].iter().for_each(|part| encode_str(part, &mut id));
+        space.identity.caller(ctx).encode(&mut id);
         let mut arguments = Vec::new();
         encode(args, &mut arguments);
         Self { id: sha256(&id), fingerprint: sha256(&arguments), tool: tool.to_owned(), key }

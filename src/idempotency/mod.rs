@@ -12,6 +12,8 @@
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod call;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod key_space;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod settings;
 mod source;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
@@ -22,6 +24,8 @@ mod told;
 pub use call::CallKey;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub(crate) use call::{from_record, to_record};
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+pub(crate) use key_space::KeySpace;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub use settings::Idempotency;
 pub use source::KeySource;

@@ -6,8 +6,9 @@ use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
 use super::source::MAX_KEY_CHARS;
-use super::{CallKey, IDEMPOTENCY, KeySource};
+use super::{CallKey, IDEMPOTENCY, KeySource, KeySpace};
 use crate::ConfigError;
+use crate::clock::is_too_short;
 
 /// How a layer deals with idempotency keys.
 #[derive(Debug, Clone)]
@@ -97,11 +98,11 @@ impl Idempotency {
     }
 
     pub(crate) fn check(&self, layer: &'static str, tools: &[Tool]) -> Result<(), ConfigError> {
-        if self.ttl.is_zero() {
+        if is_too_short(self.ttl) {
             return Err(ConfigError::invalid(
                 layer,
                 "with_idempotency",
-                "a ttl of zero remembers nothing: make it longer",
+                "a ttl below a millisecond remembers nothing: make it longer",
             ));
         }
         let (KeySource::Argument(name) | KeySource::Metadata(name) | KeySource::Header(name)) = &self.source;
@@ -140,7 +141,7 @@ impl Idempotency {
     /// Takes the key out of a call.
     pub(crate) fn key(
         &self,
-        server: &str,
+        space: &KeySpace,
         tool: &str,
         args: &mut Value,
         ctx: &RequestContext,
@@ -153,7 +154,7 @@ impl Idempotency {
             }
             None => return Ok(None),
         };
-        Ok(Some(CallKey::new(server, &self.version, tool, key, args, ctx)))
+        Ok(Some(CallKey::new(space, &self.version, tool, key, args, ctx)))
     }
 
     fn is_required(&self, tool: &str) -> bool {

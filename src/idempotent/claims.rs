@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::cancellation::{Cancellation, cancelled};
+use crate::clock::later;
 use crate::idempotency::CallKey;
 
 /// How claims are made and kept.
@@ -59,7 +60,7 @@ impl Claims {
         call: &Arc<CallKey>,
         cancellation: &impl Cancellation,
     ) -> Result<Found, StoreError> {
-        let end = Instant::now() + self.wait;
+        let end = later(Instant::now(), self.wait);
         let mut pause = FIRST_PAUSE;
         while !cancellation.is_cancelled() {
             match self.look(call).await? {
@@ -148,7 +149,7 @@ impl Held {
             lease: self.claims.lease,
             takes_over: self.claims.takes_over,
         };
-        let claimed = attempt(self.claims.timeout * PATIENCE, || self.claims.store.claim(claim)).await;
+        let claimed = attempt(self.claims.timeout.saturating_mul(PATIENCE), || self.claims.store.claim(claim)).await;
         let found = match claimed {
             Ok(Claimed::New) => return Ok(Found::Nothing(self)),
             Ok(Claimed::Other) => Found::Other,

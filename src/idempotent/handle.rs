@@ -9,7 +9,7 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::claims::Claims;
 use super::store::{Resolved, StoreError};
-use crate::idempotency::{self, CallKey, Idempotency, KeyCounts, KeySource};
+use crate::idempotency::{self, CallKey, Idempotency, KeyCounts, KeySource, KeySpace};
 use crate::selection::Plan;
 
 /// Decides what nobody else can: whether an ambiguous call took effect. Cheap to clone.
@@ -20,7 +20,7 @@ pub struct Handle {
 
 /// The server that the layer was put on last.
 pub(super) struct Bound {
-    pub(super) server: Arc<str>,
+    pub(super) space: Arc<KeySpace>,
     pub(super) claims: Claims,
     pub(super) idempotency: Arc<Idempotency>,
     pub(super) plan: Plan<Arc<KeyCounts>>,
@@ -58,7 +58,7 @@ pub enum ResolveError {
 impl Handle {
     /// Ends an ambiguous call, after you have found out what became of it.
     ///
-    /// `caller` is who made it: the same user, issuer and tenant (`RequestContext::new().with_user_id("ada")`), or nobody where
+    /// `caller` is who made it, as the [`Identity`](crate::Identity) tells callers apart: the same user, issuer and tenant (`RequestContext::new().with_user_id("ada")`), or nobody where
     /// callers are anonymous. If the call should still come to its end after all, that changes nothing any more.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl Bound {
                 ctx.headers.get_or_insert_default().insert(name, key.to_owned());
             }
         }
-        self.idempotency.key(&self.server, tool, &mut args, &ctx).ok()?
+        self.idempotency.key(&self.space, tool, &mut args, &ctx).ok()?
     }
 }
 

@@ -12,11 +12,12 @@ use turbomcp_types::{Tool, ToolResult};
 use super::claims::Claims;
 use super::handle::{Bound, Handle};
 use super::store::Store;
-use crate::idempotency::{Idempotency, KeyCounts};
+use crate::clock::is_too_short;
+use crate::idempotency::{Idempotency, KeyCounts, KeySpace};
 use crate::middleware::impl_layer;
 use crate::outcome::Failure;
 use crate::selection::{Plan, Rule, Selection, naming_selectors};
-use crate::{ConfigError, Middleware};
+use crate::{ConfigError, Identity, Middleware};
 
 const LAYER: &str = "IdempotentTool";
 
@@ -33,7 +34,7 @@ pub struct IdempotentTool {
     pub(super) idempotency: Arc<Idempotency>,
     pub(super) not_executed: Option<Predicate>,
     pub(super) tells: bool,
-    pub(super) server: Arc<str>,
+    pub(super) space: Arc<KeySpace>,
     plan: Plan<Arc<KeyCounts>>,
     bound: Arc<ArcSwapOption<Bound>>,
 }
@@ -57,7 +58,7 @@ impl IdempotentTool {
             idempotency: Arc::default(),
             not_executed: None,
             tells: true,
-            server: "".into(),
+            space: Arc::default(),
             plan: Plan::default(),
             bound: Arc::default(),
         }
@@ -68,6 +69,19 @@ impl IdempotentTool {
     /// Sets where keys are found, how long answers are remembered, and which tools need a key.
     pub fn with_idempotency(mut self, idempotency: Idempotency) -> Self {
         self.idempotency = Arc::new(idempotency);
+        self
+    }
+
+    /// Keeps keys apart from those of servers in another namespace on the same store, such as `staging` and `production`. The
+    /// server's name keeps them apart as well. Replicas share keys only if they have the same namespace.
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.space).namespace = Some(namespace.into());
+        self
+    }
+
+    /// Sets how callers are told apart, each of whom has keys of their own. Give all layers the same [`Identity`].
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        Arc::make_mut(&mut self.space).identity = identity;
         self
     }
 
@@ -142,18 +156,20 @@ impl Middleware for IdempotentTool {
             return Err(ConfigError::invalid(LAYER, "new", reason));
         }
         for (setting, duration) in [("with_lease", self.claims.lease), ("with_store_timeout", self.claims.timeout)] {
-            if duration.is_zero() {
-                return Err(ConfigError::invalid(LAYER, setting, "nothing is done in no time: make it longer"));
+            if is_too_short(duration) {
+                return Err(ConfigError::invalid(LAYER, setting, "it must be at least a millisecond: make it longer"));
             }
         }
+        self.space.check(LAYER)?;
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
         let keyed: Vec<_> = tools.iter().filter(|tool| self.selection.includes(tool, RULE)).cloned().collect();
         self.idempotency.check(LAYER, &keyed)?;
-        let bound = Self { server: inner.server_info().name.into(), plan: Plan::default(), ..self };
+        let mut bound = Self { plan: Plan::default(), ..self };
+        Arc::make_mut(&mut bound.space).server = inner.server_info().name;
         bound.observe_tools(&tools);
         bound.bound.store(Some(Arc::new(Bound {
-            server: Arc::clone(&bound.server),
+            space: Arc::clone(&bound.space),
             claims: bound.claims.clone(),
             idempotency: Arc::clone(&bound.idempotency),
             plan: bound.plan.clone(),
@@ -195,6 +211,7 @@ impl fmt::Debug for IdempotentTool {
         f.debug_struct("IdempotentTool")
             .field("selection", &self.selection)
             .field("idempotency", &self.idempotency)
+            .field("space", &self.space)
             .field("lease", &self.claims.lease)
             .field("wait", &self.claims.wait)
             .field("store_timeout", &self.claims.timeout)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
+use crate::clock::later;
 
 /// Keeps claims and answers in this process. Clones share them.
 ///
@@ -192,12 +193,6 @@ impl Store for MemoryStore {
         let resolved = self.table().resolve(id, record, Instant::now(), ttl);
         Box::pin(ready(Ok(resolved)))
     }
-}
-
-/// A time so late that the clock has none for it is as good as a hundred years from now.
-fn later(now: Instant, duration: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-    now + duration.min(CENTURY)
 }
 
 impl Default for MemoryStore {

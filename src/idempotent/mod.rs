@@ -122,8 +122,9 @@
 //! # Defaults
 //!
 //! - tools: none; name them, or take [`every_write`](IdempotentTool::every_write)
-//! - key: the optional argument `idempotency_key`, one for each server, [version](crate::idempotency::Idempotency::with_version),
-//!   user and tool; a call without one passes untouched
+//! - key: the optional argument `idempotency_key`, one for each [namespace](IdempotentTool::with_namespace), server,
+//!   [version](crate::idempotency::Idempotency::with_version), user ([identity](crate::Identity#defaults)) and tool; a key survives a token with other scopes; a call without one passes
+//!   untouched
 //! - an answer is remembered for 24 hours after it was given
 //! - a lease is 30 s and renewed every 10 s while the tool runs; a call that runs waits for nobody and ends when it ends
 //! - a duplicate waits for 5 s; it looks after 10 ms, then after pauses twice as long each time, up to half a second
@@ -154,6 +155,9 @@
 //! leaves the answer: both steps run in tasks of their own.
 //!
 //! # When the backend fails
+//!
+//! Environments that share a store, such as staging and production, each need a
+//! [`with_namespace`](IdempotentTool::with_namespace) of their own, or a key that was used in one has its answer in the other.
 //!
 //! It fails closed. A store that is down, too slow or answers what nobody understands before the call: the tool is not called,
 //! the answer is `unavailable`, and a claim that was made all the same is taken back. A [`MemoryStore`] full of claims:

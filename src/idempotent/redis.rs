@@ -6,6 +6,7 @@ use redis::aio::ConnectionLike;
 use redis::{RedisError, Script};
 
 use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
+use crate::clock::millis;
 
 /// Keeps claims and answers in Redis, for all replicas.
 ///
@@ -126,12 +127,6 @@ fn script(code: &str) -> Script {
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
         local function after(millis) return string.format('%.0f', now + millis) end";
     Script::new(&format!("{CLOCK}{code}"))
-}
-
-/// As long as Redis can count: it refuses an expiry whose end does not fit 63 bits.
-fn millis(duration: Duration) -> u64 {
-    const CENTURY: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
-    u64::try_from(duration.as_millis()).unwrap_or(CENTURY).min(CENTURY)
 }
 
 fn unavailable(error: RedisError) -> StoreError {

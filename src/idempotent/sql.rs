@@ -4,9 +4,11 @@ use std::time::Duration;
 use sqlx::Pool;
 
 use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
+use crate::clock::{after, wall_clock};
 use crate::idempotency::CallKey;
+use crate::sweeper::Sweeper;
 use crate::transactional::Dialect;
-use crate::transactional::records::{self, Sweeper, after, now};
+use crate::transactional::records::{self, EXPIRED};
 
 /// Keeps claims and answers in a table of a database, for all replicas.
 ///
@@ -22,7 +24,7 @@ pub struct SqlStore<DB: Dialect> {
 impl<DB: Dialect> SqlStore<DB> {
     /// On connections of `pool`. Each step is a statement or two outside any transaction of the tool's.
     pub fn new(pool: Pool<DB>) -> Self {
-        Self { pool, sweeper: Sweeper::default() }
+        Self { pool, sweeper: Sweeper::new(&EXPIRED) }
     }
 
     /// Makes the table where there is none.
@@ -42,7 +44,7 @@ impl<DB: Dialect> SqlStore<DB> {
             tool: claim.tool.to_owned(),
             key: claim.key.to_owned(),
         };
-        let owner = records::Owner { token: claim.token, lease_until: after(now(), claim.lease) };
+        let owner = records::Owner { token: claim.token, lease_until: after(wall_clock(), claim.lease) };
         let mut connection = self.pool.acquire().await?;
         // The expiry counts once there is an answer, and is set anew then.
         if DB::claim(&mut connection, &call, Some(owner), Duration::ZERO).await? {
@@ -59,7 +61,7 @@ impl<DB: Dialect> SqlStore<DB> {
             return Ok(Claimed::Done(record));
         }
         match record.lease_until {
-            Some(until) if until > now() => Ok(Claimed::Running),
+            Some(until) if until > wall_clock() => Ok(Claimed::Running),
             _ if !claim.takes_over => Ok(Claimed::Ambiguous),
             _ => match DB::take_over(&mut connection, &call, owner).await? {
                 true => Ok(Claimed::New),
@@ -88,15 +90,16 @@ fn unavailable(error: sqlx::Error) -> StoreError {
 impl<DB: Dialect> Store for SqlStore<DB> {
     fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
         Box::pin(async move {
+            let claimed = self.claim_or_find(claim).await;
             self.sweeper.sweep_now_and_then(&self.pool);
-            self.claim_or_find(claim).await.map_err(unavailable)
+            claimed.map_err(unavailable)
         })
     }
 
     fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let mut connection = self.pool.acquire().await.map_err(unavailable)?;
-            let renewed = records::Owner { token: owner.token, lease_until: after(now(), lease) };
+            let renewed = records::Owner { token: owner.token, lease_until: after(wall_clock(), lease) };
             DB::renew(&mut connection, owner.id, renewed).await.map_err(unavailable)
         })
     }

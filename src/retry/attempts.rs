@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Jitter, RetryPolicy};
 use crate::cancellation::{Cancellation, cancelled};
+use crate::clock::{CENTURY, share};
 
 /// What a result means for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +139,7 @@ impl RetryPolicy {
                 Some(delays) => delays.next(),
             }
             // The failing side is left alone for as long as it asked; the delay on top keeps its callers apart.
-            .map(|delay| delay.saturating_add(retry_after.unwrap_or_default()));
+            .map(|delay| delay.saturating_add(retry_after.unwrap_or_default()).min(CENTURY));
             let go_on = match delay {
                 _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
                 None => Err(Exhausted::Attempts),
@@ -182,8 +183,8 @@ impl RetryPolicy {
             .map_or(self.max_delay, |delay| delay.min(self.max_delay));
         match self.jitter {
             Jitter::None => whole,
-            Jitter::Full if throttled => whole.mul_f64(0.5 + self.random.unit() / 2.0),
-            Jitter::Full => whole.mul_f64(self.random.unit()),
+            Jitter::Full if throttled => share(whole, 0.5 + self.random.unit() / 2.0),
+            Jitter::Full => share(whole, self.random.unit()),
         }
     }
 }

@@ -77,10 +77,10 @@ impl Budget {
             .is_ok()
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {
         if [self.ratio, self.per_second].iter().any(|rate| !rate.is_finite() || *rate < 0.0) {
             return Err(ConfigError::invalid(
-                "RetryTool",
+                layer,
                 "with_budget",
                 "a ratio or rate is below zero or no number: use `without_budget()` to retry without bounds",
             ));

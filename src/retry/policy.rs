@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Budget, Delays};
 use crate::ConfigError;
+use crate::clock::is_too_short;
 
 /// How often and when to try again.
 ///
@@ -63,7 +64,12 @@ impl RetryPolicy {
     ///
     /// [`ConfigError::InvalidSetting`] for a policy that could make no attempt or would never wait.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |setting, reason| Err(ConfigError::invalid("RetryTool", setting, reason));
+        self.check_as("RetryTool")
+    }
+
+    /// Checks the settings of a policy that belongs to a layer.
+    pub(crate) fn check_as(&self, layer: &'static str) -> Result<(), ConfigError> {
+        let refuse = |setting, reason| Err(ConfigError::invalid(layer, setting, reason));
         if self.max_attempts == 0 {
             return refuse(
                 "with_max_attempts",
@@ -82,13 +88,16 @@ impl RetryPolicy {
         if !self.factor.is_finite() || self.factor < 1.0 {
             return refuse("with_factor", "delays that shrink or are no number: use a finite factor of at least 1");
         }
-        if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
-            return refuse("with_deadline", "a deadline of zero allows no retry: use `with_max_attempts(1)` for that");
+        if self.deadline.is_some_and(is_too_short) {
+            return refuse(
+                "with_deadline",
+                "a deadline below a millisecond allows no retry: use `with_max_attempts(1)` for that",
+            );
         }
-        if self.attempt_timeout.is_some_and(|timeout| timeout.is_zero()) {
-            return refuse("with_attempt_timeout", "no attempt finishes in no time: use a longer timeout, or none");
+        if self.attempt_timeout.is_some_and(is_too_short) {
+            return refuse("with_attempt_timeout", "it must be at least a millisecond: use a longer timeout, or none");
         }
-        self.budget.as_ref().map_or(Ok(()), Budget::check)
+        self.budget.as_ref().map_or(Ok(()), |budget| budget.check(layer))
     }
 }
 

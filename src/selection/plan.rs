@@ -46,10 +46,13 @@ impl<T> Default for Plan<T> {
 impl<T: Clone + PartialEq> Plan<T> {
     /// Returns what was decided for `tool`, or `None` where the layer does not act.
     #[must_use]
+    #[inline]
     pub fn get(&self, tool: &str) -> Option<T> {
-        if self.0.acted_on.load(Ordering::Acquire) & bit_of(tool) == 0 {
-            return None;
-        }
+        let may_act = self.0.acted_on.load(Ordering::Acquire) & bit_of(tool) != 0;
+        if may_act { self.look_up(tool) } else { None }
+    }
+
+    fn look_up(&self, tool: &str) -> Option<T> {
         match self.0.bound.get()?.get(tool) {
             Some(decision) => decision.get(),
             None => self.0.later.find(tool, |entry| entry.decision.get())?,
@@ -85,6 +88,7 @@ impl<T: Clone + PartialEq> Plan<T> {
 }
 
 /// One of 64 bits, by what is read of a name in no time: its length and its ends.
+#[inline]
 fn bit_of(tool: &str) -> u64 {
     let name = tool.as_bytes();
     let end = |byte: Option<&u8>| byte.copied().map_or(0, u32::from);

@@ -113,9 +113,3 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).delete(id, expected)
     }
 }
-
-/// A hundred years are as good as for ever, and every clock and counter has room for them.
-pub(super) fn at_most_a_century(ttl: Duration) -> Duration {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-    ttl.min(CENTURY)
-}

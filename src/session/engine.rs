@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use foldhash::HashSet;
 use serde::de::DeserializeOwned;
@@ -14,6 +14,8 @@ use super::data::{self, Data, PeekError};
 use super::key::Key;
 use super::turns::{FailedMeanwhile, Turns};
 use super::{SessionError, SessionMode};
+use crate::Identity;
+use crate::clock::{millis, wall_clock};
 use crate::telemetry::Counter;
 
 /// A store with its settings. Cheap to clone.
@@ -27,6 +29,7 @@ pub(super) struct Engine {
 pub(super) struct Settings {
     pub(super) mode: SessionMode,
     pub(super) namespace: Option<String>,
+    pub(super) identity: Identity,
     pub(super) argument: String,
     pub(super) is_optional: bool,
     pub(super) idle_timeout: Duration,
@@ -102,7 +105,7 @@ impl Shared {
         if let set @ 1.. = self.clock.load(std::sync::atomic::Ordering::Acquire) {
             return set;
         }
-        millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+        wall_clock().unsigned_abs()
     }
 }
 
@@ -371,10 +374,6 @@ fn not_there(key: &Key) -> Result<(), SessionError> {
 
 fn is_small(record: &Record) -> bool {
     record.data.len() <= REMEMBERED_BYTES
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A number that no other write has: the keys of `RandomState` come from the system's randomness, each pair once.

@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use turbomcp_core::RequestContext;
 
+use super::engine::Engine;
 use super::{BackendError, SessionError};
 use crate::canonical::{encode_str, sha256};
-use crate::identity::Caller;
 
 /// What names a session. Whatever it is, the session belongs to whoever opened it, and nobody else finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +34,8 @@ pub(super) struct Key {
 
 impl Key {
     /// The session of a call by its connection or its user.
-    pub(super) fn of_call(namespace: &str, mode: SessionMode, ctx: &RequestContext) -> Result<Self, SessionError> {
+    pub(super) fn of_call(engine: &Engine, ctx: &RequestContext) -> Result<Self, SessionError> {
+        let mode = engine.settings.mode;
         let name = match mode {
             SessionMode::Transport => ctx.session_id(),
             // The caller is a part of the key anyway.
@@ -42,11 +43,11 @@ impl Key {
             SessionMode::Handle => None,
         };
         let name = name.ok_or(SessionError::None(mode))?;
-        Ok(Self::new(namespace, mode, name, |key| Caller::of(ctx).encode(key)))
+        Ok(Self::new(engine.namespace(), mode, name, |key| engine.settings.identity.caller(ctx).encode(key)))
     }
 
-    pub(super) fn of_handle(namespace: &str, handle: String, ctx: &RequestContext) -> Self {
-        Self::named(namespace, handle, |key| Caller::of(ctx).encode(key))
+    pub(super) fn of_handle(engine: &Engine, handle: String, ctx: &RequestContext) -> Self {
+        Self::named(engine.namespace(), handle, |key| engine.settings.identity.caller(ctx).encode(key))
     }
 
     /// The session of another handle, of the same owner.

@@ -13,6 +13,7 @@ use super::key::Key;
 use super::session::Current;
 use super::store::SessionStore;
 use super::{SessionError, SessionMode};
+use crate::clock::is_too_short;
 use crate::middleware::impl_layer;
 use crate::selection::Rule;
 use crate::{ConfigError, Middleware, scope};
@@ -34,13 +35,12 @@ impl SessionStore {
     /// Finds the session of a call and takes the handle out of its arguments.
     fn find(&self, args: &mut Value, ctx: &RequestContext) -> Result<Current, SessionError> {
         let mode = self.engine.settings.mode;
-        let namespace = self.engine.namespace();
         let key = match mode {
             SessionMode::Handle => match self.take_handle(args) {
-                Some(handle) => Ok(Key::of_handle(namespace, handle?, ctx)),
+                Some(handle) => Ok(Key::of_handle(&self.engine, handle?, ctx)),
                 None => Err(SessionError::None(mode)),
             },
-            SessionMode::Transport | SessionMode::Principal => Key::of_call(namespace, mode, ctx),
+            SessionMode::Transport | SessionMode::Principal => Key::of_call(&self.engine, ctx),
         };
         match key {
             Ok(key) => Ok(Current::Session(self.session(key))),
@@ -182,21 +182,25 @@ fn human(time: Duration) -> String {
 }
 
 impl SessionStore {
-    /// Checks what does not depend on the server.
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Checks the settings, as far as they do not depend on a server. The layer does so when it is put on one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for sessions that could keep nothing.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let refuse = |setting, reason: &str| Err(ConfigError::invalid(LAYER, setting, reason));
         let settings = &self.engine.settings;
-        if settings.idle_timeout.is_zero() {
+        if is_too_short(settings.idle_timeout) {
             return refuse("with_idle_timeout", "a session that ends at once keeps nothing: make it longer");
         }
-        if settings.absolute_timeout.is_some_and(|timeout| timeout.is_zero()) {
+        if settings.absolute_timeout.is_some_and(is_too_short) {
             return refuse(
                 "with_absolute_timeout",
                 "a session that ends at once keeps nothing: make it longer, or use `without_absolute_timeout`",
             );
         }
-        if settings.backend_timeout.is_zero() {
-            return refuse("with_backend_timeout", "nothing is done in no time: make it longer");
+        if is_too_short(settings.backend_timeout) {
+            return refuse("with_backend_timeout", "it must be at least a millisecond: make it longer");
         }
         if settings.max_keys == 0 {
             return refuse("with_max_keys", "a session without keys keeps nothing: allow more");
@@ -207,7 +211,8 @@ impl SessionStore {
         if settings.argument.is_empty() {
             return refuse("with_argument", "an argument needs a name");
         }
-        Ok(())
+        ConfigError::check_namespace(LAYER, settings.namespace.as_deref())?;
+        settings.identity.check(LAYER)
     }
 
     /// Sessions of two servers must not mix, and a tool of the server's must not be hidden.

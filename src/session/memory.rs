@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backend::{Backend, BackendFuture, Record, Write, Written, at_most_a_century};
+use super::backend::{Backend, BackendFuture, Record, Write, Written};
+use crate::clock::later;
 use crate::telemetry::Counter;
 
 /// Keeps sessions in this process. Clones share them.
@@ -168,10 +169,6 @@ impl Backend for MemoryBackend {
         let deleted = self.table().delete(id, expected, Instant::now());
         Box::pin(ready(Ok(deleted)))
     }
-}
-
-fn later(now: Instant, ttl: Duration) -> Instant {
-    now + at_most_a_century(ttl)
 }
 
 impl Default for MemoryBackend {

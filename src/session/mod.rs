@@ -100,8 +100,9 @@
 //! | `Principal` | the user who has signed in | yes | yes | refused: nobody in particular has none |
 //! | `Handle` | an argument, which the tool `open_session` made | yes | yes | refused, and told to open one |
 //!
-//! Whatever names it, a session belongs to the principal who opened it (subject, issuer and tenant); for every other it does not
-//! exist, also if they know its name. Never is it the request's id, which changes with each call, nor anything that a client says
+//! Whatever names it, a session belongs to the principal who opened it (subject, issuer and tenants, or what your
+//! [`Identity`](crate::Identity) says); for every other it does not exist, also if they know its name. The rights of a token do not count, so that
+//! a session survives a token with other scopes. Never is it the request's id, which changes with each call, nor anything that a client says
 //! of itself. turbomcp's HTTP transport knows only the sessions that it opened itself: on another replica, or after a restart, it
 //! answers 404, and the client begins a new session, which in `Transport` mode is an empty one. So that mode needs sticky routing
 //! by `mcp-session-id`; the others do not need it for their data, only for the transport's sake. See [the
@@ -123,7 +124,7 @@
 //! - limits: 64 KiB and 256 keys for each session; in memory, 10,000 sessions, of which the least recently used makes room, with
 //!   a warning
 //! - each step of a backend may take 2 s; a change is tried 64 times at most
-//! - namespace: the server's name
+//! - namespace: the server's name; identity: [the defaults](crate::Identity#defaults)
 //!
 //! Shared backends bound no number of sessions: a client may open as many as your limits on calls allow.
 //!
@@ -160,6 +161,9 @@
 //! use is sent from a task of its own, and no answer waits for it.
 //!
 //! # When the backend fails
+//!
+//! Environments that share a backend, such as staging and production, each need a
+//! [`with_namespace`](SessionStore::with_namespace) of their own, or users find in one what they left in the other.
 //!
 //! It fails closed: down, slow or answering what nobody understands, it is never taken for an empty session. Calls that use their
 //! session get `unavailable` within the time of a step, also those that wait for a turn. What was acknowledged is as safe as the

@@ -5,7 +5,8 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use redis::{Script, pipe};
 
-use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written, at_most_a_century};
+use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
+use crate::clock::millis;
 
 /// Keeps sessions in Redis, for all replicas.
 ///
@@ -73,10 +74,6 @@ static DELETE: LazyLock<Script> = LazyLock::new(|| {
         return redis.call('DEL', KEYS[1])",
     )
 });
-
-fn millis(ttl: Duration) -> u64 {
-    u64::try_from(at_most_a_century(ttl).as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Reads a record. It may have expired between two commands of a pipeline.
 fn record(found: Found) -> Result<Option<Record>, BackendError> {

@@ -1,12 +1,12 @@
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Pool};
 
-use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written, at_most_a_century};
+use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
+use crate::clock::{after, wall_clock};
+use crate::sweeper::{Expired, Sweepable, Sweeper};
 
 /// The table of sessions, for those who run their own migrations. `ensure_schema` runs it too.
 ///
@@ -24,20 +24,21 @@ create index if not exists mcp_patterns_sessions_expires_at on mcp_patterns_sess
 /// Keeps sessions in a table of a database, for all replicas.
 ///
 /// The [table](SESSION_SCHEMA) must be there: see [`ensure_schema`](Self::ensure_schema). Expiry is measured by the clocks of the
-/// replicas. Expired rows are deleted behind the scenes, 500 at a time, once a minute while sessions are written.
+/// replicas. Expired rows are deleted behind the scenes, 500 at a time, once a minute while sessions are written, on connections of the
+/// pool that are idle. That waits for no call, and no call waits for more than such a batch.
 #[must_use]
 pub struct SqlBackend<DB: SessionDatabase> {
     pool: Pool<DB>,
-    swept_at: Arc<AtomicI64>,
+    sweeper: Sweeper,
 }
 
-/// How often expired sessions are looked for, in milliseconds.
-const SWEEP_EVERY: i64 = 60_000;
+const EXPIRED: Expired =
+    Expired { from: "from mcp_patterns_sessions", condition: "expires_at <= $1", rows: "sessions" };
 
 impl<DB: SessionDatabase> SqlBackend<DB> {
     /// On connections of `pool`. Each step is a statement outside any transaction of the tool's.
     pub fn new(pool: Pool<DB>) -> Self {
-        Self { pool, swept_at: Arc::new(AtomicI64::new(now())) }
+        Self { pool, sweeper: Sweeper::later(&EXPIRED) }
     }
 
     /// Makes the table where there is none.
@@ -49,34 +50,14 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
         DB::ensure_schema(pool).await
     }
 
-    fn sweep_now_and_then(&self) {
-        let (now, last) = (now(), self.swept_at.load(Ordering::Relaxed));
-        if now - last < SWEEP_EVERY
-            || self.swept_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            return;
-        }
-        let backend = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = backend.sweep().await {
-                tracing::warn!(%error, "expired sessions were not deleted");
-            }
-        });
-    }
-
-    /// Deletes all expired sessions, a batch at a time, and returns how many there were.
+    /// Deletes the expired sessions, a batch at a time, and returns how many there were. Those that a call holds stay for the next
+    /// time; on SQLite that is all of them, while somebody writes.
     ///
     /// # Errors
     ///
     /// Those of the database.
     pub async fn sweep(&self) -> Result<u64, sqlx::Error> {
-        let mut swept = 0;
-        loop {
-            match DB::sweep(&self.pool).await? {
-                0 => return Ok(swept),
-                batch => swept += batch,
-            }
-        }
+        self.sweeper.sweep(&self.pool).await
     }
 
     async fn written(&self, id: &str, written: Result<bool, sqlx::Error>) -> Result<Written, BackendError> {
@@ -88,7 +69,7 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
 }
 
 /// The statements on the table. Implemented for `sqlx::Postgres` and `sqlx::Sqlite`.
-pub trait SessionDatabase: sqlx::Database {
+pub trait SessionDatabase: Sweepable {
     #[doc(hidden)]
     fn create(pool: &Pool<Self>, id: &str, write: Write<'_>) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
@@ -117,20 +98,7 @@ pub trait SessionDatabase: sqlx::Database {
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     #[doc(hidden)]
-    fn sweep(pool: &Pool<Self>) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
-
-    #[doc(hidden)]
     fn ensure_schema(pool: &Pool<Self>) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
-}
-
-/// Milliseconds since 1970, the unit of the table.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn after(now: i64, ttl: Duration) -> i64 {
-    now.saturating_add(i64::try_from(at_most_a_century(ttl).as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A version as the table has it: both have 63 bits.
@@ -142,7 +110,7 @@ macro_rules! impl_session_database {
     ($database:ty, $lock:literal) => {
         impl SessionDatabase for $database {
             async fn create(pool: &Pool<Self>, id: &str, write: Write<'_>) -> Result<bool, sqlx::Error> {
-                let now = now();
+                let now = wall_clock();
                 let done = sqlx::query(
                     "insert into mcp_patterns_sessions as s (id, version, data, expires_at) values ($1, $2, $3, $4) \
                      on conflict (id) do update set \
@@ -164,7 +132,7 @@ macro_rules! impl_session_database {
                     "select version, data, expires_at from mcp_patterns_sessions where id = $1 and expires_at > $2",
                 )
                 .bind(id)
-                .bind(now())
+                .bind(wall_clock())
                 .fetch_optional(pool)
                 .await
             }
@@ -175,7 +143,7 @@ macro_rules! impl_session_database {
                 expected: u64,
                 write: Write<'_>,
             ) -> Result<bool, sqlx::Error> {
-                let now = now();
+                let now = wall_clock();
                 let done = sqlx::query(
                     "update mcp_patterns_sessions set version = $1, data = $2, expires_at = $3 \
                      where id = $4 and (version = $5 or version = $1) and expires_at > $6",
@@ -192,15 +160,14 @@ macro_rules! impl_session_database {
             }
 
             async fn touch(pool: &Pool<Self>, id: &str, ttl: Duration) -> Result<bool, sqlx::Error> {
-                let now = now();
-                let done = sqlx::query(
-                    "update mcp_patterns_sessions set expires_at = $1 where id = $2 and expires_at > $3",
-                )
-                .bind(after(now, ttl))
-                .bind(id)
-                .bind(now)
-                .execute(pool)
-                .await?;
+                let now = wall_clock();
+                let done =
+                    sqlx::query("update mcp_patterns_sessions set expires_at = $1 where id = $2 and expires_at > $3")
+                        .bind(after(now, ttl))
+                        .bind(id)
+                        .bind(now)
+                        .execute(pool)
+                        .await?;
                 Ok(done.rows_affected() == 1)
             }
 
@@ -210,22 +177,11 @@ macro_rules! impl_session_database {
                      where id = $1 and expires_at > $2 and version = coalesce($3, version)",
                 )
                 .bind(id)
-                .bind(now())
+                .bind(wall_clock())
                 .bind(expected.map(signed))
                 .execute(pool)
                 .await?;
                 Ok(done.rows_affected() == 1)
-            }
-
-            async fn sweep(pool: &Pool<Self>) -> Result<u64, sqlx::Error> {
-                let done = sqlx::query(
-                    "delete from mcp_patterns_sessions where id in \
-                     (select id from mcp_patterns_sessions where expires_at <= $1 limit 500) and expires_at <= $1",
-                )
-                .bind(now())
-                .execute(pool)
-                .await?;
-                Ok(done.rows_affected())
             }
 
             async fn ensure_schema(pool: &Pool<Self>) -> Result<(), sqlx::Error> {
@@ -246,8 +202,8 @@ impl_session_database!(sqlx::Sqlite, "select 1");
 impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
         Box::pin(async move {
-            self.sweep_now_and_then();
             let created = DB::create(&self.pool, id, write).await;
+            self.sweeper.sweep_now_and_then(&self.pool);
             self.written(id, created).await
         })
     }
@@ -256,7 +212,7 @@ impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
         Box::pin(async move {
             let row = DB::load(&self.pool, id).await.map_err(BackendError::new)?;
             let Some((version, data, expires_at)) = row else { return Ok(None) };
-            let left = u64::try_from(expires_at.saturating_sub(now())).unwrap_or_default();
+            let left = u64::try_from(expires_at.saturating_sub(wall_clock())).unwrap_or_default();
             let version = u64::try_from(version).map_err(BackendError::new)?;
             Ok(Some(Record { version, data, expires_in: Duration::from_millis(left) }))
         })
@@ -264,8 +220,8 @@ impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
 
     fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
         Box::pin(async move {
-            self.sweep_now_and_then();
             let swapped = DB::compare_and_swap(&self.pool, id, expected, write).await;
+            self.sweeper.sweep_now_and_then(&self.pool);
             self.written(id, swapped).await
         })
     }
@@ -281,7 +237,7 @@ impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
 
 impl<DB: SessionDatabase> Clone for SqlBackend<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), swept_at: Arc::clone(&self.swept_at) }
+        Self { pool: self.pool.clone(), sweeper: self.sweeper.clone() }
     }
 }
 

@@ -11,8 +11,8 @@ use super::key::{Key, new_handle};
 use super::memory::MemoryBackend;
 use super::session::{Current, Session};
 use super::{SessionError, SessionMode};
-use crate::scope;
 use crate::selection::{Plan, Selection, selectors};
+use crate::{Identity, scope};
 
 /// Keeps data from one call to the next: the store, the layer and the handle in one. See the [manual](super).
 ///
@@ -32,6 +32,7 @@ impl SessionStore {
         let settings = Settings {
             mode: SessionMode::default(),
             namespace: None,
+            identity: Identity::new(),
             argument: "session".to_owned(),
             is_optional: false,
             idle_timeout: HOUR,
@@ -93,10 +94,17 @@ impl SessionStore {
         self
     }
 
-    /// Keeps sessions apart from those of other servers in the same backend. Default: the name of the server that the layer is put
-    /// on. Replicas share sessions if they share the namespace.
+    /// Keeps sessions apart from those of servers in another namespace on the same backend, such as `staging` and `production`.
+    /// Default: the name of the server that the layer is put on. Replicas share sessions if they have the same namespace, and so do
+    /// servers with different names, if a namespace is set: add the name to it where they must not (`staging/shop`).
     pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
         self.settings().namespace = Some(namespace.into());
+        self
+    }
+
+    /// Sets how callers are told apart, each of whom has sessions of their own. Give all layers the same [`Identity`].
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.settings().identity = identity;
         self
     }
 
@@ -158,7 +166,7 @@ impl SessionStore {
         {
             return Ok(session.clone());
         }
-        Ok(self.session(Key::of_call(self.engine.namespace(), self.engine.settings.mode, ctx)?))
+        Ok(self.session(Key::of_call(&self.engine, ctx)?))
     }
 
     /// Returns the session that the caller of `ctx` has opened under this handle, whatever the mode. Goes to the backend for
@@ -166,7 +174,7 @@ impl SessionStore {
     #[must_use]
     pub fn of_handle(&self, ctx: &RequestContext, handle: impl Into<String>) -> Session {
         scope::session_opened();
-        self.session(Key::of_handle(self.engine.namespace(), handle.into(), ctx))
+        self.session(Key::of_handle(&self.engine, handle.into(), ctx))
     }
 
     /// Opens a session for the caller of `ctx` under a new [handle](Session::handle), whatever the mode.

@@ -9,6 +9,7 @@ mod life;
 #[cfg(feature = "redis")]
 mod redis_down;
 mod settings;
+mod sweeps;
 mod values;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -21,6 +21,7 @@ use super::open::{Committed, Open};
 use super::options::{Begin, Propagation};
 use super::transactor::Transactor;
 use crate::cancellation::{Cancellation, cancelled};
+use crate::clock::later;
 use crate::retry::{Judge, Verdict};
 use crate::scope;
 
@@ -88,7 +89,7 @@ impl<DB: Dialect> Transactor<DB> {
             (_, Some(outer)) => join(&outer.control, results, body()).await,
             (_, None) => {
                 let begin = Begin { read_only: self.begin.read_only || read_only, ..self.begin };
-                let deadline = begin.timeout.map(|timeout| Instant::now() + timeout);
+                let deadline = begin.timeout.map(|timeout| later(Instant::now(), timeout));
                 let left = Left { results, is_armed: true, result: PhantomData };
                 let judge = ByEnd(results);
                 let driven = self

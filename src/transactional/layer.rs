@@ -15,9 +15,9 @@ use super::dialect::Dialect;
 use super::ends::Ends;
 use super::once::{Keys, Once};
 use super::transactor::Transactor;
-use crate::idempotency::{Idempotency, KeyCounts, Told};
+use crate::idempotency::{Idempotency, KeyCounts, KeySpace, Told};
 use crate::selection::{Hints, Plan, Rule, Selection, naming_selectors};
-use crate::{ConfigError, Layered, Middleware, TryLayer};
+use crate::{ConfigError, Identity, Layered, Middleware, TryLayer};
 
 const LAYER: &str = "TransactionalTool";
 
@@ -33,7 +33,7 @@ pub struct TransactionalTool<DB: Dialect> {
     idempotency: Option<Arc<Idempotency>>,
     wait: Duration,
     tells: bool,
-    server: Arc<str>,
+    space: Arc<KeySpace>,
     plan: Plan<Arc<ToolPlan>>,
     keys: Arc<Keys>,
 }
@@ -64,7 +64,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
             idempotency: None,
             wait: Duration::from_secs(5),
             tells: true,
-            server: "".into(),
+            space: Arc::default(),
             plan: Plan::default(),
             keys: Arc::default(),
         }
@@ -77,6 +77,20 @@ impl<DB: Dialect> TransactionalTool<DB> {
     /// The table must be there: see [`ensure_schema`](Self::ensure_schema).
     pub fn with_idempotency(mut self, idempotency: Idempotency) -> Self {
         self.idempotency = Some(Arc::new(idempotency));
+        self
+    }
+
+    /// Keeps [keys](Self::with_idempotency) apart from those of servers in another namespace on the same table, such as `staging` and `production`. The
+    /// server's name keeps them apart as well. Replicas share keys only if they have the same namespace.
+    pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.space).namespace = Some(namespace.into());
+        self
+    }
+
+    /// Sets how callers are told apart, each of whom has [keys](Self::with_idempotency) of their own. Give all layers
+    /// the same [`Identity`].
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        Arc::make_mut(&mut self.space).identity = identity;
         self
     }
 
@@ -117,7 +131,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
     ) -> McpResult<ToolResult> {
         // What changes nothing needs no key, and its transaction could keep none.
         if let Some((idempotency, counts)) = self.idempotency.as_deref().zip(plan.keys.as_ref()) {
-            match idempotency.key(&self.server, name, &mut args, ctx) {
+            match idempotency.key(&self.space, name, &mut args, ctx) {
                 Err(refused) => return counts.answer(Told::Refused, &refused),
                 Ok(Some(key)) => {
                     let once = Once {
@@ -176,6 +190,7 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
             let reason = "no tool runs in a transaction yet: name them with `only`, or use `when` or `every_write`";
             return Err(ConfigError::invalid(LAYER, "new", reason));
         }
+        self.space.check(LAYER)?;
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
         if let Some(idempotency) = &self.idempotency {
@@ -186,7 +201,8 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
             let keyed: Vec<_> = tools.iter().filter(|tool| self.takes_key(tool)).cloned().collect();
             idempotency.check(LAYER, &keyed)?;
         }
-        let bound = Self { server: inner.server_info().name.into(), plan: Plan::default(), ..self };
+        let mut bound = Self { plan: Plan::default(), ..self };
+        Arc::make_mut(&mut bound.space).server = inner.server_info().name;
         bound.observe_tools(&tools);
         Ok(bound)
     }
@@ -241,7 +257,7 @@ impl<DB: Dialect> Clone for TransactionalTool<DB> {
             idempotency: self.idempotency.clone(),
             wait: self.wait,
             tells: self.tells,
-            server: Arc::clone(&self.server),
+            space: Arc::clone(&self.space),
             plan: self.plan.clone(),
             keys: Arc::clone(&self.keys),
         }
@@ -254,6 +270,7 @@ impl<DB: Dialect> fmt::Debug for TransactionalTool<DB> {
             .field("transactor", &self.transactor)
             .field("selection", &self.selection)
             .field("idempotency", &self.idempotency)
+            .field("space", &self.space)
             .field("wait", &self.wait)
             .finish_non_exhaustive()
     }

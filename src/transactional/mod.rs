@@ -103,7 +103,8 @@
 //! - conflicts (serialization failures, deadlocks, a busy SQLite file): up to 5 attempts in all, each a whole new transaction,
 //!   10 ms before the second and twice as long before each further one, with full jitter
 //! - idempotency: none until you ask; then an optional argument `idempotency_key`, remembered for 24 hours, for successes; a
-//!   duplicate waits 5 seconds for a first call in the same process
+//!   duplicate waits 5 seconds for a first call in the same process; each user ([identity](crate::Identity#defaults)) has keys of
+//!   their own
 //!
 //! # Order
 //!
@@ -157,6 +158,9 @@
 //! three, and size it for nested transactions if you use [`Propagation::RequiresNew`].
 //!
 //! # The table of keys
+//!
+//! Environments that share a database, such as staging and production, each need a
+//! [`with_namespace`](TransactionalTool::with_namespace) of their own, or a key that was used in one has its answer in the other.
 //!
 //! [`TransactionalTool::ensure_schema`] makes it; its SQL is [`IDEMPOTENCY_SCHEMA`]. Callers are kept as hashes. Expired records
 //! are deleted in batches of 500, once a minute at most, after a call with a key.

@@ -13,20 +13,27 @@ use super::dialect::{Dialect, Fault};
 use super::drive::Results;
 use super::ends::Ends;
 use super::error::TransactionError;
-use super::records::Sweeper;
+use super::records::EXPIRED;
 use super::running::{Running, Turn};
 use super::transactor::Transactor;
 use crate::idempotency::{self, CallKey, Idempotency, KeyCounts, Told};
 use crate::outcome;
+use crate::sweeper::Sweeper;
 
 /// How long a caller is told to wait for the first call with its key.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What all calls with keys share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keys {
     pub(super) running: Running,
     sweeper: Sweeper,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { running: Running::default(), sweeper: Sweeper::new(&EXPIRED) }
+    }
 }
 
 /// One call with a key.

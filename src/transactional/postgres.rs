@@ -1,15 +1,27 @@
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Transaction};
 
 use super::dialect::{Dialect, Fault, connection_fault};
 use super::options::{Begin, Isolation, Unsupported};
 use crate::canonical::hex;
+use crate::clock::millis;
 
 impl Dialect for Postgres {
+    /// `BEGIN` comes last: a batch is a transaction by itself until then, so one that fails half-way leaves none behind. sqlx hands the
+    /// connection of a failed begin back to the pool as it is. `BEGIN` goes on with what the batch has begun, its settings included.
     fn begin(begin: &Begin) -> Result<String, Unsupported> {
-        let mut sql = String::from("BEGIN");
+        let mut sql = String::new();
+        // The statement timeout is what ends a statement whose caller has gone: a dropped query runs on in the server.
+        if let Some(timeout) = begin.statement_timeout.into_iter().chain(begin.timeout).min() {
+            let _ = write!(sql, "SET LOCAL statement_timeout = {}; ", setting(timeout));
+        }
+        if let Some(timeout) = begin.lock_timeout {
+            let _ = write!(sql, "SET LOCAL lock_timeout = {}; ", setting(timeout));
+        }
+        sql.push_str("BEGIN");
         if let Some(isolation) = begin.isolation {
             let level = match isolation {
                 Isolation::ReadCommitted => "READ COMMITTED",
@@ -20,13 +32,6 @@ impl Dialect for Postgres {
         }
         if begin.read_only {
             sql.push_str(" READ ONLY");
-        }
-        // The statement timeout is what ends a statement whose caller has gone: a dropped query runs on in the server.
-        if let Some(timeout) = begin.statement_timeout.into_iter().chain(begin.timeout).min() {
-            let _ = write!(sql, "; SET LOCAL statement_timeout = {}", timeout.as_millis().max(1));
-        }
-        if let Some(timeout) = begin.lock_timeout {
-            let _ = write!(sql, "; SET LOCAL lock_timeout = {}", timeout.as_millis().max(1));
         }
         Ok(sql)
     }
@@ -89,6 +94,12 @@ impl Dialect for Postgres {
     async fn execute(connection: &mut PgConnection, sql: Cow<'static, str>) -> Result<(), sqlx::Error> {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(|_| ())
     }
+}
+
+/// A timeout in milliseconds, as the server takes it: 32 bits, and 0 would be none at all.
+fn setting(timeout: Duration) -> u64 {
+    const MAX: u64 = 0x7fff_ffff;
+    millis(timeout).clamp(1, MAX)
 }
 
 super::records::impl_records!(Postgres, "select pg_advisory_xact_lock(7307210317)");

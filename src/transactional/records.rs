@@ -1,16 +1,15 @@
 //! Where answers are remembered: one table, the same statements on every database.
 
 use std::future::Future;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::idempotency::CallKey;
+use crate::sweeper::{Expired, Sweepable};
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod statements;
-mod sweeper;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) use statements::impl_records;
-pub(crate) use sweeper::Sweeper;
 
 /// The table of idempotency records, for those who run their own migrations. `ensure_schema` runs it too.
 ///
@@ -30,6 +29,13 @@ create table if not exists mcp_patterns_idempotency (
 create index if not exists mcp_patterns_idempotency_expires_at on mcp_patterns_idempotency (expires_at);
 ";
 
+/// A claim without a result never expires.
+pub(crate) const EXPIRED: Expired = Expired {
+    from: "from mcp_patterns_idempotency",
+    condition: "expires_at <= $1 and result is not null",
+    rows: "idempotency records",
+};
+
 /// What the table knows of a call.
 #[derive(Debug, Clone)]
 #[doc(hidden)]
@@ -41,7 +47,7 @@ pub struct Record {
 
 /// The statements on the table.
 #[doc(hidden)]
-pub trait Records: sqlx::Database {
+pub trait Records: Sweepable {
     /// Claims a call: true if it is new, or its record has expired. Waits for another transaction that has claimed it.
     fn claim(
         connection: &mut Self::Connection,
@@ -109,9 +115,6 @@ pub trait Records: sqlx::Database {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-    /// Deletes up to 500 expired records and returns how many there were. A claim without a result never expires.
-    fn sweep(connection: &mut Self::Connection) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
-
     /// Makes the table where there is none.
     fn ensure_schema(connection: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
@@ -122,14 +125,4 @@ pub trait Records: sqlx::Database {
 pub struct Owner<'a> {
     pub(crate) token: &'a str,
     pub(crate) lease_until: i64,
-}
-
-/// Milliseconds since 1970, the unit of the table.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-pub(crate) fn after(now: i64, duration: Duration) -> i64 {
-    now.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cancellation::{Cancellation, cancelled};
+use crate::clock::later;
 
 /// More calls than this at the same time wait for each other in the database only, which knows the truth anyway.
 const MAX_KEYS: usize = 65_536;
@@ -34,7 +35,7 @@ pub(super) enum Turn<'a> {
 impl Running {
     /// Waits no longer than `wait` for the first call with the key `id`.
     pub(super) async fn turn(&self, id: &str, wait: Duration, cancellation: &impl Cancellation) -> Turn<'_> {
-        let until = Instant::now() + wait;
+        let until = later(Instant::now(), wait);
         loop {
             let mut first = match self.enter(id) {
                 Entered::Running(first) => first,

@@ -14,6 +14,7 @@ use super::options::{Begin, Isolation, Propagation};
 use super::reuse::Reuse;
 use crate::ConfigError;
 use crate::cancellation::Cancellation;
+use crate::clock::is_too_short;
 use crate::retry::RetryPolicy;
 
 /// Runs a function in a transaction: what [`TransactionalTool`](super::TransactionalTool) does with a tool call.
@@ -79,13 +80,13 @@ impl<DB: Dialect> Transactor<DB> {
         self
     }
 
-    /// Bounds each statement. PostgreSQL only.
+    /// Bounds each statement, 24 days at the most. PostgreSQL only.
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
         self.begin.statement_timeout = Some(timeout);
         self
     }
 
-    /// Bounds each wait for a lock. PostgreSQL only; SQLite's is the `busy_timeout` of its connections.
+    /// Bounds each wait for a lock, 24 days at the most. PostgreSQL only; SQLite's is the `busy_timeout` of its connections.
     pub fn with_lock_timeout(mut self, timeout: Duration) -> Self {
         self.begin.lock_timeout = Some(timeout);
         self
@@ -155,7 +156,12 @@ impl<DB: Dialect> Transactor<DB> {
         self.drive(false, cancellation, &ByResult, body).await
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// Checks the settings. A [`TransactionalTool`](super::TransactionalTool) does so when it is put on a server.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for a time that is too short for anything, or a setting that the database does not have.
+    pub fn check(&self) -> Result<(), ConfigError> {
         const LAYER: &str = "TransactionalTool";
         let refuse = |setting, reason: String| Err(ConfigError::invalid(LAYER, setting, reason));
         let begin = &self.begin;
@@ -164,14 +170,14 @@ impl<DB: Dialect> Transactor<DB> {
             ("with_statement_timeout", begin.statement_timeout),
             ("with_lock_timeout", begin.lock_timeout),
         ] {
-            if timeout.is_some_and(|timeout| timeout.is_zero()) {
-                return refuse(setting, "nothing is done in no time: use a longer timeout, or none".into());
+            if timeout.is_some_and(is_too_short) {
+                return refuse(setting, "it must be at least a millisecond: use a longer timeout, or none".into());
             }
         }
         if let Err(unsupported) = DB::begin(begin) {
             return refuse(unsupported.0, format!("{} has none: leave it out, or use `with_timeout`", DB::NAME));
         }
-        self.policy.check()
+        self.policy.check_as(LAYER)
     }
 }
 

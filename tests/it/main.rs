@@ -5,6 +5,7 @@
 mod boxed;
 mod client;
 mod counter;
+mod durations;
 mod forwarding;
 mod outcome;
 mod reading;

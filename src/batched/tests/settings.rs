@@ -1,5 +1,5 @@
 use super::*;
-use crate::batched::Call;
+use crate::batched::{Batcher, Call};
 use crate::{BatchedTool, ConfigError, Scope, TryLayer};
 
 fn script() -> ScriptedServer {
@@ -55,6 +55,23 @@ fn settings_that_mean_nothing_are_mistakes() {
         assert!(mistake(&layer).starts_with(&format!("BatchedTool::{setting}:")), "{}", mistake(&layer));
     }
     assert!(on().without_batch_timeout().try_layer(script()).is_ok());
+}
+
+#[test]
+fn a_batcher_checks_the_same_settings() {
+    let engine = || Batcher::<u8, u8, McpError>::new(|_| async { Vec::<McpResult<u8>>::new() });
+    let layer = || BatchedTool::new().with_bulk("read", bulk);
+    let short = Duration::from_nanos(1);
+    assert_eq!(engine().check(), Ok(()));
+    for (engine, layer) in [
+        (engine().with_max_size(0), layer().with_max_size(0)),
+        (engine().with_max_in_flight(0), layer().with_max_in_flight(0)),
+        (engine().with_max_queue(0), layer().with_max_queue(0)),
+        (engine().with_max_weight(0, |_| 1), layer().with_max_weight(0, |_| 1)),
+        (engine().with_batch_timeout(short), layer().with_batch_timeout(short)),
+    ] {
+        assert_eq!(engine.check().map_err(|refused| refused.to_string()), Err(mistake(&layer)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,14 +9,13 @@ use redis::{FromRedisValue, Pipeline, RedisError, Script, SetExpiry, SetOptions,
 
 use super::packing::{pack, unpack};
 use super::{Generation, Invalidation, Put, Read, RedisLevel};
+use crate::clock::millis;
 
 /// Members of the invalidations that are no keys: which life of theirs this is, the last number that was taken, and the largest
 /// that was forgotten.
 const BESIDE: [&str; 3] = ["epoch", "last", "floor"];
 /// How many keys are known with their numbers.
 const MAX_KEYS: usize = 65_536;
-/// As long as Redis can count, and more than anybody keeps anything.
-const MAX_MILLIS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
     pub(super) async fn read(&self, key: &[u8], invalidation_keys: &[u64]) -> Result<Read, RedisError> {
@@ -57,7 +56,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
                 pipelines.push((place.shard, Pipeline::new()));
                 pipelines.len() - 1
             });
-            let options = SetOptions::default().with_expiration(SetExpiry::PX(millis(put.ttl)));
+            let options = SetOptions::default().with_expiration(SetExpiry::PX(expiry(put.ttl)));
             let value = pack(&put.value, self.settings.compress_above);
             pipelines[at].1.set_options(self.key('v', &place), value, options).ignore();
         }
@@ -86,7 +85,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
 
     pub(super) async fn take_lease(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, RedisError> {
         let mut set = redis::cmd("SET");
-        set.arg(self.key('l', &self.place(key))).arg(token).arg("NX").arg("PX").arg(millis(lease));
+        set.arg(self.key('l', &self.place(key))).arg(token).arg("NX").arg("PX").arg(expiry(lease));
         let is_set: Option<String> = set.query_async(&mut self.connection.clone()).await?;
         Ok(is_set.is_some())
     }
@@ -97,8 +96,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
     }
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(MAX_MILLIS).clamp(1, MAX_MILLIS)
+/// As Redis takes it, which refuses an expiry of zero.
+fn expiry(time: Duration) -> u64 {
+    millis(time).max(1)
 }
 
 /// Asks for the numbers of what is no key, and of keys.

@@ -188,3 +188,19 @@ async fn followers_never_get_the_answer_of_another_session_tool_or_server() {
     }
     join_all(calls).await;
 }
+
+#[tokio::test]
+async fn a_claim_that_names_a_tenant_is_not_hidden_by_another_one() {
+    let of = |org: &str| Principal::new("ada").with_claim("tid", json!("directory")).with_claim("org_id", json!(org));
+    let callers = ["acme", "globex"].map(|org| nobody().with_principal(of(org)));
+    assert_eq!(loads(CachedTool::new(), &callers).await, 2);
+}
+
+#[tokio::test]
+async fn an_answer_for_an_administrator_s_token_never_reaches_a_viewer_s_of_the_same_user() {
+    let roles = ["admin", "viewer"].map(|role| nobody().with_principal(Principal::new("ada").with_role(role)));
+    assert_eq!(loads(CachedTool::new(), &roles).await, 2);
+    let in_session = roles.clone().map(|ctx| ctx.with_session_id("1"));
+    assert_eq!(loads(CachedTool::new().with_scope(Scope::Session), &in_session).await, 2);
+    assert_eq!(loads(CachedTool::new().with_scope(Scope::Public), &roles).await, 1);
+}

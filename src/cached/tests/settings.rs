@@ -1,4 +1,5 @@
 use super::*;
+use crate::cached::Cache;
 use crate::{CachedTool, ConfigError, Layer, Scope, TryLayer};
 
 fn mistake(layer: &CachedTool) -> ConfigError {
@@ -29,6 +30,27 @@ fn a_setting_that_means_nothing_is_refused_by_name_with_a_way_out() {
             other => panic!("{expected}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_cache_checks_the_same_settings() {
+    let (short, long) = (Duration::from_nanos(1), Duration::from_secs(60));
+    type Engine = Cache<u8, u8>;
+    assert_eq!(Engine::new().check(), Ok(()));
+    for (engine, layer) in [
+        (Engine::new().with_idle_time(Duration::ZERO), CachedTool::new().with_idle_time(Duration::ZERO)),
+        (Engine::new().with_load_timeout(short), CachedTool::new().with_load_timeout(short)),
+        (Engine::new().with_lease(short), CachedTool::new().with_lease(short)),
+        (Engine::new().with_ttl_jitter(-0.1), CachedTool::new().with_ttl_jitter(-0.1)),
+        (Engine::new().with_ttl_jitter(1.1), CachedTool::new().with_ttl_jitter(1.1)),
+        (Engine::new().with_ttl_jitter(f64::NAN), CachedTool::new().with_ttl_jitter(f64::NAN)),
+        (Engine::new().with_early_refresh(-1.0), CachedTool::new().with_early_refresh(-1.0)),
+        (Engine::new().with_max_entries(0), CachedTool::new().with_max_entries(0)),
+    ] {
+        assert_eq!(engine.check(), Err(mistake(&layer)));
+    }
+    let refused = Engine::new().with_ttl(Duration::ZERO).with_stale_if_error(long).check();
+    assert!(matches!(refused, Err(ConfigError::InvalidSetting { setting: "with_ttl", .. })), "{refused:?}");
 }
 
 #[test]
@@ -64,7 +86,7 @@ fn the_smallest_settings_that_mean_something_are_taken() {
     let layer = CachedTool::new()
         .with_ttl(smallest)
         .with_idle_time(smallest)
-        .with_load_timeout(smallest)
+        .with_load_timeout(Duration::from_millis(1))
         .with_max_entries(1)
         .with_max_bytes(1_000)
         .with_max_result_bytes(1_000);

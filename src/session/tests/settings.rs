@@ -18,10 +18,12 @@ fn a_setting_that_cannot_work_is_refused_with_the_fix() {
         (memory().with_idle_timeout(Duration::ZERO), "with_idle_timeout"),
         (memory().with_absolute_timeout(Duration::ZERO), "with_absolute_timeout"),
         (memory().with_backend_timeout(Duration::ZERO), "with_backend_timeout"),
+        (memory().with_backend_timeout(Duration::from_nanos(1)), "with_backend_timeout"),
         (memory().with_max_keys(0), "with_max_keys"),
         (memory().with_max_bytes(1), "with_max_bytes"),
         (handles().with_argument(""), "with_argument"),
     ] {
+        assert_eq!(store.check().map_err(|refused| refused.to_string()), Err(mistake(&store)), "outside a server too");
         let mistake = mistake(&store);
         assert!(mistake.starts_with(&format!("SessionStore::{setting}: ")), "{mistake}");
     }

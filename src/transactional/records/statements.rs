@@ -9,7 +9,7 @@ macro_rules! impl_records {
                 owner: Option<crate::transactional::records::Owner<'_>>,
                 ttl: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
-                let now = crate::transactional::records::now();
+                let now = crate::clock::wall_clock();
                 let claimed: Option<i64> = sqlx::query_scalar(
                     "insert into mcp_patterns_idempotency as r \
                          (id, tool, key, fingerprint, token, lease_until, created_at, expires_at) \
@@ -28,7 +28,7 @@ macro_rules! impl_records {
                 .bind(owner.map(|owner| owner.token.to_owned()))
                 .bind(owner.map(|owner| owner.lease_until))
                 .bind(now)
-                .bind(crate::transactional::records::after(now, ttl))
+                .bind(crate::clock::after(now, ttl))
                 .fetch_optional(connection)
                 .await?;
                 Ok(claimed.is_some())
@@ -99,7 +99,7 @@ macro_rules! impl_records {
                 .bind(owner.lease_until)
                 .bind(&call.id)
                 .bind(&call.fingerprint)
-                .bind(crate::transactional::records::now())
+                .bind(crate::clock::wall_clock())
                 .execute(connection)
                 .await?;
                 Ok(done.rows_affected() == 1)
@@ -112,13 +112,13 @@ macro_rules! impl_records {
                 result: &str,
                 ttl: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
-                let now = crate::transactional::records::now();
+                let now = crate::clock::wall_clock();
                 let done = sqlx::query(
                     "update mcp_patterns_idempotency set result = $1, lease_until = null, expires_at = $2 \
                      where id = $3 and token = $4 and (result is null or result = $1)",
                 )
                 .bind(result)
-                .bind(crate::transactional::records::after(now, ttl))
+                .bind(crate::clock::after(now, ttl))
                 .bind(id)
                 .bind(token)
                 .execute(connection)
@@ -162,7 +162,7 @@ macro_rules! impl_records {
                 result: Option<&str>,
                 ttl: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
-                let now = crate::transactional::records::now();
+                let now = crate::clock::wall_clock();
                 let done = match result {
                     Some(result) => {
                         sqlx::query(
@@ -171,7 +171,7 @@ macro_rules! impl_records {
                              where id = $3 and result is null and lease_until <= $4",
                         )
                         .bind(result)
-                        .bind(crate::transactional::records::after(now, ttl))
+                        .bind(crate::clock::after(now, ttl))
                         .bind(id)
                         .bind(now)
                         .execute(connection)
@@ -189,17 +189,6 @@ macro_rules! impl_records {
                     }
                 };
                 Ok(done.rows_affected() == 1)
-            }
-
-            async fn sweep(connection: &mut <Self as sqlx::Database>::Connection) -> Result<u64, sqlx::Error> {
-                let done = sqlx::query(
-                    "delete from mcp_patterns_idempotency where id in (select id from mcp_patterns_idempotency \
-                     where expires_at <= $1 and result is not null limit 500)",
-                )
-                .bind(crate::transactional::records::now())
-                .execute(connection)
-                .await?;
-                Ok(done.rows_affected())
             }
 
             async fn ensure_schema(connection: &mut <Self as sqlx::Database>::Connection) -> Result<(), sqlx::Error> {

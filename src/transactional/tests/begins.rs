@@ -1,13 +1,18 @@
-//! A caller who leaves before there is a connection.
+//! Transactions that are not begun, or fail on the way.
+
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::poll;
+use sqlx::Postgres;
+use sqlx::postgres::PgPoolOptions;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::databases::{NONE, TestDb, hooked_pool, nothing, numbers_at_rest, write};
+use super::databases::{LONG, NONE, TestDb, hooked_pool, nothing, numbers_at_rest, write};
 use super::on_each_database;
-use crate::transactional::Transactor;
 use crate::transactional::finish::finish;
+use crate::transactional::{TransactionError, Transactor};
 
 on_each_database! {
     whoever_leaves_while_waiting_for_a_connection_takes_none,
@@ -53,4 +58,77 @@ async fn what_is_to_be_finished_goes_on_without_its_caller() {
 #[tokio::test]
 async fn what_is_to_be_finished_is_answered_to_a_caller_who_waits() {
     assert_eq!(finish(Box::pin(async { 1 })).await, 1);
+}
+
+/// Stands between a pool and its server, and replaces what the client says by something as long.
+async fn replacing(server: &sqlx::postgres::PgConnectOptions, what: &'static [u8], by: &'static [u8]) -> u16 {
+    async fn pass(client: TcpStream, server: TcpStream, what: &[u8], by: &[u8]) -> std::io::Result<()> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+        let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+            (client.into_split(), server.into_split());
+        let answers = copy(&mut from_server, &mut to_client);
+        let questions = async {
+            let mut said = vec![0; 65_536];
+            loop {
+                let n = from_client.read(&mut said).await?;
+                if n == 0 {
+                    return to_server.shutdown().await;
+                }
+                let said = &mut said[..n];
+                if let Some(at) = said.windows(what.len()).position(|words| words == what) {
+                    said[at..at + by.len()].copy_from_slice(by);
+                }
+                to_server.write_all(said).await?;
+            }
+        };
+        tokio::try_join!(answers, questions).map(|_| ())
+    }
+
+    assert_eq!(what.len(), by.len());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    let upstream = format!("{}:{}", server.get_host(), server.get_port());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            if let Ok(server) = TcpStream::connect(&upstream).await {
+                tokio::spawn(pass(client, server, what, by));
+            }
+        }
+    });
+    port
+}
+
+/// sqlx hands the connection of a failed begin back to the pool as it is.
+#[tokio::test]
+async fn a_begin_that_the_server_refuses_half_way_leaves_its_connection_usable() {
+    let direct = Postgres::pool().await;
+    let port = replacing(&direct.connect_options(), b"lock_timeout = 2222", b"lock_timeout = -222").await;
+    let through = direct.connect_options().as_ref().clone().host("127.0.0.1").port(port);
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(LONG).connect_with(through);
+    let pool = pool.await.expect("the way is open");
+    let transactor = Transactor::new(pool.clone());
+    for refused in [transactor.clone(), transactor.clone().with_connection_reuse()] {
+        let refused = refused.with_lock_timeout(Duration::from_millis(2222));
+        assert_eq!(refused.run(&(), || write::<Postgres>(1)).await, Err(TransactionError::Unavailable));
+        let plain = sqlx::query("insert into t values (2)").execute(&pool).await;
+        assert!(plain.is_ok(), "the only connection, for everybody else: {plain:?}");
+        assert_eq!(transactor.run(&(), || write::<Postgres>(3)).await, Ok(()));
+    }
+    assert_eq!(numbers_at_rest(&direct).await, [2, 2, 3, 3]);
+}
+
+/// PostgreSQL's timeouts have 32 bits of milliseconds.
+#[tokio::test]
+async fn timeouts_without_end_are_as_long_as_the_server_has_them() {
+    let pool = Postgres::pool().await;
+    let month = Duration::from_secs(30 * 24 * 60 * 60);
+    for timeout in [month, Duration::from_secs(u64::MAX / 4), Duration::MAX] {
+        for transactor in [
+            Transactor::new(pool.clone()).with_timeout(timeout),
+            Transactor::new(pool.clone()).without_timeout().with_statement_timeout(timeout),
+            Transactor::new(pool.clone()).with_lock_timeout(timeout),
+        ] {
+            assert_eq!(transactor.run(&(), nothing).await, Ok(()), "{transactor:?}");
+        }
+    }
 }

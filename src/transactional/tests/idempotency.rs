@@ -11,7 +11,9 @@ use turbomcp_types::ToolResult;
 use super::databases::{NONE, TestDb, numbers_at_rest, write};
 use super::on_each_database;
 use crate::idempotency::{Idempotency, KeySource};
+use crate::sweeper::Sweeper;
 use crate::testing::ScriptedServer;
+use crate::transactional::records::EXPIRED;
 use crate::transactional::{TransactionalTool, Transactor};
 use crate::{Layer, RetryTool, TryLayer};
 
@@ -186,9 +188,9 @@ async fn an_expired_key_is_a_new_one_and_is_swept<DB: TestDb>() {
     // The record's clock is the wall's.
     while call(&server, args()).await.first_text() != Some("written by call 2") {}
     // The layer sweeps too, so the last one to come finds nothing.
-    let mut connection = pool.acquire().await.expect("a connection");
+    let sweeper = Sweeper::new(&EXPIRED);
     while DB::records(&pool).await > 0 {
-        DB::sweep(&mut connection).await.expect("records are deleted");
+        sweeper.sweep(&pool).await.expect("records are deleted");
     }
 }
 

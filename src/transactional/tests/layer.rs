@@ -1,5 +1,7 @@
 //! Transactions around tool calls.
 
+use std::time::Duration;
+
 use serde_json::json;
 use sqlx::Postgres;
 use turbomcp::prelude::*;
@@ -93,8 +95,19 @@ async fn mistakes_are_found_when_the_layer_is_put_on<DB: TestDb>() {
         text(layer.only(["writes"]).try_layer(script()).err()),
         "TransactionalTool names the tool `writes`, which the server does not have: did you mean `write`?"
     );
-    let zero = Transactor::new(pool).with_timeout(std::time::Duration::ZERO);
-    assert!(text(TransactionalTool::new(zero).every_write().try_layer(script()).err()).contains("with_timeout"));
+    let new = || Transactor::new(pool.clone());
+    assert_eq!(new().check(), Ok(()));
+    for (setting, transactor) in [
+        ("with_timeout", new().with_timeout(Duration::ZERO)),
+        ("with_timeout", new().with_timeout(Duration::from_nanos(1))),
+        ("with_statement_timeout", new().with_statement_timeout(Duration::ZERO)),
+        ("with_lock_timeout", new().with_lock_timeout(Duration::ZERO)),
+        ("with_max_attempts", new().with_max_attempts(0)),
+    ] {
+        let refused = TransactionalTool::new(transactor.clone()).every_write().try_layer(script()).map(|_| ());
+        assert_eq!(transactor.check(), refused.clone(), "outside a server too");
+        assert!(text(refused.err()).starts_with(&format!("TransactionalTool::{setting}: ")), "{setting}");
+    }
 }
 
 #[tokio::test]

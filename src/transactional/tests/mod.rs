@@ -13,6 +13,7 @@ mod propagation;
 mod queue;
 mod recording;
 mod reuse;
+mod sweeps;
 mod traps;
 mod turns;
 mod waiting;

@@ -4,11 +4,13 @@
 //! each call through the layer pays for.
 
 use std::hint::black_box;
+use std::pin::pin;
 
 use mcp_patterns::{Layer, Middleware, layer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use tokio::runtime::{Builder, Runtime};
+use turbomcp_core::auth::Principal;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
@@ -131,7 +133,7 @@ const KINDS: [Kind; 8] = [
 ];
 
 /// Allocations and their bytes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Allocated {
     count: u64,
     bytes: u64,
@@ -163,14 +165,19 @@ fn budget(kind: &str, layer: &str) -> Allocated {
 
 /// The least that one of many calls allocates: in some of them, the cache also tidies up.
 fn allocated(runtime: &Runtime, server: &impl McpHandler, kind: Kind) -> Allocated {
+    allocated_by(&ada(), runtime, server, kind)
+}
+
+fn allocated_by(ctx: &RequestContext, runtime: &Runtime, server: &impl McpHandler, kind: Kind) -> Allocated {
     const CALLS: usize = 101;
-    let ctx = ada();
     let counted = (0..CALLS)
         .map(|call| {
             let args = args(kind.tool, if kind.differs { call } else { 0 });
             let mut answer = None;
             let count = allocation_counter::measure(|| {
-                answer = Some(black_box(runtime.block_on(server.call_tool(kind.tool, args, &ctx))));
+                // Pinned here: in a debug build, `block_on` moves a large future into a box of its own.
+                let call = pin!(server.call_tool(kind.tool, args, ctx));
+                answer = Some(black_box(runtime.block_on(call)));
             });
             let answer = answer.expect("the call has ended").expect("an answer");
             assert!(!answer.is_error(), "{kind:?}: {answer:?}");
@@ -204,6 +211,20 @@ impl Visit for Allocations<'_> {
 }
 
 #[test]
+fn what_a_layer_allocates_for_a_call_that_it_answers_itself_does_not_depend_on_what_is_inside() {
+    let runtime = runtime();
+    let bulky = layer(Bulky).layer(Shop);
+    let of = |name| KINDS.into_iter().find(|kind| kind.name == name).expect("a kind of call");
+    let (hit, batch) = (of("hit"), of("batch of one"));
+    let hits =
+        [allocated(&runtime, &cached().layer(Shop), hit), allocated(&runtime, &cached().layer(bulky.clone()), hit)];
+    assert_eq!(hits[0], hits[1], "a hit");
+    let batches =
+        [allocated(&runtime, &batched().layer(Shop), batch), allocated(&runtime, &batched().layer(bulky), batch)];
+    assert_eq!(batches[0], batches[1], "a batch");
+}
+
+#[test]
 fn a_call_allocates_no_more_than_the_budgets_of_its_layers() {
     let runtime = runtime();
     let pool = runtime.block_on(shop::database()).expect("a database");
@@ -211,4 +232,22 @@ fn a_call_allocates_no_more_than_the_budgets_of_its_layers() {
     visit_all(&mut allocations, &pool, &Shop);
     let all = ["own", "validated", "session", "cached", "batched", "retry", "idempotent", "transactional"];
     allocations.visit(&all, shop::whole(&pool));
+}
+
+#[test]
+fn a_hit_costs_a_caller_with_tenants_and_rights_no_allocation_more_than_one_without() {
+    let runtime = runtime();
+    let server = cached().layer(Shop);
+    let principal = Principal::new("5d1b3c0e-9f1c-4b1f-8a53-2f4f3f0f7f1c")
+        .with_issuer("https://login.example.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0")
+        .with_claim("tid", json!("72f988bf-86f1-41af-91ab-2d7cd011db47"))
+        .with_claim("org_id", json!("org_2y3K4l5M"))
+        .with_claim("scope", json!("orders:write openid profile orders:read"))
+        .with_claim("groups", json!(["staff", "clerks"]))
+        .with_roles(["viewer", "clerk"]);
+    let kind = KINDS[1];
+    assert_eq!(kind.name, "hit");
+    let without = allocated(&runtime, &server, kind);
+    let with = allocated_by(&RequestContext::new().with_principal(principal), &runtime, &server, kind);
+    assert_eq!(with.count, without.count, "{with:?}, without: {without:?}");
 }

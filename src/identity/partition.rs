@@ -1,0 +1,164 @@
+//! The part of the callers that a scope lets share, and how it is written into a key.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use turbomcp_core::{Principal, RequestContext};
+
+use super::{Identity, Scope};
+use crate::canonical::{encode, encode_str};
+
+/// The part of the callers that a scope lets share.
+pub(crate) enum Partition<'a> {
+    Everybody,
+    Principal(Caller<'a>),
+    /// A session belongs to whoever opened it: named by another, it is another.
+    Session {
+        transport: Option<&'a str>,
+        kept: Option<Arc<str>>,
+        caller: Caller<'a>,
+    },
+}
+
+/// Who calls: what tells callers apart, the tenants, and the rights.
+pub(crate) struct Caller<'a> {
+    identity: &'a Identity,
+    principal: Option<&'a Principal>,
+    who: Who<'a>,
+}
+
+enum Who<'a> {
+    Subject {
+        subject: Option<&'a str>,
+        issuer: Option<&'a str>,
+    },
+    /// What the user's own function says. On the heap, since it is rare and large.
+    Chosen(Box<Value>),
+}
+
+/// Ends a list in a key. No encoded value begins with it.
+pub(super) const END: u8 = b'.';
+
+impl Identity {
+    /// Returns the partition of the caller, or `None` where it shares with nobody.
+    pub(crate) fn partition<'a>(&'a self, scope: Scope, ctx: &'a RequestContext) -> Option<Partition<'a>> {
+        match scope {
+            Scope::Public => Some(Partition::Everybody),
+            Scope::Session => {
+                let (transport, kept) = (ctx.session_id(), kept_session());
+                let has_one = transport.is_some() || kept.is_some();
+                has_one.then(|| Partition::Session { transport, kept, caller: self.caller(ctx) })
+            }
+            Scope::Principal => Some(Partition::Principal(self.caller(ctx))),
+        }
+    }
+
+    pub(crate) fn caller<'a>(&'a self, ctx: &'a RequestContext) -> Caller<'a> {
+        let principal = ctx.principal();
+        let who = match &self.0.partition {
+            Some(partition) => Who::Chosen(Box::new(partition(ctx))),
+            None => Who::Subject {
+                subject: ctx.subject(),
+                issuer: principal.and_then(|principal| principal.issuer.as_deref()),
+            },
+        };
+        Caller { identity: self, principal, who }
+    }
+
+    fn names_tenant(&self, claim: &str) -> bool {
+        matches!(claim, "tid" | "tenant_id" | "tenant" | "org_id" | "organization")
+            || self.0.tenant_claims.contains(claim)
+    }
+}
+
+/// The session that a `SessionStore` further out has found for the call. Unlike the transport's, it may be named by a handle.
+fn kept_session() -> Option<Arc<str>> {
+    #[cfg(feature = "session")]
+    return crate::session::current_id();
+    #[cfg(not(feature = "session"))]
+    return None;
+}
+
+impl Partition<'_> {
+    /// Appends the partition to the key of what is answered from memory: the caller, and what the caller may do.
+    pub(crate) fn encode_with_rights(&self, key: &mut Vec<u8>) {
+        self.encode(key);
+        if let Self::Principal(caller) | Self::Session { caller, .. } = self {
+            caller.identity.encode_rights(caller.principal, key);
+        }
+    }
+
+    /// Returns about how long the partition is in a key, so that one allocation holds the key of most calls.
+    pub(crate) fn size_hint(&self) -> usize {
+        match self {
+            Self::Everybody => 1,
+            Self::Principal(caller) => caller.size_hint(),
+            Self::Session { transport, kept, caller } => {
+                let names = [*transport, kept.as_deref()];
+                names.into_iter().flatten().map(str::len).sum::<usize>() + caller.size_hint()
+            }
+        }
+    }
+
+    /// Appends the partition to a key.
+    pub(crate) fn encode(&self, key: &mut Vec<u8>) {
+        match self {
+            Self::Everybody => key.push(b'*'),
+            Self::Principal(caller) => {
+                key.push(b'@');
+                caller.encode(key);
+            }
+            Self::Session { transport, kept, caller } => {
+                key.push(b'%');
+                encode_optional(*transport, key);
+                encode_optional(kept.as_deref(), key);
+                caller.encode(key);
+            }
+        }
+    }
+}
+
+impl Caller<'_> {
+    fn size_hint(&self) -> usize {
+        /// What goes around the names.
+        const FRAME: usize = 32;
+        /// Tenants and rights, as most tokens have them.
+        const CLAIMS: usize = 224;
+        let who = match &self.who {
+            Who::Subject { subject, issuer } => subject.map_or(0, str::len) + issuer.map_or(0, str::len),
+            Who::Chosen(_) => 64,
+        };
+        let has_more =
+            self.principal.is_some_and(|principal| !principal.roles.is_empty() || !principal.claims.is_empty());
+        FRAME + who + if has_more { CLAIMS } else { 0 }
+    }
+
+    /// Appends the caller to a key.
+    pub(crate) fn encode(&self, key: &mut Vec<u8>) {
+        match &self.who {
+            Who::Subject { subject, issuer } => {
+                encode_optional(*subject, key);
+                encode_optional(*issuer, key);
+            }
+            Who::Chosen(partition) => {
+                key.push(b'=');
+                encode(partition, key);
+            }
+        }
+        // Each tenant with the name of its claim: `org_id` of one provider may be the `tid` of another. A map has its names in
+        // order, so equal tenants are written alike.
+        let claims = self.principal.into_iter().flat_map(|principal| &principal.claims);
+        for (name, value) in claims.filter(|(name, value)| !value.is_null() && self.identity.names_tenant(name)) {
+            encode_str(name, key);
+            encode(value, key);
+        }
+        key.push(END);
+    }
+}
+
+fn encode_optional(name: Option<&str>, key: &mut Vec<u8>) {
+    match name {
+        Some(name) => encode_str(name, key),
+        None => encode(&Value::Null, key),
+    }
+}

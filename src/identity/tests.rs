@@ -1,0 +1,261 @@
+use serde_json::{Value, json};
+use turbomcp_core::{Principal, RequestContext};
+
+use super::*;
+
+fn ctx(principal: Principal) -> RequestContext {
+    RequestContext::with_id("1").with_principal(principal)
+}
+
+fn ada() -> Principal {
+    Principal::new("ada")
+}
+
+/// What a key says of the caller.
+fn caller(identity: &Identity, ctx: &RequestContext) -> Vec<u8> {
+    let mut key = Vec::new();
+    identity.caller(ctx).encode(&mut key);
+    key
+}
+
+fn by_default(principal: Principal) -> Vec<u8> {
+    caller(&Identity::new(), &ctx(principal))
+}
+
+fn with_claims(claims: &[(&str, Value)]) -> Principal {
+    claims.iter().fold(ada(), |ada, (name, value)| ada.with_claim(*name, value.clone()))
+}
+
+fn all_differ(keys: &[Vec<u8>]) {
+    for (at, key) in keys.iter().enumerate() {
+        assert!(!keys[..at].contains(key), "{at} is like one before");
+    }
+}
+
+#[test]
+fn a_principal_is_its_subject_issuer_and_tenant() {
+    all_differ(&[
+        by_default(ada()),
+        by_default(Principal::new("bob")),
+        by_default(ada().with_issuer("https://id.example")),
+        by_default(ada().with_claim("tid", json!("acme"))),
+    ]);
+}
+
+#[test]
+fn each_claim_that_names_a_tenant_tells_callers_apart_whatever_else_is_there() {
+    for claim in ["tid", "tenant_id", "tenant", "org_id", "organization"] {
+        for other in ["tid", "tenant_id", "tenant", "org_id", "organization"] {
+            let of = |value: &str| by_default(with_claims(&[(other, json!("directory")), (claim, json!(value))]));
+            assert_ne!(of("acme"), of("globex"), "{claim} beside {other}");
+        }
+    }
+}
+
+#[test]
+fn a_tenant_of_one_kind_is_never_taken_for_one_of_another() {
+    all_differ(&[
+        by_default(with_claims(&[("tid", json!("acme"))])),
+        by_default(with_claims(&[("org_id", json!("acme"))])),
+        by_default(with_claims(&[("tid", json!("acme")), ("org_id", json!("acme"))])),
+        by_default(with_claims(&[("tid", json!({"org_id": "acme"}))])),
+        by_default(with_claims(&[("tid", json!("1"))])),
+        by_default(with_claims(&[("tid", json!(1))])),
+        by_default(ada().with_issuer("tid")),
+    ]);
+}
+
+#[test]
+fn the_order_of_a_tenant_s_keys_does_not_count_and_null_is_no_tenant() {
+    let of = |value: Value| by_default(with_claims(&[("organization", value)]));
+    assert_eq!(of(json!({"id": 1, "name": "acme"})), of(json!({"name": "acme", "id": 1.0})));
+    assert_ne!(of(json!(["a", "b"])), of(json!(["b", "a"])));
+    assert_eq!(of(Value::Null), by_default(ada()));
+}
+
+#[test]
+fn a_claim_that_the_user_names_is_a_tenant_too() {
+    let of = |identity: &Identity, org: &str| caller(identity, &ctx(with_claims(&[("org", json!(org))])));
+    let (plain, named) = (Identity::new(), Identity::new().with_tenant_claim("org"));
+    assert_eq!(of(&plain, "acme"), of(&plain, "globex"));
+    assert_ne!(of(&named, "acme"), of(&named, "globex"));
+}
+
+#[test]
+fn a_partition_of_the_user_s_own_replaces_subject_and_issuer_but_not_the_tenant() {
+    let identity = Identity::new().with_partition(|ctx| ctx.header("x-team").map(str::to_owned));
+    let of = |principal: Principal, team: &str| {
+        let mut ctx = ctx(principal);
+        ctx.headers.get_or_insert_default().insert("x-team".to_owned(), team.to_owned());
+        caller(&identity, &ctx)
+    };
+    assert_eq!(of(ada(), "red"), of(Principal::new("bob").with_issuer("https://id.example"), "red"));
+    assert_ne!(of(ada(), "red"), of(ada(), "blue"));
+    assert_ne!(of(ada(), "red"), of(with_claims(&[("tid", json!("acme"))]), "red"));
+}
+
+#[test]
+fn a_partition_that_looks_like_a_subject_is_none() {
+    let identity = Identity::new().with_partition(|ctx| ctx.subject().map(str::to_owned));
+    assert_ne!(caller(&identity, &ctx(ada())), by_default(ada()));
+}
+
+#[test]
+fn what_the_client_says_of_itself_does_not_count() {
+    let one = RequestContext::with_id("1").with_client_id("a").with_metadata("k", 1);
+    let two = RequestContext::with_id("2").with_client_id("b").with_metadata("k", 2);
+    assert_eq!(caller(&Identity::new(), &one), caller(&Identity::new(), &two));
+}
+
+#[test]
+fn a_user_named_like_nobody_is_not_nobody() {
+    let user = RequestContext::with_id("1").with_user_id("");
+    assert_ne!(caller(&Identity::new(), &user), caller(&Identity::new(), &RequestContext::with_id("1")));
+}
+
+#[test]
+fn a_call_without_a_session_shares_with_nobody_in_session_scope() {
+    assert!(Identity::new().partition(Scope::Session, &RequestContext::with_id("1")).is_none());
+}
+
+/// What the key of an answer says of the caller's rights, with who calls.
+fn rights(identity: &Identity, principal: Principal) -> Vec<u8> {
+    let (mut key, ctx) = (Vec::new(), ctx(principal));
+    identity.partition(Scope::Principal, &ctx).expect("always shared").encode_with_rights(&mut key);
+    key
+}
+
+fn rights_by_default(principal: Principal) -> Vec<u8> {
+    rights(&Identity::new(), principal)
+}
+
+#[test]
+fn each_kind_of_right_tells_calls_apart_and_is_taken_for_no_other() {
+    let claims = [
+        "scope",
+        "scp",
+        "scopes",
+        "roles",
+        "role",
+        "permissions",
+        "groups",
+        "entitlements",
+        "authorities",
+        "authorization_details",
+        "wids",
+        "cognito:groups",
+        "realm_access",
+        "resource_access",
+    ];
+    let mut keys = vec![
+        rights_by_default(ada()),
+        rights_by_default(ada().with_role("admin")),
+        rights_by_default(ada().with_role("scope")),
+        rights_by_default(ada().with_roles(["admin", "scope"])),
+    ];
+    for claim in claims {
+        keys.extend(
+            [json!("admin"), json!(["viewer"]), json!(["admin", "viewer"])]
+                .map(|value| rights_by_default(with_claims(&[(claim, value)]))),
+        );
+    }
+    all_differ(&keys);
+}
+
+#[test]
+fn rights_are_equal_in_any_order_and_form() {
+    let alike = [
+        [("scope", json!("read write")), ("roles", json!(["a", "b"]))],
+        [("scope", json!("write  read")), ("roles", json!(["b", "a", "b"]))],
+        [("scope", json!(["write", "read", "read"])), ("roles", json!(["b", "a"]))],
+    ];
+    for claims in &alike {
+        assert_eq!(rights_by_default(with_claims(claims)), rights_by_default(with_claims(&alike[0])));
+    }
+    assert_eq!(rights_by_default(ada().with_roles(["a", "b"])), rights_by_default(ada().with_roles(["b", "a", "b"])),);
+    let one = with_claims(&[("groups", json!("staff"))]);
+    assert_eq!(rights_by_default(one), rights_by_default(with_claims(&[("groups", json!(["staff"]))])));
+}
+
+#[test]
+fn lists_within_rights_have_no_order_either() {
+    let of = |value: Value| rights_by_default(with_claims(&[("resource_access", value)]));
+    let one = json!({"shop": {"roles": ["read", "write"]}, "bank": {"roles": [{"id": 1, "of": ["x", "y"]}, 2]}});
+    let same = json!({"bank": {"roles": [2, {"of": ["y", "x"], "id": 1}]}, "shop": {"roles": ["write", "read"]}});
+    let other = json!({"bank": {"roles": ["read", "write"]}, "shop": {"roles": [{"id": 1, "of": ["x", "y"]}, 2]}});
+    assert_eq!(of(one.clone()), of(same));
+    assert_ne!(of(one), of(other));
+}
+
+#[test]
+fn many_rights_are_compared_like_few() {
+    let all: Vec<_> = (0..100).map(|number| format!("scope:{number}")).collect();
+    let of = |scopes: &[String]| rights_by_default(with_claims(&[("scope", json!(scopes.join(" ")))]));
+    let reversed: Vec<_> = all.iter().rev().cloned().collect();
+    assert_eq!(of(&all), of(&reversed));
+    assert_ne!(of(&all), of(&all[1..]));
+}
+
+#[test]
+fn a_group_with_a_space_in_its_name_is_one_group() {
+    let of = |groups: Value| rights_by_default(with_claims(&[("groups", groups)]));
+    assert_ne!(of(json!("domain users")), of(json!(["domain", "users"])));
+    assert_eq!(of(json!("domain users")), of(json!(["domain users"])));
+}
+
+#[test]
+fn a_right_that_lists_nothing_is_none() {
+    for nothing in [json!(""), json!([]), Value::Null] {
+        assert_eq!(rights_by_default(with_claims(&[("scope", nothing)])), rights_by_default(ada()));
+    }
+}
+
+#[test]
+fn the_end_of_one_list_of_rights_is_not_the_beginning_of_the_next() {
+    all_differ(&[
+        rights_by_default(with_claims(&[("role", json!("a")), ("scope", json!("x"))])),
+        rights_by_default(with_claims(&[("role", json!(["a", "scope", "x"]))])),
+        rights_by_default(with_claims(&[("role", json!(["a", ["scope", "x"]]))])),
+        rights_by_default(with_claims(&[("role", json!({"a": "scope", "x": 1}))])),
+    ]);
+}
+
+#[test]
+fn rights_are_no_part_of_who_calls() {
+    let (admin, viewer) = (ada().with_role("admin"), ada().with_claim("scope", json!("read")));
+    assert_eq!(by_default(admin), by_default(viewer));
+}
+
+#[test]
+fn the_user_names_claims_with_rights_or_leaves_all_rights_out() {
+    let of = |identity: Identity, value: &str| rights(&identity, with_claims(&[("acl", json!(value))]));
+    assert_eq!(of(Identity::new(), "a"), of(Identity::new(), "b"));
+    let named = || Identity::new().with_rights_claim("acl");
+    assert_ne!(of(named(), "a"), of(named(), "b"));
+    let without = Identity::new().without_rights();
+    assert_eq!(rights(&without, ada().with_role("admin")), rights(&without, ada().with_role("viewer")));
+}
+
+#[test]
+fn what_is_public_has_no_rights_in_its_key() {
+    let (mut key, ctx) = (Vec::new(), ctx(ada().with_role("admin")));
+    Identity::new().partition(Scope::Public, &ctx).expect("always shared").encode_with_rights(&mut key);
+    assert_eq!(key, b"*");
+}
+
+#[test]
+fn a_claim_without_a_name_is_refused() {
+    let mistake = |identity: Identity| identity.check("CachedTool").expect_err("a mistake").to_string();
+    assert_eq!(
+        mistake(Identity::new().with_tenant_claim("")),
+        "CachedTool::with_identity: `with_tenant_claim` has an empty name: name the claim, or remove this setting"
+    );
+    assert_eq!(
+        mistake(Identity::new().with_rights_claim("")),
+        "CachedTool::with_identity: `with_rights_claim` has an empty name: name the claim, or remove this setting"
+    );
+    assert_eq!(
+        mistake(Identity::new().with_rights_claim("acl").without_rights()),
+        "CachedTool::with_identity: `with_rights_claim` has no effect with `without_rights`: remove one of the two"
+    );
+}

@@ -1,0 +1,50 @@
+//! Expired sessions are deleted beside calls, which neither lose a session nor wait.
+
+#![cfg(all(feature = "postgres", feature = "sqlite"))]
+
+use sqlx::Connection;
+use tokio::time::timeout;
+
+use super::*;
+use crate::testing::databases;
+
+/// More than a sweep takes, and less than a pool lets anybody wait.
+const LONG: Duration = Duration::from_secs(8);
+
+fn write(data: &str, ttl: Duration) -> Write<'_> {
+    Write { version: 1, data, ttl }
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_a_session_that_a_running_transaction_has_renewed_and_does_not_wait_for_it() {
+    let pool = databases::postgres_schema(databases::postgres_options(), 4).await;
+    SqlBackend::ensure_schema(&pool).await.unwrap();
+    let backend = SqlBackend::new(pool.clone());
+    for id in ["renewed", "not renewed"] {
+        backend.create(id, write("old", Duration::ZERO)).await.unwrap();
+    }
+    let mut call = pool.begin().await.unwrap();
+    let renewal =
+        "update mcp_patterns_sessions set data = 'new', expires_at = 9223372036854775807 where id = 'renewed'";
+    sqlx::query(renewal).execute(&mut *call).await.unwrap();
+    let swept = timeout(LONG, backend.sweep()).await.expect("it waits for nobody");
+    assert_eq!(swept.unwrap(), 1);
+    call.commit().await.unwrap();
+
+    assert_eq!(backend.sweep().await.unwrap(), 0);
+    assert_eq!(backend.load("renewed").await.unwrap().expect("it lives").data, "new");
+}
+
+#[tokio::test]
+async fn a_sweep_of_sqlite_is_put_off_while_somebody_writes() {
+    let file = databases::sqlite().await;
+    SqlBackend::ensure_schema(&file.pool).await.unwrap();
+    let backend = SqlBackend::new(file.pool.clone());
+    backend.create("expired", write("", Duration::ZERO)).await.unwrap();
+    let mut connection = file.pool.acquire().await.unwrap();
+    let writer = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let swept = timeout(LONG, backend.sweep()).await.expect("it waits for nobody");
+    assert_eq!(swept.unwrap(), 0);
+    writer.rollback().await.unwrap();
+    assert_eq!(backend.sweep().await.unwrap(), 1);
+}

@@ -1,0 +1,182 @@
+//! The deletion of expired rows, which waits for no call and makes none wait for more than a small batch.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+#[cfg(feature = "sqlite")]
+use sqlx::Row;
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Pool};
+
+use crate::clock::wall_clock;
+
+/// How often expired rows are looked for, in milliseconds.
+const EVERY: i64 = 60_000;
+
+/// How many rows one statement deletes.
+const BATCH: u64 = 500;
+
+/// The pause after a batch, and between the looks for an idle connection.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many looks find no idle connection before a sweep is put off until the next time.
+const MAX_LOOKS: u32 = 200;
+
+/// The rows that are swept.
+#[derive(Debug)]
+pub(crate) struct Expired {
+    /// The clause that names their table.
+    pub(crate) from: &'static str,
+    /// Holds for a row that has expired at `$1`.
+    pub(crate) condition: &'static str,
+    /// What the rows are, for the log.
+    pub(crate) rows: &'static str,
+}
+
+impl Expired {
+    /// Deletes a batch, without waiting for another transaction.
+    ///
+    /// The condition is there twice: a row may be renewed after it was selected, and `READ COMMITTED` checks only the outer
+    /// condition again.
+    pub(crate) fn statement(&self, skip_locked: &str) -> String {
+        let Self { from, condition, .. } = self;
+        format!(
+            "delete {from} where id in \
+             (select id {from} where {condition} limit {BATCH} {skip_locked}) and {condition}"
+        )
+    }
+}
+
+/// Deletes expired rows now and then. Clones take turns.
+#[derive(Debug, Clone)]
+pub(crate) struct Sweeper {
+    expired: &'static Expired,
+    last: Arc<AtomicI64>,
+}
+
+impl Sweeper {
+    /// Begins with the first call.
+    pub(crate) fn new(expired: &'static Expired) -> Self {
+        Self { expired, last: Arc::default() }
+    }
+
+    /// Begins a minute from now.
+    pub(crate) fn later(expired: &'static Expired) -> Self {
+        Self { expired, last: Arc::new(AtomicI64::new(wall_clock())) }
+    }
+
+    /// Sweeps in a task of its own, unless that was done in the last minute.
+    pub(crate) fn sweep_now_and_then<DB: Sweepable>(&self, pool: &Pool<DB>) {
+        let (now, last) = (wall_clock(), self.last.load(Ordering::Relaxed));
+        if now - last < EVERY || self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let (sweeper, pool) = (self.clone(), pool.clone());
+        tokio::spawn(async move {
+            if let Err(error) = sweeper.sweep_on_idle(&pool).await {
+                tracing::warn!(%error, rows = sweeper.expired.rows, "expired rows were not deleted");
+            }
+        });
+    }
+
+    /// Deletes the expired rows, each batch on a connection that is idle: in a pool that is used up, calls come first.
+    async fn sweep_on_idle<DB: Sweepable>(&self, pool: &Pool<DB>) -> Result<(), sqlx::Error> {
+        let mut looks = 0;
+        while looks < MAX_LOOKS && !pool.is_closed() {
+            if let Some(connection) = pool.try_acquire() {
+                if self.delete_batch(connection).await? < BATCH {
+                    return Ok(());
+                }
+                looks = 0;
+            } else {
+                looks += 1;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        tracing::debug!(rows = self.expired.rows, "no connection is idle: expired rows are deleted later");
+        Ok(())
+    }
+
+    /// Deletes the expired rows, and returns how many there were. Each batch waits for a connection as any call does.
+    pub(crate) async fn sweep<DB: Sweepable>(&self, pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
+        let mut swept = 0;
+        loop {
+            let batch = self.delete_batch(pool.acquire().await?).await?;
+            swept += batch;
+            if batch < BATCH {
+                return Ok(swept);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Runs in a task of its own: who leaves half-way leaves no connection behind that does not wait for locks.
+    async fn delete_batch<DB: Sweepable>(&self, mut connection: PoolConnection<DB>) -> Result<u64, sqlx::Error> {
+        let statement = self.expired.statement(DB::SKIP_LOCKED);
+        let deleted = tokio::spawn(async move { DB::delete_expired(&mut connection, statement, wall_clock()).await });
+        deleted.await.map_err(|_| sqlx::Error::WorkerCrashed)?
+    }
+}
+
+/// A database that deletes without waiting.
+#[doc(hidden)]
+pub trait Sweepable: sqlx::Database {
+    /// Ends a selection of rows that leaves out those which another transaction has locked.
+    const SKIP_LOCKED: &str;
+
+    /// Runs a statement of the crate's own, and returns how many rows it has deleted.
+    fn delete_expired(
+        connection: &mut Self::Connection,
+        statement: String,
+        now: i64,
+    ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
+}
+
+#[cfg(feature = "postgres")]
+impl Sweepable for sqlx::Postgres {
+    const SKIP_LOCKED: &str = "for update skip locked";
+
+    async fn delete_expired(
+        connection: &mut sqlx::PgConnection,
+        statement: String,
+        now: i64,
+    ) -> Result<u64, sqlx::Error> {
+        let deleted = sqlx::query(AssertSqlSafe(statement)).bind(now).execute(connection).await?;
+        Ok(deleted.rows_affected())
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Sweepable for sqlx::Sqlite {
+    /// There is one lock, for the whole database.
+    const SKIP_LOCKED: &str = "";
+
+    /// Deletes nothing while somebody else writes. The connection waits for locks again afterwards.
+    ///
+    /// SQLite obeys this pragma, and reads it, when it is prepared: a statement that is kept would do nothing.
+    async fn delete_expired(
+        connection: &mut sqlx::SqliteConnection,
+        statement: String,
+        now: i64,
+    ) -> Result<u64, sqlx::Error> {
+        let patience: i64 = sqlx::raw_sql("PRAGMA busy_timeout").fetch_one(&mut *connection).await?.try_get(0)?;
+        sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
+        let deleted = sqlx::query(AssertSqlSafe(statement)).bind(now).execute(&mut *connection).await;
+        sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA busy_timeout = {patience}"))).execute(&mut *connection).await?;
+        match deleted {
+            Ok(deleted) => Ok(deleted.rows_affected()),
+            Err(error) if is_busy(&error) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether another connection writes, by the [primary result code](https://www.sqlite.org/rescode.html): `SQLITE_BUSY` or
+/// `SQLITE_LOCKED`.
+#[cfg(feature = "sqlite")]
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    matches!(code.map(|code| code & 0xff), Some(5 | 6))
+}
