@@ -61,7 +61,7 @@ impl SecondLevel for Buggy {
 
     fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, ()> {
         if is_due(&self.1.invalidate) {
-            panics()
+            panics::<()>();
         }
         if is_due(&self.1.unspeakable) {
             return Box::pin(async { Err(LevelError::new(Unspeakable)) });
@@ -79,7 +79,7 @@ impl SecondLevel for Buggy {
 
     fn subscribe(&self) -> Option<LevelFuture<'_, Subscription>> {
         if is_due(&self.1.subscribe) {
-            panics()
+            panics::<()>();
         }
         let (subscribing, bugs) = (self.0.subscribe()?, Arc::clone(&self.1));
         Some(Box::pin(async move {

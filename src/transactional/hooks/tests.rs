@@ -66,12 +66,12 @@ async fn what_panics_before_or_after_its_first_step_keeps_nothing_from_the_other
     let seen = Seen::default();
     let hooks = Hooks {
         after_commit: vec![
-            Box::new(|| panics()),
+            Box::new(panics),
             Box::new(|| Box::pin(async { panics() })),
             seen.hook("hook", Duration::ZERO),
         ],
         invalidations: vec![
-            Arc::new(|| panics()),
+            Arc::new(panics),
             Arc::new(|| Box::pin(async { panics() })),
             seen.invalidation("invalidated", Duration::ZERO),
         ],
