@@ -3,6 +3,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use serde_json::Value;
 use sqlx::Pool;
@@ -151,8 +152,8 @@ impl<DB: Dialect> TransactionalTool<DB> {
         }
         let results = ByOutcome { ends: &plan.ends, tells: self.tells };
         let answer = self.transactor.drive(plan.read_only, ctx, &results, || {
-            let call = inner.call_tool(name, args.clone(), ctx);
-            async { Answer { result: call.await, end: Wanted::ByResult } }
+            // Not an `async` block: that would store the call twice.
+            inner.call_tool(name, args.clone(), ctx).map(|result| Answer { result, end: Wanted::ByResult })
         });
         answer.await.result
     }
