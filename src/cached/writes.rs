@@ -104,7 +104,8 @@ impl Dirt {
         self.0 = None;
     }
 
-    /// The call has succeeded, or may have taken effect although it failed. What it made wrong is forgotten now or, within a transaction, once that is committed.
+    /// The call has succeeded, or may have taken effect although it failed. What it made wrong is forgotten now or, within a
+    /// transaction, once that is committed.
     pub(super) async fn forget(mut self) {
         let Some(forget) = self.forgetting() else { return };
         self.0 = None;

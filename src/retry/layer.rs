@@ -107,7 +107,7 @@ impl RetryTool {
         self
     }
 
-    /// Says nothing in the `_meta` of a success. A failure that was given up on still says so, to layers further out.
+    /// Says nothing in the `_meta` of a success. A failure still says how often it was tried, to layers further out.
     pub fn without_meta(mut self) -> Self {
         self.tells = false;
         self
@@ -153,7 +153,9 @@ impl RetryTool {
             tracing::warn!(tool = name, attempts = driven.attempts, reason = exhausted.as_str(), "no further attempt");
             outcome::note(&mut result, outcome::EXHAUSTED, exhausted.as_str());
         }
-        if driven.exhausted.is_some() || (self.tells && driven.attempts > 1) {
+        // Layers further out have to know of a failure whether an earlier attempt may have taken effect.
+        let tells = self.tells || outcome::failure(&result).is_some();
+        if driven.exhausted.is_some() || (tells && driven.attempts > 1) {
             outcome::note(&mut result, outcome::ATTEMPTS, driven.attempts);
         }
         result

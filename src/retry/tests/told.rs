@@ -118,6 +118,17 @@ async fn without_meta_a_failure_that_was_given_up_on_still_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_meta_a_refusal_after_a_temporary_failure_does_not_prove_that_nothing_was_done() {
+    let script = ScriptedServer::new("upstream").with_read_only("get", |call| {
+        let refused = McpError::invalid_params("it is there already");
+        ready(Err(if call.number == 1 { McpError::timeout("no answer") } else { refused }))
+    });
+    let result = call(&RetryTool::new().without_meta().layer(script)).await;
+    assert_eq!(notes(&result), (json!(2), Value::Null));
+    assert!(!outcome::failure(&result).unwrap().is_not_executed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_hook_sees_tool_attempt_failure_and_delay_before_each_wait() {
     let seen = Log::new();
     let hook = seen.clone();
