@@ -116,7 +116,7 @@ pub mod outcome;
 mod scope;
 pub mod selection;
 mod shared;
-#[cfg(any(feature = "postgres", feature = "sqlite", feature = "transactional"))]
+#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod sweeper;
 mod telemetry;
 #[cfg(any(test, feature = "testing"))]
