@@ -10,9 +10,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::envelope::Envelope;
+use super::generations::Generations;
 use super::guarded::Guarded;
 use super::invalidation_key::{InvalidationKey, Target, hash};
-use super::level::{Generation, Put, SecondLevel};
+use super::level::{Generation, Put, Read, SecondLevel};
 use super::pending::Pending;
 use super::settings::Settings;
 use super::stats::{Count, SecondLevelStats};
@@ -57,6 +58,9 @@ pub(super) struct Link<K, V> {
     /// Who this is among those who share the level.
     pub(super) origin: u64,
     pub(super) pending: Pending,
+    /// With which numbers of the level what was invalidated, here or by others who were heard: whatever the level says, nothing
+    /// that is older is used.
+    pub(super) known: Generations,
     jobs: mpsc::Sender<Job<K, V>>,
     pub(super) queue: tokio::sync::Mutex<mpsc::Receiver<Job<K, V>>>,
     pub(super) is_subscribed: AtomicBool,
@@ -117,6 +121,7 @@ impl<K, V> Link<K, V> {
             everything: InvalidationKey::new(Target::Group, hash([b"everything", b"", name])),
             origin: fastrand::u64(..),
             pending: Pending::default(),
+            known: Generations::default(),
             jobs,
             queue: tokio::sync::Mutex::new(queue),
             is_subscribed: AtomicBool::new(false),
@@ -146,9 +151,25 @@ impl<K, V> Link<K, V> {
         Some(bytes)
     }
 
-    /// What invalidates an entry in the level, by number.
-    pub(super) fn keys(&self, keys: &[InvalidationKey]) -> Vec<u64> {
-        [InvalidationKey::ALL, self.everything].iter().chain(keys).map(|key| key.number()).collect()
+    /// Reads what the level has, with what is known here of the entry's invalidations. `None` where it does not answer, or does not
+    /// know of one of them.
+    pub(super) async fn read(&self, limit: Duration, key: &[u8], keys: &[InvalidationKey]) -> Option<Read> {
+        let keys: Vec<_> = [InvalidationKey::ALL, self.everything].iter().chain(keys).copied().collect();
+        let numbers: Vec<_> = keys.iter().map(|key| key.number()).collect();
+        // What is not told yet has a stamp of its own already: a load that began before is not kept.
+        if self.pending.has_any(&numbers) {
+            return None;
+        }
+        // Before it is asked: what is heard meanwhile, the answer need not know.
+        let (known, lower_bound) = (self.known.latest(&keys), self.known.latest_known(&keys));
+        let mut read = self.guarded.get(limit, key, &numbers).await?;
+        if read.invalidated < lower_bound {
+            // It was known, and is not any more.
+            self.guarded.raise(limit, key, &numbers, lower_bound).await?;
+            read = self.guarded.get(limit, key, &numbers).await.filter(|read| lower_bound <= read.invalidated)?;
+        }
+        read.invalidated = read.invalidated.max(known);
+        Some(read)
     }
 
     /// How long an entry may be kept without asking the level.

@@ -5,13 +5,13 @@ use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use super::*;
 use crate::testing::private_redis::PrivateRedis;
 
-async fn connect(client: ::redis::Client) -> ConnectionManager {
+pub(super) async fn connect(client: ::redis::Client) -> ConnectionManager {
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
     client.get_connection_manager_with_config(config).await.unwrap()
 }
 
 /// Calls until the connection is back, which is soon, but not at once.
-async fn send_until_available(server: &impl McpHandler, key: &str) -> McpResult<ToolResult> {
+pub(super) async fn send_until_available(server: &impl McpHandler, key: &str) -> McpResult<ToolResult> {
     let retried = async {
         loop {
             let answer = send(server, key).await;
