@@ -34,7 +34,9 @@ impl McpSession for Client {
     fn notify<'a>(&'a self, method: &'a str, _: Value) -> SessionFuture<'a, ()> {
         Box::pin(async move {
             let what = if method == PROMPTS { Prompt } else { Resource };
-            let read = one(self.server.get().expect("a server"), what).await;
+            // Not in the task of who tells.
+            let server = self.server.get().expect("a server").clone();
+            let read = tokio::spawn(async move { one(&server, what).await }).await.expect("an answer");
             self.told.lock().expect("nobody panicked").push((method.to_owned(), read));
             Ok(())
         })
