@@ -58,8 +58,8 @@ pub(super) struct Link<K, V> {
     /// Who this is among those who share the level.
     pub(super) origin: u64,
     pub(super) pending: Pending,
-    /// With which numbers of the level what was invalidated, here or by others who were heard: whatever the level says, nothing
-    /// that is older is used.
+    /// With which numbers of the level what was invalidated, here or by others who were heard: a level that does not know has lost
+    /// it, and nothing that is older is used.
     pub(super) known: Generations,
     jobs: mpsc::Sender<Job<K, V>>,
     pub(super) queue: tokio::sync::Mutex<mpsc::Receiver<Job<K, V>>>,
@@ -161,15 +161,14 @@ impl<K, V> Link<K, V> {
             return None;
         }
         // Before it is asked: what is heard meanwhile, the answer need not know.
-        let (known, lower_bound) = (self.known.latest(&keys), self.known.latest_known(&keys));
-        let mut read = self.guarded.get(limit, key, &numbers).await?;
-        if read.invalidated < lower_bound {
-            // It was known, and is not any more.
-            self.guarded.raise(limit, key, &numbers, lower_bound).await?;
-            read = self.guarded.get(limit, key, &numbers).await.filter(|read| lower_bound <= read.invalidated)?;
+        let known = self.known.latest_known(&keys);
+        let read = self.guarded.get(limit, key, &numbers).await?;
+        if known <= read.invalidated {
+            return Some(read);
         }
-        read.invalidated = read.invalidated.max(known);
-        Some(read)
+        // The level knew it, and does not any more.
+        self.guarded.raise(limit, key, &numbers, known).await?;
+        self.guarded.get(limit, key, &numbers).await.filter(|read| known <= read.invalidated)
     }
 
     /// How long an entry may be kept without asking the level.
