@@ -64,9 +64,9 @@ impl Generations {
         keys.iter().map(|key| self.of(*key).latest(*key)).fold(all, u64::max)
     }
 
-    /// The number of the last invalidation of any of `keys` that is known exactly.
-    pub(super) fn latest_known(&self, keys: &[InvalidationKey]) -> u64 {
-        keys.iter().filter_map(|key| self.of(*key).known(*key)).max().unwrap_or_default()
+    /// The number of the last invalidation of any of `keys`, of those whose number is known exactly.
+    pub(super) fn latest_known(&self, keys: impl Iterator<Item = InvalidationKey>) -> u64 {
+        keys.filter_map(|key| self.of(key).known(key)).max().unwrap_or_default()
     }
 
     /// Returns the number that it takes.

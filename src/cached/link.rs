@@ -154,14 +154,14 @@ impl<K, V> Link<K, V> {
     /// Reads what the level has, with what is known here of the entry's invalidations. `None` where it does not answer, or does not
     /// know of one of them.
     pub(super) async fn read(&self, limit: Duration, key: &[u8], keys: &[InvalidationKey]) -> Option<Read> {
-        let keys: Vec<_> = [InvalidationKey::ALL, self.everything].iter().chain(keys).copied().collect();
-        let numbers: Vec<_> = keys.iter().map(|key| key.number()).collect();
+        let keys = || [InvalidationKey::ALL, self.everything].into_iter().chain(keys.iter().copied());
+        let numbers: Vec<_> = keys().map(InvalidationKey::number).collect();
         // What is not told yet has a stamp of its own already: a load that began before is not kept.
         if self.pending.has_any(&numbers) {
             return None;
         }
         // Before it is asked: what is heard meanwhile, the answer need not know.
-        let known = self.known.latest_known(&keys);
+        let known = self.known.latest_known(keys());
         let read = self.guarded.get(limit, key, &numbers).await?;
         if known <= read.invalidated {
             return Some(read);
