@@ -54,7 +54,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     /// ambiguous call.
     ///
     /// Redis takes nothing else from a connection while it waits (`WAIT`): give the store a connection of its own, and a `timeout`
-    /// well below the [store's](crate::IdempotentTool::with_store_timeout). Each claim and each answer takes the time of a round
+    /// below the response timeout of that (500 ms by default) and well below the [store's](crate::IdempotentTool::with_store_timeout). Each claim and each answer takes the time of a round
     /// trip to the replicas, one after the other; without a replica, the whole `timeout`. Default: none is waited for.
     pub fn with_replicas(mut self, replicas: NonZeroU32, timeout: Duration) -> Self {
         self.replication = Some(Replication { replicas, timeout });

@@ -50,7 +50,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
     /// kept.
     ///
     /// Redis takes nothing else from a connection while it waits (`WAIT`): give the backend a connection of its own, and a `timeout`
-    /// well below the [backend's](crate::SessionStore::with_backend_timeout). Each write takes the time of a round trip to the
+    /// below the response timeout of that (500 ms by default) and well below the [backend's](crate::SessionStore::with_backend_timeout). Each write takes the time of a round trip to the
     /// replicas, one after the other; without a replica, the whole `timeout`. Default: none is waited for.
     pub fn with_replicas(mut self, replicas: NonZeroU32, timeout: Duration) -> Self {
         self.replication = Some(Replication { replicas, timeout });

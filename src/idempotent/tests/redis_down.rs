@@ -5,7 +5,7 @@ use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use super::*;
 use crate::testing::private_redis::PrivateRedis;
 
-pub(super) async fn connect(client: ::redis::Client) -> ConnectionManager {
+async fn connect(client: ::redis::Client) -> ConnectionManager {
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
     client.get_connection_manager_with_config(config).await.unwrap()
 }
