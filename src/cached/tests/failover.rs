@@ -192,3 +192,23 @@ async fn random_restarts_from_old_snapshots_take_nobody_back_who_wrote_or_heard(
     model.seen.is_enough(&fleet);
     assert!(set_back > 50, "{set_back} setbacks");
 }
+
+/// One that knew of nothing has read what is old, and trusts it for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_from_a_level_that_had_lost_something_is_dropped_when_that_is_noticed() {
+    let redis = PrivateRedis::start_on_request();
+    let (source, client) = (at_once(), redis.client());
+    let [a] = fleet(&source, &client, true);
+    patiently(async || a.level().is_subscribed).await;
+    assert_eq!(a.read().await, 0);
+    shares(&a).await;
+    redis.command(&["SAVE"]);
+    a.write().await;
+    is_told(&a).await;
+    redis.command(&["DEBUG", "RELOAD", "NOSAVE"]);
+    let [b] = fleet(&source, &client, true);
+    patiently(async || b.level().is_subscribed).await;
+    assert_eq!((b.read().await, b.read_with_status().await), (0, found(0, "hit", 1)), "who knows of nothing is wrong");
+    assert_eq!(a.read().await, 1);
+    patiently(async || b.read().await == 1).await;
+}
