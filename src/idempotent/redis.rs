@@ -54,8 +54,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     /// ambiguous call.
     ///
     /// Redis takes nothing else from a connection while it waits (`WAIT`): give the store a connection of its own, and a `timeout`
-    /// below the response timeout of that (500 ms by default) and well below the [store's](crate::IdempotentTool::with_store_timeout). Each claim and each answer takes the time of a round
-    /// trip to the replicas, one after the other; without a replica, the whole `timeout`. Default: none is waited for.
+    /// below the response timeout of that (500 ms by default) and well below the [store's](crate::IdempotentTool::with_store_timeout). Each new claim and each answer
+    /// takes the time of a round trip to the replicas, one after the other; without a replica, the whole `timeout`. Default: none is waited for.
     pub fn with_replicas(mut self, replicas: NonZeroU32, timeout: Duration) -> Self {
         self.replication = Some(Replication { replicas, timeout });
         self
@@ -188,8 +188,12 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
             let mut step = CLAIM.prepare_invoke();
             step.key(self.key(claim.id)).arg(claim.fingerprint).arg(claim.token).arg(millis(claim.lease));
             step.arg(u8::from(claim.takes_over)).arg(claim.tool).arg(claim.key);
+            let mut answer = step.invoke_async(&mut self.connection.clone()).await.map_err(StoreError::unavailable)?;
+            // A duplicate waits for no replica. The owner of the token is granted its claim once more.
             let is_new = |answer: &Vec<String>| answer.iter().eq(["new"]);
-            let answer = self.take(&step, is_new).await?;
+            if self.replication.is_some() && is_new(&answer) {
+                answer = self.take(&step, is_new).await?;
+            }
             let mut answer = answer.into_iter();
             match (answer.next().unwrap_or_default().as_str(), answer.next()) {
                 ("new", None) => Ok(Claimed::New),

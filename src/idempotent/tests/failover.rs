@@ -35,18 +35,21 @@ async fn without_waiting_for_replicas_a_failover_loses_the_key_and_the_call_is_m
 async fn a_call_whose_claim_and_answer_the_replica_has_is_replayed_after_a_failover() {
     let mut redis = Replicated::start();
     let post = post();
-    let server = layer(replicated(&redis, Duration::from_millis(500)).await).layer(post.clone());
-    for call in 1..=5 {
+    let store = replicated(&redis, secs(30)).await;
+    let server = layer(store).with_store_timeout(secs(60)).layer(post.clone());
+    for call in 1..=20 {
         assert_eq!(text(&send(&server, &call.to_string()).await), format!("sent {call}"));
     }
     redis.fail_over();
-    for call in 1..=5 {
+    // There is no replica any more, and whoever asks again needs none.
+    for call in 1..=20 {
         let again = send_until_available(&server, &call.to_string()).await;
         assert_eq!((text(&again), told(&again)), (format!("sent {call}"), json!("replayed")));
     }
-    // There is no replica any more.
-    assert_eq!(kind(&send(&server, "new").await), Some(ErrorKind::Unavailable));
-    assert_eq!(post.calls("send"), 5);
+    assert_eq!(post.calls("send"), 20);
+    let hasty = layer(replicated(&redis, Duration::from_millis(10)).await).layer(post.clone());
+    assert_eq!(kind(&send(&hasty, "new").await), Some(ErrorKind::Unavailable));
+    assert_eq!(post.calls("send"), 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,7 +64,8 @@ async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_f
     assert_eq!(post.calls("send"), 0);
     assert_eq!(text(&send(&elsewhere, "other").await), "sent 1", "no other connection is held up");
     redis.replica.resume();
-    let sent = send_until_available(&server, "k").await;
+    let patient = layer(replicated(&redis, secs(30)).await).with_store_timeout(secs(60)).layer(post.clone());
+    let sent = send_until_available(&patient, "k").await;
     assert_eq!((text(&sent), told(&sent)), ("sent 2".into(), Value::Null), "it is no ambiguous call");
 }
 
@@ -69,7 +73,8 @@ async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_f
 async fn many_calls_at_once_that_wait_for_a_replica_are_all_made_once() {
     let redis = Replicated::start();
     let post = post();
-    let server = layer(replicated(&redis, secs(1)).await).with_store_timeout(secs(30)).layer(post.clone());
+    let store = replicated(&redis, secs(30)).await;
+    let server = layer(store).with_store_timeout(secs(60)).layer(post.clone());
     let keys: Vec<_> = (0..100).map(|call| (call % 50).to_string()).collect();
     let calls = keys.iter().map(|key| send(&server, key));
     for answer in futures_util::future::join_all(calls).await {
@@ -89,10 +94,10 @@ async fn a_failover_that_loses_an_answer_leaves_an_ambiguous_call_and_not_a_free
         }
         ready(Ok(sent(call.number)))
     });
-    let store = replicated(&redis.lock().unwrap(), Duration::from_millis(50)).await;
+    let store = replicated(&redis.lock().unwrap(), Duration::from_millis(200)).await;
     let layer = layer(store).with_lease(Duration::from_millis(500)).with_wait(secs(30));
     let server = layer.layer(post.clone());
-    let answer = send(&server, "k").await;
+    let answer = send_until_available(&server, "k").await;
     assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("not_recorded")));
     redis.lock().unwrap().fail_over();
     assert!(is_ambiguous(&send_until_available(&server, "k").await));
@@ -102,7 +107,6 @@ async fn a_failover_that_loses_an_answer_leaves_an_ambiguous_call_and_not_a_free
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_recorded_again_is_waited_for_again() {
     let redis = Replicated::start();
-    let store = replicated(&redis, Duration::from_millis(50)).await;
     let claim = Claim {
         id: "id",
         fingerprint: "f",
@@ -112,15 +116,17 @@ async fn an_answer_that_is_recorded_again_is_waited_for_again() {
         lease: secs(60),
         takes_over: false,
     };
-    assert_eq!(store.claim(claim).await.unwrap(), Claimed::New);
+    assert_eq!(replicated(&redis, secs(30)).await.claim(claim).await.unwrap(), Claimed::New);
     let owner = Owner { id: "id", token: "token" };
     redis.replica.hang();
-    assert!(store.complete(owner, "answer", secs(60)).await.is_err());
+    let hasty = replicated(&redis, Duration::from_millis(50)).await;
+    assert!(hasty.complete(owner, "answer", secs(60)).await.is_err());
     // On another connection, which has written nothing yet.
     let other = replicated(&redis, Duration::from_millis(50)).await;
     assert!(other.complete(owner, "answer", secs(60)).await.is_err(), "the replica still does not have it");
     redis.replica.resume();
     redis.catch_up();
-    assert!(other.complete(owner, "answer", secs(60)).await.unwrap());
-    assert!(!other.complete(owner, "another", secs(60)).await.unwrap());
+    let patient = replicated(&redis, secs(30)).await;
+    assert!(patient.complete(owner, "answer", secs(60)).await.unwrap());
+    assert!(!patient.complete(owner, "another", secs(60)).await.unwrap());
 }

@@ -8,12 +8,15 @@ use super::*;
 use crate::testing::private_redis::Replicated;
 
 async fn connect(redis: &Replicated) -> ConnectionManager {
+    // It waits for longer than any step here takes.
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
+    let config = config.set_response_timeout(Some(MINUTE));
     redis.client().get_connection_manager_with_config(config).await.unwrap()
 }
 
 async fn replicated(redis: &Replicated, timeout: Duration) -> SessionStore {
-    SessionStore::new(RedisBackend::new(connect(redis).await).with_replicas(NonZeroU32::MIN, timeout))
+    let backend = RedisBackend::new(connect(redis).await).with_replicas(NonZeroU32::MIN, timeout);
+    SessionStore::new(backend).with_backend_timeout(MINUTE)
 }
 
 /// Reads, once the connection is back.
@@ -44,7 +47,7 @@ async fn without_waiting_for_replicas_a_failover_loses_what_was_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_replica_has_acknowledged_is_there_after_a_failover_and_what_has_ended_is_not() {
     let mut redis = Replicated::start();
-    let store = replicated(&redis, Duration::from_secs(1)).await;
+    let store = replicated(&redis, MINUTE / 2).await;
     let (kept, ended) = (session(&store), store.of(&connection("2")).expect("a session"));
     for number in 1..=20 {
         kept.set("count", &number).await.unwrap();
@@ -58,12 +61,13 @@ async fn what_the_replica_has_acknowledged_is_there_after_a_failover_and_what_ha
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_replica_acknowledges_may_have_been_kept_or_not_and_is_said_to() {
     let redis = Replicated::start();
-    let session = session(&replicated(&redis, Duration::from_millis(50)).await);
-    session.set("count", &1).await.unwrap();
+    let patient = session(&replicated(&redis, MINUTE / 2).await);
+    patient.set("count", &1).await.unwrap();
     redis.replica.hang();
-    assert!(matches!(session.set("count", &2).await, Err(SessionError::Unknowable(_))));
+    let hasty = session(&replicated(&redis, Duration::from_millis(10)).await);
+    assert!(matches!(hasty.set("count", &2).await, Err(SessionError::Unknowable(_))));
     redis.replica.resume();
     redis.catch_up();
-    session.update("count", |count: &mut u32| *count += 10).await.unwrap();
-    assert!([Some(11), Some(12)].contains(&count(&session).await));
+    patient.update("count", |count: &mut u32| *count += 10).await.unwrap();
+    assert!([Some(11), Some(12)].contains(&count(&patient).await));
 }
