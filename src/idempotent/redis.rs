@@ -99,6 +99,7 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// What is recorded already is recorded again: since Redis 7.2, `WAIT` is about what its connection has written.
 static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
