@@ -14,6 +14,10 @@ mod call;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod key_space;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod origin;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod record;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod settings;
 mod source;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
@@ -23,9 +27,11 @@ mod told;
 #[doc(hidden)]
 pub use call::CallKey;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
-pub(crate) use call::{from_record, to_record};
-#[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub(crate) use key_space::KeySpace;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+pub(crate) use origin::Origin;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+pub(crate) use record::{from_record, to_record};
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub use settings::Idempotency;
 pub use source::KeySource;
@@ -34,3 +40,6 @@ pub(crate) use told::{KeyCounts, Told};
 
 /// `_meta` entry of a result, and of a tool: what an idempotency key did, and where a tool takes it from.
 pub const IDEMPOTENCY: &str = "mcp-patterns/idempotency";
+
+/// `_meta` entry of a replay: `true` where the first call with the key came over another connection.
+pub const OTHER_CONNECTION: &str = "mcp-patterns/other-connection";

@@ -78,7 +78,7 @@ impl Handle {
         let call = bound.call(caller, tool, key).ok_or(ResolveError::InvalidKey)?;
         let record = match resolution {
             Resolution::NotDone => None,
-            Resolution::Done(result) => match idempotency::to_record(&Ok(result)) {
+            Resolution::Done(result) => match idempotency::to_record(&Ok(result), None) {
                 Some(record) => Some(record),
                 None => return Err(ResolveError::Store(StoreError::unavailable("the result cannot be written"))),
             },
