@@ -2,6 +2,8 @@
 
 mod partition;
 mod rights;
+#[cfg(any(feature = "batched", feature = "retry"))]
+mod share;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,6 +13,8 @@ use serde_json::Value;
 use turbomcp_core::RequestContext;
 
 pub(crate) use self::partition::Partition;
+#[cfg(feature = "batched")]
+pub(crate) use self::share::share_of;
 use crate::ConfigError;
 
 /// Who shares what a layer keeps between calls.

@@ -116,6 +116,8 @@ pub mod outcome;
 mod scope;
 pub mod selection;
 mod shared;
+#[cfg(any(feature = "idempotent", feature = "session"))]
+mod shares;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod sweeper;
 mod telemetry;

@@ -32,8 +32,8 @@ impl KeySpace {
                 server = self.server,
                 tool,
                 transport = %ctx.transport(),
-                "callers over a network are anonymous, so whoever repeats the idempotency key of another gets that caller's \
-                 answer: set up authorization on the transport, or `Identity::with_anonymous_by_session` on the layer"
+                fix = "set up authorization on the transport, or `Identity::with_anonymous_by_session` on the layer",
+                "anonymous callers over a network share idempotency keys, and get each other's answers"
             );
         }
     }

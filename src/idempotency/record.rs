@@ -1,6 +1,8 @@
 //! What is kept of an answer, and how it is told again.
 
 use serde_json::{Value, json};
+#[cfg(feature = "idempotent")]
+use turbomcp_core::McpError;
 use turbomcp_core::McpResult;
 use turbomcp_types::ToolResult;
 
@@ -21,6 +23,17 @@ pub(crate) fn to_record(result: &McpResult<ToolResult>, connection: Option<&str>
         record[CONNECTION] = connection.into();
     }
     serde_json::to_string(&record).ok()
+}
+
+/// What is kept where there is no room for an answer: that the call has come to its end.
+#[cfg(feature = "idempotent")]
+pub(crate) fn record_without_answer() -> String {
+    let error = McpError::internal(
+        "An earlier call with this idempotency key has come to its end, and its answer was too large to be kept. The call is not made \
+         again. Do not call with a new key unless you want another effect",
+    )
+    .with_data(json!({ IDEMPOTENCY: "answer_not_kept" }));
+    json!({ "ok": error.to_tool_result() }).to_string()
 }
 
 /// Reads what [`to_record`] wrote, for a later call. Marked if the layer tells: as a replay, and as one over another connection than

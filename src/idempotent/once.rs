@@ -80,7 +80,7 @@ impl IdempotentTool {
                 };
                 match ended {
                     Ended::Yes => counts.count(Told::Recorded),
-                    Ended::Lost | Ended::Unknown => {
+                    Ended::WithoutAnswer | Ended::Lost | Ended::Unknown => {
                         counts.count(Told::NotRecorded);
                         tracing::warn!(
                             tool = counts.tool,
@@ -125,7 +125,7 @@ fn closed(counts: &KeyCounts, tool: &str, error: &StoreError) -> McpResult<ToolR
             Told::Overloaded,
             &McpError::new(
                 ErrorKind::ServerOverloaded,
-                "Too many calls with idempotency keys are open; nothing was done",
+                "You have too many calls with idempotency keys that are not forgotten yet; nothing was done by this one",
             ),
         ),
         StoreError::Unavailable(_) => counts.answer(

@@ -9,6 +9,7 @@ mod life;
 #[cfg(feature = "redis")]
 mod redis_down;
 mod settings;
+mod shares;
 mod sweeps;
 mod values;
 

@@ -142,7 +142,7 @@ async fn a_key_that_is_too_short_is_refused_with_what_to_send() {
     }
 }
 
-const WARNING: &str = "callers over a network are anonymous";
+const WARNING: &str = "anonymous callers over a network share idempotency keys";
 
 fn warnings(traced: &Traced) -> usize {
     traced.text().matches(WARNING).count()
