@@ -8,13 +8,13 @@ use mcp_patterns::outcome;
 use mcp_patterns::retry::Budget;
 use mcp_patterns::session::{MemoryBackend, Session, SessionMode};
 use mcp_patterns::testing::ScriptedServer;
-use mcp_patterns::{BatchedTool, IdempotentTool, Layer, RetryTool, SessionStore, ValidatedTool};
+use mcp_patterns::{BatchedTool, IdempotentTool, Layer, RetryTool, SessionStore};
 use serde_json::{Value, json};
 use turbomcp_core::auth::Principal;
 use turbomcp_core::{McpError, McpHandler, RequestContext};
 use turbomcp_types::ToolResult;
 
-/// A server on which `broken` may do nothing, and everybody else fails now and then.
+/// A server on which everything of mallory's fails, and the exchange of everybody else now and then.
 fn bank() -> ScriptedServer {
     ScriptedServer::new("bank")
         .with_plain("pay", |call| {
@@ -40,7 +40,6 @@ fn bank() -> ScriptedServer {
 fn whole(bank: &ScriptedServer) -> impl McpHandler + use<> {
     let sessions = MemoryBackend::new().with_max_sessions(64.try_into().expect("not zero"));
     (
-        ValidatedTool::new(),
         SessionStore::new(sessions).with_mode(SessionMode::Handle).only(["remember"]),
         BatchedTool::new().only(["balance"]).with_max_queue(16).with_max_in_flight(1),
         RetryTool::new().with_budget(Budget::new().with_burst(20).with_ratio(0.0).with_retries_per_second(0.0)),
