@@ -174,6 +174,10 @@
 //! large for the share is given to its caller, marked `"not_recorded"`; the call is not made again. Stores that are shared bound no
 //! number: bound the rate of calls.
 //!
+//! A store that loses its last writes, as **a Redis does when it fails over**, or a PostgreSQL whose standby lags, forgets claims: a
+//! call that had one may be made a second time. [`RedisStore::with_replicas`](RedisStore#failover) keeps that from happening where the replica that takes over has
+//! acknowledged the claim.
+//!
 //! After the call: recording is tried four times within some seconds. The caller waits for 2 s of it and gets the tool's true
 //! answer, marked `"not_recorded"`. If it was in vain, the claim stays, and later duplicates find it ambiguous.
 //!
