@@ -113,6 +113,8 @@ async fn an_answer_that_is_recorded_again_is_waited_for_again() {
         fingerprint: "f",
         tool: "send",
         key: "k",
+        caller: "caller",
+        connection: None,
         token: "token",
         lease: secs(60),
         takes_over: false,
