@@ -14,6 +14,8 @@ use turbomcp_types::ToolResult;
 
 use super::answers::BatchError;
 use super::layer::ToolPlan;
+use super::under_way;
+use crate::arguments::Taken;
 use crate::canonical::encode;
 use crate::scope::{Captured, Witness};
 use crate::shared::{Abandoned, SessionOfCall};
@@ -24,7 +26,7 @@ use crate::shared::{Abandoned, SessionOfCall};
 pub struct Call {
     /// The tool's name.
     pub tool: String,
-    /// The arguments.
+    /// The tool's own arguments, without those of [layers](crate::arguments) further in.
     pub args: Value,
     /// Who calls: their identity, session and metadata, but no progress token. It is cancelled when the caller has left.
     pub ctx: RequestContext,
@@ -43,6 +45,8 @@ pub(super) struct Traveller {
     pub(super) plan: Arc<ToolPlan>,
     /// On the heap, since it is handed on many times.
     pub(super) call: Box<Call>,
+    /// Its arguments that are none of the tool's.
+    pub(super) of_layers: Taken,
     pub(super) group: Vec<u8>,
     pub(super) abandoned: Abandoned,
     /// Makes the call where there is no bulk function.
@@ -70,34 +74,59 @@ type Answers = McpResult<Vec<McpResult<Answer>>>;
 /// Answers the calls of a batch, which are of one tool.
 pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
     match batch.first().and_then(|first| first.plan.bulk.clone()) {
-        Some(bulk) => {
-            // Which of them it is that depends on a session, only the function knows.
-            let scope =
-                batch.iter().fold(Captured::default(), |scope, traveller| scope.with(traveller.witness.clone()));
-            let calls = batch.into_iter().map(|traveller| *traveller.call).collect();
-            let results = scope.enter(async move { bulk(calls).await }).await?;
-            // A tool's error is told as a result, as a `#[server]` does it.
-            let answer = |result: McpResult<_>| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result())));
-            Ok(results.into_iter().map(answer).collect())
-        }
+        Some(bulk) => answer_in_bulk(&bulk, batch).await,
         None => Ok(answer_one_by_one(batch).await),
     }
+}
+
+/// Has the bulk function answer. Of equal calls of a tool that changes nothing it gets one: whoever made another one gets the same
+/// answer. Those in other sessions do so unless the function has opened a session; then they are asked for again.
+async fn answer_in_bulk(bulk: &Bulk, batch: Vec<Traveller>) -> Answers {
+    let mut answers: Vec<Option<McpResult<Answer>>> = batch.iter().map(|_| None).collect();
+    let is_read_only = batch.iter().all(|traveller| traveller.plan.read_only);
+    let mut left = match is_read_only {
+        true => equal(batch),
+        false => batch.into_iter().enumerate().map(|one| vec![one]).collect(),
+    };
+    while let Some(tool) = left.first().map(|alike| alike[0].1.call.tool.clone()) {
+        let witness = Arc::new(Witness::default());
+        // Which of them it is that depends on a session, only the function knows.
+        let scope = left.iter().flatten().fold(Captured::default(), |scope, (_, one)| scope.with(one.witness.clone()));
+        let calls = left.iter().map(|alike| for_all(alike)).collect();
+        let results = scope.with(Arc::clone(&witness)).enter(async { bulk(calls).await }).await;
+        let results: Vec<McpResult<Answer>> = match results {
+            Ok(results) if results.len() == left.len() => {
+                // A tool's error is told as a result, as a `#[server]` does it.
+                results
+                    .into_iter()
+                    .map(|result| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result()))))
+                    .collect()
+            }
+            Ok(results) => {
+                under_way::log_miscount(Some(&tool), left.len(), results.len());
+                left.iter().map(|_| Err(<McpError as BatchError>::miscounted())).collect()
+            }
+            // What was answered before stays so.
+            Err(error) if answers.iter().any(Option::is_some) => left.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => return Err(error),
+        };
+        let opened_session = witness.saw_a_session();
+        let asked = std::mem::take(&mut left);
+        for (alike, result) in asked.into_iter().zip(results) {
+            let (answered, others) = by_answer(alike, opened_session);
+            for (place, _) in answered {
+                answers[place] = Some(result.clone());
+            }
+            left.extend(by_session(others));
+        }
+    }
+    Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(<McpError as BatchError>::lost()))).collect())
 }
 
 /// Makes all calls at the same time, and those with the same arguments once.
 async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
     let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
-    let mut distinct: Vec<Alike> = Vec::new();
-    let mut places: HashMap<Vec<u8>, usize, foldhash::fast::RandomState> = HashMap::default();
-    for (place, traveller) in batch.into_iter().enumerate() {
-        let mut key = Vec::new();
-        encode(&traveller.call.args, &mut key);
-        let alike = *places.entry(key).or_insert(distinct.len());
-        match distinct.get_mut(alike) {
-            Some(alike) => alike.push((place, traveller)),
-            None => distinct.push(vec![(place, traveller)]),
-        }
-    }
+    let distinct = equal(batch);
     // Dropped with the batch, it stops the calls.
     let mut calls: JoinSet<_> = distinct.into_iter().map(share).collect();
     while let Some(ended) = calls.join_next().await {
@@ -113,29 +142,62 @@ async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
     answers.into_iter().map(|answer| answer.ok_or_else(<McpError as BatchError>::lost)).collect()
 }
 
+/// Equal calls, with their places in the batch.
 type Alike = Vec<(usize, Traveller)>;
+
+/// Puts those together that ask for the same.
+fn equal(batch: Vec<Traveller>) -> Vec<Alike> {
+    let mut distinct: Vec<Alike> = Vec::new();
+    let mut places: HashMap<Vec<u8>, usize, foldhash::fast::RandomState> = HashMap::default();
+    for (place, traveller) in batch.into_iter().enumerate() {
+        let mut key = Vec::new();
+        encode(&traveller.call.args, &mut key);
+        traveller.plan.arguments.encode(|name| traveller.of_layers.get(name), &mut key);
+        let alike = *places.entry(key).or_insert(distinct.len());
+        match distinct.get_mut(alike) {
+            Some(alike) => alike.push((place, traveller)),
+            None => distinct.push(vec![(place, traveller)]),
+        }
+    }
+    distinct
+}
+
+/// One call for all of them: the first one, which none of them alone can cancel.
+fn for_all(alike: &Alike) -> Call {
+    let mut call = alike[0].1.call.clone();
+    if alike.len() > 1 {
+        let waiting = alike.iter().map(|(_, traveller)| traveller.abandoned.clone()).collect();
+        call.ctx.cancellation_token = Some(Arc::new(Shared(waiting)));
+    }
+    *call
+}
+
+/// Those that the answer to the first one is for, and the others: where a session was opened, those in another one.
+fn by_answer(alike: Alike, opened_session: bool) -> (Alike, Alike) {
+    let Some(session) = alike.first().map(|(_, first)| first.session.clone()) else { return (alike, Vec::new()) };
+    let mut is_first = true;
+    alike.into_iter().partition(|(_, traveller)| {
+        std::mem::take(&mut is_first) || !opened_session || traveller.session.is_that_of(&session)
+    })
+}
 
 /// Makes one call for all of them, in the scope of the first. If the tool opened its session, what it says is for those in that
 /// session, and the others are returned.
 async fn share(alike: Alike) -> (Answer, Alike, Alike) {
     let witness = Arc::new(Witness::default());
-    let waiting: Vec<_> = alike.iter().map(|(_, traveller)| traveller.abandoned.clone()).collect();
-    let (mut call, inner, scope, session) = match alike.first() {
-        Some((_, Traveller { call, inner: Some(inner), scope, session, .. })) => {
-            (call.clone(), Arc::clone(inner), scope.clone(), session.clone())
+    let (of_layers, inner, scope) = match alike.first() {
+        Some((_, Traveller { of_layers, inner: Some(inner), scope, .. })) => {
+            (of_layers.clone(), Arc::clone(inner), scope.clone())
         }
         _ => return (Err(<McpError as BatchError>::lost()), alike, Vec::new()),
     };
-    call.ctx.cancellation_token = Some(Arc::new(Shared(waiting)));
+    let mut call = for_all(&alike);
+    of_layers.put_back(&mut call.args);
     let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(traveller.witness.clone()));
-    let call = AssertUnwindSafe(async move { inner(call).await }).catch_unwind();
+    let call = AssertUnwindSafe(async move { inner(Box::new(call)).await }).catch_unwind();
     let answer = scope.with(Arc::clone(&witness)).enter(call).await;
     let answer = answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()));
-    let opened_session = witness.saw_a_session();
-    let mut is_first = true;
-    let (answered, others) = alike.into_iter().partition(|(_, traveller)| {
-        std::mem::take(&mut is_first) || !opened_session || traveller.session.is_that_of(&session)
-    });
+    let (answered, others) = by_answer(alike, witness.saw_a_session());
     (answer, answered, others)
 }
 

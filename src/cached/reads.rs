@@ -10,6 +10,7 @@ use super::call::AnswerPlan;
 use super::key::{KeyPrefix, Kind};
 use super::layer::{CachedTool, LAYER};
 use super::writes::Domains;
+use crate::arguments::LayerArguments;
 use crate::telemetry::Counter;
 use crate::{ConfigError, Identity, Scope};
 
@@ -72,6 +73,7 @@ impl Reads {
                 scope: self.scope.unwrap_or(scope),
                 identity: identity.clone(),
                 tags: self.tags.clone(),
+                arguments: LayerArguments::default(),
                 hits: counter("hit"),
                 misses: counter("miss"),
             })

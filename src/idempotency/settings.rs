@@ -1,13 +1,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
 use super::source::MAX_KEY_CHARS;
 use super::{CallKey, IDEMPOTENCY, KeySource, KeySpace};
 use crate::ConfigError;
+use crate::arguments::{LayerArgument, LayerArguments};
 use crate::clock::is_too_short;
 
 /// How a layer deals with idempotency keys.
@@ -79,6 +80,10 @@ impl Idempotency {
         self
     }
 
+    pub(crate) fn source(&self) -> &KeySource {
+        &self.source
+    }
+
     pub(crate) fn ttl(&self) -> Duration {
         self.ttl
     }
@@ -109,40 +114,45 @@ impl Idempotency {
         if name.is_empty() {
             return Err(ConfigError::invalid(layer, "with_idempotency", "the key's source has no name"));
         }
-        if let KeySource::Argument(name) = &self.source
-            && let Some(tool) = tools.iter().find(|tool| properties(tool).is_some_and(|all| all.contains_key(name)))
-        {
-            let reason = format!("`{}` has an argument `{name}` of its own: name another one", tool.name);
-            return Err(ConfigError::invalid(layer, "with_idempotency", reason));
+        if let Some(argument) = self.argument(false) {
+            argument.check(layer, "with_idempotency", tools)?;
         }
         crate::selection::check_names(layer, self.named(), tools)
     }
 
-    /// Adds the key to what a tool says of itself.
+    /// Adds the key to what a tool says of itself, unless it has an argument of that name.
     pub(crate) fn advertise(&self, tool: &mut Tool) {
-        let required = self.is_required(&tool.name);
-        let source = match &self.source {
-            KeySource::Argument(name) => {
-                let properties = tool.input_schema.properties.get_or_insert_with(|| json!({}));
-                if let Some(properties) = properties.as_object_mut() {
-                    properties.insert(name.clone(), key_schema(required));
-                }
-                if required {
-                    tool.input_schema.required.get_or_insert_default().push(name.clone());
-                }
-                json!({ "argument": name })
-            }
-            KeySource::Metadata(name) => json!({ "metadata": name }),
-            KeySource::Header(name) => json!({ "header": name }),
-        };
-        tool.meta.get_or_insert_default().insert(IDEMPOTENCY.to_owned(), source);
+        if let Some(argument) = self.argument(self.is_required(&tool.name))
+            && !argument.add_to(tool)
+        {
+            return;
+        }
+        tool.meta.get_or_insert_default().insert(IDEMPOTENCY.to_owned(), self.source.advertised());
     }
 
-    /// Takes the key out of a call.
+    /// Whether the tool takes a key: not where its author has an argument of that name, which [`check`](Self::check) refuses for
+    /// the tools that are there at the start.
+    pub(crate) fn fits(&self, layer: &'static str, tool: &Tool) -> bool {
+        let is_authors = self.argument(false).is_some_and(|argument| argument.is_authors(tool));
+        if is_authors {
+            tracing::warn!(layer, tool = tool.name, "the tool has an argument of the key's name: it takes no key");
+        }
+        !is_authors
+    }
+
+    /// The argument that the key is, if it is one. What a tool that changes nothing answers does not depend on it.
+    fn argument(&self, is_required: bool) -> Option<LayerArgument> {
+        let KeySource::Argument(name) = &self.source else { return None };
+        let argument = LayerArgument::new(name, key_schema(is_required)).not_in_keys();
+        Some(if is_required { argument.required() } else { argument })
+    }
+
+    /// Takes the key out of a call. The arguments of `others`, layers further in, do not make it another call.
     pub(crate) fn key(
         &self,
         space: &KeySpace,
         tool: &str,
+        others: &LayerArguments,
         args: &mut Value,
         ctx: &RequestContext,
     ) -> McpResult<Option<CallKey>> {
@@ -154,7 +164,7 @@ impl Idempotency {
             }
             None => return Ok(None),
         };
-        Ok(Some(CallKey::new(space, &self.version, tool, key, args, ctx)))
+        Ok(Some(CallKey::new(space, &self.version, tool, key, &others.without(args), ctx)))
     }
 
     fn is_required(&self, tool: &str) -> bool {
@@ -188,8 +198,4 @@ fn key_schema(required: bool) -> Value {
         .into(),
     );
     Value::Object(schema)
-}
-
-fn properties(tool: &Tool) -> Option<&Map<String, Value>> {
-    tool.input_schema.properties.as_ref()?.as_object()
 }

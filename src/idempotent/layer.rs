@@ -138,7 +138,8 @@ impl IdempotentTool {
     }
 
     fn decide(&self, tool: &Tool) -> Option<Arc<KeyCounts>> {
-        self.selection.includes(tool, RULE).then(|| Arc::new(KeyCounts::new(&tool.name)))
+        let takes_key = self.selection.includes(tool, RULE) && self.idempotency.fits(LAYER, tool);
+        takes_key.then(|| Arc::new(KeyCounts::new(tool)))
     }
 
     fn advertise(&self, mut tools: Vec<Tool>) -> Vec<Tool> {

@@ -144,8 +144,12 @@ impl RetryPolicy {
                 _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
                 None => Err(Exhausted::Attempts),
                 _ if cancellation.is_cancelled() => Err(Exhausted::Cancelled),
+                // Nobody waits for a century, also where there is no deadline.
                 Some(delay)
-                    if self.deadline.is_some_and(|deadline| started.elapsed().saturating_add(delay) >= deadline) =>
+                    if delay >= CENTURY
+                        || self
+                            .deadline
+                            .is_some_and(|deadline| started.elapsed().saturating_add(delay) >= deadline) =>
                 {
                     Err(Exhausted::Deadline)
                 }
