@@ -242,6 +242,12 @@ impl LayerArguments {
         }
     }
 
+    /// Those that are not the layer's that asks.
+    pub(crate) fn except(&self, own: &LayerArgument) -> Self {
+        let others: Arc<[_]> = self.added().iter().filter(|added| *added.name != *own.name).cloned().collect();
+        Self(Some(others).filter(|others| !others.is_empty()))
+    }
+
     fn has(&self, name: &str) -> bool {
         self.added().iter().any(|added| *added.name == *name)
     }

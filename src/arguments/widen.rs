@@ -22,6 +22,9 @@ pub(super) struct Widening<'a> {
     /// What the property is.
     property: &'a Value,
     parts: Cell<u32>,
+    /// Whether a condition was left out. What it knew of properties is then not known to `unevaluatedProperties`, wherever that is.
+    has_left_out: Cell<bool>,
+    keeps_unevaluated: bool,
 }
 
 /// What a part that is rewritten may accept.
@@ -40,11 +43,24 @@ type Part = Result<Value, Unsayable>;
 
 impl<'a> Widening<'a> {
     pub(super) fn new(schema: &'a Value, name: &'a str, property: &'a Value) -> Self {
-        Self { schema, name, property, parts: Cell::new(0) }
+        Self { schema, name, property, parts: Cell::new(0), has_left_out: Cell::new(false), keeps_unevaluated: true }
     }
 
-    pub(super) fn root(&self) -> Value {
-        self.part(self.schema, Accepts::More, 0).unwrap_or_else(|Unsayable| json!({"type": "object"}))
+    pub(super) fn root(self) -> Value {
+        let wide = self.part(self.schema, Accepts::More, 0);
+        let wide = match self.has_left_out.get() {
+            true => {
+                let again = Self { parts: Cell::new(0), keeps_unevaluated: false, ..self };
+                again.part(again.schema, Accepts::More, 0)
+            }
+            false => wide,
+        };
+        wide.unwrap_or_else(|Unsayable| json!({"type": "object"}))
+    }
+
+    fn leave_out(&self, keyword: &str, wide: &mut Map<String, Value>) {
+        self.has_left_out.set(true);
+        wide.remove(keyword);
     }
 
     fn part(&self, schema: &Value, accepts: Accepts, depth: u32) -> Part {
@@ -54,19 +70,21 @@ impl<'a> Widening<'a> {
             return Err(Unsayable);
         }
         let mut wide = keywords.clone();
-        if keywords.contains_key("$ref") {
+        let refers = keywords.contains_key("$ref");
+        if refers && has_no_siblings(self.schema) {
             self.reference(&mut wide, accepts, depth)?;
-            if has_no_siblings(self.schema) {
-                return Ok(wide.into());
-            }
+            return Ok(wide.into());
         }
         for (keyword, value) in keywords {
             match self.keyword(keyword, value, &mut wide, accepts, depth) {
                 Ok(()) => {}
                 // Without one of its conditions, a schema accepts more.
-                Err(Unsayable) if accepts == Accepts::More => drop(wide.remove(keyword)),
+                Err(Unsayable) if accepts == Accepts::More => self.leave_out(keyword, &mut wide),
                 Err(Unsayable) => return Err(Unsayable),
             }
+        }
+        if refers {
+            self.reference(&mut wide, accepts, depth)?;
         }
         Ok(wide.into())
     }
@@ -85,6 +103,7 @@ impl<'a> Widening<'a> {
             parts.iter().map(|one| part(one, accepts)).collect::<Result<Vec<_>, _>>().map(Value::from)
         };
         let replacement = match keyword {
+            "unevaluatedProperties" if *value != true && !self.keeps_unevaluated => return Err(Unsayable),
             "additionalProperties" | "unevaluatedProperties" if *value != true => {
                 let properties = wide.entry("properties").or_insert_with(|| json!({}));
                 if let Some(properties) = properties.as_object_mut().filter(|all| !all.contains_key(self.name)) {
@@ -158,7 +177,10 @@ impl<'a> Widening<'a> {
         let widened = match widened {
             Ok(widened) => widened,
             Err(Unsayable) if accepts == Accepts::TheSame => return Err(Unsayable),
-            Err(Unsayable) => Value::Bool(true),
+            Err(Unsayable) => {
+                self.has_left_out.set(true);
+                Value::Bool(true)
+            }
         };
         wide.remove("$ref");
         if has_no_siblings(self.schema) {

@@ -6,7 +6,7 @@ use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
 use super::source::MAX_KEY_CHARS;
-use super::{CallKey, IDEMPOTENCY, KeySource, KeySpace};
+use super::{CallKey, IDEMPOTENCY, KeyCounts, KeySource, KeySpace};
 use crate::ConfigError;
 use crate::arguments::{LayerArgument, LayerArguments};
 use crate::clock::is_too_short;
@@ -130,14 +130,17 @@ impl Idempotency {
         tool.meta.get_or_insert_default().insert(IDEMPOTENCY.to_owned(), self.source.advertised());
     }
 
-    /// Whether the tool takes a key: not where its author has an argument of that name, which [`check`](Self::check) refuses for
-    /// the tools that are there at the start.
-    pub(crate) fn fits(&self, layer: &'static str, tool: &Tool) -> bool {
-        let is_authors = self.argument(false).is_some_and(|argument| argument.is_authors(tool));
-        if is_authors {
+    /// What is kept for a tool that takes a key: not where its author has an argument of that name, which [`check`](Self::check)
+    /// refuses for the tools that are there at the start.
+    pub(crate) fn counts(&self, layer: &'static str, tool: &Tool) -> Option<KeyCounts> {
+        let own = self.argument(false);
+        if own.as_ref().is_some_and(|own| own.is_authors(tool)) {
             tracing::warn!(layer, tool = tool.name, "the tool has an argument of the key's name: it takes no key");
+            return None;
         }
-        !is_authors
+        let others = LayerArguments::of(tool);
+        let others = own.map_or_else(|| others.clone(), |own| others.except(&own));
+        Some(KeyCounts::new(tool, others))
     }
 
     /// The argument that the key is, if it is one. What a tool that changes nothing answers does not depend on it.

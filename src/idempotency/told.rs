@@ -40,17 +40,17 @@ impl Told {
 #[derive(Debug)]
 pub(crate) struct KeyCounts {
     pub(crate) tool: String,
-    /// Those of layers further in, and that of the key.
+    /// Those of layers further in.
     pub(crate) arguments: LayerArguments,
     counters: [Counter; Told::ALL.len()],
 }
 
 impl KeyCounts {
-    pub(crate) fn new(tool: &Tool) -> Self {
+    pub(super) fn new(tool: &Tool, arguments: LayerArguments) -> Self {
         let counters = Told::ALL.map(|outcome| {
             Counter::new("mcp_patterns_idempotency_total", &[("tool", &tool.name), ("outcome", outcome)])
         });
-        Self { tool: tool.name.clone(), arguments: LayerArguments::of(tool), counters }
+        Self { tool: tool.name.clone(), arguments, counters }
     }
 
     pub(crate) fn count(&self, told: Told) {

@@ -138,8 +138,8 @@ impl IdempotentTool {
     }
 
     fn decide(&self, tool: &Tool) -> Option<Arc<KeyCounts>> {
-        let takes_key = self.selection.includes(tool, RULE) && self.idempotency.fits(LAYER, tool);
-        takes_key.then(|| Arc::new(KeyCounts::new(tool)))
+        let is_included = self.selection.includes(tool, RULE);
+        is_included.then(|| self.idempotency.counts(LAYER, tool).map(Arc::new)).flatten()
     }
 
     fn advertise(&self, mut tools: Vec<Tool>) -> Vec<Tool> {

@@ -165,7 +165,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
 
     fn keys_of(&self, tool: &Tool) -> Option<KeyCounts> {
         let idempotency = self.idempotency.as_ref().filter(|_| self.takes_key(tool))?;
-        idempotency.fits(LAYER, tool).then(|| KeyCounts::new(tool))
+        idempotency.counts(LAYER, tool)
     }
 
     fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {

@@ -88,6 +88,8 @@ fn references_and_combinations_without_a_count_are_said_exactly() {
         json!({"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#/definitions/A", "additionalProperties": false, "definitions": {"A": a}}),
         json!({"$ref": "#/$defs/A", "minProperties": 0, "$defs": {"A": a}}),
         json!({"$ref": "#/$defs/B", "$defs": {"A": a, "B": {"$ref": "#/$defs/A"}}}),
+        json!({"$ref": "#/$defs/A", "allOf": [{"propertyNames": {"pattern": "^[a-z]"}}], "$defs": {"A": a}}),
+        json!({"not": {"$ref": "#/$defs/A", "allOf": [{"propertyNames": {"pattern": "^[a-z]"}}]}, "$defs": {"A": a}}),
         json!({"oneOf": [a, b]}),
         json!({"oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}], "$defs": {"A": a, "B": b}}),
         json!({"anyOf": [{"required": ["a"]}, {"required": ["b"]}], "properties": {"a": {}, "b": {}}, "additionalProperties": false}),
@@ -122,6 +124,8 @@ fn what_cannot_be_said_exactly_accepts_more_and_never_less() {
         json!({"$ref": "#here", "$defs": {"A": {"$anchor": "here", "properties": {"a": {}}, "additionalProperties": false}}}),
         json!({"$dynamicRef": "#here", "$defs": {"A": {"$dynamicAnchor": "here", "properties": {"a": {}}, "additionalProperties": false}}}),
         json!({"$ref": "#/allOf/0/not", "allOf": [{"not": {"maxProperties": 0}}]}),
+        json!({"if": {"maxProperties": 1}, "then": {"properties": {"a": {}}}, "else": {"properties": {"a": {}, "b": {}}}, "unevaluatedProperties": false}),
+        json!({"allOf": [{"if": {"maxProperties": 1}, "then": {"properties": {"a": {}}}}], "unevaluatedProperties": false}),
         json!({"properties": {"a": {"$ref": "#/not"}}, "not": {"minProperties": 2}}),
     ];
     for own in wider {
@@ -158,6 +162,7 @@ fn schemas() -> impl Strategy<Value = Value> {
         Just(json!({"properties": {"a": {}}, "additionalProperties": false})),
         Just(json!({"properties": {"b": {}}, "additionalProperties": {"type": "integer"}})),
         Just(json!({"properties": {"a": {}}, "unevaluatedProperties": false})),
+        Just(json!({"unevaluatedProperties": false})),
         Just(json!({"propertyNames": {"maxLength": 1}})),
         Just(json!({"patternProperties": {"^[a-z]+$": {"type": "integer"}}})),
         Just(json!({"patternProperties": {"^x-": {"type": "string"}}, "additionalProperties": false})),
