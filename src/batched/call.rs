@@ -73,47 +73,52 @@ type Answers = McpResult<Vec<McpResult<Answer>>>;
 
 /// Answers the calls of a batch, which are of one tool.
 pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
-    match batch.first().and_then(|first| first.plan.bulk.clone()) {
-        Some(bulk) => answer_in_bulk(&bulk, batch).await,
+    let Some(plan) = batch.first().map(|first| Arc::clone(&first.plan)) else { return Ok(Vec::new()) };
+    match &plan.bulk {
+        // On the heap, so that a batch of one stays small.
+        Some(bulk) if plan.read_only && batch.len() > 1 => Box::pin(answer_equal_ones_once(bulk, batch)).await,
+        Some(bulk) => {
+            let scope = witnessed(&batch);
+            ask(bulk, scope, batch.into_iter().map(|traveller| *traveller.call).collect()).await
+        }
         None => Ok(answer_one_by_one(batch).await),
     }
 }
 
-/// Has the bulk function answer. Of equal calls of a tool that changes nothing it gets one: whoever made another one gets the same
+/// The scope of a bulk function. Which of the calls it is that depends on a session, only the function knows.
+fn witnessed<'a>(calls: impl IntoIterator<Item = &'a Traveller>) -> Captured {
+    calls.into_iter().fold(Captured::default(), |scope, traveller| scope.with(traveller.witness.clone()))
+}
+
+async fn ask(bulk: &Bulk, scope: Captured, calls: Vec<Call>) -> Answers {
+    let results = scope.enter(async { bulk(calls).await }).await?;
+    // A tool's error is told as a result, as a `#[server]` does it.
+    let answer = |result: McpResult<_>| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result())));
+    Ok(results.into_iter().map(answer).collect())
+}
+
+/// Asks the bulk function of a tool that changes nothing for one of those that are equal. Whoever made another one gets the same
 /// answer. Those in other sessions do so unless the function has opened a session; then they are asked for again.
-async fn answer_in_bulk(bulk: &Bulk, batch: Vec<Traveller>) -> Answers {
+async fn answer_equal_ones_once(bulk: &Bulk, batch: Vec<Traveller>) -> Answers {
     let mut answers: Vec<Option<McpResult<Answer>>> = batch.iter().map(|_| None).collect();
-    let is_read_only = batch.iter().all(|traveller| traveller.plan.read_only);
-    let mut left = match is_read_only {
-        true => equal(batch),
-        false => batch.into_iter().enumerate().map(|one| vec![one]).collect(),
-    };
-    while let Some(tool) = left.first().map(|alike| alike[0].1.call.tool.clone()) {
+    let tool = batch.first().map(|first| first.call.tool.clone());
+    let mut left = equal(batch);
+    while !left.is_empty() {
         let witness = Arc::new(Witness::default());
-        // Which of them it is that depends on a session, only the function knows.
-        let scope = left.iter().flatten().fold(Captured::default(), |scope, (_, one)| scope.with(one.witness.clone()));
-        let calls = left.iter().map(|alike| for_all(alike)).collect();
-        let results = scope.with(Arc::clone(&witness)).enter(async { bulk(calls).await }).await;
-        let results: Vec<McpResult<Answer>> = match results {
-            Ok(results) if results.len() == left.len() => {
-                // A tool's error is told as a result, as a `#[server]` does it.
-                results
-                    .into_iter()
-                    .map(|result| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result()))))
-                    .collect()
-            }
+        let scope = witnessed(left.iter().flatten().map(|(_, traveller)| traveller)).with(Arc::clone(&witness));
+        let results = match ask(bulk, scope, left.iter().map(|alike| *for_all(alike)).collect()).await {
+            Ok(results) if results.len() == left.len() => results,
             Ok(results) => {
-                under_way::log_miscount(Some(&tool), left.len(), results.len());
+                under_way::log_miscount(tool.as_deref(), left.len(), results.len());
                 left.iter().map(|_| Err(<McpError as BatchError>::miscounted())).collect()
             }
             // What was answered before stays so.
             Err(error) if answers.iter().any(Option::is_some) => left.iter().map(|_| Err(error.clone())).collect(),
             Err(error) => return Err(error),
         };
-        let opened_session = witness.saw_a_session();
         let asked = std::mem::take(&mut left);
         for (alike, result) in asked.into_iter().zip(results) {
-            let (answered, others) = by_answer(alike, opened_session);
+            let (answered, others) = by_answer(alike, witness.saw_a_session());
             for (place, _) in answered {
                 answers[place] = Some(result.clone());
             }
@@ -163,13 +168,13 @@ fn equal(batch: Vec<Traveller>) -> Vec<Alike> {
 }
 
 /// One call for all of them: the first one, which none of them alone can cancel.
-fn for_all(alike: &Alike) -> Call {
+fn for_all(alike: &Alike) -> Box<Call> {
     let mut call = alike[0].1.call.clone();
     if alike.len() > 1 {
         let waiting = alike.iter().map(|(_, traveller)| traveller.abandoned.clone()).collect();
         call.ctx.cancellation_token = Some(Arc::new(Shared(waiting)));
     }
-    *call
+    call
 }
 
 /// Those that the answer to the first one is for, and the others: where a session was opened, those in another one.
@@ -194,7 +199,7 @@ async fn share(alike: Alike) -> (Answer, Alike, Alike) {
     let mut call = for_all(&alike);
     of_layers.put_back(&mut call.args);
     let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(traveller.witness.clone()));
-    let call = AssertUnwindSafe(async move { inner(Box::new(call)).await }).catch_unwind();
+    let call = AssertUnwindSafe(async move { inner(call).await }).catch_unwind();
     let answer = scope.with(Arc::clone(&witness)).enter(call).await;
     let answer = answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()));
     let (answered, others) = by_answer(alike, witness.saw_a_session());

@@ -103,8 +103,7 @@ pub(super) fn log_miscount(tool: Option<&str>, calls: usize, results: usize) {
         tool,
         calls,
         results,
-        "a bulk function returned a wrong number of results: it must return one for each call, in their order, also where there is \
-         no row for it, and where calls are equal and there is one row for them"
+        "a bulk function returned a wrong number of results: it must return one for each call, also where calls are equal or have no row"
     );
 }
 

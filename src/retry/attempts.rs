@@ -144,9 +144,9 @@ impl RetryPolicy {
                 _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
                 None => Err(Exhausted::Attempts),
                 _ if cancellation.is_cancelled() => Err(Exhausted::Cancelled),
-                // Nobody waits for a century, also where there is no deadline.
+                // Whoever asks for a century does not want to be called again, also where there is no deadline.
                 Some(delay)
-                    if delay >= CENTURY
+                    if retry_after.is_some_and(|asked| asked >= CENTURY)
                         || self
                             .deadline
                             .is_some_and(|deadline| started.elapsed().saturating_add(delay) >= deadline) =>

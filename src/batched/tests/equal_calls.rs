@@ -5,7 +5,7 @@ use turbomcp_types::Tool;
 
 use super::*;
 use crate::batched::Call;
-use crate::session::{Session, SessionMode};
+use crate::session::SessionMode;
 use crate::testing::Traced;
 use crate::{BatchedTool, Layer, Scope, SessionStore};
 
