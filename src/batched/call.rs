@@ -30,6 +30,8 @@ pub struct Call {
     pub args: Value,
     /// Who calls: their identity, session and metadata, but no progress token. It is cancelled when the caller has left.
     pub ctx: RequestContext,
+    /// Its arguments that are none of the tool's.
+    pub(super) of_layers: Taken,
 }
 
 /// What the bulk functions of all tools look like to the layer.
@@ -45,8 +47,6 @@ pub(super) struct Traveller {
     pub(super) plan: Arc<ToolPlan>,
     /// On the heap, since it is handed on many times.
     pub(super) call: Box<Call>,
-    /// Its arguments that are none of the tool's.
-    pub(super) of_layers: Taken,
     pub(super) group: Vec<u8>,
     pub(super) abandoned: Abandoned,
     /// Makes the call where there is no bulk function.
@@ -157,7 +157,7 @@ fn equal(batch: Vec<Traveller>) -> Vec<Alike> {
     for (place, traveller) in batch.into_iter().enumerate() {
         let mut key = Vec::new();
         encode(&traveller.call.args, &mut key);
-        traveller.plan.arguments.encode(|name| traveller.of_layers.get(name), &mut key);
+        traveller.plan.arguments.encode(|name| traveller.call.of_layers.get(name), &mut key);
         let alike = *places.entry(key).or_insert(distinct.len());
         match distinct.get_mut(alike) {
             Some(alike) => alike.push((place, traveller)),
@@ -190,14 +190,12 @@ fn by_answer(alike: Alike, opened_session: bool) -> (Alike, Alike) {
 /// session, and the others are returned.
 async fn share(alike: Alike) -> (Answer, Alike, Alike) {
     let witness = Arc::new(Witness::default());
-    let (of_layers, inner, scope) = match alike.first() {
-        Some((_, Traveller { of_layers, inner: Some(inner), scope, .. })) => {
-            (of_layers.clone(), Arc::clone(inner), scope.clone())
-        }
+    let (inner, scope) = match alike.first() {
+        Some((_, Traveller { inner: Some(inner), scope, .. })) => (Arc::clone(inner), scope.clone()),
         _ => return (Err(<McpError as BatchError>::lost()), alike, Vec::new()),
     };
     let mut call = for_all(&alike);
-    of_layers.put_back(&mut call.args);
+    std::mem::take(&mut call.of_layers).put_back(&mut call.args);
     let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(traveller.witness.clone()));
     let call = AssertUnwindSafe(async move { inner(call).await }).catch_unwind();
     let answer = scope.with(Arc::clone(&witness)).enter(call).await;

@@ -248,7 +248,8 @@ impl BatchedTool {
         };
         let abandoned = Abandoned::default();
         let of_layers = plan.arguments.take(&mut args);
-        let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()) });
+        let call =
+            Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()), of_layers });
         let mut group = Vec::with_capacity(caller.size_hint() + name.len() + 32);
         encode_str(name, &mut group);
         caller.encode_with_rights(&mut group);
@@ -260,7 +261,7 @@ impl BatchedTool {
         let witness = Arc::new(Witness::default());
         let (scope, session) = (scope::capture(), SessionOfCall::of(identity, ctx));
         let traveller =
-            Traveller { plan, call, of_layers, group, abandoned, inner, scope, session, witness: Arc::clone(&witness) };
+            Traveller { plan, call, group, abandoned, inner, scope, session, witness: Arc::clone(&witness) };
         let reply = self.calls.travel(ctx, traveller).await;
         if witness.saw_a_session() {
             // A cache further out has not seen it, if the call was made for somebody else.
