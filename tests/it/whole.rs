@@ -2,6 +2,7 @@
 
 mod arguments;
 mod budget;
+mod limits;
 mod namespaces;
 mod sharing;
 mod shop;
