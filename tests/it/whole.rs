@@ -1,5 +1,6 @@
 //! All layers at once: what a call through the whole stack takes.
 
+mod arguments;
 mod budget;
 mod limits;
 mod namespaces;
