@@ -3,5 +3,5 @@
 mod budget;
 mod namespaces;
 mod sharing;
-mod shop;
+pub(crate) mod shop;
 mod stack;
