@@ -58,7 +58,7 @@ pub(super) static CONNECTIONS: LazyLock<Vec<Connection>> = LazyLock::new(|| {
         signed_in("bob, to write", bob_with_scope("read write"), "10", true),
         signed_in("bob, to read", bob_with_scope("read"), "11", false),
         signed_in("bob, to write, in other words", bob_with_scope("write read"), "12", true),
-        signed_in("ada elsewhere", Principal::new("ada").with_issuer("https://other.example"), "13", true),
+        signed_in("ada elsewhere", acme().with_role("viewer").with_issuer("https://other.example"), "13", true),
         anonymous("anonymous", Some("14"), true),
         anonymous("anonymous, in another session", Some("15"), false),
         anonymous("in the process", None, false),

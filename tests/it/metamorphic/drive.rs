@@ -12,13 +12,13 @@ use futures_util::FutureExt;
 use futures_util::future::{join_all, select};
 use mcp_patterns::BoxHandler;
 use serde_json::json;
-use tokio::task::yield_now;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 use turbomcp_core::{Cancellable, McpHandler, RequestContext};
 
 use super::callers::{CONNECTIONS, Client};
 use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp};
-use super::plan::{BackendKind, Call, Leaves, Plan, Step};
+use super::plan::{BackendKind, Call, Leaves, Order, Plan, Step};
 use super::requests::{Op, Request};
 use super::stack::{Backends, Server, build};
 use super::world::{Books, World, context};
@@ -55,6 +55,7 @@ struct Run<'a> {
     servers: Vec<Server>,
     calls: Vec<Made>,
     forgotten: Vec<Forgotten>,
+    meanwhile: Vec<JoinHandle<Option<Forgotten>>>,
     settled: Vec<Stamp>,
 }
 
@@ -75,6 +76,7 @@ impl<'a> Run<'a> {
             servers: Vec::new(),
             calls: Vec::new(),
             forgotten: Vec::new(),
+            meanwhile: Vec::new(),
             settled: Vec::new(),
         };
         for server in 0..plan.stack.servers() {
@@ -95,12 +97,12 @@ impl<'a> Run<'a> {
             match step {
                 Step::Calls(calls) => self.make(calls).await,
                 Step::Pause(millis) => self.settle(Duration::from_millis(*millis)).await,
-                Step::Forget(server, what) => self.forget(*server, *what),
-                Step::Refresh(server, request) => {
-                    if let Some(cache) = &self.servers[*server].cache {
-                        // Refused where the cache does not keep the answers of nobody.
-                        let _ = cache.refresh(request.op.name(), request.args()).await;
-                    }
+                Step::Handle(server, order) => {
+                    let told = self.tell(*server, *order, 0).await;
+                    self.forgotten.extend(told);
+                }
+                Step::Meanwhile(after, server, order) => {
+                    self.meanwhile.push(tokio::spawn(self.tell(*server, *order, *after)));
                 }
                 Step::Restart(server) => {
                     self.servers[*server] = self.build(*server);
@@ -151,17 +153,34 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn forget(&mut self, server: usize, what: Forget) {
-        let Some(cache) = &self.servers[server].cache else { return };
-        let begun = self.log.stamp();
-        match what {
-            Forget::Call(request) if request.op == Op::Note => cache.invalidate_resource(&request.uri()),
-            Forget::Call(request) => cache.invalidate(request.op.name(), &request.args()),
-            Forget::All(op) => cache.invalidate_tool(op.name()),
-            Forget::Topic(topic) => cache.invalidate_tag(&format!("topic {topic}")),
-            Forget::Everything => cache.clear(),
+    /// Tells the handle of a cache what to do, and returns after what an older answer is wrong.
+    fn tell(&self, server: usize, order: Order, after: u64) -> impl Future<Output = Option<Forgotten>> + Send + use<> {
+        let (cache, log) = (self.servers[server].cache.clone(), Arc::clone(&self.log));
+        async move {
+            let cache = cache?;
+            if after > 0 {
+                sleep(Duration::from_millis(after)).await;
+            }
+            let begun = log.stamp();
+            let (what, only_for_nobody) = match order {
+                Order::Refresh(request) => {
+                    // Refused where the cache does not keep the answers of nobody.
+                    let is_refreshed = cache.refresh(request.op.name(), request.args()).await.unwrap_or_default();
+                    (Forget::Call(request), is_refreshed.then_some(true)?)
+                }
+                Order::Forget(what) => {
+                    match what {
+                        Forget::Call(request) if request.op == Op::Note => cache.invalidate_resource(&request.uri()),
+                        Forget::Call(request) => cache.invalidate(request.op.name(), &request.args()),
+                        Forget::All(op) => cache.invalidate_tool(op.name()),
+                        Forget::Topic(topic) => cache.invalidate_tag(&format!("topic {topic}")),
+                        Forget::Everything => cache.clear(),
+                    }
+                    (what, false)
+                }
+            };
+            Some(Forgotten { what, only_for_nobody, server, begun, ended: log.stamp() })
         }
-        self.forgotten.push(Forgotten { what, server, begun, ended: self.log.stamp() });
     }
 
     async fn make(&mut self, calls: &[Call]) {
@@ -174,6 +193,9 @@ impl<'a> Run<'a> {
         let tasks: Vec<_> = tasks.collect();
         for task in tasks {
             self.calls.push(task.await.expect("what panics is caught inside"));
+        }
+        for told in std::mem::take(&mut self.meanwhile) {
+            self.forgotten.extend(told.await.expect("nothing panics in a handle"));
         }
     }
 }

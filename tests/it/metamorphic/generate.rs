@@ -5,15 +5,21 @@ use turbomcp_core::ErrorKind;
 
 use super::callers::{CONNECTIONS, Identities};
 use super::log::{Forget, Form};
-use super::plan::{BackendKind, Behaviour, Call, Kind, Layered, Leaves, Outcome, Plan, Setting, Stack, Step, Way};
+use super::plan::{
+    BackendKind, Behaviour, Call, Kind, Layered, Leaves, Order, Outcome, Plan, Setting, Stack, Step, Way,
+};
 use super::requests::{Op, Request, WAYS_TO_ASK};
 
 /// Draws the plan of this seed.
 pub(super) fn plan(seed: u64, backends: BackendKind) -> Plan {
     let mut rng = Rng::with_seed(seed);
-    let stack = stack(&mut rng, backends);
+    let mut stack = stack(&mut rng, backends);
+    let refreshes = percent(&mut rng, 10);
+    if refreshes {
+        keep_failures_of_everybody(&mut rng, &mut stack);
+    }
     let behaviours = behaviours(&mut rng, backends);
-    let script = Script::new(&mut rng, &stack).draw();
+    let script = Script::new(&mut rng, &stack, refreshes).draw();
     Plan { seed, stack, behaviours, script }
 }
 
@@ -42,6 +48,22 @@ fn stack(rng: &mut Rng, backends: BackendKind) -> Stack {
     let identities = Identities { ignore_rights: percent(rng, 10), know_workspaces: percent(rng, 30) };
     let replicas = if percent(rng, 25) { 2 } else { 1 };
     Stack { layers, identities, replicas, has_staging: percent(rng, 20), backends }
+}
+
+/// Failures and what ends them meet too rarely, unless there is one entry for everybody, in which little else happens.
+fn keep_failures_of_everybody(rng: &mut Rng, stack: &mut Stack) {
+    stack.layers.retain(|layer| layer.kind != Kind::Cached);
+    let at = stack.layers.iter().position(|layer| layer.kind > Kind::Cached).unwrap_or(stack.layers.len());
+    let settings = match stack.has_database() {
+        true => vec![Setting::PublicFor(Op::News)],
+        false => vec![
+            Setting::PublicFor(Op::News),
+            Setting::Ttl(one_of(rng, &[5, 600])),
+            Setting::NegativeTtl(one_of(rng, &[60, 600])),
+        ],
+    };
+    stack.layers.insert(at, Layered { kind: Kind::Cached, settings });
+    stack.replicas = 1;
 }
 
 fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
@@ -164,10 +186,12 @@ struct Script<'a> {
     connections: Vec<usize>,
     /// What this script is about.
     ops: Vec<Op>,
+    /// Whether this is about what the handle of the cache calls anew.
+    refreshes: bool,
 }
 
 impl<'a> Script<'a> {
-    fn new(rng: &'a mut Rng, stack: &'a Stack) -> Self {
+    fn new(rng: &'a mut Rng, stack: &'a Stack, refreshes: bool) -> Self {
         let count = CONNECTIONS.len();
         let first = rng.usize(..count);
         let mut connections: Vec<_> = (0..rng.usize(2..5)).map(|at| (first + at) % count).collect();
@@ -201,7 +225,10 @@ impl<'a> Script<'a> {
         if has_invalidation && percent(rng, 70) {
             ops.push(Op::Update);
         }
-        Self { rng, stack, connections, ops }
+        if refreshes {
+            ops = vec![Op::News];
+        }
+        Self { rng, stack, connections, ops, refreshes }
     }
 
     fn draw(mut self) -> Vec<Step> {
@@ -231,6 +258,8 @@ impl<'a> Script<'a> {
         let is_real = self.stack.has_database();
         let after = if percent(self.rng, 30) { one_of(self.rng, &[1, 5, 15]) } else { 0 };
         let leaves = match self.rng.u8(..20) {
+            // After its effect, and before its end.
+            0..5 if request.op.has_effect() => Leaves::Polls(self.rng.u32(1..5)),
             0 => Leaves::Polls(self.rng.u32(..4)),
             1 => Leaves::Polls(self.rng.u32(4..12)),
             2 if !is_real => Leaves::Cancels(one_of(self.rng, &[0, 1, 10, 100])),
@@ -268,19 +297,28 @@ impl<'a> Script<'a> {
         let way = self.stack.layer(Kind::Cached).and_then(|layer| {
             layer.find(|setting| if let Setting::Invalidates(way) = setting { Some(*way) } else { None })
         });
+        if self.refreshes && self.rng.bool() {
+            let order = Order::Refresh(self.request());
+            let after = if self.stack.has_database() { 0 } else { one_of(self.rng, &[0, 1, 8, 20]) };
+            return if self.rng.bool() { Step::Handle(server, order) } else { Step::Meanwhile(after, server, order) };
+        }
         match self.rng.u8(..20) {
-            0..3 => {
+            0..4 => {
                 let op = one_of(self.rng, &[Op::News, Op::Mine]);
                 let request = Request { op, ..self.request() };
-                let what = match self.rng.u8(..4) {
-                    0 => Forget::All(op),
-                    1 => Forget::Everything,
-                    2 if way == Some(Way::ByTag) => Forget::Topic(request.topic),
-                    _ => Forget::Call(request),
+                let order = match self.rng.u8(..6) {
+                    0 => Order::Forget(Forget::All(op)),
+                    1 => Order::Forget(Forget::Everything),
+                    2 if way == Some(Way::ByTag) => Order::Forget(Forget::Topic(request.topic)),
+                    2 | 3 => Order::Forget(Forget::Call(request)),
+                    _ => Order::Refresh(request),
                 };
-                Step::Forget(server, what)
+                match self.rng.bool() {
+                    true => Step::Handle(server, order),
+                    false if self.stack.has_database() => Step::Meanwhile(0, server, order),
+                    false => Step::Meanwhile(one_of(self.rng, &[1, 4, 8, 20]), server, order),
+                }
             }
-            3 => Step::Refresh(server, Request { op: Op::News, ..self.request() }),
             4 => Step::Restart(server),
             5 => Step::AddLate,
             6 => Step::List(server, one_of(self.rng, &self.connections.clone())),

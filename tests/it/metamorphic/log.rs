@@ -225,6 +225,8 @@ pub(super) enum End {
 #[derive(Debug, Clone)]
 pub(super) struct Forgotten {
     pub(super) what: Forget,
+    /// Whether only for callers whom nobody knows.
+    pub(super) only_for_nobody: bool,
     /// The server that was told.
     pub(super) server: usize,
     pub(super) begun: Stamp,

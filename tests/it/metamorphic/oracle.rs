@@ -12,6 +12,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::callers::CONNECTIONS;
+use super::gates::Gates;
 use super::log::{Answer, End, Execution, Form, History, Made, Said};
 use super::plan::{Call, Kind, Layered, Leaves, Plan, Setting, Stack};
 use super::requests::Op;
@@ -38,8 +39,8 @@ pub(super) struct Verdict {
 }
 
 /// Judges what happened.
-pub(super) fn judge(plan: &Plan, history: &History) -> Verdict {
-    let mut judge = Judge { stack: &plan.stack, history, verdict: Verdict::default() };
+pub(super) fn judge(plan: &Plan, history: &History, gates: Gates) -> Verdict {
+    let mut judge = Judge { stack: &plan.stack, history, gates, verdict: Verdict::default() };
     for (number, made) in history.calls.iter().enumerate() {
         judge.call(number, made);
     }
@@ -53,6 +54,7 @@ pub(super) fn judge(plan: &Plan, history: &History) -> Verdict {
 struct Judge<'a> {
     stack: &'a Stack,
     history: &'a History,
+    gates: Gates,
     verdict: Verdict,
 }
 
@@ -94,18 +96,16 @@ impl<'a> Judge<'a> {
     /// The layer that honours the keys of this kind, if one does.
     fn honours_keys(&self, op: Op) -> Option<&'a Layered> {
         match op {
-            Op::Pay => self.layer(Kind::Idempotent),
-            Op::Late | Op::Varies if super::gates::UNLISTED_TOOLS_ARE_KNOWN => self.layer(Kind::Idempotent),
-            Op::Varies => self.layer(Kind::Idempotent),
+            Op::Pay | Op::Late | Op::Varies => self.layer(Kind::Idempotent),
             Op::Book => self.layer(Kind::Transactional),
             _ => None,
         }
     }
 
-    /// Whether what main knows of this tool is not what this caller sees, or nothing at all.
+    /// Whether a gate is closed behind which calls of this kind are judged.
     fn is_beyond_the_catalogue(&self, op: Op) -> bool {
-        (op == Op::Late && !super::gates::UNLISTED_TOOLS_ARE_KNOWN)
-            || (op == Op::Varies && !super::gates::DEFINITIONS_ARE_PER_CALLER)
+        (op == Op::Late && !self.gates.unlisted_tools_are_known)
+            || (op == Op::Varies && !self.gates.definitions_are_per_caller)
     }
 
     /// Whether two connections share what the callers own.
@@ -208,7 +208,11 @@ impl<'a> Judge<'a> {
 
     /// Whether the tool takes the arguments, as its schema says it to this caller.
     fn is_valid(&self, call: &Call) -> bool {
-        let takes_key = call.request.key.is_none() || self.honours_keys(call.request.op).is_some();
+        let (op, keys) = (call.request.op, self.honours_keys(call.request.op));
+        let takes_key = match call.request.key {
+            Some(_) => keys.is_some(),
+            None => !keys.is_some_and(|keys| keys.has(Setting::Required(op))),
+        };
         takes_key && call.request.is_valid_for(call.connection)
     }
 

@@ -166,15 +166,23 @@ pub(super) enum Step {
     /// Milliseconds.
     Pause(u64),
     /// The handle of this server's cache is told.
-    Forget(usize, Forget),
-    /// The handle of this server's cache calls a tool anew.
-    Refresh(usize, Request),
+    Handle(usize, Order),
+    /// The same, so many milliseconds after the next calls have begun.
+    Meanwhile(u64, usize, Order),
     /// This server begins anew, with what its backends have.
     Restart(usize),
     /// `Late` is there from now on.
     AddLate,
     /// A connection lists the tools of a server.
     List(usize, usize),
+}
+
+/// What the handle of a cache is told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Order {
+    Forget(Forget),
+    /// To call a tool anew, for nobody in particular.
+    Refresh(Request),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

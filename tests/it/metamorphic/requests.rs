@@ -1,6 +1,7 @@
 //! What is asked for: the tools, a resource and a prompt of the world's server.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use turbomcp_core::{RequestContext, ToolAnnotations};
@@ -133,10 +134,9 @@ impl Op {
         }
     }
 
-    /// What the tool says of itself to this caller.
-    pub(super) fn definition(self, ctx: Option<&RequestContext>) -> Tool {
+    /// What the tool says of itself.
+    fn definition(self, is_viewer: bool) -> Tool {
         let mut tool = Tool::new(self.name(), "A tool of the world");
-        let is_viewer = ctx.is_none_or(is_viewer);
         tool.annotations = Some(ToolAnnotations {
             read_only_hint: (self.is_read_only() || (self == Self::Varies && is_viewer)).then_some(true),
             idempotent_hint: (self == Self::Check).then_some(true),
@@ -156,6 +156,11 @@ impl Op {
         tool
     }
 }
+
+/// What the tools say of themselves: to a viewer, and to everybody else.
+pub(super) static DEFINITIONS: LazyLock<[Vec<(Op, Tool)>; 2]> = LazyLock::new(|| {
+    [true, false].map(|is_viewer| Op::TOOLS.into_iter().map(|op| (op, op.definition(is_viewer))).collect())
+});
 
 /// Whether the caller sees `Varies` as a tool that changes nothing.
 pub(super) fn is_viewer(ctx: &RequestContext) -> bool {

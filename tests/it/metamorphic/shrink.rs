@@ -2,6 +2,7 @@
 
 use super::callers::Identities;
 use super::drive::run;
+use super::gates::NOW;
 use super::oracle::{Fault, judge};
 use super::plan::{Behaviour, Leaves, Outcome, Plan, Step};
 
@@ -10,7 +11,7 @@ const TRIES: usize = 4_000;
 
 /// Runs a plan, and returns what is wrong with it.
 pub(super) fn faults(plan: &Plan) -> Vec<Fault> {
-    judge(plan, &run(plan)).faults
+    judge(plan, &run(plan), NOW).faults
 }
 
 /// Returns a plan that breaks the same rule, from which nothing can be taken, and how it does.
@@ -129,8 +130,8 @@ fn move_servers(plan: &mut Plan, gone: usize) {
     for step in &mut plan.script {
         match step {
             Step::Calls(calls) => calls.iter_mut().for_each(|call| moved(&mut call.server)),
-            Step::Forget(server, _) | Step::Refresh(server, _) | Step::Restart(server) | Step::List(server, _) => {
-                moved(server)
+            Step::Handle(server, _) | Step::Meanwhile(_, server, _) | Step::Restart(server) | Step::List(server, _) => {
+                moved(server);
             }
             Step::Pause(_) | Step::AddLate => {}
         }

@@ -19,7 +19,7 @@ use turbomcp_types::{
 use super::callers::CONNECTIONS;
 use super::log::{Execution, Form, Log, Said, Visits};
 use super::plan::{Behaviour, Outcome};
-use super::requests::{Op, Request, WAYS_TO_ASK, is_viewer};
+use super::requests::{DEFINITIONS, Op, Request, WAYS_TO_ASK, is_viewer};
 
 /// A database that `Book` writes to in the transaction of its call, and `Balance` reads.
 pub(super) trait Books: Send + Sync {
@@ -134,12 +134,13 @@ impl World {
 
     fn tools(&self, ctx: Option<&RequestContext>) -> Vec<Tool> {
         let (has_database, has_late) = (self.0.books.is_some(), self.0.has_late.load(Ordering::SeqCst));
-        let is_there = |op: &Op| match op {
+        let is_there = |op: Op| match op {
             Op::Book | Op::Balance => has_database,
             Op::Late => has_late,
             _ => true,
         };
-        Op::TOOLS.into_iter().filter(is_there).map(|op| op.definition(ctx)).collect()
+        let definitions = &DEFINITIONS[usize::from(!ctx.is_none_or(is_viewer))];
+        definitions.iter().filter(|(op, _)| is_there(*op)).map(|(_, tool)| tool.clone()).collect()
     }
 }
 
@@ -183,13 +184,14 @@ impl Inner {
         self.report(&running, ctx, 1).await;
         wait(behaviour.millis / 2).await;
         self.end_if(&running, behaviour.outcome, true)?;
-        if behaviour.outcome == Outcome::Hangs {
-            for _ in 0..3_000 {
-                if ctx.is_cancelled() {
-                    return Err(running.fail(Form::Result, running.error(ErrorKind::Cancelled, "cancelled")));
-                }
-                sleep(Duration::from_millis(10)).await;
-            }
+        // Half a minute.
+        let mut waits = if behaviour.outcome == Outcome::Hangs { 3_000 } else { 0 };
+        while waits > 0 && !ctx.is_cancelled() {
+            sleep(Duration::from_millis(10)).await;
+            waits -= 1;
+        }
+        if ctx.is_cancelled() {
+            return Err(running.fail(Form::Result, running.error(ErrorKind::Cancelled, "cancelled")));
         }
         let detail = match self.act(&running, request, ctx).await {
             Ok(detail) => detail,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Judge;
+use crate::metamorphic::callers::CONNECTIONS;
 use crate::metamorphic::log::{Answer, Execution, Forget, Forgotten, Made, Stamp};
 use crate::metamorphic::plan::{Kind, Setting, Way};
 use crate::metamorphic::requests::{Op, Request};
@@ -57,11 +58,13 @@ impl Judge<'_> {
     /// A failure that was kept, although the same has succeeded since.
     fn not_since_succeeded(&mut self, number: usize, made: &Made, at: u64, failed: &Execution) {
         let sharer = |execution: &Execution| self.stack.identities.sharer(execution.principal.as_ref());
+        let is_public = self.has(Kind::Cached, Setting::PublicFor(failed.request.op));
+        let is_by_session = self.has(Kind::Cached, Setting::BySession);
         let since = self.history.executions.iter().position(|execution| {
             execution.request.is_same_as(&failed.request)
                 && execution.environment == failed.environment
-                && sharer(execution) == sharer(failed)
-                && execution.session_id == failed.session_id
+                && (is_public || sharer(execution) == sharer(failed))
+                && (!is_by_session || execution.session_id == failed.session_id)
                 && execution.said.as_ref().is_some_and(|said| !said.is_failure())
                 && self.is_same_server(execution, made)
                 && execution.begun.number > failed.begun.number
@@ -89,7 +92,7 @@ impl Judge<'_> {
             for begun in effects.filter(|effect| effect.number < write.ended.number) {
                 let what = self.made_wrong_by(&write.call.request).into_iter();
                 let (server, ended) = (write.call.server, write.ended);
-                forgotten.extend(what.map(|what| Forgotten { what, server, begun, ended }));
+                forgotten.extend(what.map(|what| Forgotten { what, only_for_nobody: false, server, begun, ended }));
             }
         }
         forgotten.retain(|forgotten| self.is_known_to(forgotten, made));
@@ -97,6 +100,11 @@ impl Judge<'_> {
     }
 
     fn is_known_to(&self, forgotten: &Forgotten, made: &Made) -> bool {
+        let is_nobody = CONNECTIONS[made.call.connection].principal.is_none();
+        if forgotten.only_for_nobody && !(is_nobody || self.has(Kind::Cached, Setting::PublicFor(made.call.request.op)))
+        {
+            return false;
+        }
         let is_before = |stamp: &Stamp| stamp.number < made.begun.number;
         if forgotten.server == made.call.server {
             return is_before(&forgotten.ended);

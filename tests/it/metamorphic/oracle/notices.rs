@@ -1,7 +1,6 @@
 //! What clients hear apart from answers.
 
 use super::Judge;
-use crate::metamorphic::gates::SHARED_WORK_REPORTS_PROGRESS;
 use crate::metamorphic::log::End;
 use crate::metamorphic::plan::Kind;
 use crate::metamorphic::requests::Op;
@@ -44,7 +43,11 @@ impl Judge<'_> {
         let is_shared = self.is_cached(&made.call) || self.is_batched(op);
         let has_client = super::CONNECTIONS[made.call.connection].has_client;
         let End::Answered(answer) = &made.end else { return };
-        if op != Op::Slow || !made.call.listens || !has_client || (is_shared && !SHARED_WORK_REPORTS_PROGRESS) {
+        if op != Op::Slow
+            || !made.call.listens
+            || !has_client
+            || (is_shared && !self.gates.shared_work_reports_progress)
+        {
             return;
         }
         let Some((at, execution)) = self.execution(&answer.said) else { return };

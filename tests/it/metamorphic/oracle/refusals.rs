@@ -47,6 +47,9 @@ impl<'a> Refusal<'a> {
 
     fn of(answer: &'a Answer) -> Option<Self> {
         let kind = answer.said.kind()?;
+        if answer.word("mcp-patterns/validation") == Some("bad_output") {
+            return Some(Self::BadOutput);
+        }
         if answer.mark("mcp-patterns/validation").is_some() {
             return Some(Self::Validation);
         }
@@ -69,7 +72,6 @@ impl<'a> Refusal<'a> {
             (ErrorKind::Unavailable, _) if text.starts_with("The record of idempotency keys") => Some(Self::NoStore),
             (ErrorKind::InvalidParams, _) if text.contains("needs an idempotency key") => Some(Self::NoKey),
             (ErrorKind::Internal, _) if text == "The call ended without a result" => Some(Self::Lost),
-            (ErrorKind::Internal, _) if text.contains("id") && text.contains("answer") => Some(Self::BadOutput),
             _ => None,
         }
     }
@@ -90,7 +92,8 @@ impl<'a> Judge<'a> {
         let (request, connection) = (made.call.request, made.call.connection);
         let is_shared = self.is_cached(&made.call) || self.is_batched(request.op);
         match refusal {
-            Refusal::UnknownTool => request.op == Op::Ghost,
+            // One that is in no listing may be taken for one that is not there.
+            Refusal::UnknownTool => matches!(request.op, Op::Ghost | Op::Late),
             Refusal::Validation => self.layer(Kind::Validated).is_some() && !self.is_valid(&made.call),
             Refusal::NoStore => request.key.is_some() && self.has(Kind::Idempotent, Setting::FaultyBackend),
             Refusal::NoKey => {
