@@ -18,7 +18,10 @@ pub(super) fn plan(seed: u64, backends: BackendKind) -> Plan {
     if refreshes {
         keep_failures_of_everybody(&mut rng, &mut stack);
     }
-    let behaviours = behaviours(&mut rng, backends);
+    let mut behaviours = behaviours(&mut rng, backends);
+    if refreshes && backends == BackendKind::Memory {
+        behaviours.iter_mut().for_each(|behaviour| behaviour.millis = one_of(&mut rng, &[0, 40]));
+    }
     let script = Script::new(&mut rng, &stack, refreshes).draw();
     Plan { seed, stack, behaviours, script }
 }
@@ -299,7 +302,8 @@ impl<'a> Script<'a> {
         });
         if self.refreshes && self.rng.bool() {
             let order = Order::Refresh(self.request());
-            let after = if self.stack.has_database() { 0 } else { one_of(self.rng, &[0, 1, 8, 20]) };
+            // A load that takes 40 ms has read, and has not ended.
+            let after = if self.stack.has_database() { 0 } else { one_of(self.rng, &[1, 30, 30]) };
             return if self.rng.bool() { Step::Handle(server, order) } else { Step::Meanwhile(after, server, order) };
         }
         match self.rng.u8(..20) {
