@@ -163,6 +163,10 @@
 //! the answer is `unavailable`, and a claim that was made all the same is taken back. A [`MemoryStore`] full of claims:
 //! `server_overloaded`. Calls without a key need no store.
 //!
+//! A store that loses its last writes, as **a Redis does when it fails over**, or a PostgreSQL whose standby lags, forgets claims: a
+//! call that had one may be made a second time. [`RedisStore::with_replicas`](RedisStore#failover) keeps that from happening where the replica that takes over has
+//! acknowledged the claim.
+//!
 //! After the call: recording is tried four times within some seconds. The caller waits for 2 s of it and gets the tool's true
 //! answer, marked `"not_recorded"`. If it was in vain, the claim stays, and later duplicates find it ambiguous.
 //!

@@ -15,6 +15,9 @@ use crate::transactional::records::{self, EXPIRED};
 /// It is the [table](crate::transactional::IDEMPOTENCY_SCHEMA) that [`TransactionalTool`](crate::TransactionalTool) has, and must
 /// be there: see [`ensure_schema`](Self::ensure_schema). Leases are measured by the clocks of the replicas, which should agree to
 /// within a third of a lease.
+///
+/// A database that replicates without waiting loses its last claims when it fails over, and a call whose claim is lost is made a
+/// second time: let PostgreSQL wait for a standby (`synchronous_standby_names`).
 #[must_use]
 pub struct SqlStore<DB: Dialect> {
     pool: Pool<DB>,
