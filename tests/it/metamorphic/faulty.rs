@@ -49,8 +49,12 @@ impl SecondLevel for Faulty<MemoryLevel> {
         step!(self, LevelError::new("it fails"), self.backend.put(values))
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
         step!(self, LevelError::new("it fails"), self.backend.invalidate(origin, keys))
+    }
+
+    fn raise<'a>(&'a self, key: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
+        step!(self, LevelError::new("it fails"), self.backend.raise(key, keys, number))
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {

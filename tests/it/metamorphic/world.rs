@@ -253,6 +253,7 @@ impl Inner {
                 let version = topic.fetch_add(1, Ordering::SeqCst) + 1;
                 let now = self.log.stamp();
                 running.note(|execution| execution.effect = Some(now));
+                let _ = ctx.notify_resource_updated(request.uri()).await;
                 return Ok(format!("version {version}"));
             }
             Op::Varies if is_viewer(ctx) => return Ok("nothing was done".into()),

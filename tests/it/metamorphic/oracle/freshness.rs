@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Judge;
 use crate::metamorphic::callers::CONNECTIONS;
 use crate::metamorphic::log::{Answer, Execution, Forget, Forgotten, Made, Stamp};
-use crate::metamorphic::plan::{Kind, Setting, Way};
+use crate::metamorphic::plan::{Call, Kind, Setting, Way};
 use crate::metamorphic::requests::{Op, Request};
 
 impl Judge<'_> {
@@ -95,8 +95,29 @@ impl Judge<'_> {
                 forgotten.extend(what.map(|what| Forgotten { what, only_for_nobody: false, server, begun, ended }));
             }
         }
+        forgotten.extend(self.told_to_read_again());
         forgotten.retain(|forgotten| self.is_known_to(forgotten, made));
         forgotten
+    }
+
+    /// Whoever is told that a resource has changed reads at once, and finds the change.
+    fn told_to_read_again(&self) -> Vec<Forgotten> {
+        if !self.has(Kind::Cached, Setting::ResourcesAndPrompts) {
+            return Vec::new();
+        }
+        let told = self.history.executions.iter().filter_map(|execution| {
+            let (effect, origin) = (execution.effect?, execution.origin?);
+            let Call { request, connection, server, .. } = self.history.calls[origin].call;
+            let notice = self.history.notices.iter().find(|notice| {
+                notice.method == "notifications/resources/updated"
+                    && notice.connection == connection
+                    && notice.params["uri"] == request.uri()
+                    && notice.at.number > effect.number
+            })?;
+            let what = Forget::Call(Request { op: Op::Note, ..request });
+            Some(Forgotten { what, only_for_nobody: false, server, begun: effect, ended: notice.at })
+        });
+        told.collect()
     }
 
     fn is_known_to(&self, forgotten: &Forgotten, made: &Made) -> bool {

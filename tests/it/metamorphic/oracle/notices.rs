@@ -29,7 +29,8 @@ impl Judge<'_> {
             }
             self.progress_is_heard(number, &progress);
         }
-        let tokens = self.history.notices.iter().map(|notice| &notice.params["progressToken"]);
+        let progress = self.history.notices.iter().filter(|notice| notice.method == "notifications/progress");
+        let tokens = progress.map(|notice| &notice.params["progressToken"]);
         let calls = self.history.calls.len() as u64;
         if let Some(token) = tokens.filter(|token| token.as_u64().is_none_or(|token| token >= calls)).cloned().next() {
             self.fault("progress goes to whoever asked for it", format!("the token {token} is nobody's"));
