@@ -93,10 +93,10 @@ fn show(rule: &'static str, seeds: &BTreeSet<u64>, backends: BackendKind) -> Str
     )
 }
 
-/// Each kind of event that the rules are about has happened, where enough stacks were run.
-fn is_enough(seen: &BTreeMap<&'static str, u64>, expected: &[&'static str]) {
+/// Each kind of event that the rules are about has happened so often, where all stacks were run.
+fn is_enough(seen: &BTreeMap<&'static str, u64>, least: u64, expected: &[&'static str]) {
     if from_environment::<u64>("RANDOM_STACKS_SEED").is_none() && from_environment::<u64>("RANDOM_STACKS").is_none() {
-        let rare: Vec<_> = expected.iter().filter(|what| seen.get(**what).is_none_or(|count| *count < 20)).collect();
+        let rare: Vec<_> = expected.iter().filter(|what| seen.get(**what).is_none_or(|count| *count < least)).collect();
         assert!(rare.is_empty(), "too rare to be judged: {rare:?} of {seen:#?}");
     }
 }
@@ -106,6 +106,7 @@ fn random_stacks_answer_as_the_bare_server_could() {
     let seen = each(BackendKind::Memory, 5_000, 2);
     is_enough(
         &seen,
+        20,
         &[
             "a call that was repeated",
             "a caller who was dropped",
@@ -142,11 +143,11 @@ fn random_stacks_answer_as_the_bare_server_could() {
 #[test]
 fn random_stacks_on_sqlite_answer_as_the_bare_server_could() {
     let seen = each(BackendKind::Sqlite, 200, 2);
-    is_enough(&seen, &["a commit", "a rollback", "a replay", "an answer out of the cache after an invalidation"]);
+    is_enough(&seen, 5, &["a commit", "a rollback", "a replay", "an answer out of the cache after an invalidation"]);
 }
 
 #[test]
 fn random_stacks_on_servers_answer_as_the_bare_server_could() {
     let seen = each(BackendKind::Servers, 40, 4);
-    is_enough(&seen, &["a commit", "a replay", "a hit"]);
+    is_enough(&seen, 5, &["a commit", "a replay", "a hit"]);
 }

@@ -116,7 +116,10 @@ impl<'a> Judge<'a> {
                 self.is_batched(request.op) && self.setting(Kind::Batched, is_bounded).is_some()
             }
             Refusal::Lost => {
-                is_shared && self.alike(made).any(|execution| execution.has_panicked || execution.said.is_none())
+                // A bulk function answers for all who travel together.
+                let travels = |execution: &&Execution| execution.is_bulk && request.op == Op::Price;
+                let batch = self.history.executions.iter().filter(travels);
+                is_shared && self.alike(made).chain(batch).any(|execution| execution.said.is_none())
             }
             Refusal::Cancelled => matches!(made.call.leaves, Leaves::Cancels(_)),
             Refusal::BadOutput => self.checks_output() && self.alike(made).any(|execution| execution.lied),
