@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{join_all, select};
 use mcp_patterns::BoxHandler;
+use mcp_patterns::cached::Handle;
 use serde_json::json;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
@@ -133,7 +134,7 @@ impl<'a> Run<'a> {
     async fn settle(&mut self, pause: Duration) {
         sleep(pause).await;
         let caches: Vec<_> = self.servers.iter().filter_map(|server| server.cache.clone()).collect();
-        join_all(caches.iter().map(|cache| cache.synced())).await;
+        join_all(caches.iter().map(Handle::synced)).await;
         for _ in 0..100 {
             let is_subscribed = caches.iter().all(|cache| {
                 cache.stats().second_level.is_none_or(|level| level.is_subscribed && level.untold_domains == 0)
@@ -212,7 +213,7 @@ async fn make(handler: BoxHandler, call: Call, number: usize, log: Arc<Log>, see
             sleep(Duration::from_millis(millis)).await;
             token.0.store(true, Ordering::SeqCst);
         }
-        std::future::pending::<()>().await
+        std::future::pending::<()>().await;
     };
     let answer = async {
         match select(Box::pin(answer), Box::pin(cancels)).await {

@@ -84,7 +84,7 @@ fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
         Kind::Validated => vec![(WithoutOutputChecks, 20), (Only(Op::Varies), 40)],
         Kind::Session => vec![(ByPrincipal, 50), (Optional, 30)],
         Kind::Cached => {
-            let way = one_of(rng, &[Way::ByTool, Way::ByTag, Way::ByCall]);
+            let way = one_of(rng, &[Way::Tool, Way::Tag, Way::Call]);
             let level = percent(rng, 40);
             vec![
                 (WithoutMeta, 10),
@@ -313,7 +313,7 @@ impl<'a> Script<'a> {
                 let order = match self.rng.u8(..6) {
                     0 => Order::Forget(Forget::All(op)),
                     1 => Order::Forget(Forget::Everything),
-                    2 if way == Some(Way::ByTag) => Order::Forget(Forget::Topic(request.topic)),
+                    2 if way == Some(Way::Tag) => Order::Forget(Forget::Topic(request.topic)),
                     2 | 3 => Order::Forget(Forget::Call(request)),
                     _ => Order::Refresh(request),
                 };

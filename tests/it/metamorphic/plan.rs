@@ -119,9 +119,9 @@ pub(super) enum Setting {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    ByTool,
-    ByTag,
-    ByCall,
+    Tool,
+    Tag,
+    Call,
 }
 
 /// What an execution does.

@@ -181,21 +181,21 @@ pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: u
     let (mut handler, mut cache) = (boxed(world.clone()), None);
     for layered in stack.layers.iter().rev() {
         handler = match layered.kind {
-            Kind::Wrong(wrong) => put(layer(Does::new(wrong)), handler),
-            Kind::Own => put(layer(Own), handler),
-            Kind::Validated => put(validated(layered), handler),
-            Kind::Session => put(building.sessions(layered), handler),
+            Kind::Wrong(wrong) => put(&layer(Does::new(wrong)), handler),
+            Kind::Own => put(&layer(Own), handler),
+            Kind::Validated => put(&validated(layered), handler),
+            Kind::Session => put(&building.sessions(layered), handler),
             Kind::Cached => {
                 let layer = building.cached(layered);
                 cache = Some(layer.handle());
-                put(layer, handler)
+                put(&layer, handler)
             }
-            Kind::Batched => put(building.batched(layered), handler),
-            Kind::Retry => put(building.retry(layered), handler),
-            Kind::Idempotent => put(building.idempotent(layered), handler),
+            Kind::Batched => put(&building.batched(layered), handler),
+            Kind::Retry => put(&building.retry(layered), handler),
+            Kind::Idempotent => put(&building.idempotent(layered), handler),
             Kind::Transactional => match &backends.pool {
-                Some(Tables::Sqlite(pool)) => put(building.transactional(layered, pool), handler),
-                Some(Tables::Postgres(pool)) => put(building.transactional(layered, pool), handler),
+                Some(Tables::Sqlite(pool)) => put(&building.transactional(layered, pool), handler),
+                Some(Tables::Postgres(pool)) => put(&building.transactional(layered, pool), handler),
                 None => handler,
             },
         };
@@ -203,7 +203,7 @@ pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: u
     Server { handler, cache }
 }
 
-fn put<L: TryLayer<BoxHandler>>(layer: L, inner: BoxHandler) -> BoxHandler
+fn put<L: TryLayer<BoxHandler>>(layer: &L, inner: BoxHandler) -> BoxHandler
 where
     L::Service: McpHandler,
 {
@@ -364,8 +364,8 @@ fn invalidates(layer: CachedTool, way: Way, has_resources: bool) -> CachedTool {
     let layer = if has_resources { layer.invalidates_resources("update", uri) } else { layer };
     let tag = |topic: u8| [format!("topic {topic}")];
     match way {
-        Way::ByTool => layer.invalidates("update", ["news", "mine"]),
-        Way::ByTag => {
+        Way::Tool => layer.invalidates("update", ["news", "mine"]),
+        Way::Tag => {
             let layer = layer.tag("news", move |args| tag(topic(args))).tag("mine", move |args| tag(topic(args)));
             let layer = layer.invalidates_tags("update", move |args| tag(topic(args)));
             match has_resources {
@@ -373,7 +373,7 @@ fn invalidates(layer: CachedTool, way: Way, has_resources: bool) -> CachedTool {
                 false => layer,
             }
         }
-        Way::ByCall => {
+        Way::Call => {
             layer.invalidates_calls("update", |args| ["news", "mine"].map(|tool| (tool, json!({"topic": topic(args)}))))
         }
     }

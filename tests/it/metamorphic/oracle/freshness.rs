@@ -148,7 +148,7 @@ impl Judge<'_> {
         let mut what = vec![of(Op::News), of(Op::Mine)];
         if self.has(Kind::Cached, Setting::ResourcesAndPrompts) {
             what.push(of(Op::Note));
-            if way == Way::ByTag {
+            if way == Way::Tag {
                 what.push(of(Op::Greeting));
             }
         }

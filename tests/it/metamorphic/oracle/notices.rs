@@ -32,7 +32,7 @@ impl Judge<'_> {
         let progress = self.history.notices.iter().filter(|notice| notice.method == "notifications/progress");
         let tokens = progress.map(|notice| &notice.params["progressToken"]);
         let calls = self.history.calls.len() as u64;
-        if let Some(token) = tokens.filter(|token| token.as_u64().is_none_or(|token| token >= calls)).cloned().next() {
+        if let Some(token) = tokens.filter(|token| token.as_u64().is_none_or(|token| token >= calls)).next().cloned() {
             self.fault("progress goes to whoever asked for it", format!("the token {token} is nobody's"));
         }
     }
