@@ -30,9 +30,10 @@ impl Judge<'_> {
             self.progress_is_heard(number, &progress);
         }
         let progress = self.history.notices.iter().filter(|notice| notice.method == "notifications/progress");
-        let tokens = progress.map(|notice| &notice.params["progressToken"]);
+        let mut tokens = progress.map(|notice| &notice.params["progressToken"]);
         let calls = self.history.calls.len() as u64;
-        if let Some(token) = tokens.filter(|token| token.as_u64().is_none_or(|token| token >= calls)).next().cloned() {
+        let of_nobody = tokens.find(|token| token.as_u64().is_none_or(|token| token >= calls));
+        if let Some(token) = of_nobody.cloned() {
             self.fault("progress goes to whoever asked for it", format!("the token {token} is nobody's"));
         }
     }
