@@ -8,6 +8,7 @@
 //! - `RANDOM_STACKS=100000` runs that many instead of those of the gate.
 //! - `RANDOM_STACKS_SEED=42` runs the one with this seed, and prints it.
 
+mod backends;
 mod callers;
 mod drive;
 mod faulty;

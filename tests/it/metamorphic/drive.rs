@@ -17,11 +17,12 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 use turbomcp_core::{Cancellable, McpHandler, RequestContext};
 
+use super::backends::Backends;
 use super::callers::{CONNECTIONS, Client};
 use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp};
 use super::plan::{BackendKind, Call, Leaves, Order, Plan, Step};
 use super::requests::{Op, Request};
-use super::stack::{Backends, Server, build};
+use super::stack::{Server, build};
 use super::world::{Books, World, context};
 
 /// A call that takes longer than that never ends. On the real clock nothing takes long.
