@@ -118,6 +118,8 @@ mod replication;
 mod scope;
 pub mod selection;
 mod shared;
+#[cfg(any(feature = "idempotent", feature = "session"))]
+mod shares;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod sweeper;
 mod telemetry;

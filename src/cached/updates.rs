@@ -16,16 +16,19 @@ use super::writes::Dirt;
 /// The context in which a handler is asked. Where the cache `hears` what is told, its session is one that does; a context without
 /// a session stays as it is.
 pub(super) fn heard<'a>(hears: bool, results: &Results, ctx: &'a RequestContext) -> Cow<'a, RequestContext> {
-    match ctx.session().filter(|_| hears) {
-        None => Cow::Borrowed(ctx),
-        Some(inner) => {
-            let session = HeardSession {
-                inner: Arc::clone(inner),
-                results: results.clone(),
-                mount: ctx.scoped_resource_uri(String::new()),
-            };
-            Cow::Owned(ctx.clone().with_session(Arc::new(session)))
-        }
+    if !hears || !ctx.has_session() {
+        return Cow::Borrowed(ctx);
+    }
+    let mut heard = ctx.clone();
+    hear(results, &mut heard);
+    Cow::Owned(heard)
+}
+
+/// Puts a session that hears in the place of the one that there is.
+pub(super) fn hear(results: &Results, ctx: &mut RequestContext) {
+    if let Some(inner) = ctx.session().cloned() {
+        let mount = ctx.scoped_resource_uri(String::new());
+        ctx.set_session(Arc::new(HeardSession { inner, results: results.clone(), mount }));
     }
 }
 

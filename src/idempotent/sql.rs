@@ -5,7 +5,7 @@ use sqlx::Pool;
 
 use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
 use crate::clock::{after, wall_clock};
-use crate::idempotency::CallKey;
+use crate::idempotency::{CallKey, Origin};
 use crate::sweeper::Sweeper;
 use crate::transactional::Dialect;
 use crate::transactional::records::{self, EXPIRED};
@@ -46,6 +46,7 @@ impl<DB: Dialect> SqlStore<DB> {
             fingerprint: claim.fingerprint.to_owned(),
             tool: claim.tool.to_owned(),
             key: claim.key.to_owned(),
+            origin: Origin::default(),
         };
         let owner = records::Owner { token: claim.token, lease_until: after(wall_clock(), claim.lease) };
         let mut connection = self.pool.acquire().await?;

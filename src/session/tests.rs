@@ -11,6 +11,7 @@ mod life;
 #[cfg(feature = "redis")]
 mod redis_down;
 mod settings;
+mod shares;
 mod sweeps;
 mod values;
 

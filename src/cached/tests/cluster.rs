@@ -110,8 +110,17 @@ async fn in_a_cluster_a_claim_is_waited_for_on_the_node_that_has_it() {
     let waiting = store.clone().with_replicas(NonZeroU32::MIN, Duration::from_millis(10));
     for id in 0..20 {
         let id = id.to_string();
-        let lease = 60 * SECOND;
-        let claim = Claim { id: &id, fingerprint: "f", tool: "t", key: "k", token: "o", lease, takes_over: false };
+        let claim = Claim {
+            id: &id,
+            fingerprint: "f",
+            tool: "t",
+            key: "k",
+            caller: "c",
+            connection: None,
+            token: "o",
+            lease: 60 * SECOND,
+            takes_over: false,
+        };
         let error = waiting.claim(claim).await.expect_err("nobody has it");
         assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
         assert_eq!(store.claim(claim).await.expect("an answer"), Claimed::New);

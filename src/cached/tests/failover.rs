@@ -128,7 +128,7 @@ async fn a_shard_that_has_lost_something_begins_anew_and_the_others_keep_what_th
     let redis = PrivateRedis::start_on_request();
     let level = RedisLevel::new(manager(&redis.client())).with_prefix(prefix());
     let level = level.with_shards(NonZeroU16::new(4).expect("not zero"));
-    let keys: Vec<_> = (0_u64..64).map(|n| n.to_le_bytes()).collect();
+    let keys: Vec<_> = (0_u64..64).map(u64::to_le_bytes).collect();
     let generations = async || {
         let mut generations = Vec::new();
         for key in &keys {

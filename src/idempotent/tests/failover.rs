@@ -9,14 +9,14 @@ use super::*;
 use crate::testing::private_redis::Replicated;
 
 /// A connection that waits for longer than any step here takes.
-async fn connect(redis: &Replicated) -> ConnectionManager {
+async fn connect(client: ::redis::Client) -> ConnectionManager {
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
     let config = config.set_response_timeout(Some(secs(60)));
-    redis.client().get_connection_manager_with_config(config).await.unwrap()
+    client.get_connection_manager_with_config(config).await.unwrap()
 }
 
-async fn replicated(redis: &Replicated, timeout: Duration) -> RedisStore<ConnectionManager> {
-    RedisStore::new(connect(redis).await).with_replicas(NonZeroU32::MIN, timeout)
+async fn replicated(client: ::redis::Client, timeout: Duration) -> RedisStore<ConnectionManager> {
+    RedisStore::new(connect(client).await).with_replicas(NonZeroU32::MIN, timeout)
 }
 
 /// What the manual warns of.
@@ -24,7 +24,7 @@ async fn replicated(redis: &Replicated, timeout: Duration) -> RedisStore<Connect
 async fn without_waiting_for_replicas_a_failover_loses_the_key_and_the_call_is_made_again() {
     let mut redis = Replicated::start();
     let post = post();
-    let server = layer(RedisStore::new(connect(&redis).await)).layer(post.clone());
+    let server = layer(RedisStore::new(connect(redis.client()).await)).layer(post.clone());
     redis.fall_behind();
     assert_eq!(text(&send(&server, "k").await), "sent 1");
     redis.fail_over();
@@ -35,7 +35,7 @@ async fn without_waiting_for_replicas_a_failover_loses_the_key_and_the_call_is_m
 async fn a_call_whose_claim_and_answer_the_replica_has_is_replayed_after_a_failover() {
     let mut redis = Replicated::start();
     let post = post();
-    let store = replicated(&redis, secs(30)).await;
+    let store = replicated(redis.client(), secs(30)).await;
     let server = layer(store).with_store_timeout(secs(60)).layer(post.clone());
     for call in 1..=20 {
         assert_eq!(text(&send(&server, &call.to_string()).await), format!("sent {call}"));
@@ -47,7 +47,7 @@ async fn a_call_whose_claim_and_answer_the_replica_has_is_replayed_after_a_failo
         assert_eq!((text(&again), told(&again)), (format!("sent {call}"), json!("replayed")));
     }
     assert_eq!(post.calls("send"), 20);
-    let hasty = layer(replicated(&redis, Duration::from_millis(10)).await).layer(post.clone());
+    let hasty = layer(replicated(redis.client(), Duration::from_millis(10)).await).layer(post.clone());
     assert_eq!(kind(&send(&hasty, "new").await), Some(ErrorKind::Unavailable));
     assert_eq!(post.calls("send"), 20);
 }
@@ -56,15 +56,15 @@ async fn a_call_whose_claim_and_answer_the_replica_has_is_replayed_after_a_failo
 async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_free_again() {
     let redis = Replicated::start();
     let post = post();
-    let server = layer(replicated(&redis, Duration::from_millis(50)).await).layer(post.clone());
-    let elsewhere = layer(RedisStore::new(connect(&redis).await)).layer(post.clone());
+    let server = layer(replicated(redis.client(), Duration::from_millis(50)).await).layer(post.clone());
+    let elsewhere = layer(RedisStore::new(connect(redis.client()).await)).layer(post.clone());
     redis.replica.hang();
     let refused = send(&server, "k").await;
     assert_eq!(kind(&refused), Some(ErrorKind::Unavailable));
     assert_eq!(post.calls("send"), 0);
     assert_eq!(text(&send(&elsewhere, "other").await), "sent 1", "no other connection is held up");
     redis.replica.resume();
-    let patient = layer(replicated(&redis, secs(30)).await).with_store_timeout(secs(60)).layer(post.clone());
+    let patient = layer(replicated(redis.client(), secs(30)).await).with_store_timeout(secs(60)).layer(post.clone());
     let sent = send_until_available(&patient, "k").await;
     assert_eq!((text(&sent), told(&sent)), ("sent 2".into(), Value::Null), "it is no ambiguous call");
 }
@@ -73,7 +73,7 @@ async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_f
 async fn many_calls_at_once_that_wait_for_a_replica_are_all_made_once() {
     let redis = Replicated::start();
     let post = post();
-    let store = replicated(&redis, secs(30)).await;
+    let store = replicated(redis.client(), secs(30)).await;
     let server = layer(store).with_store_timeout(secs(60)).layer(post.clone());
     let keys: Vec<_> = (0..100).map(|call| (call % 50).to_string()).collect();
     let calls = keys.iter().map(|key| send(&server, key));
@@ -94,7 +94,8 @@ async fn a_failover_that_loses_an_answer_leaves_an_ambiguous_call_and_not_a_free
         }
         ready(Ok(sent(call.number)))
     });
-    let store = replicated(&redis.lock().unwrap(), Duration::from_millis(200)).await;
+    let client = redis.lock().unwrap().client();
+    let store = replicated(client, Duration::from_millis(200)).await;
     let layer = layer(store).with_lease(Duration::from_millis(500)).with_wait(secs(30));
     let server = layer.layer(post.clone());
     let answer = send_until_available(&server, "k").await;
@@ -112,25 +113,30 @@ async fn an_answer_that_is_recorded_again_is_waited_for_again() {
         fingerprint: "f",
         tool: "send",
         key: "k",
+        caller: "caller",
+        connection: None,
         token: "token",
         lease: secs(60),
         takes_over: false,
     };
-    assert_eq!(replicated(&redis, secs(30)).await.claim(claim).await.unwrap(), Claimed::New);
+    assert_eq!(replicated(redis.client(), secs(30)).await.claim(claim).await.unwrap(), Claimed::New);
     let owner = Owner { id: "id", token: "token" };
     redis.replica.hang();
-    let hasty = replicated(&redis, Duration::from_millis(50)).await;
+    let hasty = replicated(redis.client(), Duration::from_millis(50)).await;
     assert!(hasty.complete(owner, "answer", secs(60)).await.is_err());
     // On another connection, which has written nothing yet.
-    let other = replicated(&redis, Duration::from_millis(50)).await;
+    let other = replicated(redis.client(), Duration::from_millis(50)).await;
     assert!(other.complete(owner, "answer", secs(60)).await.is_err(), "the replica still does not have it");
     redis.replica.resume();
     redis.catch_up();
-    let patient = replicated(&redis, secs(30)).await;
+    let patient = replicated(redis.client(), secs(30)).await;
     assert!(patient.complete(owner, "answer", secs(600)).await.unwrap());
     // It is written again: since Redis 7.2, nothing is waited for where a connection has written nothing.
-    let ttl: u64 =
-        ::redis::cmd("PTTL").arg("mcp-patterns:idempotency:id").query_async(&mut connect(&redis).await).await.unwrap();
+    let ttl: u64 = ::redis::cmd("PTTL")
+        .arg("mcp-patterns:idempotency:id")
+        .query_async(&mut connect(redis.client()).await)
+        .await
+        .unwrap();
     assert!(ttl > 60_000, "{ttl} ms");
     assert!(!patient.complete(owner, "another", secs(60)).await.unwrap());
 }

@@ -44,7 +44,7 @@ impl McpSession for Client {
 }
 
 impl Client {
-    fn of(server: &(impl McpHandler + Clone)) -> Arc<Self> {
+    fn of(server: &impl McpHandler) -> Arc<Self> {
         let client = Arc::new(Self::default());
         assert!(client.server.set(boxed(server.clone())).is_ok(), "it is the first");
         client
