@@ -25,6 +25,18 @@ pub(super) struct Connection {
     pub(super) answers: bool,
 }
 
+impl Connection {
+    /// See [`Identities::owner`].
+    pub(super) fn owner(&self, identities: Identities) -> String {
+        identities.owner(self.principal.as_ref(), self.session_id)
+    }
+
+    /// See [`Identities::sharer`].
+    pub(super) fn sharer(&self, identities: Identities) -> String {
+        identities.sharer(self.principal.as_ref(), self.session_id)
+    }
+}
+
 /// All connections that there are. Those next to each other have most in common.
 pub(super) static CONNECTIONS: LazyLock<Vec<Connection>> = LazyLock::new(|| {
     let ada = || Principal::new("ada").with_issuer("https://idp.example").with_claim("tid", json!("directory"));
@@ -74,12 +86,15 @@ fn bob_with_scope(scope: &str) -> Principal {
 pub(super) struct Identities {
     pub(super) ignore_rights: bool,
     pub(super) know_workspaces: bool,
+    pub(super) anonymous_by_session: bool,
 }
 
 impl Identities {
     /// Who it is: equal for callers who share what they own.
-    pub(super) fn owner(self, principal: Option<&Principal>) -> String {
-        let Some(principal) = principal else { return "nobody".into() };
+    pub(super) fn owner(self, principal: Option<&Principal>, session_id: Option<&str>) -> String {
+        let Some(principal) = principal else {
+            return format!("nobody {:?}", session_id.filter(|_| self.anonymous_by_session));
+        };
         let tenants: Vec<_> = principal
             .claims
             .iter()
@@ -92,8 +107,8 @@ impl Identities {
     }
 
     /// Who shares what is answered from memory: the same, with the same rights.
-    pub(super) fn sharer(self, principal: Option<&Principal>) -> String {
-        let owner = self.owner(principal);
+    pub(super) fn sharer(self, principal: Option<&Principal>, session_id: Option<&str>) -> String {
+        let owner = self.owner(principal, session_id);
         match principal {
             Some(principal) if !self.ignore_rights => {
                 let scope = principal.claims.get("scope").and_then(Value::as_str).unwrap_or_default();

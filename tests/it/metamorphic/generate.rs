@@ -49,7 +49,11 @@ fn stack(rng: &mut Rng, backends: BackendKind) -> Stack {
     ];
     let kinds: Vec<_> = kinds.into_iter().filter(|(_, chance)| percent(rng, *chance)).map(|(kind, _)| kind).collect();
     let layers = kinds.into_iter().map(|kind| Layered { kind, settings: settings(rng, kind, has_database) }).collect();
-    let identities = Identities { ignore_rights: percent(rng, 10), know_workspaces: percent(rng, 30) };
+    let identities = Identities {
+        ignore_rights: percent(rng, 10),
+        know_workspaces: percent(rng, 30),
+        anonymous_by_session: percent(rng, 30),
+    };
     let replicas = if percent(rng, 25) { 2 } else { 1 };
     Stack { layers, identities, replicas, has_staging: percent(rng, 20), backends }
 }

@@ -10,6 +10,7 @@ use turbomcp_core::auth::Principal;
 use turbomcp_core::{ErrorKind, McpError, McpResult};
 use turbomcp_types::{PromptResult, ResourceResult, ToolResult};
 
+use super::callers::Identities;
 use super::requests::Request;
 
 /// A moment: what came before has a smaller number.
@@ -42,6 +43,7 @@ pub(super) struct Execution {
     /// The call that it was made for.
     pub(super) origin: Option<usize>,
     pub(super) principal: Option<Principal>,
+    /// As in [`Connection`](super::callers::Connection).
     pub(super) session_id: Option<String>,
     pub(super) is_bulk: bool,
     pub(super) begun: Stamp,
@@ -59,6 +61,16 @@ pub(super) struct Execution {
     pub(super) visits: Option<Visits>,
     /// What it read of the database.
     pub(super) rows: Vec<u64>,
+}
+
+impl Execution {
+    pub(super) fn owner(&self, identities: Identities) -> String {
+        identities.owner(self.principal.as_ref(), self.session_id.as_deref())
+    }
+
+    pub(super) fn sharer(&self, identities: Identities) -> String {
+        identities.sharer(self.principal.as_ref(), self.session_id.as_deref())
+    }
 }
 
 /// What `Visit` keeps in a session.

@@ -110,7 +110,7 @@ impl<'a> Judge<'a> {
 
     /// Whether two connections share what the callers own.
     fn is_same_owner(&self, one: usize, other: usize) -> bool {
-        let owner = |at: usize| self.stack.identities.owner(CONNECTIONS[at].principal.as_ref());
+        let owner = |at: usize| CONNECTIONS[at].owner(self.stack.identities);
         owner(one) == owner(other)
     }
 

@@ -98,7 +98,8 @@ impl Building<'_> {
     fn identity(&self) -> Identity {
         let identities = self.stack.identities;
         let identity = if identities.ignore_rights { Identity::new().without_rights() } else { Identity::new() };
-        if identities.know_workspaces { identity.with_tenant_claim("workspace") } else { identity }
+        let identity = if identities.know_workspaces { identity.with_tenant_claim("workspace") } else { identity };
+        if identities.anonymous_by_session { identity.with_anonymous_by_session() } else { identity }
     }
 
     fn sessions(&self, layered: &Layered) -> SessionStore {

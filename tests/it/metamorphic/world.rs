@@ -154,7 +154,7 @@ impl Inner {
             environment: self.environment,
             origin: ctx.request_id.strip_prefix("call ").and_then(|number| number.parse().ok()),
             principal: ctx.principal().cloned(),
-            session_id: ctx.session_id().map(str::to_owned),
+            session_id: ctx.session_id().and_then(|id| Some(id.rsplit_once('-')?.1.to_owned())),
             is_bulk,
             begun: now,
             read: now,

@@ -56,7 +56,7 @@ impl Judge<'_> {
             let is_kept = request.op != Op::Book || self.history.rows.contains(&(at as u64));
             let (Some(effect), Some(key), true) = (execution.effect, request.key, is_kept) else { continue };
             if self.honours_keys(request.op).is_some() && !self.is_beyond_the_catalogue(request.op) {
-                let owner = self.stack.identities.owner(CONNECTIONS[made.call.connection].principal.as_ref());
+                let owner = CONNECTIONS[made.call.connection].owner(self.stack.identities);
                 let environment = self.stack.environment(made.call.server);
                 effects.entry((environment, owner, request.op, key)).or_default().push((effect, at));
             }
@@ -90,8 +90,8 @@ impl Judge<'_> {
             }
             let Ok(begun_by) = usize::try_from(visits.begun_by) else { continue };
             let first = &self.history.executions[begun_by];
-            let owner = |principal| self.stack.identities.owner(principal);
-            let is_same = owner(first.principal.as_ref()) == owner(execution.principal.as_ref())
+            let identities = self.stack.identities;
+            let is_same = first.owner(identities) == execution.owner(identities)
                 && first.environment == execution.environment
                 && (self.has(Kind::Session, Setting::ByPrincipal) || first.session_id == execution.session_id);
             if !is_same {

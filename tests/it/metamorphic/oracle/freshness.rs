@@ -57,7 +57,7 @@ impl Judge<'_> {
 
     /// A failure that was kept, although the same has succeeded since.
     fn not_since_succeeded(&mut self, number: usize, made: &Made, at: u64, failed: &Execution) {
-        let sharer = |execution: &Execution| self.stack.identities.sharer(execution.principal.as_ref());
+        let sharer = |execution: &Execution| execution.sharer(self.stack.identities);
         let is_public = self.has(Kind::Cached, Setting::PublicFor(failed.request.op));
         let is_by_session = self.has(Kind::Cached, Setting::BySession);
         let since = self.history.executions.iter().position(|execution| {
@@ -121,7 +121,8 @@ impl Judge<'_> {
     }
 
     fn is_known_to(&self, forgotten: &Forgotten, made: &Made) -> bool {
-        let is_nobody = CONNECTIONS[made.call.connection].principal.is_none();
+        let identities = self.stack.identities;
+        let is_nobody = CONNECTIONS[made.call.connection].sharer(identities) == identities.sharer(None, None);
         if forgotten.only_for_nobody && !(is_nobody || self.has(Kind::Cached, Setting::PublicFor(made.call.request.op)))
         {
             return false;

@@ -58,8 +58,7 @@ impl<'a> Judge<'a> {
         let is_public = |kind| self.has(kind, Setting::PublicFor(op));
         let connection = &CONNECTIONS[made.call.connection];
         let identities = self.stack.identities;
-        let is_same_caller =
-            identities.sharer(connection.principal.as_ref()) == identities.sharer(execution.principal.as_ref());
+        let is_same_caller = connection.sharer(identities) == execution.sharer(identities);
         let may_differ = (self.is_cached(&made.call) && is_public(Kind::Cached))
             || (self.is_batched(op) && is_public(Kind::Batched));
         if !is_same_caller && !may_differ {
@@ -83,12 +82,9 @@ impl<'a> Judge<'a> {
 
     fn is_same_session(&self, made: &Made, execution: &Execution, by_scope: bool) -> bool {
         let connection = &CONNECTIONS[made.call.connection];
-        let is_same_id = match (&connection.session_id, &execution.session_id) {
-            (Some(id), Some(of)) => of.rsplit_once('-').is_some_and(|(_, of)| of == *id),
-            _ => false,
-        };
-        let owner = |principal| self.stack.identities.owner(principal);
-        let is_same_owner = owner(connection.principal.as_ref()) == owner(execution.principal.as_ref());
+        let is_same_id = execution.session_id.is_some() && execution.session_id.as_deref() == connection.session_id;
+        let identities = self.stack.identities;
+        let is_same_owner = connection.owner(identities) == execution.owner(identities);
         // A session that belongs to the user is the same on all connections, if nothing else is.
         let by_user = self.has(Kind::Session, Setting::ByPrincipal) && !by_scope;
         is_same_owner && (is_same_id || by_user)
@@ -130,6 +126,11 @@ impl<'a> Judge<'a> {
         let is_hit = self.is_cached(&made.call);
         if tells && !is_hit && answer.word("mcp-patterns/idempotency") != Some("replayed") {
             self.fault("a mark is true", format!("call {number} is a replay, and does not say so: {answer:?}"));
+        }
+        let [first, mine] = [origin, made].map(|made| CONNECTIONS[made.call.connection].session_id);
+        let is_elsewhere = answer.mark("mcp-patterns/other-connection").is_some();
+        if tells && !is_hit && is_elsewhere != (first.is_some() && first != mine) {
+            self.fault("a mark is true", format!("call {number}, of session {mine:?}, first of {first:?}: {answer:?}"));
         }
         // Whoever was told something else first, was told wrong.
         let first = self.history.calls.iter().take(number).find(|other| {
