@@ -5,5 +5,5 @@ mod budget;
 mod limits;
 mod namespaces;
 mod sharing;
-mod shop;
+pub(crate) mod shop;
 mod stack;
