@@ -119,6 +119,7 @@ mod shared;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod sweeper;
 mod telemetry;
+mod untrusted;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
@@ -167,6 +168,7 @@ pub use retry::RetryTool;
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use session::SessionStore;
 pub use tower_layer::Layer;
+pub use untrusted::UntrustedServer;
 #[cfg(feature = "transactional")]
 pub use transactional::TransactionalTool;
 #[cfg(feature = "validated")]

@@ -30,9 +30,21 @@ impl ValidatedTool {
             let reason = format!("`{name}` cannot be called: its schema is not one that can be checked");
             return Ok(McpError::internal(reason).to_tool_result());
         }
-        if let Err(violations) = self.admit(&plan, &mut args) {
-            return Ok(self.refuse(&plan, violations));
-        }
+        let untouched = plan.fills_defaults().then(|| args.clone());
+        let plan = match self.admit(&plan, &mut args) {
+            Ok(()) => plan,
+            Err(violations) => {
+                // The definition may be another caller's, who was told something else.
+                let Some(own) = Box::pin(self.own_plan(&plan, inner, ctx)).await else {
+                    return Ok(self.refuse(&plan, violations));
+                };
+                args = untouched.unwrap_or(args);
+                if let Err(violations) = self.admit(&own, &mut args) {
+                    return Ok(self.refuse(&own, violations));
+                }
+                own
+            }
+        };
         if plan.has_rules() {
             // On the heap, so that a call without rules does not carry them along.
             if let Some(answer) = Box::pin(self.ask_rules(&plan, &args, ctx)).await {
