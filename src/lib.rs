@@ -49,6 +49,7 @@
 //! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
 //! | [`IdempotentTool`] | takes effect once per key, where the effect is not in SQL | tools you name | [`idempotent`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
+//! | [`UntrustedServer`] | passes, and what the server says of it steers no layer | every tool; for servers that are not yours | [`guide::catalogues`] |
 //! | yours | what your [`Middleware`] says | what you choose | [`middleware`] |
 //!
 //! Every layer is its own builder, and has the selectors `only`, `except` and `when`. Put on with [`Layer::layer`], a mistake in
@@ -119,12 +120,12 @@ mod shared;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod sweeper;
 mod telemetry;
-mod untrusted;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
 #[cfg(feature = "transactional")]
 pub mod transactional;
+mod untrusted;
 
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
@@ -168,9 +169,9 @@ pub use retry::RetryTool;
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use session::SessionStore;
 pub use tower_layer::Layer;
-pub use untrusted::UntrustedServer;
 #[cfg(feature = "transactional")]
 pub use transactional::TransactionalTool;
+pub use untrusted::UntrustedServer;
 #[cfg(feature = "validated")]
 #[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
 pub use validated::ValidatedTool;

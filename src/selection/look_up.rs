@@ -19,7 +19,13 @@ pub(crate) struct LookedUp<T>(Answer<T>);
 ///
 /// The listing passes all layers further in, which learn from it too. Calls of one caller wait for the same listing. It runs on a
 /// thread of its own, since a server may block, and a panic in it is a failure.
-pub(crate) async fn look_up<M, H, T>(plan: &Plan<T>, layer: &M, inner: &H, tool: &str, ctx: &RequestContext) -> LookedUp<T>
+pub(crate) async fn look_up<M, H, T>(
+    plan: &Plan<T>,
+    layer: &M,
+    inner: &H,
+    tool: &str,
+    ctx: &RequestContext,
+) -> LookedUp<T>
 where
     M: Middleware,
     H: McpHandler,

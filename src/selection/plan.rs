@@ -42,7 +42,7 @@ pub enum Known<T> {
 }
 
 struct Tables<T> {
-    /// The [bit](bit_of) of each tool that the layer has ever acted on. Most layers act on a few tools, and need not look up the others.
+    /// The [bit](bit_of) of each tool that is named, or that the layer has ever acted on. Most layers act on a few tools, and need not look up the others.
     acted_on: AtomicU64,
     /// Whether a tool without its bit counts as one that the layer does not act on.
     is_partial: bool,
@@ -91,12 +91,14 @@ pub(crate) enum Unknown {
 impl<T> Plan<T> {
     /// Makes a plan for a layer whose settings name these tools.
     pub(crate) fn new<'a>(identity: &Identity, named: impl IntoIterator<Item = &'a str>, unknown: Unknown) -> Self {
+        let named: BTreeSet<_> = named.into_iter().map(str::to_owned).collect();
         Self(Arc::new(Tables {
-            acted_on: AtomicU64::new(0),
+            // A tool that is named may be one that is not listed.
+            acted_on: AtomicU64::new(named.iter().fold(0, |bits, name| bits | bit_of(name))),
             is_partial: unknown == Unknown::LeftAlone,
             bound: OnceLock::new(),
             later: Later::default(),
-            named: named.into_iter().map(str::to_owned).collect(),
+            named,
             identity: identity.clone(),
             hasher: RandomState::default(),
             state: Mutex::new(State {
@@ -145,7 +147,7 @@ impl<T: Clone + PartialEq> Plan<T> {
     fn look_up(&self, tool: &str, ctx: &RequestContext) -> Known<T> {
         match self.read(tool) {
             Some(Reading::Decided(decision)) => Known::Decided(decision),
-            Some(Reading::Varies) => self.own(&self.key(ctx), tool),
+            Some(Reading::Varies) => self.own(tool, ctx),
             Some(Reading::Forgotten) | None => Known::Unknown,
         }
     }
@@ -158,8 +160,8 @@ impl<T: Clone + PartialEq> Plan<T> {
     }
 
     #[cold]
-    fn own(&self, key: &[u8], tool: &str) -> Known<T> {
-        let own = self.state().callers.own(key, tool, Instant::now());
+    fn own(&self, tool: &str, ctx: &RequestContext) -> Known<T> {
+        let own = self.state().callers.own(&self.key(ctx), tool, Instant::now());
         own.map_or(Known::Unknown, Known::Decided)
     }
 
@@ -269,43 +271,40 @@ impl<T: Clone + PartialEq> Plan<T> {
     /// Asks for a tool that is not known, or with `anew` for one that the caller has not been told of within a minute.
     pub(super) fn ask(&self, tool: &str, ctx: &RequestContext, anew: bool) -> Asked<T> {
         let (key, now) = (self.key(ctx), Instant::now());
-        let answer = self.answer_to(&key, tool);
-        if anew && key.is_empty() {
+        let mut state = self.state();
+        let answer = self.answer_to(&key, tool, &state);
+        let last = state.callers.last(&key, REMEMBERED, if anew { FRESH } else { REMEMBERED }, now);
+        // The plain listing is the own one of a caller who is not known.
+        let is_own = last == Some(Last::Listed) || (anew && key.is_empty());
+        if is_own || (!anew && matches!(answer, Answer::Listed(_))) {
             return Asked::Answered(answer);
         }
-        let mut state = self.state();
-        let last = state.callers.last(&key, REMEMBERED, if anew { FRESH } else { REMEMBERED }, now);
-        match (answer, last) {
-            (answer, Some(Last::Listed)) => Asked::Answered(answer),
-            (answer @ Answer::Listed(_), _) if !anew => Asked::Answered(answer),
-            (_, Some(Last::Failed)) => Asked::Answered(Answer::Failed),
-            (_, None) => match state.look_ups.turn(&key, now) {
-                Turn::Wait(ended) => Asked::Waits(ended),
-                Turn::List(end, running) => Asked::Lists(Listing { plan: self.clone(), key, end, running }),
-                Turn::Overdue => Asked::Answered(Answer::Failed),
-                Turn::TooMany => {
-                    let exists = matches!(self.read(tool), Some(Reading::Decided(_) | Reading::Varies));
-                    Asked::Answered(Answer::TooMany { exists })
-                }
-            },
+        if last == Some(Last::Failed) {
+            return Asked::Answered(Answer::Failed);
+        }
+        match state.look_ups.turn(&key, now) {
+            Turn::Wait(ended) => Asked::Waits(ended),
+            Turn::List(end, running) => Asked::Lists(Listing { plan: self.clone(), key, end, running }),
+            Turn::Overdue => Asked::Answered(Answer::Failed),
+            Turn::TooMany => {
+                let exists = matches!(self.read(tool), Some(Reading::Decided(_) | Reading::Varies));
+                Asked::Answered(Answer::TooMany { exists })
+            }
         }
     }
 
     /// What is known of the tool after a listing.
     pub(super) fn answer(&self, tool: &str, ctx: &RequestContext) -> Answer<T> {
-        self.answer_to(&self.key(ctx), tool)
+        self.answer_to(&self.key(ctx), tool, &self.state())
     }
 
-    fn answer_to(&self, key: &[u8], tool: &str) -> Answer<T> {
-        let known = match self.read(tool) {
-            Some(Reading::Decided(decision)) => Known::Decided(decision),
-            Some(Reading::Varies) => self.own(key, tool),
-            Some(Reading::Forgotten) | None => Known::Unknown,
+    fn answer_to(&self, key: &[u8], tool: &str, state: &State<T>) -> Answer<T> {
+        let decision = match self.read(tool) {
+            Some(Reading::Decided(decision)) => Some(decision),
+            Some(Reading::Varies) => state.callers.own(key, tool, Instant::now()),
+            Some(Reading::Forgotten) | None => None,
         };
-        match known {
-            Known::Decided(decision) => Answer::Listed(decision),
-            Known::Unknown => Answer::NotListed,
-        }
+        decision.map_or(Answer::NotListed, Answer::Listed)
     }
 }
 

@@ -1,8 +1,10 @@
 //! What becomes of a call, and of its answer.
 
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use serde_json::{Map, Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
@@ -19,7 +21,7 @@ use crate::outcome;
 impl ValidatedTool {
     pub(super) async fn validate<H: McpHandler>(
         &self,
-        plan: Arc<ToolPlan>,
+        mut plan: Arc<ToolPlan>,
         inner: &H,
         name: &str,
         mut args: Value,
@@ -30,21 +32,20 @@ impl ValidatedTool {
             let reason = format!("`{name}` cannot be called: its schema is not one that can be checked");
             return Ok(McpError::internal(reason).to_tool_result());
         }
-        let untouched = plan.fills_defaults().then(|| args.clone());
-        let plan = match self.admit(&plan, &mut args) {
-            Ok(()) => plan,
-            Err(violations) => {
-                // The definition may be another caller's, who was told something else.
-                let Some(own) = Box::pin(self.own_plan(&plan, inner, ctx)).await else {
-                    return Ok(self.refuse(&plan, violations));
-                };
-                args = untouched.unwrap_or(args);
-                if let Err(violations) = self.admit(&own, &mut args) {
-                    return Ok(self.refuse(&own, violations));
-                }
-                own
-            }
+        // In a block of its own and on the heap, so that a valid call does not carry it along.
+        let by_own = {
+            let untouched = plan.fills_defaults().then(|| args.clone());
+            self.admit(&plan, &mut args).err().map(|violations| {
+                let untouched = untouched.unwrap_or_else(|| mem::take(&mut args));
+                self.admit_by_own(Arc::clone(&plan), violations, untouched, inner, ctx).boxed()
+            })
         };
+        if let Some(by_own) = by_own {
+            match by_own.await {
+                Ok(admitted) => (plan, args) = admitted,
+                Err(answer) => return Ok(answer),
+            }
+        }
         if plan.has_rules() {
             // On the heap, so that a call without rules does not carry them along.
             if let Some(answer) = Box::pin(self.ask_rules(&plan, &args, ctx)).await {
@@ -53,6 +54,23 @@ impl ValidatedTool {
         }
         plan.count(Outcome::Valid);
         self.release(&plan, inner.call_tool(name, args, ctx).await)
+    }
+
+    /// Checks what the definition refuses by the caller's own, where the definition was another caller's, who was told something
+    /// else. Returns the answer if the call ends here.
+    async fn admit_by_own<H: McpHandler>(
+        &self,
+        plan: Arc<ToolPlan>,
+        violations: Violations,
+        mut args: Value,
+        inner: &H,
+        ctx: &RequestContext,
+    ) -> Result<(Arc<ToolPlan>, Value), ToolResult> {
+        let Some(own) = self.own_plan(&plan, inner, ctx).await else { return Err(self.refuse(&plan, violations)) };
+        match self.admit(&own, &mut args) {
+            Ok(()) => Ok((own, args)),
+            Err(violations) => Err(self.refuse(&own, violations)),
+        }
     }
 
     /// Checks what can be checked without asking anybody.

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use mcp_patterns::idempotent::MemoryStore;
 use mcp_patterns::{
-    BatchedTool, CachedTool, IdempotentTool, Layer, RetryTool, SessionStore, TransactionalTool, ValidatedTool, transactional,
+    BatchedTool, CachedTool, IdempotentTool, Layer, RetryTool, SessionStore, TransactionalTool, ValidatedTool,
+    transactional,
 };
 use serde_json::{Value, json};
 use sqlx::{Sqlite, SqlitePool};
@@ -129,8 +130,7 @@ fn read_only(name: &str) -> Tool {
 fn with_arguments(name: &str, arguments: &[&str]) -> Tool {
     let properties: serde_json::Map<_, _> =
         arguments.iter().map(|name| ((*name).to_owned(), json!({ "type": "string", "maxLength": 5 }))).collect();
-    let schema =
-        json!({ "type": "object", "properties": properties, "required": arguments[..1], "additionalProperties": false });
+    let schema = json!({ "type": "object", "properties": properties, "required": arguments[..1], "additionalProperties": false });
     Tool { input_schema: serde_json::from_value(schema).expect("a schema"), ..tool(name) }
 }
 
@@ -171,6 +171,11 @@ fn said(result: McpResult<ToolResult>) -> Result<String, Option<ErrorKind>> {
     }
 }
 
-async fn call(server: &impl McpHandler, name: &str, args: Value, ctx: &RequestContext) -> Result<String, Option<ErrorKind>> {
+async fn call(
+    server: &impl McpHandler,
+    name: &str,
+    args: Value,
+    ctx: &RequestContext,
+) -> Result<String, Option<ErrorKind>> {
     said(server.call_tool(name, args, ctx).await)
 }

@@ -155,10 +155,11 @@ async fn the_news_that_tools_have_changed_makes_definitions_be_looked_up() {
     assert_eq!(script.listings(), listings + 1);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_server_that_tells_all_callers_the_same_is_listed_when_layers_are_put_on_and_for_no_call() {
     let script = Catalogue::new(|_| vec![with_arguments("update", &["name"]), read_only("read")]);
     let server = whole(pool().await, script.clone());
+    tokio::time::pause();
     let listings = script.listings();
     for number in 0..100 {
         let caller = user(&format!("user {number}"));

@@ -40,17 +40,22 @@ async fn a_tool_that_only_its_caller_sees_runs_in_a_transaction_from_the_first_c
 #[tokio::test]
 async fn a_tool_that_was_in_no_listing_has_a_session_like_every_other() {
     let script = for_members();
-    let server = SessionStore::in_memory().with_mode(SessionMode::Handle).layer(script.clone());
-    assert_eq!(call(&server, "send", json!({"to": "Bob", "session": "made up"}), &user("ada")).await, INVALID);
-    assert_eq!((script.calls("send"), script.listings()), (0, 1), "it needs no listing to know that");
-    let server = SessionStore::in_memory().with_mode(SessionMode::Handle).when(|tool| tool.name == "send");
-    let server = server.layer(script.clone());
-    assert_eq!(call(&server, "send", json!({"to": "Bob", "session": "made up"}), &user("ada")).await, INVALID);
-    assert_eq!(script.calls("send"), 0);
+    let store = || SessionStore::in_memory().with_mode(SessionMode::Handle);
+    let every_tool = store().layer(script.clone());
+    assert!(call(&every_tool, "send", json!({"to": "Bob"}), &user("ada")).await.is_err(), "without a session");
+    let sent = call(&every_tool, "send", json!({"to": "Bob", "session": "a handle"}), &user("ada")).await;
+    assert_eq!(sent.as_deref(), Ok(r#"1 {"to":"Bob"}"#));
+    assert_eq!(script.listings(), 1, "it needs no listing to know that");
+    let chosen = store().when(|tool| tool.name == "send").layer(script.clone());
+    assert!(call(&chosen, "send", json!({"to": "Bob"}), &user("ada")).await.is_err());
+    assert_eq!(script.calls("send"), 1);
 }
 
 /// Calls `made_up` through the layer. Says what came of it, and how often the server was called.
-async fn made_up(name: &str, layer: impl Layer<Catalogue, Service: McpHandler>) -> (Result<String, Option<ErrorKind>>, usize) {
+async fn made_up(
+    name: &str,
+    layer: impl Layer<Catalogue, Service: McpHandler>,
+) -> (Result<String, Option<ErrorKind>>, usize) {
     let script = for_members();
     let server = layer.layer(script.clone());
     (call(&server, name, json!({}), &user("ada")).await, script.calls(name))

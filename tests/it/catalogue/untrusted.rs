@@ -63,7 +63,8 @@ async fn tools_are_acted_on_by_their_names_alone() {
     }
     let script = upstream(|number| if number < 3 { Err(McpError::unavailable("down")) } else { ok(number) });
     // The script would show the error as a server does whose word counts.
-    let server = (RetryTool::new().allow_repeated_effects(["order"]), UntrustedServer::new()).layer(Raw(script.clone()));
+    let server =
+        (RetryTool::new().allow_repeated_effects(["order"]), UntrustedServer::new()).layer(Raw(script.clone()));
     assert_eq!(call(&server, "order", json!({}), &nobody()).await.as_deref(), Ok("3"));
 }
 
@@ -105,7 +106,8 @@ impl McpHandler for Raw {
 
     async fn get_prompt<'a>(&'a self, _: &'a str, _: Option<Value>, _: &'a RequestContext) -> McpResult<PromptResult> {
         let mut result = PromptResult::user("text");
-        result.meta = Some([(outcome::CACHE.to_owned(), json!({"status": "hit"})), ("own".to_owned(), json!(1))].into());
+        result.meta =
+            Some([(outcome::CACHE.to_owned(), json!({"status": "hit"})), ("own".to_owned(), json!(1))].into());
         Ok(result)
     }
 }
