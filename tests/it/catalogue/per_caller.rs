@@ -169,3 +169,22 @@ async fn a_server_that_tells_all_callers_the_same_is_listed_when_layers_are_put_
     }
     assert_eq!(script.listings(), listings);
 }
+
+#[tokio::test]
+async fn a_tool_that_a_setting_says_writes_is_one_although_its_caller_s_tools_cannot_be_listed() {
+    let script = Catalogue::new(|ctx| {
+        let who = ctx.and_then(|ctx| ctx.subject()).unwrap_or_default();
+        assert_ne!(who, "carol", "the upstream is away");
+        vec![read_only("read"), if who == "ada" { read_only("write") } else { tool("write") }]
+    });
+    let server = CachedTool::new().with_scope(mcp_patterns::Scope::Public).invalidates("write", ["read"]);
+    let server = server.layer(script.clone());
+    for who in ["ada", "bob"] {
+        server.list_tools_for(&user(who));
+    }
+    let mut reads = Vec::new();
+    for name in ["read", "read", "write", "read"] {
+        reads.push(call(&server, name, json!({}), &user("carol")).await.expect("an answer"));
+    }
+    assert_eq!(reads, ["1 {}", "1 {}", "1 {}", "2 {}"]);
+}
