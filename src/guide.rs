@@ -1,5 +1,5 @@
-//! What concerns more than one layer: in which [order](ordering) they stand, what is [traced and counted](tracing), and the
-//! [patterns] of production servers, each with what is wrong with the snippet that is usually copied.
+//! What concerns more than one layer: in which [order](ordering) they stand, what they know of the [tools](catalogues), what is
+//! [traced and counted](tracing), and the [patterns] of production servers, each with what is wrong with the snippet that is usually copied.
 
 #[cfg(feature = "full")]
 #[doc = include_str!("../docs/patterns.md")]
@@ -7,6 +7,10 @@ pub mod patterns {}
 
 #[doc = include_str!("../docs/ordering.md")]
 pub mod ordering {}
+
+#[cfg(feature = "full")]
+#[doc = include_str!("../docs/catalogues.md")]
+pub mod catalogues {}
 
 #[cfg(feature = "full")]
 #[doc = include_str!("../docs/sessions.md")]

@@ -49,6 +49,7 @@
 //! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
 //! | [`IdempotentTool`] | takes effect once per key, where the effect is not in SQL | tools you name | [`idempotent`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
+//! | [`UntrustedServer`] | passes, and what the server says of it steers no layer | every tool; for servers that are not yours | [`guide::catalogues`] |
 //! | yours | what your [`Middleware`] says | what you choose | [`middleware`] |
 //!
 //! Every layer is its own builder, and has the selectors `only`, `except` and `when`. Put on with [`Layer::layer`], a mistake in
@@ -129,6 +130,7 @@ mod telemetry;
 pub mod testing;
 #[cfg(feature = "transactional")]
 pub mod transactional;
+mod untrusted;
 
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
@@ -174,6 +176,7 @@ pub use session::SessionStore;
 pub use tower_layer::Layer;
 #[cfg(feature = "transactional")]
 pub use transactional::TransactionalTool;
+pub use untrusted::UntrustedServer;
 #[cfg(feature = "validated")]
 #[cfg_attr(docsrs, doc(cfg(feature = "validated")))]
 pub use validated::ValidatedTool;

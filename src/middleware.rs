@@ -78,10 +78,14 @@ pub trait Middleware: Clone + Send + Sync + 'static {
         Ok(self)
     }
 
-    /// Sees the tools of every listing that passes, so that a catalogue which changes stays known.
-    fn observe_tools(&self, tools: &[Tool]) {
-        let _ = tools;
+    /// Sees the tools of every listing that passes, so that a catalogue which changes stays known: those that the caller of `ctx`
+    /// was told of, or the plain listing.
+    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
+        let _ = (tools, ctx);
     }
+
+    /// Forgets what was learned from listings, because the server has said that its tools have changed.
+    fn forget_definitions(&self) {}
 
     /// Calls a tool.
     fn call_tool<'a, H: McpHandler>(
@@ -157,9 +161,15 @@ impl<M: Middleware> Middleware for Option<M> {
         self.map(|middleware| middleware.bind(inner)).transpose()
     }
 
-    fn observe_tools(&self, tools: &[Tool]) {
+    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
         if let Some(middleware) = self {
-            middleware.observe_tools(tools);
+            middleware.observe_tools(tools, ctx);
+        }
+    }
+
+    fn forget_definitions(&self) {
+        if let Some(middleware) = self {
+            middleware.forget_definitions();
         }
     }
 
@@ -333,7 +343,7 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
     fn list_tools(&self) -> Vec<Tool> {
         arguments::list(|| {
             let tools = self.middleware().list_tools(self.inner());
-            self.middleware().observe_tools(&tools);
+            self.middleware().observe_tools(&tools, None);
             tools
         })
     }
@@ -341,7 +351,7 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
     fn list_tools_for(&self, ctx: &RequestContext) -> Vec<Tool> {
         arguments::list(|| {
             let tools = self.middleware().list_tools_for(self.inner(), ctx);
-            self.middleware().observe_tools(&tools);
+            self.middleware().observe_tools(&tools, Some(ctx));
             tools
         })
     }

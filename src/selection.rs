@@ -3,8 +3,10 @@
 //! The author's own annotations decide ([`Hints`]), the three selectors `only`, `except` and `when` narrow or replace that
 //! ([`Selection`]), and the answer is worked out once per tool and looked up by name from then on ([`Plan`]).
 //!
-//! A tool that was in no listing yet is not acted on.
+//! A tool that was in no listing yet is looked up in the listing of whoever calls it. A layer that protects (validation,
+//! transactions, idempotency keys) refuses a tool that this does not have either; any other layer leaves it alone.
 
+mod look_up;
 mod plan;
 
 use std::collections::BTreeSet;
@@ -13,7 +15,11 @@ use std::sync::Arc;
 
 use turbomcp_types::Tool;
 
-pub use self::plan::Plan;
+#[cfg(feature = "validated")]
+pub(crate) use self::look_up::look_up_own;
+pub(crate) use self::look_up::{bare, look_up};
+pub(crate) use self::plan::Unknown;
+pub use self::plan::{Known, Plan};
 use crate::ConfigError;
 
 /// What a tool's annotations say, with the [specification's defaults][spec] for what they leave open.
@@ -102,14 +108,46 @@ impl Selection {
         Arc::make_mut(&mut self.0).opted_in.extend(tools.into_iter().map(Into::into));
     }
 
+    /// The tools that a selector names.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &str> + Clone {
+        self.0.only.iter().flatten().chain(&self.0.except).chain(&self.0.opted_in).map(String::as_str)
+    }
+
+    /// Says whether a tool of this name is not selected, whatever else it is.
+    pub(crate) fn leaves_out(&self, tool: &str) -> bool {
+        let selectors = &self.0;
+        selectors.except.contains(tool)
+            || !selectors.opted_in.contains(tool) && selectors.only.as_ref().is_some_and(|only| !only.contains(tool))
+    }
+
+    /// Says whether a selector other than `except` names the tool.
+    pub(crate) fn names(&self, tool: &str) -> bool {
+        let selectors = &self.0;
+        selectors.opted_in.contains(tool) || selectors.only.as_ref().is_some_and(|only| only.contains(tool))
+    }
+
+    /// Whether a tool matters that is not known, to a layer that protects: where only named ones are selected, no other does.
+    pub(crate) fn unknown(&self) -> Unknown {
+        if self.0.only.is_some() { Unknown::LeftAlone } else { Unknown::Counts }
+    }
+
+    /// Says whether the selection depends on more than the name of a tool, for a layer that is safe for all.
+    pub(crate) fn asks_for_more_than_names(&self) -> bool {
+        self.0.when.is_some()
+    }
+
     /// Checks that every name is borne by a tool and that every tool asked for is safe.
     ///
     /// # Errors
     ///
     /// [`ConfigError::UnknownTool`] or [`ConfigError::UnsafeTool`].
     pub fn check(&self, tools: &[Tool], rule: Rule) -> Result<(), ConfigError> {
-        let named = self.0.only.iter().flatten().chain(&self.0.except).chain(&self.0.opted_in);
-        check_names(rule.layer, named.map(String::as_str), tools)?;
+        check_names(rule.layer, self.named(), tools)?;
+        self.check_safety(tools, rule)
+    }
+
+    /// Checks that every tool asked for is safe.
+    pub(crate) fn check_safety(&self, tools: &[Tool], rule: Rule) -> Result<(), ConfigError> {
         match tools.iter().find(|tool| self.asks_for(tool, rule) && !self.may_have(tool, rule)) {
             Some(tool) => {
                 Err(ConfigError::UnsafeTool { layer: rule.layer, tool: tool.name.clone(), reason: rule.otherwise })

@@ -22,7 +22,7 @@ use crate::canonical::encode_str;
 use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::scope::{self, Witness};
-use crate::selection::{Hints, Plan, Rule, Selection, check_names, naming_selectors};
+use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, naming_selectors};
 use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
 use crate::{ConfigError, Identity, Middleware, Scope};
 
@@ -230,6 +230,19 @@ impl BatchedTool {
         })
     }
 
+    async fn call_unknown<H: McpHandler>(
+        &self,
+        inner: &H,
+        name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        match look_up(&self.plan, self, inner, name, ctx).await.or_by_name(name, |tool| self.decide(tool)) {
+            Some(plan) => Box::pin(self.send(plan, inner, name, args, ctx)).await,
+            None => Box::pin(inner.call_tool(name, args, ctx)).await,
+        }
+    }
+
     async fn send<H: McpHandler>(
         &self,
         plan: Arc<ToolPlan>,
@@ -310,14 +323,20 @@ impl Middleware for BatchedTool {
             self.selection.check(&tools, RULE)?;
         }
         let named = settings.bulks.keys().chain(settings.scopes.keys()).chain(&settings.repeatable);
-        check_names(LAYER, named.map(String::as_str), &tools)?;
-        let bound = Self { plan: Plan::default(), ..self };
-        bound.observe_tools(&tools);
+        let named = named.map(String::as_str);
+        check_names(LAYER, named.clone(), &tools)?;
+        let plan = Plan::new(self.calls.identity(), named.chain(self.selection.named()), Unknown::LeftAlone);
+        let bound = Self { plan, ..self };
+        bound.observe_tools(&tools, None);
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool]) {
-        self.plan.learn(tools, |tool| self.decide(tool));
+    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
+        self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn forget_definitions(&self) {
+        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(
@@ -327,10 +346,11 @@ impl Middleware for BatchedTool {
         args: Value,
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
-        match self.plan.get(name) {
-            None => Either::Left(inner.call_tool(name, args, ctx)),
+        match self.plan.get(name, ctx) {
+            Known::Decided(None) => Either::Left(inner.call_tool(name, args, ctx)),
             // On the heap, so that a call that the layer does not act on stays small.
-            Some(plan) => Either::Right(Box::pin(self.send(plan, inner, name, args, ctx))),
+            Known::Decided(Some(plan)) => Either::Right(self.send(plan, inner, name, args, ctx).boxed()),
+            Known::Unknown => Either::Right(self.call_unknown(inner, name, args, ctx).boxed()),
         }
     }
 

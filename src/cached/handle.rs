@@ -170,7 +170,7 @@ impl Handle {
     /// Logs an invalidation; one that can have no effect is probably a misspelt name.
     fn note(&self, tool: &str) {
         match self.server() {
-            Some(bound) if !matches!(bound.plan.get(tool), Some(Role::Cached(_))) => {
+            Some(bound) if !matches!(bound.plan.of_anybody(tool), Some(Role::Cached(_))) => {
                 tracing::warn!(tool, "invalidated a tool that is not cached");
             }
             _ => tracing::debug!(tool, "invalidated"),
@@ -196,7 +196,7 @@ struct Server {
 impl Server {
     /// The plan of a tool that is called without a user.
     fn plan_for_nobody(&self, method: &'static str, tool: &str) -> Result<Arc<AnswerPlan>, ConfigError> {
-        let reason = match self.plan.get(tool) {
+        let reason = match self.plan.of_anybody(tool) {
             Some(Role::Cached(plan)) if plan.scope == Scope::Session => {
                 format!("results of `{tool}` are kept per session, and there is none yet")
             }

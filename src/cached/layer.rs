@@ -20,7 +20,7 @@ use super::reads::Reads;
 use super::writes::{Domains, Writes};
 use crate::arguments::LayerArguments;
 use crate::middleware::impl_layer;
-use crate::selection::{Hints, Plan, Rule, Selection, check_names, selectors};
+use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Identity, Middleware, Scope};
 
@@ -158,6 +158,24 @@ impl CachedTool {
     }
 }
 
+impl CachedTool {
+    async fn call_unknown<H: McpHandler>(
+        &self,
+        inner: &H,
+        name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        match look_up(&self.plan, self, inner, name, ctx).await.or_by_name(name, |tool| self.decide(tool)) {
+            Some(Role::Cached(plan)) => self.cached(plan, inner, name, args, ctx).boxed().await,
+            Some(Role::Writes(writes, arguments)) => {
+                self.write(writes, arguments, inner, name, args, ctx).boxed().await
+            }
+            None => Box::pin(inner.call_tool(name, args, &self.heard(ctx))).await,
+        }
+    }
+}
+
 impl Middleware for CachedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.settings.identity.check(LAYER)?;
@@ -178,24 +196,29 @@ impl Middleware for CachedTool {
         settings.prompts.check(false)?;
         let written = settings.writes.values().flat_map(|writes| &writes.tools);
         let named = settings.ttls.keys().chain(settings.scopes.keys()).chain(settings.tags.keys());
-        let named = named.chain(settings.writes.keys()).chain(written);
-        check_names(LAYER, named.map(String::as_str), &tools)?;
+        let named = named.chain(settings.writes.keys()).chain(written).map(String::as_str);
+        check_names(LAYER, named.clone(), &tools)?;
+        let plan = Plan::new(&settings.identity, named.chain(self.selection.named()), Unknown::LeftAlone);
         let is_cached = |tool: &&Tool| self.selection.includes(tool, RULE) && settings.writes.contains_key(&tool.name);
         if let Some(tool) = tools.iter().find(is_cached) {
             let reason = format!("`{}` is cached, so a call may not write: leave it out with `except`", tool.name);
             return Err(ConfigError::invalid(LAYER, "invalidates", reason));
         }
-        let mut bound = Self { plan: Plan::default(), ..self };
+        let mut bound = Self { plan, ..self };
         let ttl = bound.results.ttl();
         bound.settings_mut().bind(inner.server_info().name, ttl);
-        bound.observe_tools(&tools);
+        bound.observe_tools(&tools, None);
         bound.bound.set(inner.clone(), bound.plan.clone());
         bound.results.start();
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool]) {
-        self.plan.learn(tools, |tool| self.decide(tool));
+    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
+        self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn forget_definitions(&self) {
+        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(
@@ -205,16 +228,19 @@ impl Middleware for CachedTool {
         args: Value,
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
-        match self.plan.get(name) {
-            None => match self.heard(ctx) {
+        match self.plan.get(name, ctx) {
+            Known::Decided(None) => match self.heard(ctx) {
                 Cow::Borrowed(ctx) => Either::Left(inner.call_tool(name, args, ctx)),
                 Cow::Owned(ctx) => Either::Right(async move { inner.call_tool(name, args, &ctx).await }.boxed()),
             },
             // On the heap, so that a call that the layer does not act on stays small.
-            Some(Role::Cached(plan)) => Either::Right(self.cached(plan, inner, name, args, ctx).boxed()),
-            Some(Role::Writes(writes, arguments)) => {
+            Known::Decided(Some(Role::Cached(plan))) => {
+                Either::Right(self.cached(plan, inner, name, args, ctx).boxed())
+            }
+            Known::Decided(Some(Role::Writes(writes, arguments))) => {
                 Either::Right(self.write(writes, arguments, inner, name, args, ctx).boxed())
             }
+            Known::Unknown => Either::Right(self.call_unknown(inner, name, args, ctx).boxed()),
         }
     }
 

@@ -133,7 +133,7 @@
 //!
 //! # Defaults
 //!
-//! - tools: those annotated `read_only`; resources and prompts: none
+//! - tools: those annotated `read_only`, as [the caller is told](crate::guide::catalogues) of them; resources and prompts: none
 //! - ttl: 5 minutes; no idle time, no jitter, nothing stale, no early refresh, no failures kept
 //! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together; identity: [the
 //!   defaults](crate::Identity#defaults)

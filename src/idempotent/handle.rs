@@ -73,9 +73,6 @@ impl Handle {
         resolution: Resolution,
     ) -> Result<(), ResolveError> {
         let bound = self.bound.load_full().ok_or(ResolveError::NotLayered)?;
-        if bound.plan.get(tool).is_none() {
-            return Err(ResolveError::UnknownTool);
-        }
         let call = bound.call(caller, tool, key).ok_or(ResolveError::InvalidKey)?;
         let record = match resolution {
             Resolution::NotDone => None,
@@ -91,6 +88,8 @@ impl Handle {
                 tracing::info!(tool, key, done = record.is_some(), "an ambiguous call was resolved");
                 Ok(())
             }
+            // A tool that only some callers see may not be known since the start, but its calls are.
+            Ok(Ok(Resolved::Unknown)) if bound.plan.of_anybody(tool).is_none() => Err(ResolveError::UnknownTool),
             Ok(Ok(Resolved::Unknown)) => Err(ResolveError::UnknownCall),
             Ok(Ok(Resolved::Running)) => Err(ResolveError::Running),
             Ok(Ok(Resolved::Answered)) => Err(ResolveError::Answered),

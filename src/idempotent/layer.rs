@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
@@ -16,7 +17,7 @@ use crate::clock::is_too_short;
 use crate::idempotency::{Idempotency, KeyCounts, KeySpace};
 use crate::middleware::impl_layer;
 use crate::outcome::Failure;
-use crate::selection::{Plan, Rule, Selection, naming_selectors};
+use crate::selection::{Known, Plan, Rule, Selection, check_names, look_up, naming_selectors};
 use crate::{ConfigError, Identity, Middleware};
 
 const LAYER: &str = "IdempotentTool";
@@ -31,6 +32,7 @@ pub struct IdempotentTool {
     pub(super) claims: Claims,
     selection: Selection,
     is_selected: bool,
+    allows_unlisted: bool,
     pub(super) idempotency: Arc<Idempotency>,
     pub(super) not_executed: Option<Predicate>,
     pub(super) tells: bool,
@@ -55,6 +57,7 @@ impl IdempotentTool {
             claims,
             selection: Selection::new(),
             is_selected: false,
+            allows_unlisted: false,
             idempotency: Arc::default(),
             not_executed: None,
             tells: true,
@@ -65,6 +68,15 @@ impl IdempotentTool {
     }
 
     naming_selectors!();
+
+    /// Lets tools be called that no listing has, for a server that leaves tools out of its listings on purpose.
+    ///
+    /// Of such a tool only the name is known: it counts as one that is not read-only. Settings may then name tools that are not listed
+    /// when the server starts, such as those that only some callers see.
+    pub fn allow_unlisted_tools(mut self) -> Self {
+        self.allows_unlisted = true;
+        self
+    }
 
     /// Sets where keys are found, how long answers are remembered, and which tools need a key.
     pub fn with_idempotency(mut self, idempotency: Idempotency) -> Self {
@@ -137,6 +149,21 @@ impl IdempotentTool {
         Handle { bound: Arc::clone(&self.bound) }
     }
 
+    async fn call_unknown<H: McpHandler>(
+        &self,
+        inner: &H,
+        name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        let is_allowed = self.allows_unlisted || self.selection.names(name);
+        let looked_up = look_up(&self.plan, self, inner, name, ctx).await;
+        match looked_up.or_refuse(name, is_allowed, |tool| self.decide(tool))? {
+            Some(plan) => Box::pin(self.once(plan, inner, name, args, ctx)).await,
+            None => Box::pin(inner.call_tool(name, args, ctx)).await,
+        }
+    }
+
     fn decide(&self, tool: &Tool) -> Option<Arc<KeyCounts>> {
         let is_included = self.selection.includes(tool, RULE);
         is_included.then(|| self.idempotency.counts(LAYER, tool).map(Arc::new)).flatten()
@@ -163,12 +190,17 @@ impl Middleware for IdempotentTool {
         }
         self.space.check(LAYER)?;
         let tools = inner.list_tools();
-        self.selection.check(&tools, RULE)?;
+        if !self.allows_unlisted {
+            let named = self.selection.named().chain(self.idempotency.named());
+            check_names(LAYER, named, &tools)?;
+        }
         let keyed: Vec<_> = tools.iter().filter(|tool| self.selection.includes(tool, RULE)).cloned().collect();
         self.idempotency.check(LAYER, &keyed)?;
-        let mut bound = Self { plan: Plan::default(), ..self };
+        let named = self.selection.named().chain(self.idempotency.named());
+        let plan = Plan::new(&self.space.identity, named, self.selection.unknown());
+        let mut bound = Self { plan, ..self };
         Arc::make_mut(&mut bound.space).server = inner.server_info().name;
-        bound.observe_tools(&tools);
+        bound.observe_tools(&tools, None);
         bound.bound.store(Some(Arc::new(Bound {
             space: Arc::clone(&bound.space),
             claims: bound.claims.clone(),
@@ -178,8 +210,12 @@ impl Middleware for IdempotentTool {
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool]) {
-        self.plan.learn(tools, |tool| self.decide(tool));
+    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
+        self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn forget_definitions(&self) {
+        self.plan.forget();
     }
 
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
@@ -197,10 +233,12 @@ impl Middleware for IdempotentTool {
         args: Value,
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
-        match self.plan.get(name) {
-            None => Either::Left(inner.call_tool(name, args, ctx)),
+        match self.plan.get(name, ctx) {
+            Known::Decided(None) => Either::Left(inner.call_tool(name, args, ctx)),
             // On the heap, so that a call that the layer does not act on stays small.
-            Some(plan) => Either::Right(Box::pin(self.once(plan, inner, name, args, ctx))),
+            Known::Decided(Some(plan)) => Either::Right(self.once(plan, inner, name, args, ctx).boxed()),
+            Known::Unknown if self.selection.leaves_out(name) => Either::Left(inner.call_tool(name, args, ctx)),
+            Known::Unknown => Either::Right(self.call_unknown(inner, name, args, ctx).boxed()),
         }
     }
 }

@@ -126,7 +126,9 @@
 //!
 //! # Defaults
 //!
-//! - tools: none; name them, or take [`every_write`](IdempotentTool::every_write)
+//! - tools: none; name them, or take [`every_write`](IdempotentTool::every_write). A tool that no listing has had yet is
+//!   [looked up](crate::guide::catalogues), and refused (tool not found, -32602) if its caller's listing does not have it, unless `only`
+//!   leaves it out or [unlisted tools are allowed](IdempotentTool::allow_unlisted_tools)
 //! - key: the optional argument `idempotency_key`, one for each [namespace](IdempotentTool::with_namespace), server,
 //!   [version](crate::idempotency::Idempotency::with_version), user ([identity](crate::Identity#defaults)) and tool; a key survives a token with other scopes; a call without one passes
 //!   untouched

@@ -70,6 +70,25 @@ impl Identity {
         Caller { identity: self, principal, who }
     }
 
+    /// The key of whoever lists the tools: who it is, the partition of the user's own if there is one, and all rights, also
+    /// [where answers do not depend on them](Identity::without_rights). It is empty where nobody is known.
+    pub(crate) fn lister(&self, ctx: &RequestContext) -> Vec<u8> {
+        let (principal, subject) = (ctx.principal(), ctx.subject());
+        let who = match ctx.session_id().filter(|_| self.0.anonymous_by_session && subject.is_none()) {
+            Some(session) => Who::Anonymous { session },
+            None if principal.is_none() && subject.is_none() && self.0.partition.is_none() => return Vec::new(),
+            None => Who::Subject { subject, issuer: principal.and_then(|principal| principal.issuer.as_deref()) },
+        };
+        let caller = Caller { identity: self, principal, who };
+        let mut key = Vec::with_capacity(caller.size_hint());
+        caller.encode(&mut key);
+        self.encode_rights(principal, &mut key);
+        if let Some(partition) = &self.0.partition {
+            encode(&partition(ctx), &mut key);
+        }
+        key
+    }
+
     /// Says whether the caller is one of all those whom nothing tells apart.
     #[cfg(any(feature = "idempotent", feature = "transactional"))]
     pub(crate) fn is_shared_by_anonymous(&self, ctx: &RequestContext) -> bool {
@@ -95,7 +114,7 @@ impl Partition<'_> {
     pub(crate) fn encode_with_rights(&self, key: &mut Vec<u8>) {
         self.encode(key);
         if let Self::Principal(caller) | Self::Session { caller, .. } = self {
-            caller.identity.encode_rights(caller.principal, key);
+            caller.identity.encode_rights(caller.principal.filter(|_| !caller.identity.0.ignores_rights), key);
         }
     }
 

@@ -35,7 +35,7 @@ impl Identity {
 
     /// Appends the rights of a principal to a key: each list with its name, so that a role is no scope, and none that is empty.
     pub(super) fn encode_rights(&self, principal: Option<&Principal>, key: &mut Vec<u8>) {
-        if let Some(principal) = principal.filter(|_| !self.0.ignores_rights) {
+        if let Some(principal) = principal {
             if !principal.roles.is_empty() {
                 // No encoded string, such as the name of a claim, begins with it.
                 key.push(b'r');

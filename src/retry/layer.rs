@@ -3,6 +3,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
@@ -14,7 +15,7 @@ use super::progress::Progress;
 use crate::idempotency::KeySource;
 use crate::middleware::impl_layer;
 use crate::outcome::{self, Failure};
-use crate::selection::{Hints, Plan, Rule, Selection, selectors};
+use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, look_up, selectors};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware};
 
@@ -61,6 +62,12 @@ struct ToolPlan {
     key: Option<KeySource>,
     retries: Counter,
     exhausted: Counter,
+}
+
+impl ToolPlan {
+    fn may_repeat(&self, args: &Value, ctx: &RequestContext) -> bool {
+        self.key.as_ref().is_none_or(|key| key.is_given(args, ctx))
+    }
 }
 
 /// The counters follow from the name.
@@ -124,6 +131,19 @@ impl RetryTool {
         })
     }
 
+    async fn call_unknown<H: McpHandler>(
+        &self,
+        inner: &H,
+        name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        match look_up(&self.plan, self, inner, name, ctx).await.or_by_name(name, |tool| self.decide(tool)) {
+            Some(plan) if plan.may_repeat(&args, ctx) => Box::pin(self.retry(plan, inner, name, args, ctx)).await,
+            _ => Box::pin(inner.call_tool(name, args, ctx)).await,
+        }
+    }
+
     async fn retry<H: McpHandler>(
         &self,
         plan: Arc<ToolPlan>,
@@ -167,13 +187,18 @@ impl Middleware for RetryTool {
         self.policy.check()?;
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
-        let bound = Self { plan: Plan::default(), ..self };
-        bound.observe_tools(&tools);
+        let plan = Plan::new(&self.policy.identity, self.selection.named(), Unknown::LeftAlone);
+        let bound = Self { plan, ..self };
+        bound.observe_tools(&tools, None);
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool]) {
-        self.plan.learn(tools, |tool| self.decide(tool));
+    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
+        self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn forget_definitions(&self) {
+        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(
@@ -183,12 +208,13 @@ impl Middleware for RetryTool {
         args: Value,
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
-        match self.plan.get(name) {
-            Some(plan) if plan.key.as_ref().is_none_or(|key| key.is_given(&args, ctx)) => {
+        match self.plan.get(name, ctx) {
+            Known::Decided(Some(plan)) if plan.may_repeat(&args, ctx) => {
                 // On the heap, so that a call that is not retried does not carry a retry along.
-                Either::Right(Box::pin(self.retry(plan, inner, name, args, ctx)))
+                Either::Right(self.retry(plan, inner, name, args, ctx).boxed())
             }
-            _ => Either::Left(inner.call_tool(name, args, ctx)),
+            Known::Decided(_) => Either::Left(inner.call_tool(name, args, ctx)),
+            Known::Unknown => Either::Right(self.call_unknown(inner, name, args, ctx).boxed()),
         }
     }
 }

@@ -108,7 +108,7 @@
 //!
 //! # Defaults
 //!
-//! - tools: those annotated `read_only` or `idempotent`
+//! - tools: those annotated `read_only` or `idempotent`, as [the caller is told](crate::guide::catalogues) of them
 //! - attempts: 3 in all
 //! - delay: 50 ms before the second attempt, twice as long before each further one, at most 20 s; 1 s to begin with where the
 //!   failure asks for less load (rate limited, overloaded) and does not say for how long

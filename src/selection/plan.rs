@@ -1,29 +1,70 @@
 //! What a layer decided for each tool: [`Plan`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwapOption;
 use foldhash::fast::RandomState;
+use tokio::time::Instant;
+use turbomcp_core::RequestContext;
 use turbomcp_types::Tool;
+
+use self::callers::{Callers, FRESH, Last};
+use self::cell::{Cell, Lister, Reading, Updated};
+use self::later::{Later, MAX_LATER};
+pub(super) use self::look_ups::TIMEOUT;
+use self::look_ups::{LookUps, REMEMBERED, Turn};
+use crate::Identity;
+
+mod callers;
+mod cell;
+mod later;
+mod look_ups;
 
 /// What a layer decided for each tool, looked up by name without a lock and without allocating. Clones share it.
 ///
-/// The tools of the first listing, the catalogue that the layer was put on, are known for ever. Of those that came later, the
-/// layer remembers the ones it acts on: 10,000 at most, or as many as the last listing has. Beyond that, those are forgotten that
-/// were listed longest ago.
+/// While all callers see one definition of a tool, it holds for all of them. Where two callers were told different things, each
+/// has what the last listing of an own within a minute says. Callers are told apart by who they are and by their rights.
+///
+/// A tool that no listing has had for one to two minutes is forgotten by the next one that passes, unless a setting names it. So a
+/// plan knows what is listed, and at most 10,000 tools beyond those that the layer was put on, or as many as the last listing has.
 pub struct Plan<T>(Arc<Tables<T>>);
 
+/// What a layer knows of a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known<T> {
+    /// It was listed, and the layer acts on it as decided, or `None` where it does not act on it.
+    Decided(Option<T>),
+    /// No listing that counts for the caller has it.
+    Unknown,
+}
+
 struct Tables<T> {
-    /// The [bit](bit_of) of each tool that the layer has ever acted on. Most layers act on a few tools, and need not look up the others.
+    /// The [bit](bit_of) of each tool that is named, or that the layer has ever acted on. Most layers act on a few tools, and need not look up the others.
     acted_on: AtomicU64,
-    bound: OnceLock<HashMap<Box<str>, Decision<T>, RandomState>>,
+    /// Whether a tool without its bit counts as one that the layer does not act on.
+    is_partial: bool,
+    bound: OnceLock<HashMap<Box<str>, Cell<T>, RandomState>>,
     later: Later<T>,
+    /// The tools that a setting of the layer names.
+    named: BTreeSet<String>,
+    identity: Identity,
+    hasher: RandomState,
+    state: Mutex<State<T>>,
+}
+
+/// What changes with each listing. It is locked by whoever learns, and by a call of a tool that varies or is not known.
+struct State<T> {
+    callers: Callers<T>,
+    look_ups: LookUps,
+    /// How many tools came later.
+    later: usize,
     /// How many listings there were.
-    listings: AtomicU64,
+    listings: u64,
+    /// When tools were forgotten last, and how many listings there were by then.
+    swept: Option<(Instant, u64)>,
 }
 
 impl<T> Clone for Plan<T> {
@@ -34,56 +75,265 @@ impl<T> Clone for Plan<T> {
 
 impl<T> Default for Plan<T> {
     fn default() -> Self {
+        Self::new(&Identity::new(), [], Unknown::Counts)
+    }
+}
+
+/// What a tool that was in no listing yet is to a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// The layer wants to know of it.
+    Counts,
+    /// The layer leaves it alone, unless it may have acted on it before.
+    LeftAlone,
+}
+
+impl<T> Plan<T> {
+    /// Makes a plan for a layer whose settings name these tools.
+    pub(crate) fn new<'a>(identity: &Identity, named: impl IntoIterator<Item = &'a str>, unknown: Unknown) -> Self {
+        let named: BTreeSet<_> = named.into_iter().map(str::to_owned).collect();
         Self(Arc::new(Tables {
-            acted_on: AtomicU64::new(0),
+            // A tool that is named may be one that is not listed.
+            acted_on: AtomicU64::new(named.iter().fold(0, |bits, name| bits | bit_of(name))),
+            is_partial: unknown == Unknown::LeftAlone,
             bound: OnceLock::new(),
             later: Later::default(),
-            listings: AtomicU64::new(0),
+            named,
+            identity: identity.clone(),
+            hasher: RandomState::default(),
+            state: Mutex::new(State {
+                callers: Callers::default(),
+                look_ups: LookUps::default(),
+                later: 0,
+                listings: 0,
+                swept: None,
+            }),
         }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who lists, or calls, as listings tell callers apart. The plain listing is that of a caller who is not known.
+    fn key(&self, ctx: &RequestContext) -> Vec<u8> {
+        self.0.identity.lister(ctx)
+    }
+
+    fn lister(&self, key: &[u8]) -> Lister {
+        self.0.hasher.hash_one(key).max(1)
+    }
+
+    /// Forgets what was learned, because the server said that its tools have changed. What was decided for a tool that a setting
+    /// names stays until a listing says otherwise.
+    pub fn forget(&self) {
+        let mut state = self.state();
+        state.callers.clear();
+        self.0.bound.get().into_iter().flatten().for_each(|(_, cell)| {
+            cell.forget();
+        });
+        state.later -= self.0.later.forget(Cell::forget);
     }
 }
 
 impl<T: Clone + PartialEq> Plan<T> {
-    /// Returns what was decided for `tool`, or `None` where the layer does not act.
-    #[must_use]
+    /// Returns what is known of a tool for whoever calls it.
     #[inline]
-    pub fn get(&self, tool: &str) -> Option<T> {
-        let may_act = self.0.acted_on.load(Ordering::Acquire) & bit_of(tool) != 0;
-        if may_act { self.look_up(tool) } else { None }
+    pub fn get(&self, tool: &str, ctx: &RequestContext) -> Known<T> {
+        let may_act = !self.0.is_partial || self.0.acted_on.load(Ordering::Acquire) & bit_of(tool) != 0;
+        if may_act { self.look_up(tool, ctx) } else { Known::Decided(None) }
     }
 
-    fn look_up(&self, tool: &str) -> Option<T> {
-        match self.0.bound.get()?.get(tool) {
-            Some(decision) => decision.get(),
-            None => self.0.later.find(tool, |entry| entry.decision.get())?,
+    fn look_up(&self, tool: &str, ctx: &RequestContext) -> Known<T> {
+        match self.read(tool) {
+            Some(Reading::Decided(decision)) => Known::Decided(decision),
+            Some(Reading::Varies) => self.own(tool, ctx),
+            Some(Reading::Forgotten) | None => Known::Unknown,
         }
     }
 
-    /// Decides for each of `tools`, as they are now. Tools that are not among them keep what was decided.
-    pub fn learn(&self, tools: &[Tool], decide: impl Fn(&Tool) -> Option<T>) {
+    fn read(&self, tool: &str) -> Option<Reading<T>> {
+        match self.0.bound.get()?.get(tool) {
+            Some(cell) => Some(cell.read()),
+            None => self.0.later.find(tool, Cell::read),
+        }
+    }
+
+    #[cold]
+    fn own(&self, tool: &str, ctx: &RequestContext) -> Known<T> {
+        let own = self.state().callers.own(&self.key(ctx), tool, Instant::now());
+        own.map_or(Known::Unknown, Known::Decided)
+    }
+
+    /// Returns what was decided for a tool, whoever calls it: the last decision that held for all callers.
+    #[must_use]
+    pub fn of_anybody(&self, tool: &str) -> Option<T> {
+        match self.0.bound.get()?.get(tool) {
+            Some(cell) => cell.last(),
+            None => self.0.later.find(tool, Cell::last)?,
+        }
+    }
+
+    /// Returns a decision that was taken for a tool of this name before.
+    #[must_use]
+    pub fn find(&self, tool: &str, is_it: impl Fn(&T) -> bool) -> Option<T> {
+        self.of_anybody(tool).filter(&is_it).or_else(|| self.state().callers.find(tool, is_it))
+    }
+
+    /// Decides for each of `tools` as `ctx`, or nobody in particular, was told of them.
+    pub fn learn(&self, tools: &[Tool], ctx: Option<&RequestContext>, decide: impl Fn(&Tool) -> Option<T>) {
         let mut decided: Vec<_> = tools.iter().map(|tool| (tool.name.as_str(), decide(tool))).collect();
+        let key = ctx.map(|ctx| self.key(ctx)).unwrap_or_default();
+        let lister = self.lister(&key);
         let acted_on =
             decided.iter().filter(|(_, decision)| decision.is_some()).fold(0, |bits, (name, _)| bits | bit_of(name));
         // First, so that who looks up a tool does not pass by what is decided next.
         self.0.acted_on.fetch_or(acted_on, Ordering::Release);
-        let bound = self
-            .0
-            .bound
-            .get_or_init(|| decided.drain(..).map(|(name, decision)| (name.into(), Decision::new(decision))).collect());
-        let listing = self.0.listings.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut added = Vec::new();
+        let mut state = self.state();
+        state.listings += 1;
+        let listing = state.listings;
+        let bound = self.0.bound.get_or_init(|| {
+            let bind = |(name, decision)| {
+                let is_named = self.0.named.contains(name);
+                (Box::from(name), Cell::new(decision, lister, listing, is_named))
+            };
+            decided.drain(..).map(bind).collect()
+        });
+        let (mut added, mut varying) = (Vec::new(), Vec::new());
         for (name, decision) in decided {
-            if let Some(known) = bound.get(name) {
-                known.set(decision);
-            } else if self.0.later.find(name, |entry| entry.update(listing, &decision)).is_none()
-                && let Some(decision) = decision
-            {
-                added.push((name, decision));
+            let known = match bound.get(name) {
+                Some(cell) => Some(cell.update(listing, &decision, lister)),
+                None => self.0.later.find(name, |cell| cell.update(listing, &decision, lister)),
+            };
+            match known {
+                Some(Updated::Same) => {}
+                Some(updated) => {
+                    if updated == Updated::Varies {
+                        state.callers.note_variation(listing);
+                    }
+                    varying.push((name, decision));
+                }
+                None => added.push((name, decision)),
             }
         }
         if !added.is_empty() {
-            self.0.later.add(added, listing, tools.len());
+            state.later += self.0.later.add(added, listing, lister, |name| self.0.named.contains(name));
         }
+        let now = Instant::now();
+        if ctx.is_some() {
+            state.callers.note(&key, listing, varying, now);
+        }
+        self.sweep(&mut state, now);
+        if state.later > MAX_LATER.max(tools.len()) {
+            let most = MAX_LATER.max(tools.len());
+            // More than need be, so that this is not done for each tool that comes.
+            let kept = (most - most / 8).max(tools.len());
+            state.later -= self.0.later.forget_oldest(state.later - kept);
+        }
+    }
+
+    /// Forgets what was in no listing for a minute.
+    fn sweep(&self, state: &mut State<T>, now: Instant) {
+        let (at, listings) = *state.swept.get_or_insert((now, 0));
+        if now.duration_since(at) < FRESH {
+            return;
+        }
+        state.swept = Some((now, state.listings));
+        let is_gone = |cell: &Cell<T>| cell.listed() < listings && cell.forget();
+        self.0.bound.get().into_iter().flatten().for_each(|(_, cell)| {
+            is_gone(cell);
+        });
+        state.later -= self.0.later.forget(is_gone);
+        state.callers.sweep(now);
+    }
+}
+
+/// What a caller who asks for a tool that is not known has to do.
+pub(super) enum Asked<T> {
+    Answered(Answer<T>),
+    Waits(tokio::sync::watch::Receiver<bool>),
+    Lists(Listing<T>),
+}
+
+/// What a caller's listing says of a tool.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer<T> {
+    Listed(Option<T>),
+    NotListed,
+    /// It was not listed, because there were too many who wanted to know. Whether the tool is there for others.
+    TooMany {
+        exists: bool,
+    },
+    Failed,
+}
+
+impl<T: Clone + PartialEq> Plan<T> {
+    /// Asks for a tool that is not known, or with `anew` for one that the caller has not been told of within a minute.
+    pub(super) fn ask(&self, tool: &str, ctx: &RequestContext, anew: bool) -> Asked<T> {
+        let (key, now) = (self.key(ctx), Instant::now());
+        let mut state = self.state();
+        let answer = self.answer_to(&key, tool, &state);
+        let last = state.callers.last(&key, REMEMBERED, if anew { FRESH } else { REMEMBERED }, now);
+        // The plain listing is the own one of a caller who is not known.
+        let is_own = last == Some(Last::Listed) || (anew && key.is_empty());
+        if is_own || (!anew && matches!(answer, Answer::Listed(_))) {
+            return Asked::Answered(answer);
+        }
+        if last == Some(Last::Failed) {
+            return Asked::Answered(Answer::Failed);
+        }
+        match state.look_ups.turn(&key, now) {
+            Turn::Wait(ended) => Asked::Waits(ended),
+            Turn::List(end, running) => Asked::Lists(Listing { plan: self.clone(), key, end, running }),
+            Turn::Overdue => Asked::Answered(Answer::Failed),
+            Turn::TooMany => {
+                let exists = matches!(self.read(tool), Some(Reading::Decided(_) | Reading::Varies));
+                Asked::Answered(Answer::TooMany { exists })
+            }
+        }
+    }
+
+    /// What is known of the tool after a listing.
+    pub(super) fn answer(&self, tool: &str, ctx: &RequestContext) -> Answer<T> {
+        self.answer_to(&self.key(ctx), tool, &self.state())
+    }
+
+    fn answer_to(&self, key: &[u8], tool: &str, state: &State<T>) -> Answer<T> {
+        let decision = match self.read(tool) {
+            Some(Reading::Decided(decision)) => Some(decision),
+            Some(Reading::Varies) => state.callers.own(key, tool, Instant::now()),
+            Some(Reading::Forgotten) | None => None,
+        };
+        decision.map_or(Answer::NotListed, Answer::Listed)
+    }
+}
+
+/// A listing for a caller that is under way. Those who wait for it go on when it is dropped.
+pub(super) struct Listing<T> {
+    plan: Plan<T>,
+    key: Vec<u8>,
+    end: tokio::sync::watch::Sender<bool>,
+    pub(super) running: Arc<tokio::sync::Semaphore>,
+}
+
+impl<T> Listing<T> {
+    pub(super) fn ended(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.end.subscribe()
+    }
+
+    /// Notes that the tools were listed.
+    pub(super) fn succeed(self) {
+        self.end.send_replace(true);
+    }
+}
+
+impl<T> Drop for Listing<T> {
+    fn drop(&mut self) {
+        let mut state = self.plan.state();
+        if !*self.end.borrow() {
+            state.callers.note_failure(&self.key, Instant::now());
+        }
+        state.look_ups.end(&self.key);
     }
 }
 
@@ -96,157 +346,9 @@ fn bit_of(tool: &str) -> u64 {
     1 << (mixed % u64::BITS)
 }
 
-/// What was decided for a tool when it was seen first, and what has been decided since.
-struct Decision<T> {
-    first: Option<T>,
-    has_changed: AtomicBool,
-    now: ArcSwapOption<T>,
-}
-
-impl<T> Decision<T> {
-    fn new(first: Option<T>) -> Self {
-        Self { first, has_changed: AtomicBool::new(false), now: ArcSwapOption::empty() }
-    }
-}
-
-impl<T: Clone + PartialEq> Decision<T> {
-    fn get(&self) -> Option<T> {
-        if self.has_changed.load(Ordering::Acquire) { self.now.load().as_deref().cloned() } else { self.first.clone() }
-    }
-
-    fn set(&self, decision: Option<T>) {
-        if self.get() != decision {
-            self.now.store(decision.map(Arc::new));
-            self.has_changed.store(true, Ordering::Release);
-        }
-    }
-}
-
-/// Tools that came after the first listing, spread over buckets: whoever adds one copies its bucket, whoever looks one up waits
-/// for nobody.
-struct Later<T> {
-    buckets: OnceLock<Box<[Bucket<T>]>>,
-    hasher: RandomState,
-    /// How many there are. It is locked by whoever adds or forgets.
-    count: Mutex<usize>,
-}
-
-type Bucket<T> = ArcSwapOption<Vec<Arc<Entry<T>>>>;
-
-struct Entry<T> {
-    name: Box<str>,
-    hash: u64,
-    decision: Decision<T>,
-    /// The number of the last listing that it was in.
-    listed: AtomicU64,
-}
-
-/// How many tools there are at most, unless one listing has more.
-const MAX_LATER: usize = 10_000;
-/// A power of two.
-const BUCKETS: usize = 1024;
-
-impl<T> Default for Later<T> {
-    fn default() -> Self {
-        Self { buckets: OnceLock::new(), hasher: RandomState::default(), count: Mutex::default() }
-    }
-}
-
-impl<T: Clone + PartialEq> Later<T> {
-    fn find<R>(&self, name: &str, then: impl FnOnce(&Entry<T>) -> R) -> Option<R> {
-        let buckets = self.buckets.get()?;
-        let hash = self.hasher.hash_one(name);
-        let bucket = buckets[index(hash)].load();
-        bucket.as_ref()?.iter().find(|entry| entry.is(name, hash)).map(|entry| then(entry))
-    }
-
-    /// Adds tools of a listing that has so many of them, and forgets others.
-    fn add(&self, tools: Vec<(&str, T)>, listing: u64, listed: usize) {
-        let buckets = self.buckets.get_or_init(|| (0..BUCKETS).map(|_| Bucket::empty()).collect());
-        let mut tools: Vec<_> =
-            tools.into_iter().map(|(name, decision)| (self.hasher.hash_one(name), name, decision)).collect();
-        // In the order of the listing where a name is in it twice: the last one counts.
-        tools.sort_by_key(|(hash, ..)| index(*hash));
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        for tools in tools.chunk_by(|(one, ..), (other, ..)| index(*one) == index(*other)) {
-            let bucket = &buckets[index(tools[0].0)];
-            let mut entries = bucket.load().as_deref().cloned().unwrap_or_default();
-            let before = entries.len();
-            for (hash, name, decision) in tools {
-                match entries.iter().find(|entry| entry.is(name, *hash)) {
-                    Some(entry) => entry.update(listing, &Some(decision.clone())),
-                    None => entries.push(Arc::new(Entry::new(name, *hash, decision.clone(), listing))),
-                }
-            }
-            *count += entries.len() - before;
-            bucket.store(Some(Arc::new(entries)));
-        }
-        let most = MAX_LATER.max(listed);
-        if *count > most {
-            // More than need be, so that this is not done for each tool that comes.
-            let kept = (most - most / 8).max(listed);
-            *count -= forget(buckets, *count - kept);
-        }
-    }
-}
-
-/// Forgets so many of those that were listed longest ago. Returns how many it forgot: fewer, where some are listed meanwhile.
-fn forget<T>(buckets: &[Bucket<T>], mut surplus: usize) -> usize {
-    let listings = |bucket: &Bucket<T>| -> Vec<u64> {
-        bucket.load().iter().flat_map(|entries| entries.iter()).map(|entry| entry.listed()).collect()
-    };
-    let mut listed: Vec<_> = buckets.iter().flat_map(listings).collect();
-    let (older, last, _) = listed.select_nth_unstable(surplus - 1);
-    let last = *last;
-    // Of the last listing that is forgotten, some may stay.
-    surplus -= older.iter().filter(|listing| **listing < last).count();
-    let mut forgotten = 0;
-    for bucket in buckets {
-        let Some(entries) = bucket.load_full() else { continue };
-        let mut kept = Vec::clone(&entries);
-        kept.retain(|entry| {
-            let listed = entry.listed();
-            let is_surplus = listed == last && surplus > 0;
-            surplus -= usize::from(is_surplus);
-            listed >= last && !is_surplus
-        });
-        if kept.len() < entries.len() {
-            forgotten += entries.len() - kept.len();
-            bucket.store((!kept.is_empty()).then(|| Arc::new(kept)));
-        }
-    }
-    forgotten
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the mask takes lower bits than any pointer has")]
-fn index(hash: u64) -> usize {
-    hash as usize & (BUCKETS - 1)
-}
-
-impl<T> Entry<T> {
-    fn new(name: &str, hash: u64, decision: T, listing: u64) -> Self {
-        Self { name: name.into(), hash, decision: Decision::new(Some(decision)), listed: AtomicU64::new(listing) }
-    }
-
-    fn is(&self, name: &str, hash: u64) -> bool {
-        self.hash == hash && *self.name == *name
-    }
-
-    fn listed(&self) -> u64 {
-        self.listed.load(Ordering::Relaxed)
-    }
-}
-
-impl<T: Clone + PartialEq> Entry<T> {
-    fn update(&self, listing: u64, decision: &Option<T>) {
-        self.listed.fetch_max(listing, Ordering::Relaxed);
-        self.decision.set(decision.clone());
-    }
-}
-
 impl<T> fmt::Debug for Plan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let later = *self.0.later.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = self.state().later;
         let bound = self.0.bound.get().map_or(0, HashMap::len);
         f.debug_struct("Plan").field("bound", &bound).field("later", &later).finish()
     }

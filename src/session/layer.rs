@@ -16,7 +16,7 @@ use super::{SessionError, SessionMode};
 use crate::arguments::LayerArgument;
 use crate::clock::is_too_short;
 use crate::middleware::impl_layer;
-use crate::selection::Rule;
+use crate::selection::{Known, Plan, Rule, Unknown, bare, look_up};
 use crate::{ConfigError, Middleware, scope};
 
 const LAYER: &str = "SessionStore";
@@ -56,6 +56,23 @@ impl SessionStore {
             Value::Null => None,
             Value::String(handle) => Some(Ok(handle)),
             _ => Some(Err(SessionError::Unknown)),
+        }
+    }
+
+    fn decide(&self, tool: &Tool) -> Option<()> {
+        (self.selection.includes(tool, RULE) && self.fits(tool)).then_some(())
+    }
+
+    async fn call_unknown<H: McpHandler>(
+        &self,
+        inner: &H,
+        name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        match look_up(&self.plan, self, inner, name, ctx).await.or_by_name(name, |tool| self.decide(tool)) {
+            Some(()) => Box::pin(self.within(inner, name, args, ctx)).await,
+            None => Box::pin(inner.call_tool(name, args, ctx)).await,
         }
     }
 
@@ -262,13 +279,18 @@ impl Middleware for SessionStore {
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
         self.check_server(&inner.server_info().name, &tools)?;
-        let bound = Self { plan: Default::default(), ..self };
-        bound.observe_tools(&tools);
+        let plan = Plan::new(&self.engine.settings.identity, self.selection.named(), Unknown::Counts);
+        let bound = Self { plan, ..self };
+        bound.observe_tools(&tools, None);
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool]) {
-        self.plan.learn(tools, |tool| (self.selection.includes(tool, RULE) && self.fits(tool)).then_some(()));
+    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
+        self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn forget_definitions(&self) {
+        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(
@@ -281,10 +303,19 @@ impl Middleware for SessionStore {
         if self.has_handles() && (name == OPEN || name == CLOSE) {
             return Either::Right(self.manage(name, args, ctx).boxed());
         }
-        match self.plan.get(name) {
-            None => Either::Left(inner.call_tool(name, args, ctx)),
+        let acts = match self.plan.get(name, ctx) {
+            Known::Decided(decision) => decision.is_some(),
+            Known::Unknown if self.selection.asks_for_more_than_names() && !self.selection.leaves_out(name) => {
+                return Either::Right(self.call_unknown(inner, name, args, ctx).boxed());
+            }
+            // The layer is about every tool, whatever the tool is.
+            Known::Unknown => self.decide(&bare(name)).is_some(),
+        };
+        if acts {
             // On the heap, so that a call that the layer does not act on stays small.
-            Some(()) => Either::Right(self.within(inner, name, args, ctx).boxed()),
+            Either::Right(self.within(inner, name, args, ctx).boxed())
+        } else {
+            Either::Left(inner.call_tool(name, args, ctx))
         }
     }
 

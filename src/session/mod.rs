@@ -118,7 +118,7 @@
 //!
 //! # Defaults
 //!
-//! - tools: every one; calls without a session are refused, unless [`optional`](SessionStore::optional)
+//! - tools: every one, also one that no listing has had yet; calls without a session are refused, unless [`optional`](SessionStore::optional)
 //! - mode: [`SessionMode::Transport`]; the argument of a handle is `session`; a handle is 128 random bits
 //! - idle timeout: 1 hour, sliding with reads and writes, noted every tenth of it at most; absolute timeout: 24 hours
 //! - limits: 64 KiB and 256 keys for each session; in memory, 100,000 sessions of 256 MiB, half of which one caller alone may hold,

@@ -17,7 +17,7 @@ use super::ends::Ends;
 use super::once::{Keys, Once};
 use super::transactor::Transactor;
 use crate::idempotency::{Idempotency, KeyCounts, KeySpace, Told};
-use crate::selection::{Hints, Plan, Rule, Selection, naming_selectors};
+use crate::selection::{Hints, Known, Plan, Rule, Selection, check_names, look_up, naming_selectors};
 use crate::{ConfigError, Identity, Layered, Middleware, TryLayer};
 
 const LAYER: &str = "TransactionalTool";
@@ -31,6 +31,7 @@ pub struct TransactionalTool<DB: Dialect> {
     transactor: Transactor<DB>,
     selection: Selection,
     is_selected: bool,
+    allows_unlisted: bool,
     idempotency: Option<Arc<Idempotency>>,
     wait: Duration,
     tells: bool,
@@ -62,6 +63,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
             transactor: transactor.into(),
             selection: Selection::new(),
             is_selected: false,
+            allows_unlisted: false,
             idempotency: None,
             wait: Duration::from_secs(5),
             tells: true,
@@ -72,6 +74,15 @@ impl<DB: Dialect> TransactionalTool<DB> {
     }
 
     naming_selectors!();
+
+    /// Lets tools be called that no listing has, for a server that leaves tools out of its listings on purpose.
+    ///
+    /// Of such a tool only the name is known: it counts as one that is not read-only. Settings may then name tools that are not listed
+    /// when the server starts, such as those that only some callers see.
+    pub fn allow_unlisted_tools(mut self) -> Self {
+        self.allows_unlisted = true;
+        self
+    }
 
     /// Makes a call with a key take effect once: its answer is recorded in the same transaction.
     ///
@@ -122,6 +133,21 @@ impl<DB: Dialect> TransactionalTool<DB> {
 }
 
 impl<DB: Dialect> TransactionalTool<DB> {
+    async fn call_unknown<H: McpHandler>(
+        &self,
+        inner: &H,
+        name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        let is_allowed = self.allows_unlisted || self.selection.names(name);
+        let looked_up = look_up(&self.plan, self, inner, name, ctx).await;
+        match looked_up.or_refuse(name, is_allowed, |tool| self.decide(tool))? {
+            Some(plan) => Box::pin(self.transact(plan, inner, name, args, ctx)).await,
+            None => Box::pin(inner.call_tool(name, args, ctx)).await,
+        }
+    }
+
     async fn transact<H: McpHandler>(
         &self,
         plan: Arc<ToolPlan>,
@@ -198,7 +224,12 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
         }
         self.space.check(LAYER)?;
         let tools = inner.list_tools();
-        self.selection.check(&tools, RULE)?;
+        let keyed = self.idempotency.iter().flat_map(|idempotency| idempotency.named());
+        let named: Vec<_> = keyed.chain(self.selection.named()).collect();
+        if !self.allows_unlisted {
+            check_names(LAYER, named.iter().copied(), &tools)?;
+        }
+        let plan = Plan::new(&self.space.identity, named, self.selection.unknown());
         if let Some(idempotency) = &self.idempotency {
             if self.transactor.begin.read_only {
                 let reason = "a read-only transaction cannot record an answer: leave out one of the two";
@@ -207,14 +238,18 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
             let keyed: Vec<_> = tools.iter().filter(|tool| self.takes_key(tool)).cloned().collect();
             idempotency.check(LAYER, &keyed)?;
         }
-        let mut bound = Self { plan: Plan::default(), ..self };
+        let mut bound = Self { plan, ..self };
         Arc::make_mut(&mut bound.space).server = inner.server_info().name;
-        bound.observe_tools(&tools);
+        bound.observe_tools(&tools, None);
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool]) {
-        self.plan.learn(tools, |tool| self.decide(tool));
+    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
+        self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn forget_definitions(&self) {
+        self.plan.forget();
     }
 
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
@@ -232,10 +267,12 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
         args: Value,
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
-        match self.plan.get(name) {
-            None => Either::Left(inner.call_tool(name, args, ctx)),
+        match self.plan.get(name, ctx) {
+            Known::Decided(None) => Either::Left(inner.call_tool(name, args, ctx)),
             // On the heap, so that a call that the layer does not act on stays small.
-            Some(plan) => Either::Right(Box::pin(self.transact(plan, inner, name, args, ctx))),
+            Known::Decided(Some(plan)) => Either::Right(self.transact(plan, inner, name, args, ctx).boxed()),
+            Known::Unknown if self.selection.leaves_out(name) => Either::Left(inner.call_tool(name, args, ctx)),
+            Known::Unknown => Either::Right(self.call_unknown(inner, name, args, ctx).boxed()),
         }
     }
 }
@@ -260,6 +297,7 @@ impl<DB: Dialect> Clone for TransactionalTool<DB> {
             transactor: self.transactor.clone(),
             selection: self.selection.clone(),
             is_selected: self.is_selected,
+            allows_unlisted: self.allows_unlisted,
             idempotency: self.idempotency.clone(),
             wait: self.wait,
             tells: self.tells,

@@ -91,7 +91,9 @@
 //!
 //! # Defaults
 //!
-//! - tools: none until you name them ([`only`](TransactionalTool::only), [`every_write`](TransactionalTool::every_write))
+//! - tools: none until you name them ([`only`](TransactionalTool::only), [`every_write`](TransactionalTool::every_write)). A tool that no listing has had
+//!   yet is [looked up](crate::guide::catalogues), and refused (tool not found, -32602) if its caller's listing does not have it, unless `only`
+//!   leaves it out or [unlisted tools are allowed](TransactionalTool::allow_unlisted_tools)
 //! - isolation: the database's own; SQLite's is always serializable
 //! - read-only for tools annotated `read_only`, and enforced; SQLite takes its write lock at once for all others
 //! - timeout: 30 seconds for the whole, all attempts together, which on PostgreSQL bounds each statement too

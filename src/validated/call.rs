@@ -1,8 +1,10 @@
 //! What becomes of a call, and of its answer.
 
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use serde_json::{Map, Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
@@ -20,7 +22,7 @@ use crate::outcome;
 impl ValidatedTool {
     pub(super) async fn validate<H: McpHandler>(
         &self,
-        plan: Arc<ToolPlan>,
+        mut plan: Arc<ToolPlan>,
         inner: &H,
         name: &str,
         mut args: Value,
@@ -31,9 +33,23 @@ impl ValidatedTool {
             let reason = format!("`{name}` cannot be called: its schema is not one that can be checked");
             return Ok(McpError::internal(reason).to_tool_result());
         }
-        let of_layers = match self.admit(&plan, &mut args) {
+        // In a block of its own and on the heap, so that a valid call does not carry it along.
+        let admitted = {
+            let untouched = plan.fills_defaults().then(|| args.clone());
+            self.admit(&plan, &mut args).map_err(|violations| {
+                let untouched = untouched.unwrap_or_else(|| mem::take(&mut args));
+                self.admit_by_own(Arc::clone(&plan), violations, untouched, inner, ctx).boxed()
+            })
+        };
+        let of_layers = match admitted {
             Ok(of_layers) => of_layers,
-            Err(violations) => return Ok(self.refuse(&plan, violations)),
+            Err(by_own) => match by_own.await {
+                Ok((own, admitted, of_layers)) => {
+                    (plan, args) = (own, admitted);
+                    of_layers
+                }
+                Err(answer) => return Ok(answer),
+            },
         };
         if plan.has_rules() {
             // On the heap, so that a call without rules does not carry them along.
@@ -46,7 +62,25 @@ impl ValidatedTool {
         self.release(&plan, inner.call_tool(name, args, ctx).await)
     }
 
-    /// Checks what can be checked without asking anybody, and leaves the tool's own arguments in `args`.
+    /// Checks what the definition refuses by the caller's own, where the definition was another caller's, who was told something
+    /// else. Returns the answer if the call ends here.
+    async fn admit_by_own<H: McpHandler>(
+        &self,
+        plan: Arc<ToolPlan>,
+        violations: Violations,
+        mut args: Value,
+        inner: &H,
+        ctx: &RequestContext,
+    ) -> Result<(Arc<ToolPlan>, Value, Taken), ToolResult> {
+        let Some(own) = self.own_plan(&plan, inner, ctx).await else { return Err(self.refuse(&plan, violations)) };
+        match self.admit(&own, &mut args) {
+            Ok(of_layers) => Ok((own, args, of_layers)),
+            Err(violations) => Err(self.refuse(&own, violations)),
+        }
+    }
+
+    /// Checks what can be checked without asking anybody, and leaves the tool's own arguments in `args`. Where it refuses them, they
+    /// are all there still.
     fn admit(&self, plan: &ToolPlan, args: &mut Value) -> Result<Taken, Violations> {
         if args.is_null() {
             *args = Value::Object(Map::new());
@@ -55,7 +89,13 @@ impl ValidatedTool {
         let of_layers = plan.arguments.take(args);
         let mut found = Found::new(self.settings.max_violations.get());
         plan.find(args, &mut found);
-        found.into_result().map(|()| of_layers)
+        match found.into_result() {
+            Ok(()) => Ok(of_layers),
+            Err(violations) => {
+                of_layers.put_back(args);
+                Err(violations)
+            }
+        }
     }
 
     /// Asks the rules, and returns the answer if the call ends here.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,8 +19,8 @@ use super::typed;
 use super::violation::Violation;
 use super::violations::MAX_LISTED;
 use crate::middleware::impl_layer;
-use crate::selection::{self, Plan, Selection, selectors};
-use crate::{ConfigError, Middleware};
+use crate::selection::{self, Known, Plan, Selection, Unknown, look_up, look_up_own, selectors};
+use crate::{ConfigError, Identity, Middleware};
 
 /// What is valid is what it was before, so whatever is asked for is done.
 const RULE: selection::Rule = selection::Rule { layer: LAYER, is_safe: |_| true, otherwise: "" };
@@ -45,6 +46,8 @@ pub(super) struct Settings {
     pub(super) fills_defaults: bool,
     pub(super) hints: bool,
     pub(super) checks_output: bool,
+    allows_unlisted: bool,
+    identity: Identity,
 }
 
 type Message = Arc<dyn Fn(&Violation) -> String + Send + Sync>;
@@ -62,6 +65,8 @@ impl ValidatedTool {
             fills_defaults: false,
             hints: true,
             checks_output: true,
+            allows_unlisted: false,
+            identity: Identity::new(),
         };
         Self { selection: Selection::new(), settings: Arc::new(settings), plan: Plan::default() }
     }
@@ -164,6 +169,21 @@ impl ValidatedTool {
         self
     }
 
+    /// Lets tools be called that no listing has, for a server that leaves tools out of its listings on purpose.
+    ///
+    /// Of such a tool only the name is known: its arguments are held to the limits, and to what [`typed`](Self::typed) and [`rule`](Self::rule) say. Settings may then name tools that are not listed
+    /// when the server starts, such as those that only some callers see.
+    pub fn allow_unlisted_tools(mut self) -> Self {
+        self.settings_mut().allows_unlisted = true;
+        self
+    }
+
+    /// Sets how callers are told apart where they see different schemas of one tool. Give all layers the same [`Identity`].
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.settings_mut().identity = identity;
+        self
+    }
+
     /// Suggests no name and no value that was probably meant.
     pub fn without_hints(mut self) -> Self {
         self.settings_mut().hints = false;
@@ -187,7 +207,42 @@ impl ValidatedTool {
 
     #[cfg(test)]
     pub(super) fn plan_of(&self, tool: &str) -> Option<Arc<ToolPlan>> {
-        self.plan.get(tool)
+        self.plan.of_anybody(tool)
+    }
+
+    async fn call_unknown<H: McpHandler>(
+        &self,
+        inner: &H,
+        name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        let is_allowed = self.settings.allows_unlisted || self.names(name);
+        let looked_up = look_up(&self.plan, self, inner, name, ctx).await;
+        match looked_up.or_refuse(name, is_allowed, |tool| self.decide(tool))? {
+            Some(plan) => Box::pin(self.validate(plan, inner, name, args, ctx)).await,
+            None => Box::pin(inner.call_tool(name, args, ctx)).await,
+        }
+    }
+
+    /// Whether a setting names the tool.
+    fn names(&self, tool: &str) -> bool {
+        let settings = &self.settings;
+        self.selection.names(tool)
+            || settings.limits_for.contains_key(tool)
+            || settings.names.contains_key(tool)
+            || settings.checks.iter().any(|check| check.tool() == tool)
+    }
+
+    /// What the caller of `ctx` was told of the tool, where that is not what `plan` was made of.
+    pub(super) async fn own_plan<H: McpHandler>(
+        &self,
+        plan: &ToolPlan,
+        inner: &H,
+        ctx: &RequestContext,
+    ) -> Option<Arc<ToolPlan>> {
+        let own = look_up_own(&self.plan, self, inner, plan.tool(), ctx).await;
+        own.filter(|own| own.is_usable() && **own != *plan)
     }
 
     /// What was decided for the tool, unless it has changed.
@@ -196,7 +251,7 @@ impl ValidatedTool {
             return None;
         }
         // A schema takes milliseconds to compile, and each listing passes here.
-        if let Some(plan) = self.plan.get(&tool.name).filter(|plan| plan.is_of(tool)) {
+        if let Some(plan) = self.plan.find(&tool.name, |plan| plan.is_of(tool)) {
             return Some(plan);
         }
         Some(Arc::new(ToolPlan::new(tool, &self.settings).unwrap_or_else(|mistake| {
@@ -217,11 +272,15 @@ impl Middleware for ValidatedTool {
         let settings = &self.settings;
         settings.limits.check_settings(LAYER, "with_limits")?;
         settings.limits_for.values().try_for_each(|limits| limits.check_settings(LAYER, "with_limits_for"))?;
+        settings.identity.check(LAYER)?;
         let tools = inner.list_tools();
-        self.selection.check(&tools, RULE)?;
         let named = settings.checks.iter().map(Check::tool).chain(settings.limits_for.keys().map(String::as_str));
         let named: Vec<_> = named.chain(settings.names.keys().map(String::as_str)).collect();
-        selection::check_names(LAYER, named.iter().copied(), &tools)?;
+        let all_named = named.iter().copied().chain(self.selection.named());
+        if !settings.allows_unlisted {
+            selection::check_names(LAYER, all_named.clone(), &tools)?;
+        }
+        let plan = Plan::new(&settings.identity, all_named, Unknown::Counts);
         let (validated, left_out): (Vec<_>, Vec<_>) =
             tools.iter().partition(|tool| self.selection.includes(tool, RULE));
         if let Some(tool) = left_out.iter().find(|tool| named.contains(&tool.name.as_str())) {
@@ -232,13 +291,16 @@ impl Middleware for ValidatedTool {
         for tool in validated {
             plans.insert(tool.name.as_str(), Arc::new(ToolPlan::new(tool, settings)?));
         }
-        let plan = Plan::default();
-        plan.learn(&tools, |tool| plans.get(tool.name.as_str()).cloned());
+        plan.learn(&tools, None, |tool| plans.get(tool.name.as_str()).cloned());
         Ok(Self { plan, ..self })
     }
 
-    fn observe_tools(&self, tools: &[Tool]) {
-        self.plan.learn(tools, |tool| self.decide(tool));
+    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
+        self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn forget_definitions(&self) {
+        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(
@@ -248,10 +310,12 @@ impl Middleware for ValidatedTool {
         args: Value,
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
-        match self.plan.get(name) {
-            None => Either::Left(inner.call_tool(name, args, ctx)),
+        match self.plan.get(name, ctx) {
+            Known::Decided(None) => Either::Left(inner.call_tool(name, args, ctx)),
             // On the heap, so that a call that the layer does not act on stays small.
-            Some(plan) => Either::Right(Box::pin(self.validate(plan, inner, name, args, ctx))),
+            Known::Decided(Some(plan)) => Either::Right(self.validate(plan, inner, name, args, ctx).boxed()),
+            Known::Unknown if self.selection.leaves_out(name) => Either::Left(inner.call_tool(name, args, ctx)),
+            Known::Unknown => Either::Right(self.call_unknown(inner, name, args, ctx).boxed()),
         }
     }
 }

@@ -96,7 +96,9 @@
 //!
 //! # Defaults
 //!
-//! - tools: every one
+//! - tools: every one. A tool that no listing has had yet is [looked up](crate::guide::catalogues), and refused if its caller's listing
+//!   does not have it, unless [unlisted tools are allowed](ValidatedTool::allow_unlisted_tools). Where callers see different schemas, each
+//!   is held to an own one
 //! - limits: 1 MiB in all and 512 KiB in one string, 32 levels, 50,000 values, 10,000 in one array, 1,000 properties of one
 //!   object ([`Limits`]); the first that is passed ends the check
 //! - schema: compiled when the layer is put on; JSON Schema 2020-12 unless its `$schema` says otherwise; formats are asserted,
@@ -121,6 +123,8 @@
 //! | what is wrong | the answer: a result with `isError`, of the kind |
 //! | --- | --- |
 //! | the input | `invalid_params`: one sentence per violation, and in `_meta["io.turbomcp/errorData"]` under `mcp-patterns/validation` the list `violations` of `pointer`, `code`, `message`, `expected` and `hint`, with the number `omitted` |
+//! | the tool is not known | the protocol error of the server itself: tool not found, -32602 |
+//! | the tools cannot be listed | the protocol error `unavailable`; nothing was called |
 //! | a rule failed | `unavailable`, with an id that the log repeats; an [`McpError`](turbomcp_core::McpError) of the rule is the answer as it is |
 //! | the tool's answer | `internal`, with an id under which the log has what was wrong |
 //! | a schema that came later and cannot be compiled | `internal`; the tool is not called |

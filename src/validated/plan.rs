@@ -182,6 +182,10 @@ impl ToolPlan {
         &self.tool
     }
 
+    pub(super) fn fills_defaults(&self) -> bool {
+        self.checks.as_ref().is_some_and(|checks| checks.fills_defaults)
+    }
+
     pub(super) fn is_usable(&self) -> bool {
         self.checks.is_some()
     }

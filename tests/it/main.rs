@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why and stops")]
 
 mod boxed;
+mod catalogue;
 mod client;
 mod counter;
 mod durations;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mcp_patterns::ConfigError;
-use mcp_patterns::selection::{Hints, Plan, Rule, Selection, check_names};
-use turbomcp_core::ToolAnnotations;
+use mcp_patterns::selection::{Hints, Known, Plan, Rule, Selection, check_names};
+use turbomcp_core::{RequestContext, ToolAnnotations};
 use turbomcp_types::Tool;
 
 fn tool(name: &str) -> Tool {
@@ -191,62 +191,71 @@ fn by_description(tool: &Tool) -> Option<String> {
     tool.description.clone().filter(|description| !description.is_empty())
 }
 
+fn known<T: Clone + PartialEq>(plan: &Plan<T>, tool: &str) -> Known<T> {
+    plan.get(tool, &RequestContext::with_id("1"))
+}
+
+fn decided(decision: &str) -> Known<String> {
+    Known::Decided(Some(decision.to_owned()))
+}
+
 #[test]
 fn a_plan_knows_what_was_decided_and_nothing_else() {
     let plan = Plan::default();
-    assert_eq!(plan.get("a"), None);
-    plan.learn(&[Tool::new("a", "first"), Tool::new("b", "")], by_description);
-    assert_eq!(plan.get("a").as_deref(), Some("first"));
-    assert_eq!(plan.get("b"), None);
+    assert_eq!(known(&plan, "a"), Known::Unknown);
+    plan.learn(&[Tool::new("a", "first"), Tool::new("b", "")], None, by_description);
+    assert_eq!(known(&plan, "a"), decided("first"));
+    assert_eq!(known(&plan, "b"), Known::Decided(None));
+    assert_eq!(known(&plan, "c"), Known::Unknown);
 }
 
 #[test]
 fn a_plan_learns_what_changed_and_keeps_what_a_listing_leaves_out() {
     let plan = Plan::default();
-    plan.learn(&[Tool::new("a", "first"), Tool::new("b", "second")], by_description);
-    plan.learn(&[Tool::new("a", "changed"), Tool::new("c", "third")], by_description);
-    let decided = |name| plan.get(name);
-    assert_eq!(decided("a").as_deref(), Some("changed"));
-    assert_eq!(decided("b").as_deref(), Some("second"));
-    assert_eq!(decided("c").as_deref(), Some("third"));
+    plan.learn(&[Tool::new("a", "first"), Tool::new("b", "second")], None, by_description);
+    plan.learn(&[Tool::new("a", "changed"), Tool::new("c", "third")], None, by_description);
+    let all = ["a", "b", "c"].map(|name| known(&plan, name));
+    assert_eq!(all, [decided("changed"), decided("second"), decided("third")]);
+    assert_eq!(plan.of_anybody("a").as_deref(), Some("changed"));
 }
 
 #[test]
 fn a_plan_forgets_a_tool_that_is_decided_against() {
     let plan = Plan::default();
-    plan.learn(&[Tool::new("a", "first"), Tool::new("b", "second")], by_description);
-    plan.learn(&[Tool::new("a", "")], by_description);
-    assert_eq!(plan.get("a"), None);
-    assert_eq!(plan.get("b").as_deref(), Some("second"));
+    plan.learn(&[Tool::new("a", "first"), Tool::new("b", "second")], None, by_description);
+    plan.learn(&[Tool::new("a", "")], None, by_description);
+    assert_eq!([known(&plan, "a"), known(&plan, "b")], [Known::Decided(None), decided("second")]);
 }
 
 #[test]
 fn clones_of_a_plan_learn_together() {
     let plan = Plan::default();
     let clone = plan.clone();
-    plan.learn(&[Tool::new("a", "first")], by_description);
-    assert_eq!(clone.get("a").as_deref(), Some("first"));
+    plan.learn(&[Tool::new("a", "first")], None, by_description);
+    assert_eq!(known(&clone, "a"), decided("first"));
 }
 
 #[test]
 fn a_decision_stays_the_same_object_while_it_stays_the_same() {
     let plan = Plan::default();
     let decide = |tool: &Tool| by_description(tool).map(Arc::new);
-    plan.learn(&[Tool::new("a", "first")], decide);
-    let before = plan.get("a").expect("it was decided");
-    plan.learn(&[Tool::new("a", "first")], decide);
-    assert!(Arc::ptr_eq(&before, &plan.get("a").expect("it still is")));
+    plan.learn(&[Tool::new("a", "first")], None, decide);
+    let before = plan.of_anybody("a").expect("it was decided");
+    plan.learn(&[Tool::new("a", "first")], None, decide);
+    assert!(Arc::ptr_eq(&before, &plan.of_anybody("a").expect("it still is")));
 }
 
 #[test]
 fn a_look_up_allocates_nothing_however_late_the_tool_came() {
     let plan = Plan::default();
     for (listing, names) in [["first", "changed"], ["later", "changed"]].iter().enumerate() {
-        plan.learn(&names.map(tool), |_| Some(listing));
+        plan.learn(&names.map(tool), None, |_| Some(listing));
     }
+    let ctx = RequestContext::with_id("1");
     let look_up = || {
-        let decided = ["first", "changed", "later", "unknown"].map(|name| plan.get(name));
-        assert_eq!(decided, [Some(0), Some(1), Some(1), None]);
+        let decided = ["first", "changed", "later"].map(|name| plan.get(name, &ctx));
+        assert_eq!(decided, [Some(0), Some(1), Some(1)].map(Known::Decided));
+        assert_eq!(plan.get("unknown", &ctx), Known::Unknown);
     };
     // The first one in a thread prepares it.
     look_up();

@@ -1,0 +1,154 @@
+//! How a layer learns of a tool that no listing has had yet.
+
+use std::pin::pin;
+
+use futures_util::future::{Either, select};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
+use turbomcp_types::Tool;
+
+use super::plan::{Answer, Asked, Listing, Plan, TIMEOUT};
+use crate::Middleware;
+use crate::arguments;
+use crate::cancellation::cancelled;
+
+/// What the listing of a caller says of a tool.
+pub(crate) struct LookedUp<T>(Answer<T>);
+
+/// Looks a tool that is not known up in the listing of whoever calls it.
+///
+/// The listing passes all layers further in, which learn from it too. Calls of one caller wait for the same listing. It runs on a
+/// thread of its own, since a server may block, and a panic in it is a failure.
+pub(crate) async fn look_up<M, H, T>(
+    plan: &Plan<T>,
+    layer: &M,
+    inner: &H,
+    tool: &str,
+    ctx: &RequestContext,
+) -> LookedUp<T>
+where
+    M: Middleware,
+    H: McpHandler,
+    T: Clone + PartialEq + Send + Sync + 'static,
+{
+    let asked = plan.ask(tool, ctx, false);
+    LookedUp(list(asked, plan, layer, inner, tool, ctx).await)
+}
+
+/// Makes sure that what is known of a tool is what its caller was told within a minute. Returns what is known.
+#[cfg(feature = "validated")]
+pub(crate) async fn look_up_own<M, H, T>(
+    plan: &Plan<T>,
+    layer: &M,
+    inner: &H,
+    tool: &str,
+    ctx: &RequestContext,
+) -> Option<T>
+where
+    M: Middleware,
+    H: McpHandler,
+    T: Clone + PartialEq + Send + Sync + 'static,
+{
+    let asked = plan.ask(tool, ctx, true);
+    match list(asked, plan, layer, inner, tool, ctx).await {
+        Answer::Listed(decision) => decision,
+        Answer::NotListed | Answer::TooMany { .. } | Answer::Failed => None,
+    }
+}
+
+async fn list<M, H, T>(
+    asked: Asked<T>,
+    plan: &Plan<T>,
+    layer: &M,
+    inner: &H,
+    tool: &str,
+    ctx: &RequestContext,
+) -> Answer<T>
+where
+    M: Middleware,
+    H: McpHandler,
+    T: Clone + PartialEq + Send + Sync + 'static,
+{
+    let ended = match asked {
+        Asked::Answered(answer) => return answer,
+        Asked::Waits(ended) => ended,
+        Asked::Lists(listing) => {
+            let ended = listing.ended();
+            let (layer, inner, ctx) = (layer.clone(), inner.clone(), ctx.clone());
+            // Others wait for it too, so it goes on when this caller leaves.
+            tokio::spawn(run(listing, move || {
+                arguments::listing(|| {
+                    let tools = layer.list_tools_for(&inner, &ctx);
+                    layer.observe_tools(&tools, Some(&ctx));
+                });
+            }));
+            ended
+        }
+    };
+    if waited(ended, ctx).await { plan.answer(tool, ctx) } else { Answer::Failed }
+}
+
+async fn run<T: Send + 'static>(listing: Listing<T>, list: impl FnOnce() + Send + 'static) {
+    // Listings that hang take the places of others, but only for as long as these wait.
+    let Ok(Ok(place)) = timeout(TIMEOUT, listing.running.clone().acquire_owned()).await else { return };
+    let mut listed = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        list();
+    });
+    let ended = match timeout(TIMEOUT, &mut listed).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            tracing::warn!("the tools of a caller are not listed in time");
+            listed.await
+        }
+    };
+    match ended {
+        Ok(()) => listing.succeed(),
+        Err(_) => tracing::warn!("the tools of a caller cannot be listed: the listing panicked"),
+    }
+}
+
+async fn waited(mut ended: watch::Receiver<bool>, ctx: &RequestContext) -> bool {
+    let ended = pin!(timeout(TIMEOUT, async { ended.wait_for(|ended| *ended).await.is_ok() }));
+    match select(ended, pin!(cancelled(ctx))).await {
+        Either::Left((ended, _)) => ended.unwrap_or(false),
+        Either::Right(((), _)) => false,
+    }
+}
+
+impl<T> LookedUp<T> {
+    /// What a layer does that only improves: of a tool that is not listed, it decides by the name alone.
+    pub(crate) fn or_by_name(self, tool: &str, decide: impl FnOnce(&Tool) -> Option<T>) -> Option<T> {
+        match self.0 {
+            Answer::Listed(decision) => decision,
+            Answer::NotListed | Answer::TooMany { .. } | Answer::Failed => decide(&bare(tool)),
+        }
+    }
+
+    /// What a layer does that protects: it refuses what it does not know, unless that was allowed.
+    ///
+    /// A tool that is not listed on purpose is taken for one of which nothing is known but its name.
+    #[cfg(any(feature = "validated", feature = "idempotent", feature = "transactional"))]
+    pub(crate) fn or_refuse(
+        self,
+        tool: &str,
+        is_allowed: bool,
+        decide: impl FnOnce(&Tool) -> Option<T>,
+    ) -> McpResult<Option<T>> {
+        match self.0 {
+            Answer::Listed(decision) => Ok(decision),
+            Answer::NotListed if is_allowed => Ok(decide(&bare(tool))),
+            Answer::NotListed => Err(McpError::tool_not_found(tool)),
+            Answer::TooMany { exists: false } if !is_allowed => Err(McpError::tool_not_found(tool)),
+            Answer::TooMany { .. } | Answer::Failed => {
+                Err(McpError::unavailable("The tools cannot be listed now, so that nothing was done; try again later"))
+            }
+        }
+    }
+}
+
+/// A tool of which only the name is known.
+pub(crate) fn bare(name: &str) -> Tool {
+    Tool { name: name.to_owned(), ..Tool::default() }
+}
