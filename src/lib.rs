@@ -113,6 +113,7 @@ pub mod idempotency;
 mod identity;
 pub mod middleware;
 pub mod outcome;
+mod progress;
 mod scope;
 pub mod selection;
 mod shared;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, select};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use turbomcp_core::{Cancellable, McpError, McpHandler, McpResult, RequestContext};
@@ -14,9 +15,10 @@ use turbomcp_types::ToolResult;
 
 use super::answers::BatchError;
 use super::layer::ToolPlan;
+use super::own_call::{Own, OwnCall};
 use crate::canonical::encode;
-use crate::scope::{Captured, Witness};
-use crate::shared::{Abandoned, SessionOfCall};
+use crate::scope::Captured;
+use crate::shared::{SessionOfCall, SharedContext, Work};
 
 /// A call of a tool, as it travels with others.
 #[derive(Debug, Clone)]
@@ -26,7 +28,7 @@ pub struct Call {
     pub tool: String,
     /// The arguments.
     pub args: Value,
-    /// Who calls: their identity, session and metadata, but no progress token. It is cancelled when the caller has left.
+    /// Who calls: their identity, session, progress token and metadata. It is cancelled when the caller has left.
     pub ctx: RequestContext,
 }
 
@@ -35,7 +37,7 @@ pub(super) type Bulk =
     Arc<dyn Fn(Vec<Call>) -> BoxFuture<'static, McpResult<Vec<McpResult<ToolResult>>>> + Send + Sync>;
 
 /// Calls the handler that the layer is on, which is one of many types.
-type Inner = Arc<dyn Fn(Box<Call>) -> BoxFuture<'static, McpResult<ToolResult>> + Send + Sync>;
+type Inner = Arc<dyn Fn(String, Value, SharedContext) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// A call on its way through the batcher.
 #[derive(Clone)]
@@ -44,14 +46,16 @@ pub(super) struct Traveller {
     /// On the heap, since it is handed on many times.
     pub(super) call: Box<Call>,
     pub(super) group: Vec<u8>,
-    pub(super) abandoned: Abandoned,
     /// Makes the call where there is no bulk function.
     pub(super) inner: Option<Inner>,
     /// What the tool finds of the layers further out.
     pub(super) scope: Captured,
     pub(super) session: SessionOfCall,
-    /// Learns whether the tool opens the session of the call, or the bulk function one of its calls, however that ends.
-    pub(super) witness: Arc<Witness>,
+    /// Learns whether the tool opens the session of the call, or the bulk function one of its calls, however that ends; and whether
+    /// the bulk function asks a client.
+    pub(super) work: Arc<Work>,
+    /// Where the caller gets a call that is theirs alone.
+    pub(super) own: Arc<OwnCall>,
 }
 
 /// What a call is answered with. An error is one of the protocol.
@@ -59,9 +63,9 @@ pub(super) type Answer = McpResult<ToolResult>;
 
 /// Makes a call of `handler` whenever it is asked to.
 pub(super) fn inner(handler: impl McpHandler) -> Inner {
-    Arc::new(move |call| {
+    Arc::new(move |tool, args, shared| {
         let handler = handler.clone();
-        Box::pin(async move { handler.call_tool(&call.tool, call.args, &call.ctx).await })
+        Box::pin(async move { handler.call_tool(&tool, args, &shared.ctx).await })
     })
 }
 
@@ -71,11 +75,15 @@ type Answers = McpResult<Vec<McpResult<Answer>>>;
 pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
     match batch.first().and_then(|first| first.plan.bulk.clone()) {
         Some(bulk) => {
-            // Which of them it is that depends on a session, only the function knows.
-            let scope =
-                batch.iter().fold(Captured::default(), |scope, traveller| scope.with(traveller.witness.clone()));
+            // Which of them it is that depends on a session or a client, only the function knows.
+            let works: Vec<_> = batch.iter().map(|traveller| Arc::clone(&traveller.work)).collect();
+            let scope = works.iter().cloned().fold(Captured::default(), Captured::with);
             let calls = batch.into_iter().map(|traveller| *traveller.call).collect();
-            let results = scope.enter(async move { bulk(calls).await }).await?;
+            let results = scope.enter(async move { bulk(calls).await }).await;
+            if works.iter().any(|work| work.has_asked()) {
+                works.iter().for_each(|work| work.ask());
+            }
+            let results = results?;
             // A tool's error is told as a result, as a `#[server]` does it.
             let answer = |result: McpResult<_>| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result())));
             Ok(results.into_iter().map(answer).collect())
@@ -116,25 +124,43 @@ async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
 type Alike = Vec<(usize, Traveller)>;
 
 /// Makes one call for all of them, in the scope of the first. If the tool opened its session, what it says is for those in that
-/// session, and the others are returned.
+/// session, and the others are returned. If it asks the first one's client, the call is handed to the first, and the others call for
+/// themselves.
 async fn share(alike: Alike) -> (Answer, Alike, Alike) {
-    let witness = Arc::new(Witness::default());
-    let waiting: Vec<_> = alike.iter().map(|(_, traveller)| traveller.abandoned.clone()).collect();
-    let (mut call, inner, scope, session) = match alike.first() {
-        Some((_, Traveller { call, inner: Some(inner), scope, session, .. })) => {
-            (call.clone(), Arc::clone(inner), scope.clone(), session.clone())
+    let waiting: Vec<_> = alike.iter().map(|(_, traveller)| Arc::clone(&traveller.work)).collect();
+    let (call, inner, scope, session, work) = match alike.first() {
+        Some((_, Traveller { call, inner: Some(inner), scope, session, work, .. })) => {
+            (call.clone(), Arc::clone(inner), scope.clone(), session.clone(), Arc::clone(work))
         }
         _ => return (Err(<McpError as BatchError>::lost()), alike, Vec::new()),
     };
-    call.ctx.cancellation_token = Some(Arc::new(Shared(waiting)));
-    let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(traveller.witness.clone()));
-    let call = AssertUnwindSafe(async move { inner(call).await }).catch_unwind();
-    let answer = scope.with(Arc::clone(&witness)).enter(call).await;
-    let answer = answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()));
-    let opened_session = witness.saw_a_session();
+    work.begin_for(&waiting);
+    let scope = waiting.iter().cloned().fold(scope, Captured::with);
+    let Call { tool, args, ctx } = *call;
+    let shared = SharedContext::new(ctx, &work, Arc::new(Shared(waiting)));
+    let call = async move { inner(tool, args, shared).await };
+    let call = scope.enter(AssertUnwindSafe(call).catch_unwind());
+    let call = Box::pin(call.map(|answer| answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()))));
+    let call: Result<Answer, BoxFuture<'static, Answer>> = match select(call, pin!(work.asked())).await {
+        Either::Left((answer, _)) if !work.has_asked() => Ok(answer),
+        Either::Left((answer, _)) => Err(async { answer }.boxed()),
+        Either::Right(((), call)) => Err(call),
+    };
+    let answer = match call {
+        Ok(answer) => answer,
+        Err(call) => {
+            let mut call = Some(call);
+            for (_, traveller) in &alike {
+                traveller.own.give(call.take().map_or(Own::Call, Own::GoesOn));
+            }
+            // Each has a call of their own now. Nobody reads this.
+            return (Err(<McpError as BatchError>::lost()), alike, Vec::new());
+        }
+    };
+    let has_opened_session = work.has_opened_session();
     let mut is_first = true;
     let (answered, others) = alike.into_iter().partition(|(_, traveller)| {
-        std::mem::take(&mut is_first) || !opened_session || traveller.session.is_that_of(&session)
+        std::mem::take(&mut is_first) || !has_opened_session || traveller.session.is_that_of(&session)
     });
     (answer, answered, others)
 }
@@ -154,11 +180,11 @@ fn by_session(alike: Alike) -> Vec<Alike> {
 
 /// Those who share a call. It is cancelled when all of them have left.
 #[derive(Debug)]
-struct Shared(Vec<Abandoned>);
+struct Shared(Vec<Arc<Work>>);
 
 impl Cancellable for Shared {
     fn is_cancelled(&self) -> bool {
-        self.0.iter().all(Abandoned::is_set)
+        self.0.iter().all(|work| work.has_no_starter())
     }
 }
 

@@ -11,18 +11,19 @@ use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{IntoToolResult, Tool, ToolResult};
 
-use super::answers::Answers;
+use super::answers::{Answers, BatchError};
 use super::batcher::Batcher;
 use super::call::{self, Answer, Bulk, Call, Traveller};
 use super::handle::Handle;
 use super::instruments::Instruments;
+use super::own_call::{OrOwn, Own, OwnCall};
 use super::settings::{Of, batch_setters};
 use crate::canonical::encode_str;
 use crate::middleware::impl_layer;
 use crate::outcome;
-use crate::scope::{self, Witness};
+use crate::scope;
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, naming_selectors};
-use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
+use crate::shared::{Caller, SessionOfCall, Work, client_asked, is_in_transaction, session_opened};
 use crate::{ConfigError, Identity, Middleware, Scope};
 
 const LAYER: &str = "BatchedTool";
@@ -233,36 +234,56 @@ impl BatchedTool {
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
         let identity = &self.settings.identity;
-        let caller = match identity.partition(plan.scope, ctx) {
+        let partition = match identity.partition(plan.scope, ctx) {
             // What runs inside a transaction may see what nobody else may see yet, and a batch would run outside it.
-            Some(caller) if !is_in_transaction() => caller,
+            Some(partition) if !is_in_transaction() => partition,
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
-        let abandoned = Abandoned::default();
-        let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()) });
-        let mut group = Vec::with_capacity(caller.size_hint() + name.len() + 32);
+        let (caller, work, own) = (Caller::new(ctx, plan.scope, identity), Arc::<Work>::default(), Arc::<OwnCall>::default());
+        caller.begin(&work);
+        let own_args = plan.bulk.is_none().then(|| args.clone());
+        let shared = if plan.bulk.is_some() { work.context_of_one(ctx.clone()) } else { ctx.clone() };
+        let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared });
+        let mut group = Vec::with_capacity(partition.size_hint() + name.len() + 32);
         encode_str(name, &mut group);
-        caller.encode_with_rights(&mut group);
+        partition.encode_with_rights(&mut group);
         if let Some(key) = &self.settings.batch_key {
             encode_str(&key(&call), &mut group);
         }
-        let inner = plan.bulk.is_none().then(|| call::inner(inner.clone()));
-        let mut leaving = Leaving(Some(abandoned.clone()));
-        let witness = Arc::new(Witness::default());
+        let make = plan.bulk.is_none().then(|| call::inner(inner.clone()));
         let (scope, session) = (scope::capture(), SessionOfCall::of(identity, ctx));
         let traveller =
-            Traveller { plan, call, group, abandoned, inner, scope, session, witness: Arc::clone(&witness) };
-        let reply = self.calls.travel(ctx, traveller).await;
-        if witness.saw_a_session() {
+            Traveller { plan, call, group, inner: make, scope, session, work: Arc::clone(&work), own: Arc::clone(&own) };
+        let reply = self.calls.travel(&OrOwn { caller: &caller, own: &own }, traveller).await;
+        if work.has_opened_session() {
             // A cache further out has not seen it, if the call was made for somebody else.
-            scope::session_opened();
+            session_opened();
         }
-        let mut result = match reply.result {
-            Ok(answer) => {
-                leaving.0 = None;
-                answer
+        match own.take() {
+            None => {}
+            Some(Own::GoesOn(call)) => {
+                let answer = caller.wait_alone(call).await;
+                return answer.unwrap_or_else(|| Ok(<McpError as BatchError>::cancelled().to_tool_result()));
             }
-            Err(error) => Ok(error.to_tool_result()),
+            Some(Own::Call) => {
+                work.leave();
+                let from_here = caller.context_from_here();
+                let ctx = from_here.as_ref().map_or(ctx, |attempt| &attempt.ctx);
+                return Box::pin(inner.call_tool(name, own_args.unwrap_or_default(), ctx)).await;
+            }
+        }
+        if work.has_asked() {
+            // The bulk function has: which of its answers depend on that, only the function knows.
+            client_asked();
+        }
+        work.end();
+        let mut result = match reply.result {
+            Ok(answer) => answer,
+            Err(error) => {
+                // The work may go on, and is told.
+                caller.leave();
+                Ok(error.to_tool_result())
+            }
         };
         let is_uncertain = !reply.is_certain && outcome::failure(&result).is_some();
         if is_uncertain || (self.settings.tells && reply.size > 0) {
@@ -274,17 +295,6 @@ impl BatchedTool {
             outcome::note(&mut result, outcome::BATCH, batch);
         }
         result
-    }
-}
-
-/// Tells the work that its caller has left, or got an answer that is not the work's.
-struct Leaving(Option<Abandoned>);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        if let Some(abandoned) = &self.0 {
-            abandoned.set();
-        }
     }
 }
 

@@ -181,6 +181,7 @@ mod dispatch;
 mod handle;
 mod instruments;
 mod layer;
+mod own_call;
 mod queue;
 mod settings;
 mod under_way;

@@ -10,7 +10,7 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::attempts::{Judge, Verdict};
 use super::policy::{RetryPolicy, policy_setters};
-use super::progress::Progress;
+use crate::progress::Progress;
 use crate::idempotency::KeySource;
 use crate::middleware::impl_layer;
 use crate::outcome::{self, Failure};

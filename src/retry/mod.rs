@@ -163,7 +163,7 @@ mod budget;
 mod delays;
 mod layer;
 mod policy;
-mod progress;
+
 pub(crate) use attempts::{ByError, Judge};
 pub use attempts::{Retryable, Verdict};
 pub use budget::Budget;
