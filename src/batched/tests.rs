@@ -1,5 +1,7 @@
 //! What batches promise, by subject.
 
+#[cfg(all(feature = "cached", feature = "session"))]
+mod clients;
 mod failures;
 mod full;
 mod groups;

@@ -166,21 +166,20 @@ pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
         let args = args.take().unwrap_or_default();
         ask::<A, _>(plan, inner, name, args, ctx, &caller, work)
     };
-    let unkept = match results.get_or_load_in(&caller, key, &domains, plan.ttl, load).await {
-        Ok(found) => return open(found),
-        Err(unkept) => unkept,
-    };
-    match (unkept, args) {
-        (Unkept::OfClient(call), None) => Box::pin(go_on(&caller, call)).await,
-        (Unkept::OfSession(answer, session), args) => match args {
+    match results.get_or_load_in(&caller, key, &domains, plan.ttl, load).await {
+        Ok(found) => open(found),
+        Err(Unkept::OfSession(answer, session)) => match args {
             Some(args) if !session.is_that_of(&SessionOfCall::of(&plan.identity, ctx)) => {
-                Box::pin(ask_again(&caller, inner, name, args, ctx)).await
+                Box::pin(ask_alone(&caller, inner, name, args, ctx)).await
             }
             _ => of_own_session(answer),
         },
         // Whoever still has the arguments did not make the call.
-        (Unkept::OfClient(_), Some(args)) => Box::pin(ask_again(&caller, inner, name, args, ctx)).await,
-        (unkept, _) => Err(unkept.failed()),
+        Err(Unkept::OfClient(call)) => match args {
+            Some(args) => Box::pin(ask_alone(&caller, inner, name, args, ctx)).await,
+            None => Box::pin(go_on(&caller, call)).await,
+        },
+        Err(unkept) => Err(unkept.failed()),
     }
 }
 
@@ -196,7 +195,7 @@ async fn go_on<A: Cacheable>(caller: &Caller<'_>, call: OwnCall) -> Result<(A, S
 }
 
 /// Makes the call for this caller alone, who has waited for another one.
-async fn ask_again<A: Cacheable, H: McpHandler>(
+async fn ask_alone<A: Cacheable, H: McpHandler>(
     caller: &Caller<'_>,
     inner: &H,
     name: &str,

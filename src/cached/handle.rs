@@ -250,8 +250,8 @@ impl<H: McpHandler> CallForAnybody for H {
             };
             match call? {
                 (_, Source::Own) => {
-                    let reason = "its answer depends on a client or a session, so that it is not kept";
-                    Err(Failed(ToolResult::of_error(McpError::capability_not_supported(reason))))
+                    let reason = "the answer depends on a client or a session, so that it is not kept";
+                    Err(Failed(ToolResult::of_error(McpError::invalid_request(reason))))
                 }
                 (_, source) => Ok(source),
             }

@@ -44,7 +44,7 @@ impl ClientOfWork {
 
     fn starter(&self, method: &str) -> McpResult<&dyn McpSession> {
         self.starter.as_deref().ok_or_else(|| {
-            McpError::capability_not_supported(format!("No client can be reached for {method}: the caller has no session"))
+            McpError::capability_not_supported(format!("a client for {method}, since the caller has no session"))
         })
     }
 

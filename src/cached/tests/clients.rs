@@ -242,7 +242,8 @@ async fn a_warm_up_has_nobody_to_ask_and_who_waits_for_it_is_asked() {
     let caller = spawned(&server, laptop.ctx("ada"));
     let warmed = warming.await.expect("no panic").expect("a server");
     assert_eq!((warmed.loaded, warmed.failed.len()), (0, 1));
-    assert_eq!(warmed.failed[0].error, "No client can be reached for its capabilities: the caller has no session");
+    let expected = "Capability not supported: a client for its capabilities, since the caller has no session";
+    assert_eq!(warmed.failed[0].error, expected);
     assert_eq!(handle.refresh("read", json!({})).await, Ok(false));
     assert_eq!(texts(vec![caller]).await, ["laptop"]);
 }
@@ -257,7 +258,7 @@ async fn a_warm_up_says_so_where_a_tool_goes_on_without_a_client() {
     let _server = layer.layer(script);
     let warmed = handle.warm([("read", json!({}))], 1).await.expect("a server");
     assert_eq!((warmed.loaded, handle.stats().entries), (0, 0));
-    assert_eq!(warmed.failed[0].error, "its answer depends on a client or a session, so that it is not kept");
+    assert_eq!(warmed.failed[0].error, "the answer depends on a client or a session, so that it is not kept");
     assert_eq!(handle.refresh("read", json!({})).await, Ok(false));
 }
 
