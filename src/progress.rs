@@ -52,27 +52,31 @@ impl Progress {
 
     /// Makes the context of work that begins now.
     pub(crate) fn attempt(&self, ctx: &RequestContext) -> Attempt {
-        let open = Arc::new(AtomicBool::new(true));
         let mut attempt = ctx.clone();
-        if let (Some(inner), Some(token)) = (ctx.session().cloned(), ctx.progress_token().cloned()) {
+        let session = ctx.session().cloned().zip(ctx.progress_token().cloned()).map(|(inner, token)| {
             // turbomcp drops what does not exceed the last value of the request, before the session sees it.
             ctx.end_progress();
             let (base, progress) = (self.reached(), self.clone());
-            attempt.set_session(Arc::new(AttemptSession { inner, token, base, open: Arc::clone(&open), progress }));
+            Arc::new(AttemptSession { inner, token, base, progress, has_ended: AtomicBool::new(false) })
+        });
+        if let Some(session) = &session {
+            attempt.set_session(Arc::clone(session) as _);
         }
-        Attempt { ctx: attempt, open }
+        Attempt { ctx: attempt, session }
     }
 }
 
 /// The context of work that tells one caller of its progress. What it reports after it ends goes nowhere.
 pub(crate) struct Attempt {
     pub(crate) ctx: RequestContext,
-    open: Arc<AtomicBool>,
+    session: Option<Arc<AttemptSession>>,
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.open.store(false, Ordering::Release);
+        if let Some(session) = &self.session {
+            session.has_ended.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -82,8 +86,8 @@ struct AttemptSession {
     inner: Arc<dyn McpSession>,
     token: Value,
     base: f64,
-    open: Arc<AtomicBool>,
     progress: Progress,
+    has_ended: AtomicBool,
 }
 
 impl McpSession for AttemptSession {
@@ -103,8 +107,8 @@ impl McpSession for AttemptSession {
         if method != METHOD || params.get("progressToken") != Some(&self.token) {
             return self.inner.notify(method, params);
         }
-        let is_open = self.open.load(Ordering::Acquire);
-        match is_open.then(|| self.progress.raise(self.base, params)).flatten() {
+        let has_ended = self.has_ended.load(Ordering::Acquire);
+        match (!has_ended).then(|| self.progress.raise(self.base, params)).flatten() {
             Some(params) => self.inner.notify(method, params),
             None => Box::pin(async { Ok(()) }),
         }

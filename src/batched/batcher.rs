@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,7 +174,7 @@ where
             waiter.waits = false;
             reply.unwrap_or_else(|_| Reply { result: Err(E::lost()), size: 0, is_certain: false })
         };
-        caller.wait(reply).await.unwrap_or_else(|| stays(E::cancelled()))
+        caller.wait(pin!(reply)).await.unwrap_or_else(|| stays(E::cancelled()))
     }
 
     async fn submit(&self, key: K) -> Result<oneshot::Receiver<Reply<V, E>>, E> {

@@ -46,16 +46,14 @@ pub(super) struct Traveller {
     /// On the heap, since it is handed on many times.
     pub(super) call: Box<Call>,
     pub(super) group: Vec<u8>,
-    /// Makes the call where there is no bulk function.
-    pub(super) inner: Option<Inner>,
+    /// Where there is no bulk function: makes the call, and gives the caller one that is theirs alone.
+    pub(super) handler: Option<(Inner, Arc<OwnCall>)>,
     /// What the tool finds of the layers further out.
     pub(super) scope: Captured,
     pub(super) session: SessionOfCall,
     /// Learns whether the tool opens the session of the call, or the bulk function one of its calls, however that ends; and whether
     /// the bulk function asks a client.
     pub(super) work: Arc<Work>,
-    /// Where the caller gets a call that is theirs alone.
-    pub(super) own: Arc<OwnCall>,
 }
 
 /// What a call is answered with. An error is one of the protocol.
@@ -129,7 +127,7 @@ type Alike = Vec<(usize, Traveller)>;
 async fn share(alike: Alike) -> (Answer, Alike, Alike) {
     let waiting: Vec<_> = alike.iter().map(|(_, traveller)| Arc::clone(&traveller.work)).collect();
     let (call, inner, scope, session, work) = match alike.first() {
-        Some((_, Traveller { call, inner: Some(inner), scope, session, work, .. })) => {
+        Some((_, Traveller { call, handler: Some((inner, _)), scope, session, work, .. })) => {
             (call.clone(), Arc::clone(inner), scope.clone(), session.clone(), Arc::clone(work))
         }
         _ => return (Err(<McpError as BatchError>::lost()), alike, Vec::new()),
@@ -140,7 +138,8 @@ async fn share(alike: Alike) -> (Answer, Alike, Alike) {
     let shared = SharedContext::new(ctx, &work, Arc::new(Shared(waiting)));
     let call = async move { inner(tool, args, shared).await };
     let call = scope.enter(AssertUnwindSafe(call).catch_unwind());
-    let call = Box::pin(call.map(|answer| answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()))));
+    let call =
+        Box::pin(call.map(|answer| answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()))));
     let call: Result<Answer, BoxFuture<'static, Answer>> = match select(call, pin!(work.asked())).await {
         Either::Left((answer, _)) if !work.has_asked() => Ok(answer),
         Either::Left((answer, _)) => Err(async { answer }.boxed()),
@@ -150,8 +149,8 @@ async fn share(alike: Alike) -> (Answer, Alike, Alike) {
         Ok(answer) => answer,
         Err(call) => {
             let mut call = Some(call);
-            for (_, traveller) in &alike {
-                traveller.own.give(call.take().map_or(Own::Call, Own::GoesOn));
+            for (_, own) in alike.iter().filter_map(|(_, traveller)| traveller.handler.as_ref()) {
+                own.give(call.take().map_or(Own::Call, Own::GoesOn));
             }
             // Each has a call of their own now. Nobody reads this.
             return (Err(<McpError as BatchError>::lost()), alike, Vec::new());

@@ -239,9 +239,10 @@ impl BatchedTool {
             Some(partition) if !is_in_transaction() => partition,
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
-        let (caller, work, own) = (Caller::new(ctx, plan.scope, identity), Arc::<Work>::default(), Arc::<OwnCall>::default());
+        let (caller, work) = (Caller::new(ctx, plan.scope, identity), Arc::<Work>::default());
         caller.begin(&work);
-        let own_args = plan.bulk.is_none().then(|| args.clone());
+        // A bulk function is never run again.
+        let own = plan.bulk.is_none().then(|| (Arc::<OwnCall>::default(), args.clone()));
         let shared = if plan.bulk.is_some() { work.context_of_one(ctx.clone()) } else { ctx.clone() };
         let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared });
         let mut group = Vec::with_capacity(partition.size_hint() + name.len() + 32);
@@ -250,27 +251,21 @@ impl BatchedTool {
         if let Some(key) = &self.settings.batch_key {
             encode_str(&key(&call), &mut group);
         }
-        let make = plan.bulk.is_none().then(|| call::inner(inner.clone()));
+        let handler = own.as_ref().map(|(own, _)| (call::inner(inner.clone()), Arc::clone(own)));
         let (scope, session) = (scope::capture(), SessionOfCall::of(identity, ctx));
-        let traveller =
-            Traveller { plan, call, group, inner: make, scope, session, work: Arc::clone(&work), own: Arc::clone(&own) };
-        let reply = self.calls.travel(&OrOwn { caller: &caller, own: &own }, traveller).await;
+        let traveller = Traveller { plan, call, group, handler, scope, session, work: Arc::clone(&work) };
+        let reply = match &own {
+            None => self.calls.travel(&caller, traveller).await,
+            Some((own, _)) => Box::pin(self.calls.travel(&OrOwn { caller: &caller, own }, traveller)).await,
+        };
         if work.has_opened_session() {
             // A cache further out has not seen it, if the call was made for somebody else.
             session_opened();
         }
-        match own.take() {
-            None => {}
-            Some(Own::GoesOn(call)) => {
-                let answer = caller.wait_alone(call).await;
-                return answer.unwrap_or_else(|| Ok(<McpError as BatchError>::cancelled().to_tool_result()));
-            }
-            Some(Own::Call) => {
-                work.leave();
-                let from_here = caller.context_from_here();
-                let ctx = from_here.as_ref().map_or(ctx, |attempt| &attempt.ctx);
-                return Box::pin(inner.call_tool(name, own_args.unwrap_or_default(), ctx)).await;
-            }
+        if let Some((own, args)) = own
+            && let Some(own) = own.take()
+        {
+            return Box::pin(call_alone(own, &caller, &work, inner, name, args, ctx)).await;
         }
         if work.has_asked() {
             // The bulk function has: which of its answers depend on that, only the function knows.
@@ -295,6 +290,30 @@ impl BatchedTool {
             outcome::note(&mut result, outcome::BATCH, batch);
         }
         result
+    }
+}
+
+/// Goes on with a call that has asked the caller's client, or makes the caller's own, where that of another has.
+async fn call_alone<H: McpHandler>(
+    own: Own,
+    caller: &Caller<'_>,
+    work: &Work,
+    inner: &H,
+    name: &str,
+    args: Value,
+    ctx: &RequestContext,
+) -> McpResult<ToolResult> {
+    match own {
+        Own::GoesOn(call) => {
+            let answer = caller.wait_alone(call).await;
+            answer.unwrap_or_else(|| Ok(<McpError as BatchError>::cancelled().to_tool_result()))
+        }
+        Own::Call => {
+            work.leave();
+            let from_here = caller.context_from_here();
+            let ctx = from_here.as_ref().map_or(ctx, |attempt| &attempt.ctx);
+            inner.call_tool(name, args, ctx).await
+        }
     }
 }
 

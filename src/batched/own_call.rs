@@ -1,7 +1,7 @@
 //! How a caller gets back a call that is theirs alone.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, Either, select};
@@ -51,13 +51,13 @@ impl Waits for OrOwn<'_> {
         self.caller.join(work);
     }
 
-    async fn wait<F: Future<Output: Send> + Send>(&self, end: F) -> Option<F::Output> {
+    async fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> Option<T> {
         let end = async {
-            match select(pin!(end), pin!(self.own.given.notified())).await {
+            match select(end, pin!(self.own.given.notified())).await {
                 Either::Left((end, _)) => Some(end),
                 Either::Right(((), _)) => None,
             }
         };
-        self.caller.wait(end).await.flatten()
+        self.caller.wait(pin!(end)).await.flatten()
     }
 }

@@ -1,6 +1,7 @@
 //! How the value of a key is got: from memory, from a load under way, or by a load that begins.
 
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ where
 
     async fn wait(&self, caller: &impl Waits, mut waiter: Waiter<Outcome<V, E>>) -> Outcome<V, E> {
         self.shared().counts.misses.add();
-        match caller.wait(waiter.outcome()).await {
+        match caller.wait(pin!(waiter.outcome())).await {
             Some(outcome) => outcome.unwrap_or_else(|| Err(E::lost())),
             None => Err(E::cancelled()),
         }

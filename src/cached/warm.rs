@@ -120,7 +120,8 @@ where
         let loads = keys.into_iter().map(|key| async move {
             let (keys, ttl) = (self.entry_keys(&key), self.settings.freshness.ttl);
             let wanted = key.clone();
-            let found = self.get_or_load_in(&Anybody(cancellation), key.clone(), &keys, ttl, |_| load(wanted).boxed()).await;
+            let found =
+                self.get_or_load_in(&Anybody(cancellation), key.clone(), &keys, ttl, |_| load(wanted).boxed()).await;
             found
                 .map(|(_, source)| source)
                 .map_err(|error| NotWarmed { key: format!("{key:?}"), error: error.to_string() })

@@ -1,12 +1,13 @@
 //! Those who wait for shared work.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::future::{Either, join, select};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, join, select};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use turbomcp_core::RequestContext;
@@ -27,8 +28,9 @@ pub(crate) trait Waits: Sync {
     /// Called when there is work to wait for.
     fn join(&self, work: &Work);
 
-    /// Waits for the end of the work, or returns `None` when the caller is cancelled first.
-    fn wait<F: Future<Output: Send> + Send>(&self, end: F) -> impl Future<Output = Option<F::Output>> + Send;
+    /// Waits for the end of the work, or returns `None` when the caller is cancelled first. By reference, since each of the
+    /// functions that hand a future on would store it once more.
+    fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> impl Future<Output = Option<T>> + Send;
 }
 
 /// One who hears nothing of the work but its end.
@@ -41,11 +43,16 @@ impl<C: Cancellation> Waits for Anybody<'_, C> {
 
     fn join(&self, _: &Work) {}
 
-    async fn wait<F: Future<Output: Send> + Send>(&self, end: F) -> Option<F::Output> {
-        match select(pin!(end), pin!(cancelled(self.0))).await {
-            Either::Left((end, _)) => Some(end),
-            Either::Right(((), _)) => None,
-        }
+    async fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> Option<T> {
+        unless_cancelled(self.0, end).await
+    }
+}
+
+/// Waits for `end`, or returns `None` when the caller is cancelled first.
+async fn unless_cancelled<T>(cancellation: &impl Cancellation, end: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match select(end, pin!(cancelled(cancellation))).await {
+        Either::Left((end, _)) => Some(end),
+        Either::Right(((), _)) => None,
     }
 }
 
@@ -86,9 +93,9 @@ impl<'a> Caller<'a> {
     }
 
     /// Waits for the work that this caller has begun, and that is the caller's alone now.
-    pub(crate) async fn wait_alone<F: Future<Output: Send> + Send>(&self, end: F) -> Option<F::Output> {
+    pub(crate) async fn wait_alone<T: Send>(&self, mut end: BoxFuture<'static, T>) -> Option<T> {
         self.leave();
-        self.wait(end).await
+        self.wait(Pin::new(&mut end)).await
     }
 
     /// Returns the context of a call that goes on where the shared work has come to, or `None` where nobody has heard of that.
@@ -107,6 +114,41 @@ impl<'a> Caller<'a> {
         let mut principal = Vec::with_capacity(partition.size_hint());
         partition.encode_with_rights(&mut principal);
         Some(principal)
+    }
+
+    fn wait_for<T: Send>(
+        &self,
+        end: Pin<&mut (impl Future<Output = T> + Send)>,
+    ) -> impl Future<Output = Option<T>> + Send {
+        unless_cancelled(self.ctx, end).inspect(|end| self.has_end.store(end.is_some(), Ordering::Relaxed))
+    }
+
+    async fn wait_and_hear<T: Send>(
+        &self,
+        listener: &Listener,
+        end: Pin<&mut (impl Future<Output = T> + Send)>,
+    ) -> Option<T> {
+        listener.open();
+        let closed = Notify::new();
+        let ended = async {
+            let end = self.wait_for(end).await;
+            listener.close();
+            closed.notify_one();
+            end
+        };
+        let told = async {
+            while let Some(note) = listener.next().await {
+                self.send(note).await;
+            }
+        };
+        let too_slow = async {
+            closed.notified().await;
+            // Nothing is sent after the result, which does not wait for long. One who is cancelled waits for nothing.
+            if self.has_end.load(Ordering::Relaxed) {
+                sleep(FLUSH_TIMEOUT).await;
+            }
+        };
+        join(ended, select(pin!(too_slow), pin!(told))).await.0
     }
 
     /// Sends what the caller is told of the work.
@@ -147,34 +189,12 @@ impl Waits for Caller<'_> {
         }
     }
 
-    async fn wait<F: Future<Output: Send> + Send>(&self, end: F) -> Option<F::Output> {
-        let Some(listener) = self.listener.get() else {
-            let end = Anybody(self.ctx).wait(end).await;
-            self.has_end.store(end.is_some(), Ordering::Relaxed);
-            return end;
-        };
-        listener.open();
-        let closed = Notify::new();
-        let ended = async {
-            let end = Anybody(self.ctx).wait(end).await;
-            self.has_end.store(end.is_some(), Ordering::Relaxed);
-            listener.close();
-            closed.notify_one();
-            end
-        };
-        let told = async {
-            while let Some(note) = listener.next().await {
-                self.send(note).await;
-            }
-        };
-        let too_slow = async {
-            closed.notified().await;
-            // Nothing is sent after the result, which does not wait for long. One who is cancelled waits for nothing.
-            if self.has_end.load(Ordering::Relaxed) {
-                sleep(FLUSH_TIMEOUT).await;
-            }
-        };
-        join(ended, select(pin!(too_slow), pin!(told))).await.0
+    fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> impl Future<Output = Option<T>> + Send {
+        match self.listener.get() {
+            None => Either::Left(self.wait_for(end)),
+            // On the heap, so that who hears nothing carries no more than the wait along.
+            Some(listener) => Either::Right(Box::pin(self.wait_and_hear(listener, end))),
+        }
     }
 }
 

@@ -36,7 +36,8 @@ impl ClientOfWork {
     fn asked(&self, method: &str) -> McpResult<&dyn McpSession> {
         self.work.ask();
         if self.work.has_no_starter() {
-            let reason = format!("No client can be asked for {method}: the caller does not wait for the answer any more");
+            let reason =
+                format!("No client can be asked for {method}: the caller does not wait for the answer any more");
             return Err(McpError::cancelled(reason));
         }
         self.starter(method)

@@ -151,7 +151,8 @@ pub(crate) async fn ask_by(way: &str, ctx: &RequestContext) -> McpResult<String>
     match way {
         "elicit" => ask_name(ctx).await,
         "sample" => {
-            let request = json!({ "maxTokens": 9, "messages": [{ "role": "user", "content": { "type": "text", "text": "?" } }] });
+            let request =
+                json!({ "maxTokens": 9, "messages": [{ "role": "user", "content": { "type": "text", "text": "?" } }] });
             let answer = ctx.sample(serde_json::from_value(request)?).await?;
             Ok(serde_json::to_value(answer.content)?["text"].as_str().unwrap_or_default().to_owned())
         }

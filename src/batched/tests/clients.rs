@@ -138,7 +138,8 @@ async fn a_bulk_function_that_asks_is_not_run_again_and_none_of_its_answers_is_k
     let script = asking();
     let server = (cached, layer).layer(script.clone());
     let clients = ["laptop", "phone"].map(Client::new);
-    let calls = clients.iter().enumerate().map(|(n, client)| call(&server, "who", json!({ "n": n }), client.ctx("ada")));
+    let calls =
+        clients.iter().enumerate().map(|(n, client)| call(&server, "who", json!({ "n": n }), client.ctx("ada")));
     let answers = join_all(calls).await;
     assert_eq!(answers.iter().map(text).collect::<Vec<_>>(), ["laptop", "laptop"], "only the function knows");
     assert_eq!((runs.load(Ordering::SeqCst), script.calls("who")), (1, 0));

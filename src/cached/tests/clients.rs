@@ -237,7 +237,10 @@ async fn a_warm_up_has_nobody_to_ask_and_who_waits_for_it_is_asked() {
     let handle = layer.handle();
     let server = layer.layer(asking());
     let laptop = Client::new("laptop");
-    let warming = { let handle = handle.clone(); tokio::spawn(async move { handle.warm([("read", json!({}))], 1).await }) };
+    let warming = {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.warm([("read", json!({}))], 1).await })
+    };
     settle().await;
     let caller = spawned(&server, laptop.ctx("ada"));
     let warmed = warming.await.expect("no panic").expect("a server");

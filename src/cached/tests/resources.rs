@@ -114,7 +114,12 @@ async fn wire(server: &impl McpHandler, what: Asked, name: &str, ctx: &RequestCo
     }
 }
 
-pub(super) async fn try_get(server: &impl McpHandler, what: Asked, name: &str, ctx: &RequestContext) -> McpResult<String> {
+pub(super) async fn try_get(
+    server: &impl McpHandler,
+    what: Asked,
+    name: &str,
+    ctx: &RequestContext,
+) -> McpResult<String> {
     let answer = wire(server, what, name, ctx).await?;
     let text = match what {
         Resource => &answer["contents"][0]["text"],

@@ -58,9 +58,8 @@ impl McpSession for Connection {
 
 /// Two connections of Ada's, and one of Bob's.
 fn connections() -> [Arc<Connection>; 3] {
-    [("ada", "laptop"), ("ada", "phone"), ("bob", "tablet")].map(|(user, name)| {
-        Arc::new(Connection { user, name, asked: Mutex::default(), steps: Mutex::default() })
-    })
+    [("ada", "laptop"), ("ada", "phone"), ("bob", "tablet")]
+        .map(|(user, name)| Arc::new(Connection { user, name, asked: Mutex::default(), steps: Mutex::default() }))
 }
 
 async fn work(call: &Call) -> McpResult<()> {
