@@ -207,7 +207,6 @@ impl Visit for Allocations<'_> {
             let allowed: Allocated = layers.iter().map(|layer| budget(kind.name, layer)).sum();
             // What a layer keeps on the heap may be larger by what the layers inside add to the future.
             let bytes = bare.bytes + allowed.bytes + 16 * layers.len() as u64;
-            if std::env::var("SHOW").is_ok() && std::env::var("SHOW").is_ok() {
                 eprintln!(
                     "{} {layers:?}: {} / {}, {} / {}",
                     kind.name,
