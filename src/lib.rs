@@ -114,9 +114,13 @@ mod identity;
 pub mod middleware;
 pub mod outcome;
 mod progress;
+#[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
+mod replication;
 mod scope;
 pub mod selection;
 mod shared;
+#[cfg(any(feature = "idempotent", feature = "session"))]
+mod shares;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod sweeper;
 mod telemetry;

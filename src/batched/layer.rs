@@ -56,7 +56,6 @@ pub struct BatchedTool {
 struct Settings {
     bulks: BTreeMap<String, Bulk>,
     scope: Scope,
-    identity: Identity,
     scopes: BTreeMap<String, Scope>,
     batch_key: Option<Of<Call, String>>,
     splits: bool,
@@ -93,7 +92,6 @@ impl BatchedTool {
             settings: Arc::new(Settings {
                 bulks: BTreeMap::new(),
                 scope: Scope::default(),
-                identity: Identity::new(),
                 scopes: BTreeMap::new(),
                 batch_key: None,
                 splits: false,
@@ -163,7 +161,7 @@ impl BatchedTool {
     /// Sets how callers are told apart, each of whom travels alone, with the same rights. Give all layers the
     /// same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
-        self.settings_mut().identity = identity;
+        self.calls = self.calls.with_identity(identity);
         self
     }
 
@@ -233,7 +231,7 @@ impl BatchedTool {
         args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
-        let identity = &self.settings.identity;
+        let identity = self.calls.identity();
         let partition = match identity.partition(plan.scope, ctx) {
             // What runs inside a transaction may see what nobody else may see yet, and a batch would run outside it.
             Some(partition) if !is_in_transaction() => partition,
@@ -321,7 +319,6 @@ impl Middleware for BatchedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.calls.check()?;
         let settings = &self.settings;
-        settings.identity.check(LAYER)?;
         if settings.bulks.is_empty() && !self.is_selected {
             let reason =
                 "no tool is batched yet: give one a bulk function with `with_bulk`, or name some with `only` or `when`";
@@ -390,7 +387,7 @@ impl fmt::Debug for BatchedTool {
             .field("selection", &self.selection)
             .field("scope", &settings.scope)
             .field("scopes", &settings.scopes)
-            .field("identity", &settings.identity)
+            .field("identity", self.calls.identity())
             .field("splits", &settings.splits)
             .field("drain_timeout", &settings.drain_timeout)
             .finish_non_exhaustive()

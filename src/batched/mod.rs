@@ -112,7 +112,10 @@
 //! Calls of the same tool, by callers whom the [scope](BatchedTool::with_scope) does not tell apart, with the same
 //! [rights](crate::Identity) unless the scope is public, and with the same [batch
 //! key](BatchedTool::with_batch_key). These groups take turns: one with a thousand calls waiting delays the next one by a batch
-//! and not by a thousand calls. A full queue takes from the group that has most in it.
+//! and not by a thousand calls.
+//!
+//! A full queue takes from the caller who has most in it, in whatever groups: no caller fills it for others. Callers who are not
+//! authenticated have a share for each connection.
 //!
 //! All tools of a layer share its queue and its places. Put a second `BatchedTool` on for tools that must not wait for the
 //! others, or need other settings.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, Either, select};
 use tokio::sync::Notify;
+use turbomcp_core::RequestContext;
 
 use super::call::Answer;
 use crate::shared::{Caller, Waits, Work};
@@ -45,6 +46,10 @@ pub(super) struct OrOwn<'a> {
 impl Waits for OrOwn<'_> {
     fn is_cancelled(&self) -> bool {
         self.caller.is_cancelled()
+    }
+
+    fn call(&self) -> Option<&RequestContext> {
+        self.caller.call()
     }
 
     fn join(&self, work: &Work) {

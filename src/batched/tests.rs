@@ -16,6 +16,7 @@ mod sending;
 mod sessions;
 mod settings;
 mod shared_calls;
+mod shares;
 mod shutdown;
 mod splitting;
 mod threads;

@@ -1,5 +1,6 @@
 //! What happens to a request: it is answered from the cache or by the handler, or it writes.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::pin;
@@ -19,6 +20,7 @@ use super::key::{CallKey, KeyPrefix, Kind};
 use super::layer::CachedTool;
 use super::sessions::{OwnCall, Unkept, judged, of_own_session, own, unshared};
 use super::shared::{Loading, Source};
+use super::updates::{hear, heard};
 use super::writes::{Dirt, Domains, Writes};
 use crate::identity::Partition;
 use crate::shared::{Caller, SessionOfCall, SharedContext, Work, is_in_transaction, session_opened};
@@ -36,6 +38,8 @@ pub(super) struct AnswerPlan {
     pub(super) scope: Scope,
     pub(super) identity: Identity,
     pub(super) tags: Vec<Domains>,
+    /// Whether the cache has to [hear](super::updates) what the handler tells its client.
+    pub(super) hears: bool,
     pub(super) hits: Counter,
     pub(super) misses: Counter,
 }
@@ -58,7 +62,8 @@ impl CachedTool {
         ctx: &'a RequestContext,
     ) -> McpResult<ToolResult> {
         let dirt = Dirt::new(&self.results, writes.of(name, &args));
-        let result = dirt.around(inner.call_tool(name, args, ctx)).await;
+        let ctx = self.heard(ctx);
+        let result = dirt.around(inner.call_tool(name, args, &ctx)).await;
         if outcome::failure(&result).is_some_and(|failure| failure.is_not_executed()) {
             dirt.never_mind();
         } else {
@@ -66,6 +71,11 @@ impl CachedTool {
             dirt.forget().await;
         }
         result
+    }
+
+    /// The context for a handler that is asked without anything being kept.
+    pub(super) fn heard<'a>(&self, ctx: &'a RequestContext) -> Cow<'a, RequestContext> {
+        heard(self.settings.hears(), &self.results, ctx)
     }
 
     /// Answers a request whose answer is kept.
@@ -82,7 +92,7 @@ impl CachedTool {
             let caller = match plan.identity.partition(plan.scope, ctx) {
                 // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
                 Some(caller) if !is_in_transaction() => caller,
-                _ => return Box::pin(A::ask(inner, name, args, ctx)).await,
+                _ => return Box::pin(async move { A::ask(inner, name, args, &self.heard(ctx)).await }).await,
             };
             let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
             let (mut answer, source) = match found {
@@ -164,19 +174,19 @@ pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
     let (caller, mut args) = (Caller::new(ctx, plan.scope, &plan.identity), Some(args));
     let load = |work: &Arc<Work>| {
         let args = args.take().unwrap_or_default();
-        ask::<A, _>(plan, inner, name, args, ctx, &caller, work)
+        ask::<A, _>(results, plan, inner, name, args, ctx, &caller, work)
     };
     match results.get_or_load_in(&caller, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         Err(Unkept::OfSession(answer, session)) => match args {
             Some(args) if !session.is_that_of(&SessionOfCall::of(&plan.identity, ctx)) => {
-                Box::pin(ask_alone(&caller, inner, name, args, ctx)).await
+                Box::pin(ask_alone(results, plan, &caller, inner, name, args)).await
             }
             _ => of_own_session(answer),
         },
         // Whoever still has the arguments did not make the call.
         Err(Unkept::OfClient(call)) => match args {
-            Some(args) => Box::pin(ask_alone(&caller, inner, name, args, ctx)).await,
+            Some(args) => Box::pin(ask_alone(results, plan, &caller, inner, name, args)).await,
             None => Box::pin(go_on(&caller, call)).await,
         },
         Err(unkept) => Err(unkept.failed()),
@@ -196,15 +206,16 @@ async fn go_on<A: Cacheable>(caller: &Caller<'_>, call: OwnCall) -> Result<(A, S
 
 /// Makes the call for this caller alone, who has waited for another one.
 async fn ask_alone<A: Cacheable, H: McpHandler>(
+    results: &Results,
+    plan: &AnswerPlan,
     caller: &Caller<'_>,
     inner: &H,
     name: &str,
     args: A::Args,
-    ctx: &RequestContext,
 ) -> Result<(A, Source), Failed<A>> {
     let from_here = caller.context_from_here();
-    let ctx = from_here.as_ref().map_or(ctx, |attempt| &attempt.ctx);
-    unshared(A::ask(inner, name, args, ctx)).await
+    let ctx = from_here.as_ref().map_or(caller.ctx(), |attempt| &attempt.ctx);
+    unshared(A::ask(inner, name, args, &heard(plan.hears, results, ctx))).await
 }
 
 /// Asks the handler in a task of its own, whatever is kept, and keeps its answer.
@@ -219,7 +230,7 @@ pub(super) async fn call_and_keep<A: Cacheable, H: McpHandler>(
 ) -> Result<(A, Source), Failed<A>> {
     let (key, domains) = plan.entry::<A>(partition, name, &args);
     let caller = Caller::new(ctx, plan.scope, &plan.identity);
-    let load = |work: &Arc<Work>| ask::<A, _>(plan, inner, name, args, ctx, &caller, work);
+    let load = |work: &Arc<Work>| ask::<A, _>(results, plan, inner, name, args, ctx, &caller, work);
     match results.refresh_in(&caller, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         Err(Unkept::OfSession(answer, _)) => of_own_session(answer),
@@ -244,6 +255,7 @@ impl AnswerPlan {
 /// Makes a request that several may wait for, in the scope of the caller who began it. Once it asks that caller's client, it is that
 /// caller's own.
 fn ask<A: Cacheable, H: McpHandler>(
+    results: &Results,
     plan: &AnswerPlan,
     inner: &H,
     name: &str,
@@ -255,7 +267,10 @@ fn ask<A: Cacheable, H: McpHandler>(
     caller.begin(work);
     let (scope, captured, session) = (plan.scope, scope::capture(), SessionOfCall::of(&plan.identity, ctx));
     let (inner, name, work) = (inner.clone(), name.to_owned(), Arc::clone(work));
-    let shared = SharedContext::new(ctx.clone(), &work, Arc::clone(&work) as _);
+    let mut shared = SharedContext::new(ctx.clone(), &work, Arc::clone(&work) as _);
+    if plan.hears {
+        hear(results, &mut shared.ctx);
+    }
     let call = async move { A::ask(&inner, &name, args, &shared.ctx).await.map(Cacheable::into_answer) };
     // A box of its own, so that it can change hands.
     let call = Box::pin(captured.with(Arc::clone(&work)).enter(call));

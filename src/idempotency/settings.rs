@@ -19,6 +19,7 @@ pub struct Idempotency {
     required: Required,
     version: String,
     records_failures: bool,
+    min_key_length: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -36,6 +37,7 @@ impl Idempotency {
             required: Required::Tools(BTreeSet::new()),
             version: String::new(),
             records_failures: false,
+            min_key_length: 1,
         }
     }
 
@@ -79,6 +81,14 @@ impl Idempotency {
         self
     }
 
+    /// Refuses keys of fewer characters, which a caller could guess, or choose as another did. A UUID has 36.
+    ///
+    /// Without it, a key of one character will do.
+    pub fn with_min_key_length(mut self, chars: usize) -> Self {
+        self.min_key_length = chars;
+        self
+    }
+
     pub(crate) fn ttl(&self) -> Duration {
         self.ttl
     }
@@ -105,6 +115,13 @@ impl Idempotency {
                 "a ttl below a millisecond remembers nothing: make it longer",
             ));
         }
+        if !(1..=MAX_KEY_CHARS).contains(&self.min_key_length) {
+            return Err(ConfigError::invalid(
+                layer,
+                "with_idempotency",
+                format!("no key has the least length: choose one from 1 to {MAX_KEY_CHARS} characters"),
+            ));
+        }
         let (KeySource::Argument(name) | KeySource::Metadata(name) | KeySource::Header(name)) = &self.source;
         if name.is_empty() {
             return Err(ConfigError::invalid(layer, "with_idempotency", "the key's source has no name"));
@@ -125,7 +142,7 @@ impl Idempotency {
             KeySource::Argument(name) => {
                 let properties = tool.input_schema.properties.get_or_insert_with(|| json!({}));
                 if let Some(properties) = properties.as_object_mut() {
-                    properties.insert(name.clone(), key_schema(required));
+                    properties.insert(name.clone(), self.key_schema(required));
                 }
                 if required {
                     tool.input_schema.required.get_or_insert_default().push(name.clone());
@@ -147,6 +164,12 @@ impl Idempotency {
         ctx: &RequestContext,
     ) -> McpResult<Option<CallKey>> {
         let key = match self.source.take(args, ctx)? {
+            Some(key) if key.len() < self.min_key_length => {
+                return Err(McpError::invalid_params(format!(
+                    "The idempotency key is too short: send a random UUID, or other random text of at least {} characters",
+                    self.min_key_length
+                )));
+            }
             Some(key) => key,
             None if self.is_required(tool) => {
                 let reason = format!("`{tool}` needs an idempotency key: {}", self.source.wanted());
@@ -154,7 +177,23 @@ impl Idempotency {
             }
             None => return Ok(None),
         };
+        space.warn_if_shared(tool, ctx);
         Ok(Some(CallKey::new(space, &self.version, tool, key, args, ctx)))
+    }
+
+    fn key_schema(&self, required: bool) -> Value {
+        let whether = if required { "Required." } else { "Optional." };
+        json!({
+            "type": "string",
+            "minLength": self.min_key_length,
+            "maxLength": MAX_KEY_CHARS,
+            "pattern": "^[A-Za-z0-9._:-]+$",
+            "description": format!(
+                "{whether} Makes sure that this call takes effect once. Make a new random UUID for each new intention. If the answer \
+                 is lost or says that the outcome is unknown, call again with the same UUID and the same arguments: you get the \
+                 first answer, and nothing happens twice."
+            ),
+        })
     }
 
     fn is_required(&self, tool: &str) -> bool {
@@ -169,25 +208,6 @@ impl Default for Idempotency {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn key_schema(required: bool) -> Value {
-    let mut schema = Map::new();
-    schema.insert("type".into(), "string".into());
-    schema.insert("minLength".into(), 1.into());
-    schema.insert("maxLength".into(), MAX_KEY_CHARS.into());
-    schema.insert("pattern".into(), "^[A-Za-z0-9._:-]+$".into());
-    let whether = if required { "Required." } else { "Optional." };
-    schema.insert(
-        "description".into(),
-        format!(
-            "{whether} Makes sure that this call takes effect once. Choose a new random value for each new intention. If the \
-             answer is lost or says that the outcome is unknown, call again with the same value and the same arguments: you get \
-             the first answer, and nothing happens twice."
-        )
-        .into(),
-    );
-    Value::Object(schema)
 }
 
 fn properties(tool: &Tool) -> Option<&Map<String, Value>> {

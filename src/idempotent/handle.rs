@@ -59,7 +59,7 @@ impl Handle {
     /// Ends an ambiguous call, after you have found out what became of it.
     ///
     /// `caller` is who made it, as the [`Identity`](crate::Identity) tells callers apart: the same user, issuer and tenant (`RequestContext::new().with_user_id("ada")`), or nobody where
-    /// callers are anonymous. If the call should still come to its end after all, that changes nothing any more.
+    /// callers are anonymous, on the same session if [that tells them apart](crate::Identity::with_anonymous_by_session). If the call should still come to its end after all, that changes nothing any more.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Handle {
         let call = bound.call(caller, tool, key).ok_or(ResolveError::InvalidKey)?;
         let record = match resolution {
             Resolution::NotDone => None,
-            Resolution::Done(result) => match idempotency::to_record(&Ok(result)) {
+            Resolution::Done(result) => match idempotency::to_record(&Ok(result), None) {
                 Some(record) => Some(record),
                 None => return Err(ResolveError::Store(StoreError::unavailable("the result cannot be written"))),
             },

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::debts::Borrower;
 use super::{Jitter, RetryPolicy};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::{CENTURY, share};
@@ -120,8 +121,9 @@ impl RetryPolicy {
         let started = Instant::now();
         let mut delays = None;
         let mut attempts = 0;
+        let borrower = cancellation.call().map(|ctx| Borrower { identity: &self.identity, ctx });
         if let Some(budget) = &self.budget {
-            budget.deposit();
+            budget.deposit(borrower);
         }
         loop {
             attempts += 1;
@@ -149,7 +151,7 @@ impl RetryPolicy {
                 {
                     Err(Exhausted::Deadline)
                 }
-                _ if self.budget.as_ref().is_some_and(|budget| !budget.withdraw()) => Err(Exhausted::Budget),
+                _ if self.budget.as_ref().is_some_and(|budget| !budget.withdraw(borrower)) => Err(Exhausted::Budget),
                 Some(delay) => Ok(delay),
             };
             let exhausted = match go_on {

@@ -116,7 +116,8 @@
 //! - `retryAfterMs` in the error's data: waited out in full, and the delay on top
 //! - deadline: 30 s after the first attempt began, none begins any more; what is running runs on
 //! - attempt timeout: none
-//! - budget: one retry for ten calls and one per second, up to 100 saved up ([`Budget`])
+//! - budget: one retry for ten calls and one per second, up to 100 saved up ([`Budget`]); a caller alone takes half of what is saved
+//!   up; identity: [the defaults](crate::Identity#defaults)
 //! - temporary: timeout, unavailable, transport, external service, rate limited, server overloaded; not a failure without a
 //!   kind, which is what a tool with an error type of its own returns ([`outcome`](crate::outcome))
 //!
@@ -153,6 +154,9 @@
 //! There is none: the budget is this process's own. While a service fails for everybody, retries add at most a tenth to its
 //! load once the saved-up budget is spent; from then on failures are returned at once.
 //!
+//! While it fails for one caller, others are retried all the same: each has a [share](Budget) of the one budget, so that the total is
+//! bounded as before. A [policy inside a tool](#example-inside-a-tool) that is given the call's context does the same.
+//!
 //! # What is counted and logged
 //!
 //! Counters (feature `metrics`): `mcp_patterns_retries_total` and `mcp_patterns_retries_exhausted_total`, by `tool`. Events:
@@ -160,6 +164,7 @@
 
 mod attempts;
 mod budget;
+mod debts;
 mod delays;
 mod layer;
 mod policy;

@@ -25,6 +25,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) trait Waits: Sync {
     fn is_cancelled(&self) -> bool;
 
+    /// Returns the call that the work is for, where it is for one.
+    fn call(&self) -> Option<&RequestContext>;
+
     /// Called when there is work to wait for.
     fn join(&self, work: &Work);
 
@@ -39,6 +42,10 @@ pub(crate) struct Anybody<'a, C>(pub(crate) &'a C);
 impl<C: Cancellation> Waits for Anybody<'_, C> {
     fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()
+    }
+
+    fn call(&self) -> Option<&RequestContext> {
+        self.0.call()
     }
 
     fn join(&self, _: &Work) {}
@@ -73,6 +80,10 @@ impl<'a> Caller<'a> {
         let principals = (scope == Scope::Public).then_some(identity);
         let has_end = AtomicBool::new(false);
         Self { ctx, principals, listener: OnceLock::new(), begun: OnceLock::new(), has_end }
+    }
+
+    pub(crate) fn ctx(&self) -> &'a RequestContext {
+        self.ctx
     }
 
     /// Begins work in the name of this caller.
@@ -178,6 +189,10 @@ impl<'a> Caller<'a> {
 impl Waits for Caller<'_> {
     fn is_cancelled(&self) -> bool {
         self.ctx.is_cancelled()
+    }
+
+    fn call(&self) -> Option<&RequestContext> {
+        Some(self.ctx)
     }
 
     fn join(&self, work: &Work) {

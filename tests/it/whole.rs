@@ -2,6 +2,7 @@
 
 mod budget;
 mod clients;
+mod limits;
 mod namespaces;
 mod sharing;
 mod shop;
