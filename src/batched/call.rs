@@ -16,6 +16,8 @@ use turbomcp_types::ToolResult;
 use super::answers::BatchError;
 use super::layer::ToolPlan;
 use super::own_call::{Own, OwnCall};
+use super::under_way;
+use crate::arguments::Taken;
 use crate::canonical::encode;
 use crate::scope::Captured;
 use crate::shared::{SessionOfCall, SharedContext, Work};
@@ -26,10 +28,12 @@ use crate::shared::{SessionOfCall, SharedContext, Work};
 pub struct Call {
     /// The tool's name.
     pub tool: String,
-    /// The arguments.
+    /// The tool's own arguments, without those of [layers](crate::arguments) further in.
     pub args: Value,
     /// Who calls: their identity, session, progress token and metadata. It is cancelled when the caller has left.
     pub ctx: RequestContext,
+    /// Its arguments that are none of the tool's.
+    pub(super) of_layers: Taken,
 }
 
 /// What the bulk functions of all tools look like to the layer.
@@ -71,39 +75,76 @@ type Answers = McpResult<Vec<McpResult<Answer>>>;
 
 /// Answers the calls of a batch, which are of one tool.
 pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
-    match batch.first().and_then(|first| first.plan.bulk.clone()) {
-        Some(bulk) => {
-            // Which of them it is that depends on a session or a client, only the function knows.
-            let works: Vec<_> = batch.iter().map(|traveller| Arc::clone(&traveller.work)).collect();
-            let scope = works.iter().cloned().fold(Captured::default(), Captured::with);
-            let calls = batch.into_iter().map(|traveller| *traveller.call).collect();
-            let results = scope.enter(async move { bulk(calls).await }).await;
-            if works.iter().any(|work| work.has_asked()) {
-                works.iter().for_each(|work| work.ask());
-            }
-            let results = results?;
-            // A tool's error is told as a result, as a `#[server]` does it.
-            let answer = |result: McpResult<_>| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result())));
-            Ok(results.into_iter().map(answer).collect())
-        }
-        None => Ok(answer_one_by_one(batch).await),
+    let Some(plan) = batch.first().map(|first| Arc::clone(&first.plan)) else { return Ok(Vec::new()) };
+    let Some(bulk) = &plan.bulk else { return Ok(answer_one_by_one(batch).await) };
+    let works: Vec<_> = batch.iter().map(|traveller| Arc::clone(&traveller.work)).collect();
+    let answers = if plan.read_only && batch.len() > 1 {
+        // On the heap, so that a batch of one stays small.
+        Box::pin(answer_equal_ones_once(bulk, batch)).await
+    } else {
+        let scope = witnessed(&batch);
+        ask(bulk, scope, batch.into_iter().map(|traveller| *traveller.call).collect()).await
+    };
+    if works.iter().any(|work| work.has_asked()) {
+        // Which of the answers depend on that client, only the function knows.
+        works.iter().for_each(|work| work.ask());
     }
+    answers
+}
+
+/// The scope of a bulk function. Which of the calls it is that depends on a session, only the function knows.
+fn witnessed<'a>(calls: impl IntoIterator<Item = &'a Traveller>) -> Captured {
+    calls.into_iter().fold(Captured::default(), |scope, traveller| scope.with(Arc::clone(&traveller.work)))
+}
+
+async fn ask(bulk: &Bulk, scope: Captured, calls: Vec<Call>) -> Answers {
+    let results = scope.enter(async { bulk(calls).await }).await?;
+    // A tool's error is told as a result, as a `#[server]` does it.
+    let answer = |result: McpResult<_>| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result())));
+    Ok(results.into_iter().map(answer).collect())
+}
+
+/// Asks the bulk function of a tool that changes nothing for one of those that are equal. Whoever made another one gets the same
+/// answer. Those in other sessions do so unless the function has opened a session; and all do so unless it has asked a client. Then
+/// it is asked for those that it has not seen.
+async fn answer_equal_ones_once(bulk: &Bulk, batch: Vec<Traveller>) -> Answers {
+    let mut answers: Vec<Option<McpResult<Answer>>> = batch.iter().map(|_| None).collect();
+    let tool = batch.first().map(|first| first.call.tool.clone());
+    let mut left = equal(batch);
+    while !left.is_empty() {
+        let round = Arc::<Work>::default();
+        let scope = witnessed(left.iter().flatten().map(|(_, traveller)| traveller)).with(Arc::clone(&round));
+        let (calls, _shared): (Vec<_>, Vec<_>) = left.iter().map(for_all).unzip();
+        let results = match ask(bulk, scope, calls).await {
+            Ok(results) if results.len() == left.len() => results,
+            Ok(results) => {
+                under_way::log_miscount(tool.as_deref(), left.len(), results.len());
+                left.iter().map(|_| Err(<McpError as BatchError>::miscounted())).collect()
+            }
+            // What was answered before stays so.
+            Err(error) if answers.iter().any(Option::is_some) => left.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => return Err(error),
+        };
+        let has_asked = left.iter().any(|alike| alike[0].1.work.has_asked());
+        let asked = std::mem::take(&mut left);
+        for (mut alike, result) in asked.into_iter().zip(results) {
+            if has_asked {
+                left.extend(alike.split_off(1).into_iter().map(|other| vec![other]));
+            }
+            let (answered, others) = by_answer(alike, round.has_opened_session());
+            for (place, _) in answered {
+                answers[place] = Some(result.clone());
+            }
+            left.extend(by_session(others));
+        }
+    }
+    Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(<McpError as BatchError>::lost()))).collect())
 }
 
 /// Makes all calls at the same time, and those with the same arguments once.
 async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
     let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
-    let mut distinct: Vec<Alike> = Vec::new();
-    let mut places: HashMap<Vec<u8>, usize, foldhash::fast::RandomState> = HashMap::default();
-    for (place, traveller) in batch.into_iter().enumerate() {
-        let mut key = Vec::new();
-        encode(&traveller.call.args, &mut key);
-        let alike = *places.entry(key).or_insert(distinct.len());
-        match distinct.get_mut(alike) {
-            Some(alike) => alike.push((place, traveller)),
-            None => distinct.push(vec![(place, traveller)]),
-        }
-    }
+    let distinct = equal(batch);
     // Dropped with the batch, it stops the calls.
     let mut calls: JoinSet<_> = distinct.into_iter().map(share).collect();
     while let Some(ended) = calls.join_next().await {
@@ -119,33 +160,77 @@ async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
     answers.into_iter().map(|answer| answer.ok_or_else(<McpError as BatchError>::lost)).collect()
 }
 
+/// Equal calls, with their places in the batch.
 type Alike = Vec<(usize, Traveller)>;
+
+/// Puts those together that ask for the same.
+fn equal(batch: Vec<Traveller>) -> Vec<Alike> {
+    let mut distinct: Vec<Alike> = Vec::new();
+    let mut places: HashMap<Vec<u8>, usize, foldhash::fast::RandomState> = HashMap::default();
+    for (place, traveller) in batch.into_iter().enumerate() {
+        let mut key = Vec::new();
+        encode(&traveller.call.args, &mut key);
+        traveller.plan.arguments.encode(|name| traveller.call.of_layers.get(name), &mut key);
+        let alike = *places.entry(key).or_insert(distinct.len());
+        match distinct.get_mut(alike) {
+            Some(alike) => alike.push((place, traveller)),
+            None => distinct.push(vec![(place, traveller)]),
+        }
+    }
+    distinct
+}
+
+/// One call for all of them: the first one, with the context that they share while they wait.
+fn for_all(alike: &Alike) -> (Call, Option<SharedContext>) {
+    let mut call = Call::clone(&alike[0].1.call);
+    if alike.len() == 1 {
+        return (call, None);
+    }
+    let shared = shared_by(alike, call.ctx);
+    call.ctx = shared.ctx.clone();
+    (call, Some(shared))
+}
+
+/// The context of the first one's call for all of them, which none of them alone can cancel, and of which all hear.
+fn shared_by(alike: &Alike, ctx: RequestContext) -> SharedContext {
+    let works: Vec<_> = alike.iter().map(|(_, traveller)| Arc::clone(&traveller.work)).collect();
+    let first = Arc::clone(&works[0]);
+    first.begin_for(&works);
+    SharedContext::new(ctx, &first, Arc::new(Shared(works)))
+}
+
+/// Those that the answer to the first one is for, and the others: where a session was opened, those in another one.
+fn by_answer(alike: Alike, opened_session: bool) -> (Alike, Alike) {
+    let Some(session) = alike.first().map(|(_, first)| first.session.clone()) else { return (alike, Vec::new()) };
+    let mut is_first = true;
+    alike.into_iter().partition(|(_, traveller)| {
+        std::mem::take(&mut is_first) || !opened_session || traveller.session.is_that_of(&session)
+    })
+}
 
 /// Makes one call for all of them, in the scope of the first. If the tool opened its session, what it says is for those in that
 /// session, and the others are returned. If it asks the first one's client, the call is handed to the first, and the others call for
 /// themselves.
 async fn share(alike: Alike) -> (Answer, Alike, Alike) {
-    let waiting: Vec<_> = alike.iter().map(|(_, traveller)| Arc::clone(&traveller.work)).collect();
-    let (call, inner, scope, session, work) = match alike.first() {
-        Some((_, Traveller { call, handler: Some((inner, _)), scope, session, work, .. })) => {
-            (call.clone(), Arc::clone(inner), scope.clone(), session.clone(), Arc::clone(work))
+    let (call, inner, scope, work) = match alike.first() {
+        Some((_, Traveller { call, handler: Some((inner, _)), scope, work, .. })) => {
+            (call.clone(), Arc::clone(inner), scope.clone(), Arc::clone(work))
         }
         _ => return (Err(<McpError as BatchError>::lost()), alike, Vec::new()),
     };
-    work.begin_for(&waiting);
-    let scope = waiting.iter().cloned().fold(scope, Captured::with);
-    let Call { tool, args, ctx } = *call;
-    let shared = SharedContext::new(ctx, &work, Arc::new(Shared(waiting)));
-    let call = async move { inner(tool, args, shared).await };
-    let call = scope.enter(AssertUnwindSafe(call).catch_unwind());
+    let Call { tool, mut args, ctx, of_layers } = *call;
+    of_layers.put_back(&mut args);
+    let shared = shared_by(&alike, ctx);
+    let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(Arc::clone(&traveller.work)));
+    let call = scope.enter(AssertUnwindSafe(async move { inner(tool, args, shared).await }).catch_unwind());
     let call =
         Box::pin(call.map(|answer| answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()))));
-    let call: Result<Answer, BoxFuture<'static, Answer>> = match select(call, pin!(work.asked())).await {
+    let ended: Result<Answer, BoxFuture<'static, Answer>> = match select(call, pin!(work.asked())).await {
         Either::Left((answer, _)) if !work.has_asked() => Ok(answer),
         Either::Left((answer, _)) => Err(async { answer }.boxed()),
         Either::Right(((), call)) => Err(call),
     };
-    let answer = match call {
+    let answer = match ended {
         Ok(answer) => answer,
         Err(call) => {
             let mut call = Some(call);
@@ -156,11 +241,7 @@ async fn share(alike: Alike) -> (Answer, Alike, Alike) {
             return (Err(<McpError as BatchError>::lost()), alike, Vec::new());
         }
     };
-    let has_opened_session = work.has_opened_session();
-    let mut is_first = true;
-    let (answered, others) = alike.into_iter().partition(|(_, traveller)| {
-        std::mem::take(&mut is_first) || !has_opened_session || traveller.session.is_that_of(&session)
-    });
+    let (answered, others) = by_answer(alike, work.has_opened_session());
     (answer, answered, others)
 }
 

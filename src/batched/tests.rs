@@ -2,6 +2,7 @@
 
 #[cfg(all(feature = "cached", feature = "session"))]
 mod clients;
+mod equal_calls;
 mod failures;
 mod full;
 mod groups;

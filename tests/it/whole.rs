@@ -1,9 +1,10 @@
 //! All layers at once: what a call through the whole stack takes.
 
+mod arguments;
 mod budget;
 mod clients;
 mod limits;
 mod namespaces;
 mod sharing;
-mod shop;
+pub(crate) mod shop;
 mod stack;

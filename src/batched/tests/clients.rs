@@ -147,6 +147,46 @@ async fn a_bulk_function_that_asks_is_not_run_again_and_none_of_its_answers_is_k
     assert_eq!((clients[0].asked().len(), clients[1].asked().len()), (1, 0));
 }
 
+/// Asks the client of each call.
+async fn who_each(calls: Vec<Call>) -> Vec<McpResult<String>> {
+    join_all(calls.iter().map(|call| ask_name(&call.ctx))).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_calls_of_a_bulk_function_that_asks_are_each_put_to_it_once() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&seen);
+    let layer = BatchedTool::new().with_bulk("who", move |calls| {
+        counted.fetch_add(calls.len(), Ordering::SeqCst);
+        who_each(calls)
+    });
+    let server = layer.layer(asking());
+    let names = ["laptop", "phone", "tablet"];
+    let clients = names.map(Client::new);
+    assert_eq!(call_all(&server, "who", &ctxs(&clients)).await, names);
+    assert_eq!(seen.load(Ordering::SeqCst), 3);
+    assert!(clients.iter().all(|client| client.asked().len() == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_whose_equal_calls_a_bulk_function_gets_once_hear_of_it() {
+    let layer = BatchedTool::new().with_bulk("read", |calls: Vec<Call>| async move {
+        for call in &calls {
+            work(&call.ctx).await?;
+        }
+        Ok(calls.iter().map(|_| Ok("read")).collect::<Vec<McpResult<&str>>>())
+    });
+    let server = layer.layer(asking());
+    let (clients, quiet) = (["laptop", "phone"].map(Client::new), Client::new("quiet"));
+    let mut callers = vec![quiet.quiet_ctx("ada")];
+    callers.extend(ctxs(&clients));
+    assert_eq!(call_all(&server, "read", &callers).await, ["read"; 3]);
+    for client in &clients {
+        assert_eq!((client.steps(), logs(client)), (vec![1.0, 2.0, 3.0], 3));
+    }
+    assert_eq!((quiet.steps(), logs(&quiet)), (vec![], 3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_who_share_a_call_hear_of_it_by_their_own_token() {
     let script = asking();
@@ -206,7 +246,9 @@ async fn a_bulk_function_tells_each_caller_of_that_caller_s_own_call() {
     });
     let server = layer.layer(asking());
     let clients = ["laptop", "phone"].map(Client::new);
-    call_all(&server, "read", &ctxs(&clients)).await;
+    let calls =
+        clients.iter().enumerate().map(|(n, client)| call(&server, "read", json!({ "n": n }), client.ctx("ada")));
+    join_all(calls).await;
     tokio::time::sleep(2 * SECOND).await;
     assert_eq!((clients[0].steps(), clients[1].steps()), (vec![1.0], vec![2.0]));
 }
