@@ -6,11 +6,12 @@ use std::fmt;
 use serde_json::{Map, Value};
 use turbomcp_types::{Tool, ToolInputSchema, ToolOutputSchema};
 
-use super::defaults;
-use super::hints::nearest;
+use super::defaults::Defaults;
+use super::fields::{Fields, others};
+use super::hints::{Hints, nearest};
 use super::layer::Settings;
 use super::limits::Limits;
-use super::references::views;
+use super::references::References;
 use super::rules::Rule;
 use super::schema::Schema;
 use super::typed::{Mistake, Names};
@@ -25,8 +26,8 @@ pub(super) const LAYER: &str = "ValidatedTool";
 /// What is asked beyond the schema, as it was set.
 #[derive(Clone)]
 pub(super) enum Check {
-    Typed { tool: String, place: Place, check: TypedCheck },
-    Rule { tool: String, place: Place, rule: Rule },
+    Typed { tool: String, place: Place, fields: Fields, check: TypedCheck },
+    Rule { tool: String, place: Place, fields: Fields, rule: Rule },
 }
 
 pub(super) type TypedCheck = fn(&Value) -> Result<(), Mistake>;
@@ -73,7 +74,8 @@ pub(super) struct ToolPlan {
 struct Checks {
     input: Schema,
     output: Option<Schema>,
-    fills_defaults: bool,
+    /// `None` where there is nothing to be filled in.
+    defaults: Option<Defaults>,
     typed: Vec<Placed<TypedCheck>>,
     rules: Vec<Placed<Rule>>,
     names: Option<BTreeMap<String, String>>,
@@ -88,11 +90,19 @@ struct Placed<T> {
 }
 
 impl<T> Placed<T> {
-    fn new(tool: &Tool, place: &Place, setting: &'static str, schema: &Value, asked: T) -> Result<Self, ConfigError> {
+    fn new(
+        tool: &Tool,
+        place: &Place,
+        fields: Fields,
+        setting: &'static str,
+        references: &References,
+        asked: T,
+    ) -> Result<Self, ConfigError> {
         let parameter = match place {
-            Place::Obvious => only_object(tool, schema),
+            Place::Obvious => only_object(tool, references),
             Place::Parameter(name) => Some(known_parameter(tool, name, setting)?),
         };
+        check_fields(tool, parameter.as_deref(), fields, setting, references)?;
         let pointer = parameter.as_deref().map(|name| Violation::new("", "").at(name).pointer().to_owned());
         Ok(Self { parameter, pointer: pointer.unwrap_or_default(), asked })
     }
@@ -115,14 +125,19 @@ impl<T> Placed<T> {
 impl ToolPlan {
     pub(super) fn new(tool: &Tool, settings: &Settings) -> Result<Self, ConfigError> {
         let compile = |schema: &'static str, source: &Value| {
-            Schema::compile(source).map_err(|error| ConfigError::InvalidSchema {
-                layer: LAYER,
-                tool: tool.name.clone(),
-                schema,
-                reason: error.to_string(),
-            })
+            let error = match Schema::compile_with(source, &settings.formats) {
+                Ok(schema) => return Ok(schema),
+                Err(error) => error,
+            };
+            let mistake = ConfigError::InvalidSchema { layer: LAYER, tool: tool.name.clone(), schema, reason: error.to_string() };
+            if settings.leaves_out_bad_schemas {
+                tracing::error!(%mistake, tool = tool.name, "the schema of a tool is left out: nothing is held against it");
+                return Ok(Schema::unchecked(source));
+            }
+            Err(mistake)
         };
         let source = input_schema(&tool.input_schema);
+        let input = compile("inputSchema", &source)?;
         let output = match tool.output_schema.as_ref().filter(|_| settings.checks_output) {
             None => None,
             Some(schema) => Some(compile("outputSchema", &serde_json::to_value(schema).unwrap_or_default())?),
@@ -130,17 +145,17 @@ impl ToolPlan {
         let (mut typed, mut rules) = (Vec::new(), Vec::new());
         for check in settings.checks.iter().filter(|check| check.tool() == tool.name) {
             match check {
-                Check::Typed { place, check, .. } => {
-                    typed.push(Placed::new(tool, place, "typed_at", &source, *check)?);
+                Check::Typed { place, fields, check, .. } => {
+                    typed.push(Placed::new(tool, place, *fields, "typed_at", input.references(), *check)?);
                 }
-                Check::Rule { place, rule, .. } => {
-                    rules.push(Placed::new(tool, place, "rule_at", &source, rule.clone())?);
+                Check::Rule { place, fields, rule, .. } => {
+                    rules.push(Placed::new(tool, place, *fields, "rule_at", input.references(), rule.clone())?);
                 }
             }
         }
         let checks = Checks {
-            fills_defaults: settings.fills_defaults && defaults::has_any(&source),
-            input: compile("inputSchema", &source)?,
+            defaults: settings.fills_defaults.then(|| defaults(tool, input.references(), settings)).flatten(),
+            input,
             output,
             typed,
             rules,
@@ -179,12 +194,17 @@ impl ToolPlan {
     }
 
     /// Fills in the defaults, and finds what the schema and the types refuse.
-    pub(super) fn find(&self, args: &mut Value, found: &mut Found) {
+    pub(super) fn find(&self, args: &mut Value, hints: &mut Hints, found: &mut Found) {
         let Some(checks) = &self.checks else { return };
-        if checks.fills_defaults {
-            defaults::fill(checks.input.source(), args);
+        if let Some(defaults) = &checks.defaults {
+            let given = args.clone();
+            defaults.fill(checks.input.references(), args);
+            // Defaults that do not go with what was given, or with each other, are no reason to refuse it.
+            if !checks.input.is_valid(args) && checks.input.is_valid(&given) {
+                *args = given;
+            }
         }
-        checks.input.find(args, found);
+        checks.input.find(args, hints, found);
         for typed in &checks.typed {
             let Some(value) = typed.of(args) else { continue };
             match (typed.asked)(value) {
@@ -196,8 +216,9 @@ impl ToolPlan {
                     }
                 }
                 Err(Mistake::Invalid(errors)) => {
-                    let names = Names { schema: checks.input.source(), explicit: checks.names.as_ref() };
-                    names.tell(&errors, &typed.pointer, typed.schema(checks.input.source()), found);
+                    let references = checks.input.references();
+                    let names = Names { references, explicit: checks.names.as_ref() };
+                    names.tell(&errors, &typed.pointer, typed.schema(references.root()), found);
                 }
             }
         }
@@ -247,15 +268,25 @@ impl Outcome {
     const ALL: [&'static str; 4] = ["valid", "refused", "rule_failed", "bad_output"];
 }
 
-/// The schema that the arguments must match. A tool that was written by hand and has no schema refuses every argument by it:
-/// what its author did not say is not known.
+/// The schema that the arguments must match. What `Tool::new` makes for a tool whose author has given none says nothing about its
+/// arguments, although it refuses each by its letter. A tool that takes none says so without a `$schema`, or with empty `properties`.
 fn input_schema(schema: &ToolInputSchema) -> Value {
-    let says_nothing = schema.properties.is_none() && schema.extra_keywords.keys().all(|keyword| keyword == "$schema");
-    let mut schema = serde_json::to_value(schema).unwrap_or_default();
-    if says_nothing && let Some(keywords) = schema.as_object_mut() {
+    let mut source = serde_json::to_value(schema).unwrap_or_default();
+    if *schema == ToolInputSchema::default()
+        && let Some(keywords) = source.as_object_mut()
+    {
         keywords.remove("additionalProperties");
     }
-    schema
+    source
+}
+
+/// The defaults that are filled in.
+fn defaults(tool: &Tool, references: &References, settings: &Settings) -> Option<Defaults> {
+    let defaults = Defaults::of(references, &settings.formats);
+    for pointer in defaults.refused() {
+        tracing::warn!(tool = tool.name, pointer, "a default does not match its own schema, and is not filled in");
+    }
+    (!defaults.is_empty()).then_some(defaults)
 }
 
 /// The parameters that the tool itself has: not the key that a layer further in takes out.
@@ -269,7 +300,7 @@ fn parameters(tool: &Tool) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 /// The only parameter, where that is an object.
-fn only_object(tool: &Tool, schema: &Value) -> Option<String> {
+fn only_object(tool: &Tool, references: &References) -> Option<String> {
     let mut parameters = parameters(tool);
     let (name, parameter) = parameters.next()?;
     let is_object = |view: &Value| {
@@ -280,8 +311,8 @@ fn only_object(tool: &Tool, schema: &Value) -> Option<String> {
     };
     let is_only = parameters.next().is_none();
     // The parameter as it stands in the schema, which its references lead into.
-    let parameter = schema.get("properties").and_then(|all| all.get(name)).unwrap_or(parameter);
-    (is_only && views(schema, parameter).into_iter().any(is_object)).then(|| name.clone())
+    let parameter = references.root().get("properties").and_then(|all| all.get(name)).unwrap_or(parameter);
+    (is_only && references.views(parameter).into_iter().any(is_object)).then(|| name.clone())
 }
 
 fn known_parameter(tool: &Tool, name: &str, setting: &'static str) -> Result<String, ConfigError> {
@@ -294,4 +325,30 @@ fn known_parameter(tool: &Tool, name: &str, setting: &'static str) -> Result<Str
         None => format!("it has {}", known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
     };
     Err(ConfigError::invalid(LAYER, setting, format!("`{}` has no parameter `{name}`: {fix}", tool.name)))
+}
+
+/// Says so where a type cannot be what is at its place: no field of it is a property there.
+fn check_fields(
+    tool: &Tool,
+    parameter: Option<&str>,
+    fields: Fields,
+    setting: &'static str,
+    references: &References,
+) -> Result<(), ConfigError> {
+    let root = references.root();
+    let part = match parameter {
+        None => Some(root),
+        Some(name) => root.get("properties").and_then(|all| all.get(name)),
+    };
+    let Some(known) = part.and_then(|part| others(references, part, fields)) else { return Ok(()) };
+    let list = |names: &mut dyn Iterator<Item = &str>| names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let place = parameter.map_or_else(|| "its arguments as a whole".to_owned(), |name| format!("its parameter `{name}`"));
+    let reason = format!(
+        "`{}` has {} in {place}, and none of the fields of the type that is read there ({}): say with `{setting}` which parameter is \
+         of that type, or take the type of the whole",
+        tool.name,
+        list(&mut known.into_iter()),
+        list(&mut fields.unwrap_or_default().iter().copied()),
+    );
+    Err(ConfigError::invalid(LAYER, setting, reason))
 }

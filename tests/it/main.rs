@@ -4,6 +4,7 @@
 
 mod boxed;
 mod client;
+mod corpus;
 mod counter;
 mod durations;
 mod forwarding;
