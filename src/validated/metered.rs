@@ -27,7 +27,7 @@ static NOTHING: Value = Value::Null;
 #[derive(Debug)]
 pub(super) struct Meter {
     steps: Cell<u64>,
-    max_steps: u64,
+    max_steps: Cell<u64>,
     errors: Cell<usize>,
     max_errors: usize,
     /// What the place of an error takes to be written.
@@ -42,7 +42,7 @@ impl Meter {
     /// A meter that lets no more be read, and no more errors be made. `longest_place` is the number of bytes of the longest place.
     pub(super) fn new(max_steps: u64, max_errors: usize, longest_place: usize) -> Self {
         let steps_per_place = (longest_place / BYTES_PER_STEP) as u64;
-        Self { steps: Cell::new(0), max_steps, errors: Cell::new(0), max_errors, steps_per_place }
+        Self { steps: Cell::new(0), max_steps: Cell::new(max_steps), errors: Cell::new(0), max_errors, steps_per_place }
     }
 
     /// How much was read: a step is a value looked at, or 16 bytes of a text.
@@ -52,7 +52,7 @@ impl Meter {
 
     /// Whether there was more to read than there may be.
     pub(super) fn is_over(&self) -> bool {
-        self.steps.get() > self.max_steps
+        self.steps.get() > self.max_steps.get()
     }
 
     fn spend(&self, steps: u64) {
@@ -71,7 +71,7 @@ impl Meter {
         self.errors.set(self.errors.get() + 1);
         self.spend(STEPS_PER_ERROR + self.steps_per_place);
         if self.errors.get() > self.max_errors {
-            self.steps.set(u64::MAX);
+            self.max_steps.set(0);
             return &NOTHING;
         }
         &MADE

@@ -5,6 +5,7 @@ use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value, json};
 
 use super::hints::Hints;
+use super::metered::is_true;
 use super::pointer::{pointer_of, push_name};
 use super::references::References;
 use super::sentences::{MAX_OPTIONS, describe, keyword, names, one_of, options, types};
@@ -90,6 +91,8 @@ impl Telling<'_> {
         error: &ValidationError<'_>,
     ) {
         let given = given(self.input, error);
+        let mut unknown: Vec<_> = unknown.collect();
+        unknown.sort_unstable();
         for name in unknown {
             if self.is_full() {
                 self.found.omit(1);
@@ -121,6 +124,10 @@ impl Telling<'_> {
         alternatives: &[Vec<ValidationError<'static>>],
     ) {
         let here = error.instance_path().as_str();
+        // Where the reading ended in the middle of them, nothing more is known than that none matches.
+        if !alternatives.iter().flatten().all(is_true) {
+            return self.found.push(Violation::of(at, keyword(error), no_form(alternatives.len())));
+        }
         let meant: Vec<_> = alternatives
             .iter()
             .filter(|violations| !violations.is_empty() && !violations.iter().any(|error| is_other(here, error)))
@@ -163,9 +170,12 @@ impl Telling<'_> {
             let hint = self.nearest_option(&place, &tags);
             return self.found.push(one_of(pointer_of(&place), &tags).with_hint(hint));
         }
-        let predicate = format!("does not match any of the {} forms that are allowed", alternatives.len());
-        self.found.push(Violation::of(at, keyword(error), predicate));
+        self.found.push(Violation::of(at, keyword(error), no_form(alternatives.len())));
     }
+}
+
+fn no_form(count: usize) -> String {
+    format!("does not match any of the {count} forms that are allowed")
 }
 
 /// The object that an error is about.

@@ -54,7 +54,9 @@ async fn a_default_that_its_own_schema_refuses_is_not_filled_in() {
     for draft in ["https://json-schema.org/draft/2020-12/schema", "https://json-schema.org/draft/2019-09/schema"] {
         let schema = json!({"$schema": draft, "type": "object", "properties": properties, "required": ["q"], "$defs": parts});
         let server = ValidatedTool::new().with_defaults().layer(taking(schema));
-        assert_eq!(text(&call(&server, "take", json!({"q": "x"})).await), r#"{"limit":10,"q":"x"}"#);
+        let taken = call(&server, "take", json!({"q": "x"})).await;
+        let taken: Value = serde_json::from_str(text(&taken)).expect("the arguments");
+        assert_eq!(taken, json!({"q": "x", "limit": 10}), "{draft}");
     }
 }
 

@@ -104,8 +104,8 @@ impl<'a> Maker<'a> {
         let mut value = self.plain(schema, keywords, depth);
         for keyword in ["anyOf", "oneOf"] {
             if let Some(all) = keywords.get(keyword).and_then(Value::as_array).filter(|all| !all.is_empty()) {
-                let one = self.of(&all[self.rng.usize(..all.len())], depth + 1);
-                merge(&mut value, one);
+                let chosen = self.rng.usize(..all.len());
+                merge(&mut value, self.of(&all[chosen], depth + 1));
             }
         }
         for part in keywords.get("allOf").and_then(Value::as_array).into_iter().flatten() {
