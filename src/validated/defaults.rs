@@ -7,7 +7,8 @@ use jsonschema::{Draft, Registry};
 use serde_json::{Value, json};
 
 use super::formats::Formats;
-use super::metered::{Meter, Metered};
+use super::meter::Meter;
+use super::metered::Metered;
 use super::references::References;
 
 /// How many references lead from one to the next.
@@ -163,7 +164,9 @@ fn encoded(pointer: &str) -> String {
     let mut fragment = String::with_capacity(pointer.len());
     for byte in pointer.bytes() {
         match byte {
-            b'/' | b'~' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => fragment.push(char::from(byte)),
+            b'/' | b'~' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                fragment.push(char::from(byte))
+            }
             // Writing to a string does not fail.
             byte => drop(write!(fragment, "%{byte:02X}")),
         }

@@ -23,7 +23,7 @@ pub(super) fn fields<T: DeserializeOwned>() -> Fields {
 
 /// The properties of a part of a schema, if it has some and none of them is one of the fields: a type with these fields is not what
 /// is there.
-pub(super) fn others<'a>(references: &'a References, part: &'a Value, fields: Fields) -> Option<BTreeSet<&'a str>> {
+fn others<'a>(references: &'a References, part: &'a Value, fields: Fields) -> Option<BTreeSet<&'a str>> {
     let fields = fields.filter(|fields| !fields.is_empty())?;
     let views = references.views(part);
     let is_open = |view: &&Value| {
@@ -35,6 +35,32 @@ pub(super) fn others<'a>(references: &'a References, part: &'a Value, fields: Fi
     let known = views.iter().filter_map(|view| view.get("properties")?.as_object()).flat_map(Map::keys);
     let known: BTreeSet<_> = known.map(String::as_str).collect();
     (!known.is_empty() && !fields.iter().any(|field| known.contains(field))).then_some(known)
+}
+
+/// Says so where a type cannot be what is at its place: no field of it is a property there.
+pub(super) fn wrong_place(
+    tool: &str,
+    parameter: Option<&str>,
+    fields: Fields,
+    setting: &'static str,
+    references: &References,
+) -> Option<String> {
+    let root = references.root();
+    let part = match parameter {
+        None => Some(root),
+        Some(name) => root.get("properties").and_then(|all| all.get(name)),
+    };
+    let known = part.and_then(|part| others(references, part, fields))?;
+    let list =
+        |names: &mut dyn Iterator<Item = &str>| names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let place =
+        parameter.map_or_else(|| "its arguments as a whole".to_owned(), |name| format!("its parameter `{name}`"));
+    Some(format!(
+        "`{tool}` has {} in {place}, and none of the fields of the type that is read there ({}): say with `{setting}` which \
+         parameter is of that type, or take the type of the whole",
+        list(&mut known.into_iter()),
+        list(&mut fields.unwrap_or_default().iter().copied()),
+    ))
 }
 
 /// Asks a type how it wants to be read, and gives it nothing.

@@ -8,8 +8,7 @@ use super::metered::Reading;
 use crate::ConfigError;
 
 /// Every draft, since each has formats of its own.
-const DRAFTS: [Draft; 5] =
-    [Draft::Draft4, Draft::Draft6, Draft::Draft7, Draft::Draft201909, Draft::Draft202012];
+const DRAFTS: [Draft; 5] = [Draft::Draft4, Draft::Draft6, Draft::Draft7, Draft::Draft201909, Draft::Draft202012];
 
 /// The formats of JSON Schema, for what was probably meant.
 const KNOWN: [&str; 19] = [

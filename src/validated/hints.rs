@@ -91,7 +91,8 @@ mod tests {
     fn an_answer_has_hints_until_as_much_was_compared_as_may_be() {
         let mut hints = Hints::new();
         let known: Vec<_> = (0..100).map(|index| format!("a_rather_long_name_of_a_property_{index:03}")).collect();
-        let told = (0..1_000).take_while(|_| hints.nearest("a_rather_long_name", known.iter().map(String::as_str)).is_none());
+        let told =
+            (0..1_000).take_while(|_| hints.nearest("a_rather_long_name", known.iter().map(String::as_str)).is_none());
         assert_eq!(told.count(), 1_000, "none of them is near");
         assert!(hints.pairs() <= MAX_PAIRS);
         assert_eq!(hints.nearest("a_rather_long_name_of_a_property_00", known.iter().map(String::as_str)), None);

@@ -182,6 +182,7 @@ mod formats;
 mod hints;
 mod layer;
 mod limits;
+mod meter;
 mod metered;
 mod patterns;
 mod plan;

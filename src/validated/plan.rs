@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use turbomcp_types::{Tool, ToolInputSchema, ToolOutputSchema};
 
 use super::defaults::Defaults;
-use super::fields::{Fields, others};
+use super::fields::{Fields, wrong_place};
 use super::hints::{Hints, nearest};
 use super::layer::Settings;
 use super::limits::Limits;
@@ -102,7 +102,9 @@ impl<T> Placed<T> {
             Place::Obvious => only_object(tool, references),
             Place::Parameter(name) => Some(known_parameter(tool, name, setting)?),
         };
-        check_fields(tool, parameter.as_deref(), fields, setting, references)?;
+        if let Some(reason) = wrong_place(&tool.name, parameter.as_deref(), fields, setting, references) {
+            return Err(ConfigError::invalid(LAYER, setting, reason));
+        }
         let pointer = parameter.as_deref().map(|name| Violation::new("", "").at(name).pointer().to_owned());
         Ok(Self { parameter, pointer: pointer.unwrap_or_default(), asked })
     }
@@ -129,7 +131,8 @@ impl ToolPlan {
                 Ok(schema) => return Ok(schema),
                 Err(error) => error,
             };
-            let mistake = ConfigError::InvalidSchema { layer: LAYER, tool: tool.name.clone(), schema, reason: error.to_string() };
+            let mistake =
+                ConfigError::InvalidSchema { layer: LAYER, tool: tool.name.clone(), schema, reason: error.to_string() };
             if settings.leaves_out_bad_schemas {
                 tracing::error!(%mistake, tool = tool.name, "the schema of a tool is left out: nothing is held against it");
                 return Ok(Schema::unchecked(source));
@@ -325,30 +328,4 @@ fn known_parameter(tool: &Tool, name: &str, setting: &'static str) -> Result<Str
         None => format!("it has {}", known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
     };
     Err(ConfigError::invalid(LAYER, setting, format!("`{}` has no parameter `{name}`: {fix}", tool.name)))
-}
-
-/// Says so where a type cannot be what is at its place: no field of it is a property there.
-fn check_fields(
-    tool: &Tool,
-    parameter: Option<&str>,
-    fields: Fields,
-    setting: &'static str,
-    references: &References,
-) -> Result<(), ConfigError> {
-    let root = references.root();
-    let part = match parameter {
-        None => Some(root),
-        Some(name) => root.get("properties").and_then(|all| all.get(name)),
-    };
-    let Some(known) = part.and_then(|part| others(references, part, fields)) else { return Ok(()) };
-    let list = |names: &mut dyn Iterator<Item = &str>| names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let place = parameter.map_or_else(|| "its arguments as a whole".to_owned(), |name| format!("its parameter `{name}`"));
-    let reason = format!(
-        "`{}` has {} in {place}, and none of the fields of the type that is read there ({}): say with `{setting}` which parameter is \
-         of that type, or take the type of the whole",
-        tool.name,
-        list(&mut known.into_iter()),
-        list(&mut fields.unwrap_or_default().iter().copied()),
-    );
-    Err(ConfigError::invalid(LAYER, setting, reason))
 }

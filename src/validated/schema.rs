@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::formats::Formats;
 use super::hints::Hints;
-use super::metered::{Meter, Metered, Reading, is_true};
+use super::meter::{Meter, is_true};
+use super::metered::{Metered, Reading};
 use super::patterns;
 use super::pointer::by_place;
 use super::references::References;
@@ -127,8 +128,7 @@ impl Schema {
         let max_errors = MAX_ERRORS.max(found.max_listed());
         let telling = Meter::new(max_steps, max_errors, extent.longest_place);
         if extent.longest_place <= LONGEST_PLACE {
-            let mut errors: Vec<_> =
-                validator.iter_errors(Metered::new(value, &telling)).filter(is_true).collect();
+            let mut errors: Vec<_> = validator.iter_errors(Metered::new(value, &telling)).filter(is_true).collect();
             errors.sort_by(|one, other| by_place(one.instance_path().as_str(), other.instance_path().as_str()));
             let mut words = Telling { references: &self.references, input: value, hints, found };
             errors.iter().for_each(|error| words.tell(error));

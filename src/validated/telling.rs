@@ -5,7 +5,7 @@ use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value, json};
 
 use super::hints::Hints;
-use super::metered::is_true;
+use super::meter::is_true;
 use super::pointer::{pointer_of, push_name};
 use super::references::References;
 use super::sentences::{MAX_OPTIONS, describe, keyword, names, one_of, options, types};

@@ -1,6 +1,7 @@
 //! What validation promises, by subject.
 
 mod defaults;
+mod fields;
 mod formats;
 mod layer;
 mod leaks;

@@ -47,9 +47,16 @@ async fn the_schemas_of_public_servers_judge_as_jsonschema_alone_does() {
             let is_valid = alone.is_valid(if args.is_null() { &none } else { &args });
             assert_eq!(!answer.is_error(), is_valid, "{name}: {schema}: {args}: {answer:?}");
             if is_valid {
-                assert_eq!(answer.first_text(), Some(args.to_string().as_str()), "{name}: what is valid passes untouched");
+                assert_eq!(
+                    answer.first_text(),
+                    Some(args.to_string().as_str()),
+                    "{name}: what is valid passes untouched"
+                );
             } else {
-                assert!(answer.first_text().is_some_and(|told| told != "The input does not match the schema"), "{name}: {args}");
+                assert!(
+                    answer.first_text().is_some_and(|told| told != "The input does not match the schema"),
+                    "{name}: {args}"
+                );
             }
             seen[usize::from(is_valid)] = true;
             *(if is_valid { &mut valid } else { &mut invalid }) += 1;
@@ -126,7 +133,8 @@ fn defaults_never_make_a_call_invalid() {
         for _ in 0..10 {
             let args = maker.meant();
             if alone.is_valid(&args) {
-                let answer = runtime.block_on(server.call_tool(name, args.clone(), &RequestContext::new())).expect("known");
+                let answer =
+                    runtime.block_on(server.call_tool(name, args.clone(), &RequestContext::new())).expect("known");
                 assert!(!answer.is_error(), "{name}: {args}: {answer:?}");
                 let passed: Value = serde_json::from_str(answer.first_text().unwrap_or("null")).expect("the arguments");
                 assert!(alone.is_valid(&passed), "{name}: {args}: {passed}");

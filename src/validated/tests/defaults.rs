@@ -50,9 +50,11 @@ async fn a_default_that_its_own_schema_refuses_is_not_filled_in() {
         "50%": {"type": "string", "default": 50},
         "limit": {"type": "integer", "default": 10},
     });
-    let parts = json!({"Size of page": {"enum": ["A4", "A5"]}, "Sort": {"enum": ["up", "down"], "default": "sideways"}});
+    let parts =
+        json!({"Size of page": {"enum": ["A4", "A5"]}, "Sort": {"enum": ["up", "down"], "default": "sideways"}});
     for draft in ["https://json-schema.org/draft/2020-12/schema", "https://json-schema.org/draft/2019-09/schema"] {
-        let schema = json!({"$schema": draft, "type": "object", "properties": properties, "required": ["q"], "$defs": parts});
+        let schema =
+            json!({"$schema": draft, "type": "object", "properties": properties, "required": ["q"], "$defs": parts});
         let server = ValidatedTool::new().with_defaults().layer(taking(schema));
         let taken = call(&server, "take", json!({"q": "x"})).await;
         let taken: Value = serde_json::from_str(text(&taken)).expect("the arguments");

@@ -3,7 +3,8 @@
 use super::*;
 
 fn undashed() -> (Value, Value) {
-    let schema = json!({"type": "object", "properties": {"id": {"type": "string", "format": "uuid"}, "on": {"format": "date"}}});
+    let schema =
+        json!({"type": "object", "properties": {"id": {"type": "string", "format": "uuid"}, "on": {"format": "date"}}});
     (schema, json!({"id": "123e4567e89b12d3a456426614174000", "on": "31.1.2026"}))
 }
 

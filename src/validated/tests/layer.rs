@@ -73,13 +73,25 @@ async fn what_is_said_of_all_properties_is_kept() {
         (json!({"additionalProperties": {"type": "string"}}), json!({"x": 1}), Some("`x` must be a string")),
         (json!({"additionalProperties": false}), json!({"x": 1}), Some("`x` is not known here")),
         (json!({"additionalProperties": false, "properties": {}}), json!({"x": 1}), Some("`x` is not known here")),
-        (json!({"additionalProperties": false, "$schema": "http://json-schema.org/draft-07/schema#"}), json!({"x": 1}), Some("`x` is not known here")),
+        (
+            json!({"additionalProperties": false, "$schema": "http://json-schema.org/draft-07/schema#"}),
+            json!({"x": 1}),
+            Some("`x` is not known here"),
+        ),
         (json!({"additionalProperties": false, "description": "none"}), json!({"x": 1}), Some("`x` is not known here")),
-        (json!({"additionalProperties": false, "patternProperties": {"^x": {}}}), json!({"x": 1, "y": 1}), Some("`y` is not known here")),
+        (
+            json!({"additionalProperties": false, "patternProperties": {"^x": {}}}),
+            json!({"x": 1, "y": 1}),
+            Some("`y` is not known here"),
+        ),
         (json!({"additionalProperties": true}), json!({"x": 1}), None),
         (json!({}), json!({"x": 1}), None),
         // This is what `Tool::new` makes, to the letter.
-        (json!({"additionalProperties": false, "$schema": "https://json-schema.org/draft/2020-12/schema"}), json!({"x": 1}), None),
+        (
+            json!({"additionalProperties": false, "$schema": "https://json-schema.org/draft/2020-12/schema"}),
+            json!({"x": 1}),
+            None,
+        ),
     ] {
         let mut schema = schema;
         schema["type"] = json!("object");

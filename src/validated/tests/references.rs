@@ -23,14 +23,20 @@ fn a_reference_is_followed_as_the_validator_follows_it() {
     let d2020 = "https://json-schema.org/draft/2020-12/schema";
     for (schema, to) in [
         (json!({"a": 1, "properties": {"p": {"$ref": "#/$defs/plain"}}, "$defs": {"plain": {}}}), "/$defs/plain"),
-        (json!({"properties": {"p": {"$ref": "#/$defs/Page%3Cint%3E"}}, "$defs": {"Page<int>": {}}}), "/$defs/Page<int>"),
+        (
+            json!({"properties": {"p": {"$ref": "#/$defs/Page%3Cint%3E"}}, "$defs": {"Page<int>": {}}}),
+            "/$defs/Page<int>",
+        ),
         (json!({"properties": {"p": {"$ref": "#/$defs/two%20words"}}, "$defs": {"two words": {}}}), "/$defs/two words"),
         (json!({"properties": {"p": {"$ref": "#/$defs/Gr%C3%B6%C3%9Fe"}}, "$defs": {"Größe": {}}}), "/$defs/Größe"),
         (json!({"properties": {"p": {"$ref": "#/$defs/Größe"}}, "$defs": {"Größe": {}}}), "/$defs/Größe"),
         (json!({"properties": {"p": {"$ref": "#/$defs/a~1b~0c"}}, "$defs": {"a/b~c": {}}}), "/$defs/a~1b~0c"),
         (json!({"properties": {"p": {"$ref": "#/$defs/50%25"}}, "$defs": {"50%": {}}}), "/$defs/50%"),
         (json!({"properties": {"p": {"$ref": "#/prefixItems/1"}}, "prefixItems": [{}, {}]}), "/prefixItems/1"),
-        (json!({"properties": {"p": {"$ref": "#/components/schemas/P"}}, "components": {"schemas": {"P": {}}}}), "/components/schemas/P"),
+        (
+            json!({"properties": {"p": {"$ref": "#/components/schemas/P"}}, "components": {"schemas": {"P": {}}}}),
+            "/components/schemas/P",
+        ),
         (json!({"properties": {"p": {"$ref": "#it"}}, "$defs": {"it": {"$anchor": "it"}}}), "/$defs/it"),
         (json!({"properties": {"p": {"$dynamicRef": "#it"}}, "$defs": {"it": {"$dynamicAnchor": "it"}}}), "/$defs/it"),
         (json!({"properties": {"p": {"$ref": "#"}}}), ""),
@@ -141,7 +147,10 @@ async fn a_default_is_found_behind_every_reference() {
     for (reference, rest) in [
         ("#/$defs/Page%3Cint%3E", json!({"Page<int>": {"type": "integer", "default": 1}})),
         ("#page", json!({"x": {"$anchor": "page", "type": "integer", "default": 1}})),
-        ("https://example.org/page", json!({"x": {"$id": "https://example.org/page", "type": "integer", "default": 1}})),
+        (
+            "https://example.org/page",
+            json!({"x": {"$id": "https://example.org/page", "type": "integer", "default": 1}}),
+        ),
     ] {
         let schema = json!({"type": "object", "properties": {"p": {"$ref": reference}}, "$defs": rest});
         let server = ValidatedTool::new().with_defaults().layer(taking(schema));

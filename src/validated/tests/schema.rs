@@ -219,7 +219,10 @@ fn what_cannot_be_checked_does_not_compile() {
         (json!({"$ref": "file:///etc/passwd"}), "file:///etc/passwd"),
         (json!({"$schema": "https://example.org/dialect"}), "https://example.org/dialect"),
         (json!({"pattern": "(?=a)b"}), "the pattern `(?=a)b` has look-around, which cannot be matched in linear time"),
-        (json!({"pattern": "(a)\\1"}), "the pattern `(a)\\1` has a back-reference, which cannot be matched in linear time"),
+        (
+            json!({"pattern": "(a)\\1"}),
+            "the pattern `(a)\\1` has a back-reference, which cannot be matched in linear time",
+        ),
         (json!({"patternProperties": {"^(?!x)": {}}}), "the pattern `^(?!x)` has look-around"),
         (json!({"pattern": "(a"}), "pattern"),
         (json!({"$ref": "#/$defs/none"}), "/$defs/none"),

@@ -25,15 +25,12 @@ pub(crate) fn hostile(schema: &Value, bytes: usize) -> Vec<(&'static str, Value)
     let long = "x".repeat(bytes / 2);
     all.push(("long strings", filled(schema, schema, &json!(long), bytes, 0)));
     let mut nested = json!({});
-    for level in 0..28 {
-        let inner = nested.take();
-        let inner = if level % 2 == 0 { json!([inner]) } else { inner };
+    for level in 0..20 {
+        let inner = if level % 2 == 0 { json!([nested]) } else { nested };
         nested = Value::Object(names.iter().take(12).map(|name| (name.clone(), json!(1))).collect());
-        for name in names.iter().take(2) {
+        // Twice as wide with each of the innermost levels.
+        for name in names.iter().take(if level < 7 { 2 } else { 1 }) {
             nested[name] = inner.clone();
-            if level > 6 {
-                break;
-            }
         }
     }
     all.push(("deep", nested));
@@ -45,11 +42,13 @@ fn filled(root: &Value, schema: &Value, wrong: &Value, bytes: usize, depth: usiz
     if depth > DEEPEST {
         return wrong.clone();
     }
-    let schema = match schema.get("$ref").and_then(Value::as_str).and_then(|it| root.pointer(it.trim_start_matches('#'))) {
-        Some(target) => target,
-        None => schema,
-    };
-    let alternatives = ["anyOf", "oneOf", "allOf"].iter().filter_map(|keyword| schema.get(keyword)?.as_array()).flatten();
+    let schema =
+        match schema.get("$ref").and_then(Value::as_str).and_then(|it| root.pointer(it.trim_start_matches('#'))) {
+            Some(target) => target,
+            None => schema,
+        };
+    let alternatives =
+        ["anyOf", "oneOf", "allOf"].iter().filter_map(|keyword| schema.get(keyword)?.as_array()).flatten();
     let all: Vec<&Value> = std::iter::once(schema).chain(alternatives).collect();
     let mut entries = Map::new();
     for schema in &all {
@@ -82,7 +81,9 @@ fn names(schema: &Value) -> Vec<String> {
     while let Some(value) = left.pop() {
         match value {
             Value::Object(entries) => {
-                names.extend(entries.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned());
+                names.extend(
+                    entries.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned(),
+                );
                 left.extend(entries.values());
             }
             Value::Array(items) => left.extend(items),

@@ -1,5 +1,7 @@
 //! Instances made from a schema: such as it means, such as it does not mean, and such as are made to hurt.
 
+use std::collections::HashMap;
+
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
@@ -66,11 +68,13 @@ const DEEPEST: usize = 8;
 pub(crate) struct Maker<'a> {
     root: &'a Value,
     rng: Rng,
+    /// The strings that fit a schema, by what it says.
+    fitting: HashMap<String, Vec<&'static str>>,
 }
 
 impl<'a> Maker<'a> {
     pub(crate) fn new(root: &'a Value, seed: u64) -> Self {
-        Self { root, rng: Rng::with_seed(seed) }
+        Self { root, rng: Rng::with_seed(seed), fitting: HashMap::new() }
     }
 
     /// An instance that is meant, as far as one step of thought goes.
@@ -88,7 +92,9 @@ impl<'a> Maker<'a> {
     }
 
     fn of(&mut self, schema: &'a Value, depth: usize) -> Value {
-        let Some(keywords) = schema.as_object() else { return if schema == &json!(false) { json!(0) } else { self.any() } };
+        let Some(keywords) = schema.as_object() else {
+            return if schema == &json!(false) { json!(0) } else { self.any() };
+        };
         if depth > DEEPEST {
             return Value::Null;
         }
@@ -162,26 +168,17 @@ impl<'a> Maker<'a> {
     }
 
     fn string(&mut self, schema: &Value) -> Value {
-        let meant = |text: &&&str| {
-            let length = text.chars().count() as u64;
-            let fits = |keyword: &str, is: fn(&u64, &u64) -> bool| {
-                schema.get(keyword).and_then(Value::as_u64).is_none_or(|bound| is(&length, &bound))
-            };
-            let pattern = schema.get("pattern").and_then(Value::as_str);
-            let format = schema.get("format").and_then(Value::as_str);
-            fits("minLength", u64::ge)
-                && fits("maxLength", u64::le)
-                && pattern.is_none_or(|pattern| jsonschema::is_valid(&json!({ "pattern": pattern }), &json!(text)))
-                && format.is_none_or(|format| {
-                    let schema = json!({ "format": format });
-                    let compiled = jsonschema::options().should_validate_formats(true).build(&schema);
-                    compiled.is_ok_and(|compiled| compiled.is_valid(&json!(text)))
-                })
-        };
-        let fitting: Vec<_> = STRINGS.iter().filter(meant).collect();
-        match fitting.is_empty() {
-            true => STRINGS[self.rng.usize(..STRINGS.len())].into(),
-            false => (*fitting[self.rng.usize(..fitting.len())]).into(),
+        let asked = ["minLength", "maxLength", "pattern", "format"];
+        let asked: Map<_, _> =
+            asked.iter().filter_map(|name| Some(((*name).to_owned(), schema.get(name)?.clone()))).collect();
+        let asked = Value::Object(asked);
+        let fitting = self.fitting.entry(asked.to_string()).or_insert_with(|| {
+            let asked = jsonschema::options().should_validate_formats(true).build(&asked).expect("a schema");
+            STRINGS.into_iter().filter(|text| asked.is_valid(&json!(text))).collect()
+        });
+        match &fitting[..] {
+            [] => STRINGS[self.rng.usize(..STRINGS.len())].into(),
+            fitting => fitting[self.rng.usize(..fitting.len())].into(),
         }
     }
 
@@ -201,8 +198,13 @@ impl<'a> Maker<'a> {
     }
 
     fn object(&mut self, schema: &'a Value, keywords: &'a Map<String, Value>, depth: usize) -> Value {
-        let required: Vec<&str> =
-            keywords.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<&str> = keywords
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let mut entries = Map::new();
         for (name, property) in keywords.get("properties").and_then(Value::as_object).into_iter().flatten() {
             let is_wanted = required.contains(&name.as_str()) || self.rng.usize(..1 + depth) == 0 && self.rng.bool();
@@ -260,10 +262,18 @@ fn merge(into: &mut Value, other: Value) {
     }
 }
 
-/// A pointer into the document, percent-encoded as it may be. Where another reference leads is left to chance.
+/// A pointer into the document, percent-encoded as it may be, or an anchor. Where another reference leads is left to chance.
 fn resolve<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
+    let fragment = reference.strip_prefix('#')?;
+    if !fragment.is_empty() && !fragment.starts_with('/') {
+        return root
+            .get("$defs")?
+            .as_object()?
+            .values()
+            .find(|part| part.get("$anchor").is_some_and(|it| it == fragment));
+    }
     let mut decoded = Vec::new();
-    let mut rest = reference.strip_prefix('#')?.as_bytes();
+    let mut rest = fragment.as_bytes();
     while let [first, after @ ..] = rest {
         let hex = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
         let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
