@@ -165,7 +165,7 @@ fn encoded(pointer: &str) -> String {
     for byte in pointer.bytes() {
         match byte {
             b'/' | b'~' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
-                fragment.push(char::from(byte))
+                fragment.push(char::from(byte));
             }
             // Writing to a string does not fail.
             byte => drop(write!(fragment, "%{byte:02X}")),
