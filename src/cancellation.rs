@@ -15,6 +15,11 @@ pub trait Cancellation: Sync {
     fn is_cancellable(&self) -> bool {
         true
     }
+
+    /// Returns the call that the work is for, where it is for one: who makes it has a share of what is bounded for all.
+    fn call(&self) -> Option<&RequestContext> {
+        None
+    }
 }
 
 impl Cancellation for RequestContext {
@@ -24,6 +29,10 @@ impl Cancellation for RequestContext {
 
     fn is_cancellable(&self) -> bool {
         self.cancellation_token.is_some()
+    }
+
+    fn call(&self) -> Option<&RequestContext> {
+        Some(self)
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod partition;
 mod rights;
+#[cfg(any(feature = "batched", feature = "retry"))]
+mod share;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,6 +13,8 @@ use serde_json::Value;
 use turbomcp_core::RequestContext;
 
 pub(crate) use self::partition::Partition;
+#[cfg(feature = "batched")]
+pub(crate) use self::share::share_of;
 use crate::ConfigError;
 
 /// Who shares what a layer keeps between calls.
@@ -77,7 +81,8 @@ pub enum Scope {
 /// - tenant: the claims `tid`, `tenant_id`, `tenant`, `org_id` and `organization`, all that are present
 /// - rights: the principal's roles, and the claims `scope`, `scp`, `scopes`, `roles`, `role`, `permissions`, `groups`,
 ///   `entitlements`, `authorities`, `authorization_details`, `wids`, `cognito:groups`, `realm_access` and `resource_access`
-/// - partition: the subject and its issuer; all anonymous callers share one
+/// - partition: the subject and its issuer; all anonymous callers share one, unless they are told apart [by their
+///   session](Self::with_anonymous_by_session)
 ///
 /// A claim that is `null`, or a right that lists nothing, counts as absent.
 #[derive(Clone, Default)]
@@ -90,6 +95,7 @@ struct Settings {
     tenant_claims: BTreeSet<String>,
     rights_claims: BTreeSet<String>,
     ignores_rights: bool,
+    anonymous_by_session: bool,
     partition: Option<Arc<PartitionOf>>,
 }
 
@@ -118,6 +124,16 @@ impl Identity {
     /// give the same answer whatever the caller may do.
     pub fn without_rights(mut self) -> Self {
         self.settings_mut().ignores_rights = true;
+        self
+    }
+
+    /// Tells callers who are not authenticated apart by their MCP session, instead of taking all of them for one caller.
+    ///
+    /// For servers on a network without authorization: one client then never gets what was made for another, in no layer. The price
+    /// is that what belongs to a caller ends with the session: a key that is used again over another connection is a new key, and
+    /// may take effect again. Calls without a session, which no transport makes, share one partition.
+    pub fn with_anonymous_by_session(mut self) -> Self {
+        self.settings_mut().anonymous_by_session = true;
         self
     }
 
@@ -160,6 +176,12 @@ impl Identity {
         if self.0.ignores_rights && !self.0.rights_claims.is_empty() {
             return refuse("`with_rights_claim` has no effect with `without_rights`: remove one of the two");
         }
+        if self.0.anonymous_by_session && self.0.partition.is_some() {
+            return refuse(
+                "`with_anonymous_by_session` has no effect with `with_partition`: let the function return the session where \
+                 there is no subject, or remove one of the two",
+            );
+        }
         Ok(())
     }
 }
@@ -171,6 +193,7 @@ impl fmt::Debug for Identity {
             .field("tenant_claims", &settings.tenant_claims)
             .field("rights_claims", &settings.rights_claims)
             .field("ignores_rights", &settings.ignores_rights)
+            .field("anonymous_by_session", &settings.anonymous_by_session)
             .field("partition", &settings.partition.is_some())
             .finish()
     }

@@ -106,6 +106,7 @@
     allow(dead_code, unused_imports, unused_macros, reason = "what the layers share is not all used by each of them")
 )]
 
+pub mod arguments;
 mod boxed;
 pub mod cancellation;
 pub mod canonical;
@@ -116,9 +117,13 @@ pub mod idempotency;
 mod identity;
 pub mod middleware;
 pub mod outcome;
+#[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
+mod replication;
 mod scope;
 pub mod selection;
 mod shared;
+#[cfg(any(feature = "idempotent", feature = "session"))]
+mod shares;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod sweeper;
 mod telemetry;

@@ -39,6 +39,9 @@
 //!
 //! An optional layer is an `Option`, itself a middleware: `layer(cached.then(CachedTool::new))`. For stacks that differ in more
 //! than that, [`boxed()`](crate::boxed) makes servers of one type.
+//!
+//! A layer that takes an argument of its own from the calls adds it with [`arguments`](crate::arguments), so that the layers
+//! further out know that it is none of the tool's.
 
 mod apply;
 mod methods;
@@ -54,7 +57,7 @@ use turbomcp_types::{
     Task, Tool, ToolResult,
 };
 
-use crate::ConfigError;
+use crate::{ConfigError, arguments};
 
 pub use apply::{MiddlewareLayer, TryLayer, layer};
 pub(crate) use apply::{impl_layer, or_panic};
@@ -110,6 +113,16 @@ pub trait Middleware: Clone + Send + Sync + 'static {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<PromptResult>> + Send + 'a {
         inner.get_prompt(name, args, ctx)
+    }
+
+    /// Subscribes the caller to the updates of a resource.
+    fn subscribe<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        uri: &'a str,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<()>> + Send + 'a {
+        inner.subscribe(uri, ctx)
     }
 
     /// Lists the tools.
@@ -188,6 +201,18 @@ impl<M: Middleware> Middleware for Option<M> {
         }
     }
 
+    fn subscribe<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        uri: &'a str,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<()>> + Send + 'a {
+        match self {
+            Some(middleware) => Either::Left(middleware.subscribe(inner, uri, ctx)),
+            None => Either::Right(inner.subscribe(uri, ctx)),
+        }
+    }
+
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
         match self {
             Some(middleware) => middleware.list_tools(inner),
@@ -250,7 +275,7 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
     ///
     /// Whatever [`Middleware::bind`] finds wrong with the settings.
     pub fn try_new(middleware: M, inner: H) -> Result<Self, ConfigError> {
-        let middleware = middleware.bind(&inner)?;
+        let middleware = arguments::listing(|| middleware.bind(&inner))?;
         Ok(Self(Arc::new(Stacked { middleware, inner })))
     }
 
@@ -297,16 +322,28 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
         self.middleware().get_prompt(self.inner(), name, args, ctx)
     }
 
+    fn subscribe<'a>(
+        &'a self,
+        uri: &'a str,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<()>> + Send + 'a {
+        self.middleware().subscribe(self.inner(), uri, ctx)
+    }
+
     fn list_tools(&self) -> Vec<Tool> {
-        let tools = self.middleware().list_tools(self.inner());
-        self.middleware().observe_tools(&tools);
-        tools
+        arguments::list(|| {
+            let tools = self.middleware().list_tools(self.inner());
+            self.middleware().observe_tools(&tools);
+            tools
+        })
     }
 
     fn list_tools_for(&self, ctx: &RequestContext) -> Vec<Tool> {
-        let tools = self.middleware().list_tools_for(self.inner(), ctx);
-        self.middleware().observe_tools(&tools);
-        tools
+        arguments::list(|| {
+            let tools = self.middleware().list_tools_for(self.inner(), ctx);
+            self.middleware().observe_tools(&tools);
+            tools
+        })
     }
 
     fn server_capabilities(&self) -> ServerCapabilities {

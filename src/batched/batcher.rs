@@ -14,8 +14,9 @@ use super::dispatch::Shared;
 use super::instruments::{InQueue, Instruments};
 use super::queue::{Group, Item, Reply};
 use super::settings::{MaxWeight, Settings, Split, WhenFull, batch_setters};
-use crate::ConfigError;
 use crate::cancellation::{Cancellation, cancelled};
+use crate::identity::share_of;
+use crate::{ConfigError, Identity};
 
 /// Turns calls that are made at the same time into one call of a bulk function.
 ///
@@ -97,6 +98,12 @@ where
         self
     }
 
+    /// Sets how callers are told apart, each of whom has a [share of the queue](Self::with_max_queue).
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.settings_mut().identity = identity;
+        self
+    }
+
     /// Sends only items of one group together. The groups take turns.
     pub fn with_groups<G: Into<Vec<u8>>>(mut self, group: impl Fn(&K) -> G + Send + Sync + 'static) -> Self {
         self.settings_mut().group = Some(Arc::new(move |key| group(key).into()));
@@ -158,6 +165,10 @@ where
         }
     }
 
+    pub(super) fn identity(&self) -> &Identity {
+        &self.settings.identity
+    }
+
     /// [`load`](Self::load), and how many travelled together.
     pub(super) async fn travel(&self, cancellation: &impl Cancellation, key: K) -> Reply<V, E> {
         let stays = |error| Reply { result: Err(error), size: 0, is_certain: true };
@@ -165,7 +176,8 @@ where
             return stays(E::cancelled());
         }
         let reply = async {
-            let reply = match self.submit(key).await {
+            let share = cancellation.call().map(|ctx| self.settings.identity.share_of(ctx));
+            let reply = match self.submit(key, share).await {
                 Ok(reply) => reply,
                 Err(error) => return stays(error),
             };
@@ -180,9 +192,10 @@ where
         }
     }
 
-    async fn submit(&self, key: K) -> Result<oneshot::Receiver<Reply<V, E>>, E> {
+    async fn submit(&self, key: K, share: Option<u64>) -> Result<oneshot::Receiver<Reply<V, E>>, E> {
         let settings = &self.settings;
         let group: Group = settings.group.as_ref().map_or_else(Vec::new, |group| group(&key)).into();
+        let share = share.unwrap_or_else(|| share_of(&group));
         let weight = settings.max_weight.as_ref().map_or(1, |weight| (weight.weigh)(&key));
         let in_queue = settings.instruments.as_ref().map(|instruments| InQueue::enter(instruments(&key)));
         let queued = Instant::now();
@@ -192,7 +205,7 @@ where
             WhenFull::Wait(places) => Arc::clone(places).acquire_owned().await.ok(),
         };
         let (reply, waiter) = oneshot::channel();
-        let item = Item { key, reply, weight, queued, in_queue, _place: place };
+        let item = Item { key, reply, weight, share, queued, in_queue, _place: place };
         self.shared.submit(settings, group, item)?;
         Ok(waiter)
     }

@@ -71,7 +71,7 @@ where
         }
         let mut pushed_out = None;
         if let WhenFull::Refuse = settings.when_full {
-            let room = state.queue.make_room(&group, settings.max_queue);
+            let room = state.queue.make_room(item.share, &group, settings.max_queue);
             state.counts.refused += u64::from(!matches!(room, Ok(None)));
             pushed_out = room.map_err(|()| E::overloaded(RETRY_AFTER))?;
         }

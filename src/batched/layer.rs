@@ -17,6 +17,7 @@ use super::call::{self, Answer, Bulk, Call, Traveller};
 use super::handle::Handle;
 use super::instruments::Instruments;
 use super::settings::{Of, batch_setters};
+use crate::arguments::LayerArguments;
 use crate::canonical::encode_str;
 use crate::middleware::impl_layer;
 use crate::outcome;
@@ -55,7 +56,6 @@ pub struct BatchedTool {
 struct Settings {
     bulks: BTreeMap<String, Bulk>,
     scope: Scope,
-    identity: Identity,
     scopes: BTreeMap<String, Scope>,
     batch_key: Option<Of<Call, String>>,
     splits: bool,
@@ -67,6 +67,9 @@ struct Settings {
 /// What the layer keeps for a tool that it acts on.
 pub(super) struct ToolPlan {
     pub(super) bulk: Option<Bulk>,
+    pub(super) read_only: bool,
+    /// Those of layers further in: what the tool itself is asked does not have them.
+    pub(super) arguments: LayerArguments,
     scope: Scope,
     splits: bool,
     instruments: Arc<Instruments>,
@@ -75,7 +78,8 @@ pub(super) struct ToolPlan {
 /// The instruments and the bulk function follow from the name.
 impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
-        (self.scope, self.splits, self.bulk.is_some()) == (other.scope, other.splits, other.bulk.is_some())
+        let compared = |plan: &Self| (plan.scope, plan.splits, plan.bulk.is_some(), plan.read_only);
+        compared(self) == compared(other) && self.arguments == other.arguments
     }
 }
 
@@ -92,7 +96,6 @@ impl BatchedTool {
             settings: Arc::new(Settings {
                 bulks: BTreeMap::new(),
                 scope: Scope::default(),
-                identity: Identity::new(),
                 scopes: BTreeMap::new(),
                 batch_key: None,
                 splits: false,
@@ -108,7 +111,8 @@ impl BatchedTool {
     /// Acts on this tool, and has `bulk` answer its calls instead of the tool.
     ///
     /// It gets the calls and returns a result for each, in their order: a `Vec<McpResult<T>>`, or a `McpResult` of that with
-    /// an error that goes to all of them. `T` is what a tool returns: a [`ToolResult`], a text, a number.
+    /// an error that goes to all of them. `T` is what a tool returns: a [`ToolResult`], a text, a number. Of calls that are
+    /// equal it gets [one if the tool is read-only](super#equal-calls), and each if it is not.
     pub fn with_bulk<F, T>(
         mut self,
         tool: impl Into<String>,
@@ -162,7 +166,7 @@ impl BatchedTool {
     /// Sets how callers are told apart, each of whom travels alone, with the same rights. Give all layers the
     /// same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
-        self.settings_mut().identity = identity;
+        self.calls = self.calls.with_identity(identity);
         self
     }
 
@@ -217,6 +221,8 @@ impl BatchedTool {
             let is_repeatable = Hints::of(tool).idempotent || settings.repeatable.contains(&tool.name);
             Arc::new(ToolPlan {
                 bulk,
+                read_only: Hints::of(tool).read_only,
+                arguments: LayerArguments::of(tool),
                 scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
                 splits: settings.splits && is_repeatable,
                 instruments: Arc::new(Instruments::new(&tool.name)),
@@ -229,17 +235,19 @@ impl BatchedTool {
         plan: Arc<ToolPlan>,
         inner: &H,
         name: &str,
-        args: Value,
+        mut args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
-        let identity = &self.settings.identity;
+        let identity = self.calls.identity();
         let caller = match identity.partition(plan.scope, ctx) {
             // What runs inside a transaction may see what nobody else may see yet, and a batch would run outside it.
             Some(caller) if !is_in_transaction() => caller,
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
         let abandoned = Abandoned::default();
-        let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()) });
+        let of_layers = plan.arguments.take(&mut args);
+        let call =
+            Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()), of_layers });
         let mut group = Vec::with_capacity(caller.size_hint() + name.len() + 32);
         encode_str(name, &mut group);
         caller.encode_with_rights(&mut group);
@@ -292,7 +300,6 @@ impl Middleware for BatchedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.calls.check()?;
         let settings = &self.settings;
-        settings.identity.check(LAYER)?;
         if settings.bulks.is_empty() && !self.is_selected {
             let reason =
                 "no tool is batched yet: give one a bulk function with `with_bulk`, or name some with `only` or `when`";
@@ -361,7 +368,7 @@ impl fmt::Debug for BatchedTool {
             .field("selection", &self.selection)
             .field("scope", &settings.scope)
             .field("scopes", &settings.scopes)
-            .field("identity", &settings.identity)
+            .field("identity", self.calls.identity())
             .field("splits", &settings.splits)
             .field("drain_timeout", &settings.drain_timeout)
             .finish_non_exhaustive()

@@ -19,6 +19,8 @@ pub(super) struct Item<K, V, E> {
     pub(super) key: K,
     pub(super) reply: oneshot::Sender<Reply<V, E>>,
     pub(super) weight: u64,
+    /// In whose share of the queue it is.
+    pub(super) share: u64,
     pub(super) queued: Instant,
     pub(super) in_queue: Option<InQueue>,
     /// Its place in a queue whose callers wait for one.
@@ -127,9 +129,9 @@ impl<K, V, E> Queue<K, V, E> {
         until.map_or(Next::Nothing, Next::Wait)
     }
 
-    /// Makes room for a call of `group`, first of all by forgetting those whose callers have left. Returns the call that has to
-    /// go, or an error if it is the new one: when its group has as many as the largest.
-    pub(super) fn make_room(&mut self, group: &Group, max: usize) -> Result<Option<Item<K, V, E>>, ()> {
+    /// Makes room for a call, first of all by forgetting those whose callers have left. Returns the call that has to go: the newest
+    /// of who has most in the queue. An error if that is the caller of the new one, unless another group of his has more in it.
+    pub(super) fn make_room(&mut self, share: u64, group: &Group, max: usize) -> Result<Option<Item<K, V, E>>, ()> {
         if self.len < max {
             return Ok(None);
         }
@@ -137,11 +139,20 @@ impl<K, V, E> Queue<K, V, E> {
         if self.len < max {
             return Ok(None);
         }
-        let own = self.groups.get(group).map_or(0, |waiting| waiting.items.len());
-        let largest = self.groups.values_mut().max_by_key(|waiting| waiting.items.len());
-        let largest = largest.filter(|largest| largest.items.len() > own + 1).ok_or(())?;
-        let newest = largest.items.pop_back().ok_or(())?;
-        largest.weight -= u128::from(newest.weight);
+        let mut held: HashMap<u64, usize, foldhash::fast::RandomState> = HashMap::default();
+        for item in self.groups.values().flat_map(|waiting| &waiting.items) {
+            *held.entry(item.share).or_default() += 1;
+        }
+        let own = held.get(&share).copied().unwrap_or_default();
+        let most = held.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > own + 1);
+        let loser = most.map_or(share, |(loser, _)| loser);
+        let own_in_group = self.groups.get(group).map_or(0, |waiting| waiting.count_of(share));
+        let groups = self.groups.values_mut().map(|waiting| (waiting.count_of(loser), waiting));
+        let (count, largest) = groups.max_by_key(|(count, _)| *count).ok_or(())?;
+        if loser == share && count <= own_in_group + 1 {
+            return Err(());
+        }
+        let newest = largest.take_newest_of(loser).ok_or(())?;
         self.len -= 1;
         Ok(Some(newest))
     }
@@ -169,6 +180,17 @@ impl<K, V, E> Waiting<K, V, E> {
             self.weight = weight(&self.items);
         }
         dropped
+    }
+
+    fn count_of(&self, share: u64) -> usize {
+        self.items.iter().filter(|item| item.share == share).count()
+    }
+
+    fn take_newest_of(&mut self, share: u64) -> Option<Item<K, V, E>> {
+        let newest = self.items.iter().rposition(|item| item.share == share)?;
+        let newest = self.items.remove(newest)?;
+        self.weight -= u128::from(newest.weight);
+        Some(newest)
     }
 
     /// Takes from the front what may travel together: one call at least, however heavy.

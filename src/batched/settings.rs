@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::answers::{Answers, BatchError};
 use super::instruments::Instruments;
-use crate::ConfigError;
 use crate::clock::is_too_short;
+use crate::{ConfigError, Identity};
 
 pub(super) type Results<V, E> = Result<Vec<Result<V, E>>, E>;
 type Bulk<K, V, E> = Arc<dyn Fn(Vec<K>) -> BoxFuture<'static, Results<V, E>> + Send + Sync>;
@@ -30,6 +30,8 @@ pub(super) struct Settings<K, V, E> {
     pub(super) when_full: WhenFull,
     pub(super) batch_timeout: Option<Duration>,
     pub(super) group: Option<Of<K, Vec<u8>>>,
+    /// Tells apart who has a share of the queue.
+    pub(super) identity: Identity,
     pub(super) split: Option<Split<K>>,
     pub(super) instruments: Option<Of<K, Arc<Instruments>>>,
 }
@@ -75,6 +77,7 @@ where
             when_full: WhenFull::Refuse,
             batch_timeout: Some(Duration::from_secs(300)),
             group: None,
+            identity: Identity::new(),
             split: None,
             instruments: None,
         }
@@ -88,6 +91,7 @@ where
         if self.max_in_flight == 0 {
             return refuse("with_max_in_flight", "with 0 batches at a time nothing is sent: allow 1 or more");
         }
+        self.identity.check(layer)?;
         if self.max_queue == 0 {
             return refuse("with_max_queue", "a queue of 0 calls refuses all of them: allow 1 or more");
         }
@@ -131,7 +135,10 @@ macro_rules! batch_setters {
 
         /// Sets how many calls may wait to be sent. What comes then is refused, or [waits](Self::wait_when_full).
         ///
-        /// A full queue makes room for a call of a group that has fewer in it than the largest one, which gives up its newest.
+        /// A full queue makes room for a call of who has fewer in it than another caller: the one who has most gives up the newest, in
+        /// the group with most of them. Among the calls of one caller, a group with fewer takes from the largest. Callers who are not
+        /// authenticated are told apart by their connection. Where calls are made for nobody (`&()` as their cancellation), each
+        /// group stands for a caller.
         pub fn with_max_queue(mut self, max_queue: usize) -> Self {
             let $this = &mut self;
             let settings = $settings;
@@ -180,6 +187,7 @@ impl<K, V, E> Clone for Settings<K, V, E> {
             max_weight: self.max_weight.clone(),
             when_full: self.when_full.clone(),
             group: self.group.clone(),
+            identity: self.identity.clone(),
             split: self.split.clone(),
             instruments: self.instruments.clone(),
             ..*self

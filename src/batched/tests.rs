@@ -1,5 +1,6 @@
 //! What batches promise, by subject.
 
+mod equal_calls;
 mod failures;
 mod full;
 mod groups;
@@ -14,6 +15,7 @@ mod sending;
 mod sessions;
 mod settings;
 mod shared_calls;
+mod shares;
 mod shutdown;
 mod splitting;
 mod threads;

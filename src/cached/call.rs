@@ -1,5 +1,6 @@
 //! What happens to a request: it is answered from the cache or by the handler, or it writes.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use super::key::{CallKey, KeyPrefix, Kind};
 use super::layer::CachedTool;
 use super::sessions::{Unkept, judged, of_own_session, unshared};
 use super::shared::{Loading, Source};
+use super::updates::{hear, heard};
 use super::writes::{Dirt, Domains, Writes};
+use crate::arguments::LayerArguments;
 use crate::identity::Partition;
 use crate::scope::{self, Witness};
 use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
@@ -34,6 +37,10 @@ pub(super) struct AnswerPlan {
     pub(super) scope: Scope,
     pub(super) identity: Identity,
     pub(super) tags: Vec<Domains>,
+    /// Those of layers further in, which a tag does not see.
+    pub(super) arguments: LayerArguments,
+    /// Whether the cache has to [hear](super::updates) what the handler tells its client.
+    pub(super) hears: bool,
     pub(super) hits: Counter,
     pub(super) misses: Counter,
 }
@@ -41,7 +48,8 @@ pub(super) struct AnswerPlan {
 /// The identity is the layer's, and the counters follow from the rest.
 impl PartialEq for AnswerPlan {
     fn eq(&self, other: &Self) -> bool {
-        (&self.prefix, self.ttl, self.scope, &self.tags) == (&other.prefix, other.ttl, other.scope, &other.tags)
+        (&self.prefix, self.ttl, self.scope, &self.tags, &self.arguments)
+            == (&other.prefix, other.ttl, other.scope, &other.tags, &other.arguments)
     }
 }
 
@@ -50,13 +58,15 @@ impl CachedTool {
     pub(super) async fn write<'a, H: McpHandler>(
         &'a self,
         writes: Arc<Writes>,
+        arguments: LayerArguments,
         inner: &'a H,
         name: &'a str,
         args: Value,
         ctx: &'a RequestContext,
     ) -> McpResult<ToolResult> {
-        let dirt = Dirt::new(&self.results, writes.of(name, &args));
-        let result = dirt.around(inner.call_tool(name, args, ctx)).await;
+        let dirt = Dirt::new(&self.results, writes.of(name, &arguments.without(&args)));
+        let ctx = self.heard(ctx);
+        let result = dirt.around(inner.call_tool(name, args, &ctx)).await;
         if outcome::failure(&result).is_some_and(|failure| failure.is_not_executed()) {
             dirt.never_mind();
         } else {
@@ -64,6 +74,11 @@ impl CachedTool {
             dirt.forget().await;
         }
         result
+    }
+
+    /// The context for a handler that is asked without anything being kept.
+    pub(super) fn heard<'a>(&self, ctx: &'a RequestContext) -> Cow<'a, RequestContext> {
+        heard(self.settings.hears(), &self.results, ctx)
     }
 
     /// Answers a request whose answer is kept.
@@ -80,7 +95,7 @@ impl CachedTool {
             let caller = match plan.identity.partition(plan.scope, ctx) {
                 // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
                 Some(caller) if !is_in_transaction() => caller,
-                _ => return Box::pin(A::ask(inner, name, args, ctx)).await,
+                _ => return Box::pin(async move { A::ask(inner, name, args, &self.heard(ctx)).await }).await,
             };
             let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
             let (mut answer, source) = match found {
@@ -162,14 +177,15 @@ pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
     let mut args = Some(args);
     let load = |abandoned| {
         let args = args.take().unwrap_or_default();
-        ask::<A, _>(plan, inner, name, args, ctx, abandoned)
+        ask::<A, _>(results, plan, inner, name, args, ctx, abandoned)
     };
     match results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         // Whoever still has the arguments did not make the call.
         Err(Unkept::OfSession(answer, session)) => match args {
             Some(args) if !session.is_that_of(&SessionOfCall::of(&plan.identity, ctx)) => {
-                Box::pin(unshared(A::ask(inner, name, args, ctx))).await
+                let asked = async move { A::ask(inner, name, args, &heard(plan.hears, results, ctx)).await };
+                Box::pin(unshared(asked)).await
             }
             _ => of_own_session(answer),
         },
@@ -188,7 +204,7 @@ pub(super) async fn call_and_keep<A: Cacheable, H: McpHandler>(
     ctx: &RequestContext,
 ) -> Result<(A, Source), Failed<A>> {
     let (key, domains) = plan.entry::<A>(caller, name, &args);
-    let load = |abandoned| ask::<A, _>(plan, inner, name, args, ctx, abandoned);
+    let load = |abandoned| ask::<A, _>(results, plan, inner, name, args, ctx, abandoned);
     match results.refresh_in(ctx, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         Err(Unkept::OfSession(answer, _)) => of_own_session(answer),
@@ -203,14 +219,17 @@ fn open<A: Cacheable>((answer, source): (Answer, Source)) -> Result<(A, Source),
 impl AnswerPlan {
     /// The key of a request, and what invalidates its answer.
     fn entry<A: Cacheable>(&self, caller: &Partition<'_>, name: &str, args: &A::Args) -> (CallKey, EntryKeys<2>) {
-        let args = A::value(args);
-        let (key, domains) = CallKey::new(&self.prefix, caller, name, args);
-        (key, EntryKeys::of_call(domains, &self.tags, name, args))
+        let given = A::value(args);
+        let args = self.arguments.without(given);
+        let of_layers = |key: &mut _| self.arguments.encode(|name| given.get(name), key);
+        let (key, domains) = CallKey::new(&self.prefix, caller, name, &args, of_layers);
+        (key, EntryKeys::of_call(domains, &self.tags, name, &args))
     }
 }
 
 /// Makes a request that several may wait for, in the scope of the caller who began it.
 fn ask<A: Cacheable, H: McpHandler>(
+    results: &Results,
     plan: &AnswerPlan,
     inner: &H,
     name: &str,
@@ -219,7 +238,10 @@ fn ask<A: Cacheable, H: McpHandler>(
     abandoned: Abandoned,
 ) -> Loading<Answer, Unkept> {
     let (scope, captured, session) = (plan.scope, scope::capture(), SessionOfCall::of(&plan.identity, ctx));
-    let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+    let (inner, name, mut ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+    if plan.hears {
+        hear(results, &mut ctx);
+    }
     Box::pin(async move {
         let witness = Arc::new(Witness::default());
         let within = captured.with(Arc::clone(&witness));

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -17,6 +18,7 @@ use super::handle::{Bound, Handle};
 use super::key::{KeyPrefix, Kind};
 use super::reads::Reads;
 use super::writes::{Domains, Writes};
+use crate::arguments::LayerArguments;
 use crate::middleware::impl_layer;
 use crate::selection::{Hints, Plan, Rule, Selection, check_names, selectors};
 use crate::telemetry::Counter;
@@ -69,6 +71,11 @@ impl Settings {
         self.prompts.bind(prompts, ttl, self.scope, &self.identity);
     }
 
+    /// Whether anything is kept of which a server tells its clients that it has changed.
+    pub(super) fn hears(&self) -> bool {
+        self.resources.are_kept() || self.prompts.are_kept()
+    }
+
     fn prefix(&self, kind: Kind, name: Option<&str>) -> KeyPrefix {
         KeyPrefix::new(kind, name, self.namespace.as_deref().unwrap_or_default(), &self.server, &self.version)
     }
@@ -80,7 +87,7 @@ pub(super) enum Role {
     /// Its results are kept.
     Cached(Arc<AnswerPlan>),
     /// It makes results of others wrong.
-    Writes(Arc<Writes>),
+    Writes(Arc<Writes>, LayerArguments),
 }
 
 const MAX_BYTES: u64 = 64 << 20;
@@ -132,7 +139,8 @@ impl CachedTool {
     fn decide(&self, tool: &Tool) -> Option<Role> {
         let settings = &self.settings;
         if !self.selection.includes(tool, RULE) {
-            return settings.writes.get(&tool.name).cloned().map(Role::Writes);
+            let writes = settings.writes.get(&tool.name).cloned();
+            return writes.map(|writes| Role::Writes(writes, LayerArguments::of(tool)));
         }
         let counter =
             |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
@@ -142,6 +150,8 @@ impl CachedTool {
             scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
             identity: settings.identity.clone(),
             tags: settings.tags.get(&tool.name).cloned().unwrap_or_default(),
+            arguments: LayerArguments::of(tool),
+            hears: settings.hears(),
             hits: counter("hit"),
             misses: counter("miss"),
         })))
@@ -196,10 +206,15 @@ impl Middleware for CachedTool {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
-            None => Either::Left(inner.call_tool(name, args, ctx)),
+            None => match self.heard(ctx) {
+                Cow::Borrowed(ctx) => Either::Left(inner.call_tool(name, args, ctx)),
+                Cow::Owned(ctx) => Either::Right(async move { inner.call_tool(name, args, &ctx).await }.boxed()),
+            },
             // On the heap, so that a call that the layer does not act on stays small.
             Some(Role::Cached(plan)) => Either::Right(self.cached(plan, inner, name, args, ctx).boxed()),
-            Some(Role::Writes(writes)) => Either::Right(self.write(writes, inner, name, args, ctx).boxed()),
+            Some(Role::Writes(writes, arguments)) => {
+                Either::Right(self.write(writes, arguments, inner, name, args, ctx).boxed())
+            }
         }
     }
 
@@ -210,8 +225,11 @@ impl Middleware for CachedTool {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ResourceResult>> + Send + 'a {
         match self.settings.resources.plan(uri) {
-            None => Either::Left(inner.read_resource(uri, ctx)),
-            Some(plan) => Either::Right(Box::pin(self.cached(plan, inner, uri, (), ctx))),
+            None => match self.heard(ctx) {
+                Cow::Borrowed(ctx) => Either::Left(inner.read_resource(uri, ctx)),
+                Cow::Owned(ctx) => Either::Right(async move { inner.read_resource(uri, &ctx).await }.boxed()),
+            },
+            Some(plan) => Either::Right(self.cached(plan, inner, uri, (), ctx).boxed()),
         }
     }
 
@@ -223,8 +241,24 @@ impl Middleware for CachedTool {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<PromptResult>> + Send + 'a {
         match self.settings.prompts.plan(name) {
-            None => Either::Left(inner.get_prompt(name, args, ctx)),
-            Some(plan) => Either::Right(Box::pin(self.cached(plan, inner, name, args, ctx))),
+            None => match self.heard(ctx) {
+                Cow::Borrowed(ctx) => Either::Left(inner.get_prompt(name, args, ctx)),
+                Cow::Owned(ctx) => Either::Right(async move { inner.get_prompt(name, args, &ctx).await }.boxed()),
+            },
+            Some(plan) => Either::Right(self.cached(plan, inner, name, args, ctx).boxed()),
+        }
+    }
+
+    /// A server that keeps the session, to tell of updates later, keeps one that is heard.
+    fn subscribe<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        uri: &'a str,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<()>> + Send + 'a {
+        match self.heard(ctx) {
+            Cow::Borrowed(ctx) => Either::Left(inner.subscribe(uri, ctx)),
+            Cow::Owned(ctx) => Either::Right(async move { inner.subscribe(uri, &ctx).await }.boxed()),
         }
     }
 }

@@ -1,12 +1,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use turbomcp_core::{McpError, McpResult, RequestContext};
-use turbomcp_types::ToolResult;
+use turbomcp_core::{McpError, RequestContext};
 
-use super::{IDEMPOTENCY, KeySpace};
+use super::{IDEMPOTENCY, KeySpace, Origin};
 use crate::canonical::{encode, encode_str, sha256};
-use crate::outcome;
 
 /// A call with a key, as stores know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +16,7 @@ pub struct CallKey {
     pub(crate) fingerprint: String,
     pub(crate) tool: String,
     pub(crate) key: String,
+    pub(crate) origin: Origin,
 }
 
 impl CallKey {
@@ -34,10 +33,12 @@ impl CallKey {
         let mut id = Vec::with_capacity(BYTES);
         let namespace = space.namespace.as_deref().unwrap_or_default();
         [namespace, &space.server, version, tool, &key].iter().for_each(|part| encode_str(part, &mut id));
+        let caller = id.len();
         space.identity.caller(ctx).encode(&mut id);
         let mut arguments = Vec::new();
         encode(args, &mut arguments);
-        Self { id: sha256(&id), fingerprint: sha256(&arguments), tool: tool.to_owned(), key }
+        let origin = Origin::new(&id[caller..], ctx);
+        Self { id: sha256(&id), fingerprint: sha256(&arguments), tool: tool.to_owned(), key, origin }
     }
 
     /// The answer to a call whose key was used for another one.
@@ -55,30 +56,4 @@ impl CallKey {
         McpError::unavailable(format!("A call with the idempotency key `{}` is in progress", self.key))
             .with_data(json!({ IDEMPOTENCY: "in_progress", "retryAfterMs": millis }))
     }
-}
-
-/// What is kept of an answer: either form, so that a replay has the form, the kind and the data of the first answer.
-pub(crate) fn to_record(result: &McpResult<ToolResult>) -> Option<String> {
-    let record = match result {
-        Ok(result) => json!({ "ok": result }),
-        Err(error) => json!({ "err": error }),
-    };
-    serde_json::to_string(&record).ok()
-}
-
-/// Reads what [`to_record`] wrote, and marks it if the layer tells.
-pub(crate) fn from_record(record: &str, tells: bool) -> Option<McpResult<ToolResult>> {
-    let record: Value = serde_json::from_str(record).ok()?;
-    let mut result = match record {
-        Value::Object(mut record) => match (record.remove("ok"), record.remove("err")) {
-            (Some(result), None) => Ok(serde_json::from_value(result).ok()?),
-            (None, Some(error)) => Err(serde_json::from_value(error).ok()?),
-            _ => return None,
-        },
-        _ => return None,
-    };
-    if tells {
-        outcome::note(&mut result, IDEMPOTENCY, "replayed");
-    }
-    Some(result)
 }

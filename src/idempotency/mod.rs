@@ -1,5 +1,23 @@
 //! Keys that make a call happen once: where they come from, what they cover, and how a tool tells of them.
 //!
+//! # Who shares a key
+//!
+//! A key belongs to its caller, as the [`Identity`](crate::Identity) tells callers apart. **All callers who are not authenticated are
+//! one caller**: two of them who choose the same key for the same tool share one effect, and the second reads the answer of the
+//! first. That is right for a local server, which has one user whose keys must survive a new connection. A server on a network needs
+//! one of these:
+//!
+//! - authorization on the transport, so that each user has keys of their own;
+//! - [`Identity::with_anonymous_by_session`](crate::Identity::with_anonymous_by_session), so that each MCP session has. A client that
+//!   calls again over another session then has another key, and the call may take effect again.
+//!
+//! Keys that nobody guesses or chooses twice help in any case. The description that a tool advertises asks for a random UUID, and
+//! [`Idempotency::with_min_key_length`] refuses keys that are too short for one. A replay to another connection than that of the first
+//! call has `true` under [`mcp-patterns/other-connection`](OTHER_CONNECTION) in its `_meta`. The first call with a key that comes over
+//! a network, from a caller whom nothing tells apart, is logged as a warning, once for each layer.
+//!
+//! # What a key does
+//!
 //! A model, or a client, that does not know whether a call took effect makes it again with the same key, and gets the first
 //! call's answer instead of a second effect. [`TransactionalTool`](crate::TransactionalTool) keeps the answer in the same
 //! transaction as the effect; [`IdempotentTool`](crate::IdempotentTool) does the same promise for effects elsewhere, as far as
@@ -14,6 +32,10 @@ mod call;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod key_space;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod origin;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod record;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod settings;
 mod source;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
@@ -23,9 +45,13 @@ mod told;
 #[doc(hidden)]
 pub use call::CallKey;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
-pub(crate) use call::{from_record, to_record};
-#[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub(crate) use key_space::KeySpace;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+pub(crate) use origin::Origin;
+#[cfg(feature = "idempotent")]
+pub(crate) use record::record_without_answer;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+pub(crate) use record::{from_record, to_record};
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub use settings::Idempotency;
 pub use source::KeySource;
@@ -34,3 +60,6 @@ pub(crate) use told::{KeyCounts, Told};
 
 /// `_meta` entry of a result, and of a tool: what an idempotency key did, and where a tool takes it from.
 pub const IDEMPOTENCY: &str = "mcp-patterns/idempotency";
+
+/// `_meta` entry of a replay: `true` where the first call with the key came over another connection.
+pub const OTHER_CONNECTION: &str = "mcp-patterns/other-connection";

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;
-use crate::idempotency::CallKey;
+use crate::idempotency::{self, CallKey};
 
 /// How claims are made and kept.
 #[derive(Clone)]
@@ -128,6 +128,8 @@ enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     Yes,
+    /// It is, but there was no room for the answer.
+    WithoutAnswer,
     /// The claim is somebody else's by now.
     Lost,
     /// The store fails.
@@ -145,6 +147,8 @@ impl Held {
             fingerprint: &self.call.fingerprint,
             tool: &self.call.tool,
             key: &self.call.key,
+            caller: &self.call.origin.caller,
+            connection: self.call.origin.anonymous_connection(),
             token: &self.token,
             lease: self.claims.lease,
             takes_over: self.claims.takes_over,
@@ -211,20 +215,20 @@ impl Held {
         }
     }
 
-    async fn end_here(mut self, end: End) -> Ended {
+    async fn end_here(mut self, mut end: End) -> Ended {
         let mut ended = Ended::Unknown;
+        let mut is_short = false;
         for pause in PAUSES {
             if !pause.is_zero() {
                 sleep(pause).await;
             }
-            let (store, owner) = (&self.claims.store, Owner { id: &self.call.id, token: &self.token });
-            let step = || match &end {
-                End::Complete { record, ttl } => store.complete(owner, record, *ttl),
-                End::Release => store.release(owner),
-                End::Abandon => store.abandon(owner),
-            };
-            match attempt(self.claims.timeout, step).await {
-                Ok(true) => ended = Ended::Yes,
+            let mut step = self.step(&end).await;
+            if matches!(step, Err(StoreError::Full)) {
+                (is_short, end) = (true, end.without_answer());
+                step = self.step(&end).await;
+            }
+            match step {
+                Ok(true) => ended = if is_short { Ended::WithoutAnswer } else { Ended::Yes },
                 Ok(false) => ended = Ended::Lost,
                 Err(error) => tracing::warn!(%error, tool = self.call.tool, "{end} failed"),
             }
@@ -235,6 +239,16 @@ impl Held {
         // What could not be ended is ambiguous once its lease is over.
         self.stage = Stage::Over;
         ended
+    }
+
+    async fn step(&self, end: &End) -> Result<bool, StoreError> {
+        let (store, owner) = (&self.claims.store, Owner { id: &self.call.id, token: &self.token });
+        let step = || match end {
+            End::Complete { record, ttl } => store.complete(owner, record, *ttl),
+            End::Release => store.release(owner),
+            End::Abandon => store.abandon(owner),
+        };
+        attempt(self.claims.timeout, step).await
     }
 }
 
@@ -260,6 +274,16 @@ impl Drop for Held {
             runtime: self.runtime.clone(),
         };
         self.runtime.spawn(held.end_here(end));
+    }
+}
+
+impl End {
+    /// The same, as far as there is room for it.
+    fn without_answer(self) -> Self {
+        match self {
+            Self::Complete { ttl, .. } => Self::Complete { record: idempotency::record_without_answer(), ttl },
+            Self::Release | Self::Abandon => self,
+        }
     }
 }
 

@@ -5,10 +5,11 @@ use arc_swap::ArcSwapOption;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 use turbomcp_core::RequestContext;
-use turbomcp_types::{Tool, ToolResult};
+use turbomcp_types::ToolResult;
 
 use super::claims::Claims;
 use super::store::{Resolved, StoreError};
+use crate::arguments::LayerArguments;
 use crate::idempotency::{self, CallKey, Idempotency, KeyCounts, KeySource, KeySpace};
 use crate::selection::Plan;
 
@@ -59,7 +60,7 @@ impl Handle {
     /// Ends an ambiguous call, after you have found out what became of it.
     ///
     /// `caller` is who made it, as the [`Identity`](crate::Identity) tells callers apart: the same user, issuer and tenant (`RequestContext::new().with_user_id("ada")`), or nobody where
-    /// callers are anonymous. If the call should still come to its end after all, that changes nothing any more.
+    /// callers are anonymous, on the same session if [that tells them apart](crate::Identity::with_anonymous_by_session). If the call should still come to its end after all, that changes nothing any more.
     ///
     /// # Errors
     ///
@@ -78,7 +79,7 @@ impl Handle {
         let call = bound.call(caller, tool, key).ok_or(ResolveError::InvalidKey)?;
         let record = match resolution {
             Resolution::NotDone => None,
-            Resolution::Done(result) => match idempotency::to_record(&Ok(result)) {
+            Resolution::Done(result) => match idempotency::to_record(&Ok(result), None) {
                 Some(record) => Some(record),
                 None => return Err(ResolveError::Store(StoreError::unavailable("the result cannot be written"))),
             },
@@ -102,18 +103,16 @@ impl Handle {
 impl Bound {
     /// The call as its caller made it, but for the arguments: they have no part in its id.
     fn call(&self, caller: &RequestContext, tool: &str, key: &str) -> Option<CallKey> {
-        let mut advertised = Tool::new(tool, "");
-        self.idempotency.advertise(&mut advertised);
         let mut args = Value::Object(Map::new());
         let mut ctx = caller.clone();
-        match KeySource::of(&advertised)? {
+        match self.idempotency.source().clone() {
             KeySource::Argument(name) => args = Value::Object(Map::from_iter([(name, key.into())])),
             KeySource::Metadata(name) => ctx = ctx.with_metadata(name, key),
             KeySource::Header(name) => {
                 ctx.headers.get_or_insert_default().insert(name, key.to_owned());
             }
         }
-        self.idempotency.key(&self.space, tool, &mut args, &ctx).ok()?
+        self.idempotency.key(&self.space, tool, &LayerArguments::default(), &mut args, &ctx).ok()?
     }
 }
 

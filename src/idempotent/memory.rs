@@ -8,24 +8,36 @@ use tokio::time::Instant;
 
 use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
 use crate::clock::later;
+use crate::shares::{Holder, Room, Shares};
 
 /// Keeps claims and answers in this process. Clones share them.
 ///
 /// They end with the process: a call that runs while it is killed is not known to be ambiguous afterwards. Where that matters,
 /// or where there are several replicas, use another store.
+///
+/// No claim is ever dropped, and no answer before its time. What there is room for is shared instead: a caller may hold as much as
+/// is free, so one alone fills half of the store, and each further one up to half of what is left. Callers who are not
+/// authenticated are one caller, of whose share each connection has a part by the same rule. A call for which there is no room is
+/// refused with `server_overloaded`; an answer for which there is none is not kept, but its call is not made again.
 #[derive(Clone)]
 #[must_use]
 pub struct MemoryStore {
     table: Arc<Mutex<Table>>,
 }
 
-const MAX_RECORDS: usize = 100_000;
+const MAX: Room = Room { entries: 100_000, bytes: 256 << 20 };
+
+/// What a record takes beside its answer, about: its id, its fingerprint and its place in the tables.
+const RECORD_BYTES: usize = 512;
+
+/// What a claim takes, so that there is room for an answer of some size, and for a word of its end instead of a larger one.
+const CLAIM_BYTES: usize = RECORD_BYTES + (2 << 10);
 
 /// How many expired answers a claim clears away, so that they go faster than new ones come.
 const CLEARED: usize = 2;
 
 struct Table {
-    max_records: usize,
+    shares: Shares,
     entries: HashMap<Arc<str>, Entry>,
     /// The answers, those first that expire first.
     answers: BTreeSet<(Instant, Arc<str>)>,
@@ -35,6 +47,8 @@ struct Entry {
     fingerprint: String,
     token: Option<String>,
     state: State,
+    holder: Holder,
+    bytes: usize,
 }
 
 enum State {
@@ -44,18 +58,21 @@ enum State {
 }
 
 impl MemoryStore {
-    /// Up to 100,000 claims and answers.
+    /// Creates a store for up to 100,000 claims and answers of 256 MiB.
     pub fn new() -> Self {
-        let table = Table { max_records: MAX_RECORDS, entries: HashMap::new(), answers: BTreeSet::new() };
+        let table = Table { shares: Shares::new(MAX), entries: HashMap::new(), answers: BTreeSet::new() };
         Self { table: Arc::new(Mutex::new(table)) }
     }
 
-    /// Bounds the number of claims and answers together.
-    ///
-    /// Where there is no room for a new claim, the answer that would expire first is dropped, and a repetition of its call runs
-    /// again. Claims are not dropped: a store full of them refuses new ones.
+    /// Bounds the number of claims and answers together, of all callers.
     pub fn with_max_records(self, max_records: usize) -> Self {
-        self.table().max_records = max_records;
+        self.table().shares.max.entries = max_records;
+        self
+    }
+
+    /// Bounds the bytes of claims and answers together, of all callers. A claim takes 2.5 KiB, and an answer what is beyond that.
+    pub fn with_max_bytes(self, max_bytes: usize) -> Self {
+        self.table().shares.max.bytes = max_bytes;
         self
     }
 
@@ -67,9 +84,7 @@ impl MemoryStore {
 impl Table {
     fn claim(&mut self, claim: &Claim<'_>, now: Instant) -> Result<Claimed, StoreError> {
         for _ in 0..CLEARED {
-            if self.answers.first().is_some_and(|(expires_at, _)| *expires_at <= now) {
-                self.drop_answer();
-            }
+            self.drop_expired(now);
         }
         let running = State::Running { until: later(now, claim.lease) };
         if let Some(entry) = self.entries.get_mut(claim.id) {
@@ -91,47 +106,53 @@ impl Table {
             }
             self.remove(claim.id);
         }
-        while self.entries.len() >= self.max_records {
-            if !self.drop_answer() {
-                return Err(StoreError::Full);
-            }
-        }
+        let holder = self.room(claim, now).ok_or(StoreError::Full)?;
         let (fingerprint, token) = (claim.fingerprint.to_owned(), Some(claim.token.to_owned()));
-        self.entries.insert(claim.id.into(), Entry { fingerprint, token, state: running });
+        let entry = Entry { fingerprint, token, state: running, holder, bytes: CLAIM_BYTES };
+        self.entries.insert(claim.id.into(), entry);
         Ok(Claimed::New)
     }
 
-    fn complete(&mut self, owner: Owner<'_>, record: &str, expires_at: Instant) -> bool {
-        let Some(entry) = self.entries.get_mut(owner.id).filter(|entry| entry.token.as_deref() == Some(owner.token))
-        else {
-            return false;
-        };
-        if let State::Done { record: known, .. } = &entry.state {
-            return known == record;
-        }
-        entry.state = State::Done { record: record.to_owned(), expires_at };
-        self.answers.insert((expires_at, owner.id.into()));
-        true
+    /// Takes room for a claim, if need be that of all answers that have expired.
+    fn room(&mut self, claim: &Claim<'_>, now: Instant) -> Option<Holder> {
+        let room = Room { entries: 1, bytes: CLAIM_BYTES };
+        self.shares.take(claim.caller, claim.connection, room).or_else(|| {
+            while self.drop_expired(now) {}
+            self.shares.take(claim.caller, claim.connection, room)
+        })
     }
 
-    fn resolve(&mut self, id: &str, record: Option<&str>, now: Instant, ttl: Duration) -> Resolved {
-        let Some(entry) = self.entries.get_mut(id) else { return Resolved::Unknown };
+    fn complete(&mut self, owner: Owner<'_>, record: &str, expires_at: Instant) -> Result<bool, StoreError> {
+        let Some(entry) = self.entries.get_mut(owner.id).filter(|entry| entry.token.as_deref() == Some(owner.token))
+        else {
+            return Ok(false);
+        };
+        if let State::Done { record: known, .. } = &entry.state {
+            return Ok(known == record);
+        }
+        entry.answer(record, expires_at, &mut self.shares)?;
+        self.answers.insert((expires_at, owner.id.into()));
+        Ok(true)
+    }
+
+    fn resolve(&mut self, id: &str, record: Option<&str>, now: Instant, ttl: Duration) -> Result<Resolved, StoreError> {
+        let Some(entry) = self.entries.get_mut(id) else { return Ok(Resolved::Unknown) };
         match &entry.state {
-            State::Running { until } if *until > now => return Resolved::Running,
-            State::Done { expires_at, .. } if *expires_at <= now => return Resolved::Unknown,
-            State::Done { .. } => return Resolved::Answered,
+            State::Running { until } if *until > now => return Ok(Resolved::Running),
+            State::Done { expires_at, .. } if *expires_at <= now => return Ok(Resolved::Unknown),
+            State::Done { .. } => return Ok(Resolved::Answered),
             State::Running { .. } | State::Abandoned => {}
         }
         match record {
             None => self.remove(id),
             Some(record) => {
                 let expires_at = later(now, ttl);
+                entry.answer(record, expires_at, &mut self.shares)?;
                 entry.token = None;
-                entry.state = State::Done { record: record.to_owned(), expires_at };
                 self.answers.insert((expires_at, id.into()));
             }
         }
-        Resolved::Yes
+        Ok(Resolved::Yes)
     }
 
     /// The claim of this owner, as long as it has no answer.
@@ -142,13 +163,32 @@ impl Table {
     }
 
     fn remove(&mut self, id: &str) {
-        if let Some((id, Entry { state: State::Done { expires_at, .. }, .. })) = self.entries.remove_entry(id) {
+        let Some((id, entry)) = self.entries.remove_entry(id) else { return };
+        self.shares.give_back(&entry.holder, Room { entries: 1, bytes: entry.bytes });
+        if let State::Done { expires_at, .. } = entry.state {
             self.answers.remove(&(expires_at, id));
         }
     }
 
-    fn drop_answer(&mut self) -> bool {
-        self.answers.pop_first().is_some_and(|(_, id)| self.entries.remove(&id).is_some())
+    /// Drops the answer that expired first. False if none has.
+    fn drop_expired(&mut self, now: Instant) -> bool {
+        let expired = self.answers.first().filter(|(expires_at, _)| *expires_at <= now);
+        let Some(id) = expired.map(|(_, id)| Arc::clone(id)) else { return false };
+        self.remove(&id);
+        true
+    }
+}
+
+impl Entry {
+    /// Keeps an answer, if there is room for it.
+    fn answer(&mut self, record: &str, expires_at: Instant, shares: &mut Shares) -> Result<(), StoreError> {
+        let bytes = CLAIM_BYTES.max(RECORD_BYTES + record.len());
+        if !shares.grow(&self.holder, bytes - self.bytes) {
+            return Err(StoreError::Full);
+        }
+        self.bytes = bytes;
+        self.state = State::Done { record: record.to_owned(), expires_at };
+        Ok(())
     }
 }
 
@@ -171,7 +211,7 @@ impl Store for MemoryStore {
 
     fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         let completed = self.table().complete(owner, record, later(Instant::now(), ttl));
-        Box::pin(ready(Ok(completed)))
+        Box::pin(ready(completed))
     }
 
     fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
@@ -191,7 +231,7 @@ impl Store for MemoryStore {
 
     fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
         let resolved = self.table().resolve(id, record, Instant::now(), ttl);
-        Box::pin(ready(Ok(resolved)))
+        Box::pin(ready(resolved))
     }
 }
 
@@ -206,7 +246,8 @@ impl fmt::Debug for MemoryStore {
         let table = self.table();
         f.debug_struct("MemoryStore")
             .field("records", &table.entries.len())
-            .field("max_records", &table.max_records)
+            .field("max_records", &table.shares.max.entries)
+            .field("max_bytes", &table.shares.max.bytes)
             .finish()
     }
 }

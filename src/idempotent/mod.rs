@@ -1,5 +1,8 @@
 //! Makes a call with a key take effect once, wherever the effect is: [`IdempotentTool`].
 //!
+//! **Callers who are not authenticated share their keys**, and read each other's answers: all right for a local server with one user,
+//! and not on a network. See [who shares a key](crate::idempotency#who-shares-a-key).
+//!
 //! A model, or a client, that does not know whether a call took effect makes it again with the same [key](crate::idempotency)
 //! and gets the first answer instead of a second effect. The first call claims the key, runs, and records its answer.
 //!
@@ -101,7 +104,9 @@
 //! | the key | the answer | is the call made? |
 //! | --- | --- | --- |
 //! | is new | the tool's own | yes |
-//! | has an answer, same arguments | the first answer, `_meta["mcp-patterns/idempotency"] = "replayed"` | no |
+//! | has an answer, same arguments | the first answer, `_meta["mcp-patterns/idempotency"] = "replayed"`, and `"mcp-patterns/other-connection"` where that is so | no |
+//! | had an answer that was too large to be kept | `internal`, `"answer_not_kept"` | no |
+//! | is new, and the caller's share of a [`MemoryStore`] is full | `server_overloaded` | no |
 //! | has other arguments | `invalid_params`, `"key_reused"` | no |
 //! | belongs to a call that runs | after a wait that call's answer, or `unavailable`, `"in_progress"` and `retryAfterMs` | no |
 //! | belongs to an ambiguous call | `internal`, `"ambiguous"` | no, unless [asked for by name](IdempotentTool::run_again_when_ambiguous) |
@@ -129,12 +134,15 @@
 //! - a lease is 30 s and renewed every 10 s while the tool runs; a call that runs waits for nobody and ends when it ends
 //! - a duplicate waits for 5 s; it looks after 10 ms, then after pauses twice as long each time, up to half a second
 //! - each step of a store may take 2 s
-//! - [`MemoryStore`]: 100,000 claims and answers
+//! - a key has 1 to 255 characters
+//! - [`MemoryStore`]: 100,000 claims and answers of 256 MiB, half of which one caller alone may hold
 //!
 //! # Order
 //!
 //! Outside: retries, so that a failed call is made again under its key; validation, so that bad arguments claim no key; a
-//! cache has no place around a tool that writes. Inside: what takes part in the effect. See [the guide](crate::guide::ordering).
+//! cache has no place around a tool that writes. The key is an [argument of the layer](crate::arguments): validation further out
+//! does not see it, and a handle that a layer further in takes does not make a call with the same key another one. A tool that
+//! comes later and has an argument of its name takes no key, with a warning; at the start it is a mistake. Inside: what takes part in the effect. See [the guide](crate::guide::ordering).
 //!
 //! # Errors
 //!
@@ -160,8 +168,17 @@
 //! [`with_namespace`](IdempotentTool::with_namespace) of their own, or a key that was used in one has its answer in the other.
 //!
 //! It fails closed. A store that is down, too slow or answers what nobody understands before the call: the tool is not called,
-//! the answer is `unavailable`, and a claim that was made all the same is taken back. A [`MemoryStore`] full of claims:
-//! `server_overloaded`. Calls without a key need no store.
+//! the answer is `unavailable`, and a claim that was made all the same is taken back. Calls without a key need no store.
+//!
+//! A [`MemoryStore`] drops no claim, and no answer before its time: neither for room, nor for another caller. Each caller has a
+//! share of it, and each anonymous connection a part of the share that all of them have together. Where that is full, new keys are
+//! refused with `server_overloaded` until answers expire or ambiguous calls are [resolved](Handle::resolve). An answer that is too
+//! large for the share is given to its caller, marked `"not_recorded"`; the call is not made again. Stores that are shared bound no
+//! number: bound the rate of calls.
+//!
+//! A store that loses its last writes, as **a Redis does when it fails over**, or a PostgreSQL whose standby lags, forgets claims: a
+//! call that had one may be made a second time. [`RedisStore::with_replicas`](RedisStore#failover) keeps that from happening where the replica that takes over has
+//! acknowledged the claim.
 //!
 //! After the call: recording is tried four times within some seconds. The caller waits for 2 s of it and gets the tool's true
 //! answer, marked `"not_recorded"`. If it was in vain, the claim stays, and later duplicates find it ambiguous.

@@ -26,7 +26,7 @@ impl IdempotentTool {
         mut args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
-        let call = match self.idempotency.key(&self.space, name, &mut args, ctx) {
+        let call = match self.idempotency.key(&self.space, name, &counts.arguments, &mut args, ctx) {
             Ok(Some(call)) => Arc::new(call),
             Ok(None) => return inner.call_tool(name, args, ctx).await,
             Err(refused) => return counts.answer(Told::Refused, &refused),
@@ -36,14 +36,14 @@ impl IdempotentTool {
             Ok(found) => return self.told(&counts, &call, found),
             Err(error) => return closed(&counts, name, &error),
         };
-        self.run(&counts, &call.key, held, ctx, || inner.call_tool(name, args, ctx)).await
+        self.run(&counts, &call, held, ctx, || inner.call_tool(name, args, ctx)).await
     }
 
     /// Makes the call, and sees to it that what became of it is known. Dropped while it runs, or unwound, it is ambiguous.
     async fn run<F: Future<Output = McpResult<ToolResult>>>(
         &self,
         counts: &KeyCounts,
-        key: &str,
+        call_key: &CallKey,
         mut held: Held,
         ctx: &RequestContext,
         call: impl FnOnce() -> F,
@@ -52,6 +52,7 @@ impl IdempotentTool {
             held.release().await;
             return counts.answer(Told::Cancelled, &cancelled());
         }
+        let key = call_key.key.as_str();
         held.begin();
         let mut result = call().await;
         let is_not_executed = outcome::failure(&result).map(|failure| match &self.not_executed {
@@ -70,7 +71,7 @@ impl IdempotentTool {
                 held.release().await;
             }
             None | Some(true) => {
-                let ended = match idempotency::to_record(&result) {
+                let ended = match idempotency::to_record(&result, call_key.origin.connection.as_deref()) {
                     Some(record) => held.complete(record, self.idempotency.ttl()).await,
                     None => {
                         held.abandon().await;
@@ -79,7 +80,7 @@ impl IdempotentTool {
                 };
                 match ended {
                     Ended::Yes => counts.count(Told::Recorded),
-                    Ended::Lost | Ended::Unknown => {
+                    Ended::WithoutAnswer | Ended::Lost | Ended::Unknown => {
                         counts.count(Told::NotRecorded);
                         tracing::warn!(
                             tool = counts.tool,
@@ -101,7 +102,7 @@ impl IdempotentTool {
             Found::Other => counts.answer(Told::Refused, &call.refused()),
             Found::Running => counts.answer(Told::InProgress, &call.in_progress(RETRY_AFTER)),
             Found::Cancelled => counts.answer(Told::Cancelled, &cancelled()),
-            Found::Answer(record) => match idempotency::from_record(&record, self.tells) {
+            Found::Answer(record) => match idempotency::from_record(&record, call, self.tells) {
                 Some(result) => {
                     counts.count(Told::Replayed);
                     result
@@ -124,7 +125,7 @@ fn closed(counts: &KeyCounts, tool: &str, error: &StoreError) -> McpResult<ToolR
             Told::Overloaded,
             &McpError::new(
                 ErrorKind::ServerOverloaded,
-                "Too many calls with idempotency keys are open; nothing was done",
+                "You have too many calls with idempotency keys that are not forgotten yet; nothing was done by this one",
             ),
         ),
         StoreError::Unavailable(_) => counts.answer(

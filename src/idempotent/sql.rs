@@ -5,7 +5,7 @@ use sqlx::Pool;
 
 use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
 use crate::clock::{after, wall_clock};
-use crate::idempotency::CallKey;
+use crate::idempotency::{CallKey, Origin};
 use crate::sweeper::Sweeper;
 use crate::transactional::Dialect;
 use crate::transactional::records::{self, EXPIRED};
@@ -15,6 +15,9 @@ use crate::transactional::records::{self, EXPIRED};
 /// It is the [table](crate::transactional::IDEMPOTENCY_SCHEMA) that [`TransactionalTool`](crate::TransactionalTool) has, and must
 /// be there: see [`ensure_schema`](Self::ensure_schema). Leases are measured by the clocks of the replicas, which should agree to
 /// within a third of a lease.
+///
+/// A database that replicates without waiting loses its last claims when it fails over, and a call whose claim is lost is made a
+/// second time: let PostgreSQL wait for a standby (`synchronous_standby_names`).
 #[must_use]
 pub struct SqlStore<DB: Dialect> {
     pool: Pool<DB>,
@@ -43,6 +46,7 @@ impl<DB: Dialect> SqlStore<DB> {
             fingerprint: claim.fingerprint.to_owned(),
             tool: claim.tool.to_owned(),
             key: claim.key.to_owned(),
+            origin: Origin::default(),
         };
         let owner = records::Owner { token: claim.token, lease_until: after(wall_clock(), claim.lease) };
         let mut connection = self.pool.acquire().await?;

@@ -31,6 +31,9 @@ pub trait Store: Send + Sync + 'static {
     /// the owner's any more.
     ///
     /// Recording the same answer again is true again: the first time may have been lost on the way back.
+    ///
+    /// [`StoreError::Full`] where there is no room for an answer of this size. The claim is as it was, and is then completed with a
+    /// record of less than 2 KiB, for which the claim itself must have made room.
     fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool>;
 
     /// Forgets a claim whose call did nothing. False if it is not the owner's any more, or has its answer.
@@ -55,6 +58,10 @@ pub struct Claim<'a> {
     pub tool: &'a str,
     /// The key, for people who look into the store.
     pub key: &'a str,
+    /// Who calls, hashed: 64 hexadecimal digits. Where room is bounded, each caller has a share of it.
+    pub caller: &'a str,
+    /// The connection of a caller whom nobody knows, hashed. All of these are one caller.
+    pub connection: Option<&'a str>,
     /// A new random word for each claim, which tells its owner from all others.
     pub token: &'a str,
     /// How long the claim counts as running, from now.
@@ -107,7 +114,7 @@ pub enum Resolved {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// There is no room, and nothing may be dropped. Nothing was claimed.
+    /// There is no room in the caller's share, and nothing may be dropped. Nothing was changed.
     Full,
     /// The store could not be reached, was too slow, or answered what nobody understands. The step may have been taken.
     Unavailable(Box<dyn Error + Send + Sync>),
@@ -124,7 +131,7 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => f.write_str("the store is full"),
+            Self::Full => f.write_str("the caller's share of the store is full"),
             Self::Unavailable(error) => write!(f, "the store is unavailable: {error}"),
         }
     }

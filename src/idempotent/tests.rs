@@ -1,8 +1,10 @@
 mod ambiguous;
+mod anonymous;
 mod calls;
 mod contract;
 mod drops;
 mod failing;
+mod failover;
 mod memory;
 mod not_executed;
 mod redis_down;
@@ -20,7 +22,7 @@ use turbomcp_core::{ErrorKind, McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::*;
-use crate::idempotency::{IDEMPOTENCY, Idempotency};
+use crate::idempotency::{IDEMPOTENCY, Idempotency, OTHER_CONNECTION};
 use crate::testing::ScriptedServer;
 use crate::{ConfigError, Layer, TryLayer, outcome};
 
@@ -116,6 +118,7 @@ fn unmarked(result: McpResult<ToolResult>) -> ToolResult {
     let mut result = result.expect("an answer");
     if let Some(meta) = &mut result.meta {
         meta.remove(IDEMPOTENCY);
+        meta.remove(OTHER_CONNECTION);
     }
     result.meta = result.meta.filter(|meta| !meta.is_empty());
     result

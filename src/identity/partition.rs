@@ -32,6 +32,10 @@ enum Who<'a> {
         subject: Option<&'a str>,
         issuer: Option<&'a str>,
     },
+    /// Nobody in particular, on this connection.
+    Anonymous {
+        session: &'a str,
+    },
     /// What the user's own function says. On the heap, since it is rare and large.
     Chosen(Box<Value>),
 }
@@ -55,14 +59,21 @@ impl Identity {
 
     pub(crate) fn caller<'a>(&'a self, ctx: &'a RequestContext) -> Caller<'a> {
         let principal = ctx.principal();
-        let who = match &self.0.partition {
-            Some(partition) => Who::Chosen(Box::new(partition(ctx))),
-            None => Who::Subject {
-                subject: ctx.subject(),
-                issuer: principal.and_then(|principal| principal.issuer.as_deref()),
-            },
+        let session = ctx.session_id().filter(|_| self.0.anonymous_by_session);
+        let who = match (&self.0.partition, ctx.subject(), session) {
+            (Some(partition), ..) => Who::Chosen(Box::new(partition(ctx))),
+            (None, None, Some(session)) => Who::Anonymous { session },
+            (None, subject, _) => {
+                Who::Subject { subject, issuer: principal.and_then(|principal| principal.issuer.as_deref()) }
+            }
         };
         Caller { identity: self, principal, who }
+    }
+
+    /// Says whether the caller is one of all those whom nothing tells apart.
+    #[cfg(any(feature = "idempotent", feature = "transactional"))]
+    pub(crate) fn is_shared_by_anonymous(&self, ctx: &RequestContext) -> bool {
+        self.0.partition.is_none() && !self.0.anonymous_by_session && ctx.subject().is_none()
     }
 
     fn names_tenant(&self, claim: &str) -> bool {
@@ -126,6 +137,7 @@ impl Caller<'_> {
         const CLAIMS: usize = 224;
         let who = match &self.who {
             Who::Subject { subject, issuer } => subject.map_or(0, str::len) + issuer.map_or(0, str::len),
+            Who::Anonymous { session } => session.len(),
             Who::Chosen(_) => 64,
         };
         let has_more =
@@ -139,6 +151,10 @@ impl Caller<'_> {
             Who::Subject { subject, issuer } => {
                 encode_optional(*subject, key);
                 encode_optional(*issuer, key);
+            }
+            Who::Anonymous { session } => {
+                key.push(b'%');
+                encode_str(session, key);
             }
             Who::Chosen(partition) => {
                 key.push(b'=');

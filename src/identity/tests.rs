@@ -259,3 +259,25 @@ fn a_claim_without_a_name_is_refused() {
         "CachedTool::with_identity: `with_rights_claim` has no effect with `without_rights`: remove one of the two"
     );
 }
+
+#[test]
+fn anonymous_callers_are_one_unless_their_sessions_tell_them_apart() {
+    let nobody = |session: &str| RequestContext::with_id("1").with_session_id(session);
+    let (one, apart) = (Identity::new(), Identity::new().with_anonymous_by_session());
+    assert_eq!(caller(&one, &nobody("1")), caller(&one, &nobody("2")));
+    all_differ(&[
+        caller(&apart, &nobody("1")),
+        caller(&apart, &nobody("2")),
+        caller(&apart, &RequestContext::new()),
+        caller(&apart, &RequestContext::new().with_user_id("1")),
+    ]);
+    let of_ada = |session: &str| caller(&apart, &nobody(session).with_principal(ada()));
+    assert_eq!(of_ada("1"), of_ada("2"), "a user who has signed in is one on all connections");
+}
+
+#[test]
+fn a_session_that_a_partition_of_the_users_own_would_ignore_is_refused() {
+    let identity = Identity::new().with_anonymous_by_session().with_partition(|_| json!(1));
+    let refused = identity.check("CachedTool").unwrap_err().to_string();
+    assert!(refused.contains("`with_anonymous_by_session` has no effect with `with_partition`"), "{refused}");
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::debts::Borrower;
 use super::{Jitter, RetryPolicy};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::{CENTURY, share};
@@ -120,8 +121,9 @@ impl RetryPolicy {
         let started = Instant::now();
         let mut delays = None;
         let mut attempts = 0;
+        let borrower = cancellation.call().map(|ctx| Borrower { identity: &self.identity, ctx });
         if let Some(budget) = &self.budget {
-            budget.deposit();
+            budget.deposit(borrower);
         }
         loop {
             attempts += 1;
@@ -144,12 +146,16 @@ impl RetryPolicy {
                 _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
                 None => Err(Exhausted::Attempts),
                 _ if cancellation.is_cancelled() => Err(Exhausted::Cancelled),
+                // Whoever asks for a century does not want to be called again, also where there is no deadline.
                 Some(delay)
-                    if self.deadline.is_some_and(|deadline| started.elapsed().saturating_add(delay) >= deadline) =>
+                    if retry_after.is_some_and(|asked| asked >= CENTURY)
+                        || self
+                            .deadline
+                            .is_some_and(|deadline| started.elapsed().saturating_add(delay) >= deadline) =>
                 {
                     Err(Exhausted::Deadline)
                 }
-                _ if self.budget.as_ref().is_some_and(|budget| !budget.withdraw()) => Err(Exhausted::Budget),
+                _ if self.budget.as_ref().is_some_and(|budget| !budget.withdraw(borrower)) => Err(Exhausted::Budget),
                 Some(delay) => Ok(delay),
             };
             let exhausted = match go_on {

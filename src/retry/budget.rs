@@ -4,12 +4,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
+use super::debts::{Borrower, Debts};
 use crate::ConfigError;
 
 /// A token bucket that bounds how much retries add to the load of a service that fails for everybody.
 ///
 /// Each call pays a part of a token in, each retry takes one out; a few tokens per second come in on their own, so that a
 /// quiet server recovers. When none is left, failures are returned at once. Clones share the bucket.
+///
+/// Each caller has a share of it: whoever has used as much of late as is left in the bucket gets nothing more from it. A caller whose
+/// calls all fail takes half of a full bucket, the next one up to half of the rest, and `n` of them come to leave `1/(n+1)` of it for
+/// others (the rule of dynamic thresholds, Choudhury and Hahne, 1998). What a caller has used is paid back by what the caller's own calls pay in, and is
+/// forgotten when the bucket is full. Callers who are not authenticated are told apart by their connection. Work that is for no call
+/// (`&()` as its cancellation) takes what there is.
 ///
 /// The ratio follows "a per-client retry budget" of the [Site Reliability Engineering book][sre]: retries add a tenth to the
 /// load instead of tripling it.
@@ -28,6 +35,7 @@ struct Bucket {
     /// Millionths of a token.
     tokens: AtomicI64,
     refilled: Mutex<Option<Instant>>,
+    debts: Debts,
 }
 
 /// Millionths of a token to the token.
@@ -65,16 +73,30 @@ impl Budget {
         u32::try_from(self.bucket.tokens.load(Ordering::Relaxed) / TOKEN).unwrap_or(0)
     }
 
-    pub(super) fn deposit(&self) {
-        self.add(parts(self.ratio));
+    /// Pays for a call.
+    pub(super) fn deposit(&self, borrower: Option<Borrower<'_>>) {
+        let paid = parts(self.ratio);
+        self.add(paid);
+        if let Some(borrower) = borrower {
+            self.bucket.debts.repay(borrower, paid);
+        }
     }
 
-    pub(super) fn withdraw(&self) -> bool {
+    /// Takes a token for a retry. False where there is none, or none for this caller.
+    pub(super) fn withdraw(&self, borrower: Option<Borrower<'_>>) -> bool {
         self.refill();
-        self.bucket
-            .tokens
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| (tokens >= TOKEN).then_some(tokens - TOKEN))
-            .is_ok()
+        let tokens = &self.bucket.tokens;
+        let take = || {
+            tokens
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
+                    (tokens >= TOKEN).then_some(tokens - TOKEN)
+                })
+                .is_ok()
+        };
+        match borrower {
+            None => take(),
+            Some(borrower) => self.bucket.debts.lend(borrower, TOKEN, tokens.load(Ordering::Relaxed), take),
+        }
     }
 
     pub(super) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {
@@ -106,9 +128,12 @@ impl Budget {
         let bucket = &self.bucket.tokens;
         // A full bucket, the usual case, is only read.
         if bucket.load(Ordering::Relaxed) < full {
-            let _ = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
+            let before = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |tokens| {
                 Some(tokens.saturating_add(added).min(full))
             });
+            if before.is_ok_and(|before| before.saturating_add(added) >= full) {
+                self.bucket.debts.forgive();
+            }
         }
     }
 }
@@ -120,7 +145,11 @@ fn parts(tokens: f64) -> i64 {
 
 impl Bucket {
     fn full(burst: u32) -> Arc<Self> {
-        Arc::new(Self { tokens: AtomicI64::new(i64::from(burst) * TOKEN), refilled: Mutex::new(None) })
+        Arc::new(Self {
+            tokens: AtomicI64::new(i64::from(burst) * TOKEN),
+            refilled: Mutex::new(None),
+            debts: Debts::default(),
+        })
     }
 }
 

@@ -113,10 +113,12 @@
 //! - delay: 50 ms before the second attempt, twice as long before each further one, at most 20 s; 1 s to begin with where the
 //!   failure asks for less load (rate limited, overloaded) and does not say for how long
 //! - jitter: full, so anything between nothing and the delay; the upper half of the delay where less load is asked for
-//! - `retryAfterMs` in the error's data: waited out in full, and the delay on top
+//! - `retryAfterMs` in the error's data: waited out in full, and the delay on top; one that goes beyond the deadline, or is a
+//!   century or more, means not now: there is no further attempt
 //! - deadline: 30 s after the first attempt began, none begins any more; what is running runs on
 //! - attempt timeout: none
-//! - budget: one retry for ten calls and one per second, up to 100 saved up ([`Budget`])
+//! - budget: one retry for ten calls and one per second, up to 100 saved up ([`Budget`]); a caller alone takes half of what is saved
+//!   up; identity: [the defaults](crate::Identity#defaults)
 //! - temporary: timeout, unavailable, transport, external service, rate limited, server overloaded; not a failure without a
 //!   kind, which is what a tool with an error type of its own returns ([`outcome`](crate::outcome))
 //!
@@ -135,7 +137,7 @@
 //!
 //! The last failure is returned as it came, in its form and with its kind, text and data. Its `_meta` (its data, where it is a
 //! protocol error) gains `mcp-patterns/attempts` and `mcp-patterns/exhausted`: why there was no further attempt, one of
-//! `attempts`, `deadline`, `budget` and `cancelled`. A success that took more than one attempt says how many.
+//! `attempts`, `deadline` (also where the failing side asked for a century), `budget` and `cancelled`. A success that took more than one attempt says how many.
 //!
 //! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
 //!
@@ -153,6 +155,9 @@
 //! There is none: the budget is this process's own. While a service fails for everybody, retries add at most a tenth to its
 //! load once the saved-up budget is spent; from then on failures are returned at once.
 //!
+//! While it fails for one caller, others are retried all the same: each has a [share](Budget) of the one budget, so that the total is
+//! bounded as before. A [policy inside a tool](#example-inside-a-tool) that is given the call's context does the same.
+//!
 //! # What is counted and logged
 //!
 //! Counters (feature `metrics`): `mcp_patterns_retries_total` and `mcp_patterns_retries_exhausted_total`, by `tool`. Events:
@@ -160,6 +165,7 @@
 
 mod attempts;
 mod budget;
+mod debts;
 mod delays;
 mod layer;
 mod policy;

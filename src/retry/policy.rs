@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Budget, Delays};
-use crate::ConfigError;
 use crate::clock::is_too_short;
+use crate::{ConfigError, Identity};
 
 /// How often and when to try again.
 ///
@@ -23,6 +23,7 @@ pub struct RetryPolicy {
     pub(super) deadline: Option<Duration>,
     pub(super) attempt_timeout: Option<Duration>,
     pub(super) budget: Option<Budget>,
+    pub(super) identity: Identity,
     pub(super) random: Random,
 }
 
@@ -54,6 +55,7 @@ impl RetryPolicy {
             deadline: Some(Duration::from_secs(30)),
             attempt_timeout: None,
             budget: Some(Budget::new()),
+            identity: Identity::new(),
             random: Random(None),
         }
     }
@@ -97,6 +99,7 @@ impl RetryPolicy {
         if self.attempt_timeout.is_some_and(is_too_short) {
             return refuse("with_attempt_timeout", "it must be at least a millisecond: use a longer timeout, or none");
         }
+        self.identity.check(layer)?;
         self.budget.as_ref().map_or(Ok(()), |budget| budget.check(layer))
     }
 }
@@ -186,6 +189,14 @@ macro_rules! policy_setters {
             self
         }
 
+        /// Sets how callers are told apart, each of whom has a share of the [budget](Self::with_budget). Give all layers the same
+        /// [`Identity`](crate::Identity).
+        pub fn with_identity(mut self, identity: $crate::Identity) -> Self {
+            let $this = &mut self;
+            $policy.identity = identity;
+            self
+        }
+
         /// Retries without regard to how many others do.
         pub fn without_budget(mut self) -> Self {
             let $this = &mut self;
@@ -226,6 +237,7 @@ impl fmt::Debug for RetryPolicy {
             .field("deadline", &self.deadline)
             .field("attempt_timeout", &self.attempt_timeout)
             .field("budget", &self.budget)
+            .field("identity", &self.identity)
             .finish_non_exhaustive()
     }
 }

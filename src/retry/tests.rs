@@ -7,6 +7,7 @@ mod nested;
 mod progress;
 mod run;
 mod settings;
+mod shares;
 mod told;
 
 use std::future::ready;
@@ -30,6 +31,10 @@ const fn ms(millis: u64) -> Duration {
 
 fn down() -> McpError {
     McpError::unavailable("the upstream is down")
+}
+
+fn user(name: &str) -> RequestContext {
+    RequestContext::new().with_user_id(name)
 }
 
 /// A server whose read-only `get` fails with `error` on its first `times` calls.

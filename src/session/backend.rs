@@ -20,7 +20,7 @@ pub type BackendFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendErr
     note = "the backends of this crate are `MemoryBackend`, `RedisBackend` and `SqlBackend`"
 )]
 pub trait Backend: Send + Sync + 'static {
-    /// Keeps the first record of a session. If there is one, it stays as it is and is returned.
+    /// Keeps the first record of a session, of whoever [opens](Write::opener) it. If there is one, it stays as it is and is returned.
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written>;
 
     /// Finds a record.
@@ -46,6 +46,18 @@ pub struct Write<'a> {
     pub data: &'a str,
     /// How long to keep it, from now.
     pub ttl: Duration,
+    /// Who opens the session, where this is its first record. Where room is bounded, each opener has a share of it.
+    pub opener: Option<Opener<'a>>,
+}
+
+/// Who opens a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Opener<'a> {
+    /// The caller, hashed: 64 hexadecimal digits.
+    pub caller: &'a str,
+    /// The connection of a caller whom nobody knows, hashed. All of these are one caller.
+    pub connection: Option<&'a str>,
 }
 
 /// What is kept of a session.
@@ -66,6 +78,8 @@ pub enum Written {
     Yes,
     /// It is not: somebody else has written. This is what there is now.
     No(Option<Record>),
+    /// It is not: there is no room for it in the opener's share.
+    Full,
 }
 
 /// Why a step of a [`Backend`] failed; whether it was taken is not known. Callers of tools never see its text; the log does.

@@ -201,6 +201,7 @@ impl Engine {
                     self.count(Told::Conflicted);
                     (known, is_fresh) = (current, true);
                 }
+                Written::Full => return Err(self.no_room()),
             }
             if tries > 0 {
                 sleep(Duration::from_millis(fastrand::u64(0..=LONGEST_PAUSE.min(1 << tries.min(10))))).await;
@@ -223,6 +224,7 @@ impl Engine {
                 self.count(Told::Conflicted);
                 Err(SessionError::Conflict)
             }
+            Written::Full => Err(self.no_room()),
         }
     }
 
@@ -243,8 +245,10 @@ impl Engine {
             let Some(version) = found.version else { return Err(SessionError::Unknown) };
             let (text, new) = (data::to_text(found.ends_at, &found.data).map_err(unreadable)?, new_version());
             // Nobody else knows the new key yet.
-            if self.write(to, kept, new, &text, found.ends_at).await? != Written::Yes {
-                return Err(SessionError::Conflict);
+            match self.write(to, kept, new, &text, found.ends_at).await? {
+                Written::Yes => {}
+                Written::No(_) => return Err(SessionError::Conflict),
+                Written::Full => return Err(self.no_room()),
             }
             kept = Some(new);
             if self.wrote(self.step(self.shared.backend.delete(from.id(), Some(version))).await)? {
@@ -334,12 +338,19 @@ impl Engine {
         data: &str,
         ends_at: Option<u64>,
     ) -> Result<Written, SessionError> {
-        let (id, write) = (key.id(), Write { version, data, ttl: self.ttl(ends_at) });
+        let opener = expected.is_none().then(|| key.opener());
+        let (id, write) = (key.id(), Write { version, data, ttl: self.ttl(ends_at), opener });
         let backend = &self.shared.backend;
         self.wrote(match expected {
             None => self.step(backend.create(id, write)).await,
             Some(expected) => self.step(backend.compare_and_swap(id, expected, write)).await,
         })
+    }
+
+    fn no_room(&self) -> SessionError {
+        self.count(Told::Full);
+        tracing::warn!("a caller's share of the sessions is full");
+        SessionError::NoRoom
     }
 
     fn wrote<T>(&self, step: Result<T, BackendError>) -> Result<T, SessionError> {

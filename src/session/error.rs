@@ -43,6 +43,8 @@ pub enum SessionError {
         /// How many it may have.
         max_keys: usize,
     },
+    /// The caller keeps as much in sessions as there is room for. Nothing was changed.
+    NoRoom,
     /// Others changed the session meanwhile, at each try. Nothing was changed.
     Conflict,
     /// The session is not named by a handle, so it can have no new one.
@@ -79,6 +81,11 @@ impl From<SessionError> for McpError {
                 Self::invalid_request(format!("The session is full: it keeps {max_keys} values at most"))
                     .with_data(json!({ SESSION: "full" }))
             }
+            SessionError::NoRoom => Self::new(
+                ErrorKind::ServerOverloaded,
+                "There is no room for more sessions of yours at the moment: end one, or try again later. Nothing was changed",
+            )
+            .with_data(json!({ SESSION: "no_room" })),
             SessionError::Conflict => {
                 Self::unavailable("Too many calls change this session at the same time; nothing was changed")
                     .with_data(json!({ SESSION: "conflict" }))
@@ -123,6 +130,7 @@ impl fmt::Display for SessionError {
                 write!(f, "the session would take {bytes} bytes of {max_bytes}")
             }
             Self::TooManyKeys { max_keys } => write!(f, "the session would have more than {max_keys} keys"),
+            Self::NoRoom => f.write_str("the caller's share of the sessions is full"),
             Self::Conflict => f.write_str("the session was changed by others meanwhile"),
             Self::NotRenewable => f.write_str("the session is not named by a handle"),
             Self::Unavailable(error) => write!(f, "the backend of the sessions is unavailable: {error}"),

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use turbomcp_core::RequestContext;
 
 use super::engine::Engine;
-use super::{BackendError, SessionError};
+use super::{BackendError, Opener, SessionError};
 use crate::canonical::{encode_str, sha256};
 
 /// What names a session. Whatever it is, the session belongs to whoever opened it, and nobody else finds it.
@@ -29,6 +29,9 @@ pub(super) struct Key {
     /// Where the caller begins.
     caller: usize,
     id: OnceLock<Arc<str>>,
+    opener: OnceLock<(String, Option<String>)>,
+    /// That of a caller whom nobody knows.
+    connection: Option<Box<str>>,
     pub(super) handle: Option<String>,
 }
 
@@ -43,16 +46,19 @@ impl Key {
             SessionMode::Handle => None,
         };
         let name = name.ok_or(SessionError::None(mode))?;
-        Ok(Self::new(engine.namespace(), mode, name, |key| engine.settings.identity.caller(ctx).encode(key)))
+        let key = Self::new(engine.namespace(), mode, name, |key| engine.settings.identity.caller(ctx).encode(key));
+        Ok(Self { connection: anonymous_connection(ctx), ..key })
     }
 
     pub(super) fn of_handle(engine: &Engine, handle: String, ctx: &RequestContext) -> Self {
-        Self::named(engine.namespace(), handle, |key| engine.settings.identity.caller(ctx).encode(key))
+        let key = Self::named(engine.namespace(), handle, |key| engine.settings.identity.caller(ctx).encode(key));
+        Self { connection: anonymous_connection(ctx), ..key }
     }
 
     /// The session of another handle, of the same owner.
     pub(super) fn renewed(&self, namespace: &str, handle: String) -> Self {
-        Self::named(namespace, handle, |key| key.extend_from_slice(&self.canonical[self.caller..]))
+        let key = Self::named(namespace, handle, |key| key.extend_from_slice(&self.canonical[self.caller..]));
+        Self { connection: self.connection.clone(), ..key }
     }
 
     fn named(namespace: &str, handle: String, caller: impl FnOnce(&mut Vec<u8>)) -> Self {
@@ -71,13 +77,27 @@ impl Key {
         encode_str(name, &mut canonical);
         let caller = canonical.len();
         encode_caller(&mut canonical);
-        Self { canonical, caller, id: OnceLock::new(), handle: None }
+        Self { canonical, caller, id: OnceLock::new(), opener: OnceLock::new(), connection: None, handle: None }
     }
 
     /// The id in the backend: hashed, so that who sees a shared store cannot use what stands there.
     pub(super) fn id(&self) -> &Arc<str> {
         self.id.get_or_init(|| sha256(&self.canonical).into())
     }
+
+    /// Whose share of the backend the session is in.
+    pub(super) fn opener(&self) -> Opener<'_> {
+        let (caller, connection) = self.opener.get_or_init(|| {
+            let connection = self.connection.as_deref().map(|connection| sha256(connection.as_bytes()));
+            (sha256(&self.canonical[self.caller..]), connection)
+        });
+        Opener { caller, connection: connection.as_deref() }
+    }
+}
+
+/// Tells callers apart whom nobody knows.
+fn anonymous_connection(ctx: &RequestContext) -> Option<Box<str>> {
+    ctx.session_id().filter(|_| ctx.subject().is_none()).map(Into::into)
 }
 
 /// A handle that nobody can guess: 128 random bits.

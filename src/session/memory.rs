@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::future::ready;
 use std::num::NonZeroUsize;
@@ -7,50 +7,62 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backend::{Backend, BackendFuture, Record, Write, Written};
+use super::backend::{Backend, BackendFuture, Opener, Record, Write, Written};
 use crate::clock::later;
-use crate::telemetry::Counter;
+use crate::shares::{Holder, Room, Shares};
 
 /// Keeps sessions in this process. Clones share them.
 ///
-/// They end with the process, and another replica does not know them. Where there is no room for a new session, the one that was
-/// used least recently is dropped, with a warning.
+/// They end with the process, and another replica does not know them.
+///
+/// No session makes room for another. What there is room for is shared instead: a caller may hold as much as is free, so one alone
+/// fills half of it, and each further one up to half of what is left. Callers who are not authenticated are one
+/// caller, of whose share each connection has a part by the same rule. A session, or a write, for which there is no room is
+/// refused with `server_overloaded`.
 #[derive(Clone)]
 #[must_use]
 pub struct MemoryBackend {
     table: Arc<Mutex<Table>>,
 }
 
-const MAX_SESSIONS: NonZeroUsize = NonZeroUsize::new(10_000).expect("it is not zero");
+const MAX: Room = Room { entries: 100_000, bytes: 256 << 20 };
+
+/// What a session takes beside its data, about: its id and its place in the tables.
+const SESSION_BYTES: usize = 256;
 
 /// How many expired sessions a new one clears away, so that they go faster than new ones come.
 const CLEARED: usize = 2;
 
 struct Table {
-    max_sessions: NonZeroUsize,
+    shares: Shares,
     entries: HashMap<Arc<str>, Entry, foldhash::fast::RandomState>,
-    /// By when they were last used, those first that were not used for the longest time.
-    by_use: BTreeMap<u64, Arc<str>>,
-    uses: u64,
+    /// Those first that expire first.
+    by_expiry: BTreeSet<(Instant, Arc<str>)>,
 }
 
 struct Entry {
     version: u64,
     data: Arc<str>,
     expires_at: Instant,
-    used: u64,
+    holder: Holder,
 }
 
 impl MemoryBackend {
-    /// Makes an empty one, for up to 10,000 sessions.
+    /// Creates an empty one, for up to 100,000 sessions of 256 MiB.
     pub fn new() -> Self {
-        let table = Table { max_sessions: MAX_SESSIONS, entries: HashMap::default(), by_use: BTreeMap::new(), uses: 0 };
+        let table = Table { shares: Shares::new(MAX), entries: HashMap::default(), by_expiry: BTreeSet::new() };
         Self { table: Arc::new(Mutex::new(table)) }
     }
 
-    /// Bounds the number of sessions.
+    /// Bounds the number of sessions, of all callers.
     pub fn with_max_sessions(self, max_sessions: NonZeroUsize) -> Self {
-        self.table().max_sessions = max_sessions;
+        self.table().shares.max.entries = max_sessions.get();
+        self
+    }
+
+    /// Bounds the bytes of all sessions together. Each takes 256 more than its data.
+    pub fn with_max_bytes(self, max_bytes: NonZeroUsize) -> Self {
+        self.table().shares.max.bytes = max_bytes.get();
         self
     }
 
@@ -70,55 +82,62 @@ impl MemoryBackend {
 impl Table {
     fn load(&mut self, id: &str, now: Instant) -> Option<Record> {
         self.forget_expired(id, now);
-        let entry = self.entries.get_mut(id)?;
-        self.uses += 1;
-        if let Some(id) = self.by_use.remove(&entry.used) {
-            entry.used = self.uses;
-            self.by_use.insert(self.uses, id);
-        }
+        let entry = self.entries.get(id)?;
         Some(Record { version: entry.version, data: entry.data.as_ref().into(), expires_in: entry.expires_at - now })
     }
 
     fn create(&mut self, id: &str, write: Write<'_>, now: Instant) -> Written {
         for _ in 0..CLEARED {
-            let oldest = self.by_use.first_key_value().map(|(_, id)| Arc::clone(id));
-            if let Some(oldest) = oldest {
-                self.forget_expired(&oldest, now);
-            }
+            self.clear_expired(now);
         }
         if let Some(record) = self.load(id, now) {
             return if record.version == write.version { Written::Yes } else { Written::No(Some(record)) };
         }
-        while self.entries.len() >= self.max_sessions.get() {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            self.entries.remove(&oldest);
-            tracing::warn!(max_sessions = self.max_sessions, "a session that was in use made room for a new one");
-            Counter::new("mcp_patterns_session_evictions_total", &[]).increment();
-        }
-        self.uses += 1;
-        let id: Arc<str> = id.into();
-        self.by_use.insert(self.uses, Arc::clone(&id));
-        let (version, data) = (write.version, write.data.into());
-        self.entries.insert(id, Entry { version, data, expires_at: later(now, write.ttl), used: self.uses });
+        let Some(holder) = self.room(write, now) else { return Written::Full };
+        let (id, expires_at): (Arc<str>, _) = (id.into(), later(now, write.ttl));
+        self.by_expiry.insert((expires_at, Arc::clone(&id)));
+        self.entries.insert(id, Entry { version: write.version, data: write.data.into(), expires_at, holder });
         Written::Yes
+    }
+
+    /// Takes room for a session, if need be that of all that have expired.
+    fn room(&mut self, write: Write<'_>, now: Instant) -> Option<Holder> {
+        let Opener { caller, connection } = write.opener.unwrap_or(Opener { caller: "", connection: None });
+        let room = Room { entries: 1, bytes: SESSION_BYTES + write.data.len() };
+        self.shares.take(caller, connection, room).or_else(|| {
+            while self.clear_expired(now) {}
+            self.shares.take(caller, connection, room)
+        })
     }
 
     fn compare_and_swap(&mut self, id: &str, expected: u64, write: Write<'_>, now: Instant) -> Written {
         let found = self.load(id, now);
-        match self.entries.get_mut(id) {
-            Some(entry) if entry.version == expected || entry.version == write.version => {
-                entry.version = write.version;
-                entry.data = write.data.into();
-                entry.expires_at = later(now, write.ttl);
-                Written::Yes
-            }
-            _ => Written::No(found),
+        let Some(entry) = self.entries.get_mut(id) else { return Written::No(None) };
+        if entry.version != expected && entry.version != write.version {
+            return Written::No(found);
         }
+        let (before, after) = (entry.data.len(), write.data.len());
+        if !self.shares.grow(&entry.holder, after.saturating_sub(before)) {
+            return Written::Full;
+        }
+        let freed = Room { entries: 0, bytes: before.saturating_sub(after) };
+        self.shares.give_back(&entry.holder, freed);
+        entry.version = write.version;
+        entry.data = write.data.into();
+        self.touch(id, write.ttl, now);
+        Written::Yes
     }
 
     fn touch(&mut self, id: &str, ttl: Duration, now: Instant) -> bool {
         self.forget_expired(id, now);
-        self.entries.get_mut(id).map(|entry| entry.expires_at = later(now, ttl)).is_some()
+        let Some((id, _)) = self.entries.get_key_value(id) else { return false };
+        let id = Arc::clone(id);
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let before = std::mem::replace(&mut entry.expires_at, later(now, ttl));
+        let after = entry.expires_at;
+        self.by_expiry.remove(&(before, Arc::clone(&id)));
+        self.by_expiry.insert((after, id));
+        true
     }
 
     fn delete(&mut self, id: &str, expected: Option<u64>, now: Instant) -> bool {
@@ -137,10 +156,18 @@ impl Table {
         }
     }
 
+    /// Forgets the session that expired first. False if none has.
+    fn clear_expired(&mut self, now: Instant) -> bool {
+        let expired = self.by_expiry.first().filter(|(expires_at, _)| *expires_at <= now);
+        let Some(id) = expired.map(|(_, id)| Arc::clone(id)) else { return false };
+        self.remove(&id);
+        true
+    }
+
     fn remove(&mut self, id: &str) {
-        if let Some(entry) = self.entries.remove(id) {
-            self.by_use.remove(&entry.used);
-        }
+        let Some((id, entry)) = self.entries.remove_entry(id) else { return };
+        self.by_expiry.remove(&(entry.expires_at, id));
+        self.shares.give_back(&entry.holder, Room { entries: 1, bytes: SESSION_BYTES + entry.data.len() });
     }
 }
 
@@ -182,7 +209,8 @@ impl fmt::Debug for MemoryBackend {
         let table = self.table();
         f.debug_struct("MemoryBackend")
             .field("sessions", &table.entries.len())
-            .field("max_sessions", &table.max_sessions)
+            .field("max_sessions", &table.shares.max.entries)
+            .field("max_bytes", &table.shares.max.bytes)
             .finish()
     }
 }

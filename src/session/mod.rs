@@ -121,16 +121,20 @@
 //! - tools: every one; calls without a session are refused, unless [`optional`](SessionStore::optional)
 //! - mode: [`SessionMode::Transport`]; the argument of a handle is `session`; a handle is 128 random bits
 //! - idle timeout: 1 hour, sliding with reads and writes, noted every tenth of it at most; absolute timeout: 24 hours
-//! - limits: 64 KiB and 256 keys for each session; in memory, 10,000 sessions, of which the least recently used makes room, with
-//!   a warning
+//! - limits: 64 KiB and 256 keys for each session; in memory, 100,000 sessions of 256 MiB, half of which one caller alone may hold,
+//!   and all anonymous callers together
 //! - each step of a backend may take 2 s; a change is tried 64 times at most
 //! - namespace: the server's name; identity: [the defaults](crate::Identity#defaults)
 //!
-//! Shared backends bound no number of sessions: a client may open as many as your limits on calls allow.
+//! No session makes room for another. Each caller has a [share](MemoryBackend) of what there is in memory, and each anonymous
+//! connection a part of the share that all of them have together; where that is full, new sessions and larger values are refused. Shared
+//! backends bound no number of sessions: a client may open as many as your limits on calls allow.
 //!
 //! # Order
 //!
-//! Outside: validation, and whatever decides who may call what. Inside: everything else. A cache must be inside, or a hit would get
+//! Outside: validation, which does not see the handle ([an argument of the layer](crate::arguments)), and whatever decides who may
+//! call what. A tool that comes later and has an argument of the handle's name has no session, with a warning; at the start it is
+//! a mistake. Inside: everything else. A cache must be inside, or a hit would get
 //! around the refusal of a call without a session; it then keeps no result of a tool that opened its session, unless its scope is
 //! [`Scope::Session`](crate::Scope::Session). A transaction is inside too, and does not roll a session back. The session is found
 //! through the call's own task: in a task that the tool spawns, use a [`Session`] that was got before. See [the
@@ -146,6 +150,7 @@
 //! | `none` | `invalid_request`, `authentication`, `invalid_params` | the call has no session: by transport, principal, handle |
 //! | `unknown` | `invalid_params` | there is no session under this handle, for this caller |
 //! | `full` | `invalid_request` | a limit; nothing was changed |
+//! | `no_room` | `server_overloaded` | the caller's share of the sessions in memory is full; nothing was changed |
 //! | `conflict` | `unavailable` | others came first at each try; nothing was changed |
 //! | `unavailable` | `unavailable` | the backend fails; nothing was changed |
 //! | `unknowable` | `unavailable` | the backend failed while it wrote: the change may have been kept |
@@ -167,13 +172,14 @@
 //!
 //! It fails closed: down, slow or answering what nobody understands, it is never taken for an empty session. Calls that use their
 //! session get `unavailable` within the time of a step, also those that wait for a turn. What was acknowledged is as safe as the
-//! backend keeps it. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is
+//! backend keeps it: **a Redis that fails over loses its last writes**, unless
+//! [`RedisBackend::with_replicas`](RedisBackend#failover) waits for the replicas. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is
 //! back.
 //!
 //! # What is counted and logged
 //!
 //! The counters (feature `metrics`) `mcp_patterns_session_operations_total` by `outcome` (`read`, `written`, `conflicted`, `full`,
-//! `unavailable`, `refused`) and `mcp_patterns_session_evictions_total`. A backend that fails is logged as a warning. No id, no
+//! `unavailable`, `refused`). A backend that fails is logged as a warning. No id, no
 //! handle and no value is logged; ids are hashed before they leave the process.
 
 mod backend;
@@ -194,7 +200,7 @@ mod turns;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisBackend;
-pub use backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
+pub use backend::{Backend, BackendError, BackendFuture, Opener, Record, Write, Written};
 pub use data::Data;
 pub use error::SessionError;
 pub use key::SessionMode;

@@ -46,7 +46,7 @@ impl SessionStore {
         Self { engine, selection: Selection::new(), plan: Plan::default() }
     }
 
-    /// Keeps sessions in this process, up to 10,000.
+    /// Keeps sessions in this process, up to 100,000 of 256 MiB, of which [each caller has a share](MemoryBackend).
     pub fn in_memory() -> Self {
         Self::new(MemoryBackend::new())
     }

@@ -3,12 +3,15 @@ mod cached;
 mod changes;
 mod contract;
 mod failing;
+#[cfg(feature = "redis")]
+mod failover;
 mod handles;
 mod layer;
 mod life;
 #[cfg(feature = "redis")]
 mod redis_down;
 mod settings;
+mod shares;
 mod sweeps;
 mod values;
 

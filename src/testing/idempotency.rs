@@ -217,7 +217,8 @@ impl<S: Store> Checked<S> {
     }
 
     async fn claim_as(&self, id: &str, fingerprint: &str, token: &str, lease: Duration, takes_over: bool) -> Claimed {
-        let claim = Claim { id, fingerprint, tool: "tool", key: "key", token, lease, takes_over };
+        let (caller, connection) = ("caller", None);
+        let claim = Claim { id, fingerprint, tool: "tool", key: "key", caller, connection, token, lease, takes_over };
         done(self.0.claim(claim).await)
     }
 

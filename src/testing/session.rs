@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::session::{Backend, BackendError, Record, Write, Written};
+use crate::session::{Backend, BackendError, Opener, Record, Write, Written};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -210,6 +210,7 @@ fn conflict(written: Written) -> Option<(u64, String)> {
     match written {
         Written::Yes => None,
         Written::No(found) => found.map(|record| (record.version, record.data)),
+        Written::Full => panic!("there is room for what this writes"),
     }
 }
 
@@ -226,7 +227,8 @@ impl<B: Backend> Checked<B> {
     }
 
     async fn write(&self, id: &str, expected: Option<u64>, version: u64, data: &str, ttl: Duration) -> Written {
-        let write = Write { version, data, ttl };
+        let opener = expected.is_none().then_some(Opener { caller: "caller", connection: None });
+        let write = Write { version, data, ttl, opener };
         done(match expected {
             None => self.0.create(id, write).await,
             Some(expected) => self.0.compare_and_swap(id, expected, write).await,

@@ -150,6 +150,11 @@
 //! five seconds at most. What a cache inside or around the transaction invalidates waits for no hook: it is invalidated before the
 //! first one runs, and also where the outcome of a commit is unknown. The transaction is known to the task of the call only, not to what it spawns.
 //!
+//! # Who shares a key
+//!
+//! **Callers who are not authenticated share their keys**, and read each other's answers: all right for a local server with one user,
+//! and not on a network. See [who shares a key](crate::idempotency#who-shares-a-key).
+//!
 //! # When the backend fails
 //!
 //! It fails closed: without a transaction the tool is not called.

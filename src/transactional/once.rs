@@ -117,7 +117,7 @@ impl<DB: Dialect> Once<'_, DB> {
         if outcome::failure(&result).is_some() {
             return Ok(Answer { result, end: Wanted::ByResult });
         }
-        let Some(record) = idempotency::to_record(&result) else {
+        let Some(record) = self.to_record(&result) else {
             return Err(TransactionError::RolledBack);
         };
         let last = if with_commit { DB::recording(&self.key.id, &record) } else { None };
@@ -137,7 +137,7 @@ impl<DB: Dialect> Once<'_, DB> {
         if record.as_ref().is_some_and(|record| record.fingerprint != self.key.fingerprint) {
             return Ok(self.counts.answer(Told::Refused, &self.key.refused()));
         }
-        let answer = record.and_then(|record| idempotency::from_record(&record.result?, self.tells));
+        let answer = record.and_then(|record| idempotency::from_record(&record.result?, self.key, self.tells));
         Ok(match answer {
             Some(answer) => {
                 self.counts.count(Told::Replayed);
@@ -147,13 +147,17 @@ impl<DB: Dialect> Once<'_, DB> {
         })
     }
 
+    fn to_record(&self, result: &McpResult<ToolResult>) -> Option<String> {
+        idempotency::to_record(result, self.key.origin.connection.as_deref())
+    }
+
     fn in_progress(&self) -> McpResult<ToolResult> {
         self.counts.answer(Told::InProgress, &self.key.in_progress(RETRY_AFTER))
     }
 
     /// Remembers a failure in a transaction of its own, since what failed was rolled back, and its claim with it. True if it did.
     async fn record_failure(&self, result: &McpResult<ToolResult>) -> bool {
-        let Some(record) = idempotency::to_record(result).filter(|_| outcome::failure(result).is_some()) else {
+        let Some(record) = self.to_record(result).filter(|_| outcome::failure(result).is_some()) else {
             return false;
         };
         let recorded: Result<(), TransactionError> = self

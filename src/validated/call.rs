@@ -14,6 +14,7 @@ use super::layer::ValidatedTool;
 use super::plan::{Outcome, ToolPlan};
 use super::rules;
 use super::violations::{Found, Violations};
+use crate::arguments::Taken;
 use crate::cancellation::cancelled;
 use crate::outcome;
 
@@ -31,9 +32,10 @@ impl ValidatedTool {
             let reason = format!("`{name}` cannot be called: its schema is not one that can be checked");
             return Ok(McpError::internal(reason).to_tool_result());
         }
-        if let Err(violations) = self.admit(&plan, &mut args) {
-            return Ok(self.refuse(&plan, violations));
-        }
+        let of_layers = match self.admit(&plan, &mut args) {
+            Ok(of_layers) => of_layers,
+            Err(violations) => return Ok(self.refuse(&plan, violations)),
+        };
         if plan.has_rules() {
             // On the heap, so that a call without rules does not carry them along.
             if let Some(answer) = Box::pin(self.ask_rules(&plan, &args, ctx)).await {
@@ -41,19 +43,21 @@ impl ValidatedTool {
             }
         }
         plan.count(Outcome::Valid);
+        of_layers.put_back(&mut args);
         self.release(&plan, inner.call_tool(name, args, ctx).await)
     }
 
-    /// Checks what can be checked without asking anybody.
-    fn admit(&self, plan: &ToolPlan, args: &mut Value) -> Result<(), Violations> {
+    /// Checks what can be checked without asking anybody, and leaves the tool's own arguments in `args`.
+    fn admit(&self, plan: &ToolPlan, args: &mut Value) -> Result<Taken, Violations> {
         if args.is_null() {
             *args = Value::Object(Map::new());
         }
         plan.limits.check(args)?;
+        let of_layers = plan.arguments.take(args);
         let mut found = Found::new(self.settings.max_violations.get());
         let mut hints = if self.settings.hints { Hints::new() } else { Hints::off() };
         plan.find(args, &mut hints, &mut found);
-        found.into_result()
+        found.into_result().map(|()| of_layers)
     }
 
     /// Asks the rules, and returns the answer if the call ends here.

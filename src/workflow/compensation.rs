@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use tracing::Instrument;
 use turbomcp_core::{McpError, McpResult};
@@ -130,13 +130,12 @@ impl ChainError {
         if let Some(step) = step {
             told.insert("step".to_owned(), step.into());
         }
-        let (mut undone, mut not_undone) = (Vec::new(), Map::new());
+        // Lists, since a loop may give many steps one name.
+        let (mut undone, mut not_undone) = (Vec::new(), Vec::new());
         for Compensated { step, error } in compensations {
             match error {
                 None => undone.push(Value::from(step)),
-                Some(sentence) => {
-                    not_undone.insert(step.into_owned(), sentence.into());
-                }
+                Some(sentence) => not_undone.push(json!({ "step": step, "error": sentence })),
             }
         }
         if !undone.is_empty() {
@@ -144,6 +143,10 @@ impl ChainError {
         }
         if !not_undone.is_empty() {
             told.insert("notUndone".to_owned(), not_undone.into());
+        }
+        // The step may have been a chain itself, which has told what it did not undo.
+        if let Some(inner) = error.data().and_then(|data| data.get(CHAIN)) {
+            told.insert("inner".to_owned(), inner.clone());
         }
         error.message = message;
         outcome::note_in(&mut error, CHAIN, told);

@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -6,12 +7,15 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 ///
 /// It serializes to an object with an entry for each: `{"status": "success", "data": …}`, or `{"status": "error", "error": …}`
 /// with a sentence that is fit for the caller. See [what the caller reads](super#what-the-caller-reads-of-an-error).
+///
+/// Each source has a name of its own here: of those that were given the same one, the second is `name#2`, the third `name#3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Degraded<T>(Vec<(Cow<'static, str>, Result<T, String>)>);
 
 impl<T> Degraded<T> {
     pub(super) fn new(answers: impl Iterator<Item = (Cow<'static, str>, Result<T, String>)>) -> Self {
-        Self(answers.collect())
+        let mut names = HashSet::new();
+        Self(answers.map(|(name, answer)| (distinct(&name, &mut names), answer)).collect())
     }
 
     /// Returns what the source of this name answered: its data, or the sentence that says why there is none.
@@ -37,6 +41,17 @@ impl<T> Degraded<T> {
     pub fn is_complete(&self) -> bool {
         self.failed().next().is_none()
     }
+}
+
+/// Numbers a name that is taken, so that no source is told in the place of another.
+fn distinct(name: &Cow<'static, str>, names: &mut HashSet<Cow<'static, str>>) -> Cow<'static, str> {
+    let mut free = name.clone();
+    let mut number = 1;
+    while !names.insert(free.clone()) {
+        number += 1;
+        free = format!("{name}#{number}").into();
+    }
+    free
 }
 
 impl<T: Serialize> Serialize for Degraded<T> {

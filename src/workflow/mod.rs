@@ -207,8 +207,10 @@
 //!
 //! The error of a source or step keeps its kind, its text and its data; `mcp-patterns/source` in the data names the source. A
 //! [`ChainError`] turned into an [`McpError`](turbomcp_core::McpError) names the step in its text too, and lists under
-//! `mcp-patterns/chain` what was `undone` and what is `notUndone`. Where something is not undone, it is marked with
-//! `mcp-patterns/exhausted`: no layer may then make the call again.
+//! `mcp-patterns/chain` what was `undone` (`["flight"]`) and what is `notUndone` (`[{"step": "room", "error": "It is sold"}]`): an
+//! entry for each compensation, also where a loop gives many steps one name. Where the step was a chain itself, its own lists are
+//! under `inner`. Where something is not undone, the error is marked with `mcp-patterns/exhausted`: no layer may then make the
+//! call again.
 //!
 //! A source, or a compensation, that panics has failed with an `internal` error. A panic in a step unwinds to the caller, and has the
 //! steps before it undone.

@@ -8,6 +8,7 @@ mod corpus;
 mod counter;
 mod durations;
 mod forwarding;
+mod metamorphic;
 mod outcome;
 mod reading;
 mod seed;

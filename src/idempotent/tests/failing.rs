@@ -79,12 +79,14 @@ impl Store for Faulty {
         let fault = self.plan.lock().unwrap().claims;
         if fault == Fault::Remote {
             let store = self.store.clone();
-            let [id, fingerprint, token] = [claim.id, claim.fingerprint, claim.token].map(str::to_owned);
+            let [id, fingerprint, caller, token] =
+                [claim.id, claim.fingerprint, claim.caller, claim.token].map(str::to_owned);
             let lease = claim.lease;
             let remote = tokio::spawn(async move {
                 tokio::time::sleep(secs(4)).await;
-                let (tool, key, takes_over) = ("send", "k", false);
-                let claim = Claim { id: &id, fingerprint: &fingerprint, tool, key, token: &token, lease, takes_over };
+                let (tool, key, connection, takes_over) = ("send", "k", None, false);
+                let (id, fingerprint, caller, token) = (&*id, &*fingerprint, &*caller, &*token);
+                let claim = Claim { id, fingerprint, tool, key, caller, connection, token, lease, takes_over };
                 store.claim(claim).await
             });
             return Box::pin(async { remote.await.unwrap() });

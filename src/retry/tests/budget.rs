@@ -46,7 +46,8 @@ async fn without_a_budget_an_outage_is_multiplied() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_finds_the_budget_spent_fails_at_once_and_says_so() {
     let script = failing(ALWAYS, down());
-    let server = RetryTool::new().with_budget(saved(3)).layer(script.clone());
+    // Half of it is for others.
+    let server = RetryTool::new().with_budget(saved(6)).layer(script.clone());
     assert_eq!(notes(&call(&server).await), (json!(3), json!("attempts")));
     assert_eq!(notes(&call(&server).await), (json!(2), json!("budget")));
     let began = tokio::time::Instant::now();
@@ -76,23 +77,23 @@ async fn the_budget_recovers_by_calls_that_succeed() {
 #[tokio::test(start_paused = true)]
 async fn the_budget_recovers_by_time() {
     let budget = Budget::new().with_ratio(0.0).with_retries_per_second(2.0).with_burst(4);
-    assert_eq!((0..9).filter(|_| budget.withdraw()).count(), 4);
+    assert_eq!((0..9).filter(|_| budget.withdraw(None)).count(), 4);
     advance(ms(499)).await;
-    assert!(!budget.withdraw());
+    assert!(!budget.withdraw(None));
     advance(ms(1)).await;
-    assert!(budget.withdraw());
-    assert!(!budget.withdraw());
+    assert!(budget.withdraw(None));
+    assert!(!budget.withdraw(None));
     advance(Duration::from_secs(3_600)).await;
-    assert_eq!((0..9).filter(|_| budget.withdraw()).count(), 4, "no more than the burst is saved up");
+    assert_eq!((0..9).filter(|_| budget.withdraw(None)).count(), 4, "no more than the burst is saved up");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_budget_recovers_by_time_however_often_it_is_asked() {
     let budget = Budget::new().with_ratio(0.0).with_burst(1);
-    assert!(budget.withdraw());
+    assert!(budget.withdraw(None));
     let granted = (0..40_000).map(async |_| {
         advance(Duration::from_micros(100)).await;
-        budget.withdraw()
+        budget.withdraw(None)
     });
     let mut retries = 0;
     for granted in granted {
@@ -104,7 +105,7 @@ async fn the_budget_recovers_by_time_however_often_it_is_asked() {
 #[tokio::test(start_paused = true)]
 async fn what_is_available_includes_what_time_has_earned() {
     let budget = Budget::new().with_burst(4);
-    assert_eq!((0..9).filter(|_| budget.withdraw()).count(), 4);
+    assert_eq!((0..9).filter(|_| budget.withdraw(None)).count(), 4);
     assert_eq!(budget.available(), 0);
     advance(Duration::from_secs(2)).await;
     assert_eq!(budget.available(), 2);
@@ -113,9 +114,9 @@ async fn what_is_available_includes_what_time_has_earned() {
 #[tokio::test(start_paused = true)]
 async fn a_small_ratio_adds_up() {
     let budget = Budget::new().with_ratio(0.0004).with_retries_per_second(0.0).with_burst(1);
-    assert!(budget.withdraw());
+    assert!(budget.withdraw(None));
     for _ in 0..2_600 {
-        budget.deposit();
+        budget.deposit(None);
     }
     assert_eq!(budget.available(), 1, "2,600 calls at 0.0004 pay for one retry");
 }
@@ -124,7 +125,7 @@ async fn a_small_ratio_adds_up() {
 async fn what_is_saved_up_is_bounded_by_the_burst() {
     let budget = Budget::new().with_burst(3);
     for _ in 0..1_000 {
-        budget.deposit();
+        budget.deposit(None);
     }
     assert_eq!(budget.available(), 3);
 }
@@ -135,8 +136,8 @@ async fn two_layers_with_one_budget_share_it() {
     let (one, other) = (failing(ALWAYS, down()), failing(ALWAYS, down()));
     let first = RetryTool::new().with_budget(budget.clone()).layer(one.clone());
     let second = RetryTool::new().with_budget(budget.clone()).layer(other.clone());
-    call(&first).await.unwrap();
-    call(&second).await.unwrap();
+    call_with(&first, &user("ada")).await.unwrap();
+    call_with(&second, &user("bob")).await.unwrap();
     assert_eq!((one.calls("get"), other.calls("get"), budget.available()), (3, 2, 0));
 }
 
@@ -144,8 +145,8 @@ async fn two_layers_with_one_budget_share_it() {
 async fn a_layer_that_is_put_on_again_or_cloned_keeps_its_budget() {
     let retry = RetryTool::new().with_budget(saved(3));
     let (one, other) = (failing(ALWAYS, down()), failing(ALWAYS, down()));
-    call(&retry.layer(one.clone())).await.unwrap();
-    call(&retry.clone().layer(other.clone())).await.unwrap();
+    call_with(&retry.layer(one.clone()), &user("ada")).await.unwrap();
+    call_with(&retry.clone().layer(other.clone()), &user("bob")).await.unwrap();
     assert_eq!((one.calls("get"), other.calls("get")), (3, 2));
 }
 
@@ -155,7 +156,7 @@ async fn two_layers_made_apart_have_a_budget_each() {
     for _ in 0..2 {
         let script = failing(ALWAYS, down());
         let result = call(&quick().with_factor(1.0).layer(script.clone())).await;
-        assert_eq!(notes(&result), (json!(101), json!("budget")), "a hundred retries and the first call");
+        assert_eq!(notes(&result), (json!(52), json!("budget")), "the first call, half of a hundred, and one");
     }
 }
 
@@ -163,7 +164,7 @@ async fn two_layers_made_apart_have_a_budget_each() {
 async fn a_budget_with_another_burst_is_another_budget() {
     let budget = saved(2);
     let other = budget.clone().with_burst(5);
-    assert!(other.withdraw());
+    assert!(other.withdraw(None));
     assert_eq!((budget.available(), other.available()), (2, 4));
 }
 

@@ -36,7 +36,8 @@ async fn expired_rows_are_swept_in_batches() {
     };
     for number in 0..1203 {
         let ttl = if number < 3 { MINUTE } else { Duration::ZERO };
-        backend.create(&number.to_string(), Write { version: 1, data: "", ttl }).await.unwrap();
+        let write = Write { version: 1, data: "", ttl, opener: None };
+        backend.create(&number.to_string(), write).await.unwrap();
     }
     assert_eq!(rows().await, 1203, "nothing is deleted while somebody waits for it");
     assert_eq!(backend.sweep().await.unwrap(), 1200);

@@ -1,7 +1,6 @@
 //! How long a session lives.
 
 use super::*;
-use crate::testing::counted;
 
 #[tokio::test(start_paused = true)]
 async fn a_session_ends_when_it_is_not_used() {
@@ -119,42 +118,4 @@ async fn a_session_that_is_only_read_is_not_made() {
     session.remove("a").await.unwrap();
     let [created, _, swapped, ..] = spy.steps();
     assert_eq!((created, swapped), (0, 0));
-}
-
-#[test]
-fn the_session_that_was_used_least_recently_makes_room() {
-    let recorder = metrics_util::debugging::DebuggingRecorder::new();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let store = SessionStore::new(MemoryBackend::new().with_max_sessions(3.try_into().unwrap()));
-            let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| store.of(&connection(name)).unwrap());
-            for session in [&a, &b, &c] {
-                session.set("k", &1).await.unwrap();
-            }
-            a.get::<u8>("k").await.unwrap();
-            d.set("k", &1).await.unwrap();
-            assert_eq!(b.get::<u8>("k").await.unwrap(), None, "b was used least recently");
-            for session in [&a, &c, &d] {
-                assert_eq!(session.get("k").await.unwrap(), Some(1));
-            }
-        });
-    });
-    assert_eq!(counted(&recorder).get("session_evictions"), Some(&1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn sessions_that_expired_make_room_before_those_in_use() {
-    let backend = MemoryBackend::new().with_max_sessions(100.try_into().unwrap());
-    let write = |ttl| Write { version: 1, data: "", ttl };
-    for number in 0..99 {
-        backend.create(&number.to_string(), write(MINUTE)).await.unwrap();
-    }
-    backend.create("in use", write(HOUR)).await.unwrap();
-    tokio::time::advance(MINUTE).await;
-    for number in 100..199 {
-        backend.create(&number.to_string(), write(HOUR)).await.unwrap();
-    }
-    assert!(backend.load("in use").await.unwrap().is_some());
-    assert!(format!("{backend:?}").contains("sessions: 100"), "{backend:?}");
 }

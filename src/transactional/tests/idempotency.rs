@@ -22,6 +22,7 @@ on_each_database! {
     the_same_key_with_other_arguments_is_refused,
     a_hundred_calls_with_one_key_take_effect_once,
     keys_are_apart_by_principal_tool_and_version,
+    a_replay_says_whether_another_connection_got_the_answer_first,
     a_failure_is_not_recorded_unless_asked,
     a_key_can_be_required_and_is_checked,
     a_read_only_tool_takes_no_key_and_needs_none,
@@ -72,6 +73,21 @@ async fn the_same_key_and_arguments_replay_the_first_answer<DB: TestDb>() {
     let again = call(&server, json!({"idempotency_key": "a", "n": 1.0})).await;
     assert_eq!((first.first_text(), marker(&first)), (Some("written by call 1"), Value::Null));
     assert_eq!((again.first_text(), marker(&again)), (Some("written by call 1"), json!("replayed")));
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
+}
+
+async fn a_replay_says_whether_another_connection_got_the_answer_first<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let server = layer(&pool, Idempotency::new().recording_failures()).layer(numbers::<DB>());
+    for ends in ["well", "badly"] {
+        for (connection, elsewhere) in [("1", json!(null)), ("1", json!(null)), ("2", json!(true))] {
+            let ctx = RequestContext::new().with_session_id(connection);
+            let args = json!({"n": 1, "ends": ends, "idempotency_key": ends});
+            let answer = server.call_tool("write", args, &ctx).await.unwrap();
+            let marked = answer.meta.as_ref().and_then(|meta| meta.get("mcp-patterns/other-connection"));
+            assert_eq!(marked.cloned().unwrap_or_default(), elsewhere, "{ends}, {connection}");
+        }
+    }
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 

@@ -13,7 +13,7 @@ use super::databases::{LONG, TestDb, hooked_pool};
 use super::on_each_database;
 use crate::Layer;
 use crate::clock::wall_clock;
-use crate::idempotency::{CallKey, Idempotency};
+use crate::idempotency::{CallKey, Idempotency, Origin};
 use crate::sweeper::{Sweepable, Sweeper};
 use crate::testing::ScriptedServer;
 use crate::transactional::records::{EXPIRED, Owner, Records};
@@ -25,7 +25,7 @@ on_each_database! {
 }
 
 fn key(id: &str) -> CallKey {
-    CallKey { id: id.into(), fingerprint: "f".into(), tool: "pay".into(), key: "k".into() }
+    CallKey { id: id.into(), fingerprint: "f".into(), tool: "pay".into(), key: "k".into(), origin: Origin::default() }
 }
 
 /// A database with records of these ids, all of which have expired.

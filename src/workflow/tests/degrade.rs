@@ -30,6 +30,22 @@ async fn a_failure_takes_its_own_place_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_source_is_told_also_where_a_loop_gives_all_one_name() {
+    let sources = ["page", "page#2", "page", "page"].into_iter().enumerate();
+    let sources = sources.map(|(number, name)| {
+        Source::new(name, move || async move { if number == 3 { Err(secondary_is_gone()) } else { Ok(number) } })
+    });
+    let answer = Gather::new().degrade(&(), sources).await.unwrap();
+    assert_eq!(answer.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["page", "page#2", "page#3", "page#4"]);
+    assert_eq!(answer.failed().collect::<Vec<_>>(), ["page#4"]);
+    let told = json!(answer);
+    assert_eq!(
+        (told.as_object().unwrap().len(), &told["page"]["data"], &told["page#3"]["data"]),
+        (4, &json!(0), &json!(2))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_in_which_every_source_succeeded_is_complete() {
     let answer = Gather::new().degrade(&(), [Source::new("only", || slow(ms(10), 1))]).await.unwrap();
     assert!(answer.is_complete());

@@ -145,11 +145,53 @@ async fn a_compensation_that_fails_is_told_and_the_others_still_run() {
     assert_eq!(data(&error, "mcp-patterns/exhausted"), "compensation", "no layer may make the call again");
     let chain = data(&error, "mcp-patterns/chain");
     assert_eq!((&chain["step"], &chain["undone"]), (&json!("pay"), &json!(["last", "first"])));
-    let sentence = chain["notUndone"]["refusing"].as_str().unwrap();
+    assert_eq!((&chain["notUndone"][2]["step"], &chain["notUndone"][3]), (&json!("refusing"), &Value::Null));
+    let sentence = chain["notUndone"][2]["error"].as_str().unwrap();
     let id = sentence.strip_prefix("`refusing` is not available at the moment (error ").unwrap().trim_end_matches(')');
     let logged = traced.text();
     let line = logged.lines().find(|line| line.contains(id)).unwrap();
     assert!(line.contains("a step is not undone") && line.contains(&down().message), "{line}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_step_that_is_not_undone_is_told_also_where_a_loop_gives_all_one_name() {
+    let failed = Chain::new("order")
+        .run(&(), |steps| async move {
+            for seat in 1..=3 {
+                let sold = McpError::invalid_request(format!("Seat {seat} is sold"));
+                steps.undoable("seat", async { Ok(()) }, |()| async { Err(sold) }).await?;
+            }
+            steps.step("pay", failing::<()>(ms(0), McpError::unavailable("No money"))).await
+        })
+        .await
+        .unwrap_err();
+    let error = McpError::from(failed);
+    assert_eq!(error.message, "Step `pay` failed: No money. Not undone: `seat`, `seat`, `seat`");
+    let seat = |number| json!({"step": "seat", "error": format!("Seat {number} is sold")});
+    assert_eq!(data(&error, "mcp-patterns/chain")["notUndone"], json!([seat(3), seat(2), seat(1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_chain_in_a_chain_has_not_undone_is_told_too() {
+    let sold = McpError::invalid_request("It is sold");
+    let failed = Chain::new("trip")
+        .run(&(), |steps| async move {
+            steps.undoable("flight", async { Ok(()) }, |()| async { Ok(()) }).await?;
+            let hotel = Chain::new("hotel");
+            let hotel = hotel.run(&(), |steps| async move {
+                steps.undoable("room", async { Ok(()) }, |()| async { Err(sold) }).await?;
+                steps.step("pay", failing::<()>(ms(0), McpError::unavailable("No money"))).await
+            });
+            steps.step("hotel", async { Ok(hotel.await?) }).await
+        })
+        .await
+        .unwrap_err();
+    assert!(failed.is_undone(), "the outer chain has undone its own step");
+    let error = McpError::from(failed);
+    let told = data(&error, "mcp-patterns/chain");
+    assert_eq!((&told["step"], &told["undone"]), (&json!("hotel"), &json!(["flight"])));
+    assert_eq!(told["inner"], json!({"step": "pay", "notUndone": [{"step": "room", "error": "It is sold"}]}));
+    assert_eq!(data(&error, "mcp-patterns/exhausted"), "compensation", "no layer may make the call again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,204 @@
+//! Divides a bounded table among those who fill it, so that nobody's entries are in anybody else's way.
+//!
+//! The rule is that of dynamic thresholds (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
+//! 1998): whoever holds no more than is free may take more. A caller alone gets half of the table, whoever comes next up to half of
+//! what is left, and so there is always room for one more. As entries come and go, `n` callers who take all they can come to hold
+//! `1/(n+1)` each. Nothing is taken away from anybody, and nothing has to be set.
+//!
+//! Anonymous callers are one caller with many connections: all of them together get what one caller gets, and each connection of that
+//! what the rule gives it among the others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A part of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Room {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Who holds how much of the table.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    pub(crate) max: Room,
+    held: Room,
+    callers: HashMap<Arc<str>, Share, foldhash::fast::RandomState>,
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    held: Room,
+    connections: HashMap<Arc<str>, Room, foldhash::fast::RandomState>,
+}
+
+/// In whose share an entry is.
+#[derive(Debug, Clone)]
+pub(crate) struct Holder {
+    caller: Arc<str>,
+    connection: Option<Arc<str>>,
+}
+
+impl Shares {
+    pub(crate) fn new(max: Room) -> Self {
+        Self { max, held: Room::default(), callers: HashMap::default() }
+    }
+
+    /// Takes room for a new entry, or returns `None` where the caller, or the connection, may take no more.
+    pub(crate) fn take(&mut self, caller: &str, connection: Option<&str>, room: Room) -> Option<Holder> {
+        if !self.has_room(caller, connection, room) {
+            return None;
+        }
+        let caller = name(&self.callers, caller);
+        let connections = self.callers.get(&caller).map(|share| &share.connections);
+        let connection =
+            connection.map(|connection| connections.map_or(connection.into(), |all| name(all, connection)));
+        let holder = Holder { caller, connection };
+        self.change(&holder, |held| *held = held.plus(room));
+        Some(holder)
+    }
+
+    /// Takes more room for an entry that is there. False, and nothing changes, where there is none.
+    pub(crate) fn grow(&mut self, holder: &Holder, bytes: usize) -> bool {
+        let room = Room { entries: 0, bytes };
+        let has_room = bytes == 0 || self.has_room(&holder.caller, holder.connection.as_deref(), room);
+        if has_room {
+            self.change(holder, |held| *held = held.plus(room));
+        }
+        has_room
+    }
+
+    pub(crate) fn give_back(&mut self, holder: &Holder, room: Room) {
+        self.change(holder, |held| *held = held.minus(room));
+        let Some(share) = self.callers.get_mut(&holder.caller) else { return };
+        if let Some(connection) = &holder.connection
+            && share.connections.get(connection).is_some_and(|held| held.entries == 0)
+        {
+            share.connections.remove(connection);
+        }
+        if share.held.entries == 0 {
+            self.callers.remove(&holder.caller);
+        }
+    }
+
+    fn has_room(&self, caller: &str, connection: Option<&str>, room: Room) -> bool {
+        let share = self.callers.get(caller);
+        let held = share.map(|share| share.held).unwrap_or_default();
+        let mut may_take = self.max.minus(self.held).beyond(held);
+        if let Some(connection) = connection {
+            let held = share.and_then(|share| share.connections.get(connection)).copied().unwrap_or_default();
+            may_take = may_take.beyond(held);
+        }
+        room.entries <= may_take.entries && room.bytes <= may_take.bytes
+    }
+
+    fn change(&mut self, holder: &Holder, change: impl Fn(&mut Room)) {
+        change(&mut self.held);
+        let share = self.callers.entry(Arc::clone(&holder.caller)).or_default();
+        change(&mut share.held);
+        if let Some(connection) = &holder.connection {
+            change(share.connections.entry(Arc::clone(connection)).or_default());
+        }
+    }
+}
+
+/// The name as it stands in the table already, so that it is kept once.
+fn name<T>(known: &HashMap<Arc<str>, T, foldhash::fast::RandomState>, name: &str) -> Arc<str> {
+    known.get_key_value(name).map_or_else(|| name.into(), |(known, _)| Arc::clone(known))
+}
+
+impl Room {
+    /// How much of what is free somebody may take who holds this much: so much that he then holds as much as is free. Rounded up, so that
+    /// a table for one entry is of use.
+    fn beyond(self, held: Self) -> Self {
+        let half = |free: usize, held: usize| free.saturating_sub(held).div_ceil(2);
+        Self { entries: half(self.entries, held.entries), bytes: half(self.bytes, held.bytes) }
+    }
+
+    fn plus(self, more: Self) -> Self {
+        Self { entries: self.entries + more.entries, bytes: self.bytes + more.bytes }
+    }
+
+    fn minus(self, less: Self) -> Self {
+        Self { entries: self.entries.saturating_sub(less.entries), bytes: self.bytes.saturating_sub(less.bytes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: Room = Room { entries: 1, bytes: 10 };
+
+    fn shares(entries: usize) -> Shares {
+        Shares::new(Room { entries, bytes: usize::MAX })
+    }
+
+    /// How many entries somebody gets who takes all there is.
+    fn taken(shares: &mut Shares, caller: &str, connection: Option<&str>) -> usize {
+        std::iter::from_fn(|| shares.take(caller, connection, ENTRY)).count()
+    }
+
+    #[test]
+    fn a_caller_alone_gets_half_and_each_further_one_half_of_what_is_left_to_share() {
+        let mut shares = shares(1_000);
+        assert_eq!(taken(&mut shares, "mallory", None), 500);
+        assert_eq!(taken(&mut shares, "ada", None), 250);
+        assert_eq!(taken(&mut shares, "bob", None), 125);
+        assert_eq!(taken(&mut shares, "mallory", None), 0);
+    }
+
+    #[test]
+    fn callers_who_take_turns_get_the_same_and_leave_as_much_for_the_next() {
+        let mut shares = shares(1_000);
+        let callers = ["a", "b", "c", "d"];
+        for _ in 0..1_000 {
+            for caller in callers {
+                shares.take(caller, None, ENTRY);
+            }
+        }
+        assert_eq!(callers.map(|caller| shares.callers[caller].held.entries), [200; 4]);
+        assert_eq!(taken(&mut shares, "next", None), 100);
+    }
+
+    #[test]
+    fn anonymous_connections_share_what_one_caller_gets() {
+        let mut shares = shares(1_000);
+        let taken_by = |shares: &mut Shares, connections: std::ops::Range<usize>| {
+            connections.map(|number| taken(shares, "nobody", Some(&number.to_string()))).sum::<usize>()
+        };
+        assert_eq!(taken_by(&mut shares, 0..1), 250);
+        assert_eq!(taken_by(&mut shares, 1..2), 125);
+        assert!(taken_by(&mut shares, 2..1_000) <= 125, "together they get half");
+        assert!(taken(&mut shares, "ada", None) >= 250, "and the other half is for others");
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_nobody_is_remembered_who_holds_nothing() {
+        let mut shares = shares(100);
+        for connection in [None, Some("1")] {
+            let holders: Vec<_> = std::iter::from_fn(|| shares.take("ada", connection, ENTRY)).collect();
+            assert!(!holders.is_empty());
+            holders.iter().for_each(|holder| shares.give_back(holder, ENTRY));
+            assert_eq!((shares.held, shares.callers.len()), (Room::default(), 0));
+        }
+    }
+
+    #[test]
+    fn bytes_are_shared_like_entries() {
+        let mut shares = Shares::new(Room { entries: 1_000, bytes: 1_000 });
+        let room = |bytes| Room { entries: 1, bytes };
+        assert!(shares.take("mallory", None, room(501)).is_none(), "more than a caller may hold");
+        let holder = shares.take("mallory", None, room(400)).unwrap();
+        assert!(!shares.grow(&holder, 101));
+        assert!(shares.grow(&holder, 100));
+        assert!(shares.grow(&holder, 0) && !shares.grow(&holder, 1));
+        assert!(shares.take("ada", None, room(250)).is_some());
+    }
+
+    #[test]
+    fn a_table_for_one_entry_is_of_use() {
+        let mut shares = shares(1);
+        assert_eq!(taken(&mut shares, "ada", Some("1")), 1);
+    }
+}
