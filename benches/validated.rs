@@ -2,12 +2,15 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says why and stops")]
 
+#[path = "../tests/it/corpus/hostile.rs"]
+mod hostile;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use mcp_patterns::testing::ScriptedServer;
-use mcp_patterns::validated::Limits;
+use mcp_patterns::validated::{Limits, Schema};
 use mcp_patterns::{Layer, ValidatedTool};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -130,6 +133,40 @@ fn main() {
         let refuse = median((0..ROUNDS).map(|_| once(|| Limits::new().check(&value))).collect());
         assert!(Limits::new().check(&value).is_err(), "{name}");
         println!("{name:<26} {:>10.1} {:>10.1}", parse.as_secs_f64() * 1e6, refuse.as_secs_f64() * 1e6);
+    }
+    refuse_the_worst();
+}
+
+/// The schemas of public servers, given what is made to hurt: the worst of each kind, per KiB.
+fn refuse_the_worst() {
+    println!("\n{:<22} {:>10} {:>12} {:>12}  schema", "hostile input", "KiB", "us per KiB", "verdict");
+    let schemas: Vec<(String, Value)> = include_str!("../tests/it/corpus/schemas.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
+        .map(|mut entry| (entry["tool"].as_str().expect("a name").to_owned(), entry["schema"].take()))
+        .collect();
+    let mut worst = std::collections::BTreeMap::new();
+    for bytes in [64 * 1024, 512 * 1024] {
+        for (tool, schema) in &schemas {
+            let alone = jsonschema::options().should_validate_formats(true).build(schema).expect("a schema");
+            let Ok(ours) = Schema::compile(schema) else { continue };
+            for (kind, value) in hostile::hostile(schema, bytes) {
+                let kibibytes = value.to_string().len() as f64 / 1024.0;
+                if kibibytes < 1.0 || Limits::new().check(&value).is_err() {
+                    continue;
+                }
+                let per_kibibyte = |time: Duration| time.as_secs_f64() * 1e6 / kibibytes;
+                let verdict = per_kibibyte(once(|| alone.is_valid(&value)));
+                let told = per_kibibyte(once(|| ours.check(&value).is_ok()));
+                let entry = worst.entry(kind).or_insert((0.0, 0.0, 0.0, ""));
+                if told > entry.0 {
+                    *entry = (told, verdict, kibibytes, tool.as_str());
+                }
+            }
+        }
+    }
+    for (kind, (told, verdict, kibibytes, tool)) in worst {
+        println!("{kind:<22} {kibibytes:>10.1} {told:>12.2} {verdict:>12.2}  {tool}");
     }
 }
 

@@ -52,6 +52,9 @@
 //! | [`UntrustedServer`] | passes, and what the server says of it steers no layer | every tool; for servers that are not yours | [`guide::catalogues`] |
 //! | yours | what your [`Middleware`] says | what you choose | [`middleware`] |
 //!
+//! [`ValidatedTool`] refuses what is larger than its [limits](validated::Limits), whatever the tool's schema says: by default 1 MiB
+//! in all, 512 KiB in one string, 32 levels, 50,000 values, 10,000 items in one array, 1,000 properties in one object.
+//!
 //! Every layer is its own builder, and has the selectors `only`, `except` and `when`. Put on with [`Layer::layer`], a mistake in
 //! the settings panics; [`TryLayer::try_layer`] returns it as a [`ConfigError`] that names the fix.
 //!

@@ -1,9 +1,12 @@
-//! No schema and no arguments make the validation panic, hang, or repeat a value that was refused.
+//! No schema and no arguments make the validation panic, hang, judge otherwise than `jsonschema` alone, or repeat a value that was
+//! refused.
 
 #![no_main]
 
+use jsonschema::PatternOptions;
 use libfuzzer_sys::fuzz_target;
 use mcp_patterns::testing::ScriptedServer;
+use mcp_patterns::validated::{Limits, Schema};
 use mcp_patterns::{TryLayer, ValidatedTool};
 use serde_json::Value;
 use tokio::runtime::Builder;
@@ -19,18 +22,31 @@ fuzz_target!(|input: &str| {
     else {
         return;
     };
+    judge(&schema, &args);
     if schema.to_string().contains(MARK) {
         return;
     }
     mark(&mut args);
     let tool = Tool { input_schema: ToolInputSchema::from_value(schema), ..Tool::new("take", "takes") };
     let script = ScriptedServer::new("server").with_tool(tool, |_| async { Ok(ToolResult::text("taken")) });
-    let Ok(server) = ValidatedTool::new().with_defaults().try_layer(script) else { return };
+    let validated = ValidatedTool::new().with_defaults().with_bad_schemas_left_out();
+    let Ok(server) = validated.try_layer(script) else { return };
     let Ok(runtime) = Builder::new_current_thread().build() else { return };
     let answer = runtime.block_on(server.call_tool("take", args, &RequestContext::new()));
     let heard = serde_json::to_string(&answer.expect("the tool is known")).expect("an answer is JSON");
     assert!(!heard.contains(MARK), "{heard}");
 });
+
+/// Holds the verdict against that of the library, which is asked only what does not overflow its stack.
+fn judge(schema: &Value, args: &Value) {
+    let Ok(ours) = Schema::compile(schema) else { return };
+    if Limits::new().check(args).is_err() {
+        return;
+    }
+    let options = jsonschema::options().should_validate_formats(true).with_pattern_options(PatternOptions::regex());
+    let alone = options.offline().build(schema).expect("it compiles for us too");
+    assert_eq!(ours.check(args).is_ok(), alone.is_valid(args), "{schema}\n{args}");
+}
 
 /// Makes each string one that can be found again.
 fn mark(value: &mut Value) {

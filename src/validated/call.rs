@@ -11,6 +11,7 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::VALIDATION;
+use super::hints::Hints;
 use super::layer::ValidatedTool;
 use super::plan::{Outcome, ToolPlan};
 use super::rules;
@@ -88,7 +89,8 @@ impl ValidatedTool {
         plan.limits.check(args)?;
         let of_layers = plan.arguments.take(args);
         let mut found = Found::new(self.settings.max_violations.get());
-        plan.find(args, &mut found);
+        let mut hints = if self.settings.hints { Hints::new() } else { Hints::off() };
+        plan.find(args, &mut hints, &mut found);
         match found.into_result() {
             Ok(()) => Ok(of_layers),
             Err(violations) => {
@@ -122,9 +124,6 @@ impl ValidatedTool {
     fn refuse(&self, plan: &ToolPlan, mut violations: Violations) -> ToolResult {
         plan.count(Outcome::Refused);
         for violation in violations.iter_mut() {
-            if !self.settings.hints {
-                violation.drop_hint();
-            }
             if let Some(message) = self.settings.messages.get(violation.code()) {
                 violation.replace_message(message(violation));
             }

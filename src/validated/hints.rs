@@ -3,19 +3,56 @@
 /// How long a name may be to be compared: the comparison takes the square of the time.
 const MAX_COMPARED: usize = 64;
 
-/// The name that comes closest, if at most a third of the letters differ.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    if name.len() > MAX_COMPARED {
-        return None;
+/// How much may be compared for the hints of one answer, in pairs of letters.
+const MAX_PAIRS: usize = 200_000;
+
+/// The hints of one answer, which take no more than [`MAX_PAIRS`] together.
+#[derive(Debug)]
+pub(super) struct Hints {
+    pairs_left: usize,
+}
+
+impl Hints {
+    pub(super) fn new() -> Self {
+        Self { pairs_left: MAX_PAIRS }
     }
-    let plain = plain(name);
-    known
-        .into_iter()
-        .filter(|known| known.len() <= MAX_COMPARED)
-        .map(|known| (strsim::damerau_levenshtein(&self::plain(known), &plain), known))
-        .filter(|(distance, known)| distance * 3 <= known.chars().count().max(name.chars().count()))
-        .min()
-        .map(|(_, known)| known.to_owned())
+
+    /// No hints at all.
+    pub(super) fn off() -> Self {
+        Self { pairs_left: 0 }
+    }
+
+    /// The name that comes closest, if at most a third of the letters differ, of as many as may still be compared.
+    pub(super) fn nearest<'a>(&mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+        if name.len() > MAX_COMPARED {
+            return None;
+        }
+        let plain = plain(name);
+        let mut nearest = None;
+        for known in known {
+            let letters = if known.len() <= MAX_COMPARED { known.len() * (1 + plain.len()) } else { 1 };
+            self.pairs_left = self.pairs_left.checked_sub(letters)?;
+            if known.len() > MAX_COMPARED {
+                continue;
+            }
+            let found = (strsim::damerau_levenshtein(&self::plain(known), &plain), known);
+            if found.0 * 3 <= known.chars().count().max(name.chars().count()) {
+                nearest = Some(nearest.map_or(found, |nearest| found.min(nearest)));
+            }
+        }
+        nearest.map(|(_, known)| known.to_owned())
+    }
+
+    /// What was compared so far, in pairs of letters.
+    #[cfg(test)]
+    pub(super) fn pairs(&self) -> usize {
+        MAX_PAIRS - self.pairs_left
+    }
+}
+
+/// The name that comes closest.
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    Hints::new().nearest(name, known)
 }
 
 /// A name without what writers of names do not agree about: case and separators.
@@ -48,5 +85,17 @@ mod tests {
         assert_eq!(nearest(&longest, [longest.as_str()]), Some(longest.clone()));
         assert_eq!(nearest(&longer, [longest.as_str()]), None);
         assert_eq!(nearest(&longest, [longer.as_str()]), None);
+    }
+
+    #[test]
+    fn an_answer_has_hints_until_as_much_was_compared_as_may_be() {
+        let mut hints = Hints::new();
+        let known: Vec<_> = (0..100).map(|index| format!("a_rather_long_name_of_a_property_{index:03}")).collect();
+        let told =
+            (0..1_000).take_while(|_| hints.nearest("a_rather_long_name", known.iter().map(String::as_str)).is_none());
+        assert_eq!(told.count(), 1_000, "none of them is near");
+        assert!(hints.pairs() <= MAX_PAIRS);
+        assert_eq!(hints.nearest("a_rather_long_name_of_a_property_00", known.iter().map(String::as_str)), None);
+        assert_eq!(Hints::off().nearest("amonut", ["amount"]), None);
     }
 }

@@ -12,6 +12,8 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 use validator::Validate;
 
+use super::fields::fields;
+use super::formats::Formats;
 use super::limits::Limits;
 use super::plan::{Check, LAYER, Place, ToolPlan};
 use super::rules::{Rule, RuleContext, RuleError};
@@ -43,6 +45,8 @@ pub(super) struct Settings {
     pub(super) names: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) messages: BTreeMap<String, Message>,
     pub(super) max_violations: NonZeroUsize,
+    pub(super) formats: Formats,
+    pub(super) leaves_out_bad_schemas: bool,
     pub(super) fills_defaults: bool,
     pub(super) hints: bool,
     pub(super) checks_output: bool,
@@ -62,6 +66,8 @@ impl ValidatedTool {
             names: BTreeMap::new(),
             messages: BTreeMap::new(),
             max_violations: NonZeroUsize::new(MAX_LISTED).unwrap_or(NonZeroUsize::MIN),
+            formats: Formats::all(),
+            leaves_out_bad_schemas: false,
             fills_defaults: false,
             hints: true,
             checks_output: true,
@@ -78,7 +84,8 @@ impl ValidatedTool {
     /// A tool with one parameter, which is an object, has its `T` there (`register(data: UserRegistration)`); any other has its
     /// arguments as a whole. [`typed_at`](Self::typed_at) says so itself.
     pub fn typed<T: DeserializeOwned + Validate + 'static>(self, tool: impl Into<String>) -> Self {
-        self.check(Check::Typed { tool: tool.into(), place: Place::Obvious, check: typed::check::<T> })
+        let (place, fields) = (Place::Obvious, fields::<T>());
+        self.check(Check::Typed { tool: tool.into(), place, fields, check: typed::check::<T> })
     }
 
     /// Asks a `T`, read from this parameter of the tool, whether it is valid. A call without the parameter is not asked.
@@ -87,11 +94,8 @@ impl ValidatedTool {
         tool: impl Into<String>,
         parameter: impl Into<String>,
     ) -> Self {
-        self.check(Check::Typed {
-            tool: tool.into(),
-            place: Place::Parameter(parameter.into()),
-            check: typed::check::<T>,
-        })
+        let (place, fields) = (Place::Parameter(parameter.into()), fields::<T>());
+        self.check(Check::Typed { tool: tool.into(), place, fields, check: typed::check::<T> })
     }
 
     /// Asks a rule of your own, which may look into the database, about input that is valid so far.
@@ -103,7 +107,8 @@ impl ValidatedTool {
         T: DeserializeOwned,
         F: Future<Output = Result<(), RuleError>> + Send + 'static,
     {
-        self.check(Check::Rule { tool: tool.into(), place: Place::Obvious, rule: Rule::new(rule) })
+        let (place, fields) = (Place::Obvious, fields::<T>());
+        self.check(Check::Rule { tool: tool.into(), place, fields, rule: Rule::new(rule) })
     }
 
     /// Asks a rule about this parameter of the tool. A call without the parameter is not asked.
@@ -117,8 +122,8 @@ impl ValidatedTool {
         T: DeserializeOwned,
         F: Future<Output = Result<(), RuleError>> + Send + 'static,
     {
-        let place = Place::Parameter(parameter.into());
-        self.check(Check::Rule { tool: tool.into(), place, rule: Rule::new(rule) })
+        let (place, fields) = (Place::Parameter(parameter.into()), fields::<T>());
+        self.check(Check::Rule { tool: tool.into(), place, fields, rule: Rule::new(rule) })
     }
 
     /// Sets what fields of Rust are called on the wire, where the schema does not tell.
@@ -163,7 +168,25 @@ impl ValidatedTool {
         self
     }
 
+    /// Sets which formats are asserted, in what goes in and in what comes out.
+    pub fn with_formats(mut self, formats: Formats) -> Self {
+        self.settings_mut().formats = formats;
+        self
+    }
+
+    /// Serves a tool whose schema cannot be compiled, and holds nothing against that schema: limits, types and rules still do their
+    /// part. Each is logged as an error when the layer is put on.
+    ///
+    /// Otherwise, such a schema is a [`ConfigError`](crate::ConfigError).
+    pub fn with_bad_schemas_left_out(mut self) -> Self {
+        self.settings_mut().leaves_out_bad_schemas = true;
+        self
+    }
+
     /// Fills in the defaults of the schema before anything else sees the arguments, a cache's key included.
+    ///
+    /// A default that its own schema refuses is not filled in, which is logged as a warning when the layer is put on. Where what was
+    /// given is valid, and is not with the defaults, it passes without them.
     pub fn with_defaults(mut self) -> Self {
         self.settings_mut().fills_defaults = true;
         self
@@ -273,6 +296,7 @@ impl Middleware for ValidatedTool {
         settings.limits.check_settings(LAYER, "with_limits")?;
         settings.limits_for.values().try_for_each(|limits| limits.check_settings(LAYER, "with_limits_for"))?;
         settings.identity.check(LAYER)?;
+        settings.formats.check_settings(LAYER, "with_formats")?;
         let tools = inner.list_tools();
         let named = settings.checks.iter().map(Check::tool).chain(settings.limits_for.keys().map(String::as_str));
         let named: Vec<_> = named.chain(settings.names.keys().map(String::as_str)).collect();

@@ -101,13 +101,19 @@
 //!   is held to an own one
 //! - limits: 1 MiB in all and 512 KiB in one string, 32 levels, 50,000 values, 10,000 in one array, 1,000 properties of one
 //!   object ([`Limits`]); the first that is passed ends the check
-//! - schema: compiled when the layer is put on; JSON Schema 2020-12 unless its `$schema` says otherwise; formats are asserted,
-//!   patterns match in linear time, nothing is fetched. A tool written by hand whose schema has no properties says nothing about
-//!   its arguments, and gets any
-//! - types and rules: none; a type is asked although the schema has refused something, rules only about what is valid so far
+//! - schema: compiled when the layer is put on; JSON Schema 2020-12 unless its `$schema` says otherwise; patterns match in linear
+//!   time, nothing is fetched
+//! - formats: all that JSON Schema defines are asserted, in every draft; [`Formats`] leaves some or all of them out. A UUID has its
+//!   dashes, a time its offset. A name that JSON Schema does not define (`uint32`) says nothing
+//! - no parameters: a tool that takes none says so with `"additionalProperties": false` (the specification's form) or with empty
+//!   `properties` (the form of turbomcp's macro). The one exception is what `Tool::new` makes where its author has given no schema:
+//!   `type`, `additionalProperties: false` and the `$schema` of 2020-12, and nothing else. That says nothing about the arguments,
+//!   and the tool gets any
+//! - types and rules: none; a type is asked although the schema has refused something, rules only about what is valid so far. A
+//!   struct of which no field is a property of its place is a mistake that is found when the layer is put on
 //! - coercion: none; `"18"` is no integer
 //! - defaults of the schema: not filled in, unless [asked for](ValidatedTool::with_defaults)
-//! - violations: all are found, 20 are listed; with the nearest name where a name is unknown
+//! - violations: up to 1,000 are found, 20 are listed; with the nearest name where a name is unknown
 //! - what a tool answers: checked where it has `structuredContent` and an `outputSchema`
 //!
 //! # Order
@@ -122,7 +128,7 @@
 //!
 //! | what is wrong | the answer: a result with `isError`, of the kind |
 //! | --- | --- |
-//! | the input | `invalid_params`: one sentence per violation, and in `_meta["io.turbomcp/errorData"]` under `mcp-patterns/validation` the list `violations` of `pointer`, `code`, `message`, `expected` and `hint`, with the number `omitted` |
+//! | the input | `invalid_params`: one sentence per violation, and in `_meta["io.turbomcp/errorData"]` under `mcp-patterns/validation` the list `violations` of `pointer`, `code`, `message`, `expected` and `hint`, with the number `omitted`, and `complete: false` where the search ended before everything was found |
 //! | the tool is not known | the protocol error of the server itself: tool not found, -32602 |
 //! | the tools cannot be listed | the protocol error `unavailable`; nothing was called |
 //! | a rule failed | `unavailable`, with an id that the log repeats; an [`McpError`](turbomcp_core::McpError) of the rule is the answer as it is |
@@ -135,11 +141,30 @@
 //! properties are repeated, up to 100 characters.
 //!
 //! A setting that cannot work, and a schema that cannot be compiled, is a [`ConfigError`](crate::ConfigError) when the layer is
-//! put on. A schema with look-around or back-references in a pattern is one: leave the tool out with `except`, or write the
-//! pattern without.
+//! put on. A schema with look-around or back-references in a pattern is one: write the pattern without, leave the tool out with
+//! `except`, or serve all such tools without their schemas
+//! ([`with_bad_schemas_left_out`](ValidatedTool::with_bad_schemas_left_out)).
 //!
-//! Where several ways of a recursive schema lead to the same place, telling all that is wrong takes time that doubles with each
-//! level. Of an input too deep for that, it is only told that it does not match the schema.
+//! # Cost
+//!
+//! A call that is valid takes what `jsonschema` takes for its verdict. What telling adds for one that is not is bounded: it reads no
+//! more than 64 times what there is to read, four times what the verdict read, and 20,000 values more. It ends after 1,000
+//! errors, those of alternatives included; where it ended early, the answer says so. Only what is listed is put into words, and
+//! the hints of an answer compare no more than 200,000 pairs of letters. Of a place whose pointer is longer than 64 KiB, it is only
+//! told that the input does not match.
+//!
+//! The verdict itself takes time in proportion to the input, whatever the schema, with a factor that the schema chooses. These
+//! make the factor large:
+//!
+//! | in the schema | for each | bounded by |
+//! | --- | --- | --- |
+//! | `enum` with values that are not all strings, or fewer than ten | value there: a comparison with each option | the options |
+//! | `uniqueItems` below `uniqueItems` | level: all below it once more | `max_depth` |
+//! | `anyOf`, `oneOf`, `allOf`, `if`, `dependentSchemas` | value there: each alternative | the alternatives; of recursive ones, what was found of an object is kept |
+//! | `unevaluatedProperties`, `unevaluatedItems` | level: what is said of it elsewhere once more | `max_depth` |
+//! | `pattern`, `format` | text: linear in its length | `max_string_bytes` |
+//!
+//! A rule or a `custom` function of a type takes what its author lets it take.
 //!
 //! # Cancellation
 //!
@@ -158,20 +183,27 @@
 
 mod call;
 mod defaults;
+mod fields;
+mod formats;
 mod hints;
 mod layer;
 mod limits;
+mod meter;
+mod metered;
+mod patterns;
 mod plan;
 mod pointer;
 mod references;
 mod rules;
 mod schema;
 mod sentences;
+mod telling;
 mod typed;
 mod violation;
 mod violations;
 mod walk;
 mod words;
+pub use formats::Formats;
 pub use layer::ValidatedTool;
 pub use limits::Limits;
 pub use rules::{RuleContext, RuleError};

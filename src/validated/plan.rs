@@ -7,11 +7,12 @@ use std::fmt;
 use serde_json::{Map, Value};
 use turbomcp_types::{Tool, ToolInputSchema, ToolOutputSchema};
 
-use super::defaults;
-use super::hints::nearest;
+use super::defaults::Defaults;
+use super::fields::{Fields, wrong_place};
+use super::hints::{Hints, nearest};
 use super::layer::Settings;
 use super::limits::Limits;
-use super::references::views;
+use super::references::References;
 use super::rules::Rule;
 use super::schema::Schema;
 use super::typed::{Mistake, Names};
@@ -26,8 +27,8 @@ pub(super) const LAYER: &str = "ValidatedTool";
 /// What is asked beyond the schema, as it was set.
 #[derive(Clone)]
 pub(super) enum Check {
-    Typed { tool: String, place: Place, check: TypedCheck },
-    Rule { tool: String, place: Place, rule: Rule },
+    Typed { tool: String, place: Place, fields: Fields, check: TypedCheck },
+    Rule { tool: String, place: Place, fields: Fields, rule: Rule },
 }
 
 pub(super) type TypedCheck = fn(&Value) -> Result<(), Mistake>;
@@ -77,7 +78,8 @@ pub(super) struct ToolPlan {
 struct Checks {
     input: Schema,
     output: Option<Schema>,
-    fills_defaults: bool,
+    /// `None` where there is nothing to be filled in.
+    defaults: Option<Defaults>,
     typed: Vec<Placed<TypedCheck>>,
     rules: Vec<Placed<Rule>>,
     names: Option<BTreeMap<String, String>>,
@@ -92,11 +94,21 @@ struct Placed<T> {
 }
 
 impl<T> Placed<T> {
-    fn new(tool: &Tool, place: &Place, setting: &'static str, schema: &Value, asked: T) -> Result<Self, ConfigError> {
+    fn new(
+        tool: &Tool,
+        place: &Place,
+        fields: Fields,
+        setting: &'static str,
+        references: &References,
+        asked: T,
+    ) -> Result<Self, ConfigError> {
         let parameter = match place {
-            Place::Obvious => only_object(tool, schema),
+            Place::Obvious => only_object(tool, references),
             Place::Parameter(name) => Some(known_parameter(tool, name, setting)?),
         };
+        if let Some(reason) = wrong_place(&tool.name, parameter.as_deref(), fields, setting, references) {
+            return Err(ConfigError::invalid(LAYER, setting, reason));
+        }
         let pointer = parameter.as_deref().map(|name| Violation::new("", "").at(name).pointer().to_owned());
         Ok(Self { parameter, pointer: pointer.unwrap_or_default(), asked })
     }
@@ -119,15 +131,21 @@ impl<T> Placed<T> {
 impl ToolPlan {
     pub(super) fn new(tool: &Tool, settings: &Settings) -> Result<Self, ConfigError> {
         let compile = |schema: &'static str, source: &Value| {
-            Schema::compile(source).map_err(|error| ConfigError::InvalidSchema {
-                layer: LAYER,
-                tool: tool.name.clone(),
-                schema,
-                reason: error.to_string(),
-            })
+            let error = match Schema::compile_with(source, &settings.formats) {
+                Ok(schema) => return Ok(schema),
+                Err(error) => error,
+            };
+            let mistake =
+                ConfigError::InvalidSchema { layer: LAYER, tool: tool.name.clone(), schema, reason: error.to_string() };
+            if settings.leaves_out_bad_schemas {
+                tracing::error!(%mistake, tool = tool.name, "the schema of a tool is left out: nothing is held against it");
+                return Ok(Schema::unchecked(source));
+            }
+            Err(mistake)
         };
         let tool = &authored(tool);
         let source = input_schema(&tool.input_schema);
+        let input = compile("inputSchema", &source)?;
         let output = match tool.output_schema.as_ref().filter(|_| settings.checks_output) {
             None => None,
             Some(schema) => Some(compile("outputSchema", &serde_json::to_value(schema).unwrap_or_default())?),
@@ -135,17 +153,17 @@ impl ToolPlan {
         let (mut typed, mut rules) = (Vec::new(), Vec::new());
         for check in settings.checks.iter().filter(|check| check.tool() == tool.name) {
             match check {
-                Check::Typed { place, check, .. } => {
-                    typed.push(Placed::new(tool, place, "typed_at", &source, *check)?);
+                Check::Typed { place, fields, check, .. } => {
+                    typed.push(Placed::new(tool, place, *fields, "typed_at", input.references(), *check)?);
                 }
-                Check::Rule { place, rule, .. } => {
-                    rules.push(Placed::new(tool, place, "rule_at", &source, rule.clone())?);
+                Check::Rule { place, fields, rule, .. } => {
+                    rules.push(Placed::new(tool, place, *fields, "rule_at", input.references(), rule.clone())?);
                 }
             }
         }
         let checks = Checks {
-            fills_defaults: settings.fills_defaults && defaults::has_any(&source),
-            input: compile("inputSchema", &source)?,
+            defaults: settings.fills_defaults.then(|| defaults(tool, input.references(), settings)).flatten(),
+            input,
             output,
             typed,
             rules,
@@ -183,7 +201,7 @@ impl ToolPlan {
     }
 
     pub(super) fn fills_defaults(&self) -> bool {
-        self.checks.as_ref().is_some_and(|checks| checks.fills_defaults)
+        self.checks.as_ref().is_some_and(|checks| checks.defaults.is_some())
     }
 
     pub(super) fn is_usable(&self) -> bool {
@@ -191,12 +209,17 @@ impl ToolPlan {
     }
 
     /// Fills in the defaults, and finds what the schema and the types refuse.
-    pub(super) fn find(&self, args: &mut Value, found: &mut Found) {
+    pub(super) fn find(&self, args: &mut Value, hints: &mut Hints, found: &mut Found) {
         let Some(checks) = &self.checks else { return };
-        if checks.fills_defaults {
-            defaults::fill(checks.input.source(), args);
+        if let Some(defaults) = &checks.defaults {
+            let given = args.clone();
+            defaults.fill(checks.input.references(), args);
+            // Defaults that do not go with what was given, or with each other, are no reason to refuse it.
+            if !checks.input.is_valid(args) && checks.input.is_valid(&given) {
+                *args = given;
+            }
         }
-        checks.input.find(args, found);
+        checks.input.find(args, hints, found);
         for typed in &checks.typed {
             let Some(value) = typed.of(args) else { continue };
             match (typed.asked)(value) {
@@ -208,8 +231,9 @@ impl ToolPlan {
                     }
                 }
                 Err(Mistake::Invalid(errors)) => {
-                    let names = Names { schema: checks.input.source(), explicit: checks.names.as_ref() };
-                    names.tell(&errors, &typed.pointer, typed.schema(checks.input.source()), found);
+                    let references = checks.input.references();
+                    let names = Names { references, explicit: checks.names.as_ref() };
+                    names.tell(&errors, &typed.pointer, typed.schema(references.root()), found);
                 }
             }
         }
@@ -261,15 +285,25 @@ impl Outcome {
     const ALL: [&'static str; 4] = ["valid", "refused", "rule_failed", "bad_output"];
 }
 
-/// The schema that the arguments must match. A tool that was written by hand and has no schema refuses every argument by it:
-/// what its author did not say is not known.
+/// The schema that the arguments must match. What `Tool::new` makes for a tool whose author has given none says nothing about its
+/// arguments, although it refuses each by its letter. A tool that takes none says so without a `$schema`, or with empty `properties`.
 fn input_schema(schema: &ToolInputSchema) -> Value {
-    let says_nothing = schema.properties.is_none() && schema.extra_keywords.keys().all(|keyword| keyword == "$schema");
-    let mut schema = serde_json::to_value(schema).unwrap_or_default();
-    if says_nothing && let Some(keywords) = schema.as_object_mut() {
+    let mut source = serde_json::to_value(schema).unwrap_or_default();
+    if *schema == ToolInputSchema::default()
+        && let Some(keywords) = source.as_object_mut()
+    {
         keywords.remove("additionalProperties");
     }
-    schema
+    source
+}
+
+/// The defaults that are filled in.
+fn defaults(tool: &Tool, references: &References, settings: &Settings) -> Option<Defaults> {
+    let defaults = Defaults::of(references, &settings.formats);
+    for pointer in defaults.refused() {
+        tracing::warn!(tool = tool.name, pointer, "a default does not match its own schema, and is not filled in");
+    }
+    (!defaults.is_empty()).then_some(defaults)
 }
 
 /// A tool without what layers further in have made of its schema.
@@ -285,7 +319,7 @@ fn parameters(tool: &Tool) -> impl Iterator<Item = (&String, &Value)> {
 }
 
 /// The only parameter, where that is an object.
-fn only_object(tool: &Tool, schema: &Value) -> Option<String> {
+fn only_object(tool: &Tool, references: &References) -> Option<String> {
     let mut parameters = parameters(tool);
     let (name, parameter) = parameters.next()?;
     let is_object = |view: &Value| {
@@ -296,8 +330,8 @@ fn only_object(tool: &Tool, schema: &Value) -> Option<String> {
     };
     let is_only = parameters.next().is_none();
     // The parameter as it stands in the schema, which its references lead into.
-    let parameter = schema.get("properties").and_then(|all| all.get(name)).unwrap_or(parameter);
-    (is_only && views(schema, parameter).into_iter().any(is_object)).then(|| name.clone())
+    let parameter = references.root().get("properties").and_then(|all| all.get(name)).unwrap_or(parameter);
+    (is_only && references.views(parameter).into_iter().any(is_object)).then(|| name.clone())
 }
 
 fn known_parameter(tool: &Tool, name: &str, setting: &'static str) -> Result<String, ConfigError> {

@@ -1,27 +1,75 @@
-//! Where the references of a schema lead.
+//! Where the references of a schema lead, by the rules of the validator that judges by it.
 
 use std::collections::{HashMap, HashSet};
 
+use jsonschema::{Draft, Registry, uri};
 use serde_json::Value;
 
-/// The most ways by which a part of the schema leads back to itself.
-pub(super) fn ways(root: &Value) -> usize {
-    let mut most = 0;
-    let mut left = vec![root];
-    if !refers(root) {
-        return 0;
+/// The keywords that refer to another part.
+const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
+
+/// A schema, and where each of its references leads: by JSON pointer, percent-encoded or not, by anchor, `$id` or absolute URI, in
+/// every draft.
+#[derive(Debug)]
+pub(super) struct References {
+    /// On the heap, so that no part of it ever moves.
+    root: Box<Value>,
+    /// The pointers of what a part refers to, by the address of the part.
+    targets: HashMap<usize, Vec<String>>,
+    is_endless: bool,
+}
+
+impl References {
+    /// Follows all references of a schema. One that leads nowhere, or out of the document, is the compiler's to refuse.
+    pub(super) fn of(schema: &Value) -> Self {
+        let root = Box::new(schema.clone());
+        // Most schemas refer to nothing.
+        let followed = if refers(&root) { follow(&root).unwrap_or_default() } else { Followed::default() };
+        let wanted = followed.targets.values().flatten().copied().collect();
+        let pointers = pointers(&root, &wanted);
+        let pointer = |target: &usize| pointers.get(target).cloned();
+        let targets = followed.targets.into_iter();
+        let targets = targets.map(|(part, targets)| (part, targets.iter().filter_map(pointer).collect())).collect();
+        Self { root, targets, is_endless: followed.is_endless }
     }
-    while let Some(value) = left.pop() {
-        match value {
-            Value::Array(items) => left.extend(items),
-            Value::Object(entries) => {
-                most = most.max(branches(value).into_iter().filter(|branch| leads_to(root, branch, value)).count());
-                left.extend(entries.values());
+
+    /// The whole schema.
+    pub(super) fn root(&self) -> &Value {
+        &self.root
+    }
+
+    /// Whether a part leads back to itself and has said nothing of a part of the value on the way: judging by it would not end.
+    pub(super) fn is_endless(&self) -> bool {
+        self.is_endless
+    }
+
+    /// What a part of the schema refers to.
+    pub(super) fn targets(&self, part: &Value) -> impl Iterator<Item = &Value> {
+        let pointers = self.targets.get(&address(part)).into_iter().flatten();
+        pointers.filter_map(|pointer| self.root.pointer(pointer))
+    }
+
+    /// A part, and all that the schema says of the same value elsewhere: what the part refers to, and its alternatives.
+    pub(super) fn views<'a>(&'a self, part: &'a Value) -> Vec<&'a Value> {
+        const MAX_VIEWS: usize = 64;
+        let mut views = vec![part];
+        let mut next = 0;
+        while let Some(view) = views.get(next).copied() {
+            next += 1;
+            let alternatives =
+                ["allOf", "anyOf", "oneOf"].iter().filter_map(|keyword| view.get(keyword)?.as_array()).flatten();
+            for more in self.targets(view).chain(alternatives) {
+                if views.len() < MAX_VIEWS && !views.iter().any(|seen| std::ptr::eq(*seen, more)) {
+                    views.push(more);
+                }
             }
-            _ => {}
         }
+        views
     }
-    most
+}
+
+fn address(part: &Value) -> usize {
+    std::ptr::from_ref(part) as usize
 }
 
 /// Whether anything in the schema refers to anything.
@@ -30,7 +78,7 @@ fn refers(root: &Value) -> bool {
     while let Some(value) = left.pop() {
         match value {
             Value::Array(items) => left.extend(items),
-            Value::Object(entries) if entries.keys().any(|keyword| is_reference(keyword)) => return true,
+            Value::Object(entries) if REFERENCES.iter().any(|keyword| entries.contains_key(*keyword)) => return true,
             Value::Object(entries) => left.extend(entries.values()),
             _ => {}
         }
@@ -38,121 +86,79 @@ fn refers(root: &Value) -> bool {
     false
 }
 
-fn is_reference(keyword: &str) -> bool {
-    matches!(keyword, "$ref" | "$dynamicRef" | "$recursiveRef")
+#[derive(Default)]
+struct Followed {
+    /// By the address of the part that refers.
+    targets: HashMap<usize, Vec<usize>>,
+    is_endless: bool,
 }
 
-/// What a schema says of one and the same value, each part by itself.
-fn branches(schema: &Value) -> Vec<Vec<&Value>> {
-    let Some(keywords) = schema.as_object() else { return Vec::new() };
-    let mut below = Vec::new();
-    let mut branches = Vec::new();
-    for (keyword, value) in keywords {
-        match (keyword.as_str(), value) {
-            ("allOf" | "anyOf" | "oneOf", Value::Array(all)) => branches.extend(all.iter().map(|one| vec![one])),
-            ("dependentSchemas" | "patternProperties", Value::Object(all)) => {
-                branches.extend(all.values().map(|one| vec![one]));
-            }
-            ("if" | "then" | "else" | "not" | "contains" | "unevaluatedProperties" | "unevaluatedItems", one) => {
-                branches.push(vec![one]);
-            }
-            (keyword, _) if is_reference(keyword) || is_definitions(keyword) => {}
-            (_, one) => below.push(one),
-        }
-    }
-    if keywords.keys().any(|keyword| is_reference(keyword)) {
-        branches.push(vec![schema]);
-    }
-    branches.push(below);
-    branches
-}
-
-/// Whether one of `from` contains `target`, or refers to what does. Too often rather than too seldom.
-fn leads_to(root: &Value, from: &[&Value], target: &Value) -> bool {
-    let mut seen = HashSet::new();
-    let mut left: Vec<&Value> = Vec::new();
-    for value in from {
-        // What a reference beside other keywords refers to, and not those keywords.
-        match std::ptr::eq(*value, target) {
-            true => left.extend(target_of(root, value)),
-            false => left.push(value),
-        }
-    }
-    while let Some(value) = left.pop() {
-        if std::ptr::eq(value, target) {
-            return true;
-        }
-        if !seen.insert(std::ptr::from_ref(value)) {
+/// Looks up what each part of the schema refers to. Parts are what the draft says is a schema, and what is referred to; an object
+/// with a `$ref` in an `enum` is none.
+fn follow(root: &Value) -> Option<Followed> {
+    let draft = Draft::default().detect(root);
+    let resource = draft.create_resource_ref(root);
+    let base = uri::from_str(resource.id().unwrap_or_default()).ok()?;
+    let registry = Registry::new().draft(draft).add(base.as_str(), resource).ok()?.prepare().ok()?;
+    let mut parts = HashMap::new();
+    let mut targets: HashMap<usize, Vec<&Value>> = HashMap::new();
+    let mut left = vec![(root, registry.resolver(base), draft)];
+    while let Some((part, resolver, draft)) = left.pop() {
+        if parts.insert(address(part), part).is_some() {
             continue;
         }
-        match value {
-            Value::Array(items) => left.extend(items),
-            Value::Object(entries) => {
-                left.extend(target_of(root, value));
-                left.extend(entries.iter().filter(|(name, _)| !is_definitions(name)).map(|(_, value)| value));
+        for reference in REFERENCES.iter().filter_map(|keyword| part.get(keyword)?.as_str()) {
+            let Ok(found) = resolver.lookup(reference) else { continue };
+            targets.entry(address(part)).or_default().push(found.contents());
+            left.push(found.into_inner());
+        }
+        for below in draft.subresources_of(part) {
+            let draft = draft.detect(below);
+            if let Ok(resolver) = resolver.in_subresource(draft.create_resource_ref(below)) {
+                left.push((below, resolver, draft));
             }
-            _ => {}
         }
     }
-    false
+    let is_endless = leads_back(&parts, &targets);
+    let addresses = |targets: Vec<&Value>| targets.into_iter().map(address).collect();
+    let targets = targets.into_iter().map(|(part, targets)| (part, addresses(targets))).collect();
+    Some(Followed { targets, is_endless })
 }
 
-fn is_definitions(keyword: &str) -> bool {
-    matches!(keyword, "$defs" | "definitions")
-}
-
-/// What a schema refers to. By another way than a pointer into the same document, it may be anything.
-fn target_of<'a>(root: &'a Value, schema: &Value) -> Option<&'a Value> {
-    if schema.get("$dynamicRef").is_some() || schema.get("$recursiveRef").is_some() {
-        return Some(root);
-    }
-    let reference = schema.get("$ref")?.as_str()?;
-    Some(local(root, reference).unwrap_or(root))
-}
-
-/// Follows a reference into the same document: by pointer, by anchor, or by the name of a part.
-pub(super) fn local<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
-    match reference.strip_prefix('#') {
-        Some(pointer) if pointer.is_empty() || pointer.starts_with('/') => root.pointer(pointer),
-        Some(anchor) => part(root, |part| {
-            ["$anchor", "$dynamicAnchor"].iter().any(|keyword| part.get(keyword).is_some_and(|name| name == anchor))
-        }),
-        None => part(root, |part| part.get("$id").is_some_and(|name| name == reference)),
-    }
-}
-
-fn part(root: &Value, is_it: impl Fn(&Value) -> bool) -> Option<&Value> {
-    let mut left = vec![root];
-    while let Some(value) = left.pop() {
+/// The JSON pointers of these parts of the document.
+fn pointers(root: &Value, wanted: &HashSet<usize>) -> HashMap<usize, String> {
+    let mut pointers = HashMap::new();
+    let mut left = if wanted.is_empty() { Vec::new() } else { vec![(root, String::new())] };
+    while let Some((value, pointer)) = left.pop() {
         match value {
-            Value::Object(_) if is_it(value) => return Some(value),
-            Value::Object(entries) => left.extend(entries.values()),
-            Value::Array(items) => left.extend(items),
+            Value::Array(items) => {
+                left.extend(items.iter().enumerate().map(|(index, item)| (item, format!("{pointer}/{index}"))));
+            }
+            Value::Object(entries) => left.extend(entries.iter().map(|(name, entry)| {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                (entry, format!("{pointer}/{name}"))
+            })),
             _ => {}
         }
+        if wanted.contains(&address(value)) {
+            pointers.insert(address(value), pointer);
+        }
     }
-    None
+    pointers
 }
 
-/// Whether a part of the schema leads back to itself and has said nothing of a part of the value on the way: checking a value
-/// by it would not end.
-pub(super) fn is_endless(root: &Value) -> bool {
+/// Whether a part comes back to itself by what is said of the very same value.
+fn leads_back(parts: &HashMap<usize, &Value>, targets: &HashMap<usize, Vec<&Value>>) -> bool {
     #[derive(PartialEq)]
     enum Seen {
         OnTheWay,
         Done,
     }
-    let mut seen: HashMap<*const Value, Seen> = HashMap::new();
-    let mut starts = vec![root];
-    while let Some(start) = starts.pop() {
-        match start {
-            Value::Object(entries) => starts.extend(entries.values()),
-            Value::Array(items) => starts.extend(items),
-            _ => continue,
-        }
-        let mut way = vec![(start, false)];
-        while let Some((schema, is_left)) = way.pop() {
-            let key = std::ptr::from_ref(schema);
+    let mut seen: HashMap<usize, Seen> = HashMap::new();
+    for start in parts.values() {
+        let mut way = vec![(*start, false)];
+        while let Some((part, is_left)) = way.pop() {
+            let key = address(part);
             if is_left {
                 seen.insert(key, Seen::Done);
                 continue;
@@ -163,43 +169,23 @@ pub(super) fn is_endless(root: &Value) -> bool {
                 None => {}
             }
             seen.insert(key, Seen::OnTheWay);
-            way.push((schema, true));
-            way.extend(of_the_same_value(root, schema).into_iter().map(|next| (next, false)));
+            way.push((part, true));
+            way.extend(of_the_same_value(part).map(|next| (next, false)));
+            way.extend(targets.get(&key).into_iter().flatten().map(|next| (*next, false)));
         }
     }
     false
 }
 
-/// What a schema has others say of the very same value.
-fn of_the_same_value<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
-    let mut others = Vec::new();
-    for (keyword, value) in schema.as_object().into_iter().flatten() {
+/// What a part has others say of the very same value, references aside.
+fn of_the_same_value(part: &Value) -> impl Iterator<Item = &Value> {
+    let keywords = part.as_object().into_iter().flatten();
+    keywords.flat_map(|(keyword, value)| -> Vec<&Value> {
         match (keyword.as_str(), value) {
-            ("allOf" | "anyOf" | "oneOf", Value::Array(all)) => others.extend(all),
-            ("dependentSchemas", Value::Object(all)) => others.extend(all.values()),
-            ("if" | "then" | "else" | "not", one) => others.push(one),
-            (keyword, Value::String(reference)) if is_reference(keyword) => others.extend(local(root, reference)),
-            _ => {}
+            ("allOf" | "anyOf" | "oneOf", Value::Array(all)) => all.iter().collect(),
+            ("dependentSchemas" | "dependencies", Value::Object(all)) => all.values().collect(),
+            ("if" | "then" | "else" | "not", one) => vec![one],
+            _ => Vec::new(),
         }
-    }
-    others
-}
-
-/// A schema and all that it says of the same value elsewhere: what it refers to, and its alternatives.
-pub(super) fn views<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
-    const MAX_VIEWS: usize = 64;
-    let mut views = vec![schema];
-    let mut next = 0;
-    while let Some(view) = views.get(next).copied() {
-        next += 1;
-        let referred = view.get("$ref").and_then(Value::as_str).and_then(|reference| local(root, reference));
-        let alternatives =
-            ["allOf", "anyOf", "oneOf"].iter().filter_map(|keyword| view.get(keyword)?.as_array()).flatten();
-        for more in referred.into_iter().chain(alternatives) {
-            if views.len() < MAX_VIEWS && !views.iter().any(|seen| std::ptr::eq(*seen, more)) {
-                views.push(more);
-            }
-        }
-    }
-    views
+    })
 }

@@ -1,17 +1,21 @@
 //! What validation promises, by subject.
 
 mod defaults;
+mod fields;
+mod formats;
 mod layer;
 mod leaks;
 mod limits;
 mod output;
 mod reference_servers;
+mod references;
 mod rules;
 mod schema;
 #[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 mod transactions;
 mod typed;
 mod verdicts;
+mod work;
 
 use serde_json::{Value, json};
 use turbomcp_core::{McpHandler, RequestContext};

@@ -6,8 +6,8 @@ use serde_path_to_error::Segment;
 use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKind};
 
 use super::hints::plain;
-use super::pointer::push_name;
-use super::references::views;
+use super::pointer::{by_place, push_name};
+use super::references::References;
 use super::violation::Violation;
 use super::violations::Found;
 
@@ -83,8 +83,7 @@ fn expectation(told: &str) -> Option<&str> {
 /// The names of the wire for the fields of Rust.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Names<'a> {
-    /// The whole schema of the tool.
-    pub(super) schema: &'a Value,
+    pub(super) references: &'a References,
     /// By field or by path of fields.
     pub(super) explicit: Option<&'a BTreeMap<String, String>>,
 }
@@ -98,30 +97,55 @@ struct Place<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Puts what `validator` found into the words and the names of the wire. `pointer` is where the value is, `schema` what it
-    /// must be.
+    /// Puts what `validator` found into the words and the names of the wire: the first by place, as many as are listed; the others
+    /// are counted. `pointer` is where the value is, `schema` what it must be.
     pub(super) fn tell(&self, errors: &ValidationErrors, pointer: &str, schema: Option<&'a Value>, found: &mut Found) {
-        let schemas = schema.map(|schema| views(self.schema, schema)).unwrap_or_default();
-        self.tell_struct(errors, &Place { pointer: pointer.to_owned(), path: String::new(), schemas }, found);
+        let schemas = schema.map(|schema| self.references.views(schema)).unwrap_or_default();
+        let place = Place { pointer: pointer.to_owned(), path: String::new(), schemas };
+        let mut room = found.max_listed();
+        self.tell_struct(errors, &place, &mut room, found);
     }
 
-    fn tell_struct(&self, errors: &ValidationErrors, place: &Place<'a>, found: &mut Found) {
-        for (field, kind) in errors.errors() {
-            let inner = match field.as_ref() {
-                "__all__" => Place { pointer: place.pointer.clone(), path: String::new(), schemas: Vec::new() },
-                field => self.field(place, field, matches!(kind, ValidationErrorsKind::Struct(_))),
-            };
+    fn tell_struct(&self, errors: &ValidationErrors, place: &Place<'a>, room: &mut usize, found: &mut Found) {
+        if *room == 0 {
+            return found.omit(count(errors));
+        }
+        let mut fields: Vec<_> = errors
+            .errors()
+            .iter()
+            .map(|(field, kind)| {
+                let inner = match field.as_ref() {
+                    "__all__" => Place { pointer: place.pointer.clone(), path: String::new(), schemas: Vec::new() },
+                    field => self.field(place, field, matches!(kind, ValidationErrorsKind::Struct(_))),
+                };
+                (inner, kind)
+            })
+            .collect();
+        fields.sort_by(|(one, _), (other, _)| by_place(&one.pointer, &other.pointer));
+        for (inner, kind) in fields {
             match kind {
                 ValidationErrorsKind::Field(errors) => {
                     // What the schema says of the same place is the same trouble.
-                    if !found.has(&inner.pointer) {
-                        errors.iter().for_each(|error| found.push(violation(error, &inner)));
+                    if found.has(&inner.pointer) {
+                        continue;
+                    }
+                    for error in errors {
+                        match room.checked_sub(1) {
+                            Some(left) => {
+                                *room = left;
+                                found.push(violation(error, &inner));
+                            }
+                            None => found.omit(1),
+                        }
                     }
                 }
-                ValidationErrorsKind::Struct(errors) => self.tell_struct(errors, &inner, found),
+                ValidationErrorsKind::Struct(errors) => self.tell_struct(errors, &inner, room, found),
                 ValidationErrorsKind::List(items) => {
                     for (index, errors) in items {
-                        self.tell_struct(errors, &self.item(&inner, *index), found);
+                        match room {
+                            0 => found.omit(count(errors)),
+                            _ => self.tell_struct(errors, &self.item(&inner, *index), room, found),
+                        }
                     }
                 }
             }
@@ -152,7 +176,7 @@ impl<'a> Names<'a> {
             .schemas
             .iter()
             .filter_map(|schema| schema.get("properties")?.get(name))
-            .flat_map(|schema| views(self.schema, schema))
+            .flat_map(|schema| self.references.views(schema))
             .collect();
         Place { pointer, path, schemas }
     }
@@ -161,7 +185,7 @@ impl<'a> Names<'a> {
         let below = |keyword: &str| -> Vec<&'a Value> {
             let schemas =
                 list.schemas.iter().filter_map(|schema| schema.get(keyword)).filter(|below| below.is_object());
-            schemas.flat_map(|below| views(self.schema, below)).collect()
+            schemas.flat_map(|below| self.references.views(below)).collect()
         };
         let items = below("items");
         // `validator` counts the entries of a map, in no order: which one it is cannot be known.
@@ -172,6 +196,16 @@ impl<'a> Names<'a> {
         }
         Place { pointer, path: list.path.clone(), schemas: if is_map { below("additionalProperties") } else { items } }
     }
+}
+
+/// How many errors there are, at every depth.
+fn count(errors: &ValidationErrors) -> usize {
+    let count_one = |kind: &ValidationErrorsKind| match kind {
+        ValidationErrorsKind::Field(errors) => errors.len(),
+        ValidationErrorsKind::Struct(errors) => count(errors),
+        ValidationErrorsKind::List(items) => items.values().map(|errors| count(errors)).sum(),
+    };
+    errors.errors().values().map(count_one).sum()
 }
 
 /// What `validator` tells of what it expected. Anything else that it tells may be the value.

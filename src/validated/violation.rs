@@ -84,10 +84,6 @@ impl Violation {
         self
     }
 
-    pub(super) fn drop_hint(&mut self) {
-        self.0.hint = None;
-    }
-
     pub(super) fn replace_message(&mut self, message: String) {
         self.0.wording = Wording::Replaced(message);
     }

@@ -14,6 +14,7 @@ pub(super) const MAX_LISTED: usize = 20;
 pub struct Violations {
     listed: Vec<Violation>,
     omitted: usize,
+    is_complete: bool,
 }
 
 impl Violations {
@@ -22,10 +23,16 @@ impl Violations {
         self.listed.iter()
     }
 
-    /// Returns how many more there are.
+    /// Returns how many more were found.
     #[must_use]
     pub fn omitted(&self) -> usize {
         self.omitted
+    }
+
+    /// Returns whether everything that is wrong was found. The search ends after 1,000 things, and where it would take long.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
     }
 
     pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Violation> {
@@ -35,10 +42,14 @@ impl Violations {
     /// The list as machines read it.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut list = json!({
             "violations": self.listed.iter().map(Violation::to_json).collect::<Vec<_>>(),
             "omitted": self.omitted,
-        })
+        });
+        if !self.is_complete {
+            list["complete"] = false.into();
+        }
+        list
     }
 }
 
@@ -53,7 +64,7 @@ impl<'a> IntoIterator for &'a Violations {
 
 impl From<Violation> for Violations {
     fn from(violation: Violation) -> Self {
-        Self { listed: vec![violation], omitted: 0 }
+        Self { listed: vec![violation], omitted: 0, is_complete: true }
     }
 }
 
@@ -64,9 +75,11 @@ impl fmt::Display for Violations {
             let line_break = if number == 0 { "" } else { "\n" };
             write!(f, "{line_break}{violation}")?;
         }
-        match self.omitted {
-            0 => Ok(()),
-            omitted => write!(f, "\nAnd {omitted} more"),
+        match (self.omitted, self.is_complete) {
+            (0, true) => Ok(()),
+            (omitted, true) => write!(f, "\nAnd {omitted} more"),
+            (0, false) => write!(f, "\nAnd perhaps more"),
+            (omitted, false) => write!(f, "\nAnd at least {omitted} more"),
         }
     }
 }
@@ -86,23 +99,42 @@ pub(super) struct Found {
     kept: Vec<Violation>,
     max_listed: usize,
     count: usize,
+    is_complete: bool,
 }
 
 impl Found {
     pub(super) fn new(max_listed: usize) -> Self {
-        Self { kept: Vec::new(), max_listed, count: 0 }
+        Self { kept: Vec::new(), max_listed, count: 0, is_complete: true }
     }
 
     pub(super) fn push(&mut self, violation: Violation) {
         self.count += 1;
         self.kept.push(violation);
-        if self.kept.len() >= 8 * self.max_listed.max(8) {
+        if self.kept.len() >= self.max_listed.saturating_mul(2).max(64) {
             self.keep_first();
         }
     }
 
+    /// Counts violations that are not worded, since as many as are listed come before them.
+    pub(super) fn omit(&mut self, count: usize) {
+        self.count += count;
+    }
+
+    /// Notes that there may be more than was found.
+    pub(super) fn leave_open(&mut self) {
+        self.is_complete = false;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn max_listed(&self) -> usize {
+        self.max_listed
     }
 
     /// Says whether something is wrong at this very place.
@@ -120,6 +152,7 @@ impl Found {
             return Ok(());
         }
         self.keep_first();
-        Err(Violations { omitted: self.count - self.kept.len(), listed: self.kept })
+        let omitted = self.count - self.kept.len();
+        Err(Violations { omitted, listed: self.kept, is_complete: self.is_complete })
     }
 }

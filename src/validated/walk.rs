@@ -24,6 +24,36 @@ pub(super) fn depth(value: &Value) -> usize {
     deepest
 }
 
+/// How large a value is to somebody who reads it.
+pub(super) struct Extent {
+    /// One for each value, and one for each 16 bytes of its texts.
+    pub(super) steps: u64,
+    /// The bytes of the longest place in it.
+    pub(super) longest_place: usize,
+}
+
+impl Extent {
+    pub(super) fn of(value: &Value) -> Self {
+        let mut extent = Self { steps: 0, longest_place: 0 };
+        let mut left = vec![(value, 0)];
+        while let Some((value, place)) = left.pop() {
+            extent.steps += 1;
+            extent.longest_place = extent.longest_place.max(place);
+            match value {
+                Value::String(text) => extent.steps += (text.len() / 16) as u64,
+                // An index has no more than 20 digits.
+                Value::Array(items) => left.extend(items.iter().map(|item| (item, place + 21))),
+                Value::Object(entries) => left.extend(entries.iter().map(|(name, entry)| {
+                    extent.steps += (name.len() / 16) as u64;
+                    (entry, place + name.len() + 1)
+                })),
+                _ => {}
+            }
+        }
+        extent
+    }
+}
+
 /// A walk over a value that does not recurse, since the value may be nested as deep as its sender likes.
 pub(super) struct Walk<'a, 'l> {
     limits: &'l Limits,

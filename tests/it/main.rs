@@ -5,6 +5,7 @@
 mod boxed;
 mod catalogue;
 mod client;
+mod corpus;
 mod counter;
 mod durations;
 mod forwarding;

@@ -1,7 +1,8 @@
 //! What a schema says for what is not said.
 
 use super::*;
-use crate::validated::defaults::fill;
+use crate::validated::defaults::Defaults;
+use crate::validated::references::References;
 
 fn schema() -> Value {
     json!({
@@ -39,10 +40,58 @@ async fn a_default_is_filled_in_where_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_default_that_breaks_the_schema_is_refused_like_any_value() {
-    let schema = json!({"type": "object", "properties": {"n": {"type": "integer", "default": "ten"}}});
+async fn a_default_that_its_own_schema_refuses_is_not_filled_in() {
+    let properties = json!({
+        "q": {"type": "string"},
+        "project": {"type": "string", "default": null},
+        "n": {"type": "integer", "default": "ten"},
+        "size": {"$ref": "#/$defs/Size%20of%20page", "default": "A7"},
+        "sort": {"$ref": "#/$defs/Sort"},
+        "50%": {"type": "string", "default": 50},
+        "limit": {"type": "integer", "default": 10},
+    });
+    let parts =
+        json!({"Size of page": {"enum": ["A4", "A5"]}, "Sort": {"enum": ["up", "down"], "default": "sideways"}});
+    for draft in ["https://json-schema.org/draft/2020-12/schema", "https://json-schema.org/draft/2019-09/schema"] {
+        let schema =
+            json!({"$schema": draft, "type": "object", "properties": properties, "required": ["q"], "$defs": parts});
+        let server = ValidatedTool::new().with_defaults().layer(taking(schema));
+        let taken = call(&server, "take", json!({"q": "x"})).await;
+        let taken: Value = serde_json::from_str(text(&taken)).expect("the arguments");
+        assert_eq!(taken, json!({"q": "x", "limit": 10}), "{draft}");
+    }
+}
+
+#[tokio::test]
+async fn a_default_in_a_schema_with_a_name_of_its_own_is_held_against_it() {
+    let part = json!({"$id": "part", "type": "object", "properties": {
+        "n": {"$ref": "#/$defs/n", "default": 0}, "m": {"$ref": "#/$defs/n", "default": 1},
+    }, "$defs": {"n": {"minimum": 1}}});
+    let schema = json!({"$id": "https://example.org/all", "type": "object", "properties": {"p": {"$ref": "part"}}, "$defs": {"part": part}});
     let server = ValidatedTool::new().with_defaults().layer(taking(schema));
-    assert_eq!(text(&call(&server, "take", json!({})).await), "`n` must be an integer");
+    assert_eq!(text(&call(&server, "take", json!({"p": {}})).await), r#"{"p":{"m":1}}"#);
+}
+
+#[tokio::test]
+async fn a_default_that_does_not_go_with_what_was_given_is_no_reason_to_refuse_it() {
+    for (schema, given) in [
+        (json!({"oneOf": [{"required": ["id"]}, {"required": ["slug"]}]}), json!({"id": "1"})),
+        (json!({"maxProperties": 1}), json!({"id": "1"})),
+        (json!({"dependentRequired": {"slug": ["body"]}}), json!({"id": "1"})),
+    ] {
+        let mut schema = schema;
+        schema["type"] = json!("object");
+        schema["properties"] = json!({"id": {"type": "string"}, "slug": {"type": "string", "default": "s"}});
+        let server = ValidatedTool::new().with_defaults().layer(taking(schema.clone()));
+        assert_eq!(text(&call(&server, "take", given.clone()).await), given.to_string(), "{schema}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_of_what_was_filled_in() {
+    let server = ValidatedTool::new().with_defaults().layer(taking(schema()));
+    let refused = call(&server, "take", json!({"sort": "sideways"})).await;
+    assert_eq!(text(&refused), "`sort` must be \"up\" or \"down\"", "the limit that is required has a default");
 }
 
 #[tokio::test]
@@ -69,7 +118,8 @@ fn schemas_that_refer_to_themselves_end() {
     let circle = json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}});
     for (schema, expected) in [(whole, json!({"n": 1})), (circle, json!({}))] {
         let mut value = json!({});
-        fill(&schema, &mut value);
+        let references = References::of(&schema);
+        Defaults::of(&references, &Formats::all()).fill(&references, &mut value);
         assert_eq!(value, expected, "{schema}");
     }
 }

@@ -68,6 +68,42 @@ async fn a_tool_written_by_hand_that_says_nothing_of_its_arguments_gets_any() {
 }
 
 #[tokio::test]
+async fn what_is_said_of_all_properties_is_kept() {
+    for (schema, args, told) in [
+        (json!({"additionalProperties": {"type": "string"}}), json!({"x": 1}), Some("`x` must be a string")),
+        (json!({"additionalProperties": false}), json!({"x": 1}), Some("`x` is not known here")),
+        (json!({"additionalProperties": false, "properties": {}}), json!({"x": 1}), Some("`x` is not known here")),
+        (
+            json!({"additionalProperties": false, "$schema": "http://json-schema.org/draft-07/schema#"}),
+            json!({"x": 1}),
+            Some("`x` is not known here"),
+        ),
+        (json!({"additionalProperties": false, "description": "none"}), json!({"x": 1}), Some("`x` is not known here")),
+        (
+            json!({"additionalProperties": false, "patternProperties": {"^x": {}}}),
+            json!({"x": 1, "y": 1}),
+            Some("`y` is not known here"),
+        ),
+        (json!({"additionalProperties": true}), json!({"x": 1}), None),
+        (json!({}), json!({"x": 1}), None),
+        // This is what `Tool::new` makes, to the letter.
+        (
+            json!({"additionalProperties": false, "$schema": "https://json-schema.org/draft/2020-12/schema"}),
+            json!({"x": 1}),
+            None,
+        ),
+    ] {
+        let mut schema = schema;
+        schema["type"] = json!("object");
+        let server = ValidatedTool::new().layer(taking(schema.clone()));
+        let answer = call(&server, "take", args.clone()).await;
+        assert_eq!(text(&answer), told.unwrap_or(&args.to_string()), "{schema}");
+        let none = call(&server, "take", json!({})).await;
+        assert!(!none.is_error(), "{schema}: none are none");
+    }
+}
+
+#[tokio::test]
 async fn a_tool_of_the_macro_that_takes_nothing_is_called_without() {
     #[derive(Clone)]
     struct Clock;
@@ -135,6 +171,31 @@ fn mistakes_are_found_when_the_layer_is_put_on() {
     assert!(
         ValidatedTool::new().try_layer(bad(remote)).expect_err("nothing is fetched").to_string().contains("search")
     );
+}
+
+#[tokio::test]
+async fn a_tool_with_a_bad_schema_need_not_stop_a_server() {
+    let look_around = json!({"type": "object", "properties": {"q": {"type": "string", "pattern": "^(?!a)"}}});
+    let script = || {
+        let bad = tool("search", look_around.clone());
+        numbered().with_tool(bad, |call| async move { Ok(ToolResult::text(call.args.to_string())) })
+    };
+    let mistake = ValidatedTool::new().try_layer(script()).expect_err("a mistake, where nothing else is said");
+    assert!(mistake.to_string().contains("look-around"), "{mistake}");
+
+    let limits = Limits::new().with_max_entries(1);
+    let validated = ValidatedTool::new().with_bad_schemas_left_out().with_limits_for("search", limits);
+    let rule = |value: Value, cx: crate::validated::RuleContext| async move {
+        if value["q"] == "forbidden" {
+            cx.refuse(Violation::new("forbidden", "This is not searched for").at("q"));
+        }
+        Ok(())
+    };
+    let server = validated.rule("search", rule).layer(script());
+    assert!(call(&server, "take", json!({"n": "x"})).await.is_error(), "the others are held against theirs");
+    assert_eq!(text(&call(&server, "search", json!({"q": 1})).await), "{\"q\":1}");
+    assert_eq!(listed(&call(&server, "search", json!({"q": 1, "r": 1})).await)[0].1, "max_entries");
+    assert_eq!(listed(&call(&server, "search", json!({"q": "forbidden"})).await)[0].1, "forbidden");
 }
 
 /// A server whose only tool has the schema that was set last.

@@ -230,6 +230,47 @@ async fn what_cannot_be_read_says_where() {
 }
 
 #[tokio::test]
+async fn of_very_many_mistakes_of_a_type_the_first_are_told_and_the_rest_counted() {
+    #[derive(Debug, Deserialize, Validate)]
+    struct Many {
+        #[validate(nested)]
+        items: Vec<Address>,
+    }
+    let items = json!({"type": "array", "items": {"properties": {"zipCode": {}}}});
+    let schema = json!({"type": "object", "properties": {"items": items, "more": {}}});
+    let server = ValidatedTool::new().typed::<Many>("take").layer(taking(schema));
+    let items: Vec<_> = (0..5_000).map(|_| json!({"zipCode": "1"})).collect();
+    let refused = call(&server, "take", json!({"items": items})).await;
+    let places: Vec<_> = listed(&refused).into_iter().map(|(place, _)| place).collect();
+    assert_eq!(places, (0..20).map(|index| format!("/items/{index}/zipCode")).collect::<Vec<_>>());
+    assert_eq!(data(&refused)["omitted"], 4_980);
+}
+
+#[test]
+fn a_mistake_of_a_type_that_is_not_listed_is_not_put_into_words() {
+    use crate::validated::references::References;
+    use crate::validated::typed::Names;
+    use crate::validated::violations::Found;
+
+    #[derive(Debug, Validate)]
+    struct Many {
+        #[validate(nested)]
+        items: Vec<Address>,
+    }
+    let references = References::of(&json!({"properties": {"items": {"items": {"properties": {"zipCode": {}}}}}}));
+    let allocations = |count: usize| {
+        let items = (0..count).map(|_| Address { zip_code: "1".to_owned() }).collect();
+        let errors = Many { items }.validate().expect_err("none is a code");
+        let names = Names { references: &references, explicit: None };
+        let mut found = Found::new(20);
+        let allocations = allocation_counter::measure(|| names.tell(&errors, "", Some(references.root()), &mut found));
+        assert_eq!(found.count(), count);
+        allocations.count_total
+    };
+    assert_eq!(allocations(5_000), allocations(50));
+}
+
+#[tokio::test]
 async fn a_value_is_not_coerced() {
     let server = ValidatedTool::new().typed::<UserRegistration>("register").layer(Users);
     let args = json!({"data": {"username": "ada", "email": "ada@example.org", "age": "36", "password": "12345678"}});

@@ -1,0 +1,64 @@
+//! Which formats are asserted.
+
+use super::*;
+
+fn undashed() -> (Value, Value) {
+    let schema =
+        json!({"type": "object", "properties": {"id": {"type": "string", "format": "uuid"}, "on": {"format": "date"}}});
+    (schema, json!({"id": "123e4567e89b12d3a456426614174000", "on": "31.1.2026"}))
+}
+
+#[tokio::test]
+async fn formats_are_switched_off_one_by_one_or_as_a_whole() {
+    let (schema, args) = undashed();
+    for (formats, refused) in [
+        (None, vec!["/id", "/on"]),
+        (Some(Formats::all()), vec!["/id", "/on"]),
+        (Some(Formats::all().except(["uuid"])), vec!["/on"]),
+        (Some(Formats::all().except(["uuid", "date"])), vec![]),
+        (Some(Formats::none()), vec![]),
+    ] {
+        let validated = formats.iter().cloned().fold(ValidatedTool::new(), ValidatedTool::with_formats);
+        let answer = call(&validated.layer(taking(schema.clone())), "take", args.clone()).await;
+        let places: Vec<_> = match answer.is_error() {
+            true => listed(&answer).into_iter().map(|(place, _)| place).collect(),
+            false => Vec::new(),
+        };
+        assert_eq!(places, refused, "{formats:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_tool_answers_has_the_same_formats() {
+    let (schema, args) = undashed();
+    let answering = || {
+        let output = turbomcp_types::ToolOutputSchema::from_value(schema.clone());
+        let tool = Tool { output_schema: Some(output), ..Tool::new("take", "answers") };
+        let structured = args.clone();
+        ScriptedServer::new("server").with_tool(tool, move |_| {
+            let answer = ToolResult { structured_content: Some(structured.clone()), ..ToolResult::text("taken") };
+            async move { Ok(answer) }
+        })
+    };
+    assert!(call(&ValidatedTool::new().layer(answering()), "take", json!({})).await.is_error());
+    let loose = ValidatedTool::new().with_formats(Formats::none()).layer(answering());
+    assert_eq!(text(&call(&loose, "take", json!({})).await), "taken");
+}
+
+#[test]
+fn a_format_that_nobody_knows_is_a_mistake() {
+    let mistake = |name| {
+        let validated = ValidatedTool::new().with_formats(Formats::all().except([name]));
+        validated.try_layer(taking(json!({"type": "object"}))).expect_err("a mistake").to_string()
+    };
+    assert!(mistake("uid").contains("did you mean `uuid`?"), "{}", mistake("uid"));
+    assert!(mistake("no such").contains("no format is called `no such`"));
+}
+
+#[test]
+fn a_draft_that_asserts_by_itself_is_switched_off_too() {
+    let schema = json!({"$schema": "http://json-schema.org/draft-07/schema#", "format": "date"});
+    let formats = Formats::none();
+    assert!(Schema::compile(&schema).expect("a schema").check(&json!("today")).is_err());
+    assert!(Schema::compile_with(&schema, &formats).expect("a schema").check(&json!("today")).is_ok());
+}
