@@ -53,7 +53,7 @@ pub(crate) fn current<T: Send + Sync + 'static>() -> Option<Arc<T>> {
 }
 
 /// Returns all entries of this kind, the innermost first.
-#[cfg(all(feature = "cached", feature = "transactional"))]
+#[cfg(feature = "transactional")]
 pub(crate) fn all<T: Send + Sync + 'static>() -> impl Iterator<Item = Arc<T>> {
     capture().of_kind()
 }

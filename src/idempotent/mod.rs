@@ -5,7 +5,7 @@
 //!
 //! Use it for effects outside your database: a mail, a payment through a provider, a ticket. Between such an effect and its
 //! record a process can die, and then nobody can know by looking at the record whether the effect happened. Such a call is
-//! *ambiguous*: it is reported as that, and never made again until you [decide](Handle::resolve). Where the effect is in a SQL
+//! *ambiguous*: it is reported as that, and never made again until you [decide](crate::idempotency::Handle::resolve). Where the effect is in a SQL
 //! database, [`TransactionalTool`](crate::TransactionalTool) does better: effect and record commit together, and nothing is ever
 //! ambiguous to it but a commit whose answer got lost. Where the provider takes idempotency keys itself, hand it one of yours
 //! as well.
@@ -72,7 +72,8 @@
 //! # Example: a call of which nobody knows whether it took effect
 //!
 //! ```
-//! use mcp_patterns::idempotent::{MemoryStore, Resolution};
+//! use mcp_patterns::idempotency::Resolution;
+//! use mcp_patterns::idempotent::MemoryStore;
 //! use mcp_patterns::{IdempotentTool, Layer, testing::ScriptedServer};
 //! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //! # use serde_json::json;
@@ -174,10 +175,11 @@
 //! with the key where a call has to be resolved.
 
 mod claims;
-mod handle;
 mod layer;
 mod memory;
 mod once;
+#[cfg(feature = "transactional")]
+mod renewals;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "transactional")]
@@ -186,13 +188,12 @@ mod store;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisStore;
-pub use handle::{Handle, Resolution, ResolveError};
 pub use layer::IdempotentTool;
 pub use memory::MemoryStore;
 #[cfg(feature = "transactional")]
 #[cfg_attr(docsrs, doc(cfg(feature = "transactional")))]
 pub use sql::SqlStore;
-pub use store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
+pub use store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 
 #[cfg(test)]
 mod tests;

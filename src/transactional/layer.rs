@@ -1,10 +1,11 @@
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::Either;
+use futures_util::future::{BoxFuture, Either};
 use serde_json::Value;
 use sqlx::Pool;
 use tower_layer::Layer;
@@ -15,8 +16,11 @@ use super::answer::{Answer, ByOutcome, Wanted};
 use super::dialect::Dialect;
 use super::ends::Ends;
 use super::once::{Keys, Once};
+use super::records;
 use super::transactor::Transactor;
-use crate::idempotency::{Idempotency, KeyCounts, KeySpace, Told};
+use crate::idempotency::{
+    AmbiguousCalls, Bound, Handle, Idempotency, KeyCounts, KeySpace, Ledger, Page, Resolved, Told,
+};
 use crate::selection::{Hints, Plan, Rule, Selection, naming_selectors};
 use crate::{ConfigError, Identity, Layered, Middleware, TryLayer};
 
@@ -37,6 +41,7 @@ pub struct TransactionalTool<DB: Dialect> {
     space: Arc<KeySpace>,
     plan: Plan<Arc<ToolPlan>>,
     keys: Arc<Keys>,
+    handle: Handle,
 }
 
 /// What the layer keeps for a tool that it acts on.
@@ -68,6 +73,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
             space: Arc::default(),
             plan: Plan::default(),
             keys: Arc::default(),
+            handle: Handle::default(),
         }
     }
 
@@ -108,6 +114,13 @@ impl<DB: Dialect> TransactionalTool<DB> {
     pub fn without_meta(mut self) -> Self {
         self.tells = false;
         self
+    }
+
+    /// Returns what lists and resolves ambiguous calls, also after the layer has moved into a stack. Here a call is ambiguous if its
+    /// tool has [ended the transaction](TransactionError::EndedEarly) by itself.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Makes the [table](super::IDEMPOTENCY_SCHEMA) of idempotency records where there is none.
@@ -184,6 +197,27 @@ impl<DB: Dialect> TransactionalTool<DB> {
     }
 }
 
+/// How long a list of ambiguous calls, or the end of one, may take.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The table of records as a [`Handle`] sees it.
+struct RecordLedger<DB: Dialect>(Pool<DB>);
+
+impl<DB: Dialect> Ledger for RecordLedger<DB> {
+    fn list<'a>(&'a self, page: Page<'a>) -> BoxFuture<'a, Result<AmbiguousCalls, Box<dyn Error + Send + Sync>>> {
+        async move { Ok(records::list(&self.0, page).await?) }.boxed()
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        id: &'a str,
+        record: Option<&'a str>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Resolved, Box<dyn Error + Send + Sync>>> {
+        async move { Ok(records::resolve(&self.0, id, record, ttl).await?) }.boxed()
+    }
+}
+
 impl<DB: Dialect> Middleware for TransactionalTool<DB> {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.transactor.check()?;
@@ -205,6 +239,16 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
         let mut bound = Self { plan: Plan::default(), ..self };
         Arc::make_mut(&mut bound.space).server = inner.server_info().name;
         bound.observe_tools(&tools);
+        if let Some(idempotency) = &bound.idempotency {
+            let plan = bound.plan.clone();
+            bound.handle.bind(Bound {
+                space: Arc::clone(&bound.space),
+                idempotency: Arc::clone(idempotency),
+                acts_on: Box::new(move |tool| plan.get(tool).is_some_and(|plan| plan.keys.is_some())),
+                ledger: Arc::new(RecordLedger(bound.transactor.pool.clone())),
+                timeout: LEDGER_TIMEOUT,
+            });
+        }
         Ok(bound)
     }
 
@@ -261,6 +305,7 @@ impl<DB: Dialect> Clone for TransactionalTool<DB> {
             space: Arc::clone(&self.space),
             plan: self.plan.clone(),
             keys: Arc::clone(&self.keys),
+            handle: self.handle.clone(),
         }
     }
 }

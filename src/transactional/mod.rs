@@ -185,7 +185,6 @@ mod dialect;
 mod drive;
 mod ends;
 mod error;
-mod finish;
 mod hooks;
 mod layer;
 mod nested;
@@ -202,7 +201,7 @@ mod sqlite;
 mod transactor;
 #[cfg(feature = "cached")]
 pub(crate) use current::invalidate_after_commit;
-pub(crate) use current::is_entered;
+pub(crate) use current::{Within, is_entered, within};
 pub use current::{Connection, after_commit, after_commit_or_now, current, set_rollback_only};
 pub use dialect::{Dialect, Fault};
 pub use error::{TRANSACTION, TransactionError, failed};

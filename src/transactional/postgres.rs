@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Transaction};
 
-use super::dialect::{Dialect, Fault, connection_fault};
+use super::dialect::{Dialect, Fault, NotCommitted, connection_fault};
 use super::options::{Begin, Isolation, Unsupported};
 use crate::canonical::hex;
 use crate::clock::millis;
@@ -47,10 +47,10 @@ impl Dialect for Postgres {
     ///
     /// `convert_from` has the collation of its encoding's name, by which the primary key is not sorted: an id that is compared
     /// goes through `encode`. An id that had anything but digits in it would lose that, and find no claim.
-    fn recording(id: &str, record: &str) -> Option<String> {
+    fn recording(id: &str, record: &str, expires_at: i64) -> Option<String> {
         Some(format!(
             "with recorded as (update mcp_patterns_idempotency \
-             set result = convert_from(decode('{}', 'hex'), 'UTF8'), token = null, lease_until = null \
+             set result = convert_from(decode('{}', 'hex'), 'UTF8'), expires_at = {expires_at} \
              where id = encode(decode('{}', 'hex'), 'hex') and result is null and token is null returning 1) \
              select 1 / count(*) from recorded",
             hex(record.as_bytes()),
@@ -66,15 +66,30 @@ impl Dialect for Postgres {
     async fn commit(
         mut transaction: Transaction<'static, Self>,
         last: Option<String>,
-    ) -> Result<Option<Transaction<'static, Self>>, sqlx::Error> {
+    ) -> Result<Option<Transaction<'static, Self>>, NotCommitted> {
         let last = last.as_deref().unwrap_or("SET CONSTRAINTS ALL IMMEDIATE");
-        let batch = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
-        transaction.execute(sqlx::raw_sql(batch)).await?;
-        Ok(Some(transaction))
+        let batch = format!("{last}; COMMIT AND CHAIN");
+        match Self::execute(&mut transaction, batch.into()).await {
+            Ok(()) => Ok(Some(transaction)),
+            Err(error) if error.as_database_error().is_some() => {
+                let was_open = Self::rollback(transaction).await.unwrap_or(true);
+                Err(NotCommitted { error, was_open })
+            }
+            Err(error) => Err(NotCommitted { error, was_open: true }),
+        }
     }
 
-    async fn rollback(transaction: Transaction<'static, Self>) -> Result<(), sqlx::Error> {
-        transaction.rollback().await
+    /// Outside a transaction a `ROLLBACK` only warns, but with `AND CHAIN` it fails. sqlx rolls the empty transaction back that it
+    /// leaves, on the way to the pool.
+    async fn rollback(mut transaction: Transaction<'static, Self>) -> Result<bool, sqlx::Error> {
+        const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
+        match Self::execute(&mut transaction, "ROLLBACK AND CHAIN".into()).await {
+            Ok(()) => Ok(true),
+            Err(error) => match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+                Some(NO_ACTIVE_SQL_TRANSACTION) => Ok(false),
+                _ => Err(error),
+            },
+        }
     }
 
     /// By [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html).
