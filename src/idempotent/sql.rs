@@ -57,7 +57,7 @@ impl<DB: Dialect> SqlStore<DB> {
                 return Err(StoreError::unavailable(WaitsForItself));
             }
             let mut connection = self.connections.spare().await?;
-            let claimed = claim_or_find(&mut *connection, claim).await?;
+            let claimed = claim_or_find::<DB>(&mut connection, claim).await?;
             connection.done();
             return Ok(claimed);
         }

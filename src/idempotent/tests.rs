@@ -5,10 +5,12 @@ mod drops;
 mod failing;
 mod memory;
 mod not_executed;
+mod pools;
 mod redis_down;
 mod retried;
 mod settings;
 mod shared;
+mod unresolved;
 
 use std::future::ready;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use turbomcp_core::{ErrorKind, McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::*;
-use crate::idempotency::{IDEMPOTENCY, Idempotency};
+use crate::idempotency::{IDEMPOTENCY, Idempotency, Resolution, ResolveError, Resolved};
 use crate::testing::ScriptedServer;
 use crate::{ConfigError, Layer, TryLayer, outcome};
 

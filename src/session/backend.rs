@@ -78,6 +78,14 @@ impl BackendError {
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(Arc::from(error.into()))
     }
+
+    /// Whether the step was not begun, because it would have waited for a transaction that waits for it.
+    pub(super) fn waits_for_itself(&self) -> bool {
+        #[cfg(all(feature = "transactional", any(feature = "postgres", feature = "sqlite")))]
+        return self.0.is::<crate::connections::WaitsForItself>();
+        #[cfg(not(all(feature = "transactional", any(feature = "postgres", feature = "sqlite"))))]
+        false
+    }
 }
 
 impl fmt::Display for BackendError {

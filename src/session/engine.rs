@@ -256,7 +256,8 @@ impl Engine {
     }
 
     async fn fetch(&self, key: &Key) -> Result<Option<Record>, SessionError> {
-        let record = self.step(self.shared.backend.load(key.id())).await.map_err(SessionError::Unavailable)?;
+        let record = self.step(self.shared.backend.load(key.id())).await;
+        let record = record.map_err(|error| SessionError::of_step(error, SessionError::Unavailable))?;
         self.shared.turns.saw(key.id(), record.as_ref());
         self.count(Told::Read);
         Ok(record)
@@ -343,7 +344,7 @@ impl Engine {
     }
 
     fn wrote<T>(&self, step: Result<T, BackendError>) -> Result<T, SessionError> {
-        step.map_err(SessionError::Unknowable)
+        step.map_err(|error| SessionError::of_step(error, SessionError::Unknowable))
     }
 
     async fn step<T>(&self, step: BackendFuture<'_, T>) -> Result<T, BackendError> {

@@ -132,7 +132,8 @@
 //!
 //! Outside: validation, and whatever decides who may call what. Inside: everything else. A cache must be inside, or a hit would get
 //! around the refusal of a call without a session; it then keeps no result of a tool that opened its session, unless its scope is
-//! [`Scope::Session`](crate::Scope::Session). A transaction is inside too, and does not roll a session back. The session is found
+//! [`Scope::Session`](crate::Scope::Session). A transaction is inside too, and does not roll a session back, unless both are on one
+//! pool and [that is asked for](SqlBackend::in_transactions). The session is found
 //! through the call's own task: in a task that the tool spawns, use a [`Session`] that was got before. See [the
 //! guide](crate::guide::ordering).
 //!
@@ -147,6 +148,7 @@
 //! | `unknown` | `invalid_params` | there is no session under this handle, for this caller |
 //! | `full` | `invalid_request` | a limit; nothing was changed |
 //! | `conflict` | `unavailable` | others came first at each try; nothing was changed |
+//! | `waits_for_itself` | `internal` | the tool's transaction holds the only connection of the pool that both share, or on SQLite the right to write; nothing was changed |
 //! | `unavailable` | `unavailable` | the backend fails; nothing was changed |
 //! | `unknowable` | `unavailable` | the backend failed while it wrote: the change may have been kept |
 //!
@@ -169,6 +171,9 @@
 //! session get `unavailable` within the time of a step, also those that wait for a turn. What was acknowledged is as safe as the
 //! backend keeps it. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is
 //! back.
+//!
+//! A [`SqlBackend`] may share its pool with transactions: these leave it a connection, so that a tool that uses its session inside of
+//! one never waits for another tool. See [how large a pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be).
 //!
 //! # What is counted and logged
 //!

@@ -35,6 +35,8 @@ create index if not exists mcp_patterns_sessions_expires_at on mcp_patterns_sess
 /// The [table](SESSION_SCHEMA) must be there: see [`ensure_schema`](Self::ensure_schema). Expiry is measured by the clocks of the
 /// replicas. Expired rows are deleted behind the scenes, 500 at a time, once a minute while sessions are written, on connections of the
 /// pool that are idle. That waits for no call, and no call waits for more than such a batch.
+///
+/// The pool may be that of the transactions, which then leave a connection to the sessions.
 #[must_use]
 pub struct SqlBackend<DB: SessionDatabase> {
     pool: Pool<DB>,
@@ -74,7 +76,7 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
     ///
     /// Those of the database.
     pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
-        DB::ensure_schema(pool).await
+        <DB as SessionDatabase>::ensure_schema(pool).await
     }
 
     /// Deletes the expired sessions, a batch at a time, and returns how many there were. Those that a call holds stay for the next

@@ -16,12 +16,13 @@ use super::answer::{Answer, ByOutcome, Wanted};
 use super::dialect::Dialect;
 use super::ends::Ends;
 use super::once::{Keys, Once};
-use super::records;
+use super::records::{self, EXPIRED};
 use super::transactor::Transactor;
 use crate::idempotency::{
     AmbiguousCalls, Bound, Handle, Idempotency, KeyCounts, KeySpace, Ledger, Page, Resolved, Told,
 };
 use crate::selection::{Hints, Plan, Rule, Selection, naming_selectors};
+use crate::sweeper::Sweeper;
 use crate::{ConfigError, Identity, Layered, Middleware, TryLayer};
 
 const LAYER: &str = "TransactionalTool";
@@ -131,6 +132,16 @@ impl<DB: Dialect> TransactionalTool<DB> {
     pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
         let mut connection = pool.acquire().await?;
         DB::ensure_schema(&mut connection).await
+    }
+
+    /// Deletes the expired records, a batch at a time, and returns how many there were. Those that a call holds stay for the next time;
+    /// on SQLite that is all of them, while somebody writes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn sweep(pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
+        Sweeper::new(&EXPIRED).sweep(pool).await
     }
 }
 

@@ -7,6 +7,7 @@ mod client;
 mod counter;
 mod durations;
 mod forwarding;
+mod lives;
 mod outcome;
 mod reading;
 mod seed;

@@ -84,7 +84,8 @@ impl Store for Faulty {
             let remote = tokio::spawn(async move {
                 tokio::time::sleep(secs(4)).await;
                 let (tool, key, takes_over) = ("send", "k", false);
-                let claim = Claim { id: &id, fingerprint: &fingerprint, tool, key, token: &token, lease, takes_over };
+                let (fingerprint, token) = (&*fingerprint, &*token);
+                let claim = Claim { id: &id, fingerprint, tool, key, token, lease, kept_for: None, takes_over };
                 store.claim(claim).await
             });
             return Box::pin(async { remote.await.unwrap() });
