@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock::later;
 
 mod places;
-pub(crate) use places::{Apart, Place, What};
 use places::Places;
+pub(crate) use places::{Apart, Place, What};
 
 /// How long the kept connection waits for the next statement before it goes back to the pool.
 const LONGEST_IDLE: Duration = Duration::from_secs(5);

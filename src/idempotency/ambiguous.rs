@@ -284,7 +284,9 @@ impl fmt::Debug for Handle {
 impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotLayered => "this layer is on no server yet, or takes no keys: call `layer(server)` or `try_layer(server)` first",
+            Self::NotLayered => {
+                "this layer is on no server yet, or takes no keys: call `layer(server)` or `try_layer(server)` first"
+            }
             Self::UnknownTool => "this layer does not act on the tool",
             Self::InvalidKey => "no idempotency key has this form",
             Self::UnknownCall => "this caller has made no such call, or it has been resolved or forgotten",

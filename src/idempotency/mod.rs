@@ -22,12 +22,12 @@ mod source;
 mod told;
 
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
-#[doc(hidden)]
-pub use call::CallKey;
-#[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub use ambiguous::{AmbiguousCall, AmbiguousCalls, Handle, Page, Resolution, ResolveError, Resolved};
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub(crate) use ambiguous::{Bound, Ledger};
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+#[doc(hidden)]
+pub use call::CallKey;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub(crate) use call::{from_record, to_record};
 #[cfg(any(feature = "idempotent", feature = "transactional"))]

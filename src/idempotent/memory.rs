@@ -87,7 +87,9 @@ impl Entry {
     fn is_expired(&self, now: Instant) -> bool {
         match (&self.state, self.kept_for) {
             (State::Done { expires_at, .. }, _) => *expires_at <= now,
-            (State::Running { until: since } | State::Abandoned { since }, Some(kept_for)) => later(*since, kept_for) <= now,
+            (State::Running { until: since } | State::Abandoned { since }, Some(kept_for)) => {
+                later(*since, kept_for) <= now
+            }
             (_, None) => false,
         }
     }

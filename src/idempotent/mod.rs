@@ -198,10 +198,10 @@ mod claims;
 mod layer;
 mod memory;
 mod once;
-#[cfg(feature = "transactional")]
-mod renewals;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "transactional")]
+mod renewals;
 #[cfg(feature = "transactional")]
 mod sql;
 mod store;

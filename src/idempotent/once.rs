@@ -44,12 +44,8 @@ impl IdempotentTool {
             held.release().await;
             return counts.answer(Told::Cancelled, &cancelled());
         }
-        let run = Run {
-            counts,
-            call,
-            idempotency: Arc::clone(&self.idempotency),
-            not_executed: self.not_executed.clone(),
-        };
+        let run =
+            Run { counts, call, idempotency: Arc::clone(&self.idempotency), not_executed: self.not_executed.clone() };
         let (inner, name, ctx) = (inner.clone(), name.to_owned(), ctx.clone());
         let made = run.make(held, async move || inner.call_tool(&name, args, &ctx).await).boxed();
         match is_undone_with_its_caller() {
@@ -110,7 +106,11 @@ impl Run {
                 self.counts.count(Told::Ambiguous);
                 held.abandon().await;
                 outcome::note(&mut result, IDEMPOTENCY, "ambiguous");
-                tracing::warn!(tool = self.counts.tool, key = self.call.key, "a call failed, and it is not known what it did");
+                tracing::warn!(
+                    tool = self.counts.tool,
+                    key = self.call.key,
+                    "a call failed, and it is not known what it did"
+                );
             }
             Some(true) if !self.idempotency.records_failures() => {
                 self.counts.count(Told::Released);

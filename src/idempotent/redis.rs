@@ -182,8 +182,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         let mut calls = Vec::new();
         for key in keys {
             let Some(id) = key.strip_prefix(&self.prefix) else { continue };
-            let known: Vec<String> =
-                AMBIGUOUS.key(&key).invoke_async(&mut connection).await.map_err(unavailable)?;
+            let known: Vec<String> = AMBIGUOUS.key(&key).invoke_async(&mut connection).await.map_err(unavailable)?;
             if let [tool, key, age] = &known[..] {
                 let (id, tool, key) = (id.to_owned(), tool.clone(), key.clone());
                 calls.push(AmbiguousCall { id, tool, key, age: read_age(age)? });

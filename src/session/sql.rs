@@ -62,7 +62,8 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
     /// it, and rolled back with it.
     ///
     /// The transaction must be on a clone of the pool: one on another pool is another matter, even if the database is the same. Two
-    /// calls that write one session wait for each other in the database, until the first has ended.
+    /// calls that write one session wait for each other in the database, until the first has ended: for the [time of a
+    /// step](crate::SessionStore::with_backend_timeout) at most.
     #[cfg(feature = "transactional")]
     #[cfg_attr(docsrs, doc(cfg(feature = "transactional")))]
     pub fn in_transactions(mut self) -> Self {
@@ -98,12 +99,15 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
 
     /// A connection for a statement: that of the transaction, where sessions are a part of it; one that waits for no call, where the
     /// call has one of the pool already.
-    #[cfg_attr(not(feature = "transactional"), expect(unused_variables, reason = "there is no transaction to wait for"))]
+    #[cfg_attr(
+        not(feature = "transactional"),
+        expect(unused_variables, reason = "there is no transaction to wait for")
+    )]
     async fn connection(&self, writes: bool) -> Result<On<'_, DB>, BackendError> {
         #[cfg(feature = "transactional")]
         if let Some(around) = within(&self.pool) {
             if self.apart.is_none() {
-                let connection = around.connection().await.map_err(BackendError::new)?;
+                let connection = around.connection().await.map_err(BackendError::in_transaction)?;
                 return Ok(On::Transaction(connection, around));
             }
             if around.bars(writes) {
@@ -147,9 +151,10 @@ impl<DB: SessionDatabase> On<'_, DB> {
             Self::Spare(connection) if result.is_ok() => connection.done(),
             #[cfg(feature = "transactional")]
             Self::Transaction(_, around) => {
-                if let Err(error) = &result {
-                    around.note(error);
-                }
+                return result.map_err(|error| {
+                    around.note(&error);
+                    BackendError::in_transaction(error)
+                });
             }
             _ => {}
         }
@@ -160,7 +165,11 @@ impl<DB: SessionDatabase> On<'_, DB> {
 /// The statements on the table. Implemented for `sqlx::Postgres` and `sqlx::Sqlite`.
 pub trait SessionDatabase: Base {
     #[doc(hidden)]
-    fn create(connection: &mut Self::Connection, id: &str, write: Write<'_>) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn create(
+        connection: &mut Self::Connection,
+        id: &str,
+        write: Write<'_>,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     #[doc(hidden)]
     fn load(
@@ -177,7 +186,11 @@ pub trait SessionDatabase: Base {
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     #[doc(hidden)]
-    fn touch(connection: &mut Self::Connection, id: &str, ttl: Duration) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn touch(
+        connection: &mut Self::Connection,
+        id: &str,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     #[doc(hidden)]
     fn delete(
@@ -198,7 +211,11 @@ fn signed(version: u64) -> i64 {
 macro_rules! impl_session_database {
     ($database:ty, $lock:literal) => {
         impl SessionDatabase for $database {
-            async fn create(connection: &mut <Self as sqlx::Database>::Connection, id: &str, write: Write<'_>) -> Result<bool, sqlx::Error> {
+            async fn create(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                id: &str,
+                write: Write<'_>,
+            ) -> Result<bool, sqlx::Error> {
                 let now = wall_clock();
                 let done = sqlx::query(
                     "insert into mcp_patterns_sessions as s (id, version, data, expires_at) values ($1, $2, $3, $4) \
@@ -216,7 +233,10 @@ macro_rules! impl_session_database {
                 Ok(done.rows_affected() == 1)
             }
 
-            async fn load(connection: &mut <Self as sqlx::Database>::Connection, id: &str) -> Result<Option<(i64, String, i64)>, sqlx::Error> {
+            async fn load(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                id: &str,
+            ) -> Result<Option<(i64, String, i64)>, sqlx::Error> {
                 sqlx::query_as(
                     "select version, data, expires_at from mcp_patterns_sessions where id = $1 and expires_at > $2",
                 )
@@ -248,7 +268,11 @@ macro_rules! impl_session_database {
                 Ok(done.rows_affected() == 1)
             }
 
-            async fn touch(connection: &mut <Self as sqlx::Database>::Connection, id: &str, ttl: Duration) -> Result<bool, sqlx::Error> {
+            async fn touch(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                id: &str,
+                ttl: Duration,
+            ) -> Result<bool, sqlx::Error> {
                 let now = wall_clock();
                 let done =
                     sqlx::query("update mcp_patterns_sessions set expires_at = $1 where id = $2 and expires_at > $3")
@@ -260,7 +284,11 @@ macro_rules! impl_session_database {
                 Ok(done.rows_affected() == 1)
             }
 
-            async fn delete(connection: &mut <Self as sqlx::Database>::Connection, id: &str, expected: Option<u64>) -> Result<bool, sqlx::Error> {
+            async fn delete(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                id: &str,
+                expected: Option<u64>,
+            ) -> Result<bool, sqlx::Error> {
                 let done = sqlx::query(
                     "delete from mcp_patterns_sessions \
                      where id = $1 and expires_at > $2 and version = coalesce($3, version)",

@@ -227,7 +227,11 @@ async fn an_ambiguous_claim_ends_by_itself_where_it_is_to<S: Store>(store: &Chec
     store.claim_for(&answered, "same", "a", NONE, false, for_a_moment).await;
     assert!(store.complete(&answered, "a", "first", TTL).await);
     tokio::time::sleep(2 * MOMENT).await;
-    assert_eq!(store.claim(&answered, "b", LEASE).await, Claimed::Done("first".into()), "an answer has a time of its own");
+    assert_eq!(
+        store.claim(&answered, "b", LEASE).await,
+        Claimed::Done("first".into()),
+        "an answer has a time of its own"
+    );
 }
 
 async fn ambiguous_claims_are_listed_by_pages<S: Store>(store: &Checked<S>) {

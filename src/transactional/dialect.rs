@@ -41,6 +41,10 @@ pub trait Dialect: Records {
     #[doc(hidden)]
     fn rollback(transaction: Transaction<'static, Self>) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
+    /// Says whether a transaction is there, where one was begun.
+    #[doc(hidden)]
+    fn is_open(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
     /// Says what an error means for the transaction.
     #[doc(hidden)]
     fn fault(error: &sqlx::Error) -> Fault;

@@ -106,7 +106,9 @@ impl fmt::Display for TransactionError {
             Self::Held => f.write_str("The transaction's connection is held elsewhere in this call"),
             Self::Statement { id, .. } => write!(f, "The database refused a statement (error {id})"),
             Self::Unavailable => f.write_str("The database is not available; nothing was done"),
-            Self::Overloaded => f.write_str("All connections to the database are in use by other calls; nothing was done"),
+            Self::Overloaded => {
+                f.write_str("All connections to the database are in use by other calls; nothing was done")
+            }
             Self::WaitsForItself => f.write_str("The call waits for what its own transaction holds; nothing was done"),
             Self::Conflict { attempts } => {
                 write!(f, "The data was changed by others in each of {attempts} attempts; nothing was done")

@@ -221,8 +221,8 @@ mod sqlite;
 mod transactor;
 #[cfg(feature = "cached")]
 pub(crate) use current::invalidate_after_commit;
-pub(crate) use current::{Within, is_entered, within};
 pub use current::{Connection, after_commit, after_commit_or_now, current, set_rollback_only};
+pub(crate) use current::{Within, is_entered, within};
 pub use dialect::{Dialect, Fault};
 pub use error::{TRANSACTION, TransactionError, failed};
 #[cfg(feature = "cached")]

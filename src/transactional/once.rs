@@ -130,8 +130,11 @@ impl<DB: Dialect> Once<'_, DB> {
         let last = if with_commit { DB::recording(&self.key.id, &record, expires_at) } else { None };
         if last.is_none() {
             let mut connection = current::<DB>().await?;
+            if !DB::is_open(&mut connection).await? {
+                return Err(TransactionError::EndedEarly);
+            }
             if !DB::complete(&mut connection, &self.key.id, &record, self.idempotency.ttl()).await? {
-                // The tool has deleted the record, or ended the transaction by itself.
+                // The tool has deleted the record.
                 return Err(TransactionError::RolledBack);
             }
         }
@@ -182,8 +185,12 @@ impl<DB: Dialect> Once<'_, DB> {
             .await;
         let (tool, key) = (&self.key.tool, &self.key.key);
         match marked {
-            Ok(()) => tracing::warn!(tool, key, "a tool ended its transaction, and it is not known what it did: resolve it"),
-            Err(error) => tracing::error!(%error, tool, key, "a tool ended its transaction, and its key could not be kept"),
+            Ok(()) => {
+                tracing::warn!(tool, key, "a tool ended its transaction, and it is not known what it did: resolve it")
+            }
+            Err(error) => {
+                tracing::error!(%error, tool, key, "a tool ended its transaction, and its key could not be kept")
+            }
         }
     }
 

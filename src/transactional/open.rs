@@ -140,12 +140,7 @@ impl<DB: Dialect> Open<DB> {
     }
 
     /// Begins on a connection that the pool has tested.
-    async fn begin_on_another(
-        pool: &Pool<DB>,
-        begin: Begin,
-        sql: String,
-        rights: Rights,
-    ) -> Result<Self, sqlx::Error> {
+    async fn begin_on_another(pool: &Pool<DB>, begin: Begin, sql: String, rights: Rights) -> Result<Self, sqlx::Error> {
         Self::begin_on(pool.acquire().await?, begin, sql, rights).await
     }
 

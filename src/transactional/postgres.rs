@@ -71,24 +71,33 @@ impl Dialect for Postgres {
         let batch = format!("{last}; COMMIT AND CHAIN");
         match Self::execute(&mut transaction, batch.into()).await {
             Ok(()) => Ok(Some(transaction)),
-            Err(error) if error.as_database_error().is_some() => {
-                let was_open = Self::rollback(transaction).await.unwrap_or(true);
+            Err(error) => {
+                let was_open = match code(&error).as_deref() {
+                    Some(NO_ACTIVE_SQL_TRANSACTION) => false,
+                    // The claim is gone: by the tool's hand, or with a rollback of its own. A `COMMIT` that fails ends a transaction, too.
+                    Some(DIVISION_BY_ZERO) => Self::rollback(transaction).await.unwrap_or(true),
+                    _ => true,
+                };
                 Err(NotCommitted { error, was_open })
             }
-            Err(error) => Err(NotCommitted { error, was_open: true }),
         }
     }
 
     /// Outside a transaction a `ROLLBACK` only warns, but with `AND CHAIN` it fails. sqlx rolls the empty transaction back that it
     /// leaves, on the way to the pool.
     async fn rollback(mut transaction: Transaction<'static, Self>) -> Result<bool, sqlx::Error> {
-        const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
         match Self::execute(&mut transaction, "ROLLBACK AND CHAIN".into()).await {
             Ok(()) => Ok(true),
-            Err(error) => match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
-                Some(NO_ACTIVE_SQL_TRANSACTION) => Ok(false),
-                _ => Err(error),
-            },
+            Err(error) if code(&error).as_deref() == Some(NO_ACTIVE_SQL_TRANSACTION) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn is_open(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        match Self::execute(connection, "SAVEPOINT mcp_patterns; RELEASE SAVEPOINT mcp_patterns".into()).await {
+            Ok(()) => Ok(true),
+            Err(error) if code(&error).as_deref() == Some(NO_ACTIVE_SQL_TRANSACTION) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -97,7 +106,7 @@ impl Dialect for Postgres {
         if let Some(fault) = connection_fault(error) {
             return fault;
         }
-        match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+        match code(error).as_deref() {
             Some("40001" | "40P01") => Fault::Conflict,
             Some("55P03" | "57014" | "25P03" | "25P04") => Fault::Timeout,
             Some("53300" | "57P01" | "57P02" | "57P03" | "57P05") => Fault::Unavailable,
@@ -109,6 +118,13 @@ impl Dialect for Postgres {
     async fn execute(connection: &mut PgConnection, sql: Cow<'static, str>) -> Result<(), sqlx::Error> {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(|_| ())
     }
+}
+
+const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
+const DIVISION_BY_ZERO: &str = "22012";
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
 }
 
 /// A timeout in milliseconds, as the server takes it: 32 bits, and 0 would be none at all.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::Pool;
 
-use crate::clock::CENTURY;
+use crate::clock::{CENTURY, wall_clock};
 use crate::idempotency::{AmbiguousCalls, CallKey, Page, Resolved};
 use crate::sweeper::{Expired, Sweepable};
 
@@ -53,6 +53,7 @@ pub struct Record {
     pub(crate) lease_until: Option<i64>,
     pub(crate) result: Option<String>,
     pub(crate) created_at: i64,
+    pub(crate) expires_at: i64,
 }
 
 impl Record {
@@ -179,6 +180,7 @@ pub(crate) async fn resolve<DB: Records>(
     }
     Ok(match DB::find(&mut connection, id).await? {
         None => Resolved::Unknown,
+        Some(record) if record.expires_at <= wall_clock() => Resolved::Unknown,
         Some(record) if record.result.is_some() => Resolved::Answered,
         Some(_) => Resolved::Running,
     })

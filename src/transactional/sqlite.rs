@@ -60,6 +60,14 @@ impl Dialect for Sqlite {
         Ok(undone.is_ok())
     }
 
+    /// In a transaction none can begin.
+    async fn is_open(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        if Self::execute(connection, "BEGIN".into()).await.is_err() {
+            return Ok(true);
+        }
+        Self::execute(connection, "ROLLBACK".into()).await.map(|()| false)
+    }
+
     /// By [result code](https://www.sqlite.org/rescode.html); an extended code has its primary code in the low byte.
     fn fault(error: &sqlx::Error) -> Fault {
         if let Some(fault) = connection_fault(error) {

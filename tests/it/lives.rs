@@ -135,8 +135,7 @@ async fn each_life_of_a_key_has_one_effect_in_two_processes_while_both_sweep() {
             let early = "select count(*) from (select at - lag(at) over (partition by key order by at) as since \
                          from effects where layer = $1) as lives where since < $2";
             let ttl = i64::try_from(TTL.as_micros()).expect("a short time");
-            let early: i64 =
-                sqlx::query_scalar(early).bind(layer).bind(ttl).fetch_one(&pool).await.expect("it counts");
+            let early: i64 = sqlx::query_scalar(early).bind(layer).bind(ttl).fetch_one(&pool).await.expect("it counts");
             assert_eq!(early, 0, "{layer}: of {effects} effects, so many came while the key had an answer");
         }
     })

@@ -49,6 +49,9 @@ async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_f
         let key = key.clone();
         async move { send(&server, &key).await }
     });
+    while post.calls("send") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let mut looks = 0;
     let answer = loop {
         let answer = send(&elsewhere, &key).await;

@@ -128,7 +128,10 @@ async fn ambiguous_calls_are_listed_by_pages_without_arguments_and_of_this_serve
     }
     all.sort_by(|one, other| one.key.cmp(&other.key));
     let seen: Vec<_> = all.iter().map(|call| (call.tool.as_str(), call.key.as_str(), call.age.as_secs())).collect();
-    assert_eq!(seen, [("send", "k0", 50), ("send", "k1", 40), ("send", "k2", 30), ("send", "k3", 20), ("send", "k4", 10)]);
+    assert_eq!(
+        seen,
+        [("send", "k0", 50), ("send", "k1", 40), ("send", "k2", 30), ("send", "k3", 20), ("send", "k4", 10)]
+    );
     let (of_ada, of_bob) = (handle.caller(&ada).unwrap(), handle.caller(&bob).unwrap());
     assert_ne!(of_ada, of_bob);
     let callers: Vec<_> = all.iter().map(AmbiguousCall::caller).collect();
@@ -173,7 +176,8 @@ async fn a_final_refusal_in_no_time_is_refused_as_a_setting() {
     let error = hasty.try_layer(post()).unwrap_err();
     assert!(matches!(error, ConfigError::InvalidSetting { setting: "with_final_refusal_after", .. }), "{error:?}");
     // For ever is never too long.
-    let server = memory().with_idempotency(Idempotency::new().with_final_refusal_after(Duration::MAX)).layer(lost_post());
+    let server =
+        memory().with_idempotency(Idempotency::new().with_final_refusal_after(Duration::MAX)).layer(lost_post());
     send(&server, "k").await.unwrap();
     tokio::time::advance(HOUR).await;
     assert!(is_ambiguous(&send(&server, "k").await));

@@ -39,17 +39,19 @@ macro_rules! impl_records {
                 connection: &mut <Self as sqlx::Database>::Connection,
                 id: &str,
             ) -> Result<Option<crate::transactional::records::Record>, sqlx::Error> {
-                let row: Option<(String, Option<i64>, Option<String>, i64)> = sqlx::query_as(
-                    "select fingerprint, lease_until, result, created_at from mcp_patterns_idempotency where id = $1",
+                let row: Option<(String, Option<i64>, Option<String>, i64, i64)> = sqlx::query_as(
+                    "select fingerprint, lease_until, result, created_at, expires_at \
+                     from mcp_patterns_idempotency where id = $1",
                 )
                 .bind(id)
                 .fetch_optional(connection)
                 .await?;
-                Ok(row.map(|(fingerprint, lease_until, result, created_at)| crate::transactional::records::Record {
+                Ok(row.map(|(fingerprint, lease_until, result, created_at, expires_at)| crate::transactional::records::Record {
                     fingerprint,
                     lease_until,
                     result,
                     created_at,
+                    expires_at,
                 }))
             }
 
@@ -176,11 +178,12 @@ macro_rules! impl_records {
                         sqlx::query(
                             "update mcp_patterns_idempotency \
                              set result = $1, token = null, lease_until = null, expires_at = $2 \
-                             where id = $3 and result is null and coalesce(lease_until, 0) <= $4",
+                             where id = $3 and result is null and coalesce(lease_until, 0) <= $4 and expires_at > $5",
                         )
                         .bind(result)
                         .bind(crate::clock::after(now, ttl))
                         .bind(id)
+                        .bind(now)
                         .bind(now)
                         .execute(connection)
                         .await?
@@ -188,9 +191,10 @@ macro_rules! impl_records {
                     None => {
                         sqlx::query(
                             "delete from mcp_patterns_idempotency \
-                             where id = $1 and result is null and coalesce(lease_until, 0) <= $2",
+                             where id = $1 and result is null and coalesce(lease_until, 0) <= $2 and expires_at > $3",
                         )
                         .bind(id)
+                        .bind(now)
                         .bind(now)
                         .execute(connection)
                         .await?
@@ -221,7 +225,8 @@ macro_rules! impl_records {
                 .await?;
                 let next = if rows.len() < page.limit { None } else { rows.last().map(|(id, ..)| id.clone()) };
                 let calls = rows.into_iter().map(|(id, tool, key, lease_until, created_at)| {
-                    let record = Record { fingerprint: String::new(), lease_until, result: None, created_at };
+                    let (fingerprint, expires_at) = (String::new(), i64::MAX);
+                    let record = Record { fingerprint, lease_until, result: None, created_at, expires_at };
                     let age = record.ambiguous_for(now).unwrap_or_default();
                     crate::idempotency::AmbiguousCall { id, tool, key, age }
                 });

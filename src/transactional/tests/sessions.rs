@@ -27,7 +27,8 @@ async fn prepared<DB: TestDb + SessionDatabase>() -> (Pool<DB>, Session, Session
     SqlBackend::ensure_schema(&pool).await.expect("a table can be made");
     let ctx = RequestContext::new().with_user_id("ada");
     let session = |backend| {
-        let store = SessionStore::new(backend).with_mode(SessionMode::Principal).with_backend_timeout(Duration::from_secs(8));
+        let store =
+            SessionStore::new(backend).with_mode(SessionMode::Principal).with_backend_timeout(Duration::from_secs(8));
         store.of(&ctx).expect("a session")
     };
     let joined = session(SqlBackend::new(pool.clone()).in_transactions());
@@ -138,7 +139,8 @@ async fn no_change_of_many_transactions_on_one_session_is_lost<DB: TestDb + Sess
     for isolation in [None, Some(Isolation::RepeatableRead)] {
         let before = count(&other).await;
         let transactor = Transactor::new(pool.clone()).with_max_attempts(50);
-        let transactor = if let Some(isolation) = isolation { transactor.with_isolation(isolation) } else { transactor };
+        let transactor =
+            if let Some(isolation) = isolation { transactor.with_isolation(isolation) } else { transactor };
         let runs = (0..20).map(|_| {
             transactor.run(&(), || async {
                 write::<DB>(1).await?;
