@@ -117,6 +117,8 @@ pub mod idempotency;
 mod identity;
 pub mod middleware;
 pub mod outcome;
+#[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
+mod replication;
 mod scope;
 pub mod selection;
 mod shared;

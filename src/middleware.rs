@@ -112,6 +112,16 @@ pub trait Middleware: Clone + Send + Sync + 'static {
         inner.get_prompt(name, args, ctx)
     }
 
+    /// Subscribes the caller to the updates of a resource.
+    fn subscribe<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        uri: &'a str,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<()>> + Send + 'a {
+        inner.subscribe(uri, ctx)
+    }
+
     /// Lists the tools.
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
         inner.list_tools()
@@ -185,6 +195,18 @@ impl<M: Middleware> Middleware for Option<M> {
         match self {
             Some(middleware) => Either::Left(middleware.get_prompt(inner, name, args, ctx)),
             None => Either::Right(inner.get_prompt(name, args, ctx)),
+        }
+    }
+
+    fn subscribe<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        uri: &'a str,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<()>> + Send + 'a {
+        match self {
+            Some(middleware) => Either::Left(middleware.subscribe(inner, uri, ctx)),
+            None => Either::Right(inner.subscribe(uri, ctx)),
         }
     }
 
@@ -295,6 +317,14 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<PromptResult>> + Send + 'a {
         self.middleware().get_prompt(self.inner(), name, args, ctx)
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        uri: &'a str,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<()>> + Send + 'a {
+        self.middleware().subscribe(self.inner(), uri, ctx)
     }
 
     fn list_tools(&self) -> Vec<Tool> {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::LoadError;
 use super::invalidation_key::InvalidationKey;
+use super::level::Invalidation;
 use super::link::{Job, Link, PATIENCE};
 use super::settings::Settings;
 use super::shared::{Shared, ended};
@@ -108,11 +109,13 @@ where
         if keys.is_empty() {
             return true;
         }
-        let is_told = link.guarded.invalidate(settings.second_level_timeout, link.origin, &keys).await.is_some();
-        if is_told {
-            link.pending.has_arrived();
-        }
-        is_told
+        let Some(number) = link.guarded.invalidate(settings.second_level_timeout, link.origin, &keys).await else {
+            return false;
+        };
+        // First the note: from then on, that is what keeps older values out.
+        link.known.note(&from_numbers(&keys), number);
+        link.pending.has_arrived();
+        true
     }
 
     /// Writes what was loaded, in batches.
@@ -162,7 +165,7 @@ where
                 while let Some(heard) = link.guarded.next(&mut subscription).await {
                     if heard.origin != link.origin {
                         link.counts.heard.add();
-                        self.hear(link, &heard.keys);
+                        self.hear(link, &heard);
                     }
                 }
                 drop(listening);
@@ -177,13 +180,19 @@ where
         }
     }
 
-    fn hear(&self, link: &Link<K, V>, keys: &[u64]) {
-        let keys: Vec<_> = keys.iter().map(|key| InvalidationKey::from_number(*key)).collect();
+    fn hear(&self, link: &Link<K, V>, heard: &Invalidation) {
+        let keys = from_numbers(&heard.keys);
+        // First the note: a load that begins after the deed must not read what is older from a level that has lost this.
+        link.known.note(&keys, heard.number);
         if keys.iter().any(|key| [InvalidationKey::ALL, link.everything].contains(key)) {
             self.generations.invalidate_all();
         }
         self.generations.invalidate(&keys);
     }
+}
+
+fn from_numbers(keys: &[u64]) -> Vec<InvalidationKey> {
+    keys.iter().map(|key| InvalidationKey::from_number(*key)).collect()
 }
 
 /// Says that invalidations are heard. Its drop says that they are not any more, however that came: the subscription ended, the

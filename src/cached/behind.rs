@@ -142,13 +142,7 @@ where
 
     async fn look_behind(&self, look: &Look<'_, K, V, E>) -> Behind<V> {
         let Look { link, settings, keys, reason, key, .. } = look;
-        let their_keys = link.keys(keys);
-        // What is not told yet has a stamp of its own already: a load that began before is not kept.
-        if link.pending.has_any(&their_keys) {
-            link.counts.unknown.increment();
-            return Behind::Unknown;
-        }
-        let Some(read) = link.guarded.get(settings.second_level_timeout, key, &their_keys).await else {
+        let Some(read) = link.read(settings.second_level_timeout, key, keys).await else {
             link.counts.unknown.increment();
             return Behind::Unknown;
         };

@@ -1,5 +1,6 @@
 //! What happens to a request: it is answered from the cache or by the handler, or it writes.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::key::{CallKey, KeyPrefix, Kind};
 use super::layer::CachedTool;
 use super::sessions::{Unkept, judged, of_own_session, unshared};
 use super::shared::{Loading, Source};
+use super::updates::heard;
 use super::writes::{Dirt, Domains, Writes};
 use crate::identity::Partition;
 use crate::scope::{self, Witness};
@@ -34,6 +36,8 @@ pub(super) struct AnswerPlan {
     pub(super) scope: Scope,
     pub(super) identity: Identity,
     pub(super) tags: Vec<Domains>,
+    /// Whether the cache has to [hear](super::updates) what the handler tells its client.
+    pub(super) hears: bool,
     pub(super) hits: Counter,
     pub(super) misses: Counter,
 }
@@ -56,7 +60,8 @@ impl CachedTool {
         ctx: &'a RequestContext,
     ) -> McpResult<ToolResult> {
         let dirt = Dirt::new(&self.results, writes.of(name, &args));
-        let result = dirt.around(inner.call_tool(name, args, ctx)).await;
+        let ctx = self.heard(ctx);
+        let result = dirt.around(inner.call_tool(name, args, &ctx)).await;
         if outcome::failure(&result).is_some_and(|failure| failure.is_not_executed()) {
             dirt.never_mind();
         } else {
@@ -64,6 +69,11 @@ impl CachedTool {
             dirt.forget().await;
         }
         result
+    }
+
+    /// The context for a handler that is asked without anything being kept.
+    pub(super) fn heard<'a>(&self, ctx: &'a RequestContext) -> Cow<'a, RequestContext> {
+        heard(self.settings.hears(), &self.results, ctx)
     }
 
     /// Answers a request whose answer is kept.
@@ -80,7 +90,7 @@ impl CachedTool {
             let caller = match plan.identity.partition(plan.scope, ctx) {
                 // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
                 Some(caller) if !is_in_transaction() => caller,
-                _ => return Box::pin(A::ask(inner, name, args, ctx)).await,
+                _ => return Box::pin(A::ask(inner, name, args, &self.heard(ctx))).await,
             };
             let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;
             let (mut answer, source) = match found {
@@ -162,14 +172,15 @@ pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
     let mut args = Some(args);
     let load = |abandoned| {
         let args = args.take().unwrap_or_default();
-        ask::<A, _>(plan, inner, name, args, ctx, abandoned)
+        ask::<A, _>(results, plan, inner, name, args, ctx, abandoned)
     };
     match results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         // Whoever still has the arguments did not make the call.
         Err(Unkept::OfSession(answer, session)) => match args {
             Some(args) if !session.is_that_of(&SessionOfCall::of(&plan.identity, ctx)) => {
-                Box::pin(unshared(A::ask(inner, name, args, ctx))).await
+                let ctx = heard(plan.hears, results, ctx);
+                Box::pin(unshared(A::ask(inner, name, args, &ctx))).await
             }
             _ => of_own_session(answer),
         },
@@ -188,7 +199,7 @@ pub(super) async fn call_and_keep<A: Cacheable, H: McpHandler>(
     ctx: &RequestContext,
 ) -> Result<(A, Source), Failed<A>> {
     let (key, domains) = plan.entry::<A>(caller, name, &args);
-    let load = |abandoned| ask::<A, _>(plan, inner, name, args, ctx, abandoned);
+    let load = |abandoned| ask::<A, _>(results, plan, inner, name, args, ctx, abandoned);
     match results.refresh_in(ctx, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         Err(Unkept::OfSession(answer, _)) => of_own_session(answer),
@@ -211,6 +222,7 @@ impl AnswerPlan {
 
 /// Makes a request that several may wait for, in the scope of the caller who began it.
 fn ask<A: Cacheable, H: McpHandler>(
+    results: &Results,
     plan: &AnswerPlan,
     inner: &H,
     name: &str,
@@ -219,7 +231,8 @@ fn ask<A: Cacheable, H: McpHandler>(
     abandoned: Abandoned,
 ) -> Loading<Answer, Unkept> {
     let (scope, captured, session) = (plan.scope, scope::capture(), SessionOfCall::of(&plan.identity, ctx));
-    let (inner, name, ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+    let shared = shared_context(ctx, abandoned);
+    let (inner, name, ctx) = (inner.clone(), name.to_owned(), heard(plan.hears, results, &shared).into_owned());
     Box::pin(async move {
         let witness = Arc::new(Witness::default());
         let within = captured.with(Arc::clone(&witness));

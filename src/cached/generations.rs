@@ -64,10 +64,28 @@ impl Generations {
         keys.iter().map(|key| self.of(*key).latest(*key)).fold(all, u64::max)
     }
 
-    pub(super) fn invalidate(&self, keys: &[InvalidationKey]) {
+    /// The number of the last invalidation of any of `keys`, of those whose number is known exactly.
+    pub(super) fn latest_known(&self, keys: impl Iterator<Item = InvalidationKey>) -> u64 {
+        keys.filter_map(|key| self.of(key).known(key)).max().unwrap_or_default()
+    }
+
+    /// Returns the number that it takes.
+    pub(super) fn invalidate(&self, keys: &[InvalidationKey]) -> u64 {
         // Taken before it is noted: a load that begins in between sees all that was done before the invalidation.
         let number = self.next();
+        self.note(keys, number);
+        number
+    }
+
+    /// Notes that `keys` were invalidated with this number.
+    pub(super) fn note(&self, keys: &[InvalidationKey], number: u64) {
         keys.iter().for_each(|key| self.of(*key).note(*key, number));
+    }
+
+    /// Invalidates everything with a number that is larger than this.
+    pub(super) fn raise(&self, number: u64) {
+        self.last.fetch_max(number, Ordering::SeqCst);
+        self.invalidate_all();
     }
 
     pub(super) fn invalidate_all(&self) {
@@ -128,6 +146,10 @@ impl Recent {
         self.of(key).latest(key)
     }
 
+    fn known(&self, key: InvalidationKey) -> Option<u64> {
+        self.of(key).known.load().as_ref()?.of(key)
+    }
+
     fn note(&self, key: InvalidationKey, number: u64) {
         let bucket = self.of(key);
         bucket.known.rcu(|known| Some(Arc::new(known.as_deref().unwrap_or(&NOTHING).with(key, number))));
@@ -159,7 +181,11 @@ const NOTHING: Known = Known { floor: 0, keys: Vec::new() };
 
 impl Known {
     fn latest(&self, key: InvalidationKey) -> u64 {
-        self.keys.iter().find(|(known, _)| *known == key).map_or(self.floor, |(_, number)| *number)
+        self.of(key).unwrap_or(self.floor)
+    }
+
+    fn of(&self, key: InvalidationKey) -> Option<u64> {
+        self.keys.iter().find(|(known, _)| *known == key).map(|(_, number)| *number)
     }
 
     /// The same, and this. The number of no key becomes smaller.

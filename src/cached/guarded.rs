@@ -26,6 +26,7 @@ pub(super) struct Guarded {
     failed: [Counter; STEPS.len()],
     failing: Warning,
     unheard: Warning,
+    set_back: Warning,
     panicking: Warning,
 }
 
@@ -35,13 +36,14 @@ enum Step {
     Get,
     Put,
     Invalidate,
+    Raise,
     Acquire,
     Release,
     Subscribe,
 }
 
 /// Their names, in that order.
-const STEPS: [&str; 6] = ["get", "put", "invalidate", "acquire", "release", "subscribe"];
+const STEPS: [&str; 7] = ["get", "put", "invalidate", "raise", "acquire", "release", "subscribe"];
 
 /// Steps that fail together.
 struct Side {
@@ -73,6 +75,7 @@ impl Guarded {
             failed: STEPS.map(failed),
             failing: Warning::default(),
             unheard: Warning::default(),
+            set_back: Warning::default(),
             panicking: Warning::default(),
         }
     }
@@ -85,8 +88,15 @@ impl Guarded {
         self.run(&self.writes, limit, Step::Put, || self.level.put(values)).await
     }
 
-    pub(super) async fn invalidate(&self, limit: Duration, origin: u64, keys: &[u64]) -> Option<()> {
+    pub(super) async fn invalidate(&self, limit: Duration, origin: u64, keys: &[u64]) -> Option<u64> {
         self.run(&self.writes, limit, Step::Invalidate, || self.level.invalidate(origin, keys)).await
+    }
+
+    pub(super) async fn raise(&self, limit: Duration, key: &[u8], keys: &[u64], number: u64) -> Option<()> {
+        if let Some(unsaid) = self.set_back.due() {
+            tracing::warn!(unsaid, "the cache's second level has lost invalidations, so what it keeps is dropped");
+        }
+        self.run(&self.writes, limit, Step::Raise, || self.level.raise(key, keys, number)).await
     }
 
     pub(super) async fn acquire(&self, limit: Duration, key: &[u8], token: u64, lease: Duration) -> Option<bool> {

@@ -11,7 +11,7 @@ use turbomcp_types::{Tool, ToolResult};
 use super::answer::{Failed, prompt_args};
 use super::call::{AnswerPlan, Results, call_and_keep, get_or_call};
 use super::invalidation_key::InvalidationKey;
-use super::key::{Kind, call_key, group_key, resource_key};
+use super::key::{Kind, all_key, call_key, group_key, resource_key};
 use super::layer::{LAYER, Role};
 use super::shared::Source;
 use super::stats::Stats;
@@ -55,8 +55,11 @@ impl Handle {
 
     /// Forgets a [resource](super::CachedTool::with_resources), whoever has read it.
     ///
-    /// A server that tells its clients of updates (`ctx.notify_resource_updated(uri)`) forgets before it tells: who is told
-    /// reads again, and must not read what was kept.
+    /// What a server tells the client of a call that passed the cache (`ctx.notify_resource_updated(uri)`) [does this by
+    /// itself](super#resources-and-prompts). By a session of its own, it forgets before it tells: who is told reads again, and must
+    /// not read what was kept.
+    ///
+    /// URIs that differ only in escapes and case (`users://a%20b`, `users://A b`) are forgotten together.
     pub fn invalidate_resource(&self, uri: &str) {
         self.results.invalidate_keys(&[resource_key(uri)]);
         tracing::debug!("invalidated a resource");
@@ -64,7 +67,7 @@ impl Handle {
 
     /// Forgets all resources.
     pub fn invalidate_resources(&self) {
-        self.results.invalidate_keys(&[group_key(Kind::Resource, "")]);
+        self.results.invalidate_keys(&[all_key(Kind::Resource)]);
         tracing::debug!("invalidated all resources");
     }
 
@@ -78,6 +81,12 @@ impl Handle {
     pub fn invalidate_prompt(&self, name: &str) {
         self.results.invalidate_keys(&[group_key(Kind::Prompt, name)]);
         tracing::debug!(prompt = name, "invalidated a prompt");
+    }
+
+    /// Forgets all prompts.
+    pub fn invalidate_prompts(&self) {
+        self.results.invalidate_keys(&[all_key(Kind::Prompt)]);
+        tracing::debug!("invalidated all prompts");
     }
 
     /// Forgets all results, resources and prompts with this [tag](super::CachedTool::tag).

@@ -1,5 +1,7 @@
 //! What makes two requests the same request.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::invalidation_key::{InvalidationKey, Target, hash};
@@ -87,11 +89,17 @@ impl CallKey {
 
 /// What invalidates many at once: all calls of a tool, a prompt whatever its arguments, all resources.
 pub(super) fn group_key(kind: Kind, name: &str) -> InvalidationKey {
-    let hash = match kind {
-        Kind::Tool | Kind::Prompt => hash([kind.word().as_bytes(), name.as_bytes()]),
-        Kind::Resource => hash([kind.word().as_bytes()]),
-    };
-    InvalidationKey::new(Target::Group, hash)
+    match kind {
+        Kind::Tool | Kind::Prompt => {
+            InvalidationKey::new(Target::Group, hash([kind.word().as_bytes(), name.as_bytes()]))
+        }
+        Kind::Resource => all_key(kind),
+    }
+}
+
+/// What invalidates all of a kind: resources, or prompts.
+pub(super) fn all_key(kind: Kind) -> InvalidationKey {
+    InvalidationKey::new(Target::Group, hash([kind.word().as_bytes()]))
 }
 
 /// What invalidates one: a call, whoever makes it.
@@ -107,5 +115,61 @@ pub(super) fn resource_key(uri: &str) -> InvalidationKey {
 }
 
 fn of_canonical(kind: Kind, name: &str, args: &[u8]) -> InvalidationKey {
-    InvalidationKey::new(Target::Entry, hash([kind.word().as_bytes(), name.as_bytes(), args]))
+    let name = match kind {
+        Kind::Tool | Kind::Prompt => Cow::Borrowed(name.as_bytes()),
+        Kind::Resource => folded(name),
+    };
+    InvalidationKey::new(Target::Entry, hash([kind.word().as_bytes(), &name, args]))
+}
+
+/// A URI as it is invalidated: with its escapes resolved, in lower case. Several that a server may take for the same resource are
+/// invalidated together. Where it does not, that costs a load.
+fn folded(uri: &str) -> Cow<'_, [u8]> {
+    let bytes = uri.as_bytes();
+    if !bytes.iter().any(|byte| *byte == b'%' || byte.is_ascii_uppercase()) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut folded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((byte, after)) = rest.split_first() {
+        let escaped = match (byte, after) {
+            (b'%', [high, low, after @ ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| (high << 4 | low, after)),
+            _ => None,
+        };
+        let (byte, after) = escaped.unwrap_or((*byte, after));
+        folded.push(byte.to_ascii_lowercase());
+        rest = after;
+    }
+    Cow::Owned(folded)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_that_may_mean_the_same_resource_are_invalidated_together() {
+        let same = ["users://7a%2fB c", "USERS://7A%2Fb%20c", "users://7a/b%20C", "users://%37a/b c"];
+        same.iter().for_each(|uri| assert_eq!(resource_key(uri), resource_key(same[0]), "{uri}"));
+        for other in ["users://7a", "users://7a/b%20", "users://7a/b%2c", "users://7a/b%", "users://7a/b%zz", "é"] {
+            assert_ne!(resource_key(other), resource_key(same[0]), "{other}");
+        }
+        assert_ne!(resource_key("a%"), resource_key("a%2"), "half an escape is what it is");
+    }
+
+    #[test]
+    fn other_names_are_as_they_are() {
+        assert_ne!(call_key(Kind::Tool, "A", &Value::Null), call_key(Kind::Tool, "a", &Value::Null));
+        assert_ne!(call_key(Kind::Prompt, "%41", &Value::Null), call_key(Kind::Prompt, "A", &Value::Null));
+    }
+
+    #[test]
+    fn all_prompts_are_no_prompt() {
+        assert_ne!(all_key(Kind::Prompt), group_key(Kind::Prompt, ""));
+        assert_ne!(all_key(Kind::Prompt), all_key(Kind::Resource));
+    }
 }

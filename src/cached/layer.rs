@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -67,6 +68,11 @@ impl Settings {
         let (resources, prompts) = (self.prefix(Kind::Resource, None), self.prefix(Kind::Prompt, None));
         self.resources.bind(resources, ttl, self.scope, &self.identity);
         self.prompts.bind(prompts, ttl, self.scope, &self.identity);
+    }
+
+    /// Whether anything is kept of which a server tells its clients that it has changed.
+    pub(super) fn hears(&self) -> bool {
+        self.resources.are_kept() || self.prompts.are_kept()
     }
 
     fn prefix(&self, kind: Kind, name: Option<&str>) -> KeyPrefix {
@@ -142,6 +148,7 @@ impl CachedTool {
             scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
             identity: settings.identity.clone(),
             tags: settings.tags.get(&tool.name).cloned().unwrap_or_default(),
+            hears: settings.hears(),
             hits: counter("hit"),
             misses: counter("miss"),
         })))
@@ -196,7 +203,10 @@ impl Middleware for CachedTool {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name) {
-            None => Either::Left(inner.call_tool(name, args, ctx)),
+            None => match self.heard(ctx) {
+                Cow::Borrowed(ctx) => Either::Left(inner.call_tool(name, args, ctx)),
+                Cow::Owned(ctx) => Either::Right(async move { inner.call_tool(name, args, &ctx).await }.boxed()),
+            },
             // On the heap, so that a call that the layer does not act on stays small.
             Some(Role::Cached(plan)) => Either::Right(self.cached(plan, inner, name, args, ctx).boxed()),
             Some(Role::Writes(writes)) => Either::Right(self.write(writes, inner, name, args, ctx).boxed()),
@@ -210,8 +220,11 @@ impl Middleware for CachedTool {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<ResourceResult>> + Send + 'a {
         match self.settings.resources.plan(uri) {
-            None => Either::Left(inner.read_resource(uri, ctx)),
-            Some(plan) => Either::Right(Box::pin(self.cached(plan, inner, uri, (), ctx))),
+            None => match self.heard(ctx) {
+                Cow::Borrowed(ctx) => Either::Left(inner.read_resource(uri, ctx)),
+                Cow::Owned(ctx) => Either::Right(async move { inner.read_resource(uri, &ctx).await }.boxed()),
+            },
+            Some(plan) => Either::Right(self.cached(plan, inner, uri, (), ctx).boxed()),
         }
     }
 
@@ -223,8 +236,24 @@ impl Middleware for CachedTool {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<PromptResult>> + Send + 'a {
         match self.settings.prompts.plan(name) {
-            None => Either::Left(inner.get_prompt(name, args, ctx)),
-            Some(plan) => Either::Right(Box::pin(self.cached(plan, inner, name, args, ctx))),
+            None => match self.heard(ctx) {
+                Cow::Borrowed(ctx) => Either::Left(inner.get_prompt(name, args, ctx)),
+                Cow::Owned(ctx) => Either::Right(async move { inner.get_prompt(name, args, &ctx).await }.boxed()),
+            },
+            Some(plan) => Either::Right(self.cached(plan, inner, name, args, ctx).boxed()),
+        }
+    }
+
+    /// A server that keeps the session, to tell of updates later, keeps one that is heard.
+    fn subscribe<'a, H: McpHandler>(
+        &'a self,
+        inner: &'a H,
+        uri: &'a str,
+        ctx: &'a RequestContext,
+    ) -> impl Future<Output = McpResult<()>> + Send + 'a {
+        match self.heard(ctx) {
+            Cow::Borrowed(ctx) => Either::Left(inner.subscribe(uri, ctx)),
+            Cow::Owned(ctx) => Either::Right(async move { inner.subscribe(uri, &ctx).await }.boxed()),
         }
     }
 }

@@ -22,6 +22,9 @@ pub type Subscription = Pin<Box<dyn Stream<Item = Invalidation> + Send>>;
 /// next number, a value is put with the number that was the last before it was loaded, and whoever reads a larger one for its
 /// keys drops it.
 ///
+/// A store may lose its last writes, when it fails over or restarts, and with them invalidations. Caches remember the numbers of
+/// those that they made or heard of, use no value that is older, and [say so](Self::raise) where the level has lost one.
+///
 /// What is invalidated is named by numbers of 64 bits. A level may forget those that were invalidated long ago, if it
 /// answers for all that it does not know with the largest number that it has forgotten.
 ///
@@ -39,8 +42,15 @@ pub trait SecondLevel: Send + Sync + 'static {
     /// Keeps values, each for its time.
     fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()>;
 
-    /// Notes for each of `invalidation_keys` that it is invalidated now, and then tells all who are subscribed.
-    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, ()>;
+    /// Notes for each of `invalidation_keys` that it is invalidated now, and then tells all who are subscribed. Returns the number
+    /// that this has taken.
+    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, u64>;
+
+    /// Hears that one of `invalidation_keys` was invalidated with `number`. Where the level does not know, it has lost that, and
+    /// with it perhaps others: then no value that was put before is right any more, and the next numbers are larger than `number`.
+    ///
+    /// A level that keeps its values on several servers need do so only where it has `key`.
+    fn raise<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64], number: u64) -> LevelFuture<'a, ()>;
 
     /// Takes the lease of `key` for `lease`, unless somebody has it. Says whether it did.
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool>;
@@ -125,6 +135,8 @@ impl Put {
 pub struct Invalidation {
     /// Who says so. It has acted already.
     pub origin: u64,
+    /// The number that this has taken, or zero.
+    pub number: u64,
     /// What makes values wrong.
     pub keys: Vec<u64>,
 }
@@ -132,16 +144,17 @@ pub struct Invalidation {
 impl Invalidation {
     /// Puts it together.
     #[must_use]
-    pub fn new(origin: u64, keys: Vec<u64>) -> Self {
-        Self { origin, keys }
+    pub fn new(origin: u64, number: u64, keys: Vec<u64>) -> Self {
+        Self { origin, number, keys }
     }
 
     /// Writes it for a channel.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut message = Vec::with_capacity(9 + 8 * self.keys.len());
+        let mut message = Vec::with_capacity(17 + 8 * self.keys.len());
         message.push(VERSION);
         message.extend_from_slice(&self.origin.to_le_bytes());
+        message.extend_from_slice(&self.number.to_le_bytes());
         self.keys.iter().for_each(|key| message.extend_from_slice(&key.to_le_bytes()));
         message
     }
@@ -149,14 +162,15 @@ impl Invalidation {
     /// Reads what [`encode`](Self::encode) wrote; `None` where it did not.
     #[must_use]
     pub fn decode(message: &[u8]) -> Option<Self> {
-        let (origin, keys) = message.strip_prefix(&[VERSION])?.split_first_chunk()?;
-        let (keys, []) = keys.as_chunks() else { return None };
-        Some(Self::new(u64::from_le_bytes(*origin), keys.iter().map(|key| u64::from_le_bytes(*key)).collect()))
+        let (numbers, []) = message.strip_prefix(&[VERSION])?.as_chunks() else { return None };
+        let (head, keys) = numbers.split_first_chunk()?;
+        let [origin, number] = head.map(u64::from_le_bytes);
+        Some(Self::new(origin, number, keys.iter().map(|key| u64::from_le_bytes(*key)).collect()))
     }
 }
 
 /// How a message begins.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Why a step of a [`SecondLevel`] failed. Nobody but the log sees its text.
 #[derive(Debug)]
@@ -191,8 +205,12 @@ impl<L: SecondLevel + ?Sized> SecondLevel for Arc<L> {
         (**self).put(values)
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, u64> {
         (**self).invalidate(origin, invalidation_keys)
+    }
+
+    fn raise<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
+        (**self).raise(key, invalidation_keys, number)
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {

@@ -10,9 +10,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::envelope::Envelope;
+use super::generations::Generations;
 use super::guarded::Guarded;
 use super::invalidation_key::{InvalidationKey, Target, hash};
-use super::level::{Generation, Put, SecondLevel};
+use super::level::{Generation, Put, Read, SecondLevel};
 use super::pending::Pending;
 use super::settings::Settings;
 use super::stats::{Count, SecondLevelStats};
@@ -57,6 +58,9 @@ pub(super) struct Link<K, V> {
     /// Who this is among those who share the level.
     pub(super) origin: u64,
     pub(super) pending: Pending,
+    /// With which numbers of the level what was invalidated, here or by others who were heard: a level that does not know has lost
+    /// it, and nothing that is older is used.
+    pub(super) known: Generations,
     jobs: mpsc::Sender<Job<K, V>>,
     pub(super) queue: tokio::sync::Mutex<mpsc::Receiver<Job<K, V>>>,
     pub(super) is_subscribed: AtomicBool,
@@ -117,6 +121,7 @@ impl<K, V> Link<K, V> {
             everything: InvalidationKey::new(Target::Group, hash([b"everything", b"", name])),
             origin: fastrand::u64(..),
             pending: Pending::default(),
+            known: Generations::default(),
             jobs,
             queue: tokio::sync::Mutex::new(queue),
             is_subscribed: AtomicBool::new(false),
@@ -146,9 +151,24 @@ impl<K, V> Link<K, V> {
         Some(bytes)
     }
 
-    /// What invalidates an entry in the level, by number.
-    pub(super) fn keys(&self, keys: &[InvalidationKey]) -> Vec<u64> {
-        [InvalidationKey::ALL, self.everything].iter().chain(keys).map(|key| key.number()).collect()
+    /// Reads what the level has, with what is known here of the entry's invalidations. `None` where it does not answer, or does not
+    /// know of one of them.
+    pub(super) async fn read(&self, limit: Duration, key: &[u8], keys: &[InvalidationKey]) -> Option<Read> {
+        let keys = || [InvalidationKey::ALL, self.everything].into_iter().chain(keys.iter().copied());
+        let numbers: Vec<_> = keys().map(InvalidationKey::number).collect();
+        // What is not told yet has a stamp of its own already: a load that began before is not kept.
+        if self.pending.has_any(&numbers) {
+            return None;
+        }
+        // Before it is asked: what is heard meanwhile, the answer need not know.
+        let known = self.known.latest_known(keys());
+        let read = self.guarded.get(limit, key, &numbers).await?;
+        if known <= read.invalidated {
+            return Some(read);
+        }
+        // The level knew it, and does not any more.
+        self.guarded.raise(limit, key, &numbers, known).await?;
+        self.guarded.get(limit, key, &numbers).await.filter(|read| known <= read.invalidated)
     }
 
     /// How long an entry may be kept without asking the level.

@@ -78,11 +78,21 @@ impl SecondLevel for MemoryLevel {
         })
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, u64> {
         Box::pin(async move {
-            self.generations.invalidate(&keys(invalidation_keys));
+            let number = self.generations.invalidate(&keys(invalidation_keys));
             // An error says that nobody listens.
-            let _ = self.channel.send(Invalidation::new(origin, invalidation_keys.to_vec()));
+            let _ = self.channel.send(Invalidation::new(origin, number, invalidation_keys.to_vec()));
+            Ok(number)
+        })
+    }
+
+    /// It loses nothing, so whoever says so knows a number of another level.
+    fn raise<'a>(&'a self, _: &'a [u8], invalidation_keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
+        Box::pin(async move {
+            if self.generations.latest(&keys(invalidation_keys)) < number {
+                self.generations.raise(number);
+            }
             Ok(())
         })
     }

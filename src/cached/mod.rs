@@ -104,7 +104,8 @@
 //!   one moment to the next is left out by [`when_resource`](CachedTool::when_resource) and
 //!   [`when_prompt`](CachedTool::when_prompt). The selectors for tools say nothing of them.
 //! - **The same.** A resource is known by its URI, letter by letter; a prompt by its name and arguments, where none, `null` and
-//!   `{}` are the same. A tool, a resource and a prompt of the same name have nothing to do with each other.
+//!   `{}` are the same. A tool, a resource and a prompt of the same name have nothing to do with each other. An invalidation of a
+//!   resource is of all URIs that differ only in escapes and case.
 //! - **How long, and for whom.** [`with_resource_ttl`](CachedTool::with_resource_ttl),
 //!   [`with_resource_scope`](CachedTool::with_resource_scope) and the same for prompts; otherwise as tools. Where some resources
 //!   need another ttl or scope than others, two layers share the work, each with its own `when_resource`; the second one then
@@ -112,10 +113,21 @@
 //! - **Invalidation.** By the [`Handle`], by tags ([`tag_resources`](CachedTool::tag_resources),
 //!   [`tag_prompts`](CachedTool::tag_prompts)), which they share with tools, and by tools that write
 //!   ([`invalidates_resources`](CachedTool::invalidates_resources), [`invalidates_tags`](CachedTool::invalidates_tags)).
-//! - **Subscriptions.** `resources/subscribe` passes through. A server that tells its clients of an update
-//!   (`ctx.notify_resource_updated(uri)`) calls [`Handle::invalidate_resource`] first, and waits for [`Handle::synced`] where
-//!   replicas share: who is told reads at once. What a tool that writes declares comes after its body, and so after what the body
-//!   has told.
+//! - **Updates.** A server that tells its client of a change makes wrong what is kept, for all callers and on all replicas, before
+//!   the client is told, which reads again at once: `ctx.notify_resource_updated(uri)` one resource, also one of a template;
+//!   `ctx.notify_resources_list_changed()` all resources, and failures to find one that were kept;
+//!   `ctx.notify_prompts_list_changed()` all prompts, since nothing else tells that the text of one has changed. A changed list of
+//!   tools makes no result wrong. Inside a transaction they are made wrong at once, and again after the commit; tell after the commit
+//!   ([`after_commit`](crate::transactional::after_commit)), or the client reads what is not committed yet.
+//!
+//!   The layer hears what passes it: what is sent through the `ctx` of a tool, a resource, a prompt, or a
+//!   `resources/subscribe` that came through it, also later, and from tasks. **It does not hear a session that the server got
+//!   elsewhere**, another replica's clients, or another process: call [`Handle::invalidate_resource`],
+//!   [`Handle::invalidate_resources`] or [`Handle::invalidate_prompts`] first, and wait for [`Handle::synced`] where replicas
+//!   share. An update of a resource is not one of the list or folder that it is in: tell of both, or give them a tag.
+//!
+//!   Where resources or prompts are kept and the caller has a session, each call that is not a hit gets a copy of its context for
+//!   this. Nothing else pays for it.
 //!
 //! [`Handle::warm`] and [`Handle::refresh`] are for tools.
 //!
@@ -204,10 +216,14 @@
 //!
 //! | on | after an invalidation |
 //! | --- | --- |
-//! | the replica that invalidated | never, whatever the state of the second level |
-//! | another, which is subscribed | until the message arrives; if it is lost, for the [first level's ttl](CachedTool::with_first_level_ttl) |
+//! | the replica that invalidated | never, whatever the state of the second level, and whatever that loses |
+//! | another, which is subscribed | until the message arrives, and never again; if it is lost, for the [first level's ttl](CachedTool::with_first_level_ttl) |
 //! | another, which is not subscribed | for the [unsubscribed ttl](CachedTool::with_unsubscribed_ttl), from the end of a load that was under way; a lost connection is noticed within a second |
 //! | another, while the one that invalidated cannot reach the second level | until it can, or the ttl ends |
+//! | one that never heard of it, after the second level has lost it (a failover, an old snapshot) | until one that knows asks for anything that it invalidated, or the ttl ends |
+//!
+//! A second level that has lost its last writes is noticed by whoever knows of one of them. It then drops all that it had kept,
+//! and is used again at once, for what is loaded from then on. `RedisLevel` notices [by more than that](RedisLevel#failover).
 //!
 //! A result that was computed from before an invalidation is found by nobody, on any replica: it is put with the number of the last
 //! invalidation before it was computed, and whoever reads it asks in the same step whether what it depends on has a larger one.
@@ -222,7 +238,8 @@
 //! until one succeeds, for steps that read and steps that write apart. A call waits for one step that reads, three with a lease,
 //! and a writer for one that tells the others; while no steps are taken, for none. Without a connection, a result is trusted for a
 //! second, and then computed again. A replica that has invalidated something reads nothing of it from the second level before that
-//! knows.
+//! knows, and nothing that is older after it knew: it remembers the numbers of the last thousands of invalidations, its own and those
+//! that it has heard.
 //!
 //! # What is counted and logged
 //!
@@ -268,6 +285,7 @@ mod settings;
 mod shared;
 mod stats;
 mod store;
+mod updates;
 mod warm;
 mod writes;
 #[cfg(feature = "redis")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::call::AnswerPlan;
-use super::key::{KeyPrefix, Kind};
+use super::key::{KeyPrefix, Kind, all_key};
 use super::layer::{CachedTool, LAYER};
 use super::writes::Domains;
 use crate::telemetry::Counter;
@@ -31,6 +31,10 @@ type Predicate = dyn Fn(&str) -> bool + Send + Sync;
 impl Reads {
     pub(super) fn new(kind: Kind) -> Self {
         Self { kind, are_kept: false, when: None, ttl: None, scope: None, tags: Vec::new(), plan: None }
+    }
+
+    pub(super) fn are_kept(&self) -> bool {
+        self.are_kept
     }
 
     /// How what has this URI or name is kept; `None` where it is not.
@@ -65,13 +69,18 @@ impl Reads {
         let counter = |outcome| {
             Counter::new("mcp_patterns_cache_reads_total", &[("kind", self.kind.word()), ("outcome", outcome)])
         };
+        let mut tags = self.tags.clone();
+        if self.kind == Kind::Prompt {
+            tags.push(Domains::constant(all_key(Kind::Prompt)));
+        }
         self.plan = self.are_kept.then(|| {
             Arc::new(AnswerPlan {
                 prefix,
                 ttl: self.ttl.unwrap_or(ttl),
                 scope: self.scope.unwrap_or(scope),
                 identity: identity.clone(),
-                tags: self.tags.clone(),
+                tags,
+                hears: true,
                 hits: counter("hit"),
                 misses: counter("miss"),
             })

@@ -1,11 +1,13 @@
 //! A second level in Redis: [`RedisLevel`].
 
 mod packing;
+mod scripts;
 mod steps;
 mod subscription;
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::Client;
@@ -42,9 +44,19 @@ use super::level::{Generation, Invalidation, LevelError, LevelFuture, Put, Read,
 /// | `{prefix:shard}:g` | sorted set | when what was last invalidated: the last 65,536 keys, by number |
 /// | `prefix:invalidations` | channel | what is invalidated |
 ///
-/// Everything but the invalidations expires. If they are evicted, all values are forgotten, and none comes back. If Redis restarts
-/// from an old snapshot, what was invalidated since is there again: let it write to disk either at once
-/// (`appendfsync always`) or not at all. It takes Redis 6.2 (`ZMSCORE`).
+/// Everything but the invalidations expires. If they are evicted, all values are forgotten, and none comes back. It takes Redis 6.2
+/// (`ZMSCORE`).
+///
+/// # Failover
+///
+/// Redis replicates without waiting, and may write to disk later. So after a failover, or a restart from a snapshot, the last
+/// invalidations are lost, and what they were about is there again. Each process remembers the highest numbers that it has seen,
+/// and every key that it has invalidated or heard of: nothing that is older is used. As soon as one such process asks Redis for
+/// anything of the shard, it notices, drops all that the shard had kept until then, and tells the others; from then on the level is
+/// used again. What only processes knew that have ended is known to nobody: then a value is wrong until its ttl ends. A failover
+/// also loses leases, so that two replicas may make one call.
+///
+/// Reads must go to the primary: a cluster connection that reads from replicas makes misses of what they have not got yet.
 ///
 /// # Cluster
 ///
@@ -55,7 +67,7 @@ use super::level::{Generation, Invalidation, LevelError, LevelFuture, Put, Read,
 #[must_use]
 pub struct RedisLevel<C> {
     connection: C,
-    settings: std::sync::Arc<Settings>,
+    settings: Arc<Settings>,
 }
 
 struct Settings {
@@ -65,6 +77,34 @@ struct Settings {
     subscribers: Vec<Client>,
     /// Which of them is next.
     next: AtomicUsize,
+    /// For each shard.
+    seen: Arc<[Seen]>,
+}
+
+/// The highest epoch and number that this process knows of. A shard that is behind has lost its last writes.
+#[derive(Default)]
+struct Seen {
+    epoch: AtomicU64,
+    number: AtomicU64,
+}
+
+impl Seen {
+    fn now(&self) -> Generation {
+        Generation::new(self.epoch.load(Ordering::SeqCst), self.number.load(Ordering::SeqCst))
+    }
+
+    fn note(&self, generation: Generation) {
+        self.epoch.fetch_max(generation.epoch, Ordering::SeqCst);
+        self.note_number(generation.number);
+    }
+
+    fn note_number(&self, number: u64) {
+        self.number.fetch_max(number, Ordering::SeqCst);
+    }
+}
+
+fn unseen(shards: u16) -> Arc<[Seen]> {
+    (0..shards).map(|_| Seen::default()).collect()
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
@@ -76,6 +116,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
             compress_above: None,
             subscribers: Vec::new(),
             next: AtomicUsize::new(0),
+            seen: unseen(1),
         };
         Self { connection, settings: settings.into() }
     }
@@ -109,9 +150,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
             prefix: settings.prefix.clone(),
             subscribers: settings.subscribers.clone(),
             next: AtomicUsize::new(0),
+            seen: Arc::default(),
             ..**settings
         };
         set(&mut changed);
+        changed.seen = unseen(changed.shards);
         Self { settings: changed.into(), ..self }
     }
 
@@ -162,8 +205,12 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> SecondLevel for RedisLev
         Box::pin(async move { self.write(values).await.map_err(LevelError::new) })
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, u64> {
         Box::pin(async move { self.invalidate_all(origin, invalidation_keys).await.map_err(LevelError::new) })
+    }
+
+    fn raise<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
+        Box::pin(async move { self.raise_to(key, invalidation_keys, number).await.map_err(LevelError::new) })
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
@@ -178,7 +225,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> SecondLevel for RedisLev
         let clients = &self.settings.subscribers;
         let at = self.settings.next.fetch_add(1, Ordering::Relaxed) % clients.len().max(1);
         let client = clients.get(at)?;
-        Some(Box::pin(async move { subscribe(client, self.channel()).await.map_err(LevelError::new) }))
+        let seen = Arc::clone(&self.settings.seen);
+        Some(Box::pin(async move { subscribe(client, self.channel(), seen).await.map_err(LevelError::new) }))
     }
 }
 

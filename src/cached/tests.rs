@@ -8,6 +8,8 @@ mod context;
 mod defaults;
 mod engine;
 mod failing_open;
+#[cfg(feature = "redis")]
+mod failover;
 mod failures;
 mod fleet;
 mod freshness;
@@ -34,6 +36,7 @@ mod races;
 mod reconnects;
 mod resources;
 mod selection;
+mod setbacks;
 mod settings;
 mod single_flight;
 mod time;

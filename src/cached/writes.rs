@@ -40,6 +40,11 @@ impl Domains {
         }))
     }
 
+    /// The same for all.
+    pub(super) fn constant(key: InvalidationKey) -> Self {
+        Self(Arc::new(move |_, _, keys| keys.push(key)))
+    }
+
     fn resources<T>(uris: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
     where
         T: IntoIterator<Item: AsRef<str>>,
@@ -111,6 +116,21 @@ impl Dirt {
         self.0 = None;
         #[cfg(feature = "transactional")]
         let Err(forget) = crate::transactional::invalidate_after_commit(forget) else { return };
+        forget().await;
+    }
+
+    /// It is wrong already. It is forgotten now and, within a transaction, once more when that is committed: until then, others load
+    /// what there was before.
+    pub(super) async fn forget_now(mut self) {
+        let Some(forget) = self.forgetting() else { return };
+        self.0 = None;
+        #[cfg(feature = "transactional")]
+        let forget = Arc::new(forget);
+        #[cfg(feature = "transactional")]
+        drop(crate::transactional::invalidate_after_commit({
+            let forget = Arc::clone(&forget);
+            move || forget()
+        }));
         forget().await;
     }
 

@@ -184,6 +184,10 @@
 //! A pool that tools use up does not end the lease of a call that runs: a [`SqlStore`] keeps a connection for that. See [how large a
 //! pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be).
 //!
+//! A store that loses its last writes, as **a Redis does when it fails over**, or a PostgreSQL whose standby lags, forgets claims: a
+//! call that had one may be made a second time. [`RedisStore::with_replicas`](RedisStore#failover) keeps that from happening where the replica that takes over has
+//! acknowledged the claim.
+//!
 //! After the call: recording is tried four times within some seconds. The caller waits for 2 s of it and gets the tool's true
 //! answer, marked `"not_recorded"`. If it was in vain, the claim stays, and later duplicates find it ambiguous.
 //!

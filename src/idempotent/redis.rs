@@ -1,13 +1,15 @@
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::aio::ConnectionLike;
-use redis::{RedisError, Script};
+use redis::{FromRedisValue, Script, ScriptInvocation};
 
 use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::clock::millis;
 use crate::idempotency::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
+use crate::replication::{self, Replication};
 
 /// Keeps claims and answers in Redis, for all replicas.
 ///
@@ -16,22 +18,48 @@ use crate::idempotency::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
 ///
 /// A claim must not get lost: let Redis write to disk (`appendonly yes`), and evict no keys (`maxmemory-policy noeviction`, or
 /// one of the `volatile-` policies, since a claim has no expiry).
+///
+/// # Failover
+///
+/// Redis acknowledges a write before its replicas have it. **A failover loses the last claims and answers, and a call whose claim is
+/// lost is made a second time.** What helps:
+///
+/// - [`with_replicas`](Self::with_replicas) makes a call only once its claim is on so many replicas. Nothing is lost then as long as
+///   one of these becomes the primary: wait for all of them, or for a majority where the failover chooses the replica that has most.
+/// - `min-replicas-to-write` and `min-replicas-max-lag` let a primary refuse writes that no replica follows: it limits how much is
+///   lost, to what is written in that many seconds.
+/// - Where no failover may ever lose a claim, keep the claims in PostgreSQL ([`SqlStore`](super::SqlStore)) with synchronous
+///   replication.
 #[derive(Clone)]
 #[must_use]
 pub struct RedisStore<C> {
     connection: C,
     prefix: String,
+    replication: Option<Replication>,
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     /// On any connection whose clones share it: `ConnectionManager`, `MultiplexedConnection`, `ClusterConnection`.
     pub fn new(connection: C) -> Self {
-        Self { connection, prefix: "mcp-patterns:idempotency:".to_owned() }
+        Self { connection, prefix: "mcp-patterns:idempotency:".to_owned(), replication: None }
     }
 
     /// Sets how the names of the keys begin. Default: `mcp-patterns:idempotency:`.
     pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Lets a claim, an answer and a resolution count only once this many replicas have it, within `timeout` (a millisecond at
+    /// least). A claim that too few have is taken back, and the call is not made: it is `unavailable`. An answer that too few
+    /// have is `"not_recorded"`. If Redis fails over in between, either may be there all the same; then the key belongs to an
+    /// ambiguous call.
+    ///
+    /// Redis takes nothing else from a connection while it waits (`WAIT`): give the store a connection of its own, and a `timeout`
+    /// below the response timeout of that (500 ms by default) and well below the [store's](crate::IdempotentTool::with_store_timeout). Each new claim and each answer
+    /// takes the time of a round trip to the replicas, one after the other; without a replica, the whole `timeout`. Default: none is waited for.
+    pub fn with_replicas(mut self, replicas: NonZeroU32, timeout: Duration) -> Self {
+        self.replication = Some(Replication { replicas, timeout });
         self
     }
 
@@ -75,12 +103,12 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// What is recorded already is recorded again: since Redis 7.2, `WAIT` is about what its connection has written.
 static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
         local known = redis.call('HMGET', KEYS[1], 'token', 'record')
-        if known[1] ~= ARGV[1] then return 0 end
-        if known[2] then return known[2] == ARGV[2] and 1 or 0 end
+        if known[1] ~= ARGV[1] or known[2] and known[2] ~= ARGV[2] then return 0 end
         redis.call('HSET', KEYS[1], 'record', ARGV[2])
         redis.call('PEXPIRE', KEYS[1], ARGV[3])
         return 1",
@@ -154,10 +182,6 @@ fn script(code: &str) -> Script {
     Script::new(&format!("{CLOCK}{code}"))
 }
 
-fn unavailable(error: RedisError) -> StoreError {
-    StoreError::unavailable(error)
-}
-
 /// A text as a pattern that matches nothing else.
 fn glob(text: &str) -> String {
     text.replace(|special: char| "*?[]^\\".contains(special), "?")
@@ -178,11 +202,12 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         let mut scan = redis::cmd("SCAN");
         scan.arg(page.after.unwrap_or("0")).arg("MATCH").arg(format!("{}{}*", glob(&self.prefix), glob(page.space)));
         let (next, keys): (String, Vec<String>) =
-            scan.arg("COUNT").arg(page.limit).query_async(&mut connection).await.map_err(unavailable)?;
+            scan.arg("COUNT").arg(page.limit).query_async(&mut connection).await.map_err(StoreError::unavailable)?;
         let mut calls = Vec::new();
         for key in keys {
             let Some(id) = key.strip_prefix(&self.prefix) else { continue };
-            let known: Vec<String> = AMBIGUOUS.key(&key).invoke_async(&mut connection).await.map_err(unavailable)?;
+            let known: Vec<String> =
+                AMBIGUOUS.key(&key).invoke_async(&mut connection).await.map_err(StoreError::unavailable)?;
             if let [tool, key, age] = &known[..] {
                 let (id, tool, key) = (id.to_owned(), tool.clone(), key.clone());
                 calls.push(AmbiguousCall { id, tool, key, age: read_age(age)? });
@@ -197,8 +222,18 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         for arg in args {
             step.arg(*arg);
         }
-        let done: u8 = step.invoke_async(&mut self.connection.clone()).await.map_err(unavailable)?;
+        let done: u8 = step.invoke_async(&mut self.connection.clone()).await.map_err(StoreError::unavailable)?;
         Ok(done == 1)
+    }
+
+    /// Takes a step that must not get lost, if it `has_written`.
+    async fn take<T: FromRedisValue>(
+        &self,
+        step: &ScriptInvocation<'_>,
+        has_written: impl FnOnce(&T) -> bool,
+    ) -> Result<T, StoreError> {
+        let taken = replication::take(self.replication, step, &mut self.connection.clone(), has_written).await;
+        taken.map_err(StoreError::unavailable)
     }
 }
 
@@ -209,7 +244,12 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
             step.key(self.key(claim.id)).arg(claim.fingerprint).arg(claim.token).arg(millis(claim.lease));
             step.arg(u8::from(claim.takes_over)).arg(claim.tool).arg(claim.key);
             step.arg(claim.kept_for.map(|kept_for| millis(kept_for).to_string()).unwrap_or_default());
-            let answer: Vec<String> = step.invoke_async(&mut self.connection.clone()).await.map_err(unavailable)?;
+            let mut answer = step.invoke_async(&mut self.connection.clone()).await.map_err(StoreError::unavailable)?;
+            // A duplicate waits for no replica. The owner of the token is granted its claim once more.
+            let is_new = |answer: &Vec<String>| answer.iter().eq(["new"]);
+            if self.replication.is_some() && is_new(&answer) {
+                answer = self.take(&step, is_new).await?;
+            }
             let mut answer = answer.into_iter();
             match (answer.next().unwrap_or_default().as_str(), answer.next()) {
                 ("new", None) => Ok(Claimed::New),
@@ -227,7 +267,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
     }
 
     fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(async move { self.is_done(&COMPLETE, owner, &[record, &millis(ttl).to_string()]).await })
+        Box::pin(async move {
+            let mut step = COMPLETE.prepare_invoke();
+            step.key(self.key(owner.id)).arg(owner.token).arg(record).arg(millis(ttl));
+            self.take(&step, |done: &u8| *done == 1).await.map(|done| done == 1)
+        })
     }
 
     fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
@@ -242,7 +286,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         Box::pin(async move {
             let mut step = RESOLVE.prepare_invoke();
             step.key(self.key(id)).arg(u8::from(record.is_some())).arg(record.unwrap_or_default()).arg(millis(ttl));
-            let answer: String = step.invoke_async(&mut self.connection.clone()).await.map_err(unavailable)?;
+            let answer = self.take(&step, |answer: &String| answer == "resolved").await?;
             match answer.as_str() {
                 "resolved" => Ok(Resolved::Yes),
                 "unknown" => Ok(Resolved::Unknown),

@@ -23,6 +23,9 @@ use crate::transactional::{Dialect, within};
 /// While calls with a key run, one connection of the pool is kept for their claims: all leases are renewed, and answers recorded,
 /// without waiting for tools that use the same pool, however long they take. A pool of one connection has none to keep. On SQLite a
 /// transaction that writes bars all others from writing, so a lease must be longer than any of them takes.
+///
+/// A database that replicates without waiting loses its last claims when it fails over, and a call whose claim is lost is made a
+/// second time: let PostgreSQL wait for a standby (`synchronous_standby_names`).
 #[must_use]
 pub struct SqlStore<DB: Dialect> {
     pool: Pool<DB>,

@@ -3,6 +3,7 @@ mod calls;
 mod contract;
 mod drops;
 mod failing;
+mod failover;
 mod memory;
 mod not_executed;
 mod pools;

@@ -15,6 +15,7 @@ macro_rules! middleware_methods {
             fn call_tool<'a>(&self, name: &'a str, args: Value, ctx: &'a RequestContext) -> ToolResult;
             fn read_resource<'a>(&self, uri: &'a str, ctx: &'a RequestContext) -> ResourceResult;
             fn get_prompt<'a>(&self, name: &'a str, args: Option<Value>, ctx: &'a RequestContext) -> PromptResult;
+            fn subscribe<'a>(&self, uri: &'a str, ctx: &'a RequestContext) -> ();
         }
 
         $each! { hook: fn on_initialize(&self); fn on_shutdown(&self); }
@@ -41,7 +42,6 @@ macro_rules! unlayered_methods {
             fn get_task<'a>(&self, task_id: &'a str, ctx: &'a RequestContext) -> Task;
             fn cancel_task<'a>(&self, task_id: &'a str, ctx: &'a RequestContext) -> Task;
             fn get_task_result<'a>(&self, task_id: &'a str, ctx: &'a RequestContext) -> Value;
-            fn subscribe<'a>(&self, uri: &'a str, ctx: &'a RequestContext) -> ();
             fn unsubscribe<'a>(&self, uri: &'a str, ctx: &'a RequestContext) -> ();
             fn set_log_level<'a>(&self, level: &'a str, ctx: &'a RequestContext) -> ();
             fn complete<'a>(&self, params: Value, ctx: &'a RequestContext) -> Value;

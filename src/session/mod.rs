@@ -169,7 +169,8 @@
 //!
 //! It fails closed: down, slow or answering what nobody understands, it is never taken for an empty session. Calls that use their
 //! session get `unavailable` within the time of a step, also those that wait for a turn. What was acknowledged is as safe as the
-//! backend keeps it. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is
+//! backend keeps it: **a Redis that fails over loses its last writes**, unless
+//! [`RedisBackend::with_replicas`](RedisBackend#failover) waits for the replicas. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is
 //! back.
 //!
 //! A [`SqlBackend`] may share its pool with transactions: these leave it a connection, so that a tool that uses its session inside of

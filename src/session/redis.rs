@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -7,28 +8,52 @@ use redis::{Script, pipe};
 
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
 use crate::clock::millis;
+use crate::replication::{self, Replication};
 
 /// Keeps sessions in Redis, for all replicas.
 ///
 /// One key for each session, so it fits a cluster: a hash with the version `v` and the data `d`, which expires by itself, by Redis'
 /// own clock. What is acknowledged is as durable as your Redis makes it (`appendonly yes`), and lasts as long as it evicts no keys
 /// (`maxmemory-policy noeviction`).
+///
+/// # Failover
+///
+/// Redis acknowledges a write before its replicas have it. **A failover loses the last writes of sessions, and their ends.** What
+/// helps:
+///
+/// - [`with_replicas`](Self::with_replicas) acknowledges a write only once so many replicas have it. Nothing acknowledged is lost
+///   then as long as one of these becomes the primary.
+/// - `min-replicas-to-write` and `min-replicas-max-lag` let a primary refuse writes that no replica follows: it limits how much is
+///   lost, to what is written in that many seconds.
 #[derive(Clone)]
 #[must_use]
 pub struct RedisBackend<C> {
     connection: C,
     prefix: String,
+    replication: Option<Replication>,
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
     /// On any connection whose clones share it: `ConnectionManager`, `MultiplexedConnection`, `ClusterConnection`.
     pub fn new(connection: C) -> Self {
-        Self { connection, prefix: "mcp-patterns:session:".to_owned() }
+        Self { connection, prefix: "mcp-patterns:session:".to_owned(), replication: None }
     }
 
     /// Sets how the names of the keys begin. Default: `mcp-patterns:session:`.
     pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Acknowledges what is written, and that a session has ended, only once this many replicas have it, within `timeout` (a
+    /// millisecond at least). What too few have is [`SessionError::Unknowable`](super::SessionError::Unknowable): it may have been
+    /// kept.
+    ///
+    /// Redis takes nothing else from a connection while it waits (`WAIT`): give the backend a connection of its own, and a `timeout`
+    /// below the response timeout of that (500 ms by default) and well below the [backend's](crate::SessionStore::with_backend_timeout). Each write takes the time of a round trip to the
+    /// replicas, one after the other; without a replica, the whole `timeout`. Default: none is waited for.
+    pub fn with_replicas(mut self, replicas: NonZeroU32, timeout: Duration) -> Self {
+        self.replication = Some(Replication { replicas, timeout });
         self
     }
 
@@ -41,7 +66,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
         let mut step = WRITE.prepare_invoke();
         step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
         step.arg(write.version).arg(write.data).arg(millis(write.ttl));
-        let found: Option<Found> = step.invoke_async(&mut self.connection.clone()).await.map_err(BackendError::new)?;
+        let found = replication::take(self.replication, &step, &mut self.connection.clone(), Option::is_none).await;
+        let found: Option<Found> = found.map_err(BackendError::new)?;
         match found {
             None => Ok(Written::Yes),
             Some(found) => Ok(Written::No(record(found)?)),
@@ -120,7 +146,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
         Box::pin(async move {
             let mut step = DELETE.prepare_invoke();
             step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
-            step.invoke_async(&mut self.connection.clone()).await.map_err(BackendError::new)
+            let is_gone = replication::take(self.replication, &step, &mut self.connection.clone(), |gone| *gone).await;
+            is_gone.map_err(BackendError::new)
         })
     }
 }

@@ -3,6 +3,8 @@ mod cached;
 mod changes;
 mod contract;
 mod failing;
+#[cfg(feature = "redis")]
+mod failover;
 mod handles;
 mod layer;
 mod life;

@@ -4,17 +4,29 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A server on a socket in a directory that goes with the test. It writes every command to disk before it answers.
+/// A server on a socket in a directory that goes with the test.
 pub(crate) struct PrivateRedis {
     child: Child,
     dir: PathBuf,
+    options: Vec<String>,
 }
 
 impl PrivateRedis {
+    /// Starts one that writes every command to disk before it answers.
     pub(crate) fn start() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// Starts one that writes to disk only when it is told to (`SAVE`).
+    pub(crate) fn start_on_request() -> Self {
+        Self::start_with(&["--save", "", "--enable-debug-command", "yes"])
+    }
+
+    fn start_with(options: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("mcp-patterns-redis-{:016x}", fastrand::u64(..)));
         std::fs::create_dir(&dir).unwrap();
-        Self { child: launch(&dir), dir }
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        Self { child: launch(&dir, &options), dir, options }
     }
 
     /// Ends the server at once, as a crash would.
@@ -24,7 +36,7 @@ impl PrivateRedis {
     }
 
     pub(crate) fn restart(&mut self) {
-        self.child = launch(&self.dir);
+        self.child = launch(&self.dir, &self.options);
     }
 
     /// Stops the process where it is: its socket takes commands, and nothing answers.
@@ -44,16 +56,25 @@ impl PrivateRedis {
         format!("redis+unix://{}/redis.sock", self.dir.display())
     }
 
+    pub(crate) fn command(&self, args: &[&str]) -> redis::Value {
+        let mut connection = self.client().get_connection().expect("a connection");
+        let mut command = redis::cmd(args[0]);
+        args[1..].iter().for_each(|arg| {
+            command.arg(*arg);
+        });
+        command.query(&mut connection).expect("an answer")
+    }
+
     fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success(), "the signal was sent");
     }
 }
 
-fn launch(dir: &Path) -> Child {
+fn launch(dir: &Path, options: &[String]) -> Child {
     let mut child = Command::new("redis-server")
-        .args(["--port", "0", "--unixsocket", "redis.sock", "--appendonly", "yes", "--appendfsync", "always"])
-        .args(["--logfile", "", "--daemonize", "no"])
+        .args(["--port", "0", "--unixsocket", "redis.sock", "--logfile", "", "--daemonize", "no"])
+        .args(options)
         .current_dir(dir)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -72,5 +93,55 @@ impl Drop for PrivateRedis {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A primary and its replica, and an address that leads to the one of them that is the primary.
+pub(crate) struct Replicated {
+    primary: Option<PrivateRedis>,
+    pub(crate) replica: PrivateRedis,
+    address: PathBuf,
+}
+
+impl Replicated {
+    pub(crate) fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let primary = PrivateRedis::start_with(&["--save", "", "--port", &port, "--repl-diskless-sync-delay", "0"]);
+        let replica = PrivateRedis::start_with(&["--save", "", "--replicaof", "127.0.0.1", &port]);
+        let address = replica.dir.join("primary.sock");
+        std::os::unix::fs::symlink(primary.dir.join("redis.sock"), &address).unwrap();
+        let replicated = Self { primary: Some(primary), replica, address };
+        replicated.catch_up();
+        replicated
+    }
+
+    pub(crate) fn client(&self) -> redis::Client {
+        redis::Client::open(format!("redis+unix://{}?protocol=resp3", self.address.display())).unwrap()
+    }
+
+    /// Waits until the replica has all that the primary has.
+    pub(crate) fn catch_up(&self) {
+        let mark = format!("{:016x}", fastrand::u64(..));
+        self.primary.as_ref().expect("no failover yet").command(&["SET", "mark", &mark]);
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while self.replica.command(&["GET", "mark"]) != redis::Value::BulkString(mark.clone().into_bytes()) {
+            assert!(std::time::Instant::now() < until, "the replica does not catch up");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// From now on, the replica gets nothing of what is written.
+    pub(crate) fn fall_behind(&self) {
+        self.catch_up();
+        self.replica.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    }
+
+    /// Ends the primary, and makes one of the replica.
+    pub(crate) fn fail_over(&mut self) {
+        self.replica.command(&["REPLICAOF", "NO", "ONE"]);
+        let new = self.address.with_extension("new");
+        std::os::unix::fs::symlink(self.replica.dir.join("redis.sock"), &new).unwrap();
+        std::fs::rename(&new, &self.address).unwrap();
+        self.primary = None;
     }
 }

@@ -31,6 +31,8 @@ pub async fn second_level_contract<L: SecondLevel, F: Future<Output = L>>(make_l
     an_invalidation_is_found_under_its_keys_and_no_others(pair().await).await;
     what_is_loaded_after_an_invalidation_is_current(pair().await).await;
     of_many_invalidations_at_once_none_is_lost(pair().await).await;
+    the_number_of_an_invalidation_is_that_of_its_keys_wherever_they_are_read(pair().await).await;
+    what_a_level_has_lost_makes_older_values_unknown(pair().await).await;
     of_many_who_want_a_lease_one_gets_it(pair().await).await;
     a_lease_ends_by_itself_and_goes_to_nobody_else(pair().await).await;
     who_is_subscribed_hears(pair().await).await;
@@ -51,9 +53,14 @@ async fn read(level: &impl SecondLevel, key: &[u8], invalidation_keys: &[u64]) -
     read
 }
 
-async fn invalidate(level: &impl SecondLevel, origin: u64, invalidation_keys: &[u64]) {
+async fn invalidate(level: &impl SecondLevel, origin: u64, invalidation_keys: &[u64]) -> u64 {
     let invalidated = level.invalidate(origin, invalidation_keys).await;
-    invalidated.unwrap_or_else(|error| panic!("an invalidation failed: {error}"));
+    invalidated.unwrap_or_else(|error| panic!("an invalidation failed: {error}"))
+}
+
+async fn raise(level: &impl SecondLevel, key: &[u8], invalidation_keys: &[u64], number: u64) {
+    let raised = level.raise(key, invalidation_keys, number).await;
+    raised.unwrap_or_else(|error| panic!("a raise failed: {error}"));
 }
 
 async fn put(level: &impl SecondLevel, key: &[u8], value: &[u8], ttl: Duration) {
@@ -150,6 +157,35 @@ async fn of_many_invalidations_at_once_none_is_lost<L: SecondLevel>((one, other)
     }
 }
 
+async fn the_number_of_an_invalidation_is_that_of_its_keys_wherever_they_are_read<L: SecondLevel>(
+    (one, other): (L, L),
+) {
+    let (invalidated, keys): (_, Vec<_>) = (number(), (0..32).map(|_| key()).collect());
+    let taken =
+        join_all([&one, &other, &one, &other].map(|level| invalidate(level, 1, std::slice::from_ref(&invalidated))));
+    let last = taken.await.into_iter().max().unwrap_or_default();
+    for key in &keys {
+        let read = read(&one, key, &[invalidated]).await;
+        assert!(last <= read.invalidated, "{last} was taken: {read:?}");
+        raise(&one, key, &[invalidated], last).await;
+        let raised = self::read(&one, key, &[number()]).await;
+        assert!(raised.is_current(read.generation), "what it knows is no news: {read:?}, {raised:?}");
+    }
+}
+
+async fn what_a_level_has_lost_makes_older_values_unknown<L: SecondLevel>((one, other): (L, L)) {
+    let (key, lost, untouched) = (key(), number(), number());
+    let before = read(&one, &key, &[untouched]).await.generation;
+    let known = before.number + 1000;
+    raise(&one, &key, &[lost], known).await;
+    let after = read(&other, &key, &[untouched]).await;
+    assert!(!after.is_current(before), "others may be lost, too: {before:?}, {after:?}");
+    assert!(after.generation.number > known && after.is_current(after.generation), "it is used again: {after:?}");
+    assert!(invalidate(&other, 1, &[lost]).await > known, "no number is taken twice");
+    raise(&one, &key, &[lost], known).await;
+    assert!(read(&one, &key, &[untouched]).await.is_current(after.generation), "once is enough");
+}
+
 async fn of_many_who_want_a_lease_one_gets_it<L: SecondLevel>((one, other): (L, L)) {
     let key = key();
     let acquired = join_all((1..=20).map(|token| if token % 2 == 0 { &one } else { &other }.acquire(&key, token, TTL)));
@@ -183,7 +219,7 @@ async fn who_is_subscribed_hears<L: SecondLevel>((one, other): (L, L)) {
     let (key, keys): (_, Vec<_>) = (key(), (0..1000).map(|_| number()).collect());
     let before = read(&one, &key, &keys).await.generation;
     let origin = number();
-    invalidate(&other, origin, &keys).await;
+    let number = invalidate(&other, origin, &keys).await;
     let told = async {
         loop {
             match subscription.next().await {
@@ -194,7 +230,7 @@ async fn who_is_subscribed_hears<L: SecondLevel>((one, other): (L, L)) {
         }
     };
     let told = timeout(TTL, told).await.unwrap_or_else(|_| panic!("nothing was told"));
-    assert_eq!(told, Invalidation::new(origin, keys.clone()));
+    assert_eq!(told, Invalidation::new(origin, number, keys.clone()));
     for told in [&keys[..1], &keys[999..]] {
         let after = read(&one, &key, told).await;
         assert!(!after.is_current(before), "it is told when it is known, not before: {before:?}, {after:?}");

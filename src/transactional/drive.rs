@@ -133,8 +133,7 @@ impl<DB: Dialect> Transactor<DB> {
         let around = within(&self.pool);
         if around.as_ref().is_some_and(|around| around.bars(!begin.read_only)) {
             tracing::error!(
-                "a transaction waits for one that it is in: give the pool a connection for each of them, and on SQLite let only one \
-                 of them write"
+                "a transaction waits for one that it is in: give the pool a connection for each, and SQLite one writer"
             );
             return failed(TransactionError::WaitsForItself, End::Unavailable);
         }

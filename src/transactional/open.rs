@@ -98,8 +98,7 @@ impl<DB: Dialect> Open<DB> {
         begun.map_err(|error| {
             if connections.is_none() && matches!(error, sqlx::Error::PoolTimedOut) {
                 tracing::warn!(
-                    "a transaction inside another one found no connection: each call that opens one needs two at the same time, so \
-                     give the pool more connections, or allow fewer such calls at a time"
+                    "a transaction inside another one found no connection in time: give the pool more of them"
                 );
                 return NotBegun::Failed(TransactionError::Overloaded);
             }

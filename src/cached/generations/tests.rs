@@ -121,3 +121,35 @@ fn on_many_threads_who_has_invalidated_finds_nothing_older_current() {
         }
     });
 }
+
+#[test]
+fn what_is_known_exactly_is_what_was_noted_last_and_never_what_was_forgotten() {
+    for target in TARGETS {
+        let generations = Generations::default();
+        let known = |key| generations.latest_known(std::iter::once(key));
+        let many = u64::try_from(PER_BUCKET).expect("few") + 4;
+        for number in 1..=many {
+            generations.note(&[crowded(target, number)], 10 * number);
+        }
+        for number in 1..=many {
+            let is_forgotten = number <= 4;
+            assert_eq!(known(crowded(target, number)), if is_forgotten { 0 } else { 10 * number });
+            assert!(generations.latest(&[crowded(target, number)]) >= 10 * number);
+        }
+        generations.note(&[crowded(target, many)], 1);
+        assert_eq!(known(crowded(target, many)), 10 * many, "no number becomes smaller");
+        let all = (1..=many + 1).map(|number| crowded(target, number));
+        assert_eq!(generations.latest_known(all), 10 * many);
+    }
+}
+
+#[test]
+fn what_is_raised_is_larger_than_all_that_was_noted_before() {
+    let generations = Generations::default();
+    let key = InvalidationKey::new(Target::Tag, 1);
+    let before = generations.stamp();
+    generations.raise(100);
+    assert!(generations.stamp() > 100 && !generations.is_current(before, &[key]));
+    assert!(generations.is_current(generations.stamp(), &[key]));
+    assert!(generations.invalidate(&[key]) > 101);
+}

@@ -1,14 +1,15 @@
 //! The steps of a level in Redis, one round trip each.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use redis::aio::ConnectionLike;
-use redis::{FromRedisValue, Pipeline, RedisError, Script, SetExpiry, SetOptions, Value};
+use redis::{FromRedisValue, Pipeline, RedisError, ScriptInvocation, SetExpiry, SetOptions, Value};
 
 use super::packing::{pack, unpack};
+use super::scripts::{INVALIDATE, RAISE, RELEASE};
 use super::{Generation, Invalidation, Put, Read, RedisLevel};
+use crate::cached::invalidation_key::InvalidationKey;
 use crate::clock::millis;
 
 /// Members of the invalidations that are no keys: which life of theirs this is, the last number that was taken, and the largest
@@ -16,28 +17,37 @@ use crate::clock::millis;
 const BESIDE: [&str; 3] = ["epoch", "last", "floor"];
 /// How many keys are known with their numbers.
 const MAX_KEYS: usize = 65_536;
+/// Redis keeps numbers as floats, which are exact up to here: microseconds until the year 2255.
+pub(super) const MAX_NUMBER: u64 = 1 << 53;
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
     pub(super) async fn read(&self, key: &[u8], invalidation_keys: &[u64]) -> Result<Read, RedisError> {
         let place = self.place(key);
         let (value_key, invalidations_key) = (self.key('v', &place), self.invalidations_key(place.shard));
+        // Before it asks: what is seen meanwhile, the answer need not know.
+        let seen = self.seen(place.shard);
         let scores = scores(&invalidations_key, invalidation_keys);
         let mut pipeline = Pipeline::with_capacity(3);
         // The remaining time first: it is then that of the value, or of one that was there before and has less.
         pipeline.pttl(&value_key).get(&value_key).add_command(scores.clone());
         let connection = &mut self.connection.clone();
         let [remaining, value, found] = three(pipeline.ignore_errors().query_async(connection).await?)?;
-        let found = Vec::<Option<f64>>::from_redis_value(found.extract_error()?)?;
-        let found = match found.first() {
-            Some(Some(_)) => found,
-            // The invalidations of a shard that has none begin. No value was put with them.
-            _ => {
-                SEED.key(&invalidations_key).invoke_async::<()>(connection).await?;
-                scores.query_async(connection).await?
+        let mut numbers = numbers(found)?;
+        if !numbers.are_known(seen) {
+            // They begin anew, and no value was put with what begins.
+            self.step(&RAISE, place.shard, seen).arg(0).invoke_async::<()>(connection).await?;
+            if numbers.generation.epoch != 0 {
+                tracing::warn!(
+                    shard = place.shard,
+                    "Redis has lost its last writes: what the cache kept there is dropped"
+                );
             }
-        };
-        let mut numbers = found.into_iter().map(|score| number(score.unwrap_or_default()));
-        let [epoch, last] = [numbers.next(), numbers.next()].map(Option::unwrap_or_default);
+            numbers = self::numbers(scores.query_async(connection).await?)?;
+            if !numbers.are_known(seen) {
+                return Err(error("Redis answers from before what it has answered, as a replica does"));
+            }
+        }
+        self.settings.seen[usize::from(place.shard)].note(numbers.generation);
         let value = match (value, remaining) {
             (Value::BulkString(bytes), Value::Int(millis @ 1..)) => {
                 unpack(bytes).map(|value| (value, Duration::from_millis(millis.unsigned_abs())))
@@ -45,7 +55,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
             // No value, one that ends now, or something else that has its name.
             _ => None,
         };
-        Ok(Read::new(value, Generation::new(epoch, last), numbers.max().unwrap_or_default()))
+        Ok(Read::new(value, numbers.generation, numbers.invalidated))
     }
 
     pub(super) async fn write(&self, values: &[Put]) -> Result<(), RedisError> {
@@ -67,20 +77,73 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
         try_join_all(connections).await.map(|_| ())
     }
 
-    pub(super) async fn invalidate_all(&self, origin: u64, invalidation_keys: &[u64]) -> Result<(), RedisError> {
-        let message = Invalidation::new(origin, invalidation_keys.to_vec()).encode();
-        let invalidate = |shard: u16, channel: String| {
-            let mut connection = self.connection.clone();
-            let mut step = INVALIDATE.prepare_invoke();
-            step.key(self.invalidations_key(shard)).arg(channel).arg(message.as_slice()).arg(MAX_KEYS);
-            invalidation_keys.iter().for_each(|key| {
-                step.arg(*key);
-            });
-            async move { step.invoke_async::<()>(&mut connection).await }
-        };
+    pub(super) async fn invalidate_all(&self, origin: u64, invalidation_keys: &[u64]) -> Result<u64, RedisError> {
+        let shards = self.settings.shards;
+        let message = |number| Invalidation::new(origin, number, invalidation_keys.to_vec()).encode();
+        if shards == 1 {
+            return self.take_number(0, None, Some(&message(0)), invalidation_keys).await;
+        }
+        // One number for all shards, since who remembers it does not know where a value is.
+        let first = self.take_number(0, None, None, invalidation_keys).await?;
+        let take = |(shard, number)| self.take_number(shard, Some(number), None, invalidation_keys);
+        let others = try_join_all((1..shards).map(|shard| take((shard, first)))).await?;
+        let taken: Vec<_> = [first].into_iter().chain(others).collect();
+        let number = taken.iter().copied().max().unwrap_or(first);
+        // Others who invalidate may have come to a shard first. Those that are behind take the number once more.
+        let behind = (0..shards).zip(&taken).filter(|(_, taken)| **taken < number);
+        try_join_all(behind.map(|(shard, _)| take((shard, number)))).await?;
         // Nobody is told before all shards know.
-        try_join_all((1..self.settings.shards).map(|shard| invalidate(shard, String::new()))).await?;
-        invalidate(0, self.channel()).await
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(self.channel()).arg(message(number));
+        publish.query_async::<()>(&mut self.connection.clone()).await?;
+        Ok(number)
+    }
+
+    /// Notes in one shard that keys are invalidated, with a number of `at_least`, or of now.
+    async fn take_number(
+        &self,
+        shard: u16,
+        at_least: Option<u64>,
+        message: Option<&[u8]>,
+        invalidation_keys: &[u64],
+    ) -> Result<u64, RedisError> {
+        /// Where the number is in a message.
+        const NUMBER: std::ops::Range<usize> = 9..17;
+        let mut step = self.step(&INVALIDATE, shard, self.seen(shard));
+        step.arg(at_least.map(|number| number.to_string()).unwrap_or_default()).arg(MAX_KEYS);
+        let message = message.map(|message| (&message[..NUMBER.start], &message[NUMBER.end..])).unwrap_or_default();
+        step.arg(message.0).arg(message.1);
+        for key in invalidation_keys {
+            step.arg(*key);
+        }
+        let number: u64 = step.invoke_async(&mut self.connection.clone()).await?;
+        self.settings.seen[usize::from(shard)].note_number(number);
+        Ok(number)
+    }
+
+    pub(super) async fn raise_to(&self, key: &[u8], invalidation_keys: &[u64], number: u64) -> Result<(), RedisError> {
+        let shard = self.place(key).shard;
+        self.settings.seen[usize::from(shard)].note_number(number);
+        let mut step = self.step(&RAISE, shard, self.seen(shard));
+        step.arg(number);
+        for key in invalidation_keys {
+            step.arg(*key);
+        }
+        step.invoke_async(&mut self.connection.clone()).await
+    }
+
+    fn seen(&self, shard: u16) -> Generation {
+        self.settings.seen[usize::from(shard)].now()
+    }
+
+    /// A script on the invalidations of a shard, with what this process has seen of them.
+    fn step<'a>(&self, script: &'a redis::Script, shard: u16, seen: Generation) -> ScriptInvocation<'a> {
+        // Nobody need remember its number: the shard knows, and the others have lost nothing.
+        let everything = Invalidation::new(0, 0, vec![InvalidationKey::ALL.number()]);
+        let mut step = script.prepare_invoke();
+        step.key(self.invalidations_key(shard)).arg(seen.epoch).arg(seen.number);
+        step.arg(self.channel()).arg(everything.encode());
+        step
     }
 
     pub(super) async fn take_lease(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, RedisError> {
@@ -108,45 +171,37 @@ fn scores(invalidations_key: &str, invalidation_keys: &[u64]) -> redis::Cmd {
     command
 }
 
-/// Redis keeps numbers as floats, which are exact up to 2^53: microseconds until the year 2255.
+/// What a shard knows of its invalidations.
+struct Numbers {
+    generation: Generation,
+    /// The largest of those that were asked for.
+    invalidated: u64,
+}
+
+impl Numbers {
+    /// Says whether there are any, and none that was seen is lost.
+    fn are_known(&self, seen: Generation) -> bool {
+        let Generation { epoch, number } = self.generation;
+        epoch != 0 && seen.epoch <= epoch && seen.number <= number
+    }
+}
+
+fn numbers(scores: Value) -> Result<Numbers, RedisError> {
+    let scores = Vec::<Option<f64>>::from_redis_value(scores.extract_error()?)?;
+    let mut numbers = scores.into_iter().map(|score| number(score.unwrap_or_default()));
+    let [epoch, last] = [numbers.next(), numbers.next()].map(Option::unwrap_or_default);
+    Ok(Numbers { generation: Generation::new(epoch, last), invalidated: numbers.max().unwrap_or_default() })
+}
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a whole number, and not negative")]
 fn number(score: f64) -> u64 {
     score as u64
 }
 
-/// Begins the invalidations with the time, so that values from before they were evicted are from another life.
-const SEEDED: &str = "
-    local time = redis.call('TIME')
-    local now = time[1] .. string.format('%06d', time[2])
-    if not redis.call('ZSCORE', KEYS[1], 'epoch') then
-        redis.call('ZADD', KEYS[1], now, 'epoch', now, 'last', now, 'floor')
-    end";
-
-static SEED: LazyLock<Script> = LazyLock::new(|| Script::new(SEEDED));
-
-/// Numbers are times where they can be: after a restart from an old snapshot, none is taken twice. The first member is the epoch,
-/// which is smaller than all others.
-static INVALIDATE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(&format!(
-        "{SEEDED}
-        local number = math.max(tonumber(now), redis.call('ZSCORE', KEYS[1], 'last') + 1)
-        redis.call('ZADD', KEYS[1], number, 'last')
-        for at = 4, #ARGV do redis.call('ZADD', KEYS[1], number, ARGV[at]) end
-        local excess = redis.call('ZCARD', KEYS[1]) - 3 - ARGV[3]
-        if excess > 0 then
-            redis.call('ZREM', KEYS[1], 'floor')
-            local floor = redis.call('ZRANGE', KEYS[1], excess, excess, 'WITHSCORES')[2]
-            redis.call('ZREMRANGEBYRANK', KEYS[1], 1, excess)
-            redis.call('ZADD', KEYS[1], floor, 'floor')
-        end
-        if ARGV[1] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end"
-    ))
-});
-
-static RELEASE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0")
-});
-
 fn three(replies: Vec<Value>) -> Result<[Value; 3], RedisError> {
-    replies.try_into().map_err(|_| RedisError::from((redis::ErrorKind::UnexpectedReturnType, "not three replies")))
+    replies.try_into().map_err(|_| error("not three replies"))
+}
+
+fn error(what: &'static str) -> RedisError {
+    RedisError::from((redis::ErrorKind::UnexpectedReturnType, what))
 }

@@ -90,8 +90,12 @@ impl SecondLevel for Far {
         self.level.put(values)
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
         self.level.invalidate(origin, keys)
+    }
+
+    fn raise<'a>(&'a self, key: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
+        self.level.raise(key, keys, number)
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::fleet::*;
 use super::in_redis::{patiently, prefix};
+use super::*;
 use crate::cached::RedisLevel;
 use crate::testing::second_level_contract;
 
@@ -94,4 +95,25 @@ async fn a_cluster_of_three_masters_keeps_the_contract() {
         assert_eq!(b.read_of(n).await, found(0, "hit", 2));
     }
     assert_eq!((a.level().failures, b.level().failures), (0, 0));
+}
+
+/// `WAIT` names no key. It must go where its write goes, whose replicas it is about: here, none has any.
+#[cfg(feature = "idempotent")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_cluster_a_claim_is_waited_for_on_the_node_that_has_it() {
+    use crate::idempotent::{Claim, Claimed, RedisStore, Store};
+    use std::num::NonZeroU32;
+    let cluster = Cluster::start().await;
+    let urls: Vec<_> = (0..3).map(|at| cluster.url(at)).collect();
+    let client = redis::cluster::ClusterClient::new(urls).expect("a client");
+    let store = RedisStore::new(client.get_async_connection().await.expect("a connection")).with_prefix(prefix());
+    let waiting = store.clone().with_replicas(NonZeroU32::MIN, Duration::from_millis(10));
+    for id in 0..20 {
+        let id = id.to_string();
+        let lease = 60 * SECOND;
+        let claim = Claim { id: &id, fingerprint: "f", tool: "t", key: "k", token: "o", lease, takes_over: false };
+        let error = waiting.claim(claim).await.expect_err("nobody has it");
+        assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
+        assert_eq!(store.claim(claim).await.expect("an answer"), Claimed::New);
+    }
 }

@@ -57,6 +57,11 @@ pub(super) const CRAWLS: u8 = 4;
 pub(super) const PANICS: u8 = 5;
 
 impl Faults {
+    /// Puts the faults in front of a level.
+    pub(super) fn of<L>(&self, level: L) -> Faulty<L> {
+        Faulty { level, faults: self.clone() }
+    }
+
     pub(super) fn set(&self, fault: u8) {
         self.fault.store(fault, Ordering::SeqCst);
         if ![WORKS, CRAWLS].contains(&fault) {
@@ -103,8 +108,12 @@ impl<L: SecondLevel> SecondLevel for Faulty<L> {
         self.faults.then(Some(&self.faults.writes), self.level.put(values))
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
         self.faults.then(Some(&self.faults.writes), self.level.invalidate(origin, keys))
+    }
+
+    fn raise<'a>(&'a self, key: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
+        self.faults.then(Some(&self.faults.writes), self.level.raise(key, keys, number))
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {

@@ -24,12 +24,7 @@ pub(super) fn prefix() -> String {
 }
 
 pub(super) fn command(redis: &PrivateRedis, args: &[&str]) {
-    let mut connection = redis.client().get_connection().expect("a connection");
-    let mut command = redis::cmd(args[0]);
-    args[1..].iter().for_each(|arg| {
-        command.arg(*arg);
-    });
-    command.query::<redis::Value>(&mut connection).expect("an answer");
+    redis.command(args);
 }
 
 /// Waits for what a test cannot do without, and says where it waited in vain.

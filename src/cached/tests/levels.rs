@@ -185,7 +185,7 @@ async fn what_is_cleared_or_told_as_a_whole_is_not_found_in_the_second_level() {
         match round {
             0 => {}
             1 => a.handle.clear(),
-            _ => level.invalidate(7, &[0]).await.expect("an answer"),
+            _ => drop(level.invalidate(7, &[0]).await.expect("an answer")),
         }
         settle().await;
         assert_eq!(b.read().await, if round == 0 { 0 } else { round + 10 }, "{round}");
@@ -209,7 +209,7 @@ fn a_value_from_another_life_of_the_level_or_from_what_it_has_lost_is_not_curren
 fn an_invalidation_travels_as_it_is() {
     use crate::cached::Invalidation;
     for keys in [vec![], vec![0, 1, u64::MAX]] {
-        let told = Invalidation::new(u64::MAX, keys);
+        let told = Invalidation::new(u64::MAX, 1 << 53, keys);
         let message = told.encode();
         assert_eq!(Invalidation::decode(&message), Some(told));
         assert_eq!(Invalidation::decode(&message[1..]), None);

@@ -59,7 +59,7 @@ impl SecondLevel for Buggy {
         if is_due(&self.1.put) { panics() } else { self.0.put(values) }
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, ()> {
+    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
         if is_due(&self.1.invalidate) {
             panics::<()>();
         }
@@ -67,6 +67,10 @@ impl SecondLevel for Buggy {
             return Box::pin(async { Err(LevelError::new(Unspeakable)) });
         }
         self.0.invalidate(origin, keys)
+    }
+
+    fn raise<'a>(&'a self, key: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
+        self.0.raise(key, keys, number)
     }
 
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {

@@ -18,8 +18,13 @@ async fn interleavings_with_real_reconnects_find_no_read_staler_than_the_bound()
         redis::cmd("CONFIG").arg(&["SET", "appendfsync", "no"]).query_async(&mut admin).await.expect("an answer");
     let mut chance = fastrand::Rng::with_seed(7);
     let source = Source::that_takes(MILLI);
-    let bounds =
-        Bounds { ttl: 300 * MILLI, first_level_ttl: 40 * MILLI, unsubscribed_ttl: 20 * MILLI, untold: 600 * SECOND };
+    let bounds = Bounds {
+        ttl: 300 * MILLI,
+        first_level_ttl: 40 * MILLI,
+        unsubscribed_ttl: 20 * MILLI,
+        untold: 600 * SECOND,
+        forgets: false,
+    };
     let (fleet, mut model) =
         modelled(source, false, bounds, || RedisLevel::new(manager(&client)).with_subscriber(client.clone()));
     patiently(async || fleet.replicas.iter().all(|replica| replica.level().is_subscribed)).await;
@@ -38,4 +43,5 @@ async fn interleavings_with_real_reconnects_find_no_read_staler_than_the_bound()
         model.round(&mut chance, &fleet, cut).await;
     }
     model.seen.is_enough(&fleet);
+    assert!(model.seen.unsubscribed > 10, "{:?}", model.seen);
 }

@@ -5,6 +5,7 @@ mod freshness;
 mod identity;
 mod invalidation;
 mod levels;
+mod updates;
 
 use std::sync::atomic::AtomicUsize;
 

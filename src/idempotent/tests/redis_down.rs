@@ -11,7 +11,7 @@ async fn connect(client: ::redis::Client) -> ConnectionManager {
 }
 
 /// Calls until the connection is back, which is soon, but not at once.
-async fn send_until_available(server: &impl McpHandler, key: &str) -> McpResult<ToolResult> {
+pub(super) async fn send_until_available(server: &impl McpHandler, key: &str) -> McpResult<ToolResult> {
     let retried = async {
         loop {
             let answer = send(server, key).await;

@@ -5,13 +5,14 @@
 
 use std::hint::black_box;
 use std::pin::pin;
+use std::sync::Arc;
 
 use mcp_patterns::{BatchedTool, Layer, Middleware, layer};
 use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use tokio::runtime::{Builder, Runtime};
 use turbomcp_core::auth::Principal;
-use turbomcp_core::{McpHandler, McpResult, RequestContext};
+use turbomcp_core::{McpHandler, McpResult, McpSession, RequestContext, SessionFuture};
 use turbomcp_types::ToolResult;
 
 use super::shop::{self, Shop, ada, args, batched, cached, idempotent, own, retry, session, validated};
@@ -264,6 +265,36 @@ fn a_call_allocates_no_more_than_the_budgets_of_its_layers() {
     visit_all(&mut allocations, &pool, &Shop);
     let all = ["own", "validated", "session", "cached", "batched", "retry", "idempotent", "transactional"];
     allocations.visit(&all, shop::whole(&pool));
+}
+
+/// A client that is told nothing.
+#[derive(Debug)]
+struct Client;
+
+impl McpSession for Client {
+    fn call<'a>(&'a self, _: &'a str, _: Value) -> SessionFuture<'a, Value> {
+        Box::pin(async { Ok(Value::Null) })
+    }
+
+    fn notify<'a>(&'a self, _: &'a str, _: Value) -> SessionFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[test]
+fn a_cache_that_keeps_resources_copies_the_context_of_a_caller_with_a_session_and_of_nobody_else() {
+    let runtime = runtime();
+    let (server, hears) = (cached().layer(Shop), cached().with_resources().layer(Shop));
+    let with_session = ada().with_session(Arc::new(Client));
+    for (kind, budget) in [("idle", Allocated { count: 5, bytes: 1_600 }), ("hit", Allocated::default())] {
+        let kind = self::kind(kind);
+        assert_eq!(allocated(&runtime, &hears, kind), allocated(&runtime, &server, kind), "without a session");
+        let without = allocated_by(&with_session, &runtime, &server, kind);
+        let with = allocated_by(&with_session, &runtime, &hears, kind);
+        let more = Allocated { count: with.count - without.count, bytes: with.bytes - without.bytes };
+        println!("{kind:?}: {more:?}");
+        assert!(more.count <= budget.count && more.bytes <= budget.bytes, "{kind:?}: {more:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,136 @@
+//! A Redis that fails over to a replica: what is acknowledged only once the replica has it is not lost.
+
+use std::num::NonZeroU32;
+
+use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+
+use super::redis_down::send_until_available;
+use super::*;
+use crate::testing::private_redis::Replicated;
+
+/// A connection that waits for longer than any step here takes.
+async fn connect(redis: &Replicated) -> ConnectionManager {
+    let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
+    let config = config.set_response_timeout(Some(secs(60)));
+    redis.client().get_connection_manager_with_config(config).await.unwrap()
+}
+
+async fn replicated(redis: &Replicated, timeout: Duration) -> RedisStore<ConnectionManager> {
+    RedisStore::new(connect(redis).await).with_replicas(NonZeroU32::MIN, timeout)
+}
+
+/// What the manual warns of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_waiting_for_replicas_a_failover_loses_the_key_and_the_call_is_made_again() {
+    let mut redis = Replicated::start();
+    let post = post();
+    let server = layer(RedisStore::new(connect(&redis).await)).layer(post.clone());
+    redis.fall_behind();
+    assert_eq!(text(&send(&server, "k").await), "sent 1");
+    redis.fail_over();
+    assert_eq!(text(&send_until_available(&server, "k").await), "sent 2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_claim_and_answer_the_replica_has_is_replayed_after_a_failover() {
+    let mut redis = Replicated::start();
+    let post = post();
+    let store = replicated(&redis, secs(30)).await;
+    let server = layer(store).with_store_timeout(secs(60)).layer(post.clone());
+    for call in 1..=20 {
+        assert_eq!(text(&send(&server, &call.to_string()).await), format!("sent {call}"));
+    }
+    redis.fail_over();
+    // There is no replica any more, and whoever asks again needs none.
+    for call in 1..=20 {
+        let again = send_until_available(&server, &call.to_string()).await;
+        assert_eq!((text(&again), told(&again)), (format!("sent {call}"), json!("replayed")));
+    }
+    assert_eq!(post.calls("send"), 20);
+    let hasty = layer(replicated(&redis, Duration::from_millis(10)).await).layer(post.clone());
+    assert_eq!(kind(&send(&hasty, "new").await), Some(ErrorKind::Unavailable));
+    assert_eq!(post.calls("send"), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_free_again() {
+    let redis = Replicated::start();
+    let post = post();
+    let server = layer(replicated(&redis, Duration::from_millis(50)).await).layer(post.clone());
+    let elsewhere = layer(RedisStore::new(connect(&redis).await)).layer(post.clone());
+    redis.replica.hang();
+    let refused = send(&server, "k").await;
+    assert_eq!(kind(&refused), Some(ErrorKind::Unavailable));
+    assert_eq!(post.calls("send"), 0);
+    assert_eq!(text(&send(&elsewhere, "other").await), "sent 1", "no other connection is held up");
+    redis.replica.resume();
+    let patient = layer(replicated(&redis, secs(30)).await).with_store_timeout(secs(60)).layer(post.clone());
+    let sent = send_until_available(&patient, "k").await;
+    assert_eq!((text(&sent), told(&sent)), ("sent 2".into(), Value::Null), "it is no ambiguous call");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_at_once_that_wait_for_a_replica_are_all_made_once() {
+    let redis = Replicated::start();
+    let post = post();
+    let store = replicated(&redis, secs(30)).await;
+    let server = layer(store).with_store_timeout(secs(60)).layer(post.clone());
+    let keys: Vec<_> = (0..100).map(|call| (call % 50).to_string()).collect();
+    let calls = keys.iter().map(|key| send(&server, key));
+    for answer in futures_util::future::join_all(calls).await {
+        assert!(text(&answer).starts_with("sent "), "{answer:?}");
+    }
+    assert_eq!(post.calls("send"), 50);
+}
+
+/// The claim is on the replica, the answer is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_loses_an_answer_leaves_an_ambiguous_call_and_not_a_free_key() {
+    let redis = Arc::new(std::sync::Mutex::new(Replicated::start()));
+    let lagging = Arc::clone(&redis);
+    let post = ScriptedServer::new("post").with_plain("send", move |call| {
+        if call.number == 1 {
+            lagging.lock().unwrap().fall_behind();
+        }
+        ready(Ok(sent(call.number)))
+    });
+    let store = replicated(&redis.lock().unwrap(), Duration::from_millis(200)).await;
+    let layer = layer(store).with_lease(Duration::from_millis(500)).with_wait(secs(30));
+    let server = layer.layer(post.clone());
+    let answer = send_until_available(&server, "k").await;
+    assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("not_recorded")));
+    redis.lock().unwrap().fail_over();
+    assert!(is_ambiguous(&send_until_available(&server, "k").await));
+    assert_eq!(post.calls("send"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_recorded_again_is_waited_for_again() {
+    let redis = Replicated::start();
+    let claim = Claim {
+        id: "id",
+        fingerprint: "f",
+        tool: "send",
+        key: "k",
+        token: "token",
+        lease: secs(60),
+        takes_over: false,
+    };
+    assert_eq!(replicated(&redis, secs(30)).await.claim(claim).await.unwrap(), Claimed::New);
+    let owner = Owner { id: "id", token: "token" };
+    redis.replica.hang();
+    let hasty = replicated(&redis, Duration::from_millis(50)).await;
+    assert!(hasty.complete(owner, "answer", secs(60)).await.is_err());
+    // On another connection, which has written nothing yet.
+    let other = replicated(&redis, Duration::from_millis(50)).await;
+    assert!(other.complete(owner, "answer", secs(60)).await.is_err(), "the replica still does not have it");
+    redis.replica.resume();
+    redis.catch_up();
+    let patient = replicated(&redis, secs(30)).await;
+    assert!(patient.complete(owner, "answer", secs(600)).await.unwrap());
+    // It is written again: since Redis 7.2, nothing is waited for where a connection has written nothing.
+    let ttl: u64 =
+        ::redis::cmd("PTTL").arg("mcp-patterns:idempotency:id").query_async(&mut connect(&redis).await).await.unwrap();
+    assert!(ttl > 60_000, "{ttl} ms");
+    assert!(!patient.complete(owner, "another", secs(60)).await.unwrap());
+}

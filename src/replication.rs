@@ -1,0 +1,70 @@
+//! Writes in Redis that count only once replicas have them.
+
+use std::error::Error;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use redis::aio::ConnectionLike;
+use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, ServerErrorKind, Value};
+
+use crate::clock::millis;
+
+/// How many replicas must have a write, and for how long that is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replication {
+    pub(crate) replicas: NonZeroU32,
+    pub(crate) timeout: Duration,
+}
+
+/// Takes a step. If it `has_written`, it counts only once enough replicas have that.
+///
+/// `WAIT` is about what its own connection has written. So it goes with the step, in one pipeline: behind a reconnection, it would
+/// have nothing to wait for, and say that all is well.
+pub(crate) async fn take<T: FromRedisValue>(
+    replication: Option<Replication>,
+    step: &ScriptInvocation<'_>,
+    connection: &mut impl ConnectionLike,
+    has_written: impl FnOnce(&T) -> bool,
+) -> Result<T, Box<dyn Error + Send + Sync>> {
+    let Some(Replication { replicas, timeout }) = replication else {
+        return Ok(step.invoke_async(connection).await?);
+    };
+    let mut pipeline = Pipeline::with_capacity(2);
+    // A timeout of zero would wait for ever.
+    pipeline.invoke_script(step).cmd("WAIT").arg(replicas.get()).arg(millis(timeout).max(1)).ignore_errors();
+    let mut done = once(&pipeline, connection).await;
+    if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+        step.load_async(connection).await?;
+        done = once(&pipeline, connection).await;
+    }
+    let (answer, acknowledged) = done?;
+    let answer = T::from_redis_value(answer)?;
+    if !has_written(&answer) {
+        return Ok(answer);
+    }
+    match u32::from_redis_value(acknowledged.extract_error()?)? {
+        acknowledged if acknowledged < replicas.get() => Err(Box::new(TooFew { acknowledged, replicas })),
+        _ => Ok(answer),
+    }
+}
+
+async fn once(pipeline: &Pipeline, connection: &mut impl ConnectionLike) -> Result<(Value, Value), RedisError> {
+    let (answer, acknowledged): (Value, Value) = pipeline.query_async(connection).await?;
+    Ok((answer.extract_error()?, acknowledged))
+}
+
+/// What was written may be lost in a failover.
+#[derive(Debug)]
+struct TooFew {
+    acknowledged: u32,
+    replicas: NonZeroU32,
+}
+
+impl fmt::Display for TooFew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} replicas have acknowledged the write in time", self.acknowledged, self.replicas)
+    }
+}
+
+impl Error for TooFew {}

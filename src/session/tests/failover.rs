@@ -1,0 +1,73 @@
+//! A Redis that fails over to a replica: what is acknowledged only once the replica has it is not lost.
+
+use std::num::NonZeroU32;
+
+use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+
+use super::*;
+use crate::testing::private_redis::Replicated;
+
+async fn connect(redis: &Replicated) -> ConnectionManager {
+    // It waits for longer than any step here takes.
+    let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
+    let config = config.set_response_timeout(Some(MINUTE));
+    redis.client().get_connection_manager_with_config(config).await.unwrap()
+}
+
+async fn replicated(redis: &Replicated, timeout: Duration) -> SessionStore {
+    let backend = RedisBackend::new(connect(redis).await).with_replicas(NonZeroU32::MIN, timeout);
+    SessionStore::new(backend).with_backend_timeout(MINUTE)
+}
+
+/// Reads, once the connection is back.
+async fn count(session: &Session) -> Option<u32> {
+    let read = async {
+        loop {
+            match session.get("count").await {
+                Err(SessionError::Unavailable(_)) => tokio::task::yield_now().await,
+                read => return read.unwrap(),
+            }
+        }
+    };
+    tokio::time::timeout(MINUTE, read).await.expect("the connection comes back")
+}
+
+/// What the manual warns of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_waiting_for_replicas_a_failover_loses_what_was_acknowledged() {
+    let mut redis = Replicated::start();
+    let session = session(&SessionStore::redis(connect(&redis).await));
+    session.set("count", &1).await.unwrap();
+    redis.fall_behind();
+    session.set("count", &2).await.unwrap();
+    redis.fail_over();
+    assert_eq!(count(&session).await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_replica_has_acknowledged_is_there_after_a_failover_and_what_has_ended_is_not() {
+    let mut redis = Replicated::start();
+    let store = replicated(&redis, MINUTE / 2).await;
+    let (kept, ended) = (session(&store), store.of(&connection("2")).expect("a session"));
+    for number in 1..=20 {
+        kept.set("count", &number).await.unwrap();
+    }
+    ended.set("count", &1).await.unwrap();
+    ended.end().await.unwrap();
+    redis.fail_over();
+    assert_eq!((count(&kept).await, count(&ended).await), (Some(20), None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_replica_acknowledges_may_have_been_kept_or_not_and_is_said_to() {
+    let redis = Replicated::start();
+    let patient = session(&replicated(&redis, MINUTE / 2).await);
+    patient.set("count", &1).await.unwrap();
+    redis.replica.hang();
+    let hasty = session(&replicated(&redis, Duration::from_millis(10)).await);
+    assert!(matches!(hasty.set("count", &2).await, Err(SessionError::Unknowable(_))));
+    redis.replica.resume();
+    redis.catch_up();
+    patient.update("count", |count: &mut u32| *count += 10).await.unwrap();
+    assert!([Some(11), Some(12)].contains(&count(&patient).await));
+}
