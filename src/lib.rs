@@ -112,7 +112,11 @@ mod boxed;
 pub mod cancellation;
 pub mod canonical;
 mod clock;
+#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+mod connections;
 mod error;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod finish;
 pub mod guide;
 pub mod idempotency;
 mod identity;

@@ -6,11 +6,18 @@ use turbomcp_core::{McpError, RequestContext};
 use super::{IDEMPOTENCY, KeySpace, Origin};
 use crate::canonical::{encode, encode_str, sha256};
 
+/// How many digits of an id are the server's, so that its calls are found among those of others.
+pub(super) const SPACE: usize = 16;
+
+/// How many digits follow that are the caller's.
+pub(super) const CALLER: usize = 16;
+
 /// A call with a key, as stores know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct CallKey {
-    /// Namespace, server, version, caller, tool and key, hashed: who shares a store need not learn who called.
+    /// Namespace, server, version, caller, tool and key, hashed: who shares a store need not learn who called. It begins with a part of
+    /// the hash of the server, and of the caller, by which calls are listed.
     pub(crate) id: String,
     /// The arguments, hashed: the same key with other arguments is another call.
     pub(crate) fingerprint: String,
@@ -30,15 +37,19 @@ impl CallKey {
     ) -> Self {
         /// Enough for most calls.
         const BYTES: usize = 256;
-        let mut id = Vec::with_capacity(BYTES);
-        let namespace = space.namespace.as_deref().unwrap_or_default();
-        [namespace, &space.server, version, tool, &key].iter().for_each(|part| encode_str(part, &mut id));
-        let caller = id.len();
-        space.identity.caller(ctx).encode(&mut id);
-        let mut arguments = Vec::new();
-        encode(args, &mut arguments);
-        let origin = Origin::new(&id[caller..], ctx);
-        Self { id: sha256(&id), fingerprint: sha256(&arguments), tool: tool.to_owned(), key, origin }
+        let mut encoded = Vec::with_capacity(BYTES);
+        encode_space(space, version, &mut encoded);
+        let mut id = sha256(&encoded);
+        id.truncate(SPACE);
+        let caller = encoded.len();
+        space.identity.caller(ctx).encode(&mut encoded);
+        let origin = Origin::new(&encoded[caller..], ctx);
+        id.push_str(&sha256(&encoded)[..CALLER]);
+        [tool, &key].iter().for_each(|part| encode_str(part, &mut encoded));
+        id.push_str(&sha256(&encoded));
+        encoded.clear();
+        encode(args, &mut encoded);
+        Self { id, fingerprint: sha256(&encoded), tool: tool.to_owned(), key, origin }
     }
 
     /// The answer to a call whose key was used for another one.
@@ -50,10 +61,54 @@ impl CallKey {
         .with_data(json!({ IDEMPOTENCY: "key_reused" }))
     }
 
+    /// The answer to a call that may have taken effect.
+    pub(crate) fn ambiguous(&self) -> McpError {
+        McpError::internal(format!(
+            "An earlier call with the idempotency key `{}` ended without an answer: it may or may not have taken effect. It is not \
+             made again. Find out whether it took effect before you call with a new key",
+            self.key
+        ))
+        .with_data(json!({ IDEMPOTENCY: "ambiguous" }))
+    }
+
+    /// The last answer to a call that may have taken effect, where nobody has found out in time.
+    pub(crate) fn unresolved(&self) -> McpError {
+        McpError::internal(format!(
+            "A call with the idempotency key `{}` ended without an answer, and nobody found out in time whether it took effect. This \
+             answer is final: the call is never made under this key. Call with a new key only if you know that nothing happened",
+            self.key
+        ))
+        .with_data(json!({ IDEMPOTENCY: "unresolved" }))
+    }
+
     /// The answer to a call while the first one with its key is running.
     pub(crate) fn in_progress(&self, retry_after: Duration) -> McpError {
         let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         McpError::unavailable(format!("A call with the idempotency key `{}` is in progress", self.key))
             .with_data(json!({ IDEMPOTENCY: "in_progress", "retryAfterMs": millis }))
     }
+}
+
+/// The digits with which the ids of a server's calls begin.
+pub(super) fn space_id(space: &KeySpace, version: &str) -> String {
+    let mut encoded = Vec::new();
+    encode_space(space, version, &mut encoded);
+    let mut id = sha256(&encoded);
+    id.truncate(SPACE);
+    id
+}
+
+/// The digits that follow in the ids of a caller's calls.
+pub(super) fn caller_id(space: &KeySpace, version: &str, ctx: &RequestContext) -> String {
+    let mut encoded = Vec::new();
+    encode_space(space, version, &mut encoded);
+    space.identity.caller(ctx).encode(&mut encoded);
+    let mut id = sha256(&encoded);
+    id.truncate(CALLER);
+    id
+}
+
+fn encode_space(space: &KeySpace, version: &str, encoded: &mut Vec<u8>) {
+    let namespace = space.namespace.as_deref().unwrap_or_default();
+    [namespace, &space.server, version].iter().for_each(|part| encode_str(part, encoded));
 }

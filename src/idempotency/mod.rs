@@ -28,6 +28,8 @@
 //! Whoever fills `ctx.metadata` or `ctx.headers` can name an entry there instead.
 
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod ambiguous;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod call;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod key_space;
@@ -41,6 +43,10 @@ mod source;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod told;
 
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+pub use ambiguous::{AmbiguousCall, AmbiguousCalls, Handle, Page, Resolution, ResolveError, Resolved};
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+pub(crate) use ambiguous::{Bound, Ledger};
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 #[doc(hidden)]
 pub use call::CallKey;

@@ -6,7 +6,7 @@ use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
 use super::source::MAX_KEY_CHARS;
-use super::{CallKey, IDEMPOTENCY, KeyCounts, KeySource, KeySpace};
+use super::{CallKey, IDEMPOTENCY, KeyCounts, KeySource, KeySpace, call};
 use crate::ConfigError;
 use crate::arguments::{LayerArgument, LayerArguments};
 use crate::clock::is_too_short;
@@ -21,6 +21,7 @@ pub struct Idempotency {
     version: String,
     records_failures: bool,
     min_key_length: usize,
+    final_refusal_after: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +40,7 @@ impl Idempotency {
             version: String::new(),
             records_failures: false,
             min_key_length: 1,
+            final_refusal_after: None,
         }
     }
 
@@ -94,6 +96,33 @@ impl Idempotency {
         &self.source
     }
 
+    /// Ends an ambiguous call that nobody has [resolved](super::Handle::resolve) for so long with a refusal that is final: it is the
+    /// answer to the key for its [ttl](Self::with_ttl), as any answer would be, and then the key is a new one. The call is never made
+    /// under a key for which that was told.
+    ///
+    /// Default: an ambiguous call stays ambiguous until somebody resolves it, and so stays in the store.
+    pub fn with_final_refusal_after(mut self, time: Duration) -> Self {
+        self.final_refusal_after = Some(time);
+        self
+    }
+
+    pub(crate) fn final_refusal_after(&self) -> Option<Duration> {
+        self.final_refusal_after
+    }
+
+    /// How long a claim without an answer is kept after its lease is over: for ever, unless it ends by itself.
+    pub(crate) fn kept_for(&self) -> Option<Duration> {
+        self.final_refusal_after.map(|time| time.saturating_add(self.ttl))
+    }
+
+    pub(crate) fn space_id(&self, space: &KeySpace) -> String {
+        call::space_id(space, &self.version)
+    }
+
+    pub(crate) fn caller_id(&self, space: &KeySpace, ctx: &RequestContext) -> String {
+        call::caller_id(space, &self.version, ctx)
+    }
+
     pub(crate) fn ttl(&self) -> Duration {
         self.ttl
     }
@@ -126,6 +155,10 @@ impl Idempotency {
                 "with_idempotency",
                 format!("no key has the least length: choose one from 1 to {MAX_KEY_CHARS} characters"),
             ));
+        }
+        if self.final_refusal_after.is_some_and(is_too_short) {
+            let reason = "a final refusal after less than a millisecond leaves nobody time to find out: make it longer";
+            return Err(ConfigError::invalid(layer, "with_final_refusal_after", reason));
         }
         let (KeySource::Argument(name) | KeySource::Metadata(name) | KeySource::Header(name)) = &self.source;
         if name.is_empty() {

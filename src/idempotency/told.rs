@@ -6,12 +6,13 @@ use crate::telemetry::Counter;
 
 /// What became of a call with a key.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "idempotent"), expect(dead_code, reason = "a transaction leaves no call in doubt"))]
+#[cfg_attr(not(feature = "idempotent"), expect(dead_code, reason = "a transaction needs not all of them"))]
 pub(crate) enum Told {
     Recorded,
     Replayed,
     Released,
     Ambiguous,
+    Unresolved,
     NotRecorded,
     InProgress,
     Refused,
@@ -22,11 +23,12 @@ pub(crate) enum Told {
 
 impl Told {
     /// In the order of the variants.
-    const ALL: [&'static str; 10] = [
+    const ALL: [&'static str; 11] = [
         "recorded",
         "replayed",
         "released",
         "ambiguous",
+        "unresolved",
         "not_recorded",
         "in_progress",
         "refused",

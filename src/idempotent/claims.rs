@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;
-use crate::idempotency::{self, CallKey};
+use crate::idempotency::{self, CallKey, Idempotency, Resolved};
+use crate::scope;
 
 /// How claims are made and kept.
 #[derive(Clone)]
@@ -27,6 +28,7 @@ pub(super) struct Claims {
     /// For each step of the store.
     pub(super) timeout: Duration,
     pub(super) takes_over: bool,
+    pub(super) idempotency: Arc<Idempotency>,
 }
 
 /// What a call found under its key.
@@ -36,7 +38,10 @@ pub(super) enum Found {
     Other,
     Running,
     Answer(String),
-    Ambiguous,
+    /// For so long.
+    Ambiguous(Duration),
+    /// It was ambiguous for too long.
+    Unresolved,
     /// The caller went away while it waited.
     Cancelled,
 }
@@ -65,6 +70,13 @@ impl Claims {
         while !cancellation.is_cancelled() {
             match self.look(call).await? {
                 Found::Running => {}
+                Found::Ambiguous(age) if self.ends_after(age) => {
+                    if self.end_for_good(call).await? {
+                        return Ok(Found::Unresolved);
+                    }
+                    // Somebody has resolved it meanwhile: there is more to be found.
+                    continue;
+                }
                 found => return Ok(found),
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -77,14 +89,28 @@ impl Claims {
         Ok(Found::Cancelled)
     }
 
+    fn ends_after(&self, age: Duration) -> bool {
+        self.idempotency.final_refusal_after().is_some_and(|after| age >= after)
+    }
+
+    /// Has an ambiguous call answered with a refusal from now on. False if it is not ambiguous any more.
+    async fn end_for_good(&self, call: &CallKey) -> Result<bool, StoreError> {
+        let Some(refusal) = idempotency::to_record(&Ok(call.unresolved().to_tool_result()), None) else {
+            return Err(StoreError::unavailable("a refusal cannot be written"));
+        };
+        let step = || self.store.resolve(&call.id, Some(&refusal), self.idempotency.ttl());
+        Ok(attempt(self.timeout, step).await? == Resolved::Yes)
+    }
+
     /// Claims a call in a task of its own: a caller who leaves half-way leaves no claim behind, since what arrives for nobody is
     /// dropped, and so released.
     async fn look(&self, call: &Arc<CallKey>) -> Result<Found, StoreError> {
         let (found, arrives) = oneshot::channel();
         let held = Held::new(self.clone(), Arc::clone(call));
-        tokio::spawn(async move {
+        // A store in the database of a transaction has to know that the call is inside it.
+        tokio::spawn(scope::capture().enter(async move {
             let _ = found.send(held.look().await);
-        });
+        }));
         match timeout(self.timeout, arrives).await {
             Ok(Ok(found)) => found,
             Ok(Err(_)) => Err(StoreError::unavailable("the runtime shuts down")),
@@ -151,6 +177,7 @@ impl Held {
             connection: self.call.origin.anonymous_connection(),
             token: &self.token,
             lease: self.claims.lease,
+            kept_for: self.claims.idempotency.kept_for(),
             takes_over: self.claims.takes_over,
         };
         let claimed = attempt(self.claims.timeout.saturating_mul(PATIENCE), || self.claims.store.claim(claim)).await;
@@ -159,7 +186,7 @@ impl Held {
             Ok(Claimed::Other) => Found::Other,
             Ok(Claimed::Running) => Found::Running,
             Ok(Claimed::Done(record)) => Found::Answer(record),
-            Ok(Claimed::Ambiguous) => Found::Ambiguous,
+            Ok(Claimed::Ambiguous { age }) => Found::Ambiguous(age),
             Err(StoreError::Full) => {
                 self.stage = Stage::Over;
                 return Err(StoreError::Full);

@@ -3,7 +3,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use futures_util::future::Either;
 use serde_json::Value;
@@ -11,10 +10,9 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
 use super::claims::Claims;
-use super::handle::{Bound, Handle};
-use super::store::Store;
+use super::store::{Store, StoreLedger};
 use crate::clock::is_too_short;
-use crate::idempotency::{Idempotency, KeyCounts, KeySpace};
+use crate::idempotency::{Bound, Handle, Idempotency, KeyCounts, KeySpace};
 use crate::middleware::impl_layer;
 use crate::outcome::Failure;
 use crate::selection::{Known, Plan, Rule, Selection, check_names, look_up, naming_selectors};
@@ -38,7 +36,7 @@ pub struct IdempotentTool {
     pub(super) tells: bool,
     pub(super) space: Arc<KeySpace>,
     plan: Plan<Arc<KeyCounts>>,
-    bound: Arc<ArcSwapOption<Bound>>,
+    handle: Handle,
 }
 
 pub(super) type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
@@ -52,6 +50,7 @@ impl IdempotentTool {
             wait: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
             takes_over: false,
+            idempotency: Arc::default(),
         };
         Self {
             claims,
@@ -63,7 +62,7 @@ impl IdempotentTool {
             tells: true,
             space: Arc::default(),
             plan: Plan::default(),
-            bound: Arc::default(),
+            handle: Handle::default(),
         }
     }
 
@@ -81,6 +80,7 @@ impl IdempotentTool {
     /// Sets where keys are found, how long answers are remembered, and which tools need a key.
     pub fn with_idempotency(mut self, idempotency: Idempotency) -> Self {
         self.idempotency = Arc::new(idempotency);
+        self.claims.idempotency = Arc::clone(&self.idempotency);
         self
     }
 
@@ -120,7 +120,7 @@ impl IdempotentTool {
     /// Replaces the judgement which failures prove that the call [took no effect](Failure::is_not_executed), so that the same key
     /// may try again.
     ///
-    /// Wrong on the safe side, a key is stuck until somebody [resolves](Handle::resolve) it; wrong on the other, the effect
+    /// Wrong on the safe side, a key is stuck until somebody [resolves](crate::idempotency::Handle::resolve) it; wrong on the other, the effect
     /// happens twice.
     pub fn with_not_executed(mut self, not_executed: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.not_executed = Some(Arc::new(not_executed));
@@ -143,10 +143,10 @@ impl IdempotentTool {
         self
     }
 
-    /// Returns what resolves ambiguous calls, also after the layer has moved into a stack.
+    /// Returns what lists and resolves ambiguous calls, also after the layer has moved into a stack.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { bound: Arc::clone(&self.bound) }
+        self.handle.clone()
     }
 
     async fn call_unknown<H: McpHandler>(
@@ -201,12 +201,14 @@ impl Middleware for IdempotentTool {
         let mut bound = Self { plan, ..self };
         Arc::make_mut(&mut bound.space).server = inner.server_info().name;
         bound.observe_tools(&tools, None);
-        bound.bound.store(Some(Arc::new(Bound {
+        let plan = bound.plan.clone();
+        bound.handle.bind(Bound {
             space: Arc::clone(&bound.space),
-            claims: bound.claims.clone(),
             idempotency: Arc::clone(&bound.idempotency),
-            plan: bound.plan.clone(),
-        })));
+            acts_on: Box::new(move |tool| plan.of_anybody(tool).is_some()),
+            ledger: Arc::new(StoreLedger(Arc::clone(&bound.claims.store))),
+            timeout: bound.claims.timeout,
+        });
         Ok(bound)
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
+use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::clock::later;
+use crate::idempotency::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
 use crate::shares::{Holder, Room, Shares};
 
 /// Keeps claims and answers in this process. Clones share them.
@@ -41,10 +42,14 @@ struct Table {
     entries: HashMap<Arc<str>, Entry>,
     /// The answers, those first that expire first.
     answers: BTreeSet<(Instant, Arc<str>)>,
+    next_look: Instant,
 }
 
 struct Entry {
     fingerprint: String,
+    tool: String,
+    key: String,
+    kept_for: Option<Duration>,
     token: Option<String>,
     state: State,
     holder: Holder,
@@ -53,14 +58,19 @@ struct Entry {
 
 enum State {
     Running { until: Instant },
-    Abandoned,
+    Abandoned { since: Instant },
     Done { record: String, expires_at: Instant },
 }
 
 impl MemoryStore {
     /// Creates a store for up to 100,000 claims and answers of 256 MiB.
     pub fn new() -> Self {
-        let table = Table { shares: Shares::new(MAX), entries: HashMap::new(), answers: BTreeSet::new() };
+        let table = Table {
+            shares: Shares::new(MAX),
+            entries: HashMap::new(),
+            answers: BTreeSet::new(),
+            next_look: Instant::now(),
+        };
         Self { table: Arc::new(Mutex::new(table)) }
     }
 
@@ -81,6 +91,27 @@ impl MemoryStore {
     }
 }
 
+impl Entry {
+    /// Since when nobody knows whether the call took effect.
+    fn ambiguous_since(&self, now: Instant) -> Option<Instant> {
+        match self.state {
+            State::Running { until } => (until <= now).then_some(until),
+            State::Abandoned { since } => Some(since),
+            State::Done { .. } => None,
+        }
+    }
+
+    fn is_expired(&self, now: Instant) -> bool {
+        match (&self.state, self.kept_for) {
+            (State::Done { expires_at, .. }, _) => *expires_at <= now,
+            (State::Running { until: since } | State::Abandoned { since }, Some(kept_for)) => {
+                later(*since, kept_for) <= now
+            }
+            (_, None) => false,
+        }
+    }
+}
+
 impl Table {
     fn claim(&mut self, claim: &Claim<'_>, now: Instant) -> Result<Claimed, StoreError> {
         for _ in 0..CLEARED {
@@ -88,8 +119,7 @@ impl Table {
         }
         let running = State::Running { until: later(now, claim.lease) };
         if let Some(entry) = self.entries.get_mut(claim.id) {
-            let expired = matches!(entry.state, State::Done { expires_at, .. } if expires_at <= now);
-            if !expired {
+            if !entry.is_expired(now) {
                 if entry.fingerprint != claim.fingerprint {
                     return Ok(Claimed::Other);
                 }
@@ -98,8 +128,12 @@ impl Table {
                     _ if entry.token.as_deref() == Some(claim.token) => {}
                     State::Running { until } if *until > now => return Ok(Claimed::Running),
                     _ if claim.takes_over => {}
-                    _ => return Ok(Claimed::Ambiguous),
+                    _ => {
+                        let since = entry.ambiguous_since(now).unwrap_or(now);
+                        return Ok(Claimed::Ambiguous { age: now.saturating_duration_since(since) });
+                    }
                 }
+                entry.kept_for = claim.kept_for;
                 entry.token = Some(claim.token.to_owned());
                 entry.state = running;
                 return Ok(Claimed::New);
@@ -107,17 +141,26 @@ impl Table {
             self.remove(claim.id);
         }
         let holder = self.room(claim, now).ok_or(StoreError::Full)?;
-        let (fingerprint, token) = (claim.fingerprint.to_owned(), Some(claim.token.to_owned()));
-        let entry = Entry { fingerprint, token, state: running, holder, bytes: CLAIM_BYTES };
+        let entry = Entry {
+            fingerprint: claim.fingerprint.to_owned(),
+            tool: claim.tool.to_owned(),
+            key: claim.key.to_owned(),
+            kept_for: claim.kept_for,
+            token: Some(claim.token.to_owned()),
+            state: running,
+            holder,
+            bytes: CLAIM_BYTES,
+        };
         self.entries.insert(claim.id.into(), entry);
         Ok(Claimed::New)
     }
 
-    /// Takes room for a claim, if need be that of all answers that have expired.
+    /// Takes room for a claim, if need be that of all that has expired.
     fn room(&mut self, claim: &Claim<'_>, now: Instant) -> Option<Holder> {
         let room = Room { entries: 1, bytes: CLAIM_BYTES };
         self.shares.take(claim.caller, claim.connection, room).or_else(|| {
             while self.drop_expired(now) {}
+            self.drop_ended_claims(now);
             self.shares.take(claim.caller, claim.connection, room)
         })
     }
@@ -138,10 +181,10 @@ impl Table {
     fn resolve(&mut self, id: &str, record: Option<&str>, now: Instant, ttl: Duration) -> Result<Resolved, StoreError> {
         let Some(entry) = self.entries.get_mut(id) else { return Ok(Resolved::Unknown) };
         match &entry.state {
+            _ if entry.is_expired(now) => return Ok(Resolved::Unknown),
             State::Running { until } if *until > now => return Ok(Resolved::Running),
-            State::Done { expires_at, .. } if *expires_at <= now => return Ok(Resolved::Unknown),
             State::Done { .. } => return Ok(Resolved::Answered),
-            State::Running { .. } | State::Abandoned => {}
+            State::Running { .. } | State::Abandoned { .. } => {}
         }
         match record {
             None => self.remove(id),
@@ -177,6 +220,39 @@ impl Table {
         self.remove(&id);
         true
     }
+
+    /// Drops the claims that are kept no longer. Each look takes all of them, so it is taken once a second at most.
+    fn drop_ended_claims(&mut self, now: Instant) {
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = later(now, Duration::from_secs(1));
+        let has_ended = |(_, entry): &(_, &Entry)| !matches!(entry.state, State::Done { .. }) && entry.is_expired(now);
+        let ended: Vec<_> = self.entries.iter().filter(has_ended).map(|(id, _)| Arc::clone(id)).collect();
+        ended.iter().for_each(|id| self.remove(id));
+    }
+
+    fn list(&self, page: &Page<'_>, now: Instant) -> AmbiguousCalls {
+        let mut found: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(id, entry)| {
+                id.starts_with(page.space) && page.after.is_none_or(|after| ***id > *after) && !entry.is_expired(now)
+            })
+            .filter_map(|(id, entry)| Some((id, entry, entry.ambiguous_since(now)?)))
+            .collect();
+        found.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
+        let is_last = found.len() <= page.limit;
+        found.truncate(page.limit);
+        let next = found.last().filter(|_| !is_last).map(|(id, ..)| id.to_string());
+        let calls = found.into_iter().map(|(id, entry, since)| AmbiguousCall {
+            id: id.to_string(),
+            tool: entry.tool.clone(),
+            key: entry.key.clone(),
+            age: now.saturating_duration_since(since),
+        });
+        AmbiguousCalls { calls: calls.collect(), next }
+    }
 }
 
 impl Entry {
@@ -204,7 +280,7 @@ impl Store for MemoryStore {
                 *until = later(Instant::now(), lease);
                 true
             }
-            State::Abandoned | State::Done { .. } => false,
+            State::Abandoned { .. } | State::Done { .. } => false,
         });
         Box::pin(ready(Ok(renewed)))
     }
@@ -225,13 +301,22 @@ impl Store for MemoryStore {
 
     fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
         let mut table = self.table();
-        let abandoned = table.claimed(owner).map(|entry| entry.state = State::Abandoned);
+        let abandoned = table.claimed(owner).map(|entry| {
+            if let State::Running { .. } = entry.state {
+                entry.state = State::Abandoned { since: Instant::now() };
+            }
+        });
         Box::pin(ready(Ok(abandoned.is_some())))
     }
 
     fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
         let resolved = self.table().resolve(id, record, Instant::now(), ttl);
         Box::pin(ready(resolved))
+    }
+
+    fn ambiguous<'a>(&'a self, page: Page<'a>) -> StoreFuture<'a, AmbiguousCalls> {
+        let listed = self.table().list(&page, Instant::now());
+        Box::pin(ready(Ok(listed)))
     }
 }
 

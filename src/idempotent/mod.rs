@@ -8,7 +8,7 @@
 //!
 //! Use it for effects outside your database: a mail, a payment through a provider, a ticket. Between such an effect and its
 //! record a process can die, and then nobody can know by looking at the record whether the effect happened. Such a call is
-//! *ambiguous*: it is reported as that, and never made again until you [decide](Handle::resolve). Where the effect is in a SQL
+//! *ambiguous*: it is reported as that, and never made again until you [decide](crate::idempotency::Handle::resolve). Where the effect is in a SQL
 //! database, [`TransactionalTool`](crate::TransactionalTool) does better: effect and record commit together, and nothing is ever
 //! ambiguous to it but a commit whose answer got lost. Where the provider takes idempotency keys itself, hand it one of yours
 //! as well.
@@ -75,7 +75,8 @@
 //! # Example: a call of which nobody knows whether it took effect
 //!
 //! ```
-//! use mcp_patterns::idempotent::{MemoryStore, Resolution};
+//! use mcp_patterns::idempotency::Resolution;
+//! use mcp_patterns::idempotent::MemoryStore;
 //! use mcp_patterns::{IdempotentTool, Layer, testing::ScriptedServer};
 //! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //! # use serde_json::json;
@@ -110,6 +111,7 @@
 //! | has other arguments | `invalid_params`, `"key_reused"` | no |
 //! | belongs to a call that runs | after a wait that call's answer, or `unavailable`, `"in_progress"` and `retryAfterMs` | no |
 //! | belongs to an ambiguous call | `internal`, `"ambiguous"` | no, unless [asked for by name](IdempotentTool::run_again_when_ambiguous) |
+//! | … that nobody resolved in the [chosen time](crate::idempotency::Idempotency::with_final_refusal_after) | `internal`, `"unresolved"`, for the key's ttl | no |
 //!
 //! A call that fails is [not executed](crate::outcome::Failure::is_not_executed) where the failure proves that it took no effect:
 //! it was refused (`invalid_params`, not found, not permitted, rejected by the user), or turned away (`rate_limited`,
@@ -120,9 +122,20 @@
 //! [`with_not_executed`](IdempotentTool::with_not_executed) replaces the judgement: a tool that answers `unavailable` although it
 //! may have done something needs that, unless that is only in its [session](crate::session#errors), which tells it.
 //!
-//! Ambiguous too is a call that was dropped or panicked, and one whose process was not heard of for the time of a lease. An
-//! answer that comes after all is recorded, unless the call has been resolved or taken over: its first owner then changes
-//! nothing any more, since each claim has a token of its own.
+//! Ambiguous too is a call that panicked, and one whose process was not heard of for the time of a lease. An answer that comes after
+//! all is recorded, unless the call has been resolved, taken over or refused for good: its first owner then changes nothing any more,
+//! since each claim has a token of its own.
+//!
+//! # Ambiguous calls
+//!
+//! [`handle`](IdempotentTool::handle) lists them, a [page](crate::idempotency::Handle::ambiguous) at a time: tool, key, age, and a few
+//! digits that all calls of one caller share. Neither arguments nor names of callers are kept. Each is resolved as executed, with its
+//! result, or as not executed; then the key is free.
+//!
+//! Without a chosen time, a call that nobody resolves stays ambiguous, and in the store. With
+//! [`with_final_refusal_after`](crate::idempotency::Idempotency::with_final_refusal_after), it is refused for good once it is asked for
+//! after that time; the refusal is the answer to its key for the key's ttl, like any other, and is not taken back. One that nobody asks
+//! for again is forgotten after the chosen time and a ttl, when the refusal would have been forgotten too.
 //!
 //! # Defaults
 //!
@@ -144,7 +157,12 @@
 //! Outside: retries, so that a failed call is made again under its key; validation, so that bad arguments claim no key; a
 //! cache has no place around a tool that writes. The key is an [argument of the layer](crate::arguments): validation further out
 //! does not see it, and a handle that a layer further in takes does not make a call with the same key another one. A tool that
-//! comes later and has an argument of its name takes no key, with a warning; at the start it is a mistake. Inside: what takes part in the effect. See [the guide](crate::guide::ordering).
+//! comes later and has an argument of its name takes no key, with a warning; at the start it is a mistake. Inside: what takes part
+//! in the effect, a transaction too. See [the guide](crate::guide::ordering).
+//!
+//! A [`with_attempt_timeout`](crate::RetryTool::with_attempt_timeout) outside cuts the wait for a call, not the call: the next attempt
+//! finds it running, and gets its answer if it comes in time; if not, whoever asks again gets it. Make that timeout longer than a call
+//! usually takes. What is to stop a call itself belongs inside, where its end is known: a timeout of the client that the tool uses.
 //!
 //! # Errors
 //!
@@ -158,11 +176,11 @@
 //! # Cancellation
 //!
 //! A call that is cancelled before it began does not begin, and a duplicate that is cancelled stops waiting, within 50 ms. One
-//! that runs is not interrupted, since its end is worth knowing: its answer is recorded. If the tool itself gives up, or the
-//! call is dropped, it is ambiguous.
+//! that runs is not interrupted, since its end is worth knowing: its answer is recorded. If its caller is dropped, a task of its own
+//! brings it to its end; so what the tool does must bound its own time, and task-locals of your own are not found there. If the tool
+//! itself gives up, the call is ambiguous. So is one that is dropped inside a transaction, with which it ends.
 //!
-//! A caller who is dropped while the key is claimed leaves no claim, and one who is dropped while the answer is recorded
-//! leaves the answer: both steps run in tasks of their own.
+//! A caller who is dropped while the key is claimed leaves no claim.
 //!
 //! # When the backend fails
 //!
@@ -178,6 +196,9 @@
 //! large for the share is given to its caller, marked `"not_recorded"`; the call is not made again. Stores that are shared bound no
 //! number: bound the rate of calls.
 //!
+//! A pool that tools use up does not end the lease of a call that runs: a [`SqlStore`] keeps a connection for that. See [how large a
+//! pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be).
+//!
 //! A store that loses its last writes, as **a Redis does when it fails over**, or a PostgreSQL whose standby lags, forgets claims: a
 //! call that had one may be made a second time. [`RedisStore::with_replicas`](RedisStore#failover) keeps that from happening where the replica that takes over has
 //! acknowledged the claim.
@@ -188,30 +209,30 @@
 //! # What is counted and logged
 //!
 //! The counter (feature `metrics`) `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `released`
-//! (not executed), `ambiguous`, `not_recorded`, `in_progress`, `refused`, `cancelled`, `unavailable`, `overloaded`. Each
+//! (not executed), `ambiguous`, `unresolved`, `not_recorded`, `in_progress`, `refused`, `cancelled`, `unavailable`, `overloaded`. Each
 //! call with a key logs an event (debug) with `tool` and `idempotency`; what needs somebody's attention is logged as a warning,
 //! with the key where a call has to be resolved.
 
 mod claims;
-mod handle;
 mod layer;
 mod memory;
 mod once;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "transactional")]
+mod renewals;
+#[cfg(feature = "transactional")]
 mod sql;
 mod store;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisStore;
-pub use handle::{Handle, Resolution, ResolveError};
 pub use layer::IdempotentTool;
 pub use memory::MemoryStore;
 #[cfg(feature = "transactional")]
 #[cfg_attr(docsrs, doc(cfg(feature = "transactional")))]
 pub use sql::SqlStore;
-pub use store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
+pub use store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,19 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use futures_util::FutureExt;
+use serde_json::Value;
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::IdempotentTool;
 use super::claims::{Ended, Found, Held};
+use super::layer::Predicate;
 use super::store::StoreError;
-use crate::idempotency::{self, CallKey, IDEMPOTENCY, KeyCounts, Told};
+use crate::finish::finish;
+use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
 use crate::outcome::{self, ErrorKind};
+use crate::scope;
 
 /// How long a caller is told to wait for the first call with its key.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -36,64 +40,19 @@ impl IdempotentTool {
             Ok(found) => return self.told(&counts, &call, found),
             Err(error) => return closed(&counts, name, &error),
         };
-        self.run(&counts, &call, held, ctx, || inner.call_tool(name, args, ctx)).await
-    }
-
-    /// Makes the call, and sees to it that what became of it is known. Dropped while it runs, or unwound, it is ambiguous.
-    async fn run<F: Future<Output = McpResult<ToolResult>>>(
-        &self,
-        counts: &KeyCounts,
-        call_key: &CallKey,
-        mut held: Held,
-        ctx: &RequestContext,
-        call: impl FnOnce() -> F,
-    ) -> McpResult<ToolResult> {
         if ctx.is_cancelled() {
             held.release().await;
             return counts.answer(Told::Cancelled, &cancelled());
         }
-        let key = call_key.key.as_str();
-        held.begin();
-        let mut result = call().await;
-        let is_not_executed = outcome::failure(&result).map(|failure| match &self.not_executed {
-            Some(not_executed) => not_executed(&failure),
-            None => failure.is_not_executed(),
-        });
-        match is_not_executed {
-            Some(false) => {
-                counts.count(Told::Ambiguous);
-                held.abandon().await;
-                outcome::note(&mut result, IDEMPOTENCY, "ambiguous");
-                tracing::warn!(tool = counts.tool, key, "a call failed, and it is not known what it did");
-            }
-            Some(true) if !self.idempotency.records_failures() => {
-                counts.count(Told::Released);
-                held.release().await;
-            }
-            None | Some(true) => {
-                let ended = match idempotency::to_record(&result, call_key.origin.connection.as_deref()) {
-                    Some(record) => held.complete(record, self.idempotency.ttl()).await,
-                    None => {
-                        held.abandon().await;
-                        Ended::Unknown
-                    }
-                };
-                match ended {
-                    Ended::Yes => counts.count(Told::Recorded),
-                    Ended::WithoutAnswer | Ended::Lost | Ended::Unknown => {
-                        counts.count(Told::NotRecorded);
-                        tracing::warn!(
-                            tool = counts.tool,
-                            key,
-                            ?ended,
-                            "the answer to a call with a key was not recorded"
-                        );
-                        outcome::note(&mut result, IDEMPOTENCY, "not_recorded");
-                    }
-                }
-            }
+        let run =
+            Run { counts, call, idempotency: Arc::clone(&self.idempotency), not_executed: self.not_executed.clone() };
+        let (inner, name, ctx) = (inner.clone(), name.to_owned(), ctx.clone());
+        let made = run.make(held, async move || inner.call_tool(&name, args, &ctx).await).boxed();
+        match is_undone_with_its_caller() {
+            true => made.await,
+            // If the caller leaves, what became of the call is known all the same, to whoever asks with its key.
+            false => finish(scope::capture().enter(made).boxed()).await,
         }
-        result
     }
 
     /// The answer to a call that is not made.
@@ -109,12 +68,87 @@ impl IdempotentTool {
                 }
                 None => closed(counts, &counts.tool, &StoreError::unavailable("the record of an answer is unreadable")),
             },
-            Found::Ambiguous | Found::Nothing(_) => {
+            Found::Unresolved => {
+                tracing::warn!(tool = call.tool, key = call.key, "the outcome of a call was not found out in time");
+                counts.answer(Told::Unresolved, &call.unresolved())
+            }
+            Found::Ambiguous(_) | Found::Nothing(_) => {
                 tracing::warn!(tool = call.tool, key = call.key, "the outcome of a call is not known: resolve it");
-                counts.answer(Told::Ambiguous, &ambiguous(call))
+                counts.answer(Told::Ambiguous, &call.ambiguous())
             }
         }
     }
+}
+
+/// A call that is claimed, with all that it needs when its caller has left.
+struct Run {
+    counts: Arc<KeyCounts>,
+    call: Arc<CallKey>,
+    idempotency: Arc<Idempotency>,
+    not_executed: Option<Predicate>,
+}
+
+impl Run {
+    /// Makes the call, and sees to it that what became of it is known. Dropped while it runs, or unwound, it is ambiguous.
+    async fn make<F: Future<Output = McpResult<ToolResult>>>(
+        self,
+        mut held: Held,
+        call: impl FnOnce() -> F,
+    ) -> McpResult<ToolResult> {
+        held.begin();
+        let mut result = call().await;
+        let is_not_executed = outcome::failure(&result).map(|failure| match &self.not_executed {
+            Some(not_executed) => not_executed(&failure),
+            None => failure.is_not_executed(),
+        });
+        match is_not_executed {
+            Some(false) => {
+                self.counts.count(Told::Ambiguous);
+                held.abandon().await;
+                outcome::note(&mut result, IDEMPOTENCY, "ambiguous");
+                tracing::warn!(
+                    tool = self.counts.tool,
+                    key = self.call.key,
+                    "a call failed, and it is not known what it did"
+                );
+            }
+            Some(true) if !self.idempotency.records_failures() => {
+                self.counts.count(Told::Released);
+                held.release().await;
+            }
+            None | Some(true) => {
+                let ended = match idempotency::to_record(&result, self.call.origin.connection.as_deref()) {
+                    Some(record) => held.complete(record, self.idempotency.ttl()).await,
+                    None => {
+                        held.abandon().await;
+                        Ended::Unknown
+                    }
+                };
+                match ended {
+                    Ended::Yes => self.counts.count(Told::Recorded),
+                    Ended::WithoutAnswer | Ended::Lost | Ended::Unknown => {
+                        self.counts.count(Told::NotRecorded);
+                        tracing::warn!(
+                            tool = self.counts.tool,
+                            key = self.call.key,
+                            ?ended,
+                            "the answer to a call with a key was not recorded"
+                        );
+                        outcome::note(&mut result, IDEMPOTENCY, "not_recorded");
+                    }
+                }
+            }
+        }
+        result
+    }
+}
+
+/// Whether the call is inside a transaction, which is rolled back if its caller leaves.
+fn is_undone_with_its_caller() -> bool {
+    #[cfg(feature = "transactional")]
+    return crate::transactional::is_entered();
+    #[cfg(not(feature = "transactional"))]
+    false
 }
 
 /// The answer while the store cannot be trusted. Whether a call was made cannot be known then, so none is made.
@@ -133,15 +167,6 @@ fn closed(counts: &KeyCounts, tool: &str, error: &StoreError) -> McpResult<ToolR
             &McpError::unavailable("The record of idempotency keys is not available; this call did nothing"),
         ),
     }
-}
-
-fn ambiguous(call: &CallKey) -> McpError {
-    McpError::internal(format!(
-        "An earlier call with the idempotency key `{}` ended without an answer: it may or may not have taken effect. It is not \
-         made again. Find out whether it took effect before you call with a new key",
-        call.key
-    ))
-    .with_data(json!({ IDEMPOTENCY: "ambiguous" }))
 }
 
 fn cancelled() -> McpError {

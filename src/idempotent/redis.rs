@@ -6,13 +6,15 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use redis::{FromRedisValue, Script, ScriptInvocation};
 
-use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
+use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::clock::millis;
+use crate::idempotency::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
 use crate::replication::{self, Replication};
 
 /// Keeps claims and answers in Redis, for all replicas.
 ///
-/// Each step is one script on one key, so it fits a cluster. Leases are measured by Redis' own clock.
+/// Each step is one script on one key, so it fits a cluster. Leases are measured by Redis' own clock. Ambiguous calls are listed by a
+/// scan of the database, 1,000 keys a page; in a cluster, list them through a store on a connection to each of its nodes.
 ///
 /// A claim must not get lost: let Redis write to disk (`appendonly yes`), and evict no keys (`maxmemory-policy noeviction`, or
 /// one of the `volatile-` policies, since a claim has no expiry).
@@ -66,8 +68,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     }
 }
 
-/// A hash for each call: `fingerprint`, `tool`, `key`, the owner's `token`, the end of the `lease` (0: abandoned) and, once there
-/// is one, the `record`. Only a hash with a record expires.
+/// A hash for each call: `fingerprint`, `tool`, `key`, the owner's `token`, the end of the `lease` (below 0: abandoned since then), how
+/// long it is `kept` after that and, once there is one, the `record`. A hash expires that has a record, or is not kept for ever.
 ///
 /// The store may send a step again by itself (a cluster's client does): a claim by the token that has it is granted again.
 static CLAIM: LazyLock<Script> = LazyLock::new(|| {
@@ -80,11 +82,12 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| {
             if known[4] then return {'done', known[4]} end
             if known[2] ~= token then
                 if tonumber(known[3]) > now then return {'running'} end
-                if takes_over ~= '1' then return {'ambiguous'} end
+                if takes_over ~= '1' then return {'ambiguous', age(known[3])} end
             end
         end
         redis.call('HSET', KEYS[1], 'fingerprint', fingerprint, 'token', token, 'lease', after(lease),
-            'tool', ARGV[5], 'key', ARGV[6])
+            'tool', ARGV[5], 'key', ARGV[6], 'kept', ARGV[7])
+        keep(lease, ARGV[7])
         return {'new'}",
     )
 });
@@ -92,9 +95,10 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| {
 static RENEW: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
-        local known = redis.call('HMGET', KEYS[1], 'token', 'lease', 'record')
-        if known[1] ~= ARGV[1] or known[2] == '0' or known[3] then return 0 end
+        local known = redis.call('HMGET', KEYS[1], 'token', 'lease', 'record', 'kept')
+        if known[1] ~= ARGV[1] or tonumber(known[2]) <= 0 or known[3] then return 0 end
         redis.call('HSET', KEYS[1], 'lease', after(ARGV[2]))
+        keep(ARGV[2], known[4])
         return 1",
     )
 });
@@ -123,9 +127,12 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 static ABANDON: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
-        local known = redis.call('HMGET', KEYS[1], 'token', 'record')
+        local known = redis.call('HMGET', KEYS[1], 'token', 'record', 'lease', 'kept')
         if known[1] ~= ARGV[1] or known[2] then return 0 end
-        redis.call('HSET', KEYS[1], 'lease', '0')
+        if tonumber(known[3]) > 0 then
+            redis.call('HSET', KEYS[1], 'lease', '-' .. after(0))
+            keep(0, known[4])
+        end
         return 1",
     )
 });
@@ -148,13 +155,40 @@ static RESOLVE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+static AMBIGUOUS: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+        if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then return {} end
+        local known = redis.call('HMGET', KEYS[1], 'lease', 'record', 'tool', 'key')
+        if not known[1] or known[2] or tonumber(known[1]) > now then return {} end
+        return {known[3], known[4], age(known[1])}",
+    )
+});
+
 /// A script that knows the time. Lua's own way to write a number would lose digits of it.
 fn script(code: &str) -> Script {
     const CLOCK: &str = "
         local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
-        local function after(millis) return string.format('%.0f', now + millis) end";
+        local function after(millis) return string.format('%.0f', now + millis) end
+        local function age(lease) return string.format('%.0f', math.max(0, now - math.abs(lease))) end
+        local function keep(lease, kept)
+            if kept and kept ~= '' then
+                redis.call('PEXPIRE', KEYS[1], string.format('%.0f', lease + kept))
+            else
+                redis.call('PERSIST', KEYS[1])
+            end
+        end";
     Script::new(&format!("{CLOCK}{code}"))
+}
+
+/// A text as a pattern that matches nothing else.
+fn glob(text: &str) -> String {
+    text.replace(|special: char| "*?[]^\\".contains(special), "?")
+}
+
+fn read_age(millis: &str) -> Result<Duration, StoreError> {
+    millis.parse().map(Duration::from_millis).map_err(|_| rubbish(millis))
 }
 
 fn rubbish(answer: &str) -> StoreError {
@@ -162,6 +196,26 @@ fn rubbish(answer: &str) -> StoreError {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
+    /// Reads the claims among the keys that Redis scans next.
+    async fn scan(&self, page: Page<'_>) -> Result<AmbiguousCalls, StoreError> {
+        let mut connection = self.connection.clone();
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(page.after.unwrap_or("0")).arg("MATCH").arg(format!("{}{}*", glob(&self.prefix), glob(page.space)));
+        let (next, keys): (String, Vec<String>) =
+            scan.arg("COUNT").arg(page.limit).query_async(&mut connection).await.map_err(StoreError::unavailable)?;
+        let mut calls = Vec::new();
+        for key in keys {
+            let Some(id) = key.strip_prefix(&self.prefix) else { continue };
+            let known: Vec<String> =
+                AMBIGUOUS.key(&key).invoke_async(&mut connection).await.map_err(StoreError::unavailable)?;
+            if let [tool, key, age] = &known[..] {
+                let (id, tool, key) = (id.to_owned(), tool.clone(), key.clone());
+                calls.push(AmbiguousCall { id, tool, key, age: read_age(age)? });
+            }
+        }
+        Ok(AmbiguousCalls { calls, next: Some(next).filter(|next| next != "0") })
+    }
+
     async fn is_done(&self, script: &Script, owner: Owner<'_>, args: &[&str]) -> Result<bool, StoreError> {
         let mut step = script.prepare_invoke();
         step.key(self.key(owner.id)).arg(owner.token);
@@ -189,6 +243,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
             let mut step = CLAIM.prepare_invoke();
             step.key(self.key(claim.id)).arg(claim.fingerprint).arg(claim.token).arg(millis(claim.lease));
             step.arg(u8::from(claim.takes_over)).arg(claim.tool).arg(claim.key);
+            step.arg(claim.kept_for.map(|kept_for| millis(kept_for).to_string()).unwrap_or_default());
             let mut answer = step.invoke_async(&mut self.connection.clone()).await.map_err(StoreError::unavailable)?;
             // A duplicate waits for no replica. The owner of the token is granted its claim once more.
             let is_new = |answer: &Vec<String>| answer.iter().eq(["new"]);
@@ -200,7 +255,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
                 ("new", None) => Ok(Claimed::New),
                 ("other", None) => Ok(Claimed::Other),
                 ("running", None) => Ok(Claimed::Running),
-                ("ambiguous", None) => Ok(Claimed::Ambiguous),
+                ("ambiguous", Some(age)) => Ok(Claimed::Ambiguous { age: read_age(&age)? }),
                 ("done", Some(record)) => Ok(Claimed::Done(record)),
                 (other, _) => Err(rubbish(other)),
             }
@@ -240,6 +295,10 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
                 other => Err(rubbish(other)),
             }
         })
+    }
+
+    fn ambiguous<'a>(&'a self, page: Page<'a>) -> StoreFuture<'a, AmbiguousCalls> {
+        Box::pin(self.scan(page))
     }
 }
 

@@ -1,14 +1,18 @@
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Pool;
+use sqlx::pool::PoolConnection;
 
-use super::store::{Claim, Claimed, Owner, Resolved, Store, StoreError, StoreFuture};
+use super::renewals::Renewals;
+use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::clock::{after, wall_clock};
-use crate::idempotency::{CallKey, Origin};
+use crate::connections::{Apart, Connections, Spare, WaitsForItself, What};
+use crate::idempotency::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
 use crate::sweeper::Sweeper;
-use crate::transactional::Dialect;
-use crate::transactional::records::{self, EXPIRED};
+use crate::transactional::records::{self, EXPIRED, kept_for};
+use crate::transactional::{Dialect, within};
 
 /// Keeps claims and answers in a table of a database, for all replicas.
 ///
@@ -16,18 +20,28 @@ use crate::transactional::records::{self, EXPIRED};
 /// be there: see [`ensure_schema`](Self::ensure_schema). Leases are measured by the clocks of the replicas, which should agree to
 /// within a third of a lease.
 ///
+/// While calls with a key run, one connection of the pool is kept for their claims: all leases are renewed, and answers recorded,
+/// without waiting for tools that use the same pool, however long they take. A pool of one connection has none to keep. On SQLite a
+/// transaction that writes bars all others from writing, so a lease must be longer than any of them takes.
+///
 /// A database that replicates without waiting loses its last claims when it fails over, and a call whose claim is lost is made a
 /// second time: let PostgreSQL wait for a standby (`synchronous_standby_names`).
 #[must_use]
 pub struct SqlStore<DB: Dialect> {
     pool: Pool<DB>,
     sweeper: Sweeper,
+    connections: Arc<Connections<DB>>,
+    renewals: Arc<Renewals>,
+    /// Has transactions on the pool leave a connection to the claims.
+    apart: Arc<Apart>,
 }
 
 impl<DB: Dialect> SqlStore<DB> {
     /// On connections of `pool`. Each step is a statement or two outside any transaction of the tool's.
     pub fn new(pool: Pool<DB>) -> Self {
-        Self { pool, sweeper: Sweeper::new(&EXPIRED) }
+        let connections = Connections::of(&pool);
+        let apart = Arc::new(connections.set_apart(What::Statements));
+        Self { pool, sweeper: Sweeper::new(&EXPIRED), connections, renewals: Arc::default(), apart }
     }
 
     /// Makes the table where there is none.
@@ -40,55 +54,69 @@ impl<DB: Dialect> SqlStore<DB> {
         DB::ensure_schema(&mut connection).await
     }
 
-    async fn claim_or_find(&self, claim: Claim<'_>) -> Result<Claimed, sqlx::Error> {
-        let call = CallKey {
-            id: claim.id.to_owned(),
-            fingerprint: claim.fingerprint.to_owned(),
-            tool: claim.tool.to_owned(),
-            key: claim.key.to_owned(),
-            origin: Origin::default(),
-        };
-        let owner = records::Owner { token: claim.token, lease_until: after(wall_clock(), claim.lease) };
-        let mut connection = self.pool.acquire().await?;
-        // The expiry counts once there is an answer, and is set anew then.
-        if DB::claim(&mut connection, &call, Some(owner), Duration::ZERO).await? {
-            return Ok(Claimed::New);
+    async fn claim_or_find(&self, claim: Claim<'_>) -> Result<Claimed, StoreError> {
+        if let Some(around) = within(&self.pool) {
+            if around.bars(true) {
+                return Err(StoreError::unavailable(WaitsForItself));
+            }
+            let mut connection = self.connections.spare().await?;
+            let claimed = claim_or_find::<DB>(&mut connection, claim).await?;
+            connection.done();
+            return Ok(claimed);
         }
-        let Some(record) = DB::find(&mut connection, claim.id).await? else {
-            // It was released in between: whoever waits asks again.
-            return Ok(Claimed::Running);
-        };
-        if record.fingerprint != claim.fingerprint {
-            return Ok(Claimed::Other);
+        let mut connection: PoolConnection<DB> = self.pool.acquire().await?;
+        let claimed = claim_or_find::<DB>(&mut connection, claim).await?;
+        if claimed == Claimed::New {
+            // What renews the claim must not wait for the tools that may take all others.
+            self.connections.keep(connection, claim.lease);
         }
-        if let Some(record) = record.result {
-            return Ok(Claimed::Done(record));
-        }
-        match record.lease_until {
-            Some(until) if until > wall_clock() => Ok(Claimed::Running),
-            _ if !claim.takes_over => Ok(Claimed::Ambiguous),
-            _ => match DB::take_over(&mut connection, &call, owner).await? {
-                true => Ok(Claimed::New),
-                false => Ok(Claimed::Running),
-            },
-        }
+        Ok(claimed)
     }
 
-    async fn resolve_or_find(&self, id: &str, record: Option<&str>, ttl: Duration) -> Result<Resolved, sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
-        if DB::resolve(&mut connection, id, record, ttl).await? {
-            return Ok(Resolved::Yes);
-        }
-        Ok(match DB::find(&mut connection, id).await? {
-            None => Resolved::Unknown,
-            Some(record) if record.result.is_some() => Resolved::Answered,
-            Some(_) => Resolved::Running,
-        })
+    async fn spare(&self) -> Result<Spare<'_, DB>, StoreError> {
+        Ok(self.connections.spare().await?)
     }
 }
 
-fn unavailable(error: sqlx::Error) -> StoreError {
-    StoreError::unavailable(error)
+async fn claim_or_find<DB: Dialect>(connection: &mut DB::Connection, claim: Claim<'_>) -> Result<Claimed, sqlx::Error> {
+    let call = CallKey {
+        id: claim.id.to_owned(),
+        fingerprint: claim.fingerprint.to_owned(),
+        tool: claim.tool.to_owned(),
+        key: claim.key.to_owned(),
+        origin: Origin::default(),
+    };
+    let owner = records::Owner { token: claim.token, lease_until: after(wall_clock(), claim.lease) };
+    // Once there is an answer, its expiry is set anew.
+    let kept_for = kept_for(claim.kept_for);
+    if DB::claim(connection, &call, Some(owner), kept_for).await? {
+        return Ok(Claimed::New);
+    }
+    let Some(record) = DB::find(connection, claim.id).await? else {
+        // It was released in between: whoever waits asks again.
+        return Ok(Claimed::Running);
+    };
+    if record.fingerprint != claim.fingerprint {
+        return Ok(Claimed::Other);
+    }
+    let age = record.ambiguous_for(wall_clock());
+    if let Some(record) = record.result {
+        return Ok(Claimed::Done(record));
+    }
+    match age {
+        None => Ok(Claimed::Running),
+        Some(age) if !claim.takes_over => Ok(Claimed::Ambiguous { age }),
+        Some(_) => match DB::take_over(connection, &call, owner, kept_for).await? {
+            true => Ok(Claimed::New),
+            false => Ok(Claimed::Running),
+        },
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::unavailable(error)
+    }
 }
 
 impl<DB: Dialect> Store for SqlStore<DB> {
@@ -96,52 +124,64 @@ impl<DB: Dialect> Store for SqlStore<DB> {
         Box::pin(async move {
             let claimed = self.claim_or_find(claim).await;
             self.sweeper.sweep_now_and_then(&self.pool);
-            claimed.map_err(unavailable)
+            claimed
         })
     }
 
     fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(async move {
-            let mut connection = self.pool.acquire().await.map_err(unavailable)?;
-            let renewed = records::Owner { token: owner.token, lease_until: after(wall_clock(), lease) };
-            DB::renew(&mut connection, owner.id, renewed).await.map_err(unavailable)
-        })
+        Box::pin(async move { Ok(self.renewals.renew(&self.connections, (owner.id, owner.token), lease).await?) })
     }
 
     fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let mut connection = self.pool.acquire().await.map_err(unavailable)?;
-            DB::record(&mut connection, owner.id, owner.token, record, ttl).await.map_err(unavailable)
+            let mut connection = self.spare().await?;
+            let done = DB::record(&mut connection, owner.id, owner.token, record, ttl).await?;
+            connection.done();
+            Ok(done)
         })
     }
 
     fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let mut connection = self.pool.acquire().await.map_err(unavailable)?;
-            DB::release(&mut connection, owner.id, owner.token).await.map_err(unavailable)
+            let mut connection = self.spare().await?;
+            let done = DB::release(&mut connection, owner.id, owner.token).await?;
+            connection.done();
+            Ok(done)
         })
     }
 
     fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let mut connection = self.pool.acquire().await.map_err(unavailable)?;
-            DB::abandon(&mut connection, owner.id, owner.token).await.map_err(unavailable)
+            let mut connection = self.spare().await?;
+            let done = DB::abandon(&mut connection, owner.id, owner.token).await?;
+            connection.done();
+            Ok(done)
         })
     }
 
     fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
-        Box::pin(async move { self.resolve_or_find(id, record, ttl).await.map_err(unavailable) })
+        Box::pin(async move { Ok(records::resolve(&self.pool, id, record, ttl).await?) })
+    }
+
+    fn ambiguous<'a>(&'a self, page: Page<'a>) -> StoreFuture<'a, AmbiguousCalls> {
+        Box::pin(async move { Ok(records::list(&self.pool, page).await?) })
     }
 }
 
 impl<DB: Dialect> Clone for SqlStore<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), sweeper: self.sweeper.clone() }
+        Self {
+            pool: self.pool.clone(),
+            sweeper: self.sweeper.clone(),
+            connections: Arc::clone(&self.connections),
+            renewals: Arc::clone(&self.renewals),
+            apart: Arc::clone(&self.apart),
+        }
     }
 }
 
 impl<DB: Dialect> fmt::Debug for SqlStore<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqlStore").field("database", &DB::NAME).finish_non_exhaustive()
+        f.debug_struct("SqlStore").field("database", &DB::NAME).field("apart", &self.apart).finish_non_exhaustive()
     }
 }

@@ -1,17 +1,23 @@
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
+
+use crate::idempotency::{AmbiguousCalls, Ledger, Page, Resolved};
 
 /// What a step of a [`Store`] returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Where claims and answers are kept.
 ///
-/// Each step is atomic: of two replicas that take it at the same time, one comes first. A claim without an answer is never
-/// dropped, neither for room nor for age; only [`release`](Self::release) and [`resolve`](Self::resolve) end it.
+/// Each step is atomic: of two replicas that take it at the same time, one comes first. A claim without an answer is never dropped for
+/// room, and for age only as its [claim](Claim::kept_for) allows; otherwise [`release`](Self::release) and
+/// [`resolve`](Self::resolve) end it.
 ///
 /// [`idempotency_store_contract`](crate::testing::idempotency_store_contract) checks an implementation.
 #[diagnostic::on_unimplemented(
@@ -44,13 +50,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends an ambiguous claim, whoever owns it: with a record as answered, without one as never made. Its owner loses it.
     fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved>;
+
+    /// Lists ambiguous claims, a page at a time. Following the pages, each claim that is ambiguous all the time is listed.
+    ///
+    /// Default: an error, for a store that keeps its claims where they cannot be listed.
+    fn ambiguous<'a>(&'a self, page: Page<'a>) -> StoreFuture<'a, AmbiguousCalls> {
+        let _ = page;
+        Box::pin(ready(Err(StoreError::unavailable("this store does not list its claims"))))
+    }
 }
 
 /// A call that is to be claimed.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Claim<'a> {
-    /// Server, version, caller, tool and key, hashed: 64 hexadecimal digits.
+    /// Server, version, caller, tool and key, hashed: 96 hexadecimal digits, of which the first 16 are those of the server.
     pub id: &'a str,
     /// The arguments, hashed.
     pub fingerprint: &'a str,
@@ -66,6 +80,8 @@ pub struct Claim<'a> {
     pub token: &'a str,
     /// How long the claim counts as running, from now.
     pub lease: Duration,
+    /// How long the claim is kept without an answer after its lease is over: then it is none, and the call is new. `None`: for ever.
+    pub kept_for: Option<Duration>,
     /// Takes an ambiguous claim of the same arguments over, with a new token, instead of reporting it.
     pub takes_over: bool,
 }
@@ -93,21 +109,10 @@ pub enum Claimed {
     /// The call has this answer.
     Done(String),
     /// Somebody had claimed the call; the lease is over, and there is no answer.
-    Ambiguous,
-}
-
-/// What became of an ambiguous claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Resolved {
-    /// It is resolved.
-    Yes,
-    /// There is no such claim.
-    Unknown,
-    /// It is not ambiguous: its call is running.
-    Running,
-    /// It is not ambiguous: its call has an answer.
-    Answered,
+    Ambiguous {
+        /// For how long: since the lease was over, or the claim abandoned.
+        age: Duration,
+    },
 }
 
 /// Why a step of a [`Store`] failed. Callers of tools never see its text; the log does.
@@ -169,5 +174,27 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
         (**self).resolve(id, record, ttl)
+    }
+
+    fn ambiguous<'a>(&'a self, page: Page<'a>) -> StoreFuture<'a, AmbiguousCalls> {
+        (**self).ambiguous(page)
+    }
+}
+
+/// A store as a [`Handle`](crate::idempotency::Handle) sees it.
+pub(super) struct StoreLedger(pub(super) Arc<dyn Store>);
+
+impl Ledger for StoreLedger {
+    fn list<'a>(&'a self, page: Page<'a>) -> BoxFuture<'a, Result<AmbiguousCalls, Box<dyn Error + Send + Sync>>> {
+        self.0.ambiguous(page).err_into().boxed()
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        id: &'a str,
+        record: Option<&'a str>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Resolved, Box<dyn Error + Send + Sync>>> {
+        self.0.resolve(id, record, ttl).err_into().boxed()
     }
 }

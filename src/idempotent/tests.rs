@@ -7,10 +7,12 @@ mod failing;
 mod failover;
 mod memory;
 mod not_executed;
+mod pools;
 mod redis_down;
 mod retried;
 mod settings;
 mod shared;
+mod unresolved;
 
 use std::future::ready;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use turbomcp_core::{ErrorKind, McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::*;
-use crate::idempotency::{IDEMPOTENCY, Idempotency, OTHER_CONNECTION};
+use crate::idempotency::{IDEMPOTENCY, Idempotency, OTHER_CONNECTION, Resolution, ResolveError, Resolved};
 use crate::testing::ScriptedServer;
 use crate::{ConfigError, Layer, TryLayer, outcome};
 

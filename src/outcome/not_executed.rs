@@ -5,8 +5,9 @@ use serde_json::Value;
 use super::{ATTEMPTS, BATCH, ErrorKind, Failure, SESSION};
 
 /// What layers further in say of a call whose outcome is unknown, whatever the kind of its failure.
-const UNKNOWN_OUTCOMES: [(&str, &str); 3] = [
+const UNKNOWN_OUTCOMES: [(&str, &str); 4] = [
     ("mcp-patterns/transaction", "outcome_unknown"),
+    ("mcp-patterns/transaction", "ended_early"),
     ("mcp-patterns/idempotency", "ambiguous"),
     // The backend of a session failed while it wrote.
     (SESSION, "unknowable"),

@@ -176,6 +176,8 @@ macro_rules! policy_setters {
 
         /// Drops an attempt that takes longer than `timeout`: a temporary failure. Attempts after the first get no more than
         /// what is left of the deadline.
+        ///
+        /// A call with a key goes on in an `IdempotentTool`: the next attempt waits for it, and nothing is done twice.
         pub fn with_attempt_timeout(mut self, timeout: std::time::Duration) -> Self {
             let $this = &mut self;
             $policy.attempt_timeout = Some(timeout);

@@ -92,7 +92,38 @@ impl BackendError {
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(Arc::from(error.into()))
     }
+
+    /// Wraps what went wrong in the transaction of the call, and concerns nobody else.
+    #[cfg(all(feature = "transactional", any(feature = "postgres", feature = "sqlite")))]
+    pub(super) fn in_transaction(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(InTransaction(error.into()))
+    }
+
+    /// Whether the backend has failed, and not only the call.
+    pub(super) fn concerns_all(&self) -> bool {
+        !self.0.is::<InTransaction>() && !self.waits_for_itself()
+    }
+
+    /// Whether the step was not begun, because it would have waited for a transaction that waits for it.
+    pub(super) fn waits_for_itself(&self) -> bool {
+        #[cfg(all(feature = "transactional", any(feature = "postgres", feature = "sqlite")))]
+        return self.0.is::<crate::connections::WaitsForItself>();
+        #[cfg(not(all(feature = "transactional", any(feature = "postgres", feature = "sqlite"))))]
+        false
+    }
 }
+
+/// What went wrong in the transaction of a call.
+#[derive(Debug)]
+struct InTransaction(Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for InTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for InTransaction {}
 
 impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

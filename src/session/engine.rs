@@ -160,7 +160,7 @@ impl Engine {
         let mut is_fresh = false;
         for tries in 0..self.settings.max_tries.get() {
             if known.is_none() && !is_fresh {
-                known = self.fetch(key).await.inspect_err(|_| writer.failed())?;
+                known = self.fetch(key).await.inspect_err(|error| writer.failed(error))?;
                 is_fresh = true;
             }
             let applied = self.found(key, known.as_ref()).and_then(|mut found| {
@@ -190,7 +190,7 @@ impl Engine {
             };
             let version = new_version();
             let written = self.write(key, found.version, version, &text, found.ends_at).await;
-            match written.inspect_err(|_| writer.failed())? {
+            match written.inspect_err(|error| writer.failed(error))? {
                 Written::Yes => {
                     let expires_in = self.ttl(found.ends_at);
                     *writer.last = Some(Record { version, data: text, expires_in }).filter(is_small);
@@ -260,7 +260,8 @@ impl Engine {
     }
 
     async fn fetch(&self, key: &Key) -> Result<Option<Record>, SessionError> {
-        let record = self.step(self.shared.backend.load(key.id())).await.map_err(SessionError::Unavailable)?;
+        let record = self.step(self.shared.backend.load(key.id())).await;
+        let record = record.map_err(|error| SessionError::of_step(error, SessionError::Unavailable))?;
         self.shared.turns.saw(key.id(), record.as_ref());
         self.count(Told::Read);
         Ok(record)
@@ -354,7 +355,7 @@ impl Engine {
     }
 
     fn wrote<T>(&self, step: Result<T, BackendError>) -> Result<T, SessionError> {
-        step.map_err(SessionError::Unknowable)
+        step.map_err(|error| SessionError::of_step(error, SessionError::Unknowable))
     }
 
     async fn step<T>(&self, step: BackendFuture<'_, T>) -> Result<T, BackendError> {

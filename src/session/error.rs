@@ -49,10 +49,28 @@ pub enum SessionError {
     Conflict,
     /// The session is not named by a handle, so it can have no new one.
     NotRenewable,
+    /// The tool's transaction holds what this waits for: the only connection of the pool, or on SQLite the right to write. Let sessions
+    /// be written [in transactions](super::SqlBackend::in_transactions), or give them a database of their own. Nothing was changed.
+    WaitsForItself(BackendError),
     /// The backend failed, was too slow, or answered what nobody understands. Nothing was changed.
     Unavailable(BackendError),
     /// The backend failed, or was too slow, while it wrote. The change may have been kept.
     Unknowable(BackendError),
+}
+
+impl SessionError {
+    /// Whether others who write the session would fail, too.
+    pub(super) fn concerns_all(&self) -> bool {
+        match self {
+            Self::Unavailable(error) | Self::Unknowable(error) => error.concerns_all(),
+            _ => false,
+        }
+    }
+
+    /// A step of the backend that failed, of which `otherwise` says what that means for what it was to do.
+    pub(super) fn of_step(error: BackendError, otherwise: impl FnOnce(BackendError) -> Self) -> Self {
+        if error.waits_for_itself() { Self::WaitsForItself(error) } else { otherwise(error) }
+    }
 }
 
 impl From<SessionError> for McpError {
@@ -91,6 +109,10 @@ impl From<SessionError> for McpError {
                     .with_data(json!({ SESSION: "conflict" }))
             }
             SessionError::NotRenewable => Self::internal("This session has no handle that could be replaced"),
+            SessionError::WaitsForItself(_) => {
+                Self::internal("This tool waits for what its own transaction holds; the session was not changed")
+                    .with_data(json!({ SESSION: "waits_for_itself" }))
+            }
             SessionError::Unavailable(_) => Self::unavailable("The sessions are not available; nothing was changed")
                 .with_data(json!({ SESSION: "unavailable" })),
             SessionError::Unknowable(_) => {
@@ -133,6 +155,7 @@ impl fmt::Display for SessionError {
             Self::NoRoom => f.write_str("the caller's share of the sessions is full"),
             Self::Conflict => f.write_str("the session was changed by others meanwhile"),
             Self::NotRenewable => f.write_str("the session is not named by a handle"),
+            Self::WaitsForItself(error) => error.fmt(f),
             Self::Unavailable(error) => write!(f, "the backend of the sessions is unavailable: {error}"),
             Self::Unknowable(error) => write!(f, "a session may have been written or not: {error}"),
         }
@@ -143,7 +166,7 @@ impl Error for SessionError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Undecodable { error, .. } | Self::Unencodable { error, .. } => Some(error),
-            Self::Unavailable(error) | Self::Unknowable(error) => Some(error),
+            Self::WaitsForItself(error) | Self::Unavailable(error) | Self::Unknowable(error) => Some(error),
             _ => None,
         }
     }

@@ -136,7 +136,8 @@
 //! call what. A tool that comes later and has an argument of the handle's name has no session, with a warning; at the start it is
 //! a mistake. Inside: everything else. A cache must be inside, or a hit would get
 //! around the refusal of a call without a session; it then keeps no result of a tool that opened its session, unless its scope is
-//! [`Scope::Session`](crate::Scope::Session). A transaction is inside too, and does not roll a session back. The session is found
+//! [`Scope::Session`](crate::Scope::Session). A transaction is inside too, and does not roll a session back, unless both are on one
+//! pool and [that is asked for](SqlBackend::in_transactions). The session is found
 //! through the call's own task: in a task that the tool spawns, use a [`Session`] that was got before. See [the
 //! guide](crate::guide::ordering).
 //!
@@ -152,6 +153,7 @@
 //! | `full` | `invalid_request` | a limit; nothing was changed |
 //! | `no_room` | `server_overloaded` | the caller's share of the sessions in memory is full; nothing was changed |
 //! | `conflict` | `unavailable` | others came first at each try; nothing was changed |
+//! | `waits_for_itself` | `internal` | the tool's transaction holds the only connection of the pool that both share, or on SQLite the right to write; nothing was changed |
 //! | `unavailable` | `unavailable` | the backend fails; nothing was changed |
 //! | `unknowable` | `unavailable` | the backend failed while it wrote: the change may have been kept |
 //!
@@ -175,6 +177,9 @@
 //! backend keeps it: **a Redis that fails over loses its last writes**, unless
 //! [`RedisBackend::with_replicas`](RedisBackend#failover) waits for the replicas. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is
 //! back.
+//!
+//! A [`SqlBackend`] may share its pool with transactions: these leave it a connection, so that a tool that uses its session inside of
+//! one never waits for another tool. See [how large a pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be).
 //!
 //! # What is counted and logged
 //!

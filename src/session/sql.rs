@@ -1,12 +1,21 @@
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Pool};
 
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
 use crate::clock::{after, wall_clock};
-use crate::sweeper::{Expired, Sweepable, Sweeper};
+use crate::connections::{Apart, Connections, What};
+#[cfg(feature = "transactional")]
+use crate::connections::{Spare, WaitsForItself};
+#[cfg(not(feature = "transactional"))]
+use crate::sweeper::Sweepable as Base;
+use crate::sweeper::{Expired, Sweeper};
+#[cfg(feature = "transactional")]
+use crate::transactional::{Connection, Dialect as Base, Within, within};
 
 /// The table of sessions, for those who run their own migrations. `ensure_schema` runs it too.
 ///
@@ -26,19 +35,40 @@ create index if not exists mcp_patterns_sessions_expires_at on mcp_patterns_sess
 /// The [table](SESSION_SCHEMA) must be there: see [`ensure_schema`](Self::ensure_schema). Expiry is measured by the clocks of the
 /// replicas. Expired rows are deleted behind the scenes, 500 at a time, once a minute while sessions are written, on connections of the
 /// pool that are idle. That waits for no call, and no call waits for more than such a batch.
+///
+/// The pool may be that of the transactions, which then leave a connection to the sessions.
 #[must_use]
 pub struct SqlBackend<DB: SessionDatabase> {
     pool: Pool<DB>,
     sweeper: Sweeper,
+    connections: Arc<Connections<DB>>,
+    /// Has transactions on the pool leave a connection to the sessions, unless these are a part of them.
+    apart: Option<Arc<Apart>>,
 }
 
 const EXPIRED: Expired =
     Expired { from: "from mcp_patterns_sessions", condition: "expires_at <= $1", rows: "sessions" };
 
 impl<DB: SessionDatabase> SqlBackend<DB> {
-    /// On connections of `pool`. Each step is a statement outside any transaction of the tool's.
+    /// On connections of `pool`. Each step is a statement outside any transaction of the tool's, and is kept whatever becomes of that,
+    /// unless [asked otherwise](Self::in_transactions).
     pub fn new(pool: Pool<DB>) -> Self {
-        Self { pool, sweeper: Sweeper::later(&EXPIRED) }
+        let connections = Connections::of(&pool);
+        let apart = Some(Arc::new(connections.set_apart(What::Statements)));
+        Self { pool, sweeper: Sweeper::later(&EXPIRED), connections, apart }
+    }
+
+    /// Reads and writes sessions in the transaction of the tool, where it is in one on the same pool: what is written is committed with
+    /// it, and rolled back with it.
+    ///
+    /// The transaction must be on a clone of the pool: one on another pool is another matter, even if the database is the same. Two
+    /// calls that write one session wait for each other in the database, until the first has ended: for the [time of a
+    /// step](crate::SessionStore::with_backend_timeout) at most.
+    #[cfg(feature = "transactional")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "transactional")))]
+    pub fn in_transactions(mut self) -> Self {
+        self.apart = None;
+        self
     }
 
     /// Makes the table where there is none.
@@ -47,7 +77,7 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
     ///
     /// Those of the database.
     pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
-        DB::ensure_schema(pool).await
+        <DB as SessionDatabase>::ensure_schema(pool).await
     }
 
     /// Deletes the expired sessions, a batch at a time, and returns how many there were. Those that a call holds stay for the next
@@ -60,39 +90,111 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
         self.sweeper.sweep(&self.pool).await
     }
 
-    async fn written(&self, id: &str, written: Result<bool, sqlx::Error>) -> Result<Written, BackendError> {
-        match written.map_err(BackendError::new)? {
+    async fn written(&self, id: &str, written: Result<bool, BackendError>) -> Result<Written, BackendError> {
+        match written? {
             true => Ok(Written::Yes),
             false => self.load(id).await.map(Written::No),
         }
     }
+
+    /// A connection for a statement: that of the transaction, where sessions are a part of it; one that waits for no call, where the
+    /// call has one of the pool already.
+    #[cfg_attr(
+        not(feature = "transactional"),
+        expect(unused_variables, reason = "there is no transaction to wait for")
+    )]
+    async fn connection(&self, writes: bool) -> Result<On<'_, DB>, BackendError> {
+        #[cfg(feature = "transactional")]
+        if let Some(around) = within(&self.pool) {
+            if self.apart.is_none() {
+                let connection = around.connection().await.map_err(BackendError::in_transaction)?;
+                return Ok(On::Transaction(connection, around));
+            }
+            if around.bars(writes) {
+                return Err(BackendError::new(WaitsForItself));
+            }
+            return Ok(On::Spare(self.connections.spare().await.map_err(BackendError::new)?));
+        }
+        Ok(On::Pool(self.pool.acquire().await.map_err(BackendError::new)?))
+    }
+}
+
+/// Where a statement runs.
+enum On<'a, DB: SessionDatabase> {
+    Pool(PoolConnection<DB>),
+    #[cfg(feature = "transactional")]
+    Spare(Spare<'a, DB>),
+    #[cfg(feature = "transactional")]
+    Transaction(Connection<DB>, Within<DB>),
+    #[cfg(not(feature = "transactional"))]
+    #[expect(dead_code, reason = "it borrows where there are transactions")]
+    Never(std::convert::Infallible, std::marker::PhantomData<&'a ()>),
+}
+
+impl<DB: SessionDatabase> On<'_, DB> {
+    fn connection(&mut self) -> &mut DB::Connection {
+        match self {
+            Self::Pool(connection) => connection,
+            #[cfg(feature = "transactional")]
+            Self::Spare(connection) => connection,
+            #[cfg(feature = "transactional")]
+            Self::Transaction(connection, _) => connection,
+            #[cfg(not(feature = "transactional"))]
+            Self::Never(never, _) => match *never {},
+        }
+    }
+
+    /// Ends the use of the connection with what the statement came to.
+    fn done<T>(self, result: Result<T, sqlx::Error>) -> Result<T, BackendError> {
+        match self {
+            #[cfg(feature = "transactional")]
+            Self::Spare(connection) if result.is_ok() => connection.done(),
+            #[cfg(feature = "transactional")]
+            Self::Transaction(_, around) => {
+                return result.map_err(|error| {
+                    around.note(&error);
+                    BackendError::in_transaction(error)
+                });
+            }
+            _ => {}
+        }
+        result.map_err(BackendError::new)
+    }
 }
 
 /// The statements on the table. Implemented for `sqlx::Postgres` and `sqlx::Sqlite`.
-pub trait SessionDatabase: Sweepable {
+pub trait SessionDatabase: Base {
     #[doc(hidden)]
-    fn create(pool: &Pool<Self>, id: &str, write: Write<'_>) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn create(
+        connection: &mut Self::Connection,
+        id: &str,
+        write: Write<'_>,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     #[doc(hidden)]
     fn load(
-        pool: &Pool<Self>,
+        connection: &mut Self::Connection,
         id: &str,
     ) -> impl Future<Output = Result<Option<(i64, String, i64)>, sqlx::Error>> + Send;
 
     #[doc(hidden)]
     fn compare_and_swap(
-        pool: &Pool<Self>,
+        connection: &mut Self::Connection,
         id: &str,
         expected: u64,
         write: Write<'_>,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     #[doc(hidden)]
-    fn touch(pool: &Pool<Self>, id: &str, ttl: Duration) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn touch(
+        connection: &mut Self::Connection,
+        id: &str,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     #[doc(hidden)]
     fn delete(
-        pool: &Pool<Self>,
+        connection: &mut Self::Connection,
         id: &str,
         expected: Option<u64>,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
@@ -109,7 +211,11 @@ fn signed(version: u64) -> i64 {
 macro_rules! impl_session_database {
     ($database:ty, $lock:literal) => {
         impl SessionDatabase for $database {
-            async fn create(pool: &Pool<Self>, id: &str, write: Write<'_>) -> Result<bool, sqlx::Error> {
+            async fn create(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                id: &str,
+                write: Write<'_>,
+            ) -> Result<bool, sqlx::Error> {
                 let now = wall_clock();
                 let done = sqlx::query(
                     "insert into mcp_patterns_sessions as s (id, version, data, expires_at) values ($1, $2, $3, $4) \
@@ -122,23 +228,26 @@ macro_rules! impl_session_database {
                 .bind(write.data)
                 .bind(after(now, write.ttl))
                 .bind(now)
-                .execute(pool)
+                .execute(connection)
                 .await?;
                 Ok(done.rows_affected() == 1)
             }
 
-            async fn load(pool: &Pool<Self>, id: &str) -> Result<Option<(i64, String, i64)>, sqlx::Error> {
+            async fn load(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                id: &str,
+            ) -> Result<Option<(i64, String, i64)>, sqlx::Error> {
                 sqlx::query_as(
                     "select version, data, expires_at from mcp_patterns_sessions where id = $1 and expires_at > $2",
                 )
                 .bind(id)
                 .bind(wall_clock())
-                .fetch_optional(pool)
+                .fetch_optional(connection)
                 .await
             }
 
             async fn compare_and_swap(
-                pool: &Pool<Self>,
+                connection: &mut <Self as sqlx::Database>::Connection,
                 id: &str,
                 expected: u64,
                 write: Write<'_>,
@@ -154,24 +263,32 @@ macro_rules! impl_session_database {
                 .bind(id)
                 .bind(signed(expected))
                 .bind(now)
-                .execute(pool)
+                .execute(connection)
                 .await?;
                 Ok(done.rows_affected() == 1)
             }
 
-            async fn touch(pool: &Pool<Self>, id: &str, ttl: Duration) -> Result<bool, sqlx::Error> {
+            async fn touch(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                id: &str,
+                ttl: Duration,
+            ) -> Result<bool, sqlx::Error> {
                 let now = wall_clock();
                 let done =
                     sqlx::query("update mcp_patterns_sessions set expires_at = $1 where id = $2 and expires_at > $3")
                         .bind(after(now, ttl))
                         .bind(id)
                         .bind(now)
-                        .execute(pool)
+                        .execute(connection)
                         .await?;
                 Ok(done.rows_affected() == 1)
             }
 
-            async fn delete(pool: &Pool<Self>, id: &str, expected: Option<u64>) -> Result<bool, sqlx::Error> {
+            async fn delete(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                id: &str,
+                expected: Option<u64>,
+            ) -> Result<bool, sqlx::Error> {
                 let done = sqlx::query(
                     "delete from mcp_patterns_sessions \
                      where id = $1 and expires_at > $2 and version = coalesce($3, version)",
@@ -179,7 +296,7 @@ macro_rules! impl_session_database {
                 .bind(id)
                 .bind(wall_clock())
                 .bind(expected.map(signed))
-                .execute(pool)
+                .execute(connection)
                 .await?;
                 Ok(done.rows_affected() == 1)
             }
@@ -202,7 +319,9 @@ impl_session_database!(sqlx::Sqlite, "select 1");
 impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
         Box::pin(async move {
-            let created = DB::create(&self.pool, id, write).await;
+            let mut on = self.connection(true).await?;
+            let created = DB::create(on.connection(), id, write).await;
+            let created = on.done(created);
             self.sweeper.sweep_now_and_then(&self.pool);
             self.written(id, created).await
         })
@@ -210,8 +329,9 @@ impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
 
     fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
         Box::pin(async move {
-            let row = DB::load(&self.pool, id).await.map_err(BackendError::new)?;
-            let Some((version, data, expires_at)) = row else { return Ok(None) };
+            let mut on = self.connection(false).await?;
+            let row = DB::load(on.connection(), id).await;
+            let Some((version, data, expires_at)) = on.done(row)? else { return Ok(None) };
             let left = u64::try_from(expires_at.saturating_sub(wall_clock())).unwrap_or_default();
             let version = u64::try_from(version).map_err(BackendError::new)?;
             Ok(Some(Record { version, data, expires_in: Duration::from_millis(left) }))
@@ -220,24 +340,39 @@ impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
 
     fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
         Box::pin(async move {
-            let swapped = DB::compare_and_swap(&self.pool, id, expected, write).await;
+            let mut on = self.connection(true).await?;
+            let swapped = DB::compare_and_swap(on.connection(), id, expected, write).await;
+            let swapped = on.done(swapped);
             self.sweeper.sweep_now_and_then(&self.pool);
             self.written(id, swapped).await
         })
     }
 
     fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
-        Box::pin(async move { DB::touch(&self.pool, id, ttl).await.map_err(BackendError::new) })
+        Box::pin(async move {
+            let mut on = self.connection(true).await?;
+            let touched = DB::touch(on.connection(), id, ttl).await;
+            on.done(touched)
+        })
     }
 
     fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
-        Box::pin(async move { DB::delete(&self.pool, id, expected).await.map_err(BackendError::new) })
+        Box::pin(async move {
+            let mut on = self.connection(true).await?;
+            let deleted = DB::delete(on.connection(), id, expected).await;
+            on.done(deleted)
+        })
     }
 }
 
 impl<DB: SessionDatabase> Clone for SqlBackend<DB> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), sweeper: self.sweeper.clone() }
+        Self {
+            pool: self.pool.clone(),
+            sweeper: self.sweeper.clone(),
+            connections: Arc::clone(&self.connections),
+            apart: self.apart.clone(),
+        }
     }
 }
 

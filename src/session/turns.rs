@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as Queue, MutexGuard};
 
+use super::SessionError;
 use super::backend::Record;
 
 /// The sessions that are being written, or were of late.
@@ -87,7 +88,11 @@ impl Turn {
 }
 
 impl Writer<'_> {
-    pub(super) fn failed(&self) {
+    /// Notes that the backend failed, if that concerns those who wait.
+    pub(super) fn failed(&self, error: &SessionError) {
+        if !error.concerns_all() {
+            return;
+        }
         self.failures.fetch_add(1, Ordering::AcqRel);
     }
 }

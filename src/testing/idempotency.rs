@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::idempotent::{Claim, Claimed, Owner, Resolved, Store, StoreError};
+use crate::idempotency::{AmbiguousCall, Page, Resolved};
+use crate::idempotent::{Claim, Claimed, Owner, Store, StoreError};
 
 const LEASE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(60);
+
+/// More time than passes between two steps.
+const MINUTES: Duration = Duration::from_secs(600);
 
 /// A lease that is over at once, and a time after which an answer is forgotten at once.
 const NONE: Duration = Duration::ZERO;
@@ -37,6 +41,8 @@ pub async fn idempotency_store_contract<S: Store, F: Future<Output = S>>(make_st
     who_lost_a_claim_changes_nothing(&Checked(make_store().await)).await;
     an_ambiguous_claim_is_resolved(&Checked(make_store().await)).await;
     what_is_not_ambiguous_is_not_resolved(&Checked(make_store().await)).await;
+    an_ambiguous_claim_ends_by_itself_where_it_is_to(&Checked(make_store().await)).await;
+    ambiguous_claims_are_listed_by_pages(&Checked(make_store().await)).await;
     any_text_comes_back_as_it_was(&Checked(make_store().await)).await;
 }
 
@@ -112,23 +118,23 @@ async fn a_claim_whose_lease_is_over_is_ambiguous_for_ever<S: Store>(store: &Che
     let id = id();
     store.claim(&id, "a", NONE).await;
     for _ in 0..3 {
-        assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Ambiguous, "it is not run again");
+        assert!(is_ambiguous(&store.claim(&id, "b", LEASE).await), "it is not run again");
     }
     let id = self::id();
     store.claim(&id, "a", LEASE).await;
     assert!(!store.abandon(&id, "b").await, "nobody else abandons a claim");
     assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running);
     assert!(store.abandon(&id, "a").await, "its owner abandons a claim");
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Ambiguous);
+    assert!(is_ambiguous(&store.claim(&id, "b", LEASE).await));
     assert!(!store.renew(&id, "a", LEASE).await, "what is abandoned stays so");
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Ambiguous);
+    assert!(is_ambiguous(&store.claim(&id, "b", LEASE).await));
 }
 
 async fn a_lease_is_renewed_by_its_owner_only<S: Store>(store: &Checked<S>) {
     let id = id();
     store.claim(&id, "a", NONE).await;
     assert!(!store.renew(&id, "b", LEASE).await, "nobody else renews a lease");
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Ambiguous);
+    assert!(is_ambiguous(&store.claim(&id, "b", LEASE).await));
     assert!(store.renew(&id, "a", LEASE).await, "its owner renews a lease, also if it is over");
     assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running);
     assert!(!store.renew(&self::id(), "a", LEASE).await, "what is not claimed has no lease");
@@ -198,6 +204,62 @@ async fn what_is_not_ambiguous_is_not_resolved<S: Store>(store: &Checked<S>) {
     assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
 }
 
+async fn an_ambiguous_claim_ends_by_itself_where_it_is_to<S: Store>(store: &Checked<S>) {
+    const MOMENT: Duration = Duration::from_millis(30);
+    let for_a_moment = Some(MOMENT);
+    let (lapsed, abandoned, running, renewed) = (id(), id(), id(), id());
+    store.claim_for(&lapsed, "same", "a", NONE, false, for_a_moment).await;
+    store.claim_for(&abandoned, "same", "a", LEASE, false, for_a_moment).await;
+    store.claim_for(&running, "same", "a", LEASE, false, for_a_moment).await;
+    store.claim_for(&renewed, "same", "a", NONE, false, for_a_moment).await;
+    assert!(store.renew(&renewed, "a", LEASE).await);
+    assert!(store.abandon(&abandoned, "a").await);
+    tokio::time::sleep(2 * MOMENT).await;
+    for id in [&running, &renewed] {
+        assert_eq!(store.claim(id, "b", LEASE).await, Claimed::Running, "what runs is kept");
+    }
+    for id in [&lapsed, &abandoned] {
+        assert_eq!(store.resolve(id, Some("late")).await, Resolved::Unknown, "it is gone");
+        assert_eq!(store.claim(id, "b", LEASE).await, Claimed::New, "it has ended by itself");
+        assert!(!store.complete(id, "a", "late", TTL).await, "and its owner has lost it");
+    }
+    let answered = id();
+    store.claim_for(&answered, "same", "a", NONE, false, for_a_moment).await;
+    assert!(store.complete(&answered, "a", "first", TTL).await);
+    tokio::time::sleep(2 * MOMENT).await;
+    assert_eq!(
+        store.claim(&answered, "b", LEASE).await,
+        Claimed::Done("first".into()),
+        "an answer has a time of its own"
+    );
+}
+
+async fn ambiguous_claims_are_listed_by_pages<S: Store>(store: &Checked<S>) {
+    let space = &id()[..16];
+    let id = || format!("{space}{}", self::id());
+    let mut expected: Vec<_> = (0..5).map(|_| id()).collect();
+    for (number, id) in expected.iter().enumerate() {
+        store.claim(id, "a", if number % 2 == 0 { NONE } else { LEASE }).await;
+        store.abandon(id, "a").await;
+    }
+    let (running, answered, other) = (id(), id(), self::id());
+    store.claim(&running, "a", LEASE).await;
+    store.claim(&answered, "a", NONE).await;
+    store.complete(&answered, "a", "first", TTL).await;
+    store.claim(&other, "a", NONE).await;
+    let mut listed = store.ambiguous(space).await;
+    listed.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    listed.dedup_by(|one, other| one.id == other.id);
+    expected.sort_unstable();
+    assert_eq!(listed.iter().map(|call| call.id.as_str()).collect::<Vec<_>>(), expected, "only what is ambiguous");
+    for call in &listed {
+        assert_eq!((call.tool.as_str(), call.key.as_str()), ("tool", "key"));
+        assert!(call.age < MINUTES, "it has become ambiguous just now: {call:?}");
+        assert_eq!(store.resolve(&call.id, Some("seen")).await, Resolved::Yes);
+    }
+    assert_eq!(store.ambiguous(space).await, [], "what is resolved is not ambiguous");
+}
+
 async fn any_text_comes_back_as_it_was<S: Store>(store: &Checked<S>) {
     let long = "0123456789".repeat(20_000);
     for record in ["", "{\"ok\":{}}", "π 🦀 'quoted' \"twice\" %s $1 {0}\r\n\t", &long] {
@@ -217,9 +279,34 @@ impl<S: Store> Checked<S> {
     }
 
     async fn claim_as(&self, id: &str, fingerprint: &str, token: &str, lease: Duration, takes_over: bool) -> Claimed {
-        let (caller, connection) = ("caller", None);
-        let claim = Claim { id, fingerprint, tool: "tool", key: "key", caller, connection, token, lease, takes_over };
+        self.claim_for(id, fingerprint, token, lease, takes_over, None).await
+    }
+
+    async fn claim_for(
+        &self,
+        id: &str,
+        fingerprint: &str,
+        token: &str,
+        lease: Duration,
+        takes_over: bool,
+        kept_for: Option<Duration>,
+    ) -> Claimed {
+        let (tool, key, caller, connection) = ("tool", "key", "caller", None);
+        let claim = Claim { id, fingerprint, tool, key, caller, connection, token, lease, kept_for, takes_over };
         done(self.0.claim(claim).await)
+    }
+
+    /// All ambiguous claims of a space, by pages of two.
+    async fn ambiguous(&self, space: &str) -> Vec<AmbiguousCall> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = done(self.0.ambiguous(Page::new(space, after.as_deref(), 2)).await);
+            all.extend(page.calls);
+            after = page.next;
+            if after.is_none() {
+                return all;
+            }
+        }
     }
 
     async fn renew(&self, id: &str, token: &str, lease: Duration) -> bool {
@@ -248,6 +335,10 @@ fn done<T>(step: Result<T, StoreError>) -> T {
         Ok(done) => done,
         Err(error) => panic!("{error}"),
     }
+}
+
+fn is_ambiguous(claimed: &Claimed) -> bool {
+    matches!(claimed, Claimed::Ambiguous { age } if *age < MINUTES)
 }
 
 fn id() -> String {

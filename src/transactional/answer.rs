@@ -4,7 +4,7 @@ use turbomcp_types::ToolResult;
 
 use super::drive::Results;
 use super::ends::{End, Ends};
-use super::error::{TRANSACTION, TransactionError};
+use super::error::{ENDED_EARLY, TRANSACTION, TransactionError};
 use crate::outcome;
 
 /// The answer to a call, and how the transaction is to end with it.
@@ -21,8 +21,12 @@ pub(super) enum Wanted {
     Recorded(Option<String>),
     /// Nothing was done in it, because the key has its answer.
     Unused,
+    /// Committed: that the call is refused from now on.
+    Unresolved,
     /// Nothing can be done in it.
     Failed,
+    /// It had ended before: some of it may be done.
+    EndedEarly,
 }
 
 /// Commits what succeeded in the eyes of a caller.
@@ -36,18 +40,19 @@ impl Results<Answer> for ByOutcome<'_> {
     fn is_success(&self, answer: &Answer) -> bool {
         match answer.end {
             Wanted::ByResult => outcome::failure(&answer.result).is_none(),
-            Wanted::Recorded(_) => true,
-            Wanted::Unused | Wanted::Failed => false,
+            Wanted::Recorded(_) | Wanted::Unresolved => true,
+            Wanted::Unused | Wanted::Failed | Wanted::EndedEarly => false,
         }
     }
 
     fn failed(&self, error: TransactionError) -> Answer {
-        Answer { result: Ok(McpError::from(error).to_tool_result()), end: Wanted::Failed }
+        let end = if error == TransactionError::EndedEarly { Wanted::EndedEarly } else { Wanted::Failed };
+        Answer { result: Ok(McpError::from(error).to_tool_result()), end }
     }
 
     /// A replay does.
     fn spares_the_whole(&self, answer: &Answer) -> bool {
-        !matches!(answer.end, Wanted::Failed) && outcome::failure(&answer.result).is_none()
+        !matches!(answer.end, Wanted::Failed | Wanted::EndedEarly) && outcome::failure(&answer.result).is_none()
     }
 
     fn take_last_statement(&self, answer: &mut Answer) -> Option<String> {
@@ -55,6 +60,11 @@ impl Results<Answer> for ByOutcome<'_> {
             Wanted::Recorded(last) => last.take(),
             _ => None,
         }
+    }
+
+    fn note_ended_early(&self, answer: &mut Answer) {
+        outcome::note(&mut answer.result, TRANSACTION, ENDED_EARLY);
+        answer.end = Wanted::EndedEarly;
     }
 
     fn note_attempts(&self, answer: &mut Answer, attempts: u32) {

@@ -8,10 +8,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard};
 
+use sqlx::Pool;
+
 use super::dialect::{Dialect, Fault};
 use super::error::TransactionError;
 use super::hooks::Hooks;
 use super::open::Open;
+use crate::connections::Connections;
 use crate::scope;
 
 /// How long [`current`] waits for a part of the same call to let the connection go.
@@ -22,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// It derefs to the connection of sqlx: `sqlx::query(..).execute(&mut *db)`. Drop it before calling what needs it too.
 ///
 /// A savepoint of your own (`db.begin()`) is fine. Leave the end to the layer: after a `begin_with`, a `COMMIT` or a `ROLLBACK`
-/// there is no transaction any more, and what follows is done for good while the call fails.
+/// there is no transaction any more, and what follows is done for good while the call fails, with
+/// [`TransactionError::EndedEarly`].
 ///
 /// # Errors
 ///
@@ -151,17 +155,23 @@ impl<DB: Dialect> fmt::Debug for Connection<DB> {
 /// A transaction, or a savepoint in one, as the call scope holds it.
 pub(super) struct Part<DB: Dialect> {
     open: Arc<tokio::sync::Mutex<Option<Open<DB>>>>,
+    connections: Arc<Connections<DB>>,
+    is_read_only: bool,
     pub(super) control: Arc<Control>,
 }
 
 impl<DB: Dialect> Part<DB> {
-    pub(super) fn new(open: Open<DB>) -> Self {
-        Self { open: Arc::new(tokio::sync::Mutex::new(Some(open))), control: Arc::new(Control::new(DB::fault)) }
+    pub(super) fn new(open: Open<DB>, connections: Arc<Connections<DB>>) -> Self {
+        let is_read_only = open.is_read_only();
+        let open = Arc::new(tokio::sync::Mutex::new(Some(open)));
+        Self { open, connections, is_read_only, control: Arc::new(Control::new(DB::fault)) }
     }
 
     /// The same transaction with hooks and a fate of its own.
     pub(super) fn nested(&self) -> Self {
-        Self { open: Arc::clone(&self.open), control: Arc::new(Control::new(DB::fault)) }
+        let connections = Arc::clone(&self.connections);
+        let control = Arc::new(Control::new(DB::fault));
+        Self { open: Arc::clone(&self.open), connections, is_read_only: self.is_read_only, control }
     }
 
     pub(super) async fn connection(&self) -> Result<Connection<DB>, TransactionError> {
@@ -176,6 +186,46 @@ impl<DB: Dialect> Part<DB> {
     /// Takes the transaction out at its end, unless somebody still holds it.
     pub(super) fn take(&self) -> Option<Open<DB>> {
         self.open.try_lock().ok()?.take()
+    }
+}
+
+/// The transactions on one pool that a call is in.
+pub(crate) struct Within<DB: Dialect> {
+    innermost: Arc<Part<DB>>,
+    /// How many connections the call holds.
+    held: usize,
+    is_writer: bool,
+}
+
+/// Finds the transactions on `pool` that the call is in.
+pub(crate) fn within<DB: Dialect>(pool: &Pool<DB>) -> Option<Within<DB>> {
+    let mut parts = scope::all::<Part<DB>>().filter(|part| part.connections.is_of(pool));
+    let innermost = parts.next()?;
+    let mut opens = vec![Arc::clone(&innermost.open)];
+    let mut is_writer = !innermost.is_read_only;
+    for part in parts {
+        is_writer |= !part.is_read_only;
+        if !opens.iter().any(|open| Arc::ptr_eq(open, &part.open)) {
+            opens.push(Arc::clone(&part.open));
+        }
+    }
+    Some(Within { innermost, held: opens.len(), is_writer })
+}
+
+impl<DB: Dialect> Within<DB> {
+    /// The connection of the innermost transaction.
+    pub(crate) async fn connection(&self) -> Result<Connection<DB>, TransactionError> {
+        self.innermost.connection().await
+    }
+
+    /// Whether what needs another connection of the pool, perhaps to write, could not end before these transactions have.
+    pub(crate) fn bars(&self, writes: bool) -> bool {
+        self.innermost.connections.are_all(self.held) || (DB::HAS_ONE_WRITER && self.is_writer && writes)
+    }
+
+    /// Notes an error that happened in the innermost transaction.
+    pub(crate) fn note(&self, error: &sqlx::Error) {
+        self.innermost.control.note(error);
     }
 }
 

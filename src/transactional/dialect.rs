@@ -27,19 +27,23 @@ pub trait Dialect: Records {
     /// Writes a statement that records the answer to a claimed call and fails if the claim is gone, where it spares a round trip
     /// to send it with the commit.
     #[doc(hidden)]
-    fn recording(id: &str, record: &str) -> Option<String>;
+    fn recording(id: &str, record: &str, expires_at: i64) -> Option<String>;
 
     /// Commits, after the statement `last` if there is one, with an error if that fails or the transaction cannot be committed any
-    /// more. Returns the empty transaction that follows, if one does.
+    /// more: then it is rolled back. Returns the empty transaction that follows, if one does.
     #[doc(hidden)]
     fn commit(
         transaction: Transaction<'static, Self>,
         last: Option<String>,
-    ) -> impl Future<Output = Result<Option<Transaction<'static, Self>>, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<Option<Transaction<'static, Self>>, NotCommitted>> + Send;
 
-    /// Rolls back, whether or not the transaction is there.
+    /// Rolls back. False if there is no transaction any more: what ran in it has ended it.
     #[doc(hidden)]
-    fn rollback(transaction: Transaction<'static, Self>) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    fn rollback(transaction: Transaction<'static, Self>) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    /// Says whether a transaction is there, where one was begun.
+    #[doc(hidden)]
+    fn is_open(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     /// Says what an error means for the transaction.
     #[doc(hidden)]
@@ -66,6 +70,15 @@ pub enum Fault {
     Unavailable,
     /// Anything else: the statement itself is wrong, or violates a constraint.
     Permanent,
+}
+
+/// Why a transaction was not committed.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct NotCommitted {
+    pub(super) error: sqlx::Error,
+    /// Whether the transaction was still there at its end.
+    pub(super) was_open: bool,
 }
 
 /// What is the same for all databases: errors that come from the way there.

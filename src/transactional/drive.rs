@@ -11,13 +11,13 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::time::{Instant, timeout_at};
 
-use super::current::Part;
+use super::current::{Part, within};
 use super::dialect::{Dialect, Fault};
 use super::ends::End;
 use super::error::TransactionError;
 use super::hooks::invalidate;
 use super::nested::{join, savepoint};
-use super::open::{Committed, Open};
+use super::open::{Committed, NotBegun, Open};
 use super::options::{Begin, Propagation};
 use super::transactor::Transactor;
 use crate::cancellation::{Cancellation, cancelled};
@@ -43,6 +43,9 @@ pub(super) trait Results<R>: Sync {
     fn take_last_statement(&self, _: &mut R) -> Option<String> {
         None
     }
+
+    /// Tells of a failure that the transaction had ended before, so that some of it may be done.
+    fn note_ended_early(&self, _: &mut R) {}
 
     /// Tells that it took several transactions.
     fn note_attempts(&self, _: &mut R, _: u32) {}
@@ -127,7 +130,15 @@ impl<DB: Dialect> Transactor<DB> {
         let gone = pin!(cancelled(cancellation));
         // An inner transaction would wait for its outer one, which waits for it.
         let turns = scope::current::<Part<DB>>().is_none().then_some(&self.turns);
-        let begun = Open::begin(&self.pool, self.reuse.as_ref(), begin, turns);
+        let around = within(&self.pool);
+        if around.as_ref().is_some_and(|around| around.bars(!begin.read_only)) {
+            tracing::error!(
+                "a transaction waits for one that it is in: give the pool a connection for each, and SQLite one writer"
+            );
+            return failed(TransactionError::WaitsForItself, End::Unavailable);
+        }
+        let connections = around.is_none().then_some(&*self.connections);
+        let begun = Open::begin(&self.pool, self.reuse.as_ref(), begin, turns, connections);
         let (begun, gone) = match until(deadline, select(pin!(begun), gone)).await {
             None => return timed_out(),
             Some(Either::Right(((), _))) => return failed(TransactionError::Cancelled, End::Cancelled),
@@ -135,10 +146,10 @@ impl<DB: Dialect> Transactor<DB> {
         };
         let open = match begun {
             Ok(open) => open,
-            Err(Fault::Conflict) => return Ended::Conflict(results.failed(TransactionError::Unavailable)),
-            Err(_) => return failed(TransactionError::Unavailable, End::Unavailable),
+            Err(NotBegun::Conflict) => return Ended::Conflict(results.failed(TransactionError::Unavailable)),
+            Err(NotBegun::Failed(error)) => return failed(error, End::Unavailable),
         };
-        let part = Arc::new(Part::new(open));
+        let part = Arc::new(Part::new(open, Arc::clone(&self.connections)));
         let control = Arc::clone(&part.control);
         let within = scope::capture().with(Arc::clone(&part)).with(Arc::clone(&control));
         let body = within.enter(AssertUnwindSafe(body).catch_unwind());
@@ -176,8 +187,14 @@ impl<DB: Dialect> Transactor<DB> {
         let patience = deadline.map_or(patience, |deadline| deadline.max(patience));
         if !success || control.is_doomed() || control.is_rollback_only() || cancellation.is_cancelled() {
             // The locks are let go before the caller hears of the failure, if that does not take long.
-            let _ = timeout_at(patience, open.rollback()).await;
+            let was_open = timeout_at(patience, open.rollback()).await.unwrap_or(true);
             return match () {
+                // What is done already is not to be done again.
+                () if !was_open && success => failed(TransactionError::EndedEarly, End::EndedEarly),
+                () if !was_open => {
+                    results.note_ended_early(&mut result);
+                    Ended::Done(result, End::EndedEarly)
+                }
                 () if control.has_conflict() => Ended::Conflict(result),
                 () if !success => Ended::Done(result, End::RolledBack),
                 () if control.is_doomed() => failed(TransactionError::RolledBack, End::RolledBack),
@@ -198,6 +215,7 @@ impl<DB: Dialect> Transactor<DB> {
                 }
                 Ended::Done(result, End::Committed)
             }
+            Ok(Committed::EndedEarly) => failed(TransactionError::EndedEarly, End::EndedEarly),
             Ok(Committed::No(Fault::Conflict)) => Ended::Conflict(result),
             // The body has swallowed it.
             Ok(Committed::No(_)) if control.has_conflict() => Ended::Conflict(result),

@@ -17,12 +17,14 @@ pub(super) enum End {
     Leaked,
     Panicked,
     Unavailable,
+    /// By the tool itself, before the end.
+    EndedEarly,
     Unknown,
 }
 
 impl End {
     /// In the order of the variants.
-    const ALL: [&'static str; 10] = [
+    const ALL: [&'static str; 11] = [
         "committed",
         "rolled_back",
         "unused",
@@ -32,6 +34,7 @@ impl End {
         "leaked",
         "panicked",
         "unavailable",
+        "ended_early",
         "unknown",
     ];
 }

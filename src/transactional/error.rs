@@ -11,6 +11,9 @@ use crate::scope;
 /// The entry of an error's data that says what became of a transaction.
 pub const TRANSACTION: &str = "mcp-patterns/transaction";
 
+/// The word for a transaction that was ended before its tool was.
+pub(super) const ENDED_EARLY: &str = "ended_early";
+
 /// Why a transaction did not do what it was asked to. Its text is fit for a caller: it names no statement and no address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,6 +31,11 @@ pub enum TransactionError {
     },
     /// No transaction could be begun. Nothing was done.
     Unavailable,
+    /// The call is inside a transaction and needs another connection of the same pool, and found none in time. Nothing was done.
+    Overloaded,
+    /// The call waits for what the transaction that it is in holds: the only connection of the pool, or the write lock of the
+    /// database. Nothing was done.
+    WaitsForItself,
     /// Every attempt gave way to another transaction. Nothing was done.
     Conflict {
         /// How often it was tried.
@@ -44,6 +52,9 @@ pub enum TransactionError {
     },
     /// The caller cancelled. Nothing was done.
     Cancelled,
+    /// The transaction was ended before the tool was: by a `COMMIT` or a `ROLLBACK` of its own, or by the database after an error.
+    /// What the tool did may have been kept, in part or as a whole.
+    EndedEarly,
     /// The database was lost during the commit: nobody knows whether the transaction was done.
     Unknown,
 }
@@ -56,11 +67,14 @@ impl TransactionError {
             Self::Held => "held",
             Self::Statement { .. } => "statement_failed",
             Self::Unavailable => "unavailable",
+            Self::Overloaded => "overloaded",
+            Self::WaitsForItself => "waits_for_itself",
             Self::Conflict { .. } => "conflict",
             Self::RolledBack => "rolled_back",
             Self::Leaked => "leaked",
             Self::TimedOut { .. } => "timed_out",
             Self::Cancelled => "cancelled",
+            Self::EndedEarly => ENDED_EARLY,
             Self::Unknown => "outcome_unknown",
         }
     }
@@ -70,11 +84,17 @@ impl TransactionError {
             Self::Unavailable
             | Self::Conflict { .. }
             | Self::Statement { fault: Fault::Conflict | Fault::Unavailable, .. } => ErrorKind::Unavailable,
+            Self::Overloaded => ErrorKind::ServerOverloaded,
             Self::TimedOut { .. } | Self::Statement { fault: Fault::Timeout, .. } => ErrorKind::Timeout,
             Self::Cancelled => ErrorKind::Cancelled,
-            Self::None | Self::Held | Self::RolledBack | Self::Leaked | Self::Unknown | Self::Statement { .. } => {
-                ErrorKind::Internal
-            }
+            Self::None
+            | Self::Held
+            | Self::WaitsForItself
+            | Self::RolledBack
+            | Self::Leaked
+            | Self::EndedEarly
+            | Self::Unknown
+            | Self::Statement { .. } => ErrorKind::Internal,
         }
     }
 }
@@ -86,6 +106,10 @@ impl fmt::Display for TransactionError {
             Self::Held => f.write_str("The transaction's connection is held elsewhere in this call"),
             Self::Statement { id, .. } => write!(f, "The database refused a statement (error {id})"),
             Self::Unavailable => f.write_str("The database is not available; nothing was done"),
+            Self::Overloaded => {
+                f.write_str("All connections to the database are in use by other calls; nothing was done")
+            }
+            Self::WaitsForItself => f.write_str("The call waits for what its own transaction holds; nothing was done"),
             Self::Conflict { attempts } => {
                 write!(f, "The data was changed by others in each of {attempts} attempts; nothing was done")
             }
@@ -93,6 +117,9 @@ impl fmt::Display for TransactionError {
             Self::Leaked => f.write_str("The transaction was still in use when it should end; nothing was done"),
             Self::TimedOut { after } => write!(f, "Not done within {} ms; nothing was done", after.as_millis()),
             Self::Cancelled => f.write_str("The call was cancelled; nothing was done"),
+            Self::EndedEarly => f.write_str(
+                "The transaction ended before the tool did: the call may have taken effect, in part or as a whole",
+            ),
             Self::Unknown => {
                 f.write_str("The database was lost during the commit: it is not known whether the call took effect")
             }

@@ -1,10 +1,11 @@
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::Either;
+use futures_util::future::{BoxFuture, Either};
 use serde_json::Value;
 use sqlx::Pool;
 use tower_layer::Layer;
@@ -15,9 +16,13 @@ use super::answer::{Answer, ByOutcome, Wanted};
 use super::dialect::Dialect;
 use super::ends::Ends;
 use super::once::{Keys, Once};
+use super::records::{self, EXPIRED};
 use super::transactor::Transactor;
-use crate::idempotency::{Idempotency, KeyCounts, KeySpace, Told};
+use crate::idempotency::{
+    AmbiguousCalls, Bound, Handle, Idempotency, KeyCounts, KeySpace, Ledger, Page, Resolved, Told,
+};
 use crate::selection::{Hints, Known, Plan, Rule, Selection, check_names, look_up, naming_selectors};
+use crate::sweeper::Sweeper;
 use crate::{ConfigError, Identity, Layered, Middleware, TryLayer};
 
 const LAYER: &str = "TransactionalTool";
@@ -38,6 +43,7 @@ pub struct TransactionalTool<DB: Dialect> {
     space: Arc<KeySpace>,
     plan: Plan<Arc<ToolPlan>>,
     keys: Arc<Keys>,
+    handle: Handle,
 }
 
 /// What the layer keeps for a tool that it acts on.
@@ -70,6 +76,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
             space: Arc::default(),
             plan: Plan::default(),
             keys: Arc::default(),
+            handle: Handle::default(),
         }
     }
 
@@ -121,6 +128,13 @@ impl<DB: Dialect> TransactionalTool<DB> {
         self
     }
 
+    /// Returns what lists and resolves ambiguous calls, also after the layer has moved into a stack. Here a call is ambiguous if its
+    /// tool has [ended the transaction](TransactionError::EndedEarly) by itself.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// Makes the [table](super::IDEMPOTENCY_SCHEMA) of idempotency records where there is none.
     ///
     /// # Errors
@@ -129,6 +143,16 @@ impl<DB: Dialect> TransactionalTool<DB> {
     pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
         let mut connection = pool.acquire().await?;
         DB::ensure_schema(&mut connection).await
+    }
+
+    /// Deletes the expired records, a batch at a time, and returns how many there were. Those that a call holds stay for the next time;
+    /// on SQLite that is all of them, while somebody writes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn sweep(pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
+        Sweeper::new(&EXPIRED).sweep(pool).await
     }
 }
 
@@ -215,6 +239,27 @@ impl<DB: Dialect> TransactionalTool<DB> {
     }
 }
 
+/// How long a list of ambiguous calls, or the end of one, may take.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The table of records as a [`Handle`] sees it.
+struct RecordLedger<DB: Dialect>(Pool<DB>);
+
+impl<DB: Dialect> Ledger for RecordLedger<DB> {
+    fn list<'a>(&'a self, page: Page<'a>) -> BoxFuture<'a, Result<AmbiguousCalls, Box<dyn Error + Send + Sync>>> {
+        async move { Ok(records::list(&self.0, page).await?) }.boxed()
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        id: &'a str,
+        record: Option<&'a str>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Resolved, Box<dyn Error + Send + Sync>>> {
+        async move { Ok(records::resolve(&self.0, id, record, ttl).await?) }.boxed()
+    }
+}
+
 impl<DB: Dialect> Middleware for TransactionalTool<DB> {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.transactor.check()?;
@@ -241,6 +286,16 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
         let mut bound = Self { plan, ..self };
         Arc::make_mut(&mut bound.space).server = inner.server_info().name;
         bound.observe_tools(&tools, None);
+        if let Some(idempotency) = &bound.idempotency {
+            let plan = bound.plan.clone();
+            bound.handle.bind(Bound {
+                space: Arc::clone(&bound.space),
+                idempotency: Arc::clone(idempotency),
+                acts_on: Box::new(move |tool| plan.of_anybody(tool).is_some_and(|plan| plan.keys.is_some())),
+                ledger: Arc::new(RecordLedger(bound.transactor.pool.clone())),
+                timeout: LEDGER_TIMEOUT,
+            });
+        }
         Ok(bound)
     }
 
@@ -304,6 +359,7 @@ impl<DB: Dialect> Clone for TransactionalTool<DB> {
             space: Arc::clone(&self.space),
             plan: self.plan.clone(),
             keys: Arc::clone(&self.keys),
+            handle: self.handle.clone(),
         }
     }
 }

@@ -121,9 +121,12 @@
 //! | reason | what happened | kind |
 //! | --- | --- | --- |
 //! | `unavailable` | none could be begun; nothing was done | unavailable |
+//! | `overloaded` | a transaction inside another one found no connection in time; nothing was done | server_overloaded |
+//! | `waits_for_itself` | it waits for the only connection of the pool, or on SQLite for the write lock, which the call itself holds; nothing was done | internal |
 //! | `conflict` | each attempt gave way to another transaction; nothing was done | unavailable, exhausted |
 //! | `timed_out`, `cancelled` | the time was over, or the caller cancelled; nothing was done | timeout, cancelled |
-//! | `rolled_back` | the tool succeeded, but a part of it, or a statement whose error it ignored, had failed; or the transaction had ended before the tool | internal |
+//! | `rolled_back` | the tool succeeded, but a part of it, or a statement whose error it ignored, had failed | internal |
+//! | `ended_early` | the transaction was ended before the tool was: [see below](#a-tool-that-ends-its-transaction) | internal |
 //! | `leaked`, `held` | the tool kept the connection, or needs it twice at the same time | internal |
 //! | `outcome_unknown` | the connection was lost during the commit: nobody knows. Not retried; a call with the same idempotency key finds out | internal |
 //! | `statement_failed` | [`failed`] masked an error of the database, which the log has under the id in the text | by what it means |
@@ -132,8 +135,8 @@
 //! A result that took more than one transaction has `{"attempts": 3}` under `mcp-patterns/transaction` in its `_meta`, unless
 //! [it is to say nothing](TransactionalTool::without_meta).
 //!
-//! With a key: `mcp-patterns/idempotency` is `replayed` in the `_meta` of an answer that was recorded, and `key_reused` or
-//! `in_progress` in the data of a refusal.
+//! With a key: `mcp-patterns/idempotency` is `replayed` in the `_meta` of an answer that was recorded, and `key_reused`,
+//! `in_progress`, `ambiguous` or `unresolved` in the data of a refusal.
 //!
 //! A tool that maps database errors itself should use [`failed`], or `?` on a [`TransactionError`]: the layer then sees a
 //! conflict and tries again.
@@ -143,6 +146,21 @@
 //! process the database knows: on PostgreSQL a duplicate waits for it there, until the lock timeout or the end of its own time,
 //! and hears `in_progress` then. On SQLite it waits for whoever is writing before it can look for its key, hears of a conflict or
 //! a timeout if that takes too long, and finds the answer when it comes again.
+//!
+//! # A tool that ends its transaction
+//!
+//! A tool that runs `COMMIT` or `ROLLBACK` by itself goes on without a transaction: what it has committed and what follows is done for
+//! good, whatever it answers. SQLite does the same by itself after some errors (`ON CONFLICT ROLLBACK`, a full disk). At the end the
+//! database has no transaction any more, and that is how it is noticed:
+//!
+//! - a success becomes the error `ended_early`; a failure of the tool's own keeps its kind and text and is marked `ended_early` in its
+//!   `_meta` (its data, where it is a protocol error). Neither proves that nothing was done, and the call is not tried again;
+//! - with a key, the call is *ambiguous*: the key is not free, and each further call with it hears so. [`handle`](TransactionalTool::handle)
+//!   lists such calls and resolves them, and
+//!   [`with_final_refusal_after`](crate::idempotency::Idempotency::with_final_refusal_after) ends them by itself. So it is, too, if the
+//!   process dies after such a `COMMIT`. Only a process that dies between a `ROLLBACK` of the tool's and the end of the tool leaves a
+//!   key that is free: such a tool must not do anything after it;
+//! - a tool that begins another transaction after its `COMMIT` is not noticed: that one is committed, with the answer in it.
 //!
 //! # Cancellation
 //!
@@ -162,7 +180,8 @@
 //! It fails closed: without a transaction the tool is not called.
 //!
 //! A pool has as many connections as it was given, and a call holds one while it runs. Give it an acquire timeout of a second or
-//! three, and size it for nested transactions if you use [`Propagation::RequiresNew`].
+//! three, and see [how large a pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be), in particular where sessions or
+//! keys are on the same one: transactions leave them a connection, so that no number of calls makes all of them stand still.
 //!
 //! # The table of keys
 //!
@@ -170,7 +189,8 @@
 //! [`with_namespace`](TransactionalTool::with_namespace) of their own, or a key that was used in one has its answer in the other.
 //!
 //! [`TransactionalTool::ensure_schema`] makes it; its SQL is [`IDEMPOTENCY_SCHEMA`]. Callers are kept as hashes. Expired records
-//! are deleted in batches of 500, once a minute at most, after a call with a key.
+//! are deleted in batches of 500, once a minute at most, after a call with a key; [`sweep`](TransactionalTool::sweep) does it when you
+//! say. A claim without an answer is kept: see above.
 //!
 //! On PostgreSQL an answer is recorded in the batch that commits, as hexadecimal digits in the statement's text: where statements
 //! are logged, by the server or at sqlx's `debug` level, so are answers.
@@ -179,8 +199,8 @@
 //!
 //! Counters (feature `metrics`): `mcp_patterns_transactions_total` by `tool` and `outcome`, all attempts together: `committed`,
 //! `rolled_back`, `unused` (the key had its answer), `conflict`, `timed_out`, `cancelled` (or left), `leaked`, `panicked`,
-//! `unavailable`, `unknown`. `mcp_patterns_transaction_retries_total` by `tool`: attempts after the first.
-//! `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `refused`, `in_progress`, `cancelled`. A part
+//! `unavailable`, `ended_early`, `unknown`. `mcp_patterns_transaction_retries_total` by `tool`: attempts after the first.
+//! `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `refused`, `in_progress`, `ambiguous`, `unresolved`, `cancelled`. A part
 //! that joins another transaction is not counted.
 //!
 //! Events: `a statement failed`, `the commit failed`, `the transaction cannot be committed`, `no transaction could be begun` (warn,
@@ -192,7 +212,6 @@ mod dialect;
 mod drive;
 mod ends;
 mod error;
-mod finish;
 mod hooks;
 mod layer;
 mod nested;
@@ -209,8 +228,8 @@ mod sqlite;
 mod transactor;
 #[cfg(feature = "cached")]
 pub(crate) use current::invalidate_after_commit;
-pub(crate) use current::is_entered;
 pub use current::{Connection, after_commit, after_commit_or_now, current, set_rollback_only};
+pub(crate) use current::{Within, is_entered, within};
 pub use dialect::{Dialect, Fault};
 pub use error::{TRANSACTION, TransactionError, failed};
 #[cfg(feature = "cached")]

@@ -13,10 +13,11 @@ use super::dialect::{Dialect, Fault};
 use super::drive::Results;
 use super::ends::Ends;
 use super::error::TransactionError;
-use super::records::EXPIRED;
+use super::records::{EXPIRED, kept_for};
 use super::running::{Running, Turn};
 use super::transactor::Transactor;
-use crate::idempotency::{self, CallKey, Idempotency, KeyCounts, Told};
+use crate::clock::{after, wall_clock};
+use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
 use crate::outcome;
 use crate::sweeper::Sweeper;
 
@@ -66,7 +67,7 @@ impl<DB: Dialect> Once<'_, DB> {
         // Where it is a part of another transaction, nobody knows when that is committed.
         let with_commit = self.transactor.begins_one();
         let results = ByOutcome { ends: self.ends, tells: self.tells };
-        let answer = self
+        let mut answer = self
             .transactor
             .drive(false, ctx, &results, || async {
                 let attempt = self.attempt(with_commit, &is_claiming, &call).await;
@@ -79,7 +80,12 @@ impl<DB: Dialect> Once<'_, DB> {
                 self.counts.count(Told::Recorded);
                 true
             }
-            Wanted::Unused => true,
+            Wanted::Unused | Wanted::Unresolved => true,
+            Wanted::EndedEarly => {
+                self.mark_ambiguous().await;
+                outcome::note(&mut answer.result, IDEMPOTENCY, "ambiguous");
+                true
+            }
             // The time was over while it waited for the first call with its key, in another process.
             Wanted::Failed if is_claiming.into_inner() && !ctx.is_cancelled() => return self.in_progress(),
             Wanted::ByResult if self.idempotency.records_failures() => self.record_failure(&answer.result).await,
@@ -100,7 +106,7 @@ impl<DB: Dialect> Once<'_, DB> {
     ) -> Result<Answer, TransactionError> {
         let mut connection = current::<DB>().await?;
         is_claiming.store(true, Ordering::Relaxed);
-        let claimed = DB::claim(&mut connection, self.key, None, self.idempotency.ttl()).await;
+        let claimed = DB::claim(&mut connection, self.key, None, self.kept_for()).await;
         is_claiming.store(false, Ordering::Relaxed);
         let claimed = match claimed.map_err(TransactionError::from) {
             Ok(claimed) => claimed,
@@ -110,7 +116,7 @@ impl<DB: Dialect> Once<'_, DB> {
             Err(error) => return Err(error),
         };
         if !claimed {
-            return Ok(Answer { result: self.known(&mut connection).await?, end: Wanted::Unused });
+            return self.known(&mut connection).await;
         }
         drop(connection);
         let result = call().await;
@@ -120,31 +126,72 @@ impl<DB: Dialect> Once<'_, DB> {
         let Some(record) = self.to_record(&result) else {
             return Err(TransactionError::RolledBack);
         };
-        let last = if with_commit { DB::recording(&self.key.id, &record) } else { None };
+        let expires_at = after(wall_clock(), self.idempotency.ttl());
+        let last = if with_commit { DB::recording(&self.key.id, &record, expires_at) } else { None };
         if last.is_none() {
             let mut connection = current::<DB>().await?;
-            if !DB::complete(&mut connection, &self.key.id, None, &record).await? {
-                // The tool has deleted the record, or ended the transaction by itself.
+            if !DB::is_open(&mut connection).await? {
+                return Err(TransactionError::EndedEarly);
+            }
+            if !DB::complete(&mut connection, &self.key.id, &record, self.idempotency.ttl()).await? {
+                // The tool has deleted the record.
                 return Err(TransactionError::RolledBack);
             }
         }
         Ok(Answer { result, end: Wanted::Recorded(last) })
     }
 
+    fn kept_for(&self) -> Duration {
+        kept_for(self.idempotency.kept_for())
+    }
+
     /// The answer of a call whose key is taken.
-    async fn known(&self, connection: &mut DB::Connection) -> Result<McpResult<ToolResult>, TransactionError> {
-        let record = DB::find(connection, &self.key.id).await?;
-        if record.as_ref().is_some_and(|record| record.fingerprint != self.key.fingerprint) {
-            return Ok(self.counts.answer(Told::Refused, &self.key.refused()));
+    async fn known(&self, connection: &mut DB::Connection) -> Result<Answer, TransactionError> {
+        let unused = |result| Ok(Answer { result, end: Wanted::Unused });
+        let Some(record) = DB::find(connection, &self.key.id).await? else { return unused(self.in_progress()) };
+        if record.fingerprint != self.key.fingerprint {
+            return unused(self.counts.answer(Told::Refused, &self.key.refused()));
         }
-        let answer = record.and_then(|record| idempotency::from_record(&record.result?, self.key, self.tells));
-        Ok(match answer {
-            Some(answer) => {
-                self.counts.count(Told::Replayed);
-                answer
+        if let Some(result) = &record.result {
+            let Some(answer) = idempotency::from_record(result, self.key, self.tells) else { return unused(self.in_progress()) };
+            self.counts.count(Told::Replayed);
+            return unused(answer);
+        }
+        let Some(age) = record.ambiguous_for(wall_clock()) else { return unused(self.in_progress()) };
+        let refusal = self.idempotency.final_refusal_after().filter(|after| age >= *after);
+        let refusal = refusal.and_then(|_| idempotency::to_record(&Ok(self.key.unresolved().to_tool_result()), None));
+        if let Some(refusal) = refusal
+            && DB::resolve(connection, &self.key.id, Some(&refusal), self.idempotency.ttl()).await?
+        {
+            tracing::warn!(tool = self.key.tool, key = self.key.key, "the outcome of a call was not found out in time");
+            let result = self.counts.answer(Told::Unresolved, &self.key.unresolved());
+            return Ok(Answer { result, end: Wanted::Unresolved });
+        }
+        tracing::warn!(tool = self.key.tool, key = self.key.key, "the outcome of a call is not known: resolve it");
+        unused(self.counts.answer(Told::Ambiguous, &self.key.ambiguous()))
+    }
+
+    /// Keeps the key from being used again: what the call did may be done, while its claim may be undone.
+    async fn mark_ambiguous(&self) {
+        self.counts.count(Told::Ambiguous);
+        let marked: Result<(), TransactionError> = self
+            .transactor
+            .run(&(), || async {
+                let mut connection = current::<DB>().await?;
+                // Where the claim is done, it is there already.
+                DB::claim(&mut connection, self.key, None, self.kept_for()).await?;
+                Ok(())
+            })
+            .await;
+        let (tool, key) = (&self.key.tool, &self.key.key);
+        match marked {
+            Ok(()) => {
+                tracing::warn!(tool, key, "a tool ended its transaction, and it is not known what it did: resolve it")
             }
-            None => self.in_progress(),
-        })
+            Err(error) => {
+                tracing::error!(%error, tool, key, "a tool ended its transaction, and its key could not be kept")
+            }
+        }
     }
 
     fn to_record(&self, result: &McpResult<ToolResult>) -> Option<String> {
@@ -164,8 +211,8 @@ impl<DB: Dialect> Once<'_, DB> {
             .transactor
             .run(&(), || async {
                 let mut connection = current::<DB>().await?;
-                if DB::claim(&mut connection, self.key, None, self.idempotency.ttl()).await? {
-                    DB::complete(&mut connection, &self.key.id, None, &record).await?;
+                if DB::claim(&mut connection, self.key, None, self.kept_for()).await? {
+                    DB::complete(&mut connection, &self.key.id, &record, self.idempotency.ttl()).await?;
                 }
                 Ok(())
             })

@@ -1,5 +1,6 @@
 //! A transaction that is open, and how it ends whatever happens.
 
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,18 +10,27 @@ use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::dialect::{Dialect, Fault};
-use super::finish::finish;
+use super::dialect::{Dialect, Fault, NotCommitted};
+use super::error::TransactionError;
 use super::hooks::{Hooks, Running, invalidate};
 use super::options::Begin;
 use super::reuse::{Reuse, Taken};
+use crate::connections::{Connections, Place};
+use crate::finish::finish;
 
 /// An open transaction. Its drop rolls it back.
 pub(super) struct Open<DB: Dialect> {
     transaction: Option<Transaction<'static, DB>>,
     begin: Begin,
-    turn: Option<Turn>,
+    rights: Rights,
     heir: Option<Heir<DB>>,
+}
+
+/// What a transaction may, until it has ended.
+#[derive(Clone, Default)]
+struct Rights {
+    _turn: Option<Turn>,
+    _place: Option<Arc<Place>>,
 }
 
 /// Who gets the connection once the transaction is committed, and since when the pool has lent it.
@@ -40,34 +50,63 @@ pub(super) enum Committed {
     /// It was, and what waited for that is running.
     Yes(Option<Running>),
     No(Fault),
+    /// There was none any more at its end: what ran in it has ended it by itself, and may have gone on without one.
+    EndedEarly,
     Unknown,
+}
+
+/// Why a transaction was not begun.
+pub(super) enum NotBegun {
+    Conflict,
+    Failed(TransactionError),
 }
 
 impl<DB: Dialect> Open<DB> {
     /// Begins a transaction, unless its caller leaves while it waits for a connection.
     ///
     /// Where the database has one writer at a time, those of this process wait in `turns` for each other, each without a
-    /// connection: in the database they would sleep, and wake up by chance.
+    /// connection: in the database they would sleep, and wake up by chance. Who is in no other transaction on the pool waits for a
+    /// place among `connections`, too.
     pub(super) async fn begin(
         pool: &Pool<DB>,
         reuse: Option<&Arc<Reuse<DB>>>,
         begin: Begin,
         turns: Option<&Turns>,
-    ) -> Result<Self, Fault> {
-        let sql = DB::begin(&begin).map_err(|_| Fault::Permanent)?;
+        connections: Option<&Connections<DB>>,
+    ) -> Result<Self, NotBegun> {
+        let sql = DB::begin(&begin).map_err(|_| NotBegun::Failed(TransactionError::Unavailable))?;
         let turn = match turns.filter(|_| DB::HAS_ONE_WRITER && !begin.read_only) {
             Some(turns) => {
                 timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await.ok().and_then(Result::ok).map(Arc::new)
             }
             None => None,
         };
-        let begun = match reuse {
-            None => Self::begin_on_another(pool, begin, sql, turn).await,
-            Some(reuse) => Self::begin_on_free(pool, reuse, begin, sql, turn).await,
+        let place = match connections {
+            Some(connections) => connections.place().await.map(Some),
+            None => Ok(None),
+        };
+        let begun = match (place, reuse) {
+            (Err(error), _) => Err(error),
+            (Ok(place), None) => {
+                Self::begin_on_another(pool, begin, sql, Rights { _turn: turn, _place: place.map(Arc::new) }).await
+            }
+            (Ok(place), Some(reuse)) => {
+                let rights = Rights { _turn: turn, _place: place.map(Arc::new) };
+                Self::begin_on_free(pool, reuse, begin, sql, rights).await
+            }
         };
         begun.map_err(|error| {
+            if connections.is_none() && matches!(error, sqlx::Error::PoolTimedOut) {
+                tracing::warn!(
+                    "a transaction inside another one found no connection in time: give the pool more of them"
+                );
+                return NotBegun::Failed(TransactionError::Overloaded);
+            }
             tracing::warn!(%error, "no transaction could be begun");
-            DB::fault(&error)
+            match DB::fault(&error) {
+                Fault::Conflict => NotBegun::Conflict,
+                _ => NotBegun::Failed(TransactionError::Unavailable),
+            }
         })
     }
 
@@ -77,9 +116,9 @@ impl<DB: Dialect> Open<DB> {
         reuse: &Arc<Reuse<DB>>,
         begin: Begin,
         sql: String,
-        turn: Option<Turn>,
+        rights: Rights,
     ) -> Result<Self, sqlx::Error> {
-        let begin_on = |connection| Self::begin_on(connection, begin, sql.clone(), turn.clone());
+        let begin_on = |connection| Self::begin_on(connection, begin, sql.clone(), rights.clone());
         let (begun, lent) = match reuse.take().await? {
             Taken::Tested(connection) => (Some(begin_on(connection).await), None),
             Taken::Untested(connection) => match begin_on(connection).await {
@@ -87,26 +126,21 @@ impl<DB: Dialect> Open<DB> {
                 begun => (Some(begun), None),
             },
             Taken::Spent(spent) => match spent.begin(&sql).await {
-                Ok((transaction, lent)) => (Some(Ok(Self::new(transaction, begin, turn.clone()))), Some(lent)),
+                Ok((transaction, lent)) => (Some(Ok(Self::new(transaction, begin, rights.clone()))), Some(lent)),
                 Err(_) => (None, None),
             },
         };
         let mut open = match begun {
             Some(begun) => begun?,
-            None => Self::begin_on_another(pool, begin, sql, turn).await?,
+            None => Self::begin_on_another(pool, begin, sql, rights).await?,
         };
         open.heir = Some((Arc::clone(reuse), lent.unwrap_or_else(Instant::now)));
         Ok(open)
     }
 
     /// Begins on a connection that the pool has tested.
-    async fn begin_on_another(
-        pool: &Pool<DB>,
-        begin: Begin,
-        sql: String,
-        turn: Option<Turn>,
-    ) -> Result<Self, sqlx::Error> {
-        Self::begin_on(pool.acquire().await?, begin, sql, turn).await
+    async fn begin_on_another(pool: &Pool<DB>, begin: Begin, sql: String, rights: Rights) -> Result<Self, sqlx::Error> {
+        Self::begin_on(pool.acquire().await?, begin, sql, rights).await
     }
 
     /// A begin is not left half-way: sqlx would hand a connection of PostgreSQL's back to the pool that is inside a transaction
@@ -115,17 +149,21 @@ impl<DB: Dialect> Open<DB> {
         connection: PoolConnection<DB>,
         begin: Begin,
         sql: String,
-        turn: Option<Turn>,
+        rights: Rights,
     ) -> Result<Self, sqlx::Error> {
         let begun = async move {
             let transaction = Transaction::begin(connection, Some(AssertSqlSafe(sql).into_sql_str())).await?;
-            Ok(Self::new(transaction, begin, turn))
+            Ok(Self::new(transaction, begin, rights))
         };
         finish(begun.boxed()).await
     }
 
-    fn new(transaction: Transaction<'static, DB>, begin: Begin, turn: Option<Turn>) -> Self {
-        Self { transaction: Some(transaction), begin, turn, heir: None }
+    fn new(transaction: Transaction<'static, DB>, begin: Begin, rights: Rights) -> Self {
+        Self { transaction: Some(transaction), begin, rights, heir: None }
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.begin.read_only
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut DB::Connection> {
@@ -135,24 +173,26 @@ impl<DB: Dialect> Open<DB> {
     /// Commits with `last` as the last statement, and has the hooks run: a caller who leaves changes neither.
     pub(super) async fn commit(mut self, last: Option<String>, hooks: Hooks) -> Committed {
         let Some(transaction) = self.transaction.take() else { return Committed::No(Fault::Permanent) };
-        let committed = commit(transaction, self.begin, last, self.turn.take(), self.heir.take());
+        let committed = commit(transaction, self.begin, last, take(&mut self.rights), self.heir.take());
         let ended = async move {
             match committed.await {
                 Ok(()) => Committed::Yes(hooks.run()),
-                Err(Committed::Unknown) => {
-                    invalidate(&hooks.invalidations).await;
-                    Committed::Unknown
+                Err(not) => {
+                    if matches!(not, Committed::Unknown | Committed::EndedEarly) {
+                        invalidate(&hooks.invalidations).await;
+                    }
+                    not
                 }
-                Err(not) => not,
             }
         };
         finish(ended.boxed()).await
     }
 
-    /// Rolls back, whether or not its caller waits for it.
-    pub(super) async fn rollback(mut self) {
-        if let Some(transaction) = self.transaction.take() {
-            finish(roll_back(transaction, self.begin, self.turn.take()).boxed()).await;
+    /// Rolls back, whether or not its caller waits for it. False if there was nothing any more to roll back.
+    pub(super) async fn rollback(mut self) -> bool {
+        match self.transaction.take() {
+            Some(transaction) => finish(roll_back(transaction, self.begin, take(&mut self.rights)).boxed()).await,
+            None => true,
         }
     }
 }
@@ -162,7 +202,7 @@ impl<DB: Dialect> Drop for Open<DB> {
         let Some(transaction) = self.transaction.take() else { return };
         // Without a runtime the connection cannot be used any more, and its pool neither.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(roll_back(transaction, self.begin, self.turn.take()));
+            runtime.spawn(roll_back(transaction, self.begin, take(&mut self.rights)));
         }
     }
 }
@@ -171,19 +211,23 @@ async fn commit<DB: Dialect>(
     mut transaction: Transaction<'static, DB>,
     begin: Begin,
     last: Option<String>,
-    _turn: Option<Turn>,
+    _rights: Rights,
     heir: Option<Heir<DB>>,
 ) -> Result<(), Committed> {
     if let Err(error) = DB::before_end(&begin, &mut transaction).await {
         tracing::warn!(%error, "the transaction cannot be committed");
         return Err(Committed::No(DB::fault(&error)));
     }
-    let spent = DB::commit(transaction, last).await.map_err(|error| {
+    let spent = DB::commit(transaction, last).await.map_err(|NotCommitted { error, was_open }| {
         tracing::warn!(%error, "the commit failed");
         let fault = DB::fault(&error);
         // Only an answer of the database is certain; a lost connection may have been lost after the commit.
         let is_answer = error.as_database_error().is_some() && fault != Fault::Unavailable;
-        if is_answer { Committed::No(fault) } else { Committed::Unknown }
+        match is_answer {
+            true if was_open => Committed::No(fault),
+            true => Committed::EndedEarly,
+            false => Committed::Unknown,
+        }
     })?;
     if let Some((spent, (reuse, lent))) = spent.zip(heir) {
         reuse.give(spent, lent);
@@ -191,12 +235,14 @@ async fn commit<DB: Dialect>(
     Ok(())
 }
 
-/// Hands the connection back as it was. One on which that fails is closed by the pool, which tests it.
-async fn roll_back<DB: Dialect>(mut transaction: Transaction<'static, DB>, begin: Begin, _turn: Option<Turn>) {
+/// Hands the connection back as it was. One on which that fails is closed by the pool, which tests it. False if there was no
+/// transaction any more.
+async fn roll_back<DB: Dialect>(mut transaction: Transaction<'static, DB>, begin: Begin, _rights: Rights) -> bool {
     if let Err(error) = DB::before_end(&begin, &mut transaction).await {
         tracing::warn!(%error, "the connection could not be restored");
     }
-    if let Err(error) = DB::rollback(transaction).await {
+    DB::rollback(transaction).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "the rollback failed");
-    }
+        true
+    })
 }

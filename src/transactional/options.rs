@@ -25,7 +25,10 @@ pub enum Propagation {
     Required,
     /// Begins a transaction of its own on another connection, which commits whatever happens to the outer one.
     ///
-    /// A pool whose every connection is held by an outer transaction has none to give: size it for both.
+    /// Outer transactions leave one connection of their pool to those inside of them, which take turns if there are no more. Inside one
+    /// that is inside another already, give the pool a connection for each: a call that holds all of them is told
+    /// [so](super::TransactionError::WaitsForItself), and one that finds none in time is
+    /// [overloaded](super::TransactionError::Overloaded). On SQLite the inner one can only read, since the outer one holds the lock.
     RequiresNew,
     /// Opens a savepoint in the transaction of the call, or begins one. A failure undoes the part only.
     Nested,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Transaction};
 
-use super::dialect::{Dialect, Fault, connection_fault};
+use super::dialect::{Dialect, Fault, NotCommitted, connection_fault};
 use super::options::{Begin, Isolation, Unsupported};
 use crate::canonical::hex;
 use crate::clock::millis;
@@ -47,10 +47,10 @@ impl Dialect for Postgres {
     ///
     /// `convert_from` has the collation of its encoding's name, by which the primary key is not sorted: an id that is compared
     /// goes through `encode`. An id that had anything but digits in it would lose that, and find no claim.
-    fn recording(id: &str, record: &str) -> Option<String> {
+    fn recording(id: &str, record: &str, expires_at: i64) -> Option<String> {
         Some(format!(
             "with recorded as (update mcp_patterns_idempotency \
-             set result = convert_from(decode('{}', 'hex'), 'UTF8'), token = null, lease_until = null \
+             set result = convert_from(decode('{}', 'hex'), 'UTF8'), expires_at = {expires_at} \
              where id = encode(decode('{}', 'hex'), 'hex') and result is null and token is null returning 1) \
              select 1 / count(*) from recorded",
             hex(record.as_bytes()),
@@ -66,15 +66,39 @@ impl Dialect for Postgres {
     async fn commit(
         mut transaction: Transaction<'static, Self>,
         last: Option<String>,
-    ) -> Result<Option<Transaction<'static, Self>>, sqlx::Error> {
+    ) -> Result<Option<Transaction<'static, Self>>, NotCommitted> {
         let last = last.as_deref().unwrap_or("SET CONSTRAINTS ALL IMMEDIATE");
-        let batch = AssertSqlSafe(format!("{last}; COMMIT AND CHAIN"));
-        transaction.execute(sqlx::raw_sql(batch)).await?;
-        Ok(Some(transaction))
+        let batch = format!("{last}; COMMIT AND CHAIN");
+        match Self::execute(&mut transaction, batch.into()).await {
+            Ok(()) => Ok(Some(transaction)),
+            Err(error) => {
+                let was_open = match code(&error).as_deref() {
+                    Some(NO_ACTIVE_SQL_TRANSACTION) => false,
+                    // The claim is gone: by the tool's hand, or with a rollback of its own. A `COMMIT` that fails ends a transaction, too.
+                    Some(DIVISION_BY_ZERO) => Self::rollback(transaction).await.unwrap_or(true),
+                    _ => true,
+                };
+                Err(NotCommitted { error, was_open })
+            }
+        }
     }
 
-    async fn rollback(transaction: Transaction<'static, Self>) -> Result<(), sqlx::Error> {
-        transaction.rollback().await
+    /// Outside a transaction a `ROLLBACK` only warns, but with `AND CHAIN` it fails. sqlx rolls the empty transaction back that it
+    /// leaves, on the way to the pool.
+    async fn rollback(mut transaction: Transaction<'static, Self>) -> Result<bool, sqlx::Error> {
+        match Self::execute(&mut transaction, "ROLLBACK AND CHAIN".into()).await {
+            Ok(()) => Ok(true),
+            Err(error) if code(&error).as_deref() == Some(NO_ACTIVE_SQL_TRANSACTION) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn is_open(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        match Self::execute(connection, "SAVEPOINT mcp_patterns; RELEASE SAVEPOINT mcp_patterns".into()).await {
+            Ok(()) => Ok(true),
+            Err(error) if code(&error).as_deref() == Some(NO_ACTIVE_SQL_TRANSACTION) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// By [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html).
@@ -82,7 +106,7 @@ impl Dialect for Postgres {
         if let Some(fault) = connection_fault(error) {
             return fault;
         }
-        match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+        match code(error).as_deref() {
             Some("40001" | "40P01") => Fault::Conflict,
             Some("55P03" | "57014" | "25P03" | "25P04") => Fault::Timeout,
             Some("53300" | "57P01" | "57P02" | "57P03" | "57P05") => Fault::Unavailable,
@@ -94,6 +118,13 @@ impl Dialect for Postgres {
     async fn execute(connection: &mut PgConnection, sql: Cow<'static, str>) -> Result<(), sqlx::Error> {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(|_| ())
     }
+}
+
+const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
+const DIVISION_BY_ZERO: &str = "22012";
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
 }
 
 /// A timeout in milliseconds, as the server takes it: 32 bits, and 0 would be none at all.

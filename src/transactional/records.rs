@@ -3,7 +3,10 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::idempotency::CallKey;
+use sqlx::Pool;
+
+use crate::clock::{CENTURY, wall_clock};
+use crate::idempotency::{AmbiguousCalls, CallKey, Page, Resolved};
 use crate::sweeper::{Expired, Sweepable};
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -29,31 +32,55 @@ create table if not exists mcp_patterns_idempotency (
 create index if not exists mcp_patterns_idempotency_expires_at on mcp_patterns_idempotency (expires_at);
 ";
 
-/// A claim without a result never expires.
+/// A claim without a result is kept beyond the end of its lease: one that does not say so is kept for ever.
 pub(crate) const EXPIRED: Expired = Expired {
     from: "from mcp_patterns_idempotency",
-    condition: "expires_at <= $1 and result is not null",
+    condition: "expires_at <= $1 and (result is not null or lease_until is null or lease_until < expires_at)",
     rows: "idempotency records",
 };
+
+/// How long a claim without a result is kept.
+pub(crate) fn kept_for(kept_for: Option<Duration>) -> Duration {
+    kept_for.unwrap_or(CENTURY)
+}
 
 /// What the table knows of a call.
 #[derive(Debug, Clone)]
 #[doc(hidden)]
 pub struct Record {
     pub(crate) fingerprint: String,
+    /// Below zero: abandoned since then. None: a transaction has claimed it.
     pub(crate) lease_until: Option<i64>,
     pub(crate) result: Option<String>,
+    pub(crate) created_at: i64,
+    pub(crate) expires_at: i64,
+}
+
+impl Record {
+    /// How long nobody has known whether the call took effect. None: somebody is at it.
+    ///
+    /// The claim of a transaction is seen by others only once that was ended by its own tool.
+    pub(crate) fn ambiguous_for(&self, now: i64) -> Option<Duration> {
+        let since = match self.lease_until {
+            None | Some(0) => self.created_at,
+            Some(until) if until > now => return None,
+            Some(until) => until.saturating_abs(),
+        };
+        Some(Duration::from_millis(u64::try_from(now.saturating_sub(since)).unwrap_or_default()))
+    }
 }
 
 /// The statements on the table.
 #[doc(hidden)]
 pub trait Records: Sweepable {
     /// Claims a call: true if it is new, or its record has expired. Waits for another transaction that has claimed it.
+    ///
+    /// Without a result the claim is kept for so long, after the end of the lease if it has one.
     fn claim(
         connection: &mut Self::Connection,
         call: &CallKey,
         owner: Option<Owner<'_>>,
-        ttl: Duration,
+        kept_for: Duration,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     /// Finds what is known of a call.
@@ -62,26 +89,28 @@ pub trait Records: Sweepable {
         id: &str,
     ) -> impl Future<Output = Result<Option<Record>, sqlx::Error>> + Send;
 
-    /// Records the answer to a call that was claimed: false if the claim is not the owner's any more.
+    /// Records the answer to a call that a transaction has claimed: false if the claim is gone.
     fn complete(
         connection: &mut Self::Connection,
         id: &str,
-        token: Option<&str>,
         result: &str,
+        ttl: Duration,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-    /// Prolongs a lease: false if the claim is not the owner's any more, was abandoned or has its answer.
+    /// Prolongs the leases of claims, each by its id and the token of its owner, and returns the ids of those that were: not of one
+    /// that is not the owner's any more, was abandoned or has its answer.
     fn renew(
         connection: &mut Self::Connection,
-        id: &str,
-        owner: Owner<'_>,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+        claims: &[(String, String)],
+        lease_until: i64,
+    ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send;
 
     /// Claims a call whose lease is over and which has no answer.
     fn take_over(
         connection: &mut Self::Connection,
         call: &CallKey,
         owner: Owner<'_>,
+        kept_for: Duration,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     /// Records an answer and keeps its owner, so that the same owner may record the same answer again.
@@ -115,6 +144,12 @@ pub trait Records: Sweepable {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
+    /// Lists the ambiguous claims, by their ids.
+    fn ambiguous(
+        connection: &mut Self::Connection,
+        page: Page<'_>,
+    ) -> impl Future<Output = Result<AmbiguousCalls, sqlx::Error>> + Send;
+
     /// Makes the table where there is none.
     fn ensure_schema(connection: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
@@ -125,4 +160,28 @@ pub trait Records: Sweepable {
 pub struct Owner<'a> {
     pub(crate) token: &'a str,
     pub(crate) lease_until: i64,
+}
+
+/// Lists the ambiguous claims of a table.
+pub(crate) async fn list<DB: Records>(pool: &Pool<DB>, page: Page<'_>) -> Result<AmbiguousCalls, sqlx::Error> {
+    DB::ambiguous(&mut *pool.acquire().await?, page).await
+}
+
+/// Ends an ambiguous claim, or says what it is instead.
+pub(crate) async fn resolve<DB: Records>(
+    pool: &Pool<DB>,
+    id: &str,
+    record: Option<&str>,
+    ttl: Duration,
+) -> Result<Resolved, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    if DB::resolve(&mut connection, id, record, ttl).await? {
+        return Ok(Resolved::Yes);
+    }
+    Ok(match DB::find(&mut connection, id).await? {
+        None => Resolved::Unknown,
+        Some(record) if record.expires_at <= wall_clock() => Resolved::Unknown,
+        Some(record) if record.result.is_some() => Resolved::Answered,
+        Some(_) => Resolved::Running,
+    })
 }

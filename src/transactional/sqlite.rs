@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, Sqlite, SqliteConnection, Transaction};
 
-use super::dialect::{Dialect, Fault, connection_fault};
+use super::dialect::{Dialect, Fault, NotCommitted, connection_fault};
 use super::options::{Begin, Unsupported};
 
 impl Dialect for Sqlite {
@@ -30,7 +30,7 @@ impl Dialect for Sqlite {
     }
 
     /// There is no way to SQLite that could be spared.
-    fn recording(_: &str, _: &str) -> Option<String> {
+    fn recording(_: &str, _: &str, _: i64) -> Option<String> {
         None
     }
 
@@ -41,23 +41,31 @@ impl Dialect for Sqlite {
     async fn commit(
         mut transaction: Transaction<'static, Self>,
         _: Option<String>,
-    ) -> Result<Option<Transaction<'static, Self>>, sqlx::Error> {
+    ) -> Result<Option<Transaction<'static, Self>>, NotCommitted> {
         // A query is prepared once for each connection.
         if let Err(error) = sqlx::query("COMMIT; BEGIN").execute(&mut *transaction).await {
-            let _ = Self::rollback(transaction).await;
-            return Err(error);
+            let was_open = Self::rollback(transaction).await.unwrap_or(true);
+            return Err(NotCommitted { error, was_open });
         }
         Ok(None)
     }
 
     /// SQLite undoes some transactions by itself (`ON CONFLICT ROLLBACK`, `RAISE(ROLLBACK)`, a full disk). Then sqlx, which fails to
     /// roll back, would count on a transaction for ever, and begin no other.
-    async fn rollback(mut transaction: Transaction<'static, Self>) -> Result<(), sqlx::Error> {
+    async fn rollback(mut transaction: Transaction<'static, Self>) -> Result<bool, sqlx::Error> {
         let undone = Self::execute(&mut transaction, "ROLLBACK; BEGIN".into()).await;
         if undone.is_err() && transaction.is_in_transaction() {
             Self::execute(&mut transaction, "BEGIN".into()).await?;
         }
-        Ok(())
+        Ok(undone.is_ok())
+    }
+
+    /// In a transaction none can begin.
+    async fn is_open(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        if Self::execute(connection, "BEGIN".into()).await.is_err() {
+            return Ok(true);
+        }
+        Self::execute(connection, "ROLLBACK".into()).await.map(|()| false)
     }
 
     /// By [result code](https://www.sqlite.org/rescode.html); an extended code has its primary code in the low byte.

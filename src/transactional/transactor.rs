@@ -15,6 +15,7 @@ use super::reuse::Reuse;
 use crate::ConfigError;
 use crate::cancellation::Cancellation;
 use crate::clock::is_too_short;
+use crate::connections::{Apart, Connections, What};
 use crate::retry::RetryPolicy;
 
 /// Runs a function in a transaction: what [`TransactionalTool`](super::TransactionalTool) does with a tool call.
@@ -52,6 +53,9 @@ pub struct Transactor<DB: Dialect> {
     pub(super) policy: RetryPolicy,
     pub(super) turns: Turns,
     pub(super) reuse: Option<Arc<Reuse<DB>>>,
+    pub(super) connections: Arc<Connections<DB>>,
+    /// Has other transactions leave a connection to this one, which may be inside of them.
+    apart: Option<Arc<Apart>>,
 }
 
 impl<DB: Dialect> Transactor<DB> {
@@ -64,7 +68,9 @@ impl<DB: Dialect> Transactor<DB> {
             .without_budget();
         let begin = Begin { timeout: Some(Duration::from_secs(30)), ..Begin::default() };
         let turns = Arc::new(Semaphore::new(1));
-        Self { pool, begin, propagation: Propagation::default(), policy, turns, reuse: None }
+        let connections = Connections::of(&pool);
+        let propagation = Propagation::default();
+        Self { pool, begin, propagation, policy, turns, reuse: None, connections, apart: None }
             .with_timeout(Duration::from_secs(30))
     }
 
@@ -122,6 +128,8 @@ impl<DB: Dialect> Transactor<DB> {
     /// Sets what happens where there is a transaction already.
     pub fn with_propagation(mut self, propagation: Propagation) -> Self {
         self.propagation = propagation;
+        let is_nested = propagation == Propagation::RequiresNew;
+        self.apart = is_nested.then(|| Arc::new(self.connections.set_apart(What::Nested)));
         self
     }
 
@@ -196,6 +204,8 @@ impl<DB: Dialect> Clone for Transactor<DB> {
             policy: self.policy.clone(),
             turns: Arc::clone(&self.turns),
             reuse: self.reuse.clone(),
+            connections: Arc::clone(&self.connections),
+            apart: self.apart.clone(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod corpus;
 mod counter;
 mod durations;
 mod forwarding;
+mod lives;
 mod metamorphic;
 mod outcome;
 mod reading;

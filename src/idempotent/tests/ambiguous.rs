@@ -13,13 +13,25 @@ fn start(server: &impl McpHandler, key: &'static str) -> JoinHandle<McpResult<To
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_dropped_while_it_ran_is_ambiguous_at_once() {
-    let (post, _go) = held_post();
+async fn a_call_whose_caller_leaves_while_it_runs_comes_to_its_end_and_its_answer_is_kept() {
+    let (post, go) = held_post();
     let server = memory().layer(post.clone());
     let call = start(&server, "k");
     settle().await;
     call.abort();
-    settle().await;
+    let again = start(&server, "k");
+    tokio::time::sleep(secs(1)).await;
+    go.notify_one();
+    let answer = again.await.unwrap();
+    assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("replayed")));
+    assert_eq!(post.calls("send"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_gave_up_is_ambiguous_at_once() {
+    let post = stumbling_post(McpError::timeout("no answer"));
+    let server = memory().layer(post.clone());
+    send(&server, "k").await.unwrap();
     let asked = tokio::time::Instant::now();
     let answer = send(&server, "k").await;
     assert!(is_ambiguous(&answer));
@@ -176,9 +188,9 @@ async fn what_runs_is_not_made_again_even_where_ambiguous_calls_are() {
 
 /// A replica that the store cannot hear: its leases are not renewed.
 #[derive(Clone)]
-struct Unheard {
-    store: MemoryStore,
-    renews: Arc<AtomicBool>,
+pub(super) struct Unheard {
+    pub(super) store: MemoryStore,
+    pub(super) renews: Arc<AtomicBool>,
 }
 
 impl Store for Unheard {

@@ -86,7 +86,8 @@ impl Store for Faulty {
                 tokio::time::sleep(secs(4)).await;
                 let (tool, key, connection, takes_over) = ("send", "k", None, false);
                 let (id, fingerprint, caller, token) = (&*id, &*fingerprint, &*caller, &*token);
-                let claim = Claim { id, fingerprint, tool, key, caller, connection, token, lease, takes_over };
+                let kept_for = None;
+                let claim = Claim { id, fingerprint, tool, key, caller, connection, token, lease, kept_for, takes_over };
                 store.claim(claim).await
             });
             return Box::pin(async { remote.await.unwrap() });

@@ -148,7 +148,7 @@ async fn an_answer_that_somebody_found_out_is_refused_where_there_is_no_room_for
     send_as(&server, "k", &ada).await.unwrap();
     let resolve = async |text: &str| handle.resolve(&ada, "send", "k", Resolution::Done(ToolResult::text(text))).await;
     let refused = resolve(&"x".repeat(1 << 20)).await.unwrap_err();
-    assert!(matches!(refused, ResolveError::Store(StoreError::Full)), "{refused}");
+    assert!(matches!(&refused, ResolveError::Store(error) if matches!(error.downcast_ref(), Some(StoreError::Full))), "{refused}");
     assert!(is_ambiguous(&send_as(&server, "k", &ada).await), "nothing has changed");
     resolve("It is sent").await.unwrap();
     assert_eq!(text(&send_as(&server, "k", &ada).await), "It is sent");
@@ -156,7 +156,18 @@ async fn an_answer_that_somebody_found_out_is_refused_where_there_is_no_room_for
 
 #[tokio::test(start_paused = true)]
 async fn claims_are_never_dropped_and_a_store_full_of_them_refuses_new_ones() {
-    let (post, go) = held_post();
+    let go = Arc::new(Notify::new());
+    let gate = Arc::clone(&go);
+    let post = ScriptedServer::new("post").with_plain("send", move |call| {
+        let gate = Arc::clone(&gate);
+        async move {
+            if call.number == 2 {
+                return Err(McpError::timeout("no answer"));
+            }
+            gate.notified().await;
+            Ok(sent(call.number))
+        }
+    });
     let layer = layer(MemoryStore::new().with_max_records(4)).with_wait(Duration::ZERO);
     let handle = layer.handle();
     let server = layer.layer(post.clone());
@@ -165,9 +176,7 @@ async fn claims_are_never_dropped_and_a_store_full_of_them_refuses_new_ones() {
         async move { send(&server, "running").await }
     });
     settle().await;
-    let dropped = tokio::time::timeout(secs(1), send(&server, "ambiguous")).await;
-    assert!(dropped.is_err());
-    settle().await;
+    assert_eq!(told(&send(&server, "ambiguous").await), "ambiguous");
     for key in ["new", "newer"] {
         let refused = send(&server, key).await;
         assert_eq!(kind(&refused), Some(ErrorKind::ServerOverloaded));

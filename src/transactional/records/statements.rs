@@ -7,7 +7,7 @@ macro_rules! impl_records {
                 connection: &mut <Self as sqlx::Database>::Connection,
                 call: &crate::idempotency::CallKey,
                 owner: Option<crate::transactional::records::Owner<'_>>,
-                ttl: std::time::Duration,
+                kept_for: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
                 let now = crate::clock::wall_clock();
                 let claimed: Option<i64> = sqlx::query_scalar(
@@ -18,7 +18,8 @@ macro_rules! impl_records {
                          fingerprint = excluded.fingerprint, token = excluded.token, \
                          lease_until = excluded.lease_until, result = null, \
                          created_at = excluded.created_at, expires_at = excluded.expires_at \
-                     where r.expires_at <= excluded.created_at and r.result is not null \
+                     where r.expires_at <= excluded.created_at \
+                         and (r.result is not null or r.lease_until is null or r.lease_until < r.expires_at) \
                      returning created_at",
                 )
                 .bind(&call.id)
@@ -28,7 +29,7 @@ macro_rules! impl_records {
                 .bind(owner.map(|owner| owner.token.to_owned()))
                 .bind(owner.map(|owner| owner.lease_until))
                 .bind(now)
-                .bind(crate::clock::after(now, ttl))
+                .bind(crate::clock::after(owner.map_or(now, |owner| owner.lease_until), kept_for))
                 .fetch_optional(connection)
                 .await?;
                 Ok(claimed.is_some())
@@ -38,32 +39,35 @@ macro_rules! impl_records {
                 connection: &mut <Self as sqlx::Database>::Connection,
                 id: &str,
             ) -> Result<Option<crate::transactional::records::Record>, sqlx::Error> {
-                let row: Option<(String, Option<i64>, Option<String>)> = sqlx::query_as(
-                    "select fingerprint, lease_until, result from mcp_patterns_idempotency where id = $1",
+                let row: Option<(String, Option<i64>, Option<String>, i64, i64)> = sqlx::query_as(
+                    "select fingerprint, lease_until, result, created_at, expires_at \
+                     from mcp_patterns_idempotency where id = $1",
                 )
                 .bind(id)
                 .fetch_optional(connection)
                 .await?;
-                Ok(row.map(|(fingerprint, lease_until, result)| crate::transactional::records::Record {
+                Ok(row.map(|(fingerprint, lease_until, result, created_at, expires_at)| crate::transactional::records::Record {
                     fingerprint,
                     lease_until,
                     result,
+                    created_at,
+                    expires_at,
                 }))
             }
 
             async fn complete(
                 connection: &mut <Self as sqlx::Database>::Connection,
                 id: &str,
-                token: Option<&str>,
                 result: &str,
+                ttl: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
                 let done = sqlx::query(
-                    "update mcp_patterns_idempotency set result = $1, token = null, lease_until = null \
-                     where id = $2 and result is null and (token = $3 or (token is null and $3 is null))",
+                    "update mcp_patterns_idempotency set result = $1, expires_at = $2 \
+                     where id = $3 and result is null and token is null",
                 )
                 .bind(result)
+                .bind(crate::clock::after(crate::clock::wall_clock(), ttl))
                 .bind(id)
-                .bind(token)
                 .execute(connection)
                 .await?;
                 Ok(done.rows_affected() == 1)
@@ -71,32 +75,33 @@ macro_rules! impl_records {
 
             async fn renew(
                 connection: &mut <Self as sqlx::Database>::Connection,
-                id: &str,
-                owner: crate::transactional::records::Owner<'_>,
-            ) -> Result<bool, sqlx::Error> {
-                let done = sqlx::query(
-                    "update mcp_patterns_idempotency set lease_until = $1 \
-                     where id = $2 and token = $3 and result is null and lease_until > 0",
-                )
-                .bind(owner.lease_until)
-                .bind(id)
-                .bind(owner.token)
-                .execute(connection)
-                .await?;
-                Ok(done.rows_affected() == 1)
+                claims: &[(String, String)],
+                lease_until: i64,
+            ) -> Result<Vec<String>, sqlx::Error> {
+                let mut renew = sqlx::QueryBuilder::<Self>::new("update mcp_patterns_idempotency set expires_at = expires_at - lease_until + ");
+                renew.push_bind(lease_until).push(", lease_until = ").push_bind(lease_until);
+                renew.push(" where result is null and lease_until > 0 and (id, token) in (values ");
+                let mut rows = renew.separated(", ");
+                for (id, token) in claims {
+                    rows.push("(").push_bind_unseparated(id).push_unseparated(", ").push_bind_unseparated(token).push_unseparated(")");
+                }
+                renew.push(") returning id");
+                renew.build_query_scalar().fetch_all(connection).await
             }
 
             async fn take_over(
                 connection: &mut <Self as sqlx::Database>::Connection,
                 call: &crate::idempotency::CallKey,
                 owner: crate::transactional::records::Owner<'_>,
+                kept_for: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
                 let done = sqlx::query(
-                    "update mcp_patterns_idempotency set token = $1, lease_until = $2 \
-                     where id = $3 and fingerprint = $4 and result is null and lease_until <= $5",
+                    "update mcp_patterns_idempotency set token = $1, lease_until = $2, expires_at = $3 \
+                     where id = $4 and fingerprint = $5 and result is null and coalesce(lease_until, 0) <= $6",
                 )
                 .bind(owner.token)
                 .bind(owner.lease_until)
+                .bind(crate::clock::after(owner.lease_until, kept_for))
                 .bind(&call.id)
                 .bind(&call.fingerprint)
                 .bind(crate::clock::wall_clock())
@@ -145,10 +150,15 @@ macro_rules! impl_records {
                 id: &str,
                 token: &str,
             ) -> Result<bool, sqlx::Error> {
+                let now = crate::clock::wall_clock();
                 let done = sqlx::query(
-                    "update mcp_patterns_idempotency set lease_until = 0 \
-                     where id = $1 and token = $2 and result is null",
+                    "update mcp_patterns_idempotency set \
+                         expires_at = case when lease_until > 0 then expires_at - lease_until + $1 else expires_at end, \
+                         lease_until = case when lease_until > 0 then $2 else lease_until end \
+                     where id = $3 and token = $4 and result is null",
                 )
+                .bind(now)
+                .bind(-now)
                 .bind(id)
                 .bind(token)
                 .execute(connection)
@@ -168,11 +178,12 @@ macro_rules! impl_records {
                         sqlx::query(
                             "update mcp_patterns_idempotency \
                              set result = $1, token = null, lease_until = null, expires_at = $2 \
-                             where id = $3 and result is null and lease_until <= $4",
+                             where id = $3 and result is null and coalesce(lease_until, 0) <= $4 and expires_at > $5",
                         )
                         .bind(result)
                         .bind(crate::clock::after(now, ttl))
                         .bind(id)
+                        .bind(now)
                         .bind(now)
                         .execute(connection)
                         .await?
@@ -180,15 +191,46 @@ macro_rules! impl_records {
                     None => {
                         sqlx::query(
                             "delete from mcp_patterns_idempotency \
-                             where id = $1 and result is null and lease_until <= $2",
+                             where id = $1 and result is null and coalesce(lease_until, 0) <= $2 and expires_at > $3",
                         )
                         .bind(id)
+                        .bind(now)
                         .bind(now)
                         .execute(connection)
                         .await?
                     }
                 };
                 Ok(done.rows_affected() == 1)
+            }
+
+            async fn ambiguous(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                page: crate::idempotency::Page<'_>,
+            ) -> Result<crate::idempotency::AmbiguousCalls, sqlx::Error> {
+                use crate::transactional::records::Record;
+                let now = crate::clock::wall_clock();
+                let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+                // No digit comes after `g`, in any collation.
+                let rows: Vec<(String, String, String, Option<i64>, i64)> = sqlx::query_as(
+                    "select id, tool, key, lease_until, created_at from mcp_patterns_idempotency \
+                     where id > $1 and id < $2 and result is null and coalesce(lease_until, 0) <= $3 and expires_at > $4 \
+                     order by id limit $5",
+                )
+                .bind(page.after.unwrap_or(page.space))
+                .bind(format!("{}g", page.space))
+                .bind(now)
+                .bind(now)
+                .bind(limit)
+                .fetch_all(connection)
+                .await?;
+                let next = if rows.len() < page.limit { None } else { rows.last().map(|(id, ..)| id.clone()) };
+                let calls = rows.into_iter().map(|(id, tool, key, lease_until, created_at)| {
+                    let (fingerprint, expires_at) = (String::new(), i64::MAX);
+                    let record = Record { fingerprint, lease_until, result: None, created_at, expires_at };
+                    let age = record.ambiguous_for(now).unwrap_or_default();
+                    crate::idempotency::AmbiguousCall { id, tool, key, age }
+                });
+                Ok(crate::idempotency::AmbiguousCalls { calls: calls.collect(), next })
             }
 
             async fn ensure_schema(connection: &mut <Self as sqlx::Database>::Connection) -> Result<(), sqlx::Error> {

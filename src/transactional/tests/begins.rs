@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::databases::{LONG, NONE, TestDb, hooked_pool, nothing, numbers_at_rest, write};
 use super::on_each_database;
-use crate::transactional::finish::finish;
+use crate::finish::finish;
 use crate::transactional::{TransactionError, Transactor};
 
 on_each_database! {

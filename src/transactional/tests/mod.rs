@@ -3,6 +3,7 @@
 mod begins;
 mod conflicts;
 mod databases;
+mod ended_early;
 mod ends;
 mod hooks;
 mod idempotency;
@@ -13,6 +14,8 @@ mod propagation;
 mod queue;
 mod recording;
 mod reuse;
+mod sessions;
+mod standstill;
 mod sweeps;
 mod traps;
 mod turns;

@@ -178,7 +178,7 @@ async fn the_record_is_found_by_its_index() {
     let mut transaction = pool.begin().await.expect("a transaction");
     // A plan that reads the whole table now has no other.
     sqlx::raw_sql("set local enable_seqscan = off").execute(&mut *transaction).await.expect("a setting");
-    let statement = Postgres::recording(&"a1".repeat(32), "{}").expect("PostgreSQL records with the commit");
+    let statement = Postgres::recording(&"a1".repeat(48), "{}", 7).expect("PostgreSQL records with the commit");
     let explain = sqlx::AssertSqlSafe(format!("explain {statement}"));
     let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut *transaction).await.expect("a plan");
     assert!(plan.iter().any(|line| line.contains("mcp_patterns_idempotency_pkey")), "{plan:#?}");

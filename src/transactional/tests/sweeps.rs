@@ -24,6 +24,8 @@ on_each_database! {
     a_sweep_takes_no_connection_that_calls_wait_for,
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 fn key(id: &str) -> CallKey {
     CallKey { id: id.into(), fingerprint: "f".into(), tool: "pay".into(), key: "k".into(), origin: Origin::default() }
 }
@@ -35,7 +37,7 @@ async fn expired<DB: TestDb>(ids: &[&str]) -> Pool<DB> {
     let mut connection = pool.acquire().await.expect("a connection");
     for id in ids {
         assert!(DB::claim(&mut connection, &key(id), None, Duration::ZERO).await.expect("it is claimed"));
-        assert!(DB::complete(&mut connection, id, None, "old").await.expect("it is recorded"));
+        assert!(DB::complete(&mut connection, id, "old", HOUR).await.expect("it is recorded"));
     }
     DB::execute(&mut connection, "update mcp_patterns_idempotency set expires_at = 0".into())
         .await
@@ -56,13 +58,16 @@ async fn a_sweep_leaves_a_record_that_a_running_transaction_has_renewed<DB: Test
     for owner in [None, Some(Owner { token: "t", lease_until: i64::MAX })] {
         let mut call = pool.acquire().await.expect("a connection");
         DB::execute(&mut call, "begin".into()).await.expect("a transaction");
-        let claimed = DB::claim(&mut call, &key("renewed"), owner, Duration::from_secs(3600)).await;
+        let claimed = DB::claim(&mut call, &key("renewed"), owner, HOUR).await;
         assert!(claimed.expect("it is claimed"), "its first life is over");
         let beside = sweep(&pool).await;
         // SQLite has one lock: there it is put off, since nobody else can write meanwhile.
         assert_eq!(beside, if DB::HAS_ONE_WRITER || owner.is_some() { 0 } else { 1 });
-        let token = owner.map(|owner| owner.token);
-        assert!(DB::complete(&mut call, "renewed", token, "new").await.expect("it is recorded"));
+        let recorded = match owner {
+            None => DB::complete(&mut call, "renewed", "new", HOUR).await,
+            Some(owner) => DB::record(&mut call, "renewed", owner.token, "new", HOUR).await,
+        };
+        assert!(recorded.expect("it is recorded"));
         DB::execute(&mut call, "commit".into()).await.expect("it is committed");
 
         sweep(&pool).await;
@@ -78,7 +83,7 @@ async fn a_sweep_leaves_a_record_that_a_running_transaction_has_renewed<DB: Test
 async fn a_statement_that_has_waited_for_a_row_looks_at_it_again() {
     let pool = expired::<Postgres>(&["renewed"]).await;
     let mut call = pool.begin().await.expect("a transaction");
-    let claimed = Postgres::claim(&mut call, &key("renewed"), None, Duration::from_secs(3600)).await;
+    let claimed = Postgres::claim(&mut call, &key("renewed"), None, HOUR).await;
     assert!(claimed.expect("it is claimed"));
     let sweep = {
         let (pool, statement) = (pool.clone(), EXPIRED.statement(""));
@@ -92,7 +97,7 @@ async fn a_statement_that_has_waited_for_a_row_looks_at_it_again() {
     let is_waiting =
         async { while sqlx::query_scalar::<_, i64>(waits).fetch_one(&pool).await.expect("the server tells") == 0 {} };
     timeout(LONG, is_waiting).await.expect("it waits for the row");
-    assert!(Postgres::complete(&mut call, "renewed", None, "new").await.expect("it is recorded"));
+    assert!(Postgres::complete(&mut call, "renewed", "new", HOUR).await.expect("it is recorded"));
     call.commit().await.expect("it is committed");
     let deleted = timeout(LONG, sweep).await.expect("it goes on").expect("it does not panic");
     assert_eq!(deleted.expect("records are deleted"), 0);

@@ -100,7 +100,7 @@ async fn a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_
             assert!(db.begin_with("BEGIN").await.is_err());
             Ok::<_, TransactionError>(())
         });
-        assert_eq!(run.await, Err(TransactionError::RolledBack));
+        assert_eq!(run.await, Err(TransactionError::EndedEarly));
     }
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
@@ -121,7 +121,7 @@ async fn a_transaction_that_sqlite_has_undone_is_not_reported_as_committed_and_l
                 let _ = sqlx::query(sql).execute(&mut *db).await;
                 result.clone()
             });
-            assert_eq!(run.await, result.clone().and(Err(TransactionError::RolledBack)), "{sql}");
+            assert_eq!(run.await, result.clone().and(Err(TransactionError::EndedEarly)), "{sql}");
             assert_eq!(
                 transactor.run(&(), nothing).await,
                 Ok(()),

@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::runtime::Handle;
 
 /// Waits for `future` here. If whoever waits leaves, a task of its own brings it to its end.
-pub(super) async fn finish<T: Send + 'static>(future: BoxFuture<'static, T>) -> T {
+pub(crate) async fn finish<T: Send + 'static>(future: BoxFuture<'static, T>) -> T {
     let mut unfinished = Unfinished(Some(future));
     poll_fn(|cx| {
         // What panics when it is polled is not to be polled again.

@@ -1,0 +1,218 @@
+//! The connections of a pool that several layers use.
+//!
+//! A call that holds a connection and waits for another one of the same pool stands still once all others do the same. So whoever
+//! takes connections for what happens inside of transactions says so, and transactions leave it one: then what is inside always comes
+//! to its end, and with it the transaction around it.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, Database, Error, Pool};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock::later;
+
+mod places;
+use places::Places;
+pub(crate) use places::{Apart, Place, What};
+
+/// How long the kept connection waits for the next statement before it goes back to the pool.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
+
+/// What is known in this process of the connections of a pool. One for all clones of it.
+pub(crate) struct Connections<DB: Database> {
+    pool: Pool<DB>,
+    places: Arc<Places>,
+    kept: tokio::sync::Mutex<Kept<DB>>,
+    /// Until when the kept connection is wanted.
+    until: Mutex<Instant>,
+}
+
+/// The connection that is kept for statements that must not wait for calls.
+struct Kept<DB: Database> {
+    connection: Option<PoolConnection<DB>>,
+    /// Gives it back.
+    watch: Option<JoinHandle<()>>,
+}
+
+/// Finds what belongs to a pool by its address, which is its own as long as this holds the pool.
+static ALL: LazyLock<Mutex<HashMap<usize, Weak<dyn Any + Send + Sync>>>> = LazyLock::new(Mutex::default);
+
+fn address<DB: Database>(pool: &Pool<DB>) -> usize {
+    std::ptr::from_ref(pool.options()).addr()
+}
+
+impl<DB: Database> Connections<DB> {
+    pub(crate) fn of(pool: &Pool<DB>) -> Arc<Self> {
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(&address(pool)).and_then(Weak::upgrade);
+        if let Some(known) = known.and_then(|known| known.downcast().ok()) {
+            return known;
+        }
+        all.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(Self {
+            pool: pool.clone(),
+            places: Places::new(pool.options().get_max_connections()),
+            kept: tokio::sync::Mutex::new(Kept { connection: None, watch: None }),
+            until: Mutex::new(Instant::now()),
+        });
+        let known: Arc<dyn Any + Send + Sync> = Arc::<Self>::clone(&new);
+        all.insert(address(pool), Arc::downgrade(&known));
+        new
+    }
+
+    pub(crate) fn is_of(&self, pool: &Pool<DB>) -> bool {
+        address(&self.pool) == address(pool)
+    }
+
+    /// Whether a call that holds so many of them could not get another one, whatever the others do.
+    pub(crate) fn are_all(&self, held: usize) -> bool {
+        held >= self.pool.options().get_max_connections() as usize
+    }
+
+    /// Has transactions leave a connection for this, until what is returned is dropped.
+    pub(crate) fn set_apart(&self, what: What) -> Apart {
+        self.places.set_apart(what)
+    }
+
+    /// Waits for the right to hold a connection for as long as a transaction takes, as long as the pool allows.
+    pub(crate) async fn place(&self) -> Result<Place, Error> {
+        let place = self.places.take();
+        tokio::time::timeout(self.pool.options().get_acquire_timeout(), place).await.map_err(|_| Error::PoolTimedOut)
+    }
+
+    /// A connection for one short statement of somebody for whom a connection is [set apart](Self::set_apart): an idle one, or the
+    /// kept one, for which short statements wait in turn. Calls that hold connections for long are not waited for.
+    pub(crate) async fn spare(self: &Arc<Self>) -> Result<Spare<'_, DB>, Error> {
+        if let Some(mut idle) = self.pool.try_acquire()
+            && idle.ping().await.is_ok()
+        {
+            return Ok(Spare { connection: idle, home: None });
+        }
+        if !self.places.has_room_to_keep() {
+            return Ok(Spare { connection: self.pool.acquire().await?, home: None });
+        }
+        let mut kept = self.kept.lock().await;
+        if let Some(mut connection) = kept.connection.take()
+            && connection.ping().await.is_ok()
+        {
+            return Ok(Spare { connection, home: Some((self, kept)) });
+        }
+        let connection = self.pool.acquire().await?;
+        Ok(Spare { connection, home: Some((self, kept)) })
+    }
+
+    /// Keeps a connection for `time` at least, from now, if there is none: nothing waits for calls then that needs a
+    /// [spare](Self::spare) one.
+    pub(crate) fn keep(self: &Arc<Self>, connection: PoolConnection<DB>, time: Duration) {
+        self.want_for(time);
+        // Who has it is about to put it back.
+        if let Ok(kept) = self.kept.try_lock()
+            && kept.connection.is_none()
+            && self.places.has_room_to_keep()
+        {
+            self.put(kept, connection);
+        }
+    }
+
+    /// Wants the kept connection for so long, from now.
+    pub(crate) fn want_for(&self, time: Duration) {
+        let mut until = self.until();
+        *until = (*until).max(later(Instant::now(), time));
+    }
+
+    fn until(&self) -> MutexGuard<'_, Instant> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(self: &Arc<Self>, mut kept: tokio::sync::MutexGuard<'_, Kept<DB>>, connection: PoolConnection<DB>) {
+        if self.pool.is_closed() {
+            return;
+        }
+        kept.connection = Some(connection);
+        if kept.watch.as_ref().is_none_or(JoinHandle::is_finished) {
+            kept.watch = Some(tokio::spawn(Self::watch(Arc::downgrade(self), self.pool.clone())));
+        }
+    }
+
+    /// Gives the kept connection back once nobody wants it, or the pool closes, which waits for it.
+    async fn watch(connections: Weak<Self>, pool: Pool<DB>) {
+        let mut closes = Box::pin(pool.close_event());
+        loop {
+            let Some(until) = connections.upgrade().map(|connections| *connections.until()) else { return };
+            let is_closed = matches!(select(&mut closes, Box::pin(sleep_until(until))).await, Either::Left(_));
+            let Some(connections) = connections.upgrade() else { return };
+            let mut kept = connections.kept.lock().await;
+            if is_closed || *connections.until() <= Instant::now() {
+                kept.connection = None;
+                kept.watch = None;
+                return;
+            }
+        }
+    }
+}
+
+impl<DB: Database> Drop for Kept<DB> {
+    fn drop(&mut self) {
+        // Without a runtime it cannot go back to its pool, and sqlx would panic.
+        if Handle::try_current().is_err() {
+            std::mem::forget(self.connection.take());
+        }
+    }
+}
+
+/// A connection for one short statement. Dropped in the middle of it, it goes back to the pool, which tests it.
+pub(crate) struct Spare<'a, DB: Database> {
+    connection: PoolConnection<DB>,
+    home: Option<(&'a Arc<Connections<DB>>, tokio::sync::MutexGuard<'a, Kept<DB>>)>,
+}
+
+impl<DB: Database> Spare<'_, DB> {
+    /// Keeps the connection after a statement that has come to its end, if it is the kept one.
+    pub(crate) fn done(self) {
+        if let Some((connections, kept)) = self.home {
+            connections.want_for(LONGEST_IDLE);
+            connections.put(kept, self.connection);
+        }
+    }
+}
+
+impl<DB: Database> Deref for Spare<'_, DB> {
+    type Target = DB::Connection;
+
+    fn deref(&self) -> &Self::Target {
+        &self.connection
+    }
+}
+
+impl<DB: Database> DerefMut for Spare<'_, DB> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.connection
+    }
+}
+
+/// A step that would wait for a transaction that waits for it.
+#[derive(Debug)]
+pub(crate) struct WaitsForItself;
+
+impl std::fmt::Display for WaitsForItself {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "the transaction of the call holds the only connection of the pool, or the write lock of the database, that this waits \
+             for: give sessions and keys a pool on another database, or let sessions be written `in_transactions`",
+        )
+    }
+}
+
+impl std::error::Error for WaitsForItself {}
+
+#[cfg(test)]
+#[cfg(all(feature = "postgres", feature = "sqlite", feature = "redis"))]
+mod tests;

@@ -1,0 +1,116 @@
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sqlx::{Postgres, Sqlite};
+use tokio::time::timeout;
+
+use super::places::Places;
+use super::*;
+use crate::testing::databases::{postgres_options, postgres_schema, sqlite};
+
+/// How many places are free.
+async fn free(places: &Arc<Places>) -> usize {
+    let mut taken = Vec::new();
+    while let Ok(place) = timeout(Duration::ZERO, places.take()).await {
+        taken.push(place);
+    }
+    taken.len()
+}
+
+#[tokio::test]
+async fn transactions_leave_a_connection_for_each_purpose_that_somebody_has() {
+    let places = Places::new(10);
+    assert_eq!(free(&places).await, 10);
+    let sessions = places.set_apart(What::Statements);
+    let keys = places.set_apart(What::Statements);
+    assert_eq!(free(&places).await, 9, "statements share one");
+    let nested = places.set_apart(What::Nested);
+    assert_eq!(free(&places).await, 8);
+    drop(sessions);
+    assert_eq!(free(&places).await, 8, "somebody still wants it");
+    drop(keys);
+    drop(nested);
+    assert_eq!(free(&places).await, 10);
+}
+
+#[tokio::test]
+async fn transactions_always_have_a_place_for_one() {
+    for connections in 0..=2 {
+        let places = Places::new(connections);
+        let _apart = (places.set_apart(What::Statements), places.set_apart(What::Nested));
+        assert_eq!(free(&places).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_is_taken_goes_away_when_it_is_free() {
+    let places = Places::new(3);
+    let taken = join_all((0..3).map(|_| places.take())).await;
+    let apart = places.set_apart(What::Statements);
+    assert_eq!(free(&places).await, 0);
+    drop(taken);
+    assert_eq!(free(&places).await, 2);
+    let taken = join_all((0..2).map(|_| places.take())).await;
+    drop(apart);
+    assert_eq!(free(&places).await, 1, "it comes back at once");
+    let apart = places.set_apart(What::Nested);
+    drop(apart);
+    drop(taken);
+    assert_eq!(free(&places).await, 3);
+}
+
+#[tokio::test]
+async fn clones_of_a_pool_share_what_is_known_of_it_and_pools_do_not() {
+    let file = sqlite().await;
+    let one = Connections::of(&file.pool);
+    assert!(Arc::ptr_eq(&one, &Connections::of(&file.pool.clone())));
+    assert!(one.is_of(&file.pool));
+    let other = sqlite().await;
+    assert!(!Arc::ptr_eq(&one, &Connections::of(&other.pool)));
+    assert!(!one.is_of(&other.pool));
+}
+
+#[tokio::test]
+async fn a_pool_closes_although_a_connection_is_kept() {
+    let pool = postgres_schema(postgres_options(), 2).await;
+    let connections = Connections::<Postgres>::of(&pool);
+    connections.keep(pool.acquire().await.unwrap(), Duration::MAX);
+    let _taken = pool.acquire().await.unwrap();
+    assert!(pool.try_acquire().is_none(), "one is kept");
+    connections.spare().await.unwrap().done();
+    drop(_taken);
+    timeout(Duration::from_secs(10), pool.close()).await.expect("the kept one is given back");
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_only_as_long_as_it_is_wanted() {
+    let file = sqlite().await;
+    let connections = Connections::<Sqlite>::of(&file.pool);
+    connections.keep(file.pool.acquire().await.unwrap(), Duration::from_millis(50));
+    assert!(connections.kept.lock().await.connection.is_some());
+    let gone = async {
+        while connections.kept.lock().await.connection.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), gone).await.expect("it goes back to the pool");
+    // And is kept again for the next.
+    connections.keep(file.pool.acquire().await.unwrap(), Duration::from_secs(60));
+    assert!(connections.kept.lock().await.connection.is_some());
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_is_lost_is_replaced() {
+    let pool = postgres_schema(postgres_options(), 2).await;
+    let connections = Connections::<Postgres>::of(&pool);
+    let mut kept = pool.acquire().await.unwrap();
+    let backend: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *kept).await.unwrap();
+    connections.keep(kept, Duration::from_secs(60));
+    sqlx::query("select pg_terminate_backend($1)").bind(backend).execute(&pool).await.unwrap();
+    let taken = pool.acquire().await.unwrap();
+    let mut spare = connections.spare().await.unwrap();
+    let other: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *spare).await.unwrap();
+    assert_ne!(other, backend);
+    spare.done();
+    drop(taken);
+}

@@ -1,0 +1,142 @@
+//! Claims in a pool that tools use up.
+
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+
+use super::*;
+use crate::idempotent::renewals::Renewals;
+use crate::testing::databases::{new_name, postgres_options, postgres_schema};
+
+const LEASE: Duration = Duration::from_millis(500);
+
+/// A pool of so many connections, and another one to the same database.
+async fn pools(connections: u32) -> (PgPool, PgPool) {
+    let pool = postgres_schema(postgres_options(), connections).await;
+    SqlStore::new(pool.clone()).ensure_schema().await.unwrap();
+    let options = pool.connect_options().as_ref().clone();
+    (pool, PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap())
+}
+
+/// A server whose `send` takes all connections that it can get, for several leases.
+fn greedy(pool: &PgPool) -> ScriptedServer {
+    let pool = pool.clone();
+    ScriptedServer::new("post").with_plain("send", move |call| {
+        let pool = pool.clone();
+        async move {
+            let mut taken = Vec::new();
+            let until = Instant::now() + 5 * LEASE;
+            while Instant::now() < until {
+                taken.extend(pool.try_acquire());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok(sent(call.number))
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_for_longer_than_a_lease() {
+    let (pool, other) = pools(3).await;
+    // They are all there, so that the tool finds them.
+    drop(join_all((0..3).map(|_| pool.acquire())).await);
+    let post = greedy(&pool);
+    let server = layer(SqlStore::new(pool.clone())).with_lease(LEASE).layer(post.clone());
+    let elsewhere = layer(SqlStore::new(other)).with_lease(LEASE).with_wait(Duration::ZERO).layer(post.clone());
+    let key = new_name();
+    let call = tokio::spawn({
+        let key = key.clone();
+        async move { send(&server, &key).await }
+    });
+    while post.calls("send") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut looks = 0;
+    let answer = loop {
+        let answer = send(&elsewhere, &key).await;
+        if told(&answer) != "in_progress" {
+            break answer;
+        }
+        looks += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(looks > 50, "it looked {looks} times while the call ran");
+    assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("replayed")));
+    assert_eq!(told(&call.await.unwrap()), Value::Null, "its answer was recorded");
+    assert_eq!(post.calls("send"), 1);
+}
+
+#[tokio::test]
+async fn all_claims_that_wait_are_renewed_by_one_statement_each_by_its_owner_only() {
+    let (pool, _) = pools(1).await;
+    let store = SqlStore::new(pool.clone());
+    let ids: Vec<String> = (0..2500).map(|_| new_name()).collect();
+    let insert = "insert into mcp_patterns_idempotency \
+                  (id, tool, key, fingerprint, token, lease_until, created_at, expires_at) \
+                  select id, 'send', 'k', 'f', 'mine', 1, 0, 10 from unnest($1::text[]) as ids(id)";
+    sqlx::query(insert).bind(&ids).execute(&pool).await.unwrap();
+    sqlx::query("create table statements (n bigint)").execute(&pool).await.unwrap();
+    let counted = "create function counted() returns trigger language plpgsql as \
+                   $$ begin insert into statements values (1); return null; end $$; \
+                   create trigger counted after update on mcp_patterns_idempotency execute function counted()";
+    sqlx::raw_sql(counted).execute(&pool).await.unwrap();
+    let held = pool.acquire().await.unwrap();
+    let renewals = Renewals::default();
+    let connections = crate::connections::Connections::of(&pool);
+    let renew = join_all(ids.iter().enumerate().map(|(number, id)| {
+        let token = if number % 5 == 0 { "another's" } else { "mine" };
+        renewals.renew(&connections, (id, token), secs(60))
+    }));
+    let (renewed, ()) = tokio::join!(renew, async {
+        settle().await;
+        drop(held);
+    });
+    for (number, renewed) in renewed.into_iter().enumerate() {
+        assert_eq!(renewed.unwrap(), number % 5 != 0, "claim {number}");
+    }
+    let statements: i64 = sqlx::query_scalar("select count(*) from statements").fetch_one(&pool).await.unwrap();
+    assert_eq!(statements, 3, "a thousand with each");
+    let kept = "select count(*) from mcp_patterns_idempotency where expires_at - lease_until = 9";
+    let kept: i64 = sqlx::query_scalar(kept).fetch_one(&pool).await.unwrap();
+    assert_eq!(kept, 2500, "they are kept as long as before beyond the lease");
+    drop(store);
+}
+
+#[tokio::test]
+async fn who_leaves_while_renewing_leaves_the_others_to_somebody_else() {
+    let (pool, _) = pools(2).await;
+    let store = SqlStore::new(pool.clone());
+    let claims: Vec<String> = (0..2).map(|_| new_name()).collect();
+    for id in &claims {
+        let claim = Claim {
+            id,
+            fingerprint: "f",
+            tool: "send",
+            key: "k",
+            token: "mine",
+            lease: secs(60),
+            kept_for: None,
+            takes_over: false,
+        };
+        assert_eq!(store.claim(claim).await.unwrap(), Claimed::New);
+    }
+    for polls in 0..10 {
+        let owner = |number: usize| Owner { id: &claims[number], token: "mine" };
+        let mut first = store.renew(owner(0), secs(60));
+        for _ in 0..polls {
+            if futures_util::poll!(&mut first).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let second = store.renew(owner(1), secs(60));
+        let (second, ()) = tokio::join!(second, async { drop(first) });
+        // One of a batch that was left half-way hears that it is not known.
+        let renewed = match second {
+            Ok(renewed) => renewed,
+            Err(_) => store.renew(owner(1), secs(60)).await.unwrap(),
+        };
+        assert!(renewed, "left after {polls} polls");
+    }
+}
