@@ -119,6 +119,7 @@ async fn in_a_cluster_a_claim_is_waited_for_on_the_node_that_has_it() {
             connection: None,
             token: "o",
             lease: 60 * SECOND,
+            kept_for: None,
             takes_over: false,
         };
         let error = waiting.claim(claim).await.expect_err("nobody has it");

@@ -117,6 +117,7 @@ async fn an_answer_that_is_recorded_again_is_waited_for_again() {
         connection: None,
         token: "token",
         lease: secs(60),
+        kept_for: None,
         takes_over: false,
     };
     assert_eq!(replicated(redis.client(), secs(30)).await.claim(claim).await.unwrap(), Claimed::New);

@@ -114,6 +114,8 @@ async fn who_leaves_while_renewing_leaves_the_others_to_somebody_else() {
             fingerprint: "f",
             tool: "send",
             key: "k",
+            caller: "caller",
+            connection: None,
             token: "mine",
             lease: secs(60),
             kept_for: None,
