@@ -315,7 +315,7 @@ impl Middleware for BatchedTool {
         let named = settings.bulks.keys().chain(settings.scopes.keys()).chain(&settings.repeatable);
         let named = named.map(String::as_str);
         check_names(LAYER, named.clone(), &tools)?;
-        let plan = Plan::new(&settings.identity, named.chain(self.selection.named()), Unknown::LeftAlone);
+        let plan = Plan::new(self.calls.identity(), named.chain(self.selection.named()), Unknown::LeftAlone);
         let bound = Self { plan, ..self };
         bound.observe_tools(&tools, None);
         Ok(bound)

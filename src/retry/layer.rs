@@ -17,7 +17,7 @@ use crate::middleware::impl_layer;
 use crate::outcome::{self, Failure};
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, look_up, selectors};
 use crate::telemetry::Counter;
-use crate::{ConfigError, Identity, Middleware};
+use crate::{ConfigError, Middleware};
 
 const RULE: Rule = Rule {
     layer: "RetryTool",
@@ -35,7 +35,6 @@ pub struct RetryTool {
     temporary: Option<Predicate>,
     on_retry: Option<Hook>,
     tells: bool,
-    identity: Identity,
     plan: Plan<Arc<ToolPlan>>,
 }
 
@@ -87,7 +86,6 @@ impl RetryTool {
             temporary: None,
             on_retry: None,
             tells: true,
-            identity: Identity::new(),
             plan: Plan::default(),
         }
     }
@@ -113,12 +111,6 @@ impl RetryTool {
     /// Calls `hook` before each wait for another attempt.
     pub fn on_retry(mut self, hook: impl Fn(&RetryEvent<'_>) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Arc::new(hook));
-        self
-    }
-
-    /// Sets how callers are told apart where they see different annotations of one tool. Give all layers the same [`Identity`].
-    pub fn with_identity(mut self, identity: Identity) -> Self {
-        self.identity = identity;
         self
     }
 
@@ -193,10 +185,9 @@ impl RetryTool {
 impl Middleware for RetryTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.policy.check()?;
-        self.identity.check(RULE.layer)?;
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
-        let plan = Plan::new(&self.identity, self.selection.named(), Unknown::LeftAlone);
+        let plan = Plan::new(&self.policy.identity, self.selection.named(), Unknown::LeftAlone);
         let bound = Self { plan, ..self };
         bound.observe_tools(&tools, None);
         Ok(bound)
