@@ -104,6 +104,7 @@
     allow(dead_code, unused_imports, unused_macros, reason = "what the layers share is not all used by each of them")
 )]
 
+pub mod arguments;
 mod boxed;
 pub mod cancellation;
 pub mod canonical;

@@ -39,6 +39,9 @@
 //!
 //! An optional layer is an `Option`, itself a middleware: `layer(cached.then(CachedTool::new))`. For stacks that differ in more
 //! than that, [`boxed()`](crate::boxed) makes servers of one type.
+//!
+//! A layer that takes an argument of its own from the calls adds it with [`arguments`](crate::arguments), so that the layers
+//! further out know that it is none of the tool's.
 
 mod apply;
 mod methods;
@@ -54,7 +57,7 @@ use turbomcp_types::{
     Task, Tool, ToolResult,
 };
 
-use crate::ConfigError;
+use crate::{ConfigError, arguments};
 
 pub use apply::{MiddlewareLayer, TryLayer, layer};
 pub(crate) use apply::{impl_layer, or_panic};
@@ -282,7 +285,7 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
     ///
     /// Whatever [`Middleware::bind`] finds wrong with the settings.
     pub fn try_new(middleware: M, inner: H) -> Result<Self, ConfigError> {
-        let middleware = middleware.bind(&inner)?;
+        let middleware = arguments::listing(|| middleware.bind(&inner))?;
         Ok(Self(Arc::new(Stacked { middleware, inner })))
     }
 
@@ -338,15 +341,19 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
     }
 
     fn list_tools(&self) -> Vec<Tool> {
-        let tools = self.middleware().list_tools(self.inner());
-        self.middleware().observe_tools(&tools, None);
-        tools
+        arguments::list(|| {
+            let tools = self.middleware().list_tools(self.inner());
+            self.middleware().observe_tools(&tools, None);
+            tools
+        })
     }
 
     fn list_tools_for(&self, ctx: &RequestContext) -> Vec<Tool> {
-        let tools = self.middleware().list_tools_for(self.inner(), ctx);
-        self.middleware().observe_tools(&tools, Some(ctx));
-        tools
+        arguments::list(|| {
+            let tools = self.middleware().list_tools_for(self.inner(), ctx);
+            self.middleware().observe_tools(&tools, Some(ctx));
+            tools
+        })
     }
 
     fn server_capabilities(&self) -> ServerCapabilities {

@@ -151,11 +151,18 @@ impl<'a> Failure<'a> {
         self.kind().is_some_and(is_throttling)
     }
 
-    /// Returns how long the failing side asked to be left alone (`retryAfterMs` in the error's data or in `_meta`).
+    /// Returns how long the failing side asked to be left alone (`retryAfterMs` in the error's data or in `_meta`). What no
+    /// [`Duration`] can hold is the longest one.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let hint = self.data().and_then(|data| data.get(RETRY_AFTER_MS)).or_else(|| self.meta(RETRY_AFTER_MS))?;
-        Duration::try_from_secs_f64(hint.as_f64()? / 1000.0).ok()
+        let Value::Number(millis) = hint else { return None };
+        match millis.as_f64() {
+            Some(millis) if millis < 0.0 => None,
+            Some(millis) => Some(Duration::try_from_secs_f64(millis / 1000.0).unwrap_or(Duration::MAX)),
+            // Longer than a double can say, if `serde_json` keeps such numbers.
+            None => (!millis.to_string().starts_with('-')).then_some(Duration::MAX),
+        }
     }
 
     /// Says whether a layer further in has already tried again and given up.
@@ -245,6 +252,10 @@ impl crate::batched::BatchError for McpError {
 
     fn lost() -> Self {
         lost()
+    }
+
+    fn miscounted() -> Self {
+        Self::internal("A batch of calls was answered with a wrong number of results, so nobody knows which is whose")
     }
 
     fn cancelled() -> Self {

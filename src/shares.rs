@@ -1,8 +1,9 @@
 //! Divides a bounded table among those who fill it, so that nobody's entries are in anybody else's way.
 //!
 //! The rule is that of dynamic thresholds (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
-//! 1998): whoever holds no more than is free may take more. A caller alone gets half of the table, and `n` callers who take all they
-//! can leave `1/(n+1)` of it for whoever comes next. Nothing is taken away from anybody, and nothing has to be set.
+//! 1998): whoever holds no more than is free may take more. A caller alone gets half of the table, whoever comes next up to half of
+//! what is left, and so there is always room for one more. As entries come and go, `n` callers who take all they can come to hold
+//! `1/(n+1)` each. Nothing is taken away from anybody, and nothing has to be set.
 //!
 //! Anonymous callers are one caller with many connections: all of them together get what one caller gets, and each connection of that
 //! what the rule gives it among the others.

@@ -41,8 +41,10 @@ pub trait BatchError: Clone + Send + Sync + 'static {
     fn overloaded(retry_after: Duration) -> Self;
     /// The batch took longer than it may.
     fn timed_out(after: Duration) -> Self;
-    /// The bulk function panicked or returned a wrong number of results, or its runtime shut down.
+    /// The bulk function panicked, or its runtime shut down.
     fn lost() -> Self;
+    /// The bulk function returned another number of results than it got items.
+    fn miscounted() -> Self;
     /// The caller was cancelled while it waited.
     fn cancelled() -> Self;
     /// The batcher was shut down.

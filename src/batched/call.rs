@@ -14,6 +14,8 @@ use turbomcp_types::ToolResult;
 
 use super::answers::BatchError;
 use super::layer::ToolPlan;
+use super::under_way;
+use crate::arguments::Taken;
 use crate::canonical::encode;
 use crate::scope::{Captured, Witness};
 use crate::shared::{Abandoned, SessionOfCall};
@@ -24,10 +26,12 @@ use crate::shared::{Abandoned, SessionOfCall};
 pub struct Call {
     /// The tool's name.
     pub tool: String,
-    /// The arguments.
+    /// The tool's own arguments, without those of [layers](crate::arguments) further in.
     pub args: Value,
     /// Who calls: their identity, session and metadata, but no progress token. It is cancelled when the caller has left.
     pub ctx: RequestContext,
+    /// Its arguments that are none of the tool's.
+    pub(super) of_layers: Taken,
 }
 
 /// What the bulk functions of all tools look like to the layer.
@@ -69,35 +73,65 @@ type Answers = McpResult<Vec<McpResult<Answer>>>;
 
 /// Answers the calls of a batch, which are of one tool.
 pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
-    match batch.first().and_then(|first| first.plan.bulk.clone()) {
+    let Some(plan) = batch.first().map(|first| Arc::clone(&first.plan)) else { return Ok(Vec::new()) };
+    match &plan.bulk {
+        // On the heap, so that a batch of one stays small.
+        Some(bulk) if plan.read_only && batch.len() > 1 => Box::pin(answer_equal_ones_once(bulk, batch)).await,
         Some(bulk) => {
-            // Which of them it is that depends on a session, only the function knows.
-            let scope =
-                batch.iter().fold(Captured::default(), |scope, traveller| scope.with(traveller.witness.clone()));
-            let calls = batch.into_iter().map(|traveller| *traveller.call).collect();
-            let results = scope.enter(async move { bulk(calls).await }).await?;
-            // A tool's error is told as a result, as a `#[server]` does it.
-            let answer = |result: McpResult<_>| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result())));
-            Ok(results.into_iter().map(answer).collect())
+            let scope = witnessed(&batch);
+            ask(bulk, scope, batch.into_iter().map(|traveller| *traveller.call).collect()).await
         }
         None => Ok(answer_one_by_one(batch).await),
     }
 }
 
+/// The scope of a bulk function. Which of the calls it is that depends on a session, only the function knows.
+fn witnessed<'a>(calls: impl IntoIterator<Item = &'a Traveller>) -> Captured {
+    calls.into_iter().fold(Captured::default(), |scope, traveller| scope.with(traveller.witness.clone()))
+}
+
+async fn ask(bulk: &Bulk, scope: Captured, calls: Vec<Call>) -> Answers {
+    let results = scope.enter(async { bulk(calls).await }).await?;
+    // A tool's error is told as a result, as a `#[server]` does it.
+    let answer = |result: McpResult<_>| Ok(Ok(result.unwrap_or_else(|error| error.to_tool_result())));
+    Ok(results.into_iter().map(answer).collect())
+}
+
+/// Asks the bulk function of a tool that changes nothing for one of those that are equal. Whoever made another one gets the same
+/// answer. Those in other sessions do so unless the function has opened a session; then they are asked for again.
+async fn answer_equal_ones_once(bulk: &Bulk, batch: Vec<Traveller>) -> Answers {
+    let mut answers: Vec<Option<McpResult<Answer>>> = batch.iter().map(|_| None).collect();
+    let tool = batch.first().map(|first| first.call.tool.clone());
+    let mut left = equal(batch);
+    while !left.is_empty() {
+        let witness = Arc::new(Witness::default());
+        let scope = witnessed(left.iter().flatten().map(|(_, traveller)| traveller)).with(Arc::clone(&witness));
+        let results = match ask(bulk, scope, left.iter().map(|alike| *for_all(alike)).collect()).await {
+            Ok(results) if results.len() == left.len() => results,
+            Ok(results) => {
+                under_way::log_miscount(tool.as_deref(), left.len(), results.len());
+                left.iter().map(|_| Err(<McpError as BatchError>::miscounted())).collect()
+            }
+            // What was answered before stays so.
+            Err(error) if answers.iter().any(Option::is_some) => left.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => return Err(error),
+        };
+        let asked = std::mem::take(&mut left);
+        for (alike, result) in asked.into_iter().zip(results) {
+            let (answered, others) = by_answer(alike, witness.saw_a_session());
+            for (place, _) in answered {
+                answers[place] = Some(result.clone());
+            }
+            left.extend(by_session(others));
+        }
+    }
+    Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(<McpError as BatchError>::lost()))).collect())
+}
+
 /// Makes all calls at the same time, and those with the same arguments once.
 async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
     let mut answers: Vec<Option<Answer>> = batch.iter().map(|_| None).collect();
-    let mut distinct: Vec<Alike> = Vec::new();
-    let mut places: HashMap<Vec<u8>, usize, foldhash::fast::RandomState> = HashMap::default();
-    for (place, traveller) in batch.into_iter().enumerate() {
-        let mut key = Vec::new();
-        encode(&traveller.call.args, &mut key);
-        let alike = *places.entry(key).or_insert(distinct.len());
-        match distinct.get_mut(alike) {
-            Some(alike) => alike.push((place, traveller)),
-            None => distinct.push(vec![(place, traveller)]),
-        }
-    }
+    let distinct = equal(batch);
     // Dropped with the batch, it stops the calls.
     let mut calls: JoinSet<_> = distinct.into_iter().map(share).collect();
     while let Some(ended) = calls.join_next().await {
@@ -113,29 +147,60 @@ async fn answer_one_by_one(batch: Vec<Traveller>) -> Vec<McpResult<Answer>> {
     answers.into_iter().map(|answer| answer.ok_or_else(<McpError as BatchError>::lost)).collect()
 }
 
+/// Equal calls, with their places in the batch.
 type Alike = Vec<(usize, Traveller)>;
+
+/// Puts those together that ask for the same.
+fn equal(batch: Vec<Traveller>) -> Vec<Alike> {
+    let mut distinct: Vec<Alike> = Vec::new();
+    let mut places: HashMap<Vec<u8>, usize, foldhash::fast::RandomState> = HashMap::default();
+    for (place, traveller) in batch.into_iter().enumerate() {
+        let mut key = Vec::new();
+        encode(&traveller.call.args, &mut key);
+        traveller.plan.arguments.encode(|name| traveller.call.of_layers.get(name), &mut key);
+        let alike = *places.entry(key).or_insert(distinct.len());
+        match distinct.get_mut(alike) {
+            Some(alike) => alike.push((place, traveller)),
+            None => distinct.push(vec![(place, traveller)]),
+        }
+    }
+    distinct
+}
+
+/// One call for all of them: the first one, which none of them alone can cancel.
+fn for_all(alike: &Alike) -> Box<Call> {
+    let mut call = alike[0].1.call.clone();
+    if alike.len() > 1 {
+        let waiting = alike.iter().map(|(_, traveller)| traveller.abandoned.clone()).collect();
+        call.ctx.cancellation_token = Some(Arc::new(Shared(waiting)));
+    }
+    call
+}
+
+/// Those that the answer to the first one is for, and the others: where a session was opened, those in another one.
+fn by_answer(alike: Alike, opened_session: bool) -> (Alike, Alike) {
+    let Some(session) = alike.first().map(|(_, first)| first.session.clone()) else { return (alike, Vec::new()) };
+    let mut is_first = true;
+    alike.into_iter().partition(|(_, traveller)| {
+        std::mem::take(&mut is_first) || !opened_session || traveller.session.is_that_of(&session)
+    })
+}
 
 /// Makes one call for all of them, in the scope of the first. If the tool opened its session, what it says is for those in that
 /// session, and the others are returned.
 async fn share(alike: Alike) -> (Answer, Alike, Alike) {
     let witness = Arc::new(Witness::default());
-    let waiting: Vec<_> = alike.iter().map(|(_, traveller)| traveller.abandoned.clone()).collect();
-    let (mut call, inner, scope, session) = match alike.first() {
-        Some((_, Traveller { call, inner: Some(inner), scope, session, .. })) => {
-            (call.clone(), Arc::clone(inner), scope.clone(), session.clone())
-        }
+    let (inner, scope) = match alike.first() {
+        Some((_, Traveller { inner: Some(inner), scope, .. })) => (Arc::clone(inner), scope.clone()),
         _ => return (Err(<McpError as BatchError>::lost()), alike, Vec::new()),
     };
-    call.ctx.cancellation_token = Some(Arc::new(Shared(waiting)));
+    let mut call = for_all(&alike);
+    std::mem::take(&mut call.of_layers).put_back(&mut call.args);
     let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(traveller.witness.clone()));
     let call = AssertUnwindSafe(async move { inner(call).await }).catch_unwind();
     let answer = scope.with(Arc::clone(&witness)).enter(call).await;
     let answer = answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()));
-    let opened_session = witness.saw_a_session();
-    let mut is_first = true;
-    let (answered, others) = alike.into_iter().partition(|(_, traveller)| {
-        std::mem::take(&mut is_first) || !opened_session || traveller.session.is_that_of(&session)
-    });
+    let (answered, others) = by_answer(alike, witness.saw_a_session());
     (answer, answered, others)
 }
 

@@ -17,6 +17,7 @@ use super::call::{self, Answer, Bulk, Call, Traveller};
 use super::handle::Handle;
 use super::instruments::Instruments;
 use super::settings::{Of, batch_setters};
+use crate::arguments::LayerArguments;
 use crate::canonical::encode_str;
 use crate::middleware::impl_layer;
 use crate::outcome;
@@ -66,6 +67,9 @@ struct Settings {
 /// What the layer keeps for a tool that it acts on.
 pub(super) struct ToolPlan {
     pub(super) bulk: Option<Bulk>,
+    pub(super) read_only: bool,
+    /// Those of layers further in: what the tool itself is asked does not have them.
+    pub(super) arguments: LayerArguments,
     scope: Scope,
     splits: bool,
     instruments: Arc<Instruments>,
@@ -74,7 +78,8 @@ pub(super) struct ToolPlan {
 /// The instruments and the bulk function follow from the name.
 impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
-        (self.scope, self.splits, self.bulk.is_some()) == (other.scope, other.splits, other.bulk.is_some())
+        let compared = |plan: &Self| (plan.scope, plan.splits, plan.bulk.is_some(), plan.read_only);
+        compared(self) == compared(other) && self.arguments == other.arguments
     }
 }
 
@@ -106,7 +111,8 @@ impl BatchedTool {
     /// Acts on this tool, and has `bulk` answer its calls instead of the tool.
     ///
     /// It gets the calls and returns a result for each, in their order: a `Vec<McpResult<T>>`, or a `McpResult` of that with
-    /// an error that goes to all of them. `T` is what a tool returns: a [`ToolResult`], a text, a number.
+    /// an error that goes to all of them. `T` is what a tool returns: a [`ToolResult`], a text, a number. Of calls that are
+    /// equal it gets [one if the tool is read-only](super#equal-calls), and each if it is not.
     pub fn with_bulk<F, T>(
         mut self,
         tool: impl Into<String>,
@@ -215,6 +221,8 @@ impl BatchedTool {
             let is_repeatable = Hints::of(tool).idempotent || settings.repeatable.contains(&tool.name);
             Arc::new(ToolPlan {
                 bulk,
+                read_only: Hints::of(tool).read_only,
+                arguments: LayerArguments::of(tool),
                 scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
                 splits: settings.splits && is_repeatable,
                 instruments: Arc::new(Instruments::new(&tool.name)),
@@ -240,7 +248,7 @@ impl BatchedTool {
         plan: Arc<ToolPlan>,
         inner: &H,
         name: &str,
-        args: Value,
+        mut args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
         let identity = self.calls.identity();
@@ -250,7 +258,9 @@ impl BatchedTool {
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
         let abandoned = Abandoned::default();
-        let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()) });
+        let of_layers = plan.arguments.take(&mut args);
+        let call =
+            Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()), of_layers });
         let mut group = Vec::with_capacity(caller.size_hint() + name.len() + 32);
         encode_str(name, &mut group);
         caller.encode_with_rights(&mut group);

@@ -120,24 +120,66 @@
 //! All tools of a layer share its queue and its places. Put a second `BatchedTool` on for tools that must not wait for the
 //! others, or need other settings.
 //!
+//! # Equal calls
+//!
+//! Calls are equal if they travel together and have the same arguments, in [canonical form](crate::canonical). Of equal calls of a
+//! read-only tool, the bulk function gets one, and all who made them get its answer; if it opens the session of a call, it is
+//! asked again for those in other sessions. A call of a tool that is not read-only may have an effect each time, so the function
+//! gets each of them, and must answer each of them. Rows that come back from a query are one for each id: give each call its
+//! own.
+//!
+//! ```
+//! use std::collections::HashMap;
+//! use mcp_patterns::batched::Call;
+//! # use mcp_patterns::{BatchedTool, Layer, testing::ScriptedServer};
+//! # use serde_json::json;
+//! # use turbomcp::{McpError, McpHandler, McpResult, RequestContext, ToolResult};
+//!
+//! # async fn select_names(ids: &[u64]) -> HashMap<u64, String> {
+//! #     ids.iter().filter(|id| **id < 100).map(|id| (*id, format!("user {id}"))).collect()
+//! # }
+//! async fn get_users(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
+//!     let ids: Vec<u64> = calls.iter().filter_map(|call| call.args["id"].as_u64()).collect();
+//!     let names = select_names(&ids).await; // one row for each id that there is, in any order
+//!     let name = |call: &Call| {
+//!         let name = call.args["id"].as_u64().and_then(|id| names.get(&id));
+//!         name.cloned().ok_or_else(|| McpError::invalid_params("There is no such user"))
+//!     };
+//!     Ok(calls.iter().map(name).collect())
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # let script = ScriptedServer::new("users").with_plain("get_user", |_| async { Ok(ToolResult::text("")) });
+//! let server = BatchedTool::new().with_bulk("get_user", get_users).layer(script);
+//!
+//! let ctx = RequestContext::new();
+//! let get = |id| server.call_tool("get_user", json!({ "id": id }), &ctx);
+//! let (one, same, none) = tokio::join!(get(1), get(1), get(1000));
+//! assert_eq!((one?.first_text(), same?.first_text()), (Some("user 1"), Some("user 1")));
+//! assert_eq!(none?.first_text(), Some("There is no such user"));
+//! # Ok::<(), McpError>(()) }).unwrap();
+//! ```
+//!
 //! # Without a bulk function
 //!
-//! Distinct calls are made at the same time, each in a task of its own; those with the same arguments, in [canonical
-//! form](crate::canonical), are made once, and all who made them get the answer. So callers share an effect, and a tool whose
-//! repeated calls have more than one must be named in [`allow_skipped_effects`](BatchedTool::allow_skipped_effects).
+//! Distinct calls are made at the same time, each in a task of its own; [equal ones](#equal-calls) are made once, and all who
+//! made them get the answer. So callers share an effect, and a tool whose repeated calls have more than one must be named in
+//! [`allow_skipped_effects`](BatchedTool::allow_skipped_effects). Calls of such a tool with different idempotency keys are not
+//! equal.
 //!
 //! # Order
 //!
 //! Outside: the cache, so that only what it does not have travels; validation and whatever decides who may call what. Inside:
 //! retries, which then serve all who share a call. A bulk function answers instead of everything inside: it does its own
-//! retries, with a [`RetryPolicy`](crate::retry::RetryPolicy). A call that runs inside a transaction does not travel, since the
+//! retries, with a [`RetryPolicy`](crate::retry::RetryPolicy), and gets no [arguments of layers](crate::arguments) further in: no
+//! idempotency key and no handle. A call that runs inside a transaction does not travel, since the
 //! batch would not see the transaction. See [the guide](crate::guide::ordering).
 //!
 //! # Errors
 //!
 //! A result of the bulk function is its caller's alone, in the form in which a tool fails. The function's own error goes to the
-//! whole batch, as does `internal` where it panicked or returned another number of results than it got calls, which is
-//! logged as its bug. `timeout` is for a batch that took too long, `server_overloaded` with `retryAfterMs` for a call that found
+//! whole batch, as does `internal` where it panicked or returned another number of results than it got calls: it is logged as its
+//! bug, with both numbers, and a caller reads that the results could not be told apart. `timeout` is for a batch that took too long, `server_overloaded` with `retryAfterMs` for a call that found
 //! no room, `unavailable` for one that comes, or is left, when the server stops. Those are results with `isError`.
 //!
 //! With [`split_failed_batches`](BatchedTool::split_failed_batches), a batch that failed as a whole is tried again in halves,

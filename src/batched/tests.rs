@@ -1,5 +1,6 @@
 //! What batches promise, by subject.
 
+mod equal_calls;
 mod failures;
 mod full;
 mod groups;

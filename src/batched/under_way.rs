@@ -76,13 +76,8 @@ async fn answer<K, V, E>(
                 continue;
             }
             Ok(Ok(found)) => {
-                tracing::error!(
-                    tool,
-                    calls = size,
-                    results = found.len(),
-                    "a bulk function returned a wrong number of results: that is a bug of it"
-                );
-                (E::lost(), false)
+                log_miscount(tool, size, found.len());
+                (E::miscounted(), false)
             }
             Ok(Err(error)) => {
                 let may_split = !error.is_temporary();
@@ -101,6 +96,15 @@ async fn answer<K, V, E>(
             None => results.extend(iter::repeat_n(error, size).map(|error| (Err(error), is_whole))),
         }
     }
+}
+
+pub(super) fn log_miscount(tool: Option<&str>, calls: usize, results: usize) {
+    tracing::error!(
+        tool,
+        calls,
+        results,
+        "a bulk function returned a wrong number of results: it must return one for each call, also where calls are equal or have no row"
+    );
 }
 
 /// Waits until the batch is of no use any more: it took too long, all callers have left, or the batcher has ended.

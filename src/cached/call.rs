@@ -19,6 +19,7 @@ use super::sessions::{Unkept, judged, of_own_session, unshared};
 use super::shared::{Loading, Source};
 use super::updates::{hear, heard};
 use super::writes::{Dirt, Domains, Writes};
+use crate::arguments::LayerArguments;
 use crate::identity::Partition;
 use crate::scope::{self, Witness};
 use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
@@ -36,6 +37,8 @@ pub(super) struct AnswerPlan {
     pub(super) scope: Scope,
     pub(super) identity: Identity,
     pub(super) tags: Vec<Domains>,
+    /// Those of layers further in, which a tag does not see.
+    pub(super) arguments: LayerArguments,
     /// Whether the cache has to [hear](super::updates) what the handler tells its client.
     pub(super) hears: bool,
     pub(super) hits: Counter,
@@ -45,7 +48,8 @@ pub(super) struct AnswerPlan {
 /// The identity is the layer's, and the counters follow from the rest.
 impl PartialEq for AnswerPlan {
     fn eq(&self, other: &Self) -> bool {
-        (&self.prefix, self.ttl, self.scope, &self.tags) == (&other.prefix, other.ttl, other.scope, &other.tags)
+        (&self.prefix, self.ttl, self.scope, &self.tags, &self.arguments)
+            == (&other.prefix, other.ttl, other.scope, &other.tags, &other.arguments)
     }
 }
 
@@ -54,12 +58,13 @@ impl CachedTool {
     pub(super) async fn write<'a, H: McpHandler>(
         &'a self,
         writes: Arc<Writes>,
+        arguments: LayerArguments,
         inner: &'a H,
         name: &'a str,
         args: Value,
         ctx: &'a RequestContext,
     ) -> McpResult<ToolResult> {
-        let dirt = Dirt::new(&self.results, writes.of(name, &args));
+        let dirt = Dirt::new(&self.results, writes.of(name, &arguments.without(&args)));
         let ctx = self.heard(ctx);
         let result = dirt.around(inner.call_tool(name, args, &ctx)).await;
         if outcome::failure(&result).is_some_and(|failure| failure.is_not_executed()) {
@@ -214,9 +219,11 @@ fn open<A: Cacheable>((answer, source): (Answer, Source)) -> Result<(A, Source),
 impl AnswerPlan {
     /// The key of a request, and what invalidates its answer.
     fn entry<A: Cacheable>(&self, caller: &Partition<'_>, name: &str, args: &A::Args) -> (CallKey, EntryKeys<2>) {
-        let args = A::value(args);
-        let (key, domains) = CallKey::new(&self.prefix, caller, name, args);
-        (key, EntryKeys::of_call(domains, &self.tags, name, args))
+        let given = A::value(args);
+        let args = self.arguments.without(given);
+        let of_layers = |key: &mut _| self.arguments.encode(|name| given.get(name), key);
+        let (key, domains) = CallKey::new(&self.prefix, caller, name, &args, of_layers);
+        (key, EntryKeys::of_call(domains, &self.tags, name, &args))
     }
 }
 

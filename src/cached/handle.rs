@@ -201,7 +201,7 @@ impl Server {
                 format!("results of `{tool}` are kept per session, and there is none yet")
             }
             Some(Role::Cached(plan)) => return Ok(plan),
-            Some(Role::Writes(_)) | None => {
+            Some(Role::Writes(..)) | None => {
                 check_names(LAYER, [tool], &self.source.tools())?;
                 format!("`{tool}` is not cached: leave it out")
             }

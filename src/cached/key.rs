@@ -58,12 +58,14 @@ impl KeyPrefix {
 }
 
 impl CallKey {
-    /// Returns the key of a request, and what invalidates it: see [`group_key`] and [`call_key`].
+    /// Returns the key of a request, and what invalidates it: see [`group_key`] and [`call_key`]. What `of_layers` appends keeps
+    /// requests apart that are invalidated together.
     pub(super) fn new(
         prefix: &KeyPrefix,
         caller: &Partition<'_>,
         name: &str,
         args: &Value,
+        of_layers: impl FnOnce(&mut Vec<u8>),
     ) -> (Self, [InvalidationKey; 2]) {
         /// Enough for most requests, so that a key is one allocation.
         const ARGUMENTS: usize = 96;
@@ -75,6 +77,7 @@ impl CallKey {
         encode(args, &mut bytes);
         let group = prefix.group.unwrap_or_else(|| group_key(prefix.kind, name));
         let keys = [group, of_canonical(prefix.kind, name, &bytes[start..])];
+        of_layers(&mut bytes);
         (Self { bytes }, keys)
     }
 

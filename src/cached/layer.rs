@@ -18,6 +18,7 @@ use super::handle::{Bound, Handle};
 use super::key::{KeyPrefix, Kind};
 use super::reads::Reads;
 use super::writes::{Domains, Writes};
+use crate::arguments::LayerArguments;
 use crate::middleware::impl_layer;
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
 use crate::telemetry::Counter;
@@ -86,7 +87,7 @@ pub(super) enum Role {
     /// Its results are kept.
     Cached(Arc<AnswerPlan>),
     /// It makes results of others wrong.
-    Writes(Arc<Writes>),
+    Writes(Arc<Writes>, LayerArguments),
 }
 
 const MAX_BYTES: u64 = 64 << 20;
@@ -138,7 +139,8 @@ impl CachedTool {
     fn decide(&self, tool: &Tool) -> Option<Role> {
         let settings = &self.settings;
         if !self.selection.includes(tool, RULE) {
-            return settings.writes.get(&tool.name).cloned().map(Role::Writes);
+            let writes = settings.writes.get(&tool.name).cloned();
+            return writes.map(|writes| Role::Writes(writes, LayerArguments::of(tool)));
         }
         let counter =
             |outcome| Counter::new("mcp_patterns_cache_requests_total", &[("tool", &tool.name), ("outcome", outcome)]);
@@ -148,6 +150,7 @@ impl CachedTool {
             scope: settings.scopes.get(&tool.name).copied().unwrap_or(settings.scope),
             identity: settings.identity.clone(),
             tags: settings.tags.get(&tool.name).cloned().unwrap_or_default(),
+            arguments: LayerArguments::of(tool),
             hears: settings.hears(),
             hits: counter("hit"),
             misses: counter("miss"),
@@ -165,7 +168,9 @@ impl CachedTool {
     ) -> McpResult<ToolResult> {
         match look_up(&self.plan, self, inner, name, ctx).await.or_by_name(name, |tool| self.decide(tool)) {
             Some(Role::Cached(plan)) => self.cached(plan, inner, name, args, ctx).boxed().await,
-            Some(Role::Writes(writes)) => self.write(writes, inner, name, args, ctx).boxed().await,
+            Some(Role::Writes(writes, arguments)) => {
+                self.write(writes, arguments, inner, name, args, ctx).boxed().await
+            }
             None => Box::pin(inner.call_tool(name, args, &self.heard(ctx))).await,
         }
     }
@@ -232,8 +237,8 @@ impl Middleware for CachedTool {
             Known::Decided(Some(Role::Cached(plan))) => {
                 Either::Right(self.cached(plan, inner, name, args, ctx).boxed())
             }
-            Known::Decided(Some(Role::Writes(writes))) => {
-                Either::Right(self.write(writes, inner, name, args, ctx).boxed())
+            Known::Decided(Some(Role::Writes(writes, arguments))) => {
+                Either::Right(self.write(writes, arguments, inner, name, args, ctx).boxed())
             }
             Known::Unknown => Either::Right(self.call_unknown(inner, name, args, ctx).boxed()),
         }

@@ -10,6 +10,7 @@ use super::call::AnswerPlan;
 use super::key::{KeyPrefix, Kind, all_key};
 use super::layer::{CachedTool, LAYER};
 use super::writes::Domains;
+use crate::arguments::LayerArguments;
 use crate::telemetry::Counter;
 use crate::{ConfigError, Identity, Scope};
 
@@ -80,6 +81,7 @@ impl Reads {
                 scope: self.scope.unwrap_or(scope),
                 identity: identity.clone(),
                 tags,
+                arguments: LayerArguments::default(),
                 hears: true,
                 hits: counter("hit"),
                 misses: counter("miss"),

@@ -1,13 +1,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
 use super::source::MAX_KEY_CHARS;
-use super::{CallKey, IDEMPOTENCY, KeySource, KeySpace};
+use super::{CallKey, IDEMPOTENCY, KeyCounts, KeySource, KeySpace};
 use crate::ConfigError;
+use crate::arguments::{LayerArgument, LayerArguments};
 use crate::clock::is_too_short;
 
 /// How a layer deals with idempotency keys.
@@ -89,6 +90,10 @@ impl Idempotency {
         self
     }
 
+    pub(crate) fn source(&self) -> &KeySource {
+        &self.source
+    }
+
     pub(crate) fn ttl(&self) -> Duration {
         self.ttl
     }
@@ -126,40 +131,48 @@ impl Idempotency {
         if name.is_empty() {
             return Err(ConfigError::invalid(layer, "with_idempotency", "the key's source has no name"));
         }
-        if let KeySource::Argument(name) = &self.source
-            && let Some(tool) = tools.iter().find(|tool| properties(tool).is_some_and(|all| all.contains_key(name)))
-        {
-            let reason = format!("`{}` has an argument `{name}` of its own: name another one", tool.name);
-            return Err(ConfigError::invalid(layer, "with_idempotency", reason));
+        if let Some(argument) = self.argument(false) {
+            argument.check(layer, "with_idempotency", tools)?;
         }
         Ok(())
     }
 
-    /// Adds the key to what a tool says of itself.
+    /// Adds the key to what a tool says of itself, unless it has an argument of that name.
     pub(crate) fn advertise(&self, tool: &mut Tool) {
-        let required = self.is_required(&tool.name);
-        let source = match &self.source {
-            KeySource::Argument(name) => {
-                let properties = tool.input_schema.properties.get_or_insert_with(|| json!({}));
-                if let Some(properties) = properties.as_object_mut() {
-                    properties.insert(name.clone(), self.key_schema(required));
-                }
-                if required {
-                    tool.input_schema.required.get_or_insert_default().push(name.clone());
-                }
-                json!({ "argument": name })
-            }
-            KeySource::Metadata(name) => json!({ "metadata": name }),
-            KeySource::Header(name) => json!({ "header": name }),
-        };
-        tool.meta.get_or_insert_default().insert(IDEMPOTENCY.to_owned(), source);
+        if let Some(argument) = self.argument(self.is_required(&tool.name))
+            && !argument.add_to(tool)
+        {
+            return;
+        }
+        tool.meta.get_or_insert_default().insert(IDEMPOTENCY.to_owned(), self.source.advertised());
     }
 
-    /// Takes the key out of a call.
+    /// What is kept for a tool that takes a key: not where its author has an argument of that name, which [`check`](Self::check)
+    /// refuses for the tools that are there at the start.
+    pub(crate) fn counts(&self, layer: &'static str, tool: &Tool) -> Option<KeyCounts> {
+        let own = self.argument(false);
+        if own.as_ref().is_some_and(|own| own.is_authors(tool)) {
+            tracing::warn!(layer, tool = tool.name, "the tool has an argument of the key's name: it takes no key");
+            return None;
+        }
+        let others = LayerArguments::of(tool);
+        let others = own.map_or_else(|| others.clone(), |own| others.except(&own));
+        Some(KeyCounts::new(tool, others))
+    }
+
+    /// The argument that the key is, if it is one. What a tool that changes nothing answers does not depend on it.
+    fn argument(&self, is_required: bool) -> Option<LayerArgument> {
+        let KeySource::Argument(name) = &self.source else { return None };
+        let argument = LayerArgument::new(name, self.key_schema(is_required)).not_in_keys();
+        Some(if is_required { argument.required() } else { argument })
+    }
+
+    /// Takes the key out of a call. The arguments of `others`, layers further in, do not make it another call.
     pub(crate) fn key(
         &self,
         space: &KeySpace,
         tool: &str,
+        others: &LayerArguments,
         args: &mut Value,
         ctx: &RequestContext,
     ) -> McpResult<Option<CallKey>> {
@@ -178,7 +191,7 @@ impl Idempotency {
             None => return Ok(None),
         };
         space.warn_if_shared(tool, ctx);
-        Ok(Some(CallKey::new(space, &self.version, tool, key, args, ctx)))
+        Ok(Some(CallKey::new(space, &self.version, tool, key, &others.without(args), ctx)))
     }
 
     fn key_schema(&self, required: bool) -> Value {
@@ -208,8 +221,4 @@ impl Default for Idempotency {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn properties(tool: &Tool) -> Option<&Map<String, Value>> {
-    tool.input_schema.properties.as_ref()?.as_object()
 }

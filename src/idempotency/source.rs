@@ -1,4 +1,4 @@
-use serde_json::Value;
+use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
@@ -30,6 +30,15 @@ impl KeySource {
             "metadata" => Some(Self::Metadata(name)),
             "header" => Some(Self::Header(name)),
             _ => None,
+        }
+    }
+
+    /// What [`of`](Self::of) reads.
+    pub(super) fn advertised(&self) -> Value {
+        match self {
+            Self::Argument(name) => json!({ "argument": name }),
+            Self::Metadata(name) => json!({ "metadata": name }),
+            Self::Header(name) => json!({ "header": name }),
         }
     }
 

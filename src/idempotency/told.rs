@@ -1,6 +1,7 @@
 use turbomcp_core::{McpError, McpResult};
-use turbomcp_types::ToolResult;
+use turbomcp_types::{Tool, ToolResult};
 
+use crate::arguments::LayerArguments;
 use crate::telemetry::Counter;
 
 /// What became of a call with a key.
@@ -39,14 +40,17 @@ impl Told {
 #[derive(Debug)]
 pub(crate) struct KeyCounts {
     pub(crate) tool: String,
+    /// Those of layers further in.
+    pub(crate) arguments: LayerArguments,
     counters: [Counter; Told::ALL.len()],
 }
 
 impl KeyCounts {
-    pub(crate) fn new(tool: &str) -> Self {
-        let counters = Told::ALL
-            .map(|outcome| Counter::new("mcp_patterns_idempotency_total", &[("tool", tool), ("outcome", outcome)]));
-        Self { tool: tool.to_owned(), counters }
+    pub(super) fn new(tool: &Tool, arguments: LayerArguments) -> Self {
+        let counters = Told::ALL.map(|outcome| {
+            Counter::new("mcp_patterns_idempotency_total", &[("tool", &tool.name), ("outcome", outcome)])
+        });
+        Self { tool: tool.name.clone(), arguments, counters }
     }
 
     pub(crate) fn count(&self, told: Told) {
@@ -64,6 +68,6 @@ impl KeyCounts {
 /// The counters follow from the name.
 impl PartialEq for KeyCounts {
     fn eq(&self, other: &Self) -> bool {
-        self.tool == other.tool
+        self.tool == other.tool && self.arguments == other.arguments
     }
 }

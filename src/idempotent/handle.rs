@@ -5,10 +5,11 @@ use arc_swap::ArcSwapOption;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 use turbomcp_core::RequestContext;
-use turbomcp_types::{Tool, ToolResult};
+use turbomcp_types::ToolResult;
 
 use super::claims::Claims;
 use super::store::{Resolved, StoreError};
+use crate::arguments::LayerArguments;
 use crate::idempotency::{self, CallKey, Idempotency, KeyCounts, KeySource, KeySpace};
 use crate::selection::Plan;
 
@@ -101,18 +102,16 @@ impl Handle {
 impl Bound {
     /// The call as its caller made it, but for the arguments: they have no part in its id.
     fn call(&self, caller: &RequestContext, tool: &str, key: &str) -> Option<CallKey> {
-        let mut advertised = Tool::new(tool, "");
-        self.idempotency.advertise(&mut advertised);
         let mut args = Value::Object(Map::new());
         let mut ctx = caller.clone();
-        match KeySource::of(&advertised)? {
+        match self.idempotency.source().clone() {
             KeySource::Argument(name) => args = Value::Object(Map::from_iter([(name, key.into())])),
             KeySource::Metadata(name) => ctx = ctx.with_metadata(name, key),
             KeySource::Header(name) => {
                 ctx.headers.get_or_insert_default().insert(name, key.to_owned());
             }
         }
-        self.idempotency.key(&self.space, tool, &mut args, &ctx).ok()?
+        self.idempotency.key(&self.space, tool, &LayerArguments::default(), &mut args, &ctx).ok()?
     }
 }
 

@@ -165,7 +165,8 @@ impl IdempotentTool {
     }
 
     fn decide(&self, tool: &Tool) -> Option<Arc<KeyCounts>> {
-        self.selection.includes(tool, RULE).then(|| Arc::new(KeyCounts::new(&tool.name)))
+        let is_included = self.selection.includes(tool, RULE);
+        is_included.then(|| self.idempotency.counts(LAYER, tool).map(Arc::new)).flatten()
     }
 
     fn advertise(&self, mut tools: Vec<Tool>) -> Vec<Tool> {

@@ -16,7 +16,7 @@ use crate::shares::{Holder, Room, Shares};
 /// or where there are several replicas, use another store.
 ///
 /// No claim is ever dropped, and no answer before its time. What there is room for is shared instead: a caller may hold as much as
-/// is free, so one alone fills half of the store, and `n` who take all they can leave `1/(n+1)` of it for others. Callers who are not
+/// is free, so one alone fills half of the store, and each further one up to half of what is left. Callers who are not
 /// authenticated are one caller, of whose share each connection has a part by the same rule. A call for which there is no room is
 /// refused with `server_overloaded`; an answer for which there is none is not kept, but its call is not made again.
 #[derive(Clone)]

@@ -142,7 +142,9 @@
 //! # Order
 //!
 //! Outside: retries, so that a failed call is made again under its key; validation, so that bad arguments claim no key; a
-//! cache has no place around a tool that writes. Inside: what takes part in the effect. See [the guide](crate::guide::ordering).
+//! cache has no place around a tool that writes. The key is an [argument of the layer](crate::arguments): validation further out
+//! does not see it, and a handle that a layer further in takes does not make a call with the same key another one. A tool that
+//! comes later and has an argument of its name takes no key, with a warning; at the start it is a mistake. Inside: what takes part in the effect. See [the guide](crate::guide::ordering).
 //!
 //! # Errors
 //!

@@ -26,7 +26,7 @@ impl IdempotentTool {
         mut args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
-        let call = match self.idempotency.key(&self.space, name, &mut args, ctx) {
+        let call = match self.idempotency.key(&self.space, name, &counts.arguments, &mut args, ctx) {
             Ok(Some(call)) => Arc::new(call),
             Ok(None) => return inner.call_tool(name, args, ctx).await,
             Err(refused) => return counts.answer(Told::Refused, &refused),

@@ -146,8 +146,12 @@ impl RetryPolicy {
                 _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
                 None => Err(Exhausted::Attempts),
                 _ if cancellation.is_cancelled() => Err(Exhausted::Cancelled),
+                // Whoever asks for a century does not want to be called again, also where there is no deadline.
                 Some(delay)
-                    if self.deadline.is_some_and(|deadline| started.elapsed().saturating_add(delay) >= deadline) =>
+                    if retry_after.is_some_and(|asked| asked >= CENTURY)
+                        || self
+                            .deadline
+                            .is_some_and(|deadline| started.elapsed().saturating_add(delay) >= deadline) =>
                 {
                     Err(Exhausted::Deadline)
                 }

@@ -113,7 +113,8 @@
 //! - delay: 50 ms before the second attempt, twice as long before each further one, at most 20 s; 1 s to begin with where the
 //!   failure asks for less load (rate limited, overloaded) and does not say for how long
 //! - jitter: full, so anything between nothing and the delay; the upper half of the delay where less load is asked for
-//! - `retryAfterMs` in the error's data: waited out in full, and the delay on top
+//! - `retryAfterMs` in the error's data: waited out in full, and the delay on top; one that goes beyond the deadline, or is a
+//!   century or more, means not now: there is no further attempt
 //! - deadline: 30 s after the first attempt began, none begins any more; what is running runs on
 //! - attempt timeout: none
 //! - budget: one retry for ten calls and one per second, up to 100 saved up ([`Budget`]); a caller alone takes half of what is saved
@@ -136,7 +137,7 @@
 //!
 //! The last failure is returned as it came, in its form and with its kind, text and data. Its `_meta` (its data, where it is a
 //! protocol error) gains `mcp-patterns/attempts` and `mcp-patterns/exhausted`: why there was no further attempt, one of
-//! `attempts`, `deadline`, `budget` and `cancelled`. A success that took more than one attempt says how many.
+//! `attempts`, `deadline` (also where the failing side asked for a century), `budget` and `cancelled`. A success that took more than one attempt says how many.
 //!
 //! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
 //!

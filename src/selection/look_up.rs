@@ -9,8 +9,8 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
 use super::plan::{Answer, Asked, Listing, Plan, TIMEOUT};
-use crate::Middleware;
 use crate::cancellation::cancelled;
+use crate::{Middleware, arguments};
 
 /// What the listing of a caller says of a tool.
 pub(crate) struct LookedUp<T>(Answer<T>);
@@ -77,8 +77,10 @@ where
             let (layer, inner, ctx) = (layer.clone(), inner.clone(), ctx.clone());
             // Others wait for it too, so it goes on when this caller leaves.
             tokio::spawn(run(listing, move || {
-                let tools = layer.list_tools_for(&inner, &ctx);
-                layer.observe_tools(&tools, Some(&ctx));
+                arguments::listing(|| {
+                    let tools = layer.list_tools_for(&inner, &ctx);
+                    layer.observe_tools(&tools, Some(&ctx));
+                });
             }));
             ended
         }

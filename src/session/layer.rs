@@ -13,6 +13,7 @@ use super::key::Key;
 use super::session::Current;
 use super::store::SessionStore;
 use super::{SessionError, SessionMode};
+use crate::arguments::LayerArgument;
 use crate::clock::is_too_short;
 use crate::middleware::impl_layer;
 use crate::selection::{Known, Plan, Rule, Unknown, bare, look_up};
@@ -58,8 +59,13 @@ impl SessionStore {
         }
     }
 
+    /// Whether more than the name of a tool decides about it: it may have an argument of the handle's name.
+    fn needs_definition(&self) -> bool {
+        self.has_handles() || self.selection.asks_for_more_than_names()
+    }
+
     fn decide(&self, tool: &Tool) -> Option<()> {
-        self.selection.includes(tool, RULE).then_some(())
+        (self.selection.includes(tool, RULE) && self.fits(tool)).then_some(())
     }
 
     async fn call_unknown<H: McpHandler>(
@@ -129,24 +135,34 @@ impl SessionStore {
         if !self.has_handles() {
             return tools;
         }
+        let argument = self.argument();
         for tool in tools.iter_mut().filter(|tool| self.selection.includes(tool, RULE)) {
-            self.add_argument(tool, !self.engine.settings.is_optional);
+            argument.add_to(tool);
         }
         tools.extend([self.open_tool(), self.close_tool()]);
         tools
     }
 
-    fn add_argument(&self, tool: &mut Tool, is_required: bool) {
-        let argument = &self.engine.settings.argument;
-        let properties = tool.input_schema.properties.get_or_insert_with(|| json!({}));
-        if let Some(properties) = properties.as_object_mut() {
-            let whether = if is_required { "The" } else { "Optional: the" };
-            let description = format!("{whether} session that this call belongs to, as `{OPEN}` answered it");
-            properties.insert(argument.clone(), json!({ "type": "string", "description": description }));
+    /// Whether the tool takes a handle, if there are any: not where its author has an argument of that name, which a tool that is
+    /// there at the start may not have.
+    fn fits(&self, tool: &Tool) -> bool {
+        let takes_handles = self.has_handles() && ![OPEN, CLOSE].contains(&tool.name.as_str());
+        let is_authors = takes_handles && self.argument().is_authors(tool);
+        if is_authors {
+            tracing::warn!(
+                layer = LAYER,
+                tool = tool.name,
+                "the tool has an argument of the handle's name: it has no session"
+            );
         }
-        if is_required {
-            tool.input_schema.required.get_or_insert_default().push(argument.clone());
-        }
+        !is_authors
+    }
+
+    /// The handle, as the tools take it.
+    fn argument(&self) -> LayerArgument {
+        let settings = &self.engine.settings;
+        let argument = LayerArgument::new(&settings.argument, handle_schema(settings.is_optional));
+        if settings.is_optional { argument } else { argument.required() }
     }
 
     fn open_tool(&self) -> Tool {
@@ -167,11 +183,19 @@ impl SessionStore {
     }
 
     fn close_tool(&self) -> Tool {
+        let argument = &self.engine.settings.argument;
         let mut tool = Tool::new(CLOSE, "Closes a session and forgets what was remembered in it.");
-        self.add_argument(&mut tool, true);
+        // It is the tool's own: nobody takes it out.
+        tool.input_schema = tool.input_schema.add_property(argument, handle_schema(false)).require_property(argument);
         tool.annotations = Some(annotations(true, true));
         tool
     }
+}
+
+fn handle_schema(is_optional: bool) -> Value {
+    let whether = if is_optional { "Optional: the" } else { "The" };
+    let description = format!("{whether} session that this call belongs to, as `{OPEN}` answered it");
+    json!({ "type": "string", "description": description })
 }
 
 /// What the tools of the layer say of themselves.
@@ -247,14 +271,7 @@ impl SessionStore {
             let reason = format!("the server has a tool `{}` of its own, which would be hidden: rename it", tool.name);
             return Err(ConfigError::invalid(LAYER, "with_mode", reason));
         }
-        let argument = &self.engine.settings.argument;
-        let has_it =
-            |tool: &&Tool| tool.input_schema.properties.as_ref().is_some_and(|all| all.get(argument).is_some());
-        if let Some(tool) = tools.iter().filter(|tool| self.selection.includes(tool, RULE)).find(has_it) {
-            let reason = format!("`{}` has an argument `{argument}` of its own: name another one", tool.name);
-            return Err(ConfigError::invalid(LAYER, "with_argument", reason));
-        }
-        Ok(())
+        self.argument().check(LAYER, "with_argument", tools.iter().filter(|tool| self.selection.includes(tool, RULE)))
     }
 }
 
@@ -293,7 +310,7 @@ impl Middleware for SessionStore {
         }
         let acts = match self.plan.get(name, ctx) {
             Known::Decided(decision) => decision.is_some(),
-            Known::Unknown if self.selection.asks_for_more_than_names() && !self.selection.leaves_out(name) => {
+            Known::Unknown if self.needs_definition() && !self.selection.leaves_out(name) => {
                 return Either::Right(self.call_unknown(inner, name, args, ctx).boxed());
             }
             // The layer is about every tool, whatever the tool is.

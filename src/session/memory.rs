@@ -16,7 +16,7 @@ use crate::shares::{Holder, Room, Shares};
 /// They end with the process, and another replica does not know them.
 ///
 /// No session makes room for another. What there is room for is shared instead: a caller may hold as much as is free, so one alone
-/// fills half of it, and `n` who take all they can leave `1/(n+1)` of it for others. Callers who are not authenticated are one
+/// fills half of it, and each further one up to half of what is left. Callers who are not authenticated are one
 /// caller, of whose share each connection has a part by the same rule. A session, or a write, for which there is no room is
 /// refused with `server_overloaded`.
 #[derive(Clone)]

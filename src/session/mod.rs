@@ -132,7 +132,9 @@
 //!
 //! # Order
 //!
-//! Outside: validation, and whatever decides who may call what. Inside: everything else. A cache must be inside, or a hit would get
+//! Outside: validation, which does not see the handle ([an argument of the layer](crate::arguments)), and whatever decides who may
+//! call what. A tool that comes later and has an argument of the handle's name has no session, with a warning; at the start it is
+//! a mistake. Inside: everything else. A cache must be inside, or a hit would get
 //! around the refusal of a call without a session; it then keeps no result of a tool that opened its session, unless its scope is
 //! [`Scope::Session`](crate::Scope::Session). A transaction is inside too, and does not roll a session back. The session is found
 //! through the call's own task: in a task that the tool spawns, use a [`Session`] that was got before. See [the

@@ -52,7 +52,7 @@ struct ToolPlan {
 /// The counters follow from the name, under which the plan is kept.
 impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
-        (self.read_only, self.keys.is_some()) == (other.read_only, other.keys.is_some())
+        (self.read_only, &self.keys) == (other.read_only, &other.keys)
     }
 }
 
@@ -158,7 +158,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
     ) -> McpResult<ToolResult> {
         // What changes nothing needs no key, and its transaction could keep none.
         if let Some((idempotency, counts)) = self.idempotency.as_deref().zip(plan.keys.as_ref()) {
-            match idempotency.key(&self.space, name, &mut args, ctx) {
+            match idempotency.key(&self.space, name, &counts.arguments, &mut args, ctx) {
                 Err(refused) => return counts.answer(Told::Refused, &refused),
                 Ok(Some(key)) => {
                     let once = Once {
@@ -189,12 +189,17 @@ impl<DB: Dialect> TransactionalTool<DB> {
         self.idempotency.is_some() && self.selection.includes(tool, RULE) && !Hints::of(tool).read_only
     }
 
+    fn keys_of(&self, tool: &Tool) -> Option<KeyCounts> {
+        let idempotency = self.idempotency.as_ref().filter(|_| self.takes_key(tool))?;
+        idempotency.counts(LAYER, tool)
+    }
+
     fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
         self.selection.includes(tool, RULE).then(|| {
             Arc::new(ToolPlan {
                 read_only: Hints::of(tool).read_only,
                 ends: Ends::new(&tool.name),
-                keys: self.takes_key(tool).then(|| KeyCounts::new(&tool.name)),
+                keys: self.keys_of(tool),
             })
         })
     }

@@ -15,6 +15,7 @@ use super::layer::ValidatedTool;
 use super::plan::{Outcome, ToolPlan};
 use super::rules;
 use super::violations::{Found, Violations};
+use crate::arguments::Taken;
 use crate::cancellation::cancelled;
 use crate::outcome;
 
@@ -32,17 +33,24 @@ impl ValidatedTool {
             let reason = format!("`{name}` cannot be called: its schema is not one that can be checked");
             return Ok(McpError::internal(reason).to_tool_result());
         }
+        let mut of_layers = Taken::default();
         // In a block of its own and on the heap, so that a valid call does not carry it along.
         let by_own = {
             let untouched = plan.fills_defaults().then(|| args.clone());
-            self.admit(&plan, &mut args).err().map(|violations| {
-                let untouched = untouched.unwrap_or_else(|| mem::take(&mut args));
-                self.admit_by_own(Arc::clone(&plan), violations, untouched, inner, ctx).boxed()
-            })
+            match self.admit(&plan, &mut args) {
+                Ok(taken) => {
+                    of_layers = taken;
+                    None
+                }
+                Err(violations) => {
+                    let untouched = untouched.unwrap_or_else(|| mem::take(&mut args));
+                    Some(self.admit_by_own(Arc::clone(&plan), violations, untouched, inner, ctx).boxed())
+                }
+            }
         };
         if let Some(by_own) = by_own {
             match by_own.await {
-                Ok(admitted) => (plan, args) = admitted,
+                Ok(admitted) => (plan, args, of_layers) = admitted,
                 Err(answer) => return Ok(answer),
             }
         }
@@ -53,6 +61,7 @@ impl ValidatedTool {
             }
         }
         plan.count(Outcome::Valid);
+        of_layers.put_back(&mut args);
         self.release(&plan, inner.call_tool(name, args, ctx).await)
     }
 
@@ -65,23 +74,31 @@ impl ValidatedTool {
         mut args: Value,
         inner: &H,
         ctx: &RequestContext,
-    ) -> Result<(Arc<ToolPlan>, Value), ToolResult> {
+    ) -> Result<(Arc<ToolPlan>, Value, Taken), ToolResult> {
         let Some(own) = self.own_plan(&plan, inner, ctx).await else { return Err(self.refuse(&plan, violations)) };
         match self.admit(&own, &mut args) {
-            Ok(()) => Ok((own, args)),
+            Ok(of_layers) => Ok((own, args, of_layers)),
             Err(violations) => Err(self.refuse(&own, violations)),
         }
     }
 
-    /// Checks what can be checked without asking anybody.
-    fn admit(&self, plan: &ToolPlan, args: &mut Value) -> Result<(), Violations> {
+    /// Checks what can be checked without asking anybody, and leaves the tool's own arguments in `args`, or all where it refuses
+    /// them.
+    fn admit(&self, plan: &ToolPlan, args: &mut Value) -> Result<Taken, Violations> {
         if args.is_null() {
             *args = Value::Object(Map::new());
         }
         plan.limits.check(args)?;
+        let of_layers = plan.arguments.take(args);
         let mut found = Found::new(self.settings.max_violations.get());
         plan.find(args, &mut found);
-        found.into_result()
+        match found.into_result() {
+            Ok(()) => Ok(of_layers),
+            Err(violations) => {
+                of_layers.put_back(args);
+                Err(violations)
+            }
+        }
     }
 
     /// Asks the rules, and returns the answer if the call ends here.

@@ -112,7 +112,9 @@
 //!
 //! # Order
 //!
-//! Outside everything but a limit on calls: what is refused loads no cache, claims no key and begins no transaction. Rules see
+//! Outside everything but a limit on calls: what is refused loads no cache, claims no key and begins no transaction. Arguments that
+//! [belong to a layer](crate::arguments) further in, such as an idempotency key or the handle of a session, are taken out before the schema, the
+//! types and the rules see the call, and are that layer's to check. Rules see
 //! the transaction of the call only inside a [`TransactionalTool`](crate::TransactionalTool); each refused call then costs a
 //! transaction. See [the guide](crate::guide::ordering).
 //!

@@ -1,5 +1,6 @@
 //! What the layer keeps for a tool that it acts on.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -17,7 +18,7 @@ use super::typed::{Mistake, Names};
 use super::violation::Violation;
 use super::violations::{Found, Violations};
 use crate::ConfigError;
-use crate::idempotency::KeySource;
+use crate::arguments::{LayerArguments, own_schema};
 use crate::telemetry::Counter;
 
 pub(super) const LAYER: &str = "ValidatedTool";
@@ -61,6 +62,9 @@ impl fmt::Debug for Check {
 #[derive(Debug)]
 pub(super) struct ToolPlan {
     tool: String,
+    /// Those of layers further in, which are none of the tool's.
+    pub(super) arguments: LayerArguments,
+    /// As the tool's author wrote it.
     input: ToolInputSchema,
     output: Option<ToolOutputSchema>,
     pub(super) limits: Limits,
@@ -122,6 +126,7 @@ impl ToolPlan {
                 reason: error.to_string(),
             })
         };
+        let tool = &authored(tool);
         let source = input_schema(&tool.input_schema);
         let output = match tool.output_schema.as_ref().filter(|_| settings.checks_output) {
             None => None,
@@ -157,7 +162,8 @@ impl ToolPlan {
         });
         Self {
             tool: tool.name.clone(),
-            input: tool.input_schema.clone(),
+            arguments: LayerArguments::of(tool),
+            input: own_schema(tool).into_owned(),
             output: tool.output_schema.clone(),
             limits: Limits::new(),
             checks: None,
@@ -167,7 +173,9 @@ impl ToolPlan {
 
     /// Says whether the plan was made of the tool as it is.
     pub(super) fn is_of(&self, tool: &Tool) -> bool {
-        self.input == tool.input_schema && self.output == tool.output_schema
+        self.arguments == LayerArguments::of(tool)
+            && self.input == *own_schema(tool)
+            && self.output == tool.output_schema
     }
 
     pub(super) fn tool(&self) -> &str {
@@ -233,7 +241,9 @@ impl ToolPlan {
 /// Everything else follows from the tool and the settings.
 impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
-        self.tool == other.tool && self.input == other.input && self.output == other.output
+        (&self.tool, &self.arguments) == (&other.tool, &other.arguments)
+            && self.input == other.input
+            && self.output == other.output
     }
 }
 
@@ -262,14 +272,16 @@ fn input_schema(schema: &ToolInputSchema) -> Value {
     schema
 }
 
-/// The parameters that the tool itself has: not the key that a layer further in takes out.
+/// A tool without what layers further in have made of its schema.
+fn authored(tool: &Tool) -> Cow<'_, Tool> {
+    match own_schema(tool) {
+        Cow::Borrowed(_) => Cow::Borrowed(tool),
+        Cow::Owned(input_schema) => Cow::Owned(Tool { input_schema, ..tool.clone() }),
+    }
+}
+
 fn parameters(tool: &Tool) -> impl Iterator<Item = (&String, &Value)> {
-    let key = match KeySource::of(tool) {
-        Some(KeySource::Argument(name)) => Some(name),
-        _ => None,
-    };
-    let all = tool.input_schema.properties.as_ref().and_then(Value::as_object).into_iter().flat_map(Map::iter);
-    all.filter(move |(name, _)| Some(*name) != key.as_ref())
+    tool.input_schema.properties.as_ref().and_then(Value::as_object).into_iter().flat_map(Map::iter)
 }
 
 /// The only parameter, where that is an object.

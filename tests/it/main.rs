@@ -8,6 +8,7 @@ mod client;
 mod counter;
 mod durations;
 mod forwarding;
+mod metamorphic;
 mod outcome;
 mod reading;
 mod seed;

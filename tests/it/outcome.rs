@@ -223,7 +223,8 @@ async fn a_hint_when_to_come_back_is_milliseconds_in_the_data_or_in_meta() {
     assert_eq!(hinted(json!(250)), Some(Duration::from_millis(250)));
     assert_eq!(hinted(json!(0.5)), Some(Duration::from_micros(500)));
     assert_eq!(hinted(json!(0)), Some(Duration::ZERO));
-    for nonsense in [json!(-1), json!("250"), json!(1e300), json!(null), json!([250])] {
+    assert_eq!(hinted(json!(1e300)), Some(Duration::MAX), "longer than any duration is not at once");
+    for nonsense in [json!(-1), json!(-1e300), json!("250"), json!(null), json!([250])] {
         assert_eq!(hinted(nonsense.clone()), None, "{nonsense}");
     }
 }

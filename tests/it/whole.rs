@@ -1,8 +1,9 @@
 //! All layers at once: what a call through the whole stack takes.
 
+mod arguments;
 mod budget;
 mod limits;
 mod namespaces;
 mod sharing;
-mod shop;
+pub(crate) mod shop;
 mod stack;

@@ -20,6 +20,7 @@ enum Told {
     Overloaded,
     TimedOut,
     Lost,
+    Miscounted,
     Cancelled,
     Closed,
 }
@@ -35,6 +36,10 @@ impl BatchError for Told {
 
     fn lost() -> Self {
         Self::Lost
+    }
+
+    fn miscounted() -> Self {
+        Self::Miscounted
     }
 
     fn cancelled() -> Self {
@@ -280,7 +285,8 @@ fn judge(seed: u64, limits: &Limits, bulks: &[Bulk], saw: Vec<Saw>) {
                 Err(Told::Bad(bad)) => *bad == key && is_bad(key) && last == Some(End::Answers),
                 Err(Told::Failed(number)) => is_last(number, End::Fails),
                 Err(Told::Down(number)) => is_last(number, End::IsDown),
-                Err(Told::Lost) => matches!(last, Some(End::Panics | End::PanicsAtOnce | End::IsShort | End::IsLong)),
+                Err(Told::Lost) => matches!(last, Some(End::Panics | End::PanicsAtOnce)),
+                Err(Told::Miscounted) => matches!(last, Some(End::IsShort | End::IsLong)),
                 // It hung, was too slow, or its half had not been sent.
                 Err(Told::TimedOut) => last.is_some(),
                 Err(Told::Overloaded) => sent.is_empty() && !limits.waits,

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use turbomcp_core::ErrorKind;
 
-use super::super::Jitter;
+use super::super::{Jitter, RetryPolicy};
 use super::*;
 
 /// The three places in which a hint is found.
@@ -118,8 +118,6 @@ async fn a_hint_that_means_nothing_is_ignored() {
         json!(true),
         json!([5_000]),
         json!({"ms": 5_000}),
-        json!(1e300),
-        json!(f64::MAX),
     ];
     for hint in nonsense {
         for place in PLACES {
@@ -129,16 +127,47 @@ async fn a_hint_that_means_nothing_is_ignored() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_hint_of_centuries_ends_the_call_without_a_panic() {
-    // The longest hint that fits a `Duration`: no time at all may be added to it.
+/// Hints of a century and more. The third is the longest one that fits a `Duration`, to which no time at all may be added; what
+/// is longer fits none.
+fn beyond_measure() -> [Value; 6] {
     let longest = (u64::MAX - 2_047) as f64 * 1_000.0;
-    for hint in [json!(u64::MAX), json!(i64::MAX), json!(1e20), json!(longest)] {
+    [json!(u64::MAX), json!(1e20), json!(longest), json!(longest * 1.1), json!(1e300), json!(f64::MAX)]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_beyond_all_measure_means_not_now_and_never_at_once() {
+    for hint in beyond_measure() {
         for place in PLACES {
             let hour = Duration::from_secs(3_600);
             assert_eq!(with_hint(&exact().with_deadline(hour * 2), place, hour, hint.clone()).await, (1, hour));
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_beyond_all_measure_ends_a_call_that_has_no_deadline() {
+    for hint in beyond_measure() {
+        let retry = exact().without_deadline();
+        assert_eq!(with_hint(&retry, Place::DataOfAResult, Duration::ZERO, hint.clone()).await, (1, Duration::ZERO));
+        let error = throttled().with_data(json!({ "retryAfterMs": hint }));
+        assert_eq!(notes(&call(&retry.layer(failing(ALWAYS, error.clone()))).await), (json!(1), json!("deadline")));
+        let policy = RetryPolicy::new().without_deadline();
+        let mut calls = 0;
+        let result: McpResult<()> = policy
+            .run(&(), |_| {
+                calls += 1;
+                ready(Err(error.clone()))
+            })
+            .await;
+        assert_eq!((result.is_err(), calls), (true, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_of_less_than_a_century_is_waited_out_where_there_is_no_deadline() {
+    let year = Duration::from_secs(365 * 24 * 3_600);
+    let hint = json!(u64::try_from(year.as_millis()).unwrap());
+    assert_eq!(with_hint(&exact().without_deadline(), Place::Meta, Duration::ZERO, hint).await, (2, year + ms(50)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -250,5 +250,6 @@ async fn a_key_that_another_layer_takes_is_no_parameter() {
     args["idempotency_key"] = json!("k1");
     assert_eq!(text(&call(&server, "register", args.clone()).await), "User ada registered successfully");
     args["idempotency_key"] = json!("no key");
-    assert_eq!(listed(&call(&server, "register", args).await), pairs([("/idempotency_key", "pattern")]));
+    let refused = call(&server, "register", args).await;
+    assert!(text(&refused).starts_with("An idempotency key has "), "its layer says what is wrong with it");
 }

@@ -42,7 +42,7 @@ fn whole(bank: &ScriptedServer) -> impl McpHandler + use<> {
     (
         SessionStore::new(sessions).with_mode(SessionMode::Handle).only(["remember"]),
         BatchedTool::new().only(["balance"]).with_max_queue(16).with_max_in_flight(1),
-        RetryTool::new().with_budget(Budget::new().with_burst(20).with_ratio(0.0).with_retries_per_second(0.0)),
+        RetryTool::new().with_budget(Budget::new().with_burst(200).with_ratio(0.0).with_retries_per_second(0.0)),
         IdempotentTool::new(MemoryStore::new().with_max_records(64)).only(["pay"]),
     )
         .layer(bank.clone())

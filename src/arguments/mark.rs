@@ -1,0 +1,119 @@
+//! How layers tell each other, in a listing, which arguments they have added.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json};
+use turbomcp_types::{Tool, ToolInputSchema};
+
+use super::Added;
+
+/// The entry of a tool's `_meta`. It never leaves the outermost layer.
+const MARK: &str = "mcp-patterns/arguments";
+
+/// What a mark must have in it to be believed: nobody outside this process can know it.
+static SECRET: LazyLock<String> = LazyLock::new(|| {
+    let half = || RandomState::new().hash_one(MARK);
+    format!("{:016x}{:016x}", half(), half())
+});
+
+thread_local! {
+    /// How many layers list the tools right now, one within the other. Listings are synchronous, so they are on one stack.
+    static LISTING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One more layer that lists, until it is dropped.
+struct Listing {
+    is_outermost: bool,
+}
+
+impl Listing {
+    fn begin() -> Self {
+        let layers = LISTING.get();
+        LISTING.set(layers + 1);
+        Self { is_outermost: layers == 0 }
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        LISTING.set(LISTING.get() - 1);
+    }
+}
+
+/// Runs what reads the listing of a handler below, with the marks in it.
+pub(crate) fn listing<R>(reads: impl FnOnce() -> R) -> R {
+    let _listing = Listing::begin();
+    reads()
+}
+
+/// Lists the tools for whoever is further out, and removes the marks where nobody is.
+pub(crate) fn list(list: impl FnOnce() -> Vec<Tool>) -> Vec<Tool> {
+    let listing = Listing::begin();
+    let mut tools = list();
+    if listing.is_outermost {
+        tools.iter_mut().for_each(remove);
+    }
+    tools
+}
+
+fn remove(tool: &mut Tool) {
+    if let Some(meta) = &mut tool.meta
+        && meta.remove(MARK).is_some()
+        && meta.is_empty()
+    {
+        tool.meta = None;
+    }
+}
+
+/// What layers have added to a tool.
+pub(super) struct Mark<'a> {
+    tool: &'a Tool,
+    entries: &'a Map<String, Value>,
+}
+
+/// Returns the mark of a tool, if layers of this process have made it.
+pub(super) fn read(tool: &Tool) -> Option<Mark<'_>> {
+    let entries = tool.meta.as_ref()?.get(MARK)?.as_object()?;
+    let is_ours = entries.get("secret").and_then(Value::as_str) == Some(SECRET.as_str());
+    is_ours.then_some(Mark { tool, entries })
+}
+
+/// Marks a tool, for the layers further out. Where there are none, nobody would remove the mark.
+pub(super) fn write(tool: &mut Tool, added: &[Added], own: &ToolInputSchema) {
+    if LISTING.get() == 0 {
+        return;
+    }
+    let added: Map<_, _> = added.iter().map(|added| (added.name.to_string(), added.is_in_keys.into())).collect();
+    let mark = json!({"secret": *SECRET, "added": added, "own": own, "listed": tool.input_schema});
+    tool.meta.get_or_insert_default().insert(MARK.to_owned(), mark);
+}
+
+impl Mark<'_> {
+    pub(super) fn added(&self) -> Vec<Added> {
+        let added = self.entries.get("added").and_then(Value::as_object).into_iter().flatten();
+        added.map(|(name, in_keys)| Added::of(self.tool, name, in_keys == true)).collect()
+    }
+
+    /// The author's schema. Where somebody in between has changed what the layers had made of it, that without their arguments.
+    pub(super) fn own_schema(&self, listed: &ToolInputSchema) -> ToolInputSchema {
+        let is_as_it_was =
+            self.entries.get("listed").is_some_and(|was| serde_json::to_value(listed).as_ref().ok() == Some(was));
+        if is_as_it_was
+            && let Some(own) = self.entries.get("own").and_then(|own| serde_json::from_value(own.clone()).ok())
+        {
+            return own;
+        }
+        let mut own = listed.clone();
+        for added in self.added() {
+            if let Some(properties) = own.properties.as_mut().and_then(Value::as_object_mut) {
+                properties.remove(&*added.name);
+            }
+            if let Some(required) = &mut own.required {
+                required.retain(|name| **name != *added.name);
+            }
+        }
+        own
+    }
+}

@@ -1,0 +1,269 @@
+//! Runs a plan and notes what happens.
+
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{join_all, select};
+use mcp_patterns::BoxHandler;
+use mcp_patterns::cached::Handle;
+use serde_json::json;
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::{sleep, timeout};
+use turbomcp_core::{Cancellable, McpHandler, RequestContext};
+
+use super::backends::Backends;
+use super::callers::{CONNECTIONS, Client};
+use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp};
+use super::plan::{BackendKind, Call, Leaves, Order, Plan, Step};
+use super::requests::{Op, Request};
+use super::stack::{Server, build};
+use super::world::{Books, World, context};
+
+/// A call that takes longer than that never ends. On the real clock nothing takes long.
+const ENDLESS: Duration = Duration::from_secs(3600);
+const ENDLESS_IN_REALITY: Duration = Duration::from_secs(100);
+
+/// Says that the caller has cancelled.
+#[derive(Debug, Default)]
+struct Token(AtomicBool);
+
+impl Cancellable for Token {
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Runs the plan on a runtime of its own.
+pub(super) fn run(plan: &Plan) -> History {
+    let is_paused = plan.stack.backends == BackendKind::Memory;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(is_paused).build();
+    let runtime = runtime.expect("a runtime");
+    let history = runtime.block_on(Run::new(plan).then(Run::all));
+    runtime.shutdown_background();
+    history
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    log: Arc<Log>,
+    backends: Backends,
+    worlds: Vec<World>,
+    servers: Vec<Server>,
+    calls: Vec<Made>,
+    forgotten: Vec<Forgotten>,
+    meanwhile: Vec<JoinHandle<Option<Forgotten>>>,
+    settled: Vec<Stamp>,
+}
+
+impl<'a> Run<'a> {
+    async fn new(plan: &'a Plan) -> Self {
+        let log = Arc::new(Log::new());
+        let backends = Backends::new(plan.stack.backends).await;
+        // The cache draws from this thread's generator.
+        fastrand::seed(plan.seed);
+        let books = || backends.pool.clone().map(|tables| Arc::new(tables) as Arc<dyn Books>);
+        let world = |environment| World::new(environment, Arc::clone(&log), plan.behaviours.clone(), books());
+        let worlds: Vec<_> = (0..2).map(world).collect();
+        let mut run = Self {
+            plan,
+            log,
+            backends,
+            worlds,
+            servers: Vec::new(),
+            calls: Vec::new(),
+            forgotten: Vec::new(),
+            meanwhile: Vec::new(),
+            settled: Vec::new(),
+        };
+        for server in 0..plan.stack.servers() {
+            let server = run.build(server);
+            run.servers.push(server);
+        }
+        run.settle(Duration::from_millis(1)).await;
+        run
+    }
+
+    fn build(&self, server: usize) -> Server {
+        let stack = &self.plan.stack;
+        build(stack, &self.backends, &self.worlds[stack.environment(server)], server, self.plan.seed)
+    }
+
+    async fn all(mut self) -> History {
+        for step in &self.plan.script {
+            match step {
+                Step::Calls(calls) => self.make(calls).await,
+                Step::Pause(millis) => self.settle(Duration::from_millis(*millis)).await,
+                Step::Handle(server, order) => {
+                    let told = self.tell(*server, *order, 0).await;
+                    self.forgotten.extend(told);
+                }
+                Step::Meanwhile(after, server, order) => {
+                    self.meanwhile.push(tokio::spawn(self.tell(*server, *order, *after)));
+                }
+                Step::Restart(server) => {
+                    self.servers[*server] = self.build(*server);
+                    self.settle(Duration::from_millis(1)).await;
+                }
+                Step::AddLate => self.worlds.iter().for_each(World::add_late),
+                Step::List(server, connection) => {
+                    let _ = self.servers[*server].handler.list_tools_for(&context(*connection));
+                }
+            }
+        }
+        // What was left behind comes to its end.
+        self.settle(Duration::from_secs(if self.is_real() { 0 } else { 120 })).await;
+        let rows = match &self.backends.pool {
+            Some(tables) => tables.read().await.expect("the table is read"),
+            None => Vec::new(),
+        };
+        let (executions, notices) = (self.log.executions().clone(), self.log.notices().clone());
+        let (calls, forgotten, settled) = (self.calls, self.forgotten, self.settled);
+        History { executions, notices, calls, forgotten, settled, rows }
+    }
+
+    fn is_real(&self) -> bool {
+        self.plan.stack.backends != BackendKind::Memory
+    }
+
+    /// Waits, and until everybody who listens has heard of what was invalidated before.
+    async fn settle(&mut self, pause: Duration) {
+        sleep(pause).await;
+        let caches: Vec<_> = self.servers.iter().filter_map(|server| server.cache.clone()).collect();
+        join_all(caches.iter().map(Handle::synced)).await;
+        for _ in 0..100 {
+            let is_subscribed = caches.iter().all(|cache| {
+                cache.stats().second_level.is_none_or(|level| level.is_subscribed && level.untold_domains == 0)
+            });
+            match (is_subscribed, self.is_real()) {
+                (true, _) => break,
+                (false, false) => yield_now().await,
+                (false, true) => sleep(Duration::from_millis(2)).await,
+            }
+        }
+        // What was told is on its way.
+        for _ in 0..20 {
+            yield_now().await;
+        }
+        if !self.is_real() {
+            self.settled.push(self.log.stamp());
+        }
+    }
+
+    /// Tells the handle of a cache what to do, and returns after what an older answer is wrong.
+    fn tell(&self, server: usize, order: Order, after: u64) -> impl Future<Output = Option<Forgotten>> + Send + use<> {
+        let (cache, log) = (self.servers[server].cache.clone(), Arc::clone(&self.log));
+        async move {
+            let cache = cache?;
+            if after > 0 {
+                sleep(Duration::from_millis(after)).await;
+            }
+            let begun = log.stamp();
+            let (what, only_for_nobody) = match order {
+                Order::Refresh(request) => {
+                    // Refused where the cache does not keep the answers of nobody.
+                    let is_refreshed = cache.refresh(request.op.name(), request.args()).await.unwrap_or_default();
+                    (Forget::Call(request), is_refreshed.then_some(true)?)
+                }
+                Order::Forget(what) => {
+                    match what {
+                        Forget::Call(request) if request.op == Op::Note => cache.invalidate_resource(&request.uri()),
+                        Forget::Call(request) => cache.invalidate(request.op.name(), &request.args()),
+                        Forget::All(op) => cache.invalidate_tool(op.name()),
+                        Forget::Topic(topic) => cache.invalidate_tag(&format!("topic {topic}")),
+                        Forget::Everything => cache.clear(),
+                    }
+                    (what, false)
+                }
+            };
+            Some(Forgotten { what, only_for_nobody, server, begun, ended: log.stamp() })
+        }
+    }
+
+    async fn make(&mut self, calls: &[Call]) {
+        let first = self.calls.len();
+        let tasks = calls.iter().enumerate().map(|(at, call)| {
+            let handler = self.servers[call.server].handler.clone();
+            let endless = if self.is_real() { ENDLESS_IN_REALITY } else { ENDLESS };
+            tokio::spawn(make(handler, *call, first + at, Arc::clone(&self.log), self.plan.seed, endless))
+        });
+        let tasks: Vec<_> = tasks.collect();
+        for task in tasks {
+            self.calls.push(task.await.expect("what panics is caught inside"));
+        }
+        for told in std::mem::take(&mut self.meanwhile) {
+            self.forgotten.extend(told.await.expect("nothing panics in a handle"));
+        }
+    }
+}
+
+/// Makes one call, from its caller's point of view.
+async fn make(handler: BoxHandler, call: Call, number: usize, log: Arc<Log>, seed: u64, endless: Duration) -> Made {
+    sleep(Duration::from_millis(call.after)).await;
+    let token = Arc::new(Token::default());
+    let ctx = context_of(call, number, &log, seed).with_cancellation_token(Arc::clone(&token) as Arc<dyn Cancellable>);
+    let begun = log.stamp();
+    let answer = AssertUnwindSafe(ask(&handler, call.request, &ctx)).catch_unwind();
+    let cancels = async {
+        if let Leaves::Cancels(millis) = call.leaves {
+            sleep(Duration::from_millis(millis)).await;
+            token.0.store(true, Ordering::SeqCst);
+        }
+        std::future::pending::<()>().await;
+    };
+    let answer = async {
+        match select(Box::pin(answer), Box::pin(cancels)).await {
+            futures_util::future::Either::Left((answer, _)) => answer,
+            futures_util::future::Either::Right(_) => unreachable!("nobody waits for ever"),
+        }
+    };
+    let polls = if let Leaves::Polls(polls) = call.leaves { Some(polls) } else { None };
+    let end = match timeout(endless, dropped_after(polls, Box::pin(answer))).await {
+        Err(_) => End::Unending,
+        Ok(None) => End::Dropped,
+        Ok(Some(Err(_))) => End::Panicked,
+        Ok(Some(Ok(answer))) => End::Answered(answer),
+    };
+    let ended = log.stamp();
+    ctx.end_progress();
+    Made { call, begun, ended, end }
+}
+
+fn context_of(call: Call, number: usize, log: &Arc<Log>, seed: u64) -> RequestContext {
+    let connection = &CONNECTIONS[call.connection];
+    let mut ctx = context(call.connection).with_request_id(format!("call {number}"));
+    if let Some(id) = connection.session_id {
+        // turbomcp remembers the progress of all sessions in one table.
+        ctx = ctx.with_session_id(format!("{seed}-{id}"));
+    }
+    if connection.has_client {
+        ctx = ctx.with_session(Arc::new(Client { at: call.connection, log: Arc::clone(log) }));
+    }
+    if call.listens { ctx.with_progress_token(json!(number)) } else { ctx }
+}
+
+async fn ask(handler: &BoxHandler, request: Request, ctx: &RequestContext) -> Answer {
+    match request.op {
+        Op::Note => Answer::of_resource(handler.read_resource(&request.uri(), ctx).await),
+        Op::Greeting => Answer::of_prompt(handler.get_prompt("greeting", Some(request.args()), ctx).await),
+        op => Answer::of_tool(handler.call_tool(op.name(), request.args(), ctx).await),
+    }
+}
+
+/// Polls no more often than that, and drops.
+async fn dropped_after<F: Future + ?Sized>(polls: Option<u32>, mut future: Pin<Box<F>>) -> Option<F::Output> {
+    let mut left = polls;
+    poll_fn(move |cx| match &mut left {
+        Some(0) => Poll::Ready(None),
+        left => {
+            *left = left.map(|left| left - 1);
+            future.as_mut().poll(cx).map(Some)
+        }
+    })
+    .await
+}

@@ -1,0 +1,244 @@
+//! Judges what happened: an answer is one that the bare server gave, or could give, *this* caller.
+
+mod effects;
+mod freshness;
+mod notices;
+mod refusals;
+mod sharing;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::callers::CONNECTIONS;
+use super::gates::Gates;
+use super::log::{Answer, End, Execution, Form, History, Made, Said};
+use super::plan::{Call, Kind, Layered, Leaves, Plan, Setting, Stack};
+use super::requests::Op;
+
+/// What is wrong, and in which respect.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Fault {
+    pub(super) rule: &'static str,
+    pub(super) text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.rule, self.text)
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    pub(super) faults: Vec<Fault>,
+    /// What was seen, and how often: what is never seen is not judged.
+    pub(super) seen: BTreeMap<&'static str, u64>,
+}
+
+/// Judges what happened.
+pub(super) fn judge(plan: &Plan, history: &History, gates: Gates) -> Verdict {
+    let mut judge = Judge { stack: &plan.stack, history, gates, verdict: Verdict::default() };
+    for (number, made) in history.calls.iter().enumerate() {
+        judge.call(number, made);
+    }
+    judge.effects();
+    judge.sessions();
+    judge.bookings();
+    judge.notices();
+    judge.verdict
+}
+
+struct Judge<'a> {
+    stack: &'a Stack,
+    history: &'a History,
+    gates: Gates,
+    verdict: Verdict,
+}
+
+impl<'a> Judge<'a> {
+    fn fault(&mut self, rule: &'static str, text: impl Into<String>) {
+        self.verdict.faults.push(Fault { rule, text: text.into() });
+    }
+
+    fn saw(&mut self, what: &'static str) {
+        *self.verdict.seen.entry(what).or_default() += 1;
+    }
+
+    fn layer(&self, kind: Kind) -> Option<&'a Layered> {
+        self.stack.layer(kind)
+    }
+
+    /// The setting of a layer, with a number.
+    fn setting<T>(&self, kind: Kind, of: impl Fn(&Setting) -> Option<T>) -> Option<T> {
+        self.layer(kind)?.find(of)
+    }
+
+    fn has(&self, kind: Kind, setting: Setting) -> bool {
+        self.layer(kind).is_some_and(|layer| layer.has(setting))
+    }
+
+    /// Whether the cache keeps answers to such a call.
+    fn is_cached(&self, call: &Call) -> bool {
+        self.layer(Kind::Cached).is_some_and(|layer| match call.request.op {
+            Op::Note | Op::Greeting => layer.has(Setting::ResourcesAndPrompts),
+            _ => call.request.is_read_only_for(call.connection),
+        })
+    }
+
+    /// Whether calls of this kind travel together.
+    fn is_batched(&self, op: Op) -> bool {
+        self.layer(Kind::Batched).is_some_and(|layer| op == Op::Price || layer.has(Setting::Only(op)))
+    }
+
+    /// The layer that honours the keys of this kind, if one does.
+    fn honours_keys(&self, op: Op) -> Option<&'a Layered> {
+        match op {
+            Op::Pay | Op::Late | Op::Varies => self.layer(Kind::Idempotent),
+            Op::Book => self.layer(Kind::Transactional),
+            _ => None,
+        }
+    }
+
+    /// Whether a gate is closed behind which calls of this kind are judged.
+    fn is_beyond_the_catalogue(&self, op: Op) -> bool {
+        (op == Op::Late && !self.gates.unlisted_tools_are_known)
+            || (op == Op::Varies && !self.gates.definitions_are_per_caller)
+    }
+
+    /// Whether two connections share what the callers own.
+    fn is_same_owner(&self, one: usize, other: usize) -> bool {
+        let owner = |at: usize| CONNECTIONS[at].owner(self.stack.identities);
+        owner(one) == owner(other)
+    }
+
+    fn execution(&self, said: &Said) -> Option<(u64, &'a Execution)> {
+        let number = said.execution()?;
+        Some((number, self.history.executions.get(usize::try_from(number).ok()?)?))
+    }
+
+    fn executions_of(&self, call: usize) -> impl Iterator<Item = &'a Execution> + use<'a> {
+        self.history.executions.iter().filter(move |execution| execution.origin == Some(call))
+    }
+
+    fn call(&mut self, number: usize, made: &'a Made) {
+        if self.is_beyond_the_catalogue(made.call.request.op) {
+            return;
+        }
+        self.validation(number, made);
+        match &made.end {
+            End::Unending => self.fault("a call ends", format!("call {number} does not")),
+            End::Dropped => self.saw("a caller who was dropped"),
+            End::Panicked => {
+                self.saw("a panic");
+                if !self.executions_of(number).any(|execution| execution.has_panicked) {
+                    self.fault(
+                        "a panic is the caller's own",
+                        format!("call {number} panicked, and none of its executions"),
+                    );
+                }
+            }
+            End::Answered(answer) => self.answer(number, made, answer),
+        }
+    }
+
+    fn answer(&mut self, number: usize, made: &'a Made, answer: &'a Answer) {
+        let Some((at, execution)) = self.execution(&answer.said) else {
+            return self.refusal(number, made, answer);
+        };
+        let is_as_said = execution.said.as_ref().is_some_and(|said| is_same(said, &answer.said, execution.is_bulk));
+        if !is_as_said {
+            let said = &execution.said;
+            self.fault("an answer is one that the server gave", format!("call {number}: {answer:?}, but {said:?}"));
+        }
+        if !execution.request.is_same_as(&made.call.request) {
+            self.fault("an answer is to what was asked", format!("call {number}: {} was asked", execution.request));
+        }
+        if execution.environment != self.stack.environment(made.call.server) {
+            self.fault("environments share nothing", format!("call {number} got execution {at} of the other"));
+        }
+        let lies = execution.lied && self.checks_output();
+        if lies && self.layer(Kind::Validated).is_some() {
+            self.fault("an answer keeps the promise of its schema", format!("call {number}: {answer:?}"));
+        }
+        self.marks(number, made, answer);
+        self.saw(if answer.said.is_failure() { "a failure of the server" } else { "an answer" });
+        if self.executions_of(number).count() > 1 {
+            self.saw("a call that was repeated");
+        }
+        if execution.origin != Some(number) {
+            self.shared(number, made, at, execution, answer);
+        }
+        let is_cancelled = answer.said.kind() == Some(turbomcp_core::ErrorKind::Cancelled);
+        if is_cancelled && !matches!(made.call.leaves, Leaves::Cancels(_)) {
+            self.fault("nobody cancels for another", format!("call {number}: {answer:?}"));
+        }
+    }
+
+    fn checks_output(&self) -> bool {
+        self.layer(Kind::Validated).is_some_and(|layer| !layer.has(Setting::WithoutOutputChecks))
+    }
+
+    /// What a layer says that it did, it did.
+    fn marks(&mut self, number: usize, made: &Made, answer: &Answer) {
+        let own = self.executions_of(number).count();
+        let keyed = answer.word("mcp-patterns/idempotency");
+        let status = answer.mark("mcp-patterns/cache").and_then(|mark| mark["status"].as_str());
+        let origin = self.execution(&answer.said).and_then(|(_, execution)| execution.origin);
+        if status.is_some_and(|status| status != "miss") && origin == Some(number) {
+            self.fault("a mark is true", format!("call {number} is no hit: {answer:?}"));
+        }
+        match status {
+            Some("hit") => self.saw("a hit"),
+            Some("stale") => self.saw("a stale hit"),
+            _ => {}
+        }
+        if keyed == Some("replayed") && self.honours_keys(made.call.request.op).is_none() {
+            self.fault("a mark is true", format!("call {number} is no replay: {answer:?}"));
+        }
+        if let Some(attempts) = answer.mark("mcp-patterns/attempts").and_then(Value::as_u64) {
+            let is_shared = self.is_cached(&made.call) || self.is_batched(made.call.request.op);
+            if !is_shared && keyed != Some("replayed") && (attempts as usize) < own {
+                self.fault("a mark is true", format!("call {number}: {attempts} attempts, and {own} executions"));
+            }
+        }
+    }
+
+    /// Whether the tool takes the arguments, as its schema says it to this caller.
+    fn is_valid(&self, call: &Call) -> bool {
+        let (op, keys) = (call.request.op, self.honours_keys(call.request.op));
+        let takes_key = match call.request.key {
+            Some(_) => keys.is_some(),
+            None => !keys.is_some_and(|keys| keys.has(Setting::Required(op))),
+        };
+        takes_key && call.request.is_valid_for(call.connection)
+    }
+
+    /// What is not valid never reaches the server, and what is valid is not refused.
+    fn validation(&mut self, number: usize, made: &Made) {
+        let request = made.call.request;
+        let is_checked = self
+            .layer(Kind::Validated)
+            .is_some_and(|layer| matches!(request.op, Op::Check | Op::Pay) || layer.has(Setting::Only(request.op)));
+        let is_valid = self.is_valid(&made.call);
+        if is_checked && is_valid {
+            self.saw("a valid call");
+        }
+        if is_checked && !is_valid && self.executions_of(number).next().is_some() {
+            self.fault("what is not valid is not executed", format!("call {number}: {request}"));
+        }
+    }
+}
+
+/// A bulk function surfaces each failure as a result.
+fn is_same(said: &Said, answered: &Said, is_bulk: bool) -> bool {
+    match (said, answered) {
+        (Said::Failure { kind, message, .. }, answered) if is_bulk => {
+            let kind = *kind;
+            *answered == Said::Failure { form: Form::Result, kind, message: message.clone() }
+        }
+        _ => said == answered,
+    }
+}

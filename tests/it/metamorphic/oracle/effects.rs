@@ -1,0 +1,148 @@
+//! How often something happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Judge;
+use crate::metamorphic::callers::CONNECTIONS;
+use crate::metamorphic::log::{End, Stamp};
+use crate::metamorphic::plan::{Kind, Setting};
+use crate::metamorphic::requests::Op;
+
+impl Judge<'_> {
+    pub(super) fn effects(&mut self) {
+        for number in 0..self.history.calls.len() {
+            self.repetitions(number);
+        }
+        self.once_for_each_key();
+    }
+
+    /// A call is repeated only as annotations and settings allow.
+    fn repetitions(&mut self, number: usize) {
+        let made = &self.history.calls[number];
+        let request = made.call.request;
+        if self.is_beyond_the_catalogue(request.op) {
+            return;
+        }
+        let honours_key = request.key.is_some() && self.honours_keys(request.op).is_some();
+        let may_repeat =
+            request.op.is_idempotent() || honours_key || self.has(Kind::Retry, Setting::AllowRepeated(request.op));
+        let attempts = match self.layer(Kind::Retry).filter(|_| may_repeat && request.op.is_tool()) {
+            None => 1,
+            Some(retry) => {
+                let attempts =
+                    |setting: &Setting| if let Setting::MaxAttempts(n) = setting { Some(*n as usize) } else { None };
+                retry.find(attempts).unwrap_or(3)
+            }
+        };
+        // A batch that failed is split until the calls that cannot succeed are found.
+        let splits = request.op == Op::Price && self.has(Kind::Batched, Setting::Splits);
+        // Conflicts begin a transaction anew.
+        let conflicts = if request.op == Op::Book { 20 } else { 1 };
+        let most = attempts * conflicts * if splits { 8 } else { 1 };
+        let executions = self.executions_of(number).count();
+        if executions > most {
+            let text = format!("call {number}, {request}: {executions} executions, at most {most}");
+            self.fault("a call is repeated only as allowed", text);
+        }
+    }
+
+    /// Each life of a key has at most one effect.
+    fn once_for_each_key(&mut self) {
+        let mut effects: BTreeMap<_, Vec<(Stamp, usize)>> = BTreeMap::new();
+        for (at, execution) in self.history.executions.iter().enumerate() {
+            let Some(made) = execution.origin.map(|origin| &self.history.calls[origin]) else { continue };
+            let request = made.call.request;
+            let is_kept = request.op != Op::Book || self.history.rows.contains(&(at as u64));
+            let (Some(effect), Some(key), true) = (execution.effect, request.key, is_kept) else { continue };
+            if self.honours_keys(request.op).is_some() && !self.is_beyond_the_catalogue(request.op) {
+                let owner = CONNECTIONS[made.call.connection].owner(self.stack.identities);
+                let environment = self.stack.environment(made.call.server);
+                effects.entry((environment, owner, request.op, key)).or_default().push((effect, at));
+            }
+        }
+        for ((_, owner, op, key), effects) in effects {
+            let Some(keys) = self.honours_keys(op) else { continue };
+            if keys.has(Setting::RunsAgainWhenAmbiguous) {
+                continue;
+            }
+            let ttl = keys.find(|setting| if let Setting::KeyTtl(ttl) = setting { Some(*ttl) } else { None });
+            let ttl = Duration::from_secs(ttl.unwrap_or(24 * 60 * 60));
+            self.saw("a key with an effect");
+            for pair in effects.windows(2) {
+                let [(first, one), (second, other)] = pair else { continue };
+                if second.at.saturating_sub(first.at) < ttl {
+                    let text = format!("key {key} of {owner}: executions {one} and {other} both took effect");
+                    self.fault("a key has one effect", text);
+                }
+            }
+        }
+    }
+
+    /// No write to a session is lost, and each session counts by itself.
+    pub(super) fn sessions(&mut self) {
+        let mut counts = BTreeSet::new();
+        for (at, execution) in self.history.executions.iter().enumerate() {
+            let Some(visits) = execution.visits.as_ref().filter(|visits| visits.count > 0) else { continue };
+            self.saw("a session");
+            if execution.request.op == Op::Visit && !counts.insert((visits.begun_by, visits.count)) {
+                self.fault("no write to a session is lost", format!("execution {at}: {visits:?} for the second time"));
+            }
+            let Ok(begun_by) = usize::try_from(visits.begun_by) else { continue };
+            let first = &self.history.executions[begun_by];
+            let identities = self.stack.identities;
+            let is_same = first.owner(identities) == execution.owner(identities)
+                && first.environment == execution.environment
+                && (self.has(Kind::Session, Setting::ByPrincipal) || first.session_id == execution.session_id);
+            if !is_same {
+                let text = format!("execution {at} found the session of execution {begun_by}");
+                self.fault("a session is seen by whoever opened it", text);
+            }
+        }
+    }
+
+    /// What was answered as a success is in the database, and what failed is not.
+    pub(super) fn bookings(&mut self) {
+        if self.layer(Kind::Transactional).is_none() {
+            return;
+        }
+        for (number, made) in self.history.calls.iter().enumerate() {
+            if made.call.request.op != Op::Book {
+                continue;
+            }
+            let End::Answered(answer) = &made.end else { continue };
+            let Some((at, execution)) = self.execution(&answer.said) else { continue };
+            let is_kept = self.history.rows.contains(&at);
+            self.saw(if is_kept { "a commit" } else { "a rollback" });
+            if is_kept == answer.said.is_failure() && execution.effect.is_some() {
+                let text = format!("call {number}: {answer:?}, and execution {at} is in the database: {is_kept}");
+                self.fault("a success is committed, and a failure is not", text);
+            }
+        }
+        self.committed_reads();
+    }
+
+    /// Whoever reads after a booking was answered finds it.
+    fn committed_reads(&mut self) {
+        for (number, made) in self.history.calls.iter().enumerate() {
+            let End::Answered(answer) = &made.end else { continue };
+            let Some((at, execution)) = self.execution(&answer.said).filter(|_| made.call.request.op == Op::Balance)
+            else {
+                continue;
+            };
+            if answer.said.is_failure() {
+                continue;
+            }
+            let missing = self.history.calls.iter().find_map(|booking| {
+                let End::Answered(booked) = &booking.end else { return None };
+                let is_before = booking.call.server == made.call.server && booking.ended.number < made.begun.number;
+                let booked = booked.said.execution().filter(|_| is_before && !booked.said.is_failure())?;
+                (booking.call.request.op == Op::Book && !execution.rows.contains(&booked)).then_some(booked)
+            });
+            if let Some(missing) = missing {
+                let text = format!("call {number} got execution {at}, without execution {missing}");
+                self.fault("what was committed is read", text);
+            }
+        }
+    }
+}

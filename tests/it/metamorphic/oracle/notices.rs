@@ -1,0 +1,66 @@
+//! What clients hear apart from answers.
+
+use super::Judge;
+use crate::metamorphic::log::End;
+use crate::metamorphic::plan::Kind;
+use crate::metamorphic::requests::Op;
+
+impl Judge<'_> {
+    pub(super) fn notices(&mut self) {
+        for (number, made) in self.history.calls.iter().enumerate() {
+            let heard: Vec<_> = (self.history.notices.iter())
+                .filter(|notice| notice.method == "notifications/progress")
+                .filter(|notice| notice.params["progressToken"].as_u64() == Some(number as u64))
+                .collect();
+            if heard.iter().any(|notice| notice.connection != made.call.connection)
+                || (!made.call.listens && !heard.is_empty())
+            {
+                self.fault("progress goes to whoever asked for it", format!("call {number}: {heard:?}"));
+            }
+            if !heard.is_empty() {
+                self.saw("progress");
+            }
+            let progress: Vec<_> = heard.iter().filter_map(|notice| notice.params["progress"].as_f64()).collect();
+            if !progress.is_sorted_by(|one, next| one < next) {
+                self.fault("progress rises", format!("call {number}: {progress:?}"));
+            }
+            if !matches!(made.end, End::Dropped) && heard.iter().any(|notice| notice.at.number > made.ended.number) {
+                self.fault("no progress comes after the answer", format!("call {number}: {heard:?}"));
+            }
+            self.progress_is_heard(number, &progress);
+        }
+        let progress = self.history.notices.iter().filter(|notice| notice.method == "notifications/progress");
+        let mut tokens = progress.map(|notice| &notice.params["progressToken"]);
+        let calls = self.history.calls.len() as u64;
+        let of_nobody = tokens.find(|token| token.as_u64().is_none_or(|token| token >= calls));
+        if let Some(token) = of_nobody.cloned() {
+            self.fault("progress goes to whoever asked for it", format!("the token {token} is nobody's"));
+        }
+    }
+
+    /// Whoever waits for an execution that reports hears it.
+    fn progress_is_heard(&mut self, number: usize, progress: &[f64]) {
+        let made = &self.history.calls[number];
+        let op = made.call.request.op;
+        let is_shared = self.is_cached(&made.call) || self.is_batched(op);
+        let has_client = super::CONNECTIONS[made.call.connection].has_client;
+        let End::Answered(answer) = &made.end else { return };
+        if op != Op::Slow
+            || !made.call.listens
+            || !has_client
+            || (is_shared && !self.gates.shared_work_reports_progress)
+        {
+            return;
+        }
+        let Some((at, execution)) = self.execution(&answer.said) else { return };
+        if execution.origin != Some(number) || execution.begun.number < made.begun.number {
+            return;
+        }
+        let is_repeated = self.layer(Kind::Retry).is_some() && self.executions_of(number).count() > 1;
+        if progress.is_empty() || (!is_repeated && progress != execution.progress) {
+            let text =
+                format!("call {number} heard {progress:?}, and execution {at} reported {:?}", execution.progress);
+            self.fault("progress is heard", text);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Answers that no execution gave: a layer refused, and had a reason.
+
+use super::Judge;
+use crate::metamorphic::callers::CONNECTIONS;
+use crate::metamorphic::log::{Answer, Execution, Made};
+use crate::metamorphic::plan::{Kind, Leaves, Setting};
+use crate::metamorphic::requests::Op;
+use turbomcp_core::ErrorKind;
+
+/// What a layer says for itself.
+#[derive(Debug, Clone, PartialEq)]
+enum Refusal<'a> {
+    Validation,
+    /// A word of a layer that honours keys.
+    Key(&'a str),
+    NoKey,
+    NoStore,
+    Session,
+    Transaction(&'a str),
+    TimedOut(u64),
+    Overloaded,
+    Lost,
+    Cancelled,
+    BadOutput,
+    UnknownTool,
+}
+
+impl<'a> Refusal<'a> {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Validation => "refused: not valid",
+            Self::Key("key_reused") => "refused: the key was used for another call",
+            Self::Key("in_progress") => "refused: a call with the key is running",
+            Self::Key(_) => "refused: nobody knows what became of the call with the key",
+            Self::NoStore => "refused: the store of keys fails",
+            Self::NoKey => "refused: there is no key",
+            Self::Session => "refused: there is no session",
+            Self::Transaction(_) => "refused: by a transaction",
+            Self::TimedOut(_) => "refused: it takes too long",
+            Self::Overloaded => "refused: overloaded",
+            Self::Lost => "refused: shared work has panicked",
+            Self::Cancelled => "refused: cancelled",
+            Self::BadOutput => "refused: the answer breaks its promise",
+            Self::UnknownTool => "refused: there is no such tool",
+        }
+    }
+
+    fn of(answer: &'a Answer) -> Option<Self> {
+        let kind = answer.said.kind()?;
+        if answer.word("mcp-patterns/validation") == Some("bad_output") {
+            return Some(Self::BadOutput);
+        }
+        if answer.mark("mcp-patterns/validation").is_some() {
+            return Some(Self::Validation);
+        }
+        if let Some(word) = answer.word("mcp-patterns/idempotency") {
+            return Some(Self::Key(word));
+        }
+        if let Some(word) = answer.word("mcp-patterns/transaction") {
+            return Some(Self::Transaction(word));
+        }
+        let text = answer.said.text();
+        if answer.mark("mcp-patterns/session").is_some() || text.starts_with("This tool needs a session") {
+            return Some(Self::Session);
+        }
+        let millis = text.strip_prefix("No answer within ").and_then(|rest| rest.strip_suffix(" ms")?.parse().ok());
+        match (kind, millis) {
+            (ErrorKind::Timeout, Some(millis)) => Some(Self::TimedOut(millis)),
+            (ErrorKind::ServerOverloaded, _) => Some(Self::Overloaded),
+            (ErrorKind::Cancelled, _) => Some(Self::Cancelled),
+            (ErrorKind::ToolNotFound, _) => Some(Self::UnknownTool),
+            (ErrorKind::Unavailable, _) if text.starts_with("The record of idempotency keys") => Some(Self::NoStore),
+            (ErrorKind::InvalidParams, _) if text.contains("needs an idempotency key") => Some(Self::NoKey),
+            (ErrorKind::Internal, _) if text == "The call ended without a result" => Some(Self::Lost),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn refusal(&mut self, number: usize, made: &'a Made, answer: &'a Answer) {
+        let Some(refusal) = Refusal::of(answer) else {
+            return self.fault("a refusal carries a layer's mark", format!("call {number}: {answer:?}"));
+        };
+        self.saw(refusal.name());
+        if !self.has_reason(number, made, &refusal) {
+            self.fault("a refusal has a reason", format!("call {number}: {refusal:?}, {answer:?}"));
+        }
+    }
+
+    fn has_reason(&self, number: usize, made: &Made, refusal: &Refusal<'_>) -> bool {
+        let (request, connection) = (made.call.request, made.call.connection);
+        let is_shared = self.is_cached(&made.call) || self.is_batched(request.op);
+        match refusal {
+            // One that is in no listing may be taken for one that is not there.
+            Refusal::UnknownTool => matches!(request.op, Op::Ghost | Op::Late),
+            Refusal::Validation => self.layer(Kind::Validated).is_some() && !self.is_valid(&made.call),
+            Refusal::NoStore => request.key.is_some() && self.has(Kind::Idempotent, Setting::FaultyBackend),
+            Refusal::NoKey => {
+                request.key.is_none()
+                    && self.honours_keys(request.op).is_some_and(|keys| keys.has(Setting::Required(request.op)))
+            }
+            Refusal::Session => {
+                let has_one = match (self.layer(Kind::Session), self.has(Kind::Session, Setting::ByPrincipal)) {
+                    (None, _) => false,
+                    (Some(_), true) => CONNECTIONS[connection].principal.is_some(),
+                    (Some(_), false) => CONNECTIONS[connection].session_id.is_some(),
+                };
+                matches!(request.op, Op::Visit | Op::Seen) && !has_one
+            }
+            Refusal::Key(word) => self.has_reason_to_refuse_key(number, made, word),
+            Refusal::Transaction(_) => self.has_reason_for_transaction(made, refusal),
+            Refusal::TimedOut(millis) => self.is_timeout(*millis),
+            Refusal::Overloaded => {
+                let is_bounded = |setting: &Setting| matches!(setting, Setting::MaxQueue(_)).then_some(());
+                self.is_batched(request.op) && self.setting(Kind::Batched, is_bounded).is_some()
+            }
+            Refusal::Lost => {
+                // A bulk function answers for all who travel together.
+                let travels = |execution: &&Execution| execution.is_bulk && request.op == Op::Price;
+                let batch = self.history.executions.iter().filter(travels);
+                is_shared && self.alike(made).chain(batch).any(|execution| execution.said.is_none())
+            }
+            Refusal::Cancelled => matches!(made.call.leaves, Leaves::Cancels(_)),
+            Refusal::BadOutput => self.checks_output() && self.alike(made).any(|execution| execution.lied),
+        }
+    }
+
+    /// Executions of what the call asks for.
+    fn alike<'b>(&'b self, made: &'b Made) -> impl Iterator<Item = &'b Execution> {
+        self.history.executions.iter().filter(|execution| execution.request.is_same_as(&made.call.request))
+    }
+
+    /// Whether a layer gives up after so many milliseconds. The defaults of the cache and of batches are five minutes.
+    fn is_timeout(&self, millis: u64) -> bool {
+        let mut set = self.stack.layers.iter().flat_map(|layer| &layer.settings);
+        let is_set = set.any(|setting| match *setting {
+            Setting::LoadTimeout(timeout) | Setting::BatchTimeout(timeout) => millis == timeout,
+            // A later attempt gets what is left.
+            Setting::AttemptTimeout(timeout) => millis <= timeout,
+            _ => false,
+        });
+        is_set || millis == 300_000
+    }
+
+    /// Calls of the same caller with the same key, in this environment, that have begun before this one ended.
+    fn same_key<'b>(&'b self, number: usize, made: &'b Made) -> impl Iterator<Item = (usize, &'b Made)> {
+        self.history.calls.iter().enumerate().filter(move |(other, call)| {
+            *other != number
+                && call.call.request.op == made.call.request.op
+                && call.call.request.key == made.call.request.key
+                && self.stack.environment(call.call.server) == self.stack.environment(made.call.server)
+                && self.is_same_owner(call.call.connection, made.call.connection)
+                && call.begun.number < made.ended.number
+        })
+    }
+
+    fn has_reason_to_refuse_key(&self, number: usize, made: &Made, word: &str) -> bool {
+        let request = made.call.request;
+        if request.key.is_none() || self.honours_keys(request.op).is_none() {
+            return false;
+        }
+        match word {
+            "key_reused" => self.same_key(number, made).any(|(_, other)| other.call.request.n != request.n),
+            "in_progress" => self.same_key(number, made).any(|(_, other)| {
+                let is_dropped = matches!(other.end, crate::metamorphic::log::End::Dropped);
+                is_dropped || other.ended.number > made.begun.number
+            }),
+            // Somebody's call did not come to an end that proves anything: perhaps an earlier attempt of this one.
+            "ambiguous" => {
+                let others = self.same_key(number, made).map(|(other, _)| other).chain([number]);
+                // Or its end could not be recorded.
+                self.has(Kind::Idempotent, Setting::FaultyBackend)
+                    || others.flat_map(|other| self.executions_of(other)).any(|execution| {
+                        execution
+                            .said
+                            .as_ref()
+                            .is_none_or(|said| said.is_failure() && !proves_nothing_happened(said.kind()))
+                    })
+            }
+            _ => false,
+        }
+    }
+
+    fn has_reason_for_transaction(&self, made: &Made, refusal: &Refusal<'_>) -> bool {
+        let Refusal::Transaction(word) = refusal else { return false };
+        let is_booking = made.call.request.op == Op::Book;
+        match *word {
+            "none" => is_booking && self.layer(Kind::Transactional).is_none(),
+            "conflict" => is_booking,
+            "cancelled" => matches!(made.call.leaves, Leaves::Cancels(_)),
+            _ => false,
+        }
+    }
+}
+
+pub(super) fn proves_nothing_happened(kind: Option<ErrorKind>) -> bool {
+    use ErrorKind::{InvalidParams, InvalidRequest, RateLimited, ResourceNotFound, Unavailable};
+    matches!(kind, Some(Unavailable | RateLimited | ResourceNotFound | InvalidRequest | InvalidParams))
+}

@@ -1,0 +1,150 @@
+//! Who may have the answer of somebody else's execution.
+
+use std::time::Duration;
+
+use super::Judge;
+use crate::metamorphic::callers::CONNECTIONS;
+use crate::metamorphic::log::{Answer, End, Execution, Made};
+use crate::metamorphic::plan::{Kind, Setting};
+use crate::metamorphic::requests::Op;
+use crate::metamorphic::world::depends_on_client;
+
+impl<'a> Judge<'a> {
+    /// An answer that does not come from an execution of the call's own.
+    pub(super) fn shared(
+        &mut self,
+        number: usize,
+        made: &'a Made,
+        at: u64,
+        execution: &'a Execution,
+        answer: &'a Answer,
+    ) {
+        let op = made.call.request.op;
+        let is_replayed = made.call.request.key.is_some() && self.honours_keys(op).is_some();
+        let is_read = made.call.request.is_read_only_for(made.call.connection);
+        if op.takes_key() && (is_replayed || !is_read) {
+            return self.replayed(number, made, at, execution, answer);
+        }
+        let (is_cached, is_batched) = (self.is_cached(&made.call), self.is_batched(op));
+        if !is_cached && !is_batched {
+            return self.fault("an answer is not shared unless a layer shares", format!("call {number}: {answer:?}"));
+        }
+        if is_batched && op == Op::Price && !is_cached {
+            return self.fault("in a batch, each call has its own answer", format!("call {number}: {answer:?}"));
+        }
+        self.sharers(number, made, at, execution);
+        if self.gates.asking_is_not_shared && depends_on_client(&made.call.request) {
+            let asked = execution.origin.map(|origin| self.history.calls[origin].call.connection);
+            if asked != Some(made.call.connection) {
+                let text = format!("call {number} got execution {at}, of call {:?}", execution.origin);
+                self.fault("what a client was asked is for its connection", text);
+            }
+        }
+        self.saw(if is_cached {
+            "an answer out of the cache, or of a load of others"
+        } else {
+            "an answer of a call of others"
+        });
+        if is_cached {
+            self.fresh(number, made, at, execution, answer);
+        } else if made.begun.at.saturating_sub(execution.ended.map_or(Duration::MAX, |end| end.at)) > Duration::ZERO {
+            self.fault("without a cache, an answer is of now", format!("call {number} got execution {at}"));
+        }
+    }
+
+    /// Whether the caller may have the answer of this execution, by the scopes.
+    fn sharers(&mut self, number: usize, made: &Made, at: u64, execution: &Execution) {
+        let op = made.call.request.op;
+        let is_public = |kind| self.has(kind, Setting::PublicFor(op));
+        let connection = &CONNECTIONS[made.call.connection];
+        let identities = self.stack.identities;
+        let is_same_caller = connection.sharer(identities) == execution.sharer(identities);
+        let may_differ = (self.is_cached(&made.call) && is_public(Kind::Cached))
+            || (self.is_batched(op) && is_public(Kind::Batched));
+        if !is_same_caller && !may_differ {
+            let from =
+                execution.principal.as_ref().map(|principal| (&principal.subject, &principal.claims, &principal.roles));
+            let text = format!("call {number} of {} got execution {at} of {from:?}", connection.name);
+            return self.fault("an answer is shared only by callers who are the same, with the same rights", text);
+        }
+        let is_by_session =
+            self.has(Kind::Cached, Setting::BySession) && self.is_cached(&made.call) && !self.is_batched(op);
+        // A call that has no session opens none: what it reads is nobody's.
+        let is_kept = made.begun.at > execution.ended.map_or(Duration::MAX, |ended| ended.at);
+        let opened = op == Op::Seen && self.layer(Kind::Session).is_some() && execution.visits.is_some();
+        if (is_by_session || opened) && !self.is_same_session(made, execution, is_by_session) {
+            let text = format!("call {number} of {} got execution {at} of {:?}", connection.name, execution.session_id);
+            self.fault("what depends on a session is for this session", text);
+        } else if opened && is_kept && !self.has(Kind::Cached, Setting::BySession) {
+            self.fault("what depends on a session is not kept", format!("call {number} got execution {at}"));
+        }
+    }
+
+    fn is_same_session(&self, made: &Made, execution: &Execution, by_scope: bool) -> bool {
+        let connection = &CONNECTIONS[made.call.connection];
+        let is_same_id = execution.session_id.is_some() && execution.session_id.as_deref() == connection.session_id;
+        let identities = self.stack.identities;
+        let is_same_owner = connection.owner(identities) == execution.owner(identities);
+        // A session that belongs to the user is the same on all connections, if nothing else is.
+        let by_user = self.has(Kind::Session, Setting::ByPrincipal) && !by_scope;
+        is_same_owner && (is_same_id || by_user)
+    }
+
+    /// The answer to a call that was made before, with the same key.
+    fn replayed(&mut self, number: usize, made: &Made, at: u64, execution: &Execution, answer: &Answer) {
+        let request = made.call.request;
+        let Some(keys) = self.honours_keys(request.op) else {
+            return self.fault("an answer is not shared unless a layer shares", format!("call {number}: {answer:?}"));
+        };
+        let Some(origin) = execution.origin.map(|origin| &self.history.calls[origin]) else {
+            return self.fault("a replay is of a call", format!("call {number} got execution {at}"));
+        };
+        self.saw("a replay");
+        if request.key.is_none() || origin.call.request.key != request.key {
+            let text = format!(
+                "call {number}, with {:?}, got execution {at}, with {:?}",
+                request.key, origin.call.request.key
+            );
+            self.fault("a replay has the same key", text);
+        }
+        if !self.is_same_owner(made.call.connection, origin.call.connection) {
+            let of = |made: &Made| CONNECTIONS[made.call.connection].name;
+            let text = format!("call {number} of {} got execution {at} of {}", of(made), of(origin));
+            self.fault("a replay is the caller's own answer", text);
+        }
+        let ttl = keys.find(|setting| if let Setting::KeyTtl(ttl) = setting { Some(*ttl) } else { None });
+        let ttl = Duration::from_secs(ttl.unwrap_or(24 * 60 * 60));
+        let age = made.begun.at.saturating_sub(execution.ended.map_or(Duration::ZERO, |ended| ended.at));
+        if age > ttl {
+            self.fault("a replay is within its ttl", format!("call {number} got execution {at}, {age:?} later"));
+        }
+        if answer.said.is_failure() && !keys.has(Setting::RecordsFailures) {
+            self.fault("failures are not replayed", format!("call {number}: {answer:?}"));
+        }
+        let tells = !keys.has(Setting::WithoutMeta);
+        // One that is a hit as well was somebody's own answer once.
+        let is_hit = self.is_cached(&made.call);
+        if tells && !is_hit && answer.word("mcp-patterns/idempotency") != Some("replayed") {
+            self.fault("a mark is true", format!("call {number} is a replay, and does not say so: {answer:?}"));
+        }
+        let [first, mine] = [origin, made].map(|made| CONNECTIONS[made.call.connection].session_id);
+        let is_elsewhere = answer.mark("mcp-patterns/other-connection").is_some();
+        if tells && !is_hit && is_elsewhere != (first.is_some() && first != mine) {
+            self.fault("a mark is true", format!("call {number}, of session {mine:?}, first of {first:?}: {answer:?}"));
+        }
+        // Whoever was told something else first, was told wrong.
+        let first = self.history.calls.iter().take(number).find(|other| {
+            let is_same = other.call.request == request && other.call.server == made.call.server;
+            is_same
+                && other.call.connection == made.call.connection
+                && other.begun.at.saturating_add(ttl) > made.ended.at
+        });
+        if let Some(End::Answered(first)) = first.map(|first| &first.end)
+            && first.said.execution().is_some()
+            && !first.said.is_failure()
+            && first.said != answer.said
+        {
+            self.fault("a replay is the first answer", format!("call {number}: {answer:?}, first {first:?}"));
+        }
+    }
+}
