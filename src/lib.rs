@@ -115,6 +115,7 @@ pub mod idempotency;
 mod identity;
 pub mod middleware;
 pub mod outcome;
+mod progress;
 #[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
 mod replication;
 mod scope;

@@ -6,7 +6,6 @@
 use std::any::{Any, TypeId};
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 tokio::task_local! {
     static SCOPE: Captured;
@@ -53,22 +52,6 @@ pub(crate) fn current<T: Send + Sync + 'static>() -> Option<Arc<T>> {
 }
 
 /// Returns all entries of this kind, the innermost first.
-#[cfg(all(feature = "cached", feature = "transactional"))]
 pub(crate) fn all<T: Send + Sync + 'static>() -> impl Iterator<Item = Arc<T>> {
     capture().of_kind()
-}
-
-/// Learns whether what runs in its scope opens its session, so that what comes of it is nobody else's.
-#[derive(Debug, Default)]
-pub(crate) struct Witness(AtomicBool);
-
-impl Witness {
-    pub(crate) fn saw_a_session(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// Tells all who want to know that the call depends on its session.
-pub(crate) fn session_opened() {
-    capture().of_kind::<Witness>().for_each(|witness| witness.0.store(true, Ordering::Release));
 }

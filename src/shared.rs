@@ -1,15 +1,22 @@
 //! Work that several callers wait for, and that belongs to none of them.
+//!
+//! A [`Work`] is what those who wait, the task that works and the context of the call know of each other. Each of those who wait is
+//! a [`Caller`]; the client that the tool finds in its context is a [`ClientOfWork`](client::ClientOfWork).
+
+mod caller;
+mod client;
+mod listener;
+mod work;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use turbomcp_core::{Cancellable, RequestContext};
+use turbomcp_core::RequestContext;
 
+pub(crate) use self::caller::{Anybody, Caller, Waits};
+pub(crate) use self::work::{SharedContext, Work, client_asked, session_opened};
 use crate::identity::Partition;
 use crate::{Identity, Scope};
-
-/// Becomes true when shared work is given up: the last one who waited for it has left, or it took too long.
-pub(crate) type Abandoned = Flag;
 
 /// What one side of shared work tells the other.
 #[derive(Debug, Clone, Default)]
@@ -23,21 +30,6 @@ impl Flag {
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
-}
-
-impl Cancellable for Flag {
-    fn is_cancelled(&self) -> bool {
-        self.is_set()
-    }
-}
-
-/// The context of a call that several may wait for: of whoever came first, but not theirs to cancel or to follow.
-pub(crate) fn shared_context(ctx: &RequestContext, abandoned: Abandoned) -> RequestContext {
-    /// Where turbomcp keeps the token of who wants to hear of progress.
-    const PROGRESS_TOKEN: &str = "io.turbomcp/progressToken";
-    let mut shared = ctx.clone().with_cancellation_token(Arc::new(abandoned));
-    shared.metadata.remove(PROGRESS_TOKEN);
-    shared
 }
 
 /// Says whether the call runs inside a transaction: then it may see what nobody else may see yet, and shared work would run

@@ -4,7 +4,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use turbomcp_core::McpError;
@@ -14,8 +13,9 @@ use super::dispatch::Shared;
 use super::instruments::{InQueue, Instruments};
 use super::queue::{Group, Item, Reply};
 use super::settings::{MaxWeight, Settings, Split, WhenFull, batch_setters};
-use crate::cancellation::{Cancellation, cancelled};
+use crate::cancellation::Cancellation;
 use crate::identity::share_of;
+use crate::shared::{Anybody, Waits};
 use crate::{ConfigError, Identity};
 
 /// Turns calls that are made at the same time into one call of a bulk function.
@@ -143,7 +143,7 @@ where
     ///
     /// The item's own, or its batch's. And what [`BatchError`] names.
     pub async fn load(&self, cancellation: &impl Cancellation, item: K) -> Result<V, E> {
-        self.travel(cancellation, item).await.result
+        self.travel(&Anybody(cancellation), item).await.result
     }
 
     /// Stops: accepts no more items, sends those that wait, and after `grace` answers all that are left.
@@ -170,13 +170,13 @@ where
     }
 
     /// [`load`](Self::load), and how many travelled together.
-    pub(super) async fn travel(&self, cancellation: &impl Cancellation, key: K) -> Reply<V, E> {
+    pub(super) async fn travel(&self, caller: &impl Waits, key: K) -> Reply<V, E> {
         let stays = |error| Reply { result: Err(error), size: 0, is_certain: true };
-        if cancellation.is_cancelled() {
+        if caller.is_cancelled() {
             return stays(E::cancelled());
         }
         let reply = async {
-            let share = cancellation.call().map(|ctx| self.settings.identity.share_of(ctx));
+            let share = caller.call().map(|ctx| self.settings.identity.share_of(ctx));
             let reply = match self.submit(key, share).await {
                 Ok(reply) => reply,
                 Err(error) => return stays(error),
@@ -186,10 +186,7 @@ where
             waiter.waits = false;
             reply.unwrap_or_else(|_| Reply { result: Err(E::lost()), size: 0, is_certain: false })
         };
-        match select(pin!(reply), pin!(cancelled(cancellation))).await {
-            Either::Left((reply, _)) => reply,
-            Either::Right(((), _)) => stays(E::cancelled()),
-        }
+        caller.wait(pin!(reply)).await.unwrap_or_else(|| stays(E::cancelled()))
     }
 
     async fn submit(&self, key: K, share: Option<u64>) -> Result<oneshot::Receiver<Reply<V, E>>, E> {

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, select};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use turbomcp_core::{Cancellable, McpError, McpHandler, McpResult, RequestContext};
@@ -14,11 +15,12 @@ use turbomcp_types::ToolResult;
 
 use super::answers::BatchError;
 use super::layer::ToolPlan;
+use super::own_call::{Own, OwnCall};
 use super::under_way;
 use crate::arguments::Taken;
 use crate::canonical::encode;
-use crate::scope::{Captured, Witness};
-use crate::shared::{Abandoned, SessionOfCall};
+use crate::scope::Captured;
+use crate::shared::{SessionOfCall, SharedContext, Work};
 
 /// A call of a tool, as it travels with others.
 #[derive(Debug, Clone)]
@@ -28,7 +30,7 @@ pub struct Call {
     pub tool: String,
     /// The tool's own arguments, without those of [layers](crate::arguments) further in.
     pub args: Value,
-    /// Who calls: their identity, session and metadata, but no progress token. It is cancelled when the caller has left.
+    /// Who calls: their identity, session, progress token and metadata. It is cancelled when the caller has left.
     pub ctx: RequestContext,
     /// Its arguments that are none of the tool's.
     pub(super) of_layers: Taken,
@@ -39,7 +41,7 @@ pub(super) type Bulk =
     Arc<dyn Fn(Vec<Call>) -> BoxFuture<'static, McpResult<Vec<McpResult<ToolResult>>>> + Send + Sync>;
 
 /// Calls the handler that the layer is on, which is one of many types.
-type Inner = Arc<dyn Fn(Box<Call>) -> BoxFuture<'static, McpResult<ToolResult>> + Send + Sync>;
+type Inner = Arc<dyn Fn(String, Value, SharedContext) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// A call on its way through the batcher.
 #[derive(Clone)]
@@ -48,14 +50,14 @@ pub(super) struct Traveller {
     /// On the heap, since it is handed on many times.
     pub(super) call: Box<Call>,
     pub(super) group: Vec<u8>,
-    pub(super) abandoned: Abandoned,
-    /// Makes the call where there is no bulk function.
-    pub(super) inner: Option<Inner>,
+    /// Where there is no bulk function: makes the call, and gives the caller one that is theirs alone.
+    pub(super) handler: Option<(Inner, Arc<OwnCall>)>,
     /// What the tool finds of the layers further out.
     pub(super) scope: Captured,
     pub(super) session: SessionOfCall,
-    /// Learns whether the tool opens the session of the call, or the bulk function one of its calls, however that ends.
-    pub(super) witness: Arc<Witness>,
+    /// Learns whether the tool opens the session of the call, or the bulk function one of its calls, however that ends; and whether
+    /// the bulk function asks a client.
+    pub(super) work: Arc<Work>,
 }
 
 /// What a call is answered with. An error is one of the protocol.
@@ -63,9 +65,9 @@ pub(super) type Answer = McpResult<ToolResult>;
 
 /// Makes a call of `handler` whenever it is asked to.
 pub(super) fn inner(handler: impl McpHandler) -> Inner {
-    Arc::new(move |call| {
+    Arc::new(move |tool, args, shared| {
         let handler = handler.clone();
-        Box::pin(async move { handler.call_tool(&call.tool, call.args, &call.ctx).await })
+        Box::pin(async move { handler.call_tool(&tool, args, &shared.ctx).await })
     })
 }
 
@@ -74,20 +76,25 @@ type Answers = McpResult<Vec<McpResult<Answer>>>;
 /// Answers the calls of a batch, which are of one tool.
 pub(super) async fn answer(batch: Vec<Traveller>) -> Answers {
     let Some(plan) = batch.first().map(|first| Arc::clone(&first.plan)) else { return Ok(Vec::new()) };
-    match &plan.bulk {
+    let Some(bulk) = &plan.bulk else { return Ok(answer_one_by_one(batch).await) };
+    let works: Vec<_> = batch.iter().map(|traveller| Arc::clone(&traveller.work)).collect();
+    let answers = if plan.read_only && batch.len() > 1 {
         // On the heap, so that a batch of one stays small.
-        Some(bulk) if plan.read_only && batch.len() > 1 => Box::pin(answer_equal_ones_once(bulk, batch)).await,
-        Some(bulk) => {
-            let scope = witnessed(&batch);
-            ask(bulk, scope, batch.into_iter().map(|traveller| *traveller.call).collect()).await
-        }
-        None => Ok(answer_one_by_one(batch).await),
+        Box::pin(answer_equal_ones_once(bulk, batch)).await
+    } else {
+        let scope = witnessed(&batch);
+        ask(bulk, scope, batch.into_iter().map(|traveller| *traveller.call).collect()).await
+    };
+    if works.iter().any(|work| work.has_asked()) {
+        // Which of the answers depend on that client, only the function knows.
+        works.iter().for_each(|work| work.ask());
     }
+    answers
 }
 
 /// The scope of a bulk function. Which of the calls it is that depends on a session, only the function knows.
 fn witnessed<'a>(calls: impl IntoIterator<Item = &'a Traveller>) -> Captured {
-    calls.into_iter().fold(Captured::default(), |scope, traveller| scope.with(traveller.witness.clone()))
+    calls.into_iter().fold(Captured::default(), |scope, traveller| scope.with(Arc::clone(&traveller.work)))
 }
 
 async fn ask(bulk: &Bulk, scope: Captured, calls: Vec<Call>) -> Answers {
@@ -98,15 +105,17 @@ async fn ask(bulk: &Bulk, scope: Captured, calls: Vec<Call>) -> Answers {
 }
 
 /// Asks the bulk function of a tool that changes nothing for one of those that are equal. Whoever made another one gets the same
-/// answer. Those in other sessions do so unless the function has opened a session; then they are asked for again.
+/// answer. Those in other sessions do so unless the function has opened a session; and all do so unless it has asked a client. Then
+/// it is asked for those that it has not seen.
 async fn answer_equal_ones_once(bulk: &Bulk, batch: Vec<Traveller>) -> Answers {
     let mut answers: Vec<Option<McpResult<Answer>>> = batch.iter().map(|_| None).collect();
     let tool = batch.first().map(|first| first.call.tool.clone());
     let mut left = equal(batch);
     while !left.is_empty() {
-        let witness = Arc::new(Witness::default());
-        let scope = witnessed(left.iter().flatten().map(|(_, traveller)| traveller)).with(Arc::clone(&witness));
-        let results = match ask(bulk, scope, left.iter().map(|alike| *for_all(alike)).collect()).await {
+        let round = Arc::<Work>::default();
+        let scope = witnessed(left.iter().flatten().map(|(_, traveller)| traveller)).with(Arc::clone(&round));
+        let (calls, _shared): (Vec<_>, Vec<_>) = left.iter().map(for_all).unzip();
+        let results = match ask(bulk, scope, calls).await {
             Ok(results) if results.len() == left.len() => results,
             Ok(results) => {
                 under_way::log_miscount(tool.as_deref(), left.len(), results.len());
@@ -116,9 +125,13 @@ async fn answer_equal_ones_once(bulk: &Bulk, batch: Vec<Traveller>) -> Answers {
             Err(error) if answers.iter().any(Option::is_some) => left.iter().map(|_| Err(error.clone())).collect(),
             Err(error) => return Err(error),
         };
+        let has_asked = left.iter().any(|alike| alike[0].1.work.has_asked());
         let asked = std::mem::take(&mut left);
-        for (alike, result) in asked.into_iter().zip(results) {
-            let (answered, others) = by_answer(alike, witness.saw_a_session());
+        for (mut alike, result) in asked.into_iter().zip(results) {
+            if has_asked {
+                left.extend(alike.split_off(1).into_iter().map(|other| vec![other]));
+            }
+            let (answered, others) = by_answer(alike, round.has_opened_session());
             for (place, _) in answered {
                 answers[place] = Some(result.clone());
             }
@@ -167,14 +180,23 @@ fn equal(batch: Vec<Traveller>) -> Vec<Alike> {
     distinct
 }
 
-/// One call for all of them: the first one, which none of them alone can cancel.
-fn for_all(alike: &Alike) -> Box<Call> {
-    let mut call = alike[0].1.call.clone();
-    if alike.len() > 1 {
-        let waiting = alike.iter().map(|(_, traveller)| traveller.abandoned.clone()).collect();
-        call.ctx.cancellation_token = Some(Arc::new(Shared(waiting)));
+/// One call for all of them: the first one, with the context that they share while they wait.
+fn for_all(alike: &Alike) -> (Call, Option<SharedContext>) {
+    let mut call = Call::clone(&alike[0].1.call);
+    if alike.len() == 1 {
+        return (call, None);
     }
-    call
+    let shared = shared_by(alike, call.ctx);
+    call.ctx = shared.ctx.clone();
+    (call, Some(shared))
+}
+
+/// The context of the first one's call for all of them, which none of them alone can cancel, and of which all hear.
+fn shared_by(alike: &Alike, ctx: RequestContext) -> SharedContext {
+    let works: Vec<_> = alike.iter().map(|(_, traveller)| Arc::clone(&traveller.work)).collect();
+    let first = Arc::clone(&works[0]);
+    first.begin_for(&works);
+    SharedContext::new(ctx, &first, Arc::new(Shared(works)))
 }
 
 /// Those that the answer to the first one is for, and the others: where a session was opened, those in another one.
@@ -187,20 +209,39 @@ fn by_answer(alike: Alike, opened_session: bool) -> (Alike, Alike) {
 }
 
 /// Makes one call for all of them, in the scope of the first. If the tool opened its session, what it says is for those in that
-/// session, and the others are returned.
+/// session, and the others are returned. If it asks the first one's client, the call is handed to the first, and the others call for
+/// themselves.
 async fn share(alike: Alike) -> (Answer, Alike, Alike) {
-    let witness = Arc::new(Witness::default());
-    let (inner, scope) = match alike.first() {
-        Some((_, Traveller { inner: Some(inner), scope, .. })) => (Arc::clone(inner), scope.clone()),
+    let (call, inner, scope, work) = match alike.first() {
+        Some((_, Traveller { call, handler: Some((inner, _)), scope, work, .. })) => {
+            (call.clone(), Arc::clone(inner), scope.clone(), Arc::clone(work))
+        }
         _ => return (Err(<McpError as BatchError>::lost()), alike, Vec::new()),
     };
-    let mut call = for_all(&alike);
-    std::mem::take(&mut call.of_layers).put_back(&mut call.args);
-    let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(traveller.witness.clone()));
-    let call = AssertUnwindSafe(async move { inner(call).await }).catch_unwind();
-    let answer = scope.with(Arc::clone(&witness)).enter(call).await;
-    let answer = answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()));
-    let (answered, others) = by_answer(alike, witness.saw_a_session());
+    let Call { tool, mut args, ctx, of_layers } = *call;
+    of_layers.put_back(&mut args);
+    let shared = shared_by(&alike, ctx);
+    let scope = alike.iter().fold(scope, |scope, (_, traveller)| scope.with(Arc::clone(&traveller.work)));
+    let call = scope.enter(AssertUnwindSafe(async move { inner(tool, args, shared).await }).catch_unwind());
+    let call =
+        Box::pin(call.map(|answer| answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::lost().to_tool_result()))));
+    let ended: Result<Answer, BoxFuture<'static, Answer>> = match select(call, pin!(work.asked())).await {
+        Either::Left((answer, _)) if !work.has_asked() => Ok(answer),
+        Either::Left((answer, _)) => Err(async { answer }.boxed()),
+        Either::Right(((), call)) => Err(call),
+    };
+    let answer = match ended {
+        Ok(answer) => answer,
+        Err(call) => {
+            let mut call = Some(call);
+            for (_, own) in alike.iter().filter_map(|(_, traveller)| traveller.handler.as_ref()) {
+                own.give(call.take().map_or(Own::Call, Own::GoesOn));
+            }
+            // Each has a call of their own now. Nobody reads this.
+            return (Err(<McpError as BatchError>::lost()), alike, Vec::new());
+        }
+    };
+    let (answered, others) = by_answer(alike, work.has_opened_session());
     (answer, answered, others)
 }
 
@@ -219,11 +260,11 @@ fn by_session(alike: Alike) -> Vec<Alike> {
 
 /// Those who share a call. It is cancelled when all of them have left.
 #[derive(Debug)]
-struct Shared(Vec<Abandoned>);
+struct Shared(Vec<Arc<Work>>);
 
 impl Cancellable for Shared {
     fn is_cancelled(&self) -> bool {
-        self.0.iter().all(Abandoned::is_set)
+        self.0.iter().all(|work| work.has_no_starter())
     }
 }
 

@@ -11,19 +11,20 @@ use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{IntoToolResult, Tool, ToolResult};
 
-use super::answers::Answers;
+use super::answers::{Answers, BatchError};
 use super::batcher::Batcher;
 use super::call::{self, Answer, Bulk, Call, Traveller};
 use super::handle::Handle;
 use super::instruments::Instruments;
+use super::own_call::{OrOwn, Own, OwnCall};
 use super::settings::{Of, batch_setters};
 use crate::arguments::LayerArguments;
 use crate::canonical::encode_str;
 use crate::middleware::impl_layer;
 use crate::outcome;
-use crate::scope::{self, Witness};
+use crate::scope;
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, naming_selectors};
-use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
+use crate::shared::{Caller, SessionOfCall, Work, client_asked, is_in_transaction, session_opened};
 use crate::{ConfigError, Identity, Middleware, Scope};
 
 const LAYER: &str = "BatchedTool";
@@ -252,38 +253,52 @@ impl BatchedTool {
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
         let identity = self.calls.identity();
-        let caller = match identity.partition(plan.scope, ctx) {
+        let partition = match identity.partition(plan.scope, ctx) {
             // What runs inside a transaction may see what nobody else may see yet, and a batch would run outside it.
-            Some(caller) if !is_in_transaction() => caller,
+            Some(partition) if !is_in_transaction() => partition,
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
-        let abandoned = Abandoned::default();
+        let (caller, work) = (Caller::new(ctx, plan.scope, identity), Arc::<Work>::default());
+        caller.begin(&work);
+        // A call is put to a bulk function once.
+        let own = plan.bulk.is_none().then(|| (Arc::<OwnCall>::default(), args.clone()));
+        let shared = if plan.bulk.is_some() { work.context_of_one(ctx.clone()) } else { ctx.clone() };
         let of_layers = plan.arguments.take(&mut args);
-        let call =
-            Box::new(Call { tool: name.to_owned(), args, ctx: shared_context(ctx, abandoned.clone()), of_layers });
-        let mut group = Vec::with_capacity(caller.size_hint() + name.len() + 32);
+        let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared, of_layers });
+        let mut group = Vec::with_capacity(partition.size_hint() + name.len() + 32);
         encode_str(name, &mut group);
-        caller.encode_with_rights(&mut group);
+        partition.encode_with_rights(&mut group);
         if let Some(key) = &self.settings.batch_key {
             encode_str(&key(&call), &mut group);
         }
-        let inner = plan.bulk.is_none().then(|| call::inner(inner.clone()));
-        let mut leaving = Leaving(Some(abandoned.clone()));
-        let witness = Arc::new(Witness::default());
+        let handler = own.as_ref().map(|(own, _)| (call::inner(inner.clone()), Arc::clone(own)));
         let (scope, session) = (scope::capture(), SessionOfCall::of(identity, ctx));
-        let traveller =
-            Traveller { plan, call, group, abandoned, inner, scope, session, witness: Arc::clone(&witness) };
-        let reply = self.calls.travel(ctx, traveller).await;
-        if witness.saw_a_session() {
+        let traveller = Traveller { plan, call, group, handler, scope, session, work: Arc::clone(&work) };
+        let reply = match &own {
+            None => self.calls.travel(&caller, traveller).await,
+            Some((own, _)) => Box::pin(self.calls.travel(&OrOwn { caller: &caller, own }, traveller)).await,
+        };
+        if work.has_opened_session() {
             // A cache further out has not seen it, if the call was made for somebody else.
-            scope::session_opened();
+            session_opened();
         }
+        if let Some((own, args)) = own
+            && let Some(own) = own.take()
+        {
+            return Box::pin(call_alone(own, &caller, &work, inner, name, args, ctx)).await;
+        }
+        if work.has_asked() {
+            // The bulk function has: which of its answers depend on that, only the function knows.
+            client_asked();
+        }
+        work.end();
         let mut result = match reply.result {
-            Ok(answer) => {
-                leaving.0 = None;
-                answer
+            Ok(answer) => answer,
+            Err(error) => {
+                // The work may go on, and is told.
+                caller.leave();
+                Ok(error.to_tool_result())
             }
-            Err(error) => Ok(error.to_tool_result()),
         };
         let is_uncertain = !reply.is_certain && outcome::failure(&result).is_some();
         if is_uncertain || (self.settings.tells && reply.size > 0) {
@@ -298,13 +313,26 @@ impl BatchedTool {
     }
 }
 
-/// Tells the work that its caller has left, or got an answer that is not the work's.
-struct Leaving(Option<Abandoned>);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        if let Some(abandoned) = &self.0 {
-            abandoned.set();
+/// Goes on with a call that has asked the caller's client, or makes the caller's own, where that of another has.
+async fn call_alone<H: McpHandler>(
+    own: Own,
+    caller: &Caller<'_>,
+    work: &Work,
+    inner: &H,
+    name: &str,
+    args: Value,
+    ctx: &RequestContext,
+) -> McpResult<ToolResult> {
+    match own {
+        Own::GoesOn(call) => {
+            let answer = caller.wait_alone(call).await;
+            answer.unwrap_or_else(|| Ok(<McpError as BatchError>::cancelled().to_tool_result()))
+        }
+        Own::Call => {
+            work.leave();
+            let from_here = caller.context_from_here();
+            let ctx = from_here.as_ref().map_or(ctx, |attempt| &attempt.ctx);
+            inner.call_tool(name, args, ctx).await
         }
     }
 }

@@ -167,6 +167,29 @@
 //! [`allow_skipped_effects`](BatchedTool::allow_skipped_effects). Calls of such a tool with different idempotency keys are not
 //! equal.
 //!
+//! # Tools that ask the client
+//!
+//! A tool without a bulk function that elicits, samples, lists roots, or reads the client's capabilities or protocol version asks the
+//! client of the first caller. From that moment its call is no longer shared: the first caller goes on with it, outside the batch, and
+//! the others each make a call of their own, which asks their own client. Neither the batch nor the next one waits for a client. If
+//! the first caller has left, the question is refused (`cancelled`).
+//!
+//! A bulk function is never run again for a call that it has answered. It has each caller's own client in the [`Call`]'s context, and
+//! only the function knows which of its results depend on which client: each caller gets the result that the function returns, and
+//! no layer further out keeps or shares any of them. Those whose [equal call](#equal-calls) it has not seen are not answered by
+//! what another's client said: it is asked for each of these calls. So let a result depend on the client of its own call alone,
+//! and better ask nobody: the whole batch waits.
+//!
+//! # Progress and logs
+//!
+//! Everybody who shares a call hears its progress, on their own connection, by their own token, rising; a caller without a token
+//! hears none. Logs (`notifications/message`) go to all who share it. In [`Scope::Public`](crate::Scope::Public), only callers with
+//! the first one's identity and rights get logs and the messages of progress. All others get numbers. A bulk function
+//! tells each caller of that caller's own call, through the [`Call`]'s context.
+//!
+//! A slow connection holds up neither the batch nor the other callers. Up to 128 notifications wait for it, then the oldest are
+//! dropped, and its own result waits for them for a second at most. Nothing is sent after the result.
+//!
 //! # Order
 //!
 //! Outside: the cache, so that only what it does not have travels; validation and whatever decides who may call what. Inside:
@@ -198,7 +221,7 @@
 //!
 //! A batch belongs to none of its callers: it runs in a task of its own, goes on when one of them leaves, and is dropped when
 //! the last has left. A caller who leaves before the batch is sent is not in it. A caller whose context is cancelled leaves
-//! within 50 ms. Each call comes with the identity of its caller, no progress token, and a cancellation token that fires when
+//! within 50 ms. Each call comes with the identity and the progress token of its caller, and a cancellation token that fires when
 //! its caller has left.
 //!
 //! Task-locals of the callers do not reach the bulk function, and so there is no session of the scope: it finds that of a call with
@@ -226,6 +249,7 @@ mod dispatch;
 mod handle;
 mod instruments;
 mod layer;
+mod own_call;
 mod queue;
 mod settings;
 mod under_way;

@@ -1,5 +1,7 @@
 //! What batches promise, by subject.
 
+#[cfg(all(feature = "cached", feature = "session"))]
+mod clients;
 mod equal_calls;
 mod failures;
 mod full;

@@ -15,6 +15,7 @@ use super::shared::{Owner, Shared};
 use super::stats::Stats;
 use super::store::Slot;
 use crate::cancellation::Cancellation;
+use crate::shared::Anybody;
 
 /// Keeps values that are costly to get, and gets each of them once however many ask at the same time.
 ///
@@ -100,7 +101,7 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let keys = self.entry_keys(&key);
-        self.get_or_load_in(cancellation, key, &keys, self.settings.freshness.ttl, |_| load().boxed())
+        self.get_or_load_in(&Anybody(cancellation), key, &keys, self.settings.freshness.ttl, |_| load().boxed())
             .await
             .map(|(value, _)| value)
     }
@@ -117,7 +118,7 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let keys = self.entry_keys(&key);
-        self.refresh_in(cancellation, key, &keys, self.settings.freshness.ttl, |_| load().boxed())
+        self.refresh_in(&Anybody(cancellation), key, &keys, self.settings.freshness.ttl, |_| load().boxed())
             .await
             .map(|(value, _)| value)
     }

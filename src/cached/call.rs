@@ -3,28 +3,30 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use serde_json::{Value, json};
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::answer::{Answer, Cacheable, Failed, note};
 use super::cache::Cache;
+use super::error::LoadError;
 use super::invalidation_key::EntryKeys;
 use super::key::{CallKey, KeyPrefix, Kind};
 use super::layer::CachedTool;
-use super::sessions::{Unkept, judged, of_own_session, unshared};
+use super::sessions::{OwnCall, Unkept, judged, of_own_session, own, unshared};
 use super::shared::{Loading, Source};
 use super::updates::{hear, heard};
 use super::writes::{Dirt, Domains, Writes};
 use crate::arguments::LayerArguments;
 use crate::identity::Partition;
-use crate::scope::{self, Witness};
-use crate::shared::{Abandoned, SessionOfCall, is_in_transaction, shared_context};
+use crate::shared::{Caller, SessionOfCall, SharedContext, Work, is_in_transaction, session_opened};
 use crate::telemetry::Counter;
-use crate::{Identity, Scope, outcome};
+use crate::{Identity, Scope, outcome, scope};
 
 /// The answers that are kept, and failures for those who wait.
 pub(super) type Results = Cache<CallKey, Answer, Unkept>;
@@ -139,7 +141,7 @@ impl Status {
         match source {
             Source::Hit { age, level } => Self { word: "hit", is_hit: true, from: Some((age, level)) },
             Source::Stale { age, level } => Self { word: "stale", is_hit: true, from: Some((age, level)) },
-            Source::Load => Self { word: "miss", is_hit: false, from: None },
+            Source::Load | Source::Own => Self { word: "miss", is_hit: false, from: None },
         }
     }
 
@@ -163,51 +165,81 @@ impl Status {
 pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
     results: &Results,
     plan: &AnswerPlan,
-    caller: &Partition<'_>,
+    partition: &Partition<'_>,
     inner: &H,
     name: &str,
     args: A::Args,
     ctx: &RequestContext,
 ) -> Result<(A, Source), Failed<A>> {
-    let (key, domains) = plan.entry::<A>(caller, name, &args);
+    let (key, domains) = plan.entry::<A>(partition, name, &args);
     if plan.scope == Scope::Session {
         // An outer cache does not see the handler open its session, where the answer is kept.
-        scope::session_opened();
+        session_opened();
     }
-    let mut args = Some(args);
-    let load = |abandoned| {
+    let (caller, mut args) = (Caller::new(ctx, plan.scope, &plan.identity), Some(args));
+    let load = |work: &Arc<Work>| {
         let args = args.take().unwrap_or_default();
-        ask::<A, _>(results, plan, inner, name, args, ctx, abandoned)
+        ask::<A, _>(results, plan, inner, name, args, ctx, &caller, work)
     };
-    match results.get_or_load_in(ctx, key, &domains, plan.ttl, load).await {
+    match results.get_or_load_in(&caller, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
-        // Whoever still has the arguments did not make the call.
         Err(Unkept::OfSession(answer, session)) => match args {
             Some(args) if !session.is_that_of(&SessionOfCall::of(&plan.identity, ctx)) => {
-                let asked = async move { A::ask(inner, name, args, &heard(plan.hears, results, ctx)).await };
-                Box::pin(unshared(asked)).await
+                Box::pin(ask_alone(results, plan, &caller, inner, name, args)).await
             }
             _ => of_own_session(answer),
         },
+        // Whoever still has the arguments did not make the call.
+        Err(Unkept::OfClient(call)) => match args {
+            Some(args) => Box::pin(ask_alone(results, plan, &caller, inner, name, args)).await,
+            None => Box::pin(go_on(&caller, call)).await,
+        },
         Err(unkept) => Err(unkept.failed()),
     }
+}
+
+/// Goes on with the call that this caller has begun, and that has asked the caller's client.
+async fn go_on<A: Cacheable>(caller: &Caller<'_>, call: OwnCall) -> Result<(A, Source), Failed<A>> {
+    match call.take() {
+        Some(call) => match caller.wait_alone(call).await {
+            Some(answer) => own(answer),
+            None => Err(<Unkept as LoadError>::cancelled().failed()),
+        },
+        None => Err(<Unkept as LoadError>::lost().failed()),
+    }
+}
+
+/// Makes the call for this caller alone, who has waited for another one.
+async fn ask_alone<A: Cacheable, H: McpHandler>(
+    results: &Results,
+    plan: &AnswerPlan,
+    caller: &Caller<'_>,
+    inner: &H,
+    name: &str,
+    args: A::Args,
+) -> Result<(A, Source), Failed<A>> {
+    let from_here = caller.context_from_here();
+    let ctx = from_here.as_ref().map_or(caller.ctx(), |attempt| &attempt.ctx);
+    unshared(A::ask(inner, name, args, &heard(plan.hears, results, ctx))).await
 }
 
 /// Asks the handler in a task of its own, whatever is kept, and keeps its answer.
 pub(super) async fn call_and_keep<A: Cacheable, H: McpHandler>(
     results: &Results,
     plan: &AnswerPlan,
-    caller: &Partition<'_>,
+    partition: &Partition<'_>,
     inner: &H,
     name: &str,
     args: A::Args,
     ctx: &RequestContext,
 ) -> Result<(A, Source), Failed<A>> {
-    let (key, domains) = plan.entry::<A>(caller, name, &args);
-    let load = |abandoned| ask::<A, _>(results, plan, inner, name, args, ctx, abandoned);
-    match results.refresh_in(ctx, key, &domains, plan.ttl, load).await {
+    let (key, domains) = plan.entry::<A>(partition, name, &args);
+    let caller = Caller::new(ctx, plan.scope, &plan.identity);
+    let load = |work: &Arc<Work>| ask::<A, _>(results, plan, inner, name, args, ctx, &caller, work);
+    match results.refresh_in(&caller, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         Err(Unkept::OfSession(answer, _)) => of_own_session(answer),
+        Err(Unkept::OfClient(call)) => go_on(&caller, call).await,
         Err(unkept) => Err(unkept.failed()),
     }
 }
@@ -227,7 +259,8 @@ impl AnswerPlan {
     }
 }
 
-/// Makes a request that several may wait for, in the scope of the caller who began it.
+/// Makes a request that several may wait for, in the scope of the caller who began it. Once it asks that caller's client, it is that
+/// caller's own.
 fn ask<A: Cacheable, H: McpHandler>(
     results: &Results,
     plan: &AnswerPlan,
@@ -235,17 +268,23 @@ fn ask<A: Cacheable, H: McpHandler>(
     name: &str,
     args: A::Args,
     ctx: &RequestContext,
-    abandoned: Abandoned,
+    caller: &Caller<'_>,
+    work: &Arc<Work>,
 ) -> Loading<Answer, Unkept> {
+    caller.begin(work);
     let (scope, captured, session) = (plan.scope, scope::capture(), SessionOfCall::of(&plan.identity, ctx));
-    let (inner, name, mut ctx) = (inner.clone(), name.to_owned(), shared_context(ctx, abandoned));
+    let (inner, name, work) = (inner.clone(), name.to_owned(), Arc::clone(work));
+    let mut shared = SharedContext::new(ctx.clone(), &work, Arc::clone(&work) as _);
     if plan.hears {
-        hear(results, &mut ctx);
+        hear(results, &mut shared.ctx);
     }
+    let call = async move { A::ask(&inner, &name, args, &shared.ctx).await.map(Cacheable::into_answer) };
+    // A box of its own, so that it can change hands.
+    let call = Box::pin(captured.with(Arc::clone(&work)).enter(call));
     Box::pin(async move {
-        let witness = Arc::new(Witness::default());
-        let within = captured.with(Arc::clone(&witness));
-        let answer = within.enter(async { A::ask(&inner, &name, args, &ctx).await }).await;
-        judged(answer.map(Cacheable::into_answer), scope, &witness, session)
+        match select(call, pin!(work.asked())).await {
+            Either::Left((answer, _)) => judged(answer, scope, &work, session),
+            Either::Right(((), call)) => Err(Unkept::OfClient(OwnCall::new(call))),
+        }
     })
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::generations::Watch;
-use crate::shared::{Abandoned, Flag};
+use crate::shared::{Flag, Work};
 
 /// The loads under way, by key. `O` is what a load ends with.
 pub(super) struct Flights<K, O>(Arc<Mutex<HashMap<K, Flight<O>>>>);
@@ -20,6 +20,7 @@ struct Flight<O> {
     /// What the load was stamped with: who asks after an invalidation must not join a load that began before it.
     stamp: u64,
     superseded: Flag,
+    work: Arc<Work>,
     outcome: Arc<watch::Sender<Option<O>>>,
 }
 
@@ -27,18 +28,21 @@ struct Flight<O> {
 pub(super) struct Load<K> {
     pub(super) key: K,
     pub(super) stamp: u64,
-    pub(super) abandoned: Abandoned,
+    pub(super) work: Arc<Work>,
     /// Becomes true when a younger load of the same key has begun. Set and read under the lock.
     superseded: Flag,
 }
 
 /// One of those who wait for a load.
-pub(super) struct Waiter<O>(watch::Receiver<Option<O>>);
+pub(super) struct Waiter<O> {
+    outcome: watch::Receiver<Option<O>>,
+    pub(super) work: Arc<Work>,
+}
 
 impl<O: Clone + Send + Sync + 'static> Waiter<O> {
     /// Waits for the load, or returns `None` when it ended without a result.
     pub(super) async fn outcome(&mut self) -> Option<O> {
-        self.0.wait_for(Option::is_some).await.ok()?.clone()
+        self.outcome.wait_for(Option::is_some).await.ok()?.clone()
     }
 
     /// Waits in the background, so that the load goes on until `end`.
@@ -70,12 +74,12 @@ where
     ) -> Either<T, Waiter<O>> {
         let flights = self.lock();
         if let Some(flight) = flights.get(&key).filter(|flight| watch.is_current(flight.stamp)) {
-            return Either::Right(Waiter(flight.outcome.subscribe()));
+            return Either::Right(Waiter { outcome: flight.outcome.subscribe(), work: Arc::clone(&flight.work) });
         }
         if let Some(found) = find(&key) {
             return Either::Left(found);
         }
-        Either::Right(self.start(flights, key, watch.stamp(), Abandoned::default(), load))
+        Either::Right(self.start(flights, key, watch.stamp(), Arc::default(), load))
     }
 
     /// Starts a load in a task of its own, whatever is under way: what that comes to is not kept.
@@ -86,7 +90,7 @@ where
         load: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
     ) -> Waiter<O> {
         let flights = self.lock();
-        self.start(flights, key, watch.stamp(), Abandoned::default(), load)
+        self.start(flights, key, watch.stamp(), Arc::default(), load)
     }
 
     /// Starts a load that goes on although nobody waits for it, until `end`; unless one is under way.
@@ -101,7 +105,9 @@ where
         if flights.get(&key).is_some_and(|flight| watch.is_current(flight.stamp)) {
             return;
         }
-        self.start(flights, key, watch.stamp(), Abandoned::default(), load).wait_until(end);
+        let work = Arc::<Work>::default();
+        work.leave();
+        self.start(flights, key, watch.stamp(), work, load).wait_until(end);
     }
 
     /// Lets `next` follow on a load that ends, although nobody waits for it, until `end`; unless a younger load has begun, or
@@ -117,7 +123,8 @@ where
         if last.superseded.is_set() || !watch.is_current(last.stamp) {
             return;
         }
-        self.start(flights, last.key, last.stamp, last.abandoned, next).wait_until(end);
+        last.work.leave();
+        self.start(flights, last.key, last.stamp, last.work, next).wait_until(end);
     }
 
     /// Runs `keep`, which keeps what `load` came to, unless a younger load has begun or something was invalidated. The check and
@@ -140,22 +147,22 @@ where
         mut flights: MutexGuard<'_, HashMap<K, Flight<O>>>,
         key: K,
         stamp: u64,
-        abandoned: Abandoned,
+        work: Arc<Work>,
         load: impl FnOnce(Load<K>) -> BoxFuture<'static, O>,
     ) -> Waiter<O> {
         let (outcome, waiter) = watch::channel(None);
         let outcome = Arc::new(outcome);
         let superseded = Flag::default();
         let flying = Flying { flights: Self(Arc::clone(&self.0)), key: key.clone(), outcome: Arc::clone(&outcome) };
-        let flight = Flight { stamp, superseded: superseded.clone(), outcome };
+        let flight = Flight { stamp, superseded: superseded.clone(), work: Arc::clone(&work), outcome };
         if let Some(before) = flights.insert(key.clone(), flight) {
             before.superseded.set();
         }
         // Out of the lock: what the caller does to begin the load is not ours, and may panic.
         drop(flights);
-        let load = load(Load { key, stamp, abandoned: abandoned.clone(), superseded });
-        tokio::spawn(flying.fly(load, abandoned).in_current_span());
-        Waiter(waiter)
+        let load = load(Load { key, stamp, work: Arc::clone(&work), superseded });
+        tokio::spawn(flying.fly(load, Arc::clone(&work)).in_current_span());
+        Waiter { outcome: waiter, work }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Flight<O>>> {
@@ -175,14 +182,14 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     O: Clone + Send + Sync + 'static,
 {
-    async fn fly(self, load: BoxFuture<'static, O>, abandoned: Abandoned) {
+    async fn fly(self, load: BoxFuture<'static, O>, work: Arc<Work>) {
         match select(load, pin!(self.nobody_waits())).await {
             Either::Left((outcome, _)) => {
                 // First the end of the flight, then the news: who asks after it finds what was kept, or starts a new load.
                 self.land();
                 self.outcome.send_replace(Some(outcome));
             }
-            Either::Right(((), _)) => abandoned.set(),
+            Either::Right(((), _)) => work.give_up(),
         }
     }
 

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use serde_json::Value;
-use turbomcp_core::{McpHandler, RequestContext};
+use turbomcp_core::{McpError, McpHandler, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
-use super::answer::{Failed, prompt_args};
+use super::answer::{Cacheable, Failed, prompt_args};
 use super::call::{AnswerPlan, Results, call_and_keep, get_or_call};
 use super::invalidation_key::InvalidationKey;
 use super::key::{Kind, all_key, call_key, group_key, resource_key};
@@ -257,7 +257,13 @@ impl<H: McpHandler> CallForAnybody for H {
                 Freshly::OrKept => get_or_call::<ToolResult, _>(results, plan, &caller, self, tool, args, &ctx).await,
                 Freshly::Called => call_and_keep::<ToolResult, _>(results, plan, &caller, self, tool, args, &ctx).await,
             };
-            call.map(|(_, source)| source)
+            match call? {
+                (_, Source::Own) => {
+                    let reason = "the answer depends on a client or a session, so that it is not kept";
+                    Err(Failed(ToolResult::of_error(McpError::invalid_request(reason))))
+                }
+                (_, source) => Ok(source),
+            }
         })
     }
 }

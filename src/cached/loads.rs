@@ -2,9 +2,10 @@
 
 use std::hash::Hash;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::Either;
 
 use super::cache::Cache;
 use super::error::LoadError;
@@ -12,8 +13,7 @@ use super::flight::Waiter;
 use super::freshness::Verdict;
 use super::invalidation_key::InvalidationKey;
 use super::shared::{Loading, Outcome, Plan, Reason};
-use crate::cancellation::{Cancellation, cancelled};
-use crate::shared::Abandoned;
+use crate::shared::{Waits, Work};
 
 impl<K, V, E> Cache<K, V, E>
 where
@@ -24,11 +24,11 @@ where
     /// [`get_or_load`](Self::get_or_load) for an entry with a ttl of its own that several things can invalidate.
     pub(crate) async fn get_or_load_in(
         &self,
-        cancellation: &impl Cancellation,
+        caller: &impl Waits,
         key: K,
         domains: &[InvalidationKey],
         ttl: Duration,
-        load: impl FnOnce(Abandoned) -> Loading<V, E>,
+        load: impl FnOnce(&Arc<Work>) -> Loading<V, E>,
     ) -> Outcome<V, E> {
         let (settings, shared) = (&self.settings, self.shared());
         if let Some(looked) = shared.look(settings, &key, domains) {
@@ -44,7 +44,7 @@ where
         if let Some(error) = shared.find_failure(settings, &key, domains) {
             return Err(error);
         }
-        if cancellation.is_cancelled() {
+        if caller.is_cancelled() {
             return Err(E::cancelled());
         }
         // On the heap, so that a hit has no load to carry along.
@@ -56,13 +56,16 @@ where
                 // A load may have ended between the look above and the one under the lock.
                 |key| shared.find(settings, key, domains),
                 |begun| {
-                    let source = load(begun.abandoned.clone());
+                    let source = load(&begun.work);
                     shared.load(settings, begun, &plan, source)
                 },
             );
             match joined {
                 Either::Left(hit) => Ok(hit),
-                Either::Right(waiter) => self.wait(cancellation, waiter).await,
+                Either::Right(waiter) => {
+                    caller.join(&waiter.work);
+                    self.wait(caller, waiter).await
+                }
             }
         })
         .await
@@ -71,26 +74,26 @@ where
     /// [`refresh`](Self::refresh) for an entry with a ttl of its own that several things can invalidate.
     pub(crate) async fn refresh_in(
         &self,
-        cancellation: &impl Cancellation,
+        caller: &impl Waits,
         key: K,
         domains: &[InvalidationKey],
         ttl: Duration,
-        load: impl FnOnce(Abandoned) -> Loading<V, E>,
+        load: impl FnOnce(&Arc<Work>) -> Loading<V, E>,
     ) -> Outcome<V, E> {
         let (settings, shared) = (&self.settings, self.shared());
         let plan = Plan { domains, ttl, reason: Reason::Forced };
         let waiter = shared.flights.supersede(key, &shared.generations.watch(domains), |begun| {
-            let source = load(begun.abandoned.clone());
+            let source = load(&begun.work);
             shared.load(settings, begun, &plan, source)
         });
-        self.wait(cancellation, waiter).await
+        self.wait(caller, waiter).await
     }
 
-    async fn wait(&self, cancellation: &impl Cancellation, mut waiter: Waiter<Outcome<V, E>>) -> Outcome<V, E> {
+    async fn wait(&self, caller: &impl Waits, mut waiter: Waiter<Outcome<V, E>>) -> Outcome<V, E> {
         self.shared().counts.misses.add();
-        match select(pin!(waiter.outcome()), pin!(cancelled(cancellation))).await {
-            Either::Left((outcome, _)) => outcome.unwrap_or_else(|| Err(E::lost())),
-            Either::Right(((), _)) => Err(E::cancelled()),
+        match caller.wait(pin!(waiter.outcome())).await {
+            Some(outcome) => outcome.unwrap_or_else(|| Err(E::lost())),
+            None => Err(E::cancelled()),
         }
     }
 }

@@ -93,6 +93,40 @@
 //! [`SessionStore`](crate::SessionStore). Such a result is not kept and not handed to callers in another session, who make the
 //! call themselves, unless the scope is [`Scope::Session`](crate::Scope::Session).
 //!
+//! # Tools that ask the client
+//!
+//! A tool that elicits, samples, lists roots, or reads the client's capabilities or protocol version asks one connection. From the
+//! moment it asks, its call is no longer shared, in every scope, also if a task that it has spawned asks:
+//!
+//! - The question goes to the client of the caller who started the call. That caller goes on with it.
+//! - Every other caller who waits for the call makes a call of their own, which asks their own client. None of them waits for
+//!   another's client.
+//! - The result is not kept, here or in a second level. A result from before, when the tool did not ask, is dropped.
+//! - If the starter has left, the question is refused (`cancelled`). So is a question of a refresh in the background, which nobody
+//!   waits for: it ends, its result is dropped, and the next caller is asked.
+//! - A warm-up has no client (`capability_not_supported`). It reports the call as missing, also where the tool goes on without
+//!   an answer.
+//!
+//! The layer does not remember which tools ask. So each call of such a tool is shared until it asks: have it ask before it works.
+//! The load timeout ends with the question: who waits for a person decides how long.
+//!
+//! The same holds for resources and prompts. A [`Cache`] inside a tool does not see what its load does with a context: do not ask a
+//! client in a load.
+//!
+//! # Progress and logs
+//!
+//! Everybody who waits for a call hears its progress: on their own connection, by their own token, rising, from the moment they come.
+//! A caller without a token hears none, and a hit has none. Whoever makes the call alone after all hears progress that goes on
+//! from where it was.
+//!
+//! A log (`notifications/message`) goes to all who wait, as far as each client's level allows and the starter's does. In
+//! [`Scope::Public`](crate::Scope::Public), only callers with the starter's identity and rights get logs and the messages of progress. All others
+//! get numbers.
+//!
+//! A slow connection holds up neither the call nor the other callers. Up to 128 notifications wait for it, then the oldest are
+//! dropped, and its own result waits for them for a second at most. Nothing is sent after the result. All other notifications go
+//! to the starter's client alone, and fail after a second.
+//!
 //! # Resources and prompts
 //!
 //! With [`with_resources`](CachedTool::with_resources) and [`with_prompts`](CachedTool::with_prompts), `resources/read` and
@@ -163,8 +197,9 @@
 //!
 //! Those who ask at the same time share one call to the tool, which belongs to none of them: it runs in a task of its own,
 //! goes on when the one who started it leaves, and is dropped when the last has left. A caller whose context is cancelled
-//! leaves within 50 ms. The tool sees the identity of who came first, no progress token, and a cancellation token that fires
-//! when nobody waits any more. Your own task-locals do not reach it.
+//! leaves within 50 ms. The tool sees the identity of who came first, a progress token that stands for those of all who wait, and a
+//! cancellation token that fires when nobody waits any more. Your own task-locals do not reach it. Once the tool [asks a
+//! client](#tools-that-ask-the-client), the call belongs to the one who started it, and ends with that caller.
 //!
 //! # Around the end of the ttl
 //!

@@ -1,8 +1,12 @@
-//! Whose answer it is when the handler opened its session: nobody's in another one.
+//! Whose answer it is when the handler opened its session, or asked a client: nobody's in another session, and nobody else's at all.
 
+use std::fmt;
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use turbomcp_core::{McpError, McpResult};
 
 use super::answer::{Answer, Cacheable, Failed, note};
@@ -11,8 +15,7 @@ use super::error::LoadError;
 use super::shared::Source;
 use crate::Scope;
 use crate::outcome::{self, Failure};
-use crate::scope::{self, Witness};
-use crate::shared::SessionOfCall;
+use crate::shared::{SessionOfCall, Work, session_opened};
 
 /// The end of a load that is not kept.
 #[derive(Debug, Clone)]
@@ -23,15 +26,40 @@ pub(super) enum Unkept {
     Unanswered(McpError, Option<Duration>),
     /// The handler opened its session, and the answers of this scope are for others too.
     OfSession(McpResult<Answer>, SessionOfCall),
+    /// The handler has asked the client of the caller who began it, and the call is that caller's own from then on.
+    OfClient(OwnCall),
+}
+
+/// A call that one caller goes on with.
+#[derive(Clone)]
+pub(super) struct OwnCall(Arc<Mutex<Option<Call>>>);
+
+type Call = BoxFuture<'static, McpResult<Answer>>;
+
+impl OwnCall {
+    pub(super) fn new(call: Call) -> Self {
+        Self(Arc::new(Mutex::new(Some(call))))
+    }
+
+    /// Takes the call, which is there once.
+    pub(super) fn take(&self) -> Option<Call> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl fmt::Debug for OwnCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnCall").finish_non_exhaustive()
+    }
 }
 
 impl Unkept {
-    /// Returns what went wrong, if that is no matter of sessions.
+    /// Returns what went wrong, if that is no matter of sessions or clients.
     pub(super) fn failure(&self) -> Option<Failure<'_>> {
         match self {
             Self::Failed(answer) => Answer::failure(answer),
             Self::Unanswered(error, _) => Some(Failure::of_error(error)),
-            Self::OfSession(..) => None,
+            Self::OfSession(..) | Self::OfClient(_) => None,
         }
     }
 
@@ -40,6 +68,7 @@ impl Unkept {
         let (error, age) = match self {
             Self::Failed(answer) | Self::OfSession(answer, _) => return Failed(Answer::open(answer)),
             Self::Unanswered(error, age) => (error, age),
+            Self::OfClient(_) => (LoadError::lost(), None),
         };
         let mut failed = A::of_error(error);
         if let Some(age) = age {
@@ -54,10 +83,13 @@ impl Unkept {
 pub(super) fn judged(
     answer: McpResult<Answer>,
     scope: Scope,
-    witness: &Witness,
+    work: &Work,
     session: SessionOfCall,
 ) -> Result<Answer, Unkept> {
-    if scope != Scope::Session && witness.saw_a_session() {
+    if work.has_asked() {
+        return Err(Unkept::OfClient(OwnCall::new(async { answer }.boxed())));
+    }
+    if scope != Scope::Session && work.has_opened_session() {
         return Err(Unkept::OfSession(answer, session));
     }
     match Answer::failure(&answer) {
@@ -69,21 +101,22 @@ pub(super) fn judged(
 /// Hands an answer to a caller in the session that it depends on.
 pub(super) fn of_own_session<A: Cacheable>(answer: McpResult<Answer>) -> Result<(A, Source), Failed<A>> {
     // An outer cache has not seen the handler open the session, if it was asked for somebody else.
-    scope::session_opened();
-    loaded(answer)
+    session_opened();
+    own(answer)
 }
 
 /// Asks for what is the caller's alone.
 pub(super) async fn unshared<A: Cacheable>(
     asked: impl Future<Output = McpResult<A>>,
 ) -> Result<(A, Source), Failed<A>> {
-    loaded(asked.await.map(Cacheable::into_answer))
+    own(asked.await.map(Cacheable::into_answer))
 }
 
-fn loaded<A: Cacheable>(answer: McpResult<Answer>) -> Result<(A, Source), Failed<A>> {
+/// Hands an answer to the one caller that it is for.
+pub(super) fn own<A: Cacheable>(answer: McpResult<Answer>) -> Result<(A, Source), Failed<A>> {
     let is_failure = Answer::failure(&answer).is_some();
     match Answer::open(answer) {
-        Ok(answer) if !is_failure => Ok((answer, Source::Load)),
+        Ok(answer) if !is_failure => Ok((answer, Source::Own)),
         failed => Err(Failed(failed)),
     }
 }
@@ -102,7 +135,7 @@ impl LoadError for Unkept {
     }
 
     fn allows_stale(&self) -> bool {
-        // A value that is of no session is not what the handler says now.
+        // A value that is of no session, and no client's, is not what the handler says now.
         self.failure().is_some_and(|failure| failure.is_outage())
     }
 
@@ -113,7 +146,7 @@ impl LoadError for Unkept {
                 Self::Failed(answer)
             }
             Self::Unanswered(error, _) => Self::Unanswered(error, Some(age)),
-            of_session @ Self::OfSession(..) => of_session,
+            own @ (Self::OfSession(..) | Self::OfClient(_)) => own,
         }
     }
 }

@@ -19,7 +19,7 @@ use super::settings::Settings;
 use super::stats::Counts;
 use super::store::{Bounds, Life, Slot, Store};
 use crate::clock::CENTURY;
-use crate::shared::Abandoned;
+use crate::shared::Work;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) enum Source {
     Stale { age: Duration, level: u8 },
     /// From where it is loaded.
     Load,
+    /// From where it is loaded, for one caller alone, and not kept.
+    Own,
 }
 
 /// What a load ends with.
@@ -109,11 +111,11 @@ where
         settings: &Arc<Settings<K, V, E>>,
         key: K,
         plan: &Plan<'_>,
-        source: impl FnOnce(Abandoned) -> Loading<V, E>,
+        source: impl FnOnce(&Arc<Work>) -> Loading<V, E>,
     ) {
         let alive = self.alive.clone();
         let load = |load: Load<K>| {
-            let source = source(load.abandoned.clone());
+            let source = source(&load.work);
             self.load(settings, load, plan, source)
         };
         self.flights.start_alone(key, &self.generations.watch(plan.domains), load, ended(alive));
@@ -162,7 +164,7 @@ where
             let outcome = match settings.load_timeout {
                 None => source.await,
                 Some(after) => tokio::time::timeout(after, source).await.unwrap_or_else(|_| {
-                    load.abandoned.set();
+                    load.work.give_up();
                     Err(E::timed_out(after))
                 }),
             };

@@ -2,6 +2,7 @@
 
 mod behind;
 mod bounds;
+mod clients;
 #[cfg(feature = "redis")]
 mod cluster;
 mod context;
@@ -31,6 +32,7 @@ mod model;
 mod outages;
 mod panics;
 mod peers;
+mod progress;
 mod races;
 #[cfg(feature = "redis")]
 mod reconnects;

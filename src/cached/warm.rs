@@ -15,6 +15,7 @@ use super::error::LoadError;
 use super::shared::Source;
 use crate::ConfigError;
 use crate::cancellation::{Cancellation, cancelled};
+use crate::shared::Anybody;
 
 /// What a warm-up did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -119,7 +120,8 @@ where
         let loads = keys.into_iter().map(|key| async move {
             let (keys, ttl) = (self.entry_keys(&key), self.settings.freshness.ttl);
             let wanted = key.clone();
-            let found = self.get_or_load_in(cancellation, key.clone(), &keys, ttl, |_| load(wanted).boxed()).await;
+            let found =
+                self.get_or_load_in(&Anybody(cancellation), key.clone(), &keys, ttl, |_| load(wanted).boxed()).await;
             found
                 .map(|(_, source)| source)
                 .map_err(|error| NotWarmed { key: format!("{key:?}"), error: error.to_string() })
@@ -144,7 +146,7 @@ where
         let got = stream::iter(loads).buffer_unordered(concurrency.get());
         let warmed = got.fold(Warmed::default(), |mut warmed, got| {
             match got {
-                Ok(Source::Load) => warmed.loaded += 1,
+                Ok(Source::Load | Source::Own) => warmed.loaded += 1,
                 Ok(Source::Hit { .. } | Source::Stale { .. }) => warmed.present += 1,
                 Err(missing) => {
                     if warmed.failed.len() < NAMED {

@@ -11,10 +11,10 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::attempts::{Judge, Verdict};
 use super::policy::{RetryPolicy, policy_setters};
-use super::progress::Progress;
 use crate::idempotency::KeySource;
 use crate::middleware::impl_layer;
 use crate::outcome::{self, Failure};
+use crate::progress::Progress;
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, look_up, selectors};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware};

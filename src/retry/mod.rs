@@ -169,7 +169,7 @@ mod debts;
 mod delays;
 mod layer;
 mod policy;
-mod progress;
+
 pub(crate) use attempts::{ByError, Judge};
 pub use attempts::{Retryable, Verdict};
 pub use budget::Budget;

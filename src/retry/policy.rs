@@ -189,7 +189,8 @@ macro_rules! policy_setters {
             self
         }
 
-        /// Sets how callers are told apart, each of whom has a share of the [budget](Self::with_budget). Give all layers the same
+        /// Sets how callers are told apart: each has a share of the [budget](Self::with_budget), and may see other annotations of a tool
+        /// than others do. Give all layers the same
         /// [`Identity`](crate::Identity).
         pub fn with_identity(mut self, identity: $crate::Identity) -> Self {
             let $this = &mut self;

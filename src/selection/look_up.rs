@@ -9,8 +9,9 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
 use super::plan::{Answer, Asked, Listing, Plan, TIMEOUT};
+use crate::Middleware;
+use crate::arguments;
 use crate::cancellation::cancelled;
-use crate::{Middleware, arguments};
 
 /// What the listing of a caller says of a tool.
 pub(crate) struct LookedUp<T>(Answer<T>);

@@ -10,6 +10,7 @@ use super::engine::{Engine, Found};
 use super::key::{Key, new_handle};
 use super::{SessionError, SessionMode};
 use crate::scope;
+use crate::shared::session_opened;
 
 /// What is kept for a caller from one call to the next. Cheap to clone. See the [manual](super).
 ///
@@ -43,7 +44,7 @@ impl Session {
     /// [`SessionError::NoLayer`] where none does, and in a task of its own; [`SessionError::None`] if the call was
     /// [let through](super::SessionStore::optional) without a session.
     pub fn current() -> Result<Self, SessionError> {
-        scope::session_opened();
+        session_opened();
         match scope::current::<Current>().as_deref() {
             Some(Current::Session(session)) => Ok(session.clone()),
             Some(Current::None(mode)) => Err(SessionError::None(*mode)),

@@ -12,6 +12,7 @@ use super::memory::MemoryBackend;
 use super::session::{Current, Session};
 use super::{SessionError, SessionMode};
 use crate::selection::{Plan, Selection, selectors};
+use crate::shared::session_opened;
 use crate::{Identity, scope};
 
 /// Keeps data from one call to the next: the store, the layer and the handle in one. See the [manual](super).
@@ -159,7 +160,7 @@ impl SessionStore {
     /// [`SessionError::None`] if the call has none: see [`SessionMode`]. One that is named by a handle is found only under the
     /// layer; elsewhere, use [`of_handle`](Self::of_handle).
     pub fn of(&self, ctx: &RequestContext) -> Result<Session, SessionError> {
-        scope::session_opened();
+        session_opened();
         if self.engine.settings.mode == SessionMode::Handle
             && let Some(Current::Session(session)) = scope::current::<Current>().as_deref()
             && Arc::ptr_eq(&session.engine.shared, &self.engine.shared)
@@ -173,7 +174,7 @@ impl SessionStore {
     /// nothing: a handle that nobody has opened is refused when it is used.
     #[must_use]
     pub fn of_handle(&self, ctx: &RequestContext, handle: impl Into<String>) -> Session {
-        scope::session_opened();
+        session_opened();
         self.session(Key::of_handle(&self.engine, handle.into(), ctx))
     }
 

@@ -23,6 +23,8 @@
 #[cfg(test)]
 mod caller;
 #[cfg(test)]
+pub(crate) mod client;
+#[cfg(test)]
 #[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 pub(crate) mod databases;
 #[cfg(feature = "idempotent")]

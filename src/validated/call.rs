@@ -33,27 +33,24 @@ impl ValidatedTool {
             let reason = format!("`{name}` cannot be called: its schema is not one that can be checked");
             return Ok(McpError::internal(reason).to_tool_result());
         }
-        let mut of_layers = Taken::default();
         // In a block of its own and on the heap, so that a valid call does not carry it along.
-        let by_own = {
+        let admitted = {
             let untouched = plan.fills_defaults().then(|| args.clone());
-            match self.admit(&plan, &mut args) {
-                Ok(taken) => {
-                    of_layers = taken;
-                    None
-                }
-                Err(violations) => {
-                    let untouched = untouched.unwrap_or_else(|| mem::take(&mut args));
-                    Some(self.admit_by_own(Arc::clone(&plan), violations, untouched, inner, ctx).boxed())
-                }
-            }
+            self.admit(&plan, &mut args).map_err(|violations| {
+                let untouched = untouched.unwrap_or_else(|| mem::take(&mut args));
+                self.admit_by_own(Arc::clone(&plan), violations, untouched, inner, ctx).boxed()
+            })
         };
-        if let Some(by_own) = by_own {
-            match by_own.await {
-                Ok(admitted) => (plan, args, of_layers) = admitted,
+        let of_layers = match admitted {
+            Ok(of_layers) => of_layers,
+            Err(by_own) => match by_own.await {
+                Ok((own, admitted, of_layers)) => {
+                    (plan, args) = (own, admitted);
+                    of_layers
+                }
                 Err(answer) => return Ok(answer),
-            }
-        }
+            },
+        };
         if plan.has_rules() {
             // On the heap, so that a call without rules does not carry them along.
             if let Some(answer) = Box::pin(self.ask_rules(&plan, &args, ctx)).await {
@@ -82,8 +79,8 @@ impl ValidatedTool {
         }
     }
 
-    /// Checks what can be checked without asking anybody, and leaves the tool's own arguments in `args`, or all where it refuses
-    /// them.
+    /// Checks what can be checked without asking anybody, and leaves the tool's own arguments in `args`. Where it refuses them, they
+    /// are all there still.
     fn admit(&self, plan: &ToolPlan, args: &mut Value) -> Result<Taken, Violations> {
         if args.is_null() {
             *args = Value::Object(Map::new());

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod budget;
+mod clients;
 mod limits;
 mod namespaces;
 mod sharing;

@@ -170,7 +170,7 @@ async fn batches_are_bounded_by_what_the_calls_weigh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_keeps_its_caller_s_identity_but_is_not_theirs_to_follow() {
+async fn a_call_keeps_its_caller_s_identity_and_progress_but_is_not_theirs_to_cancel() {
     let calls = Calls::default();
     let server = calls.answering().layer(script());
     let token = Token::default();
@@ -183,7 +183,7 @@ async fn a_call_keeps_its_caller_s_identity_but_is_not_theirs_to_follow() {
     let call = calls.all().remove(0).remove(0);
     assert_eq!((call.tool.as_str(), call.ctx.subject(), call.ctx.session_id()), ("read", Some("ada"), Some("7")));
     assert_eq!(call.ctx.get_metadata_str("locale"), Some("en"));
-    assert_eq!(call.ctx.progress_token(), None);
+    assert_eq!(call.ctx.progress_token(), Some(&json!("progress")));
     token.cancel();
     assert!(!call.ctx.is_cancelled());
 }

@@ -3,10 +3,11 @@
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::sleep;
-use turbomcp_core::McpError;
+use turbomcp_core::{Cancellable, McpError};
 
 use super::*;
 use crate::cached::{Cache, LevelError, LevelFuture, MemoryLevel, Put, Read, SecondLevel, Subscription};
+use crate::shared::{Anybody, Work};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -181,19 +182,19 @@ async fn a_refresh_that_was_begun_so_ends_when_the_last_clone_is_dropped() {
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
     let mut abandoned = None;
-    let hanging = |flag| {
-        abandoned = Some(flag);
+    let hanging = |work: &Arc<Work>| {
+        abandoned = Some(Arc::clone(work));
         std::future::pending().boxed()
     };
     let (key, ttl) = ("dune".to_owned(), 10 * SECOND);
     let keys = b.entry_keys(&key);
-    let (value, _) = b.get_or_load_in(&(), key, &keys, ttl, hanging).await.expect("a value");
+    let (value, _) = b.get_or_load_in(&Anybody(&()), key, &keys, ttl, hanging).await.expect("a value");
     let abandoned = abandoned.expect("the load was made");
     settle().await;
-    assert_eq!((value, b.stats().refreshes, abandoned.is_set()), (1, 1, false));
+    assert_eq!((value, b.stats().refreshes, abandoned.is_cancelled()), (1, 1, false));
     drop(b);
     settle().await;
-    assert!(abandoned.is_set(), "the source is told");
+    assert!(abandoned.is_cancelled(), "the source is told");
 }
 
 #[tokio::test(start_paused = true)]

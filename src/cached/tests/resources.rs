@@ -19,29 +19,29 @@ use crate::{CachedTool, ConfigError, Layer, Layered, Middleware, Scope, TryLayer
 
 /// The two that are kept on request. What is promised of one is promised of the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Asked {
     Resource,
     Prompt,
 }
 use Asked::{Prompt, Resource};
 
-const BOTH: [Asked; 2] = [Resource, Prompt];
+pub(super) const BOTH: [Asked; 2] = [Resource, Prompt];
 
 /// Answers resources and prompts as a test says, in front of a server with tools, and counts what it is asked.
 #[derive(Clone)]
-struct Shelf {
+pub(super) struct Shelf {
     asked: Arc<AtomicUsize>,
     script: Arc<dyn Fn(Ask) -> BoxFuture<'static, McpResult<String>> + Send + Sync>,
 }
 
-struct Ask {
+pub(super) struct Ask {
     number: usize,
     name: String,
-    ctx: RequestContext,
+    pub(super) ctx: RequestContext,
 }
 
 impl Shelf {
-    fn new<F>(script: impl Fn(Ask) -> F + Send + Sync + 'static) -> Self
+    pub(super) fn new<F>(script: impl Fn(Ask) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = McpResult<String>> + Send + 'static,
     {
@@ -65,7 +65,7 @@ impl Shelf {
         })
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
@@ -75,7 +75,7 @@ impl Shelf {
     }
 
     /// Puts `cached` in front of it, and it in front of [`numbered`].
-    fn with(&self, cached: CachedTool) -> Server {
+    pub(super) fn with(&self, cached: CachedTool) -> Server {
         (cached, layer(self.clone())).layer(numbered())
     }
 }
@@ -103,7 +103,7 @@ impl Middleware for Shelf {
     }
 }
 
-fn both() -> CachedTool {
+pub(super) fn both() -> CachedTool {
     CachedTool::new().with_resources().with_prompts()
 }
 
@@ -115,7 +115,12 @@ async fn wire(server: &impl McpHandler, what: Asked, name: &str, ctx: &RequestCo
     }
 }
 
-async fn try_get(server: &impl McpHandler, what: Asked, name: &str, ctx: &RequestContext) -> McpResult<String> {
+pub(super) async fn try_get(
+    server: &impl McpHandler,
+    what: Asked,
+    name: &str,
+    ctx: &RequestContext,
+) -> McpResult<String> {
     let answer = wire(server, what, name, ctx).await?;
     let text = match what {
         Resource => &answer["contents"][0]["text"],

@@ -1,0 +1,224 @@
+//! Those who wait for shared work.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either, join, select};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+use turbomcp_core::RequestContext;
+
+use super::listener::{Listener, Note};
+use super::work::Work;
+use crate::cancellation::{Cancellation, cancelled};
+use crate::progress::{Attempt, Progress};
+use crate::{Identity, Scope};
+
+/// How long what was told of the work may hold up its result on a slow connection.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One of those who wait for shared work.
+pub(crate) trait Waits: Sync {
+    fn is_cancelled(&self) -> bool;
+
+    /// Returns the call that the work is for, where it is for one.
+    fn call(&self) -> Option<&RequestContext>;
+
+    /// Called when there is work to wait for.
+    fn join(&self, work: &Work);
+
+    /// Waits for the end of the work, or returns `None` when the caller is cancelled first. By reference, since each of the
+    /// functions that hand a future on would store it once more.
+    fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> impl Future<Output = Option<T>> + Send;
+}
+
+/// One who hears nothing of the work but its end.
+pub(crate) struct Anybody<'a, C>(pub(crate) &'a C);
+
+impl<C: Cancellation> Waits for Anybody<'_, C> {
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    fn call(&self) -> Option<&RequestContext> {
+        self.0.call()
+    }
+
+    fn join(&self, _: &Work) {}
+
+    async fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> Option<T> {
+        unless_cancelled(self.0, end).await
+    }
+}
+
+/// Waits for `end`, or returns `None` when the caller is cancelled first.
+async fn unless_cancelled<T>(cancellation: &impl Cancellation, end: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match select(end, pin!(cancelled(cancellation))).await {
+        Either::Left((end, _)) => Some(end),
+        Either::Right(((), _)) => None,
+    }
+}
+
+/// The caller of a request, who hears of the work meanwhile. Dropped before the work has ended, it has left.
+#[derive(Debug)]
+pub(crate) struct Caller<'a> {
+    ctx: &'a RequestContext,
+    /// Tells principals apart, where several of them may wait.
+    principals: Option<&'a Identity>,
+    listener: OnceLock<Arc<Listener>>,
+    /// The work that the caller has begun.
+    begun: OnceLock<Arc<Work>>,
+    has_end: AtomicBool,
+}
+
+impl<'a> Caller<'a> {
+    pub(crate) fn new(ctx: &'a RequestContext, scope: Scope, identity: &'a Identity) -> Self {
+        let principals = (scope == Scope::Public).then_some(identity);
+        let has_end = AtomicBool::new(false);
+        Self { ctx, principals, listener: OnceLock::new(), begun: OnceLock::new(), has_end }
+    }
+
+    pub(crate) fn ctx(&self) -> &'a RequestContext {
+        self.ctx
+    }
+
+    /// Begins work in the name of this caller.
+    pub(crate) fn begin(&self, work: &Arc<Work>) {
+        // Set once: a caller begins one piece of work.
+        let _ = self.begun.set(Arc::clone(work));
+        if let Some(principal) = self.principal() {
+            work.begin_as(principal);
+        }
+        if let Some(listener) = self.listener() {
+            work.listen(listener, true);
+        }
+    }
+
+    /// Says that what the caller got is not the end of the work.
+    pub(crate) fn leave(&self) {
+        self.has_end.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits for the work that this caller has begun, and that is the caller's alone now.
+    pub(crate) async fn wait_alone<T: Send>(&self, mut end: BoxFuture<'static, T>) -> Option<T> {
+        self.leave();
+        self.wait(Pin::new(&mut end)).await
+    }
+
+    /// Returns the context of a call that goes on where the shared work has come to, or `None` where nobody has heard of that.
+    pub(crate) fn context_from_here(&self) -> Option<Attempt> {
+        let progress = self.listener.get()?.progress()?;
+        (progress.reached() > 0.0).then(|| progress.attempt(self.ctx))
+    }
+
+    fn listener(&self) -> Option<&Arc<Listener>> {
+        let listener = || Arc::new(Listener::new(Progress::wanted(self.ctx)));
+        self.ctx.has_session().then(|| self.listener.get_or_init(listener))
+    }
+
+    fn principal(&self) -> Option<Vec<u8>> {
+        let partition = self.principals?.partition(Scope::Principal, self.ctx)?;
+        let mut principal = Vec::with_capacity(partition.size_hint());
+        partition.encode_with_rights(&mut principal);
+        Some(principal)
+    }
+
+    fn wait_for<T: Send>(
+        &self,
+        end: Pin<&mut (impl Future<Output = T> + Send)>,
+    ) -> impl Future<Output = Option<T>> + Send {
+        unless_cancelled(self.ctx, end).inspect(|end| self.has_end.store(end.is_some(), Ordering::Relaxed))
+    }
+
+    async fn wait_and_hear<T: Send>(
+        &self,
+        listener: &Listener,
+        end: Pin<&mut (impl Future<Output = T> + Send)>,
+    ) -> Option<T> {
+        listener.open();
+        let closed = Notify::new();
+        let ended = async {
+            let end = self.wait_for(end).await;
+            listener.close();
+            closed.notify_one();
+            end
+        };
+        let told = async {
+            while let Some(note) = listener.next().await {
+                self.send(note).await;
+            }
+        };
+        let too_slow = async {
+            closed.notified().await;
+            // Nothing is sent after the result, which does not wait for long. One who is cancelled waits for nothing.
+            if self.has_end.load(Ordering::Relaxed) {
+                sleep(FLUSH_TIMEOUT).await;
+            }
+        };
+        join(ended, select(pin!(too_slow), pin!(told))).await.0
+    }
+
+    /// Sends what the caller is told of the work.
+    async fn send(&self, note: Note) {
+        let Some(session) = self.ctx.session() else { return };
+        // It is for the caller to know whether the connection is there, and no matter of the work.
+        let _ = match note {
+            Note::Progress(mut params) => {
+                let Some(token) = self.ctx.progress_token() else { return };
+                params["progressToken"] = token.clone();
+                session.notify(crate::progress::METHOD, params).await
+            }
+            Note::Log(params) => {
+                let level = params["level"].as_str().unwrap_or_default();
+                // turbomcp has asked for the starter.
+                let is_wanted =
+                    self.begun.get().is_some() || (self.ctx.wants_log(level) && self.ctx.admit_log().is_some());
+                if !is_wanted {
+                    return;
+                }
+                session.notify("notifications/message", params).await
+            }
+        };
+    }
+}
+
+impl Waits for Caller<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.ctx.is_cancelled()
+    }
+
+    fn call(&self) -> Option<&RequestContext> {
+        Some(self.ctx)
+    }
+
+    fn join(&self, work: &Work) {
+        if self.begun.get().is_none()
+            && let Some(listener) = self.listener()
+        {
+            let principal = self.principal();
+            work.listen(listener, principal.is_none_or(|principal| work.is_begun_by(&principal)));
+        }
+    }
+
+    fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> impl Future<Output = Option<T>> + Send {
+        match self.listener.get() {
+            None => Either::Left(self.wait_for(end)),
+            // On the heap, so that who hears nothing carries no more than the wait along.
+            Some(listener) => Either::Right(Box::pin(self.wait_and_hear(listener, end))),
+        }
+    }
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        if let Some(work) = self.begun.get()
+            && !self.has_end.load(Ordering::Relaxed)
+        {
+            work.leave();
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A client, as a tool finds it in its context.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use turbomcp_core::auth::Principal;
+use turbomcp_core::{McpError, McpResult, McpSession, RequestContext, SessionFuture};
+use turbomcp_types::{ClientCapabilities, ProtocolVersion};
+
+/// A connection of a client that says its name whatever it is asked.
+#[derive(Debug)]
+pub(crate) struct Client {
+    name: &'static str,
+    asked: Mutex<Vec<String>>,
+    told: Mutex<Vec<(String, Value)>>,
+    /// What questions wait for.
+    answers: Semaphore,
+    is_shy: AtomicBool,
+    is_stuck: AtomicBool,
+}
+
+impl Client {
+    pub(crate) fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            asked: Mutex::default(),
+            told: Mutex::default(),
+            answers: Semaphore::new(Semaphore::MAX_PERMITS),
+            is_shy: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
+        })
+    }
+
+    /// Gives no answer before [`answer`](Self::answer).
+    pub(crate) fn thinking(name: &'static str) -> Arc<Self> {
+        let client = Self::new(name);
+        client.answers.forget_permits(Semaphore::MAX_PERMITS);
+        client
+    }
+
+    pub(crate) fn answer(&self) {
+        self.answers.add_permits(1);
+    }
+
+    /// Can be asked nothing.
+    pub(crate) fn shy(name: &'static str) -> Arc<Self> {
+        let client = Self::new(name);
+        client.is_shy.store(true, Ordering::SeqCst);
+        client
+    }
+
+    /// Has a connection that takes no notification.
+    pub(crate) fn stuck(name: &'static str) -> Arc<Self> {
+        let client = Self::new(name);
+        client.is_stuck.store(true, Ordering::SeqCst);
+        client
+    }
+
+    /// The context of a call over this connection, with the name as the progress token.
+    pub(crate) fn ctx(self: &Arc<Self>, user: &str) -> RequestContext {
+        self.quiet_ctx(user).with_progress_token(json!(self.name))
+    }
+
+    /// The context of a call that wants no progress.
+    pub(crate) fn quiet_ctx(self: &Arc<Self>, user: &str) -> RequestContext {
+        // Minimum levels and such are kept by session, and tests run side by side.
+        let session_id = format!("{}-{:p}", self.name, Arc::as_ptr(self));
+        let session: Arc<dyn McpSession> = Arc::clone(self) as _;
+        RequestContext::http().with_session_id(session_id).with_session(session).with_principal(Principal::new(user))
+    }
+
+    /// What the client was asked.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("nobody panicked").clone()
+    }
+
+    /// The progress that the client heard under its token: value, total and message.
+    pub(crate) fn progress(&self) -> Vec<(f64, Option<f64>, Option<String>)> {
+        let heard = |params: Value| {
+            assert_eq!(params["progressToken"], json!(self.name), "a token of the client's own");
+            let message = params["message"].as_str().map(str::to_owned);
+            (params["progress"].as_f64().expect("a number"), params["total"].as_f64(), message)
+        };
+        self.told("notifications/progress").into_iter().map(heard).collect()
+    }
+
+    /// The numbers of [`progress`](Self::progress).
+    pub(crate) fn steps(&self) -> Vec<f64> {
+        self.progress().into_iter().map(|(step, ..)| step).collect()
+    }
+
+    /// The parameters of all notifications by one method.
+    pub(crate) fn told(&self, method: &str) -> Vec<Value> {
+        let told = self.told.lock().expect("nobody panicked");
+        told.iter().filter(|(by, _)| by == method).map(|(_, params)| params.clone()).collect()
+    }
+}
+
+impl McpSession for Client {
+    fn client_capabilities<'a>(&'a self) -> SessionFuture<'a, Option<ClientCapabilities>> {
+        let capabilities = match self.is_shy.load(Ordering::SeqCst) {
+            true => json!({}),
+            false => json!({ "elicitation": { "form": {} }, "sampling": {}, "roots": {} }),
+        };
+        Box::pin(async { Ok(Some(serde_json::from_value(capabilities).expect("capabilities"))) })
+    }
+
+    fn protocol_version<'a>(&'a self) -> SessionFuture<'a, Option<ProtocolVersion>> {
+        Box::pin(async { Ok(Some(ProtocolVersion::LATEST.clone())) })
+    }
+
+    fn call<'a>(&'a self, method: &'a str, _: Value) -> SessionFuture<'a, Value> {
+        self.asked.lock().expect("nobody panicked").push(method.to_owned());
+        Box::pin(async move {
+            self.answers.acquire().await.map_err(|_| McpError::transport("gone"))?.forget();
+            Ok(match method {
+                "roots/list" => json!({ "roots": [{ "uri": format!("file:///home/{}", self.name) }] }),
+                "sampling/createMessage" => json!({
+                    "role": "assistant", "model": "m", "content": { "type": "text", "text": self.name }
+                }),
+                _ => json!({ "action": "accept", "content": { "name": self.name } }),
+            })
+        })
+    }
+
+    fn notify<'a>(&'a self, method: &'a str, params: Value) -> SessionFuture<'a, ()> {
+        Box::pin(async move {
+            if self.is_stuck.load(Ordering::SeqCst) {
+                return pending().await;
+            }
+            self.told.lock().expect("nobody panicked").push((method.to_owned(), params));
+            Ok(())
+        })
+    }
+}
+
+/// Asks the client for a name in a form.
+pub(crate) async fn ask_name(ctx: &RequestContext) -> McpResult<String> {
+    let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } } });
+    let answer = ctx.elicit_form("Your name?", schema).await?;
+    let content: BTreeMap<String, String> = serde_json::from_value(answer.content.unwrap_or_default())?;
+    content.get("name").cloned().ok_or_else(|| McpError::invalid_params("no name"))
+}
+
+/// Asks the client in each way there is, by name.
+pub(crate) async fn ask_by(way: &str, ctx: &RequestContext) -> McpResult<String> {
+    match way {
+        "elicit" => ask_name(ctx).await,
+        "sample" => {
+            let request =
+                json!({ "maxTokens": 9, "messages": [{ "role": "user", "content": { "type": "text", "text": "?" } }] });
+            let answer = ctx.sample(serde_json::from_value(request)?).await?;
+            Ok(serde_json::to_value(answer.content)?["text"].as_str().unwrap_or_default().to_owned())
+        }
+        "roots" => Ok(ctx.list_roots().await?[0].uri.to_string()),
+        "capabilities" => Ok(format!("{:?}", session(ctx)?.client_capabilities().await?)),
+        _ => Ok(format!("{:?}", session(ctx)?.protocol_version().await?)),
+    }
+}
+
+fn session(ctx: &RequestContext) -> McpResult<&Arc<dyn McpSession>> {
+    ctx.session().ok_or_else(|| McpError::internal("no session"))
+}
