@@ -59,6 +59,11 @@ impl SessionStore {
         }
     }
 
+    /// Whether more than the name of a tool decides about it: it may have an argument of the handle's name.
+    fn needs_definition(&self) -> bool {
+        self.has_handles() || self.selection.asks_for_more_than_names()
+    }
+
     fn decide(&self, tool: &Tool) -> Option<()> {
         (self.selection.includes(tool, RULE) && self.fits(tool)).then_some(())
     }
@@ -305,7 +310,7 @@ impl Middleware for SessionStore {
         }
         let acts = match self.plan.get(name, ctx) {
             Known::Decided(decision) => decision.is_some(),
-            Known::Unknown if self.selection.asks_for_more_than_names() && !self.selection.leaves_out(name) => {
+            Known::Unknown if self.needs_definition() && !self.selection.leaves_out(name) => {
                 return Either::Right(self.call_unknown(inner, name, args, ctx).boxed());
             }
             // The layer is about every tool, whatever the tool is.

@@ -45,7 +45,10 @@ async fn a_tool_that_was_in_no_listing_has_a_session_like_every_other() {
     assert!(call(&every_tool, "send", json!({"to": "Bob"}), &user("ada")).await.is_err(), "without a session");
     let sent = call(&every_tool, "send", json!({"to": "Bob", "session": "a handle"}), &user("ada")).await;
     assert_eq!(sent.as_deref(), Ok(r#"1 {"to":"Bob"}"#));
-    assert_eq!(script.listings(), 1, "it needs no listing to know that");
+    assert_eq!(script.listings(), 2, "`send` could have an argument of that name");
+    let by_connection = SessionStore::in_memory().layer(script.clone());
+    assert!(call(&by_connection, "send", json!({"to": "Bob"}), &RequestContext::with_id("1")).await.is_err());
+    assert_eq!(script.listings(), 3, "it needs no listing to know that it is about every tool");
     let chosen = store().when(|tool| tool.name == "send").layer(script.clone());
     assert!(call(&chosen, "send", json!({"to": "Bob"}), &user("ada")).await.is_err());
     assert_eq!(script.calls("send"), 1);
