@@ -57,7 +57,7 @@ fn kept(root: &Value, keywords: &[&str]) -> Value {
 fn leads_nowhere(root: &Value, wide: &Value) -> bool {
     let mut nowhere = false;
     for_each_reference(wide, &mut |reference| {
-        nowhere |= find(wide, reference).is_none() && find(root, reference).is_some()
+        nowhere |= find(wide, reference).is_none() && find(root, reference).is_some();
     });
     nowhere
 }
