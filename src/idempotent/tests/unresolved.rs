@@ -46,7 +46,7 @@ async fn an_ambiguous_call_ends_in_a_refusal_that_is_final_until_the_ttl_of_its_
 #[tokio::test(start_paused = true)]
 async fn an_ambiguous_call_that_nobody_asks_for_again_does_not_stay_for_ever() {
     let post = ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::timeout("no answer"))));
-    let tool = ending(MemoryStore::new().with_max_records(3));
+    let tool = ending(MemoryStore::new().with_max_records(6));
     let handle = tool.handle();
     let server = tool.layer(post.clone());
     for key in ["a", "b", "c"] {
