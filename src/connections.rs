@@ -171,8 +171,11 @@ impl<DB: Database> Drop for Kept<DB> {
 /// A connection for one short statement. Dropped in the middle of it, it goes back to the pool, which tests it.
 pub(crate) struct Spare<'a, DB: Database> {
     connection: PoolConnection<DB>,
-    home: Option<(&'a Arc<Connections<DB>>, tokio::sync::MutexGuard<'a, Kept<DB>>)>,
+    home: Option<Home<'a, DB>>,
 }
+
+/// Whose connection it is, and the place that waits for it.
+type Home<'a, DB> = (&'a Arc<Connections<DB>>, tokio::sync::MutexGuard<'a, Kept<DB>>);
 
 impl<DB: Database> Spare<'_, DB> {
     /// Keeps the connection after a statement that has come to its end, if it is the kept one.

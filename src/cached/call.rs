@@ -179,7 +179,7 @@ pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
     let (caller, mut args) = (Caller::new(ctx, plan.scope, &plan.identity), Some(args));
     let load = |work: &Arc<Work>| {
         let args = args.take().unwrap_or_default();
-        ask::<A, _>(results, plan, inner, name, args, ctx, &caller, work)
+        ask::<A, _>(results, plan, inner, name, args, &caller, work)
     };
     match results.get_or_load_in(&caller, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
@@ -235,7 +235,7 @@ pub(super) async fn call_and_keep<A: Cacheable, H: McpHandler>(
 ) -> Result<(A, Source), Failed<A>> {
     let (key, domains) = plan.entry::<A>(partition, name, &args);
     let caller = Caller::new(ctx, plan.scope, &plan.identity);
-    let load = |work: &Arc<Work>| ask::<A, _>(results, plan, inner, name, args, ctx, &caller, work);
+    let load = |work: &Arc<Work>| ask::<A, _>(results, plan, inner, name, args, &caller, work);
     match results.refresh_in(&caller, key, &domains, plan.ttl, load).await {
         Ok(found) => open(found),
         Err(Unkept::OfSession(answer, _)) => of_own_session(answer),
@@ -267,10 +267,10 @@ fn ask<A: Cacheable, H: McpHandler>(
     inner: &H,
     name: &str,
     args: A::Args,
-    ctx: &RequestContext,
     caller: &Caller<'_>,
     work: &Arc<Work>,
 ) -> Loading<Answer, Unkept> {
+    let ctx = caller.ctx();
     caller.begin(work);
     let (scope, captured, session) = (plan.scope, scope::capture(), SessionOfCall::of(&plan.identity, ctx));
     let (inner, name, work) = (inner.clone(), name.to_owned(), Arc::clone(work));

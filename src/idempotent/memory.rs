@@ -241,7 +241,7 @@ impl Table {
             })
             .filter_map(|(id, entry)| Some((id, entry, entry.ambiguous_since(now)?)))
             .collect();
-        found.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
+        found.sort_unstable_by_key(|(id, ..)| Arc::clone(id));
         let is_last = found.len() <= page.limit;
         found.truncate(page.limit);
         let next = found.last().filter(|_| !is_last).map(|(id, ..)| id.to_string());

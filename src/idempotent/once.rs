@@ -32,7 +32,8 @@ impl IdempotentTool {
     ) -> McpResult<ToolResult> {
         let call = match self.idempotency.key(&self.space, name, &counts.arguments, &mut args, ctx) {
             Ok(Some(call)) => Arc::new(call),
-            Ok(None) => return inner.call_tool(name, args, ctx).await,
+            // On the heap, so that a call with a key does not carry it along.
+            Ok(None) => return Box::pin(inner.call_tool(name, args, ctx)).await,
             Err(refused) => return counts.answer(Told::Refused, &refused),
         };
         let held = match self.claims.claim(&call, ctx).await {

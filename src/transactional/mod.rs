@@ -121,7 +121,7 @@
 //! | reason | what happened | kind |
 //! | --- | --- | --- |
 //! | `unavailable` | none could be begun; nothing was done | unavailable |
-//! | `overloaded` | a transaction inside another one found no connection in time; nothing was done | server_overloaded |
+//! | `overloaded` | a transaction inside another one found no connection in time; nothing was done | `server_overloaded` |
 //! | `waits_for_itself` | it waits for the only connection of the pool, or on SQLite for the write lock, which the call itself holds; nothing was done | internal |
 //! | `conflict` | each attempt gave way to another transaction; nothing was done | unavailable, exhausted |
 //! | `timed_out`, `cancelled` | the time was over, or the caller cancelled; nothing was done | timeout, cancelled |

@@ -153,7 +153,9 @@ impl<DB: Dialect> Once<'_, DB> {
             return unused(self.counts.answer(Told::Refused, &self.key.refused()));
         }
         if let Some(result) = &record.result {
-            let Some(answer) = idempotency::from_record(result, self.key, self.tells) else { return unused(self.in_progress()) };
+            let Some(answer) = idempotency::from_record(result, self.key, self.tells) else {
+                return unused(self.in_progress());
+            };
             self.counts.count(Told::Replayed);
             return unused(answer);
         }
@@ -186,10 +188,10 @@ impl<DB: Dialect> Once<'_, DB> {
         let (tool, key) = (&self.key.tool, &self.key.key);
         match marked {
             Ok(()) => {
-                tracing::warn!(tool, key, "a tool ended its transaction, and it is not known what it did: resolve it")
+                tracing::warn!(tool, key, "a tool ended its transaction, and it is not known what it did: resolve it");
             }
             Err(error) => {
-                tracing::error!(%error, tool, key, "a tool ended its transaction, and its key could not be kept")
+                tracing::error!(%error, tool, key, "a tool ended its transaction, and its key could not be kept");
             }
         }
     }

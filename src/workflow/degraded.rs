@@ -15,7 +15,7 @@ pub struct Degraded<T>(Vec<(Cow<'static, str>, Result<T, String>)>);
 impl<T> Degraded<T> {
     pub(super) fn new(answers: impl Iterator<Item = (Cow<'static, str>, Result<T, String>)>) -> Self {
         let mut names = HashSet::new();
-        Self(answers.map(|(name, answer)| (distinct(&name, &mut names), answer)).collect())
+        Self(answers.map(|(name, answer)| (distinct(name, &mut names), answer)).collect())
     }
 
     /// Returns what the source of this name answered: its data, or the sentence that says why there is none.
@@ -44,14 +44,18 @@ impl<T> Degraded<T> {
 }
 
 /// Numbers a name that is taken, so that no source is told in the place of another.
-fn distinct(name: &Cow<'static, str>, names: &mut HashSet<Cow<'static, str>>) -> Cow<'static, str> {
-    let mut free = name.clone();
-    let mut number = 1;
-    while !names.insert(free.clone()) {
-        number += 1;
-        free = format!("{name}#{number}").into();
+fn distinct(name: Cow<'static, str>, names: &mut HashSet<Cow<'static, str>>) -> Cow<'static, str> {
+    if names.insert(name.clone()) {
+        return name;
     }
-    free
+    let mut number = 2;
+    loop {
+        let free: Cow<'static, str> = format!("{name}#{number}").into();
+        if names.insert(free.clone()) {
+            return free;
+        }
+        number += 1;
+    }
 }
 
 impl<T: Serialize> Serialize for Degraded<T> {

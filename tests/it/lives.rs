@@ -91,9 +91,8 @@ async fn call_and_sweep(url: &str) {
     sweeps.abort();
 }
 
-/// A process of the test below, if that has started it.
+/// A process of the test below, if that has started it; alone it does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it is a part of another test"]
 async fn one_process() {
     if let Ok(url) = env::var(URL) {
         call_and_sweep(&url).await;
@@ -112,7 +111,7 @@ async fn each_life_of_a_key_has_one_effect_in_two_processes_while_both_sweep() {
         let processes: Vec<_> = (0..2)
             .map(|_| {
                 Command::new(env::current_exe().expect("this program"))
-                    .args(["--exact", "lives::one_process", "--ignored"])
+                    .args(["--exact", "lives::one_process"])
                     .env(URL, database.url())
                     .stdin(Stdio::null())
                     .stdout(Stdio::piped())

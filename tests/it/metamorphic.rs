@@ -12,7 +12,6 @@ mod backends;
 mod callers;
 mod drive;
 mod faulty;
-mod gates;
 mod generate;
 mod log;
 mod oracle;
@@ -31,7 +30,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use drive::run;
-use gates::NOW;
 use oracle::judge;
 use plan::BackendKind;
 use shrink::shrink;
@@ -61,7 +59,7 @@ fn each(backends: BackendKind, count: u64, threads: usize) -> BTreeMap<&'static 
                         return;
                     }
                     let plan = generate::plan(seed, backends);
-                    let verdict = judge(&plan, &run(&plan), NOW);
+                    let verdict = judge(&plan, &run(&plan));
                     for fault in verdict.faults {
                         broken.lock().expect("nobody panicked").entry(fault.rule).or_default().insert(seed);
                     }

@@ -87,7 +87,8 @@ impl Store for Faulty {
                 let (tool, key, connection, takes_over) = ("send", "k", None, false);
                 let (id, fingerprint, caller, token) = (&*id, &*fingerprint, &*caller, &*token);
                 let kept_for = None;
-                let claim = Claim { id, fingerprint, tool, key, caller, connection, token, lease, kept_for, takes_over };
+                let claim =
+                    Claim { id, fingerprint, tool, key, caller, connection, token, lease, kept_for, takes_over };
                 store.claim(claim).await
             });
             return Box::pin(async { remote.await.unwrap() });

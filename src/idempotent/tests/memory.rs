@@ -148,7 +148,10 @@ async fn an_answer_that_somebody_found_out_is_refused_where_there_is_no_room_for
     send_as(&server, "k", &ada).await.unwrap();
     let resolve = async |text: &str| handle.resolve(&ada, "send", "k", Resolution::Done(ToolResult::text(text))).await;
     let refused = resolve(&"x".repeat(1 << 20)).await.unwrap_err();
-    assert!(matches!(&refused, ResolveError::Store(error) if matches!(error.downcast_ref(), Some(StoreError::Full))), "{refused}");
+    assert!(
+        matches!(&refused, ResolveError::Store(error) if matches!(error.downcast_ref(), Some(StoreError::Full))),
+        "{refused}"
+    );
     assert!(is_ambiguous(&send_as(&server, "k", &ada).await), "nothing has changed");
     resolve("It is sent").await.unwrap();
     assert_eq!(text(&send_as(&server, "k", &ada).await), "It is sent");

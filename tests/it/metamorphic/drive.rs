@@ -21,7 +21,7 @@ use super::backends::Backends;
 use super::callers::{CONNECTIONS, Client};
 use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp};
 use super::plan::{BackendKind, Call, Leaves, Order, Plan, Step};
-use super::requests::{Op, Request};
+use super::requests::{Op, Request, is_viewer};
 use super::stack::{Server, build};
 use super::world::{Books, World, context};
 
@@ -55,6 +55,8 @@ struct Run<'a> {
     backends: Backends,
     worlds: Vec<World>,
     servers: Vec<Server>,
+    /// Which of them have listed the tools to one who sees them differently.
+    told_apart: Vec<bool>,
     calls: Vec<Made>,
     forgotten: Vec<Forgotten>,
     meanwhile: Vec<JoinHandle<Option<Forgotten>>>,
@@ -76,6 +78,7 @@ impl<'a> Run<'a> {
             backends,
             worlds,
             servers: Vec::new(),
+            told_apart: vec![false; plan.stack.servers()],
             calls: Vec::new(),
             forgotten: Vec::new(),
             meanwhile: Vec::new(),
@@ -108,11 +111,13 @@ impl<'a> Run<'a> {
                 }
                 Step::Restart(server) => {
                     self.servers[*server] = self.build(*server);
+                    self.told_apart[*server] = false;
                     self.settle(Duration::from_millis(1)).await;
                 }
                 Step::AddLate => self.worlds.iter().for_each(World::add_late),
                 Step::List(server, connection) => {
                     let _ = self.servers[*server].handler.list_tools_for(&context(*connection));
+                    self.told_apart[*server] |= !is_viewer(&context(*connection));
                 }
             }
         }
@@ -190,7 +195,9 @@ impl<'a> Run<'a> {
         let tasks = calls.iter().enumerate().map(|(at, call)| {
             let handler = self.servers[call.server].handler.clone();
             let endless = if self.is_real() { ENDLESS_IN_REALITY } else { ENDLESS };
-            tokio::spawn(make(handler, *call, first + at, Arc::clone(&self.log), self.plan.seed, endless))
+            let are_told_apart = self.told_apart[call.server];
+            let log = Arc::clone(&self.log);
+            tokio::spawn(make(handler, *call, are_told_apart, first + at, log, self.plan.seed, endless))
         });
         let tasks: Vec<_> = tasks.collect();
         for task in tasks {
@@ -203,7 +210,15 @@ impl<'a> Run<'a> {
 }
 
 /// Makes one call, from its caller's point of view.
-async fn make(handler: BoxHandler, call: Call, number: usize, log: Arc<Log>, seed: u64, endless: Duration) -> Made {
+async fn make(
+    handler: BoxHandler,
+    call: Call,
+    are_told_apart: bool,
+    number: usize,
+    log: Arc<Log>,
+    seed: u64,
+    endless: Duration,
+) -> Made {
     sleep(Duration::from_millis(call.after)).await;
     let token = Arc::new(Token::default());
     let ctx = context_of(call, number, &log, seed).with_cancellation_token(Arc::clone(&token) as Arc<dyn Cancellable>);
@@ -231,7 +246,7 @@ async fn make(handler: BoxHandler, call: Call, number: usize, log: Arc<Log>, see
     };
     let ended = log.stamp();
     ctx.end_progress();
-    Made { call, begun, ended, end }
+    Made { call, are_told_apart, begun, ended, end }
 }
 
 fn context_of(call: Call, number: usize, log: &Arc<Log>, seed: u64) -> RequestContext {

@@ -219,6 +219,8 @@ impl Said {
 #[derive(Debug, Clone)]
 pub(super) struct Made {
     pub(super) call: super::plan::Call,
+    /// Whether a listing had shown before that callers see a tool differently.
+    pub(super) are_told_apart: bool,
     pub(super) begun: Stamp,
     pub(super) ended: Stamp,
     pub(super) end: End,

@@ -12,7 +12,6 @@ use std::fmt;
 use serde_json::Value;
 
 use super::callers::CONNECTIONS;
-use super::gates::Gates;
 use super::log::{Answer, End, Execution, Form, History, Made, Said};
 use super::plan::{Call, Kind, Layered, Leaves, Plan, Setting, Stack};
 use super::requests::Op;
@@ -39,8 +38,8 @@ pub(super) struct Verdict {
 }
 
 /// Judges what happened.
-pub(super) fn judge(plan: &Plan, history: &History, gates: Gates) -> Verdict {
-    let mut judge = Judge { stack: &plan.stack, history, gates, verdict: Verdict::default() };
+pub(super) fn judge(plan: &Plan, history: &History) -> Verdict {
+    let mut judge = Judge { stack: &plan.stack, history, verdict: Verdict::default() };
     for (number, made) in history.calls.iter().enumerate() {
         judge.call(number, made);
     }
@@ -54,7 +53,6 @@ pub(super) fn judge(plan: &Plan, history: &History, gates: Gates) -> Verdict {
 struct Judge<'a> {
     stack: &'a Stack,
     history: &'a History,
-    gates: Gates,
     verdict: Verdict,
 }
 
@@ -102,10 +100,10 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether a gate is closed behind which calls of this kind are judged.
-    fn is_beyond_the_catalogue(&self, op: Op) -> bool {
-        (op == Op::Late && !self.gates.unlisted_tools_are_known)
-            || (op == Op::Varies && !self.gates.definitions_are_per_caller)
+    /// Whether the layers cannot know that callers see this tool differently: the plain definition holds until a listing says
+    /// something else.
+    fn is_told_too_late(made: &Made) -> bool {
+        made.call.request.op == Op::Varies && !made.are_told_apart
     }
 
     /// Whether two connections share what the callers own.
@@ -124,7 +122,7 @@ impl<'a> Judge<'a> {
     }
 
     fn call(&mut self, number: usize, made: &'a Made) {
-        if self.is_beyond_the_catalogue(made.call.request.op) {
+        if Self::is_told_too_late(made) {
             return;
         }
         self.validation(number, made);

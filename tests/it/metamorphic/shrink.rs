@@ -2,7 +2,6 @@
 
 use super::callers::Identities;
 use super::drive::run;
-use super::gates::NOW;
 use super::oracle::{Fault, judge};
 use super::plan::{Behaviour, Leaves, Outcome, Plan, Step};
 
@@ -11,7 +10,7 @@ const TRIES: usize = 4_000;
 
 /// Runs a plan, and returns what is wrong with it.
 pub(super) fn faults(plan: &Plan) -> Vec<Fault> {
-    judge(plan, &run(plan), NOW).faults
+    judge(plan, &run(plan)).faults
 }
 
 /// Returns a plan that breaks the same rule, from which nothing can be taken, and how it does.

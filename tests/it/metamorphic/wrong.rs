@@ -9,7 +9,6 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::drive::run;
-use super::gates::NOW;
 use super::generate;
 use super::oracle::judge;
 use super::plan::{BackendKind, Kind, Layered};
@@ -83,7 +82,7 @@ fn broken_by(wrong: Wrong) -> Vec<&'static str> {
         .flat_map(|seed| {
             let mut plan = generate::plan(seed, BackendKind::Memory);
             plan.stack.layers.insert(0, Layered { kind: Kind::Wrong(wrong), settings: Vec::new() });
-            judge(&plan, &run(&plan), NOW).faults
+            judge(&plan, &run(&plan)).faults
         })
         .map(|fault| fault.rule)
         .collect();

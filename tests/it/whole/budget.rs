@@ -153,7 +153,7 @@ fn budget(kind: &str, layer: &str) -> Allocated {
     let (count, bytes) = match (kind, layer) {
         ("hit", "cached") => (4, 1_600),
         // Others may wait for the call, so it has a client and a progress token of its own, and can change hands.
-        ("miss", "cached") => (39, 8_100),
+        ("miss", "cached") => (39, 8_300),
         ("hit" | "no retry", "retry") => (4, 1_350),
         // Of a call that has a progress token, each attempt has a context of its own.
         ("miss", "retry") => (12, 2_700),

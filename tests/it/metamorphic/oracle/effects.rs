@@ -21,12 +21,12 @@ impl Judge<'_> {
     fn repetitions(&mut self, number: usize) {
         let made = &self.history.calls[number];
         let request = made.call.request;
-        if self.is_beyond_the_catalogue(request.op) {
+        if Self::is_told_too_late(made) {
             return;
         }
         let honours_key = request.key.is_some() && self.honours_keys(request.op).is_some();
-        let may_repeat =
-            request.op.is_idempotent() || honours_key || self.has(Kind::Retry, Setting::AllowRepeated(request.op));
+        let is_idempotent = request.op.is_idempotent() || request.is_read_only_for(made.call.connection);
+        let may_repeat = is_idempotent || honours_key || self.has(Kind::Retry, Setting::AllowRepeated(request.op));
         let attempts = match self.layer(Kind::Retry).filter(|_| may_repeat && request.op.is_tool()) {
             None => 1,
             Some(retry) => {
@@ -55,7 +55,7 @@ impl Judge<'_> {
             let request = made.call.request;
             let is_kept = request.op != Op::Book || self.history.rows.contains(&(at as u64));
             let (Some(effect), Some(key), true) = (execution.effect, request.key, is_kept) else { continue };
-            if self.honours_keys(request.op).is_some() && !self.is_beyond_the_catalogue(request.op) {
+            if self.honours_keys(request.op).is_some() && !Self::is_told_too_late(made) {
                 let owner = CONNECTIONS[made.call.connection].owner(self.stack.identities);
                 let environment = self.stack.environment(made.call.server);
                 effects.entry((environment, owner, request.op, key)).or_default().push((effect, at));

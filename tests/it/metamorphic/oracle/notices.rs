@@ -42,14 +42,9 @@ impl Judge<'_> {
     fn progress_is_heard(&mut self, number: usize, progress: &[f64]) {
         let made = &self.history.calls[number];
         let op = made.call.request.op;
-        let is_shared = self.is_cached(&made.call) || self.is_batched(op);
         let has_client = super::CONNECTIONS[made.call.connection].has_client;
         let End::Answered(answer) = &made.end else { return };
-        if op != Op::Slow
-            || !made.call.listens
-            || !has_client
-            || (is_shared && !self.gates.shared_work_reports_progress)
-        {
+        if op != Op::Slow || !made.call.listens || !has_client {
             return;
         }
         let Some((at, execution)) = self.execution(&answer.said) else { return };

@@ -162,10 +162,16 @@ impl<'a> Judge<'a> {
         }
         match word {
             "key_reused" => self.same_key(number, made).any(|(_, other)| other.call.request.n != request.n),
-            "in_progress" => self.same_key(number, made).any(|(_, other)| {
-                let is_dropped = matches!(other.end, crate::metamorphic::log::End::Dropped);
-                is_dropped || other.ended.number > made.begun.number
-            }),
+            "in_progress" => {
+                let others = self.same_key(number, made).any(|(_, other)| {
+                    let is_dropped = matches!(other.end, crate::metamorphic::log::End::Dropped);
+                    is_dropped || other.ended.number > made.begun.number
+                });
+                // An attempt that was given up runs on.
+                let is_cut =
+                    self.setting(Kind::Retry, |setting| matches!(setting, Setting::AttemptTimeout(_)).then_some(()));
+                others || is_cut.is_some()
+            }
             // Somebody's call did not come to an end that proves anything: perhaps an earlier attempt of this one.
             "ambiguous" => {
                 let others = self.same_key(number, made).map(|(other, _)| other).chain([number]);

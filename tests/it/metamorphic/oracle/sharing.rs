@@ -29,11 +29,8 @@ impl<'a> Judge<'a> {
         if !is_cached && !is_batched {
             return self.fault("an answer is not shared unless a layer shares", format!("call {number}: {answer:?}"));
         }
-        if is_batched && op == Op::Price && !is_cached {
-            return self.fault("in a batch, each call has its own answer", format!("call {number}: {answer:?}"));
-        }
         self.sharers(number, made, at, execution);
-        if self.gates.asking_is_not_shared && depends_on_client(&made.call.request) {
+        if depends_on_client(&made.call.request) {
             let asked = execution.origin.map(|origin| self.history.calls[origin].call.connection);
             if asked != Some(made.call.connection) {
                 let text = format!("call {number} got execution {at}, of call {:?}", execution.origin);
