@@ -76,10 +76,6 @@ pub(crate) struct Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
-    pub(crate) fn ctx(&self) -> &'a RequestContext {
-        self.ctx
-    }
-
     pub(crate) fn new(ctx: &'a RequestContext, scope: Scope, identity: &'a Identity) -> Self {
         let principals = (scope == Scope::Public).then_some(identity);
         let has_end = AtomicBool::new(false);
