@@ -25,7 +25,7 @@ async fn result(server: &impl McpHandler, ctx: &RequestContext) -> McpResult<Too
     server.call_tool("read", json!({}), ctx).await
 }
 
-fn spawned(server: &(impl McpHandler + Clone), ctx: RequestContext) -> JoinHandle<McpResult<ToolResult>> {
+fn spawned(server: &impl McpHandler, ctx: RequestContext) -> JoinHandle<McpResult<ToolResult>> {
     let server = server.clone();
     tokio::spawn(async move { result(&server, &ctx).await })
 }

@@ -46,8 +46,10 @@ fn nested(count: usize, name: &str) -> Value {
     list(count / 26 + 1, &deep)
 }
 
-/// Each keyword, with a value for each size that gives it all the work it can have.
-fn keywords() -> Vec<(&'static str, Value, fn(usize) -> Value)> {
+/// The name of a keyword, a schema with it, and a value for each size that gives it all the work it can have.
+type Keyword = (&'static str, Value, fn(usize) -> Value);
+
+fn keywords() -> Vec<Keyword> {
     let known: Value = (0..400)
         .map(|index| (format!("some_property_{index:03}x"), json!({})))
         .collect::<serde_json::Map<_, _>>()
