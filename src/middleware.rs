@@ -40,7 +40,7 @@
 //! An optional layer is an `Option`, itself a middleware: `layer(cached.then(CachedTool::new))`. For stacks that differ in more
 //! than that, [`boxed()`](crate::boxed) makes servers of one type.
 //!
-//! A layer that takes an argument of its own from the calls adds it with [`arguments`](crate::arguments), so that the layers
+//! A layer that takes an argument of its own from the calls adds it with [`arguments`], so that the layers
 //! further out know that it is none of the tool's.
 
 mod apply;

@@ -192,7 +192,7 @@
 //!
 //! A [`MemoryStore`] drops no claim, and no answer before its time: neither for room, nor for another caller. Each caller has a
 //! share of it, and each anonymous connection a part of the share that all of them have together. Where that is full, new keys are
-//! refused with `server_overloaded` until answers expire or ambiguous calls are [resolved](Handle::resolve). An answer that is too
+//! refused with `server_overloaded` until answers expire or ambiguous calls are [resolved](crate::idempotency::Handle::resolve). An answer that is too
 //! large for the share is given to its caller, marked `"not_recorded"`; the call is not made again. Stores that are shared bound no
 //! number: bound the rate of calls.
 //!

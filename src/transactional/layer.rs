@@ -129,7 +129,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
     }
 
     /// Returns what lists and resolves ambiguous calls, also after the layer has moved into a stack. Here a call is ambiguous if its
-    /// tool has [ended the transaction](TransactionError::EndedEarly) by itself.
+    /// tool has [ended the transaction](super::TransactionError::EndedEarly) by itself.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()

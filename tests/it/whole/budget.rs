@@ -164,7 +164,7 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // A call says in each of the places where it waits in whose share it is, and hears there of the work.
         ("batch of one", "batched") => (27, 7_150),
         ("session", "session") => (27, 3_600),
-        ("key", "idempotent") => (47, 6_900),
+        ("key", "idempotent") => (55, 8_600),
         _ => (0, 0),
     };
     Allocated { count, bytes }
