@@ -1,10 +1,12 @@
 //! The database of an example: its flags, and a pool of connections that are kept open: expensive to make, cheap to borrow.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sqlx::error::DatabaseError;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{PgPool, SqlitePool};
+use tokio::time::sleep;
 use turbomcp::McpError;
 
 /// The flags that say where the data is.
@@ -81,7 +83,20 @@ pub async fn sqlite(url: &str, max_connections: u32) -> Result<SqlitePool, sqlx:
         return pool(1).min_connections(1).idle_timeout(None).max_lifetime(None).connect_with(options).await;
     }
     let options = options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
-    pool(max_connections).connect_with(options).await
+    let began = Instant::now();
+    loop {
+        match pool(max_connections).connect_with(options.clone()).await {
+            // While another process turns a new file into one with a write-ahead log, SQLite answers so at once.
+            Err(sqlx::Error::Database(error)) if is_busy(&*error) && began.elapsed() < BUSY_TIMEOUT => {
+                sleep(Duration::from_millis(20)).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_busy(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| code == "5")
 }
 
 /// Connects to a server.
