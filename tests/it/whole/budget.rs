@@ -151,7 +151,7 @@ impl std::iter::Sum for Allocated {
 /// The most that a layer may allocate for a call, beyond what it allocates without the layer.
 fn budget(kind: &str, layer: &str) -> Allocated {
     let (count, bytes) = match (kind, layer) {
-        ("hit", "cached") => (4, 1_600),
+        ("hit", "cached") => (4, 1_650),
         // Others may wait for the call, so it has a client and a progress token of its own, and can change hands.
         ("miss", "cached") => (39, 8_300),
         ("hit" | "no retry", "retry") => (4, 1_350),
@@ -160,9 +160,11 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         ("key", "retry") => (7, 1_400),
         ("idle", "validated") => (0, 0),
         ("valid", "validated") => (2, 512),
+        // The key is taken out before the check, and put back.
+        ("key", "validated") => (2, 900),
         (_, "validated") => (1, 512),
         // A call says in each of the places where it waits in whose share it is, and hears there of the work.
-        ("batch of one", "batched") => (27, 7_150),
+        ("batch of one", "batched") => (26, 7_250),
         ("session", "session") => (27, 3_600),
         ("key", "idempotent") => (55, 8_600),
         _ => (0, 0),
