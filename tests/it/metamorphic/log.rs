@@ -55,6 +55,8 @@ pub(super) struct Execution {
     /// `None` where it was dropped, or panicked.
     pub(super) said: Option<Said>,
     pub(super) has_panicked: bool,
+    /// Whether it came as far as asking its client.
+    pub(super) has_asked: bool,
     /// Whether what it answered breaks the promise of its output schema.
     pub(super) lied: bool,
     pub(super) progress: Vec<f64>,

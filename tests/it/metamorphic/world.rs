@@ -162,6 +162,7 @@ impl Inner {
             ended: None,
             said: None,
             has_panicked: false,
+            has_asked: false,
             lied: false,
             progress: Vec::new(),
             visits: None,
@@ -258,7 +259,7 @@ async fn wait(millis: u64) {
 }
 
 /// Whether a tool that answers by asking has asked, or looked at what the client can do.
-pub(super) fn depends_on_client(request: &Request) -> bool {
+fn depends_on_client(request: &Request) -> bool {
     request.op == Op::Ask && WAYS_TO_ASK[usize::from(request.n) % WAYS_TO_ASK.len()] != "not"
 }
 

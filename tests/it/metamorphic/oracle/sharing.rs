@@ -7,7 +7,6 @@ use crate::metamorphic::callers::CONNECTIONS;
 use crate::metamorphic::log::{Answer, End, Execution, Made};
 use crate::metamorphic::plan::{Kind, Setting};
 use crate::metamorphic::requests::Op;
-use crate::metamorphic::world::depends_on_client;
 
 impl<'a> Judge<'a> {
     /// An answer that does not come from an execution of the call's own.
@@ -30,7 +29,7 @@ impl<'a> Judge<'a> {
             return self.fault("an answer is not shared unless a layer shares", format!("call {number}: {answer:?}"));
         }
         self.sharers(number, made, at, execution);
-        if depends_on_client(&made.call.request) {
+        if execution.has_asked {
             let asked = execution.origin.map(|origin| self.history.calls[origin].call.connection);
             if asked != Some(made.call.connection) {
                 let text = format!("call {number} got execution {at}, of call {:?}", execution.origin);

@@ -7,7 +7,7 @@ use serde_json::json;
 use turbomcp_core::{ErrorKind, McpError, McpResult, RequestContext};
 use turbomcp_types::CreateMessageRequest;
 
-use super::{Inner, Running};
+use super::{Inner, Running, depends_on_client};
 use crate::metamorphic::log::Visits;
 use crate::metamorphic::requests::{Op, Request, WAYS_TO_ASK, is_viewer};
 
@@ -17,7 +17,10 @@ impl Inner {
         let topic = &self.versions[usize::from(request.topic) % self.versions.len()];
         match request.op {
             Op::Visit | Op::Seen => return self.visit(running, request.op).await,
-            Op::Ask => return ask(request, ctx).await.map_err(|error| running.error(error.kind, &error.message)),
+            Op::Ask => {
+                running.note(|execution| execution.has_asked = depends_on_client(&request));
+                return ask(request, ctx).await.map_err(|error| running.error(error.kind, &error.message));
+            }
             Op::Book | Op::Balance => return self.book(running, request.op).await,
             Op::Update => {
                 let version = topic.fetch_add(1, Ordering::SeqCst) + 1;
