@@ -56,7 +56,7 @@ async fn tools_are_listed_with_their_schemas(database: Database, transport: Tran
     assert_eq!(arguments(&tool), (expected, &json!(["from_account", "to_account", "amount"])));
     assert!(tool.input_schema["properties"]["amount"]["description"].is_string());
     let told = tool.input_schema["properties"]["idempotency_key"]["description"].to_string();
-    assert!(told.contains("Optional") && told.contains("the same value"), "{told}");
+    assert!(told.contains("Optional") && told.contains("the same UUID"), "{told}");
 
     let tool = client.tool("open_account").await;
     let expected = vec![("owner", &string), ("deposit", &amount), key];
