@@ -122,6 +122,7 @@ pub mod idempotency;
 mod identity;
 pub mod middleware;
 pub mod outcome;
+mod percent;
 mod progress;
 #[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
 mod replication;

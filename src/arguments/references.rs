@@ -1,9 +1,10 @@
 //! Where the references of a schema lead, and which names it knows for the arguments of a call.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::Value;
+
+use crate::percent;
 
 /// Whether the author's schema names this property of the value itself: not of one inside it.
 pub(super) fn mentions(root: &Value, name: &str) -> bool {
@@ -42,7 +43,7 @@ pub(super) fn find<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
         let part = part(root, |part| part.get("$id").is_some_and(|id| id == document))?;
         return if fragment.is_empty() { Some(part) } else { None };
     }
-    match decoded(fragment)?.as_ref() {
+    match str::from_utf8(&percent::decoded(fragment)).ok()? {
         pointer if pointer.is_empty() || pointer.starts_with('/') => root.pointer(pointer),
         anchor => part(root, |part| {
             ["$anchor", "$dynamicAnchor"].iter().any(|keyword| part.get(keyword).is_some_and(|name| name == anchor))
@@ -65,23 +66,6 @@ fn part(root: &Value, is_it: impl Fn(&Value) -> bool) -> Option<&Value> {
         }
     }
     None
-}
-
-/// A fragment without its percent signs.
-fn decoded(fragment: &str) -> Option<Cow<'_, str>> {
-    if !fragment.contains('%') {
-        return Some(fragment.into());
-    }
-    let mut bytes = Vec::with_capacity(fragment.len());
-    let mut left = fragment.bytes();
-    while let Some(byte) = left.next() {
-        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-        bytes.push(match byte {
-            b'%' => u8::try_from(digit(left.next())? * 16 + digit(left.next())?).ok()?,
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
 /// Values, in which nothing is a reference.

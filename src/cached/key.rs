@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::invalidation_key::{InvalidationKey, Target, hash};
 use crate::canonical::{encode, encode_str};
 use crate::identity::Partition;
+use crate::percent;
 
 /// What is asked for. A tool, a resource and a prompt of the same name have nothing to do with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,26 +129,11 @@ fn of_canonical(kind: Kind, name: &str, args: &[u8]) -> InvalidationKey {
 /// A URI as it is invalidated: with its escapes resolved, in lower case. Several that a server may take for the same resource are
 /// invalidated together. Where it does not, that costs a load.
 fn folded(uri: &str) -> Cow<'_, [u8]> {
-    let bytes = uri.as_bytes();
-    if !bytes.iter().any(|byte| *byte == b'%' || byte.is_ascii_uppercase()) {
-        return Cow::Borrowed(bytes);
+    let mut folded = percent::decoded(uri);
+    if folded.iter().any(u8::is_ascii_uppercase) {
+        folded.to_mut().make_ascii_lowercase();
     }
-    let mut folded = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some((byte, after)) = rest.split_first() {
-        let escaped = match (byte, after) {
-            (b'%', [high, low, after @ ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| (high << 4 | low, after)),
-            _ => None,
-        };
-        let (byte, after) = escaped.unwrap_or((*byte, after));
-        folded.push(byte.to_ascii_lowercase());
-        rest = after;
-    }
-    Cow::Owned(folded)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    folded
 }
 
 #[cfg(test)]

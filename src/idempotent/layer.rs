@@ -120,8 +120,8 @@ impl IdempotentTool {
     /// Replaces the judgement which failures prove that the call [took no effect](Failure::is_not_executed), so that the same key
     /// may try again.
     ///
-    /// Wrong on the safe side, a key is stuck until somebody [resolves](crate::idempotency::Handle::resolve) it; wrong on the other, the effect
-    /// happens twice.
+    /// Wrong on the safe side, a key is stuck until somebody [resolves](crate::idempotency::Handle::resolve) it; wrong on the
+    /// other, the effect happens twice.
     pub fn with_not_executed(mut self, not_executed: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.not_executed = Some(Arc::new(not_executed));
         self

@@ -8,9 +8,10 @@
 //!
 //! Use it for effects outside your database: a mail, a payment through a provider, a ticket. Between such an effect and its
 //! record a process can die, and then nobody can know by looking at the record whether the effect happened. Such a call is
-//! *ambiguous*: it is reported as that, and never made again until you [decide](crate::idempotency::Handle::resolve). Where the effect is in a SQL
-//! database, [`TransactionalTool`](crate::TransactionalTool) does better: effect and record commit together, and nothing is ever
-//! ambiguous to it but a commit whose answer got lost. Where the provider takes idempotency keys itself, hand it one of yours
+//! *ambiguous*: it is reported as that, and never made again until you
+//! [decide](crate::idempotency::Handle::resolve). Where the effect is in a SQL database,
+//! [`TransactionalTool`](crate::TransactionalTool) does better: effect and record commit together. Only two things are ambiguous to it:
+//! a commit whose answer got lost, and a tool that ends its transaction by itself. Where the provider takes idempotency keys itself, hand it one of yours
 //! as well.
 //!
 //! # Example
@@ -192,8 +193,8 @@
 //!
 //! A [`MemoryStore`] drops no claim, and no answer before its time: neither for room, nor for another caller. Each caller has a
 //! share of it, and each anonymous connection a part of the share that all of them have together. Where that is full, new keys are
-//! refused with `server_overloaded` until answers expire or ambiguous calls are [resolved](crate::idempotency::Handle::resolve). An answer that is too
-//! large for the share is given to its caller, marked `"not_recorded"`; the call is not made again. Stores that are shared bound no
+//! refused with `server_overloaded` until answers expire or ambiguous calls are
+//! [resolved](crate::idempotency::Handle::resolve). An answer that is too large for the share is given to its caller, marked `"not_recorded"`; the call is not made again. Stores that are shared bound no
 //! number: bound the rate of calls.
 //!
 //! A pool that tools use up does not end the lease of a call that runs: a [`SqlStore`] keeps a connection for that. See [how large a

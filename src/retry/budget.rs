@@ -14,8 +14,8 @@ use crate::ConfigError;
 ///
 /// Each caller has a share of it: whoever has used as much of late as is left in the bucket gets nothing more from it. A caller whose
 /// calls all fail takes half of a full bucket, the next one up to half of the rest, and `n` of them come to leave `1/(n+1)` of it for
-/// others (the rule of dynamic thresholds, Choudhury and Hahne, 1998). What a caller has used is paid back by what the caller's own calls pay in, and is
-/// forgotten when the bucket is full. Callers who are not authenticated are told apart by their connection. Work that is for no call
+/// others (the rule of dynamic thresholds, Choudhury and Hahne, 1998). What a caller has used is paid back by what the
+/// caller's own calls pay in, and is forgotten when the bucket is full. Callers who are not authenticated are told apart by their connection. Work that is for no call
 /// (`&()` as its cancellation) takes what there is.
 ///
 /// The ratio follows "a per-client retry budget" of the [Site Reliability Engineering book][sre]: retries add a tenth to the

@@ -42,7 +42,8 @@ pub enum Known<T> {
 }
 
 struct Tables<T> {
-    /// The [bit](bit_of) of each tool that is named, or that the layer has ever acted on. Most layers act on a few tools, and need not look up the others.
+    /// The [bit](bit_of) of each tool that is named, or that the layer has ever acted on. Most layers act on a few tools, and need not
+    /// look up the others.
     acted_on: AtomicU64,
     /// Whether a tool without its bit counts as one that the layer does not act on.
     is_partial: bool,
