@@ -158,8 +158,8 @@
 //! - with a key, the call is *ambiguous*: the key is not free, and each further call with it hears so. [`handle`](TransactionalTool::handle)
 //!   lists such calls and resolves them, and
 //!   [`with_final_refusal_after`](crate::idempotency::Idempotency::with_final_refusal_after) ends them by itself. So it is, too, if the
-//!   process dies after such a `COMMIT`. Only a process that dies between a `ROLLBACK` of the tool's and the end of the tool leaves a
-//!   key that is free: such a tool must not do anything after it;
+//!   process dies after such a `COMMIT`. Only a process that dies, or a call that is dropped, between a `ROLLBACK` of the tool's and
+//!   the end of the tool leaves a key that is free: such a tool must not do anything after it;
 //! - a tool that begins another transaction after its `COMMIT` is not noticed: that one is committed, with the answer in it.
 //!
 //! # Cancellation
