@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -15,6 +15,8 @@ use turbomcp_types::{ClientCapabilities, ProtocolVersion};
 #[derive(Debug)]
 pub(crate) struct Client {
     name: &'static str,
+    /// No other client has it: turbomcp keeps minimum levels and counts of logs by session, and tests run side by side.
+    session_id: String,
     asked: Mutex<Vec<String>>,
     told: Mutex<Vec<(String, Value)>>,
     /// What questions wait for.
@@ -25,8 +27,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(name: &'static str) -> Arc<Self> {
+        static CLIENTS: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             name,
+            session_id: format!("{name}-{}", CLIENTS.fetch_add(1, Ordering::Relaxed)),
             asked: Mutex::default(),
             told: Mutex::default(),
             answers: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -67,10 +71,9 @@ impl Client {
 
     /// The context of a call that wants no progress.
     pub(crate) fn quiet_ctx(self: &Arc<Self>, user: &str) -> RequestContext {
-        // Minimum levels and such are kept by session, and tests run side by side.
-        let session_id = format!("{}-{:p}", self.name, Arc::as_ptr(self));
         let session: Arc<dyn McpSession> = Arc::clone(self) as _;
-        RequestContext::http().with_session_id(session_id).with_session(session).with_principal(Principal::new(user))
+        let ctx = RequestContext::http().with_session_id(&self.session_id).with_session(session);
+        ctx.with_principal(Principal::new(user))
     }
 
     /// What the client was asked.
