@@ -6,28 +6,35 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::io;
+use std::iter::from_fn;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection, Database, Error, Pool};
-use tokio::runtime::Handle;
+use sqlx::{Connection, Error, Pool};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::clock::later;
+use crate::sweeper::Sweepable;
 
 mod places;
+mod pooled;
 use places::Places;
 pub(crate) use places::{Apart, Place, What};
+pub(crate) use pooled::{Pooled, RETURN_TIMEOUT};
 
 /// How long the kept connection waits for the next statement before it goes back to the pool.
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
 
+/// The most that an idle connection may take to answer.
+const LONGEST_ANSWER: Duration = Duration::from_secs(1);
+
 /// What is known in this process of the connections of a pool. One for all clones of it.
-pub(crate) struct Connections<DB: Database> {
+pub(crate) struct Connections<DB: Sweepable> {
     pool: Pool<DB>,
     places: Arc<Places>,
     kept: tokio::sync::Mutex<Kept<DB>>,
@@ -36,8 +43,8 @@ pub(crate) struct Connections<DB: Database> {
 }
 
 /// The connection that is kept for statements that must not wait for calls.
-struct Kept<DB: Database> {
-    connection: Option<PoolConnection<DB>>,
+struct Kept<DB: Sweepable> {
+    connection: Option<Pooled<DB>>,
     /// Gives it back.
     watch: Option<JoinHandle<()>>,
 }
@@ -45,11 +52,11 @@ struct Kept<DB: Database> {
 /// Finds what belongs to a pool by its address, which is its own as long as this holds the pool.
 static ALL: LazyLock<Mutex<HashMap<usize, Weak<dyn Any + Send + Sync>>>> = LazyLock::new(Mutex::default);
 
-fn address<DB: Database>(pool: &Pool<DB>) -> usize {
+fn address<DB: Sweepable>(pool: &Pool<DB>) -> usize {
     std::ptr::from_ref(pool.options()).addr()
 }
 
-impl<DB: Database> Connections<DB> {
+impl<DB: Sweepable> Connections<DB> {
     pub(crate) fn of(pool: &Pool<DB>) -> Arc<Self> {
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get(&address(pool)).and_then(Weak::upgrade);
@@ -82,36 +89,87 @@ impl<DB: Database> Connections<DB> {
         self.places.set_apart(what)
     }
 
-    /// Waits for the right to hold a connection for as long as a transaction takes, as long as the pool allows.
-    pub(crate) async fn place(&self) -> Result<Place, Error> {
-        let place = self.places.take();
-        tokio::time::timeout(self.pool.options().get_acquire_timeout(), place).await.map_err(|_| Error::PoolTimedOut)
+    /// Until when the pool lets somebody wait who comes now.
+    pub(crate) fn deadline(&self) -> Instant {
+        later(Instant::now(), self.pool.options().get_acquire_timeout())
+    }
+
+    /// How long an idle connection may take to answer: a part of the time in which another one has to be there in its place.
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        (self.pool.options().get_acquire_timeout() / 3).min(LONGEST_ANSWER)
+    }
+
+    /// Waits for the right to hold a connection for as long as a transaction takes.
+    pub(crate) async fn place(&self, deadline: Instant) -> Result<Place, Error> {
+        timeout_at(deadline, self.places.take()).await.map_err(|_| Error::PoolTimedOut)
+    }
+
+    /// Borrows a connection from the pool, and waits as long as that allows.
+    pub(crate) async fn acquire(&self) -> Result<Pooled<DB>, Error> {
+        self.acquire_until(self.deadline()).await
+    }
+
+    /// Borrows a connection from the pool. Where the idle ones do not answer, others take their places before the time is over.
+    pub(crate) async fn acquire_until(&self, deadline: Instant) -> Result<Pooled<DB>, Error> {
+        let acquired = async {
+            let mut first = pin!(self.pool.acquire());
+            if !DB::IS_REMOTE {
+                return first.await;
+            }
+            if let Ok(acquired) = timeout(self.answer_timeout(), &mut first).await {
+                return acquired;
+            }
+            // The pool has none that is free, or it asks one that does not answer, after which it would give up.
+            self.test_idle();
+            let second = Box::pin(self.pool.acquire());
+            match select(first, second).await {
+                Either::Left((acquired, _)) | Either::Right((acquired, _)) => acquired,
+            }
+        };
+        timeout_at(deadline, acquired).await.map_err(|_| Error::PoolTimedOut)?.map(Pooled::new)
+    }
+
+    /// Has all idle connections asked whether they still are, since one is not. Those that do not answer are closed.
+    pub(crate) fn test_idle(&self) {
+        let idle: Vec<_> = from_fn(|| self.pool.try_acquire()).map(Pooled::new).collect();
+        idle.into_iter().for_each(|idle| idle.give_back(self.answer_timeout()));
+    }
+
+    /// Returns the connection if it answers, and closes it otherwise.
+    async fn if_it_answers(&self, mut connection: Pooled<DB>) -> Option<Pooled<DB>> {
+        match timeout(self.answer_timeout(), connection.ping()).await {
+            Ok(Ok(())) => return Some(connection),
+            Ok(Err(_)) => {}
+            Err(_) => self.test_idle(),
+        }
+        connection.close();
+        None
     }
 
     /// A connection for one short statement of somebody for whom a connection is [set apart](Self::set_apart): an idle one, or the
     /// kept one, for which short statements wait in turn. Calls that hold connections for long are not waited for.
     pub(crate) async fn spare(self: &Arc<Self>) -> Result<Spare<'_, DB>, Error> {
-        if let Some(mut idle) = self.pool.try_acquire()
-            && idle.ping().await.is_ok()
+        if let Some(idle) = self.pool.try_acquire()
+            && let Some(connection) = self.if_it_answers(Pooled::new(idle)).await
         {
-            return Ok(Spare { connection: idle, home: None });
+            return Ok(Spare { connection, home: None });
         }
         if !self.places.has_room_to_keep() {
-            return Ok(Spare { connection: self.pool.acquire().await?, home: None });
+            return Ok(Spare { connection: self.acquire().await?, home: None });
         }
         let mut kept = self.kept.lock().await;
-        if let Some(mut connection) = kept.connection.take()
-            && connection.ping().await.is_ok()
+        if let Some(connection) = kept.connection.take()
+            && let Some(connection) = self.if_it_answers(connection).await
         {
             return Ok(Spare { connection, home: Some((self, kept)) });
         }
-        let connection = self.pool.acquire().await?;
+        let connection = self.acquire().await?;
         Ok(Spare { connection, home: Some((self, kept)) })
     }
 
     /// Keeps a connection for `time` at least, from now, if there is none: nothing waits for calls then that needs a
     /// [spare](Self::spare) one.
-    pub(crate) fn keep(self: &Arc<Self>, connection: PoolConnection<DB>, time: Duration) {
+    pub(crate) fn keep(self: &Arc<Self>, connection: Pooled<DB>, time: Duration) {
         self.want_for(time);
         // Who has it is about to put it back.
         if let Ok(kept) = self.kept.try_lock()
@@ -132,7 +190,7 @@ impl<DB: Database> Connections<DB> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(self: &Arc<Self>, mut kept: tokio::sync::MutexGuard<'_, Kept<DB>>, connection: PoolConnection<DB>) {
+    fn put(self: &Arc<Self>, mut kept: tokio::sync::MutexGuard<'_, Kept<DB>>, connection: Pooled<DB>) {
         if self.pool.is_closed() {
             return;
         }
@@ -159,25 +217,29 @@ impl<DB: Database> Connections<DB> {
     }
 }
 
-impl<DB: Database> Drop for Kept<DB> {
-    fn drop(&mut self) {
-        // Without a runtime it cannot go back to its pool, and sqlx would panic.
-        if Handle::try_current().is_err() {
-            std::mem::forget(self.connection.take());
-        }
-    }
+/// How long a statement may take that is no part of a call: to make a table, to delete a batch of rows.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bounds a statement that is no part of a call.
+pub(crate) async fn in_time<T>(statement: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(STATEMENT_TIMEOUT, statement).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
-/// A connection for one short statement. Dropped in the middle of it, it goes back to the pool, which tests it.
-pub(crate) struct Spare<'a, DB: Database> {
-    connection: PoolConnection<DB>,
+/// The error of a database that has not answered in time.
+pub(crate) fn no_answer() -> Error {
+    Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time"))
+}
+
+/// A connection for one short statement. Dropped in the middle of it, it goes back to the pool, if it still answers.
+pub(crate) struct Spare<'a, DB: Sweepable> {
+    connection: Pooled<DB>,
     home: Option<Home<'a, DB>>,
 }
 
 /// Whose connection it is, and the place that waits for it.
 type Home<'a, DB> = (&'a Arc<Connections<DB>>, tokio::sync::MutexGuard<'a, Kept<DB>>);
 
-impl<DB: Database> Spare<'_, DB> {
+impl<DB: Sweepable> Spare<'_, DB> {
     /// Keeps the connection after a statement that has come to its end, if it is the kept one.
     pub(crate) fn done(self) {
         if let Some((connections, kept)) = self.home {
@@ -187,7 +249,7 @@ impl<DB: Database> Spare<'_, DB> {
     }
 }
 
-impl<DB: Database> Deref for Spare<'_, DB> {
+impl<DB: Sweepable> Deref for Spare<'_, DB> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &Self::Target {
@@ -195,7 +257,7 @@ impl<DB: Database> Deref for Spare<'_, DB> {
     }
 }
 
-impl<DB: Database> DerefMut for Spare<'_, DB> {
+impl<DB: Sweepable> DerefMut for Spare<'_, DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.connection
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 #[cfg(feature = "sqlite")]
 use sqlx::Row;
-use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Pool};
 
 use crate::clock::wall_clock;
+use crate::connections::{Connections, Pooled, in_time};
 
 /// How often expired rows are looked for, in milliseconds.
 const EVERY: i64 = 60_000;
@@ -86,7 +86,7 @@ impl Sweeper {
         let mut looks = 0;
         while looks < MAX_LOOKS && !pool.is_closed() {
             if let Some(connection) = pool.try_acquire() {
-                if self.delete_batch(connection).await? < BATCH {
+                if self.delete_batch(Pooled::new(connection)).await? < BATCH {
                     return Ok(());
                 }
                 looks = 0;
@@ -101,9 +101,9 @@ impl Sweeper {
 
     /// Deletes the expired rows, and returns how many there were. Each batch waits for a connection as any call does.
     pub(crate) async fn sweep<DB: Sweepable>(&self, pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
-        let mut swept = 0;
+        let (mut swept, connections) = (0, Connections::of(pool));
         loop {
-            let batch = self.delete_batch(pool.acquire().await?).await?;
+            let batch = self.delete_batch(connections.acquire().await?).await?;
             swept += batch;
             if batch < BATCH {
                 return Ok(swept);
@@ -113,9 +113,11 @@ impl Sweeper {
     }
 
     /// Runs in a task of its own: who leaves half-way leaves no connection behind that does not wait for locks.
-    async fn delete_batch<DB: Sweepable>(&self, mut connection: PoolConnection<DB>) -> Result<u64, sqlx::Error> {
+    async fn delete_batch<DB: Sweepable>(&self, mut connection: Pooled<DB>) -> Result<u64, sqlx::Error> {
         let statement = self.expired.statement(DB::SKIP_LOCKED);
-        let deleted = tokio::spawn(async move { DB::delete_expired(&mut connection, statement, wall_clock()).await });
+        let deleted = tokio::spawn(async move {
+            in_time(DB::delete_expired(&mut connection, statement, wall_clock())).await
+        });
         deleted.await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
 }
@@ -123,6 +125,9 @@ impl Sweeper {
 /// A database that deletes without waiting.
 #[doc(hidden)]
 pub trait Sweepable: sqlx::Database {
+    /// Whether it is a server, which may fall silent.
+    const IS_REMOTE: bool;
+
     /// Ends a selection of rows that leaves out those which another transaction has locked.
     const SKIP_LOCKED: &str;
 
@@ -136,6 +141,8 @@ pub trait Sweepable: sqlx::Database {
 
 #[cfg(feature = "postgres")]
 impl Sweepable for sqlx::Postgres {
+    const IS_REMOTE: bool = true;
+
     const SKIP_LOCKED: &str = "for update skip locked";
 
     async fn delete_expired(
@@ -150,6 +157,8 @@ impl Sweepable for sqlx::Postgres {
 
 #[cfg(feature = "sqlite")]
 impl Sweepable for sqlx::Sqlite {
+    const IS_REMOTE: bool = false;
+
     /// There is one lock, for the whole database.
     const SKIP_LOCKED: &str = "";
 

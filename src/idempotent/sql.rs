@@ -3,12 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Pool;
-use sqlx::pool::PoolConnection;
 
 use super::renewals::Renewals;
 use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::clock::{after, wall_clock};
-use crate::connections::{Apart, Connections, Spare, WaitsForItself, What};
+use crate::connections::{Apart, Connections, Spare, WaitsForItself, What, in_time};
 use crate::idempotency::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
 use crate::sweeper::Sweeper;
 use crate::transactional::records::{self, EXPIRED, kept_for};
@@ -50,8 +49,8 @@ impl<DB: Dialect> SqlStore<DB> {
     ///
     /// Those of the database.
     pub async fn ensure_schema(&self) -> Result<(), sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
-        DB::ensure_schema(&mut connection).await
+        let mut connection = self.connections.acquire().await?;
+        in_time(DB::ensure_schema(&mut connection)).await
     }
 
     async fn claim_or_find(&self, claim: Claim<'_>) -> Result<Claimed, StoreError> {
@@ -64,7 +63,7 @@ impl<DB: Dialect> SqlStore<DB> {
             connection.done();
             return Ok(claimed);
         }
-        let mut connection: PoolConnection<DB> = self.pool.acquire().await?;
+        let mut connection = self.connections.acquire().await?;
         let claimed = claim_or_find::<DB>(&mut connection, claim).await?;
         if claimed == Claimed::New {
             // What renews the claim must not wait for the tools that may take all others.

@@ -3,12 +3,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Pool};
 
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
 use crate::clock::{after, wall_clock};
-use crate::connections::{Apart, Connections, What};
+use crate::connections::{Apart, Connections, Pooled, What, in_time};
 #[cfg(feature = "transactional")]
 use crate::connections::{Spare, WaitsForItself};
 #[cfg(not(feature = "transactional"))]
@@ -115,13 +114,13 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
             }
             return Ok(On::Spare(self.connections.spare().await.map_err(BackendError::new)?));
         }
-        Ok(On::Pool(self.pool.acquire().await.map_err(BackendError::new)?))
+        Ok(On::Pool(self.connections.acquire().await.map_err(BackendError::new)?))
     }
 }
 
 /// Where a statement runs.
 enum On<'a, DB: SessionDatabase> {
-    Pool(PoolConnection<DB>),
+    Pool(Pooled<DB>),
     #[cfg(feature = "transactional")]
     Spare(Spare<'a, DB>),
     #[cfg(feature = "transactional")]
@@ -305,7 +304,8 @@ macro_rules! impl_session_database {
                 // Two replicas that start at the same time take turns. On PostgreSQL a batch is a transaction by itself, which leaves
                 // none behind if its caller leaves half-way.
                 let batch = format!("{}; {SESSION_SCHEMA}", $lock);
-                sqlx::raw_sql(AssertSqlSafe(batch)).execute(pool).await.map(|_| ())
+                let mut connection = Connections::of(pool).acquire().await?;
+                in_time(sqlx::raw_sql(AssertSqlSafe(batch)).execute(&mut *connection)).await.map(|_| ())
             }
         }
     };

@@ -1,8 +1,6 @@
 use std::borrow::Cow;
 use std::future::Future;
 
-use sqlx::Transaction;
-
 use super::records::Records;
 
 use super::options::{Begin, Unsupported};
@@ -30,16 +28,16 @@ pub trait Dialect: Records {
     fn recording(id: &str, record: &str, expires_at: i64) -> Option<String>;
 
     /// Commits, after the statement `last` if there is one, with an error if that fails or the transaction cannot be committed any
-    /// more: then it is rolled back. Returns the empty transaction that follows, if one does.
+    /// more: then it is rolled back. Returns whether the next transaction may begin in place of the empty one that follows.
     #[doc(hidden)]
     fn commit(
-        transaction: Transaction<'static, Self>,
+        connection: &mut Self::Connection,
         last: Option<String>,
-    ) -> impl Future<Output = Result<Option<Transaction<'static, Self>>, NotCommitted>> + Send;
+    ) -> impl Future<Output = Result<bool, NotCommitted>> + Send;
 
     /// Rolls back. False if there is no transaction any more: what ran in it has ended it.
     #[doc(hidden)]
-    fn rollback(transaction: Transaction<'static, Self>) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn rollback(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
     /// Says whether a transaction is there, where one was begun.
     #[doc(hidden)]

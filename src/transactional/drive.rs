@@ -137,8 +137,7 @@ impl<DB: Dialect> Transactor<DB> {
             );
             return failed(TransactionError::WaitsForItself, End::Unavailable);
         }
-        let connections = around.is_none().then_some(&*self.connections);
-        let begun = Open::begin(&self.pool, self.reuse.as_ref(), begin, turns, connections);
+        let begun = Open::begin(&self.connections, self.reuse.as_ref(), begin, turns, around.is_none());
         let (begun, gone) = match until(deadline, select(pin!(begun), gone)).await {
             None => return timed_out(),
             Some(Either::Right(((), _))) => return failed(TransactionError::Cancelled, End::Cancelled),

@@ -18,6 +18,7 @@ use super::ends::Ends;
 use super::once::{Keys, Once};
 use super::records::{self, EXPIRED};
 use super::transactor::Transactor;
+use crate::connections::{Connections, in_time};
 use crate::idempotency::{
     AmbiguousCalls, Bound, Handle, Idempotency, KeyCounts, KeySpace, Ledger, Page, Resolved, Told,
 };
@@ -141,8 +142,8 @@ impl<DB: Dialect> TransactionalTool<DB> {
     ///
     /// Those of the database.
     pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
-        let mut connection = pool.acquire().await?;
-        DB::ensure_schema(&mut connection).await
+        let mut connection = Connections::of(pool).acquire().await?;
+        in_time(DB::ensure_schema(&mut connection)).await
     }
 
     /// Deletes the expired records, a batch at a time, and returns how many there were. Those that a call holds stay for the next time;

@@ -5,22 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Pool, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, Database, SqlSafeStr};
+use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dialect::{Dialect, Fault, NotCommitted};
 use super::error::TransactionError;
 use super::hooks::{Hooks, Running, invalidate};
 use super::options::Begin;
 use super::reuse::{Reuse, Taken};
-use crate::connections::{Connections, Place};
+use crate::connections::{Connections, Place, Pooled, RETURN_TIMEOUT, no_answer};
 use crate::finish::finish;
 
 /// An open transaction. Its drop rolls it back.
 pub(super) struct Open<DB: Dialect> {
-    transaction: Option<Transaction<'static, DB>>,
+    connection: Option<Pooled<DB>>,
     begin: Begin,
     rights: Rights,
     heir: Option<Heir<DB>>,
@@ -43,7 +43,10 @@ pub(super) type Turns = Arc<Semaphore>;
 type Turn = Arc<OwnedSemaphorePermit>;
 
 /// How long a writer waits for its turn before it takes its chance in the database.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a server may take to commit. Its answer is worth more than the connection.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Whether a transaction was committed.
 pub(super) enum Committed {
@@ -65,38 +68,35 @@ impl<DB: Dialect> Open<DB> {
     /// Begins a transaction, unless its caller leaves while it waits for a connection.
     ///
     /// Where the database has one writer at a time, those of this process wait in `turns` for each other, each without a
-    /// connection: in the database they would sleep, and wake up by chance. Who is in no other transaction on the pool waits for a
-    /// place among `connections`, too.
+    /// connection: in the database they would sleep, and wake up by chance. Who `is_outermost`, in no other transaction on the pool,
+    /// waits for a place among the connections, too. All of this ends when the pool's time to acquire a connection is over.
     pub(super) async fn begin(
-        pool: &Pool<DB>,
+        connections: &Connections<DB>,
         reuse: Option<&Arc<Reuse<DB>>>,
         begin: Begin,
         turns: Option<&Turns>,
-        connections: Option<&Connections<DB>>,
+        is_outermost: bool,
     ) -> Result<Self, NotBegun> {
         let sql = DB::begin(&begin).map_err(|_| NotBegun::Failed(TransactionError::Unavailable))?;
-        let turn = match turns.filter(|_| DB::HAS_ONE_WRITER && !begin.read_only) {
-            Some(turns) => {
-                timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await.ok().and_then(Result::ok).map(Arc::new)
-            }
-            None => None,
-        };
-        let place = match connections {
-            Some(connections) => connections.place().await.map(Some),
-            None => Ok(None),
-        };
-        let begun = match (place, reuse) {
-            (Err(error), _) => Err(error),
-            (Ok(place), None) => {
-                Self::begin_on_another(pool, begin, sql, Rights { _turn: turn, _place: place.map(Arc::new) }).await
-            }
-            (Ok(place), Some(reuse)) => {
-                let rights = Rights { _turn: turn, _place: place.map(Arc::new) };
-                Self::begin_on_free(pool, reuse, begin, sql, rights).await
+        let deadline = connections.deadline();
+        let begun = async {
+            let turn = match turns.filter(|_| DB::HAS_ONE_WRITER && !begin.read_only) {
+                Some(turns) => {
+                    // Half of the time is left for the rest.
+                    let patience = ((deadline - Instant::now()) / 2).min(TURN_TIMEOUT);
+                    timeout(patience, Arc::clone(turns).acquire_owned()).await.ok().and_then(Result::ok).map(Arc::new)
+                }
+                None => None,
+            };
+            let place = if is_outermost { Some(Arc::new(connections.place(deadline).await?)) } else { None };
+            let rights = Rights { _turn: turn, _place: place };
+            match reuse {
+                None => Self::begin_on_another(connections, begin, sql, rights, deadline).await,
+                Some(reuse) => Self::begin_on_free(connections, reuse, begin, sql, rights, deadline).await,
             }
         };
-        begun.map_err(|error| {
-            if connections.is_none() && matches!(error, sqlx::Error::PoolTimedOut) {
+        begun.await.map_err(|error| {
+            if !is_outermost && matches!(error, sqlx::Error::PoolTimedOut) {
                 tracing::warn!(
                     "a transaction inside another one found no connection in time: give the pool more of them"
                 );
@@ -110,56 +110,79 @@ impl<DB: Dialect> Open<DB> {
         })
     }
 
-    /// Begins on a connection that nobody has tested: if it is dead, on another.
+    /// Begins on a connection that nobody has tested: if it is dead, or silent, on another.
     async fn begin_on_free(
-        pool: &Pool<DB>,
+        connections: &Connections<DB>,
         reuse: &Arc<Reuse<DB>>,
         begin: Begin,
         sql: String,
         rights: Rights,
+        deadline: Instant,
     ) -> Result<Self, sqlx::Error> {
-        let begin_on = |connection| Self::begin_on(connection, begin, sql.clone(), rights.clone());
-        let (begun, lent) = match reuse.take().await? {
-            Taken::Tested(connection) => (Some(begin_on(connection).await), None),
-            Taken::Untested(connection) => match begin_on(connection).await {
+        let taken = reuse.take(deadline).await?;
+        let answers_until = deadline.min(Instant::now() + connections.answer_timeout());
+        let begin_on = |connection, deadline| Self::begin_on(connection, begin, sql.clone(), rights.clone(), deadline);
+        let (begun, lent) = match taken {
+            Taken::Tested(connection) => (Some(begin_on(connection, deadline).await), None),
+            Taken::Untested(connection) => match begin_on(connection, answers_until).await {
                 Err(error) if DB::fault(&error) == Fault::Unavailable => (None, None),
                 begun => (Some(begun), None),
             },
-            Taken::Spent(spent) => match spent.begin(&sql).await {
-                Ok((transaction, lent)) => (Some(Ok(Self::new(transaction, begin, rights.clone()))), Some(lent)),
+            Taken::Spent(spent) => match spent.begin(&sql, answers_until).await {
+                Ok((connection, lent)) => (Some(Ok(Self::new(connection, begin, rights.clone()))), Some(lent)),
                 Err(_) => (None, None),
             },
         };
         let mut open = match begun {
             Some(begun) => begun?,
-            None => Self::begin_on_another(pool, begin, sql, rights).await?,
+            None => {
+                if Instant::now() >= answers_until {
+                    connections.test_idle();
+                }
+                Self::begin_on_another(connections, begin, sql, rights, deadline).await?
+            }
         };
         open.heir = Some((Arc::clone(reuse), lent.unwrap_or_else(Instant::now)));
         Ok(open)
     }
 
     /// Begins on a connection that the pool has tested.
-    async fn begin_on_another(pool: &Pool<DB>, begin: Begin, sql: String, rights: Rights) -> Result<Self, sqlx::Error> {
-        Self::begin_on(pool.acquire().await?, begin, sql, rights).await
-    }
-
-    /// A begin is not left half-way: sqlx would hand a connection of PostgreSQL's back to the pool that is inside a transaction
-    /// and does not know it, and on SQLite the turn would be over before the transaction.
-    async fn begin_on(
-        connection: PoolConnection<DB>,
+    async fn begin_on_another(
+        connections: &Connections<DB>,
         begin: Begin,
         sql: String,
         rights: Rights,
+        deadline: Instant,
+    ) -> Result<Self, sqlx::Error> {
+        Self::begin_on(connections.acquire_until(deadline).await?, begin, sql, rights, deadline).await
+    }
+
+    /// A begin is not left half-way: sqlx would hand a connection of PostgreSQL's back to the pool that is inside a transaction
+    /// and does not know it, and on SQLite the turn would be over before the transaction. One that a server does not answer ends with
+    /// its connection; SQLite's ends with its `busy_timeout`.
+    async fn begin_on(
+        mut connection: Pooled<DB>,
+        begin: Begin,
+        sql: String,
+        rights: Rights,
+        deadline: Instant,
     ) -> Result<Self, sqlx::Error> {
         let begun = async move {
-            let transaction = Transaction::begin(connection, Some(AssertSqlSafe(sql).into_sql_str())).await?;
-            Ok(Self::new(transaction, begin, rights))
+            let statement = Some(AssertSqlSafe(sql).into_sql_str());
+            let begun = <DB as Database>::TransactionManager::begin(&mut connection, statement);
+            match until::<DB, _>(deadline, begun).await {
+                Some(begun) => begun.map(|()| Self::new(connection, begin, rights)),
+                None => {
+                    connection.close();
+                    Err(no_answer())
+                }
+            }
         };
         finish(begun.boxed()).await
     }
 
-    fn new(transaction: Transaction<'static, DB>, begin: Begin, rights: Rights) -> Self {
-        Self { transaction: Some(transaction), begin, rights, heir: None }
+    fn new(connection: Pooled<DB>, begin: Begin, rights: Rights) -> Self {
+        Self { connection: Some(connection), begin, rights, heir: None }
     }
 
     pub(super) fn is_read_only(&self) -> bool {
@@ -167,13 +190,13 @@ impl<DB: Dialect> Open<DB> {
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut DB::Connection> {
-        self.transaction.as_deref_mut()
+        self.connection.as_deref_mut()
     }
 
     /// Commits with `last` as the last statement, and has the hooks run: a caller who leaves changes neither.
     pub(super) async fn commit(mut self, last: Option<String>, hooks: Hooks) -> Committed {
-        let Some(transaction) = self.transaction.take() else { return Committed::No(Fault::Permanent) };
-        let committed = commit(transaction, self.begin, last, take(&mut self.rights), self.heir.take());
+        let Some(connection) = self.connection.take() else { return Committed::No(Fault::Permanent) };
+        let committed = commit(connection, self.begin, last, take(&mut self.rights), self.heir.take());
         let ended = async move {
             match committed.await {
                 Ok(()) => Committed::Yes(hooks.run()),
@@ -190,8 +213,8 @@ impl<DB: Dialect> Open<DB> {
 
     /// Rolls back, whether or not its caller waits for it. False if there was nothing any more to roll back.
     pub(super) async fn rollback(mut self) -> bool {
-        match self.transaction.take() {
-            Some(transaction) => finish(roll_back(transaction, self.begin, take(&mut self.rights)).boxed()).await,
+        match self.connection.take() {
+            Some(connection) => finish(roll_back(connection, self.begin, take(&mut self.rights)).boxed()).await,
             None => true,
         }
     }
@@ -199,26 +222,32 @@ impl<DB: Dialect> Open<DB> {
 
 impl<DB: Dialect> Drop for Open<DB> {
     fn drop(&mut self) {
-        let Some(transaction) = self.transaction.take() else { return };
+        let Some(connection) = self.connection.take() else { return };
         // Without a runtime the connection cannot be used any more, and its pool neither.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(roll_back(transaction, self.begin, take(&mut self.rights)));
+            runtime.spawn(roll_back(connection, self.begin, take(&mut self.rights)));
         }
     }
 }
 
 async fn commit<DB: Dialect>(
-    mut transaction: Transaction<'static, DB>,
+    mut connection: Pooled<DB>,
     begin: Begin,
     last: Option<String>,
     _rights: Rights,
     heir: Option<Heir<DB>>,
 ) -> Result<(), Committed> {
-    if let Err(error) = DB::before_end(&begin, &mut transaction).await {
+    if let Err(error) = DB::before_end(&begin, &mut connection).await {
         tracing::warn!(%error, "the transaction cannot be committed");
         return Err(Committed::No(DB::fault(&error)));
     }
-    let spent = DB::commit(transaction, last).await.map_err(|NotCommitted { error, was_open }| {
+    let deadline = Instant::now() + COMMIT_TIMEOUT;
+    let Some(committed) = until::<DB, _>(deadline, DB::commit(&mut connection, last)).await else {
+        tracing::warn!("the database did not answer a commit in time");
+        connection.close();
+        return Err(Committed::Unknown);
+    };
+    let is_chained = committed.map_err(|NotCommitted { error, was_open }| {
         tracing::warn!(%error, "the commit failed");
         let fault = DB::fault(&error);
         // Only an answer of the database is certain; a lost connection may have been lost after the commit.
@@ -229,20 +258,32 @@ async fn commit<DB: Dialect>(
             false => Committed::Unknown,
         }
     })?;
-    if let Some((spent, (reuse, lent))) = spent.zip(heir) {
-        reuse.give(spent, lent);
+    if let Some((reuse, lent)) = heir.filter(|_| is_chained) {
+        reuse.give(connection, lent);
     }
     Ok(())
 }
 
-/// Hands the connection back as it was. One on which that fails is closed by the pool, which tests it. False if there was no
-/// transaction any more.
-async fn roll_back<DB: Dialect>(mut transaction: Transaction<'static, DB>, begin: Begin, _rights: Rights) -> bool {
-    if let Err(error) = DB::before_end(&begin, &mut transaction).await {
-        tracing::warn!(%error, "the connection could not be restored");
+/// Hands the connection back as it was. One on which that fails is closed. False if there was no transaction any more.
+async fn roll_back<DB: Dialect>(mut connection: Pooled<DB>, begin: Begin, _rights: Rights) -> bool {
+    let rolled_back = async {
+        if let Err(error) = DB::before_end(&begin, &mut connection).await {
+            tracing::warn!(%error, "the connection could not be restored");
+        }
+        DB::rollback(&mut connection).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the rollback failed");
+            true
+        })
+    };
+    if let Some(was_open) = until::<DB, _>(Instant::now() + RETURN_TIMEOUT, rolled_back).await {
+        return was_open;
     }
-    DB::rollback(transaction).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the rollback failed");
-        true
-    })
+    tracing::warn!("the database did not answer a rollback in time: the connection is closed");
+    connection.close();
+    true
+}
+
+/// Waits for a server no longer than until `deadline`.
+async fn until<DB: Dialect, F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    if DB::IS_REMOTE { timeout_at(deadline, future).await.ok() } else { Some(future.await) }
 }

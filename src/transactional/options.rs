@@ -44,6 +44,7 @@ pub struct Begin {
     pub(super) read_only: bool,
     pub(super) statement_timeout: Option<Duration>,
     pub(super) lock_timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
     pub(super) timeout: Option<Duration>,
 }
 

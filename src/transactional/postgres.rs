@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres};
 
 use super::dialect::{Dialect, Fault, NotCommitted, connection_fault};
 use super::options::{Begin, Isolation, Unsupported};
@@ -21,6 +21,9 @@ impl Dialect for Postgres {
         if let Some(timeout) = begin.lock_timeout {
             let _ = write!(sql, "SET LOCAL lock_timeout = {}; ", setting(timeout));
         }
+        // What ends a transaction whose process has vanished, or hangs: its locks are free again then.
+        let idle_timeout = begin.idle_timeout.or(begin.timeout).unwrap_or(IDLE_TIMEOUT);
+        let _ = write!(sql, "SET LOCAL idle_in_transaction_session_timeout = {}; ", setting(idle_timeout));
         sql.push_str("BEGIN");
         if let Some(isolation) = begin.isolation {
             let level = match isolation {
@@ -63,19 +66,16 @@ impl Dialect for Postgres {
     ///
     /// sqlx counts on being in a transaction still: so the batch, which takes no more than the one round trip of a `COMMIT`,
     /// leaves it an empty one to roll back.
-    async fn commit(
-        mut transaction: Transaction<'static, Self>,
-        last: Option<String>,
-    ) -> Result<Option<Transaction<'static, Self>>, NotCommitted> {
+    async fn commit(connection: &mut PgConnection, last: Option<String>) -> Result<bool, NotCommitted> {
         let last = last.as_deref().unwrap_or("SET CONSTRAINTS ALL IMMEDIATE");
         let batch = format!("{last}; COMMIT AND CHAIN");
-        match Self::execute(&mut transaction, batch.into()).await {
-            Ok(()) => Ok(Some(transaction)),
+        match Self::execute(connection, batch.into()).await {
+            Ok(()) => Ok(true),
             Err(error) => {
                 let was_open = match code(&error).as_deref() {
                     Some(NO_ACTIVE_SQL_TRANSACTION) => false,
                     // The claim is gone: by the tool's hand, or with a rollback of its own. A `COMMIT` that fails ends a transaction, too.
-                    Some(DIVISION_BY_ZERO) => Self::rollback(transaction).await.unwrap_or(true),
+                    Some(DIVISION_BY_ZERO) => Self::rollback(connection).await.unwrap_or(true),
                     _ => true,
                 };
                 Err(NotCommitted { error, was_open })
@@ -85,8 +85,8 @@ impl Dialect for Postgres {
 
     /// Outside a transaction a `ROLLBACK` only warns, but with `AND CHAIN` it fails. sqlx rolls the empty transaction back that it
     /// leaves, on the way to the pool.
-    async fn rollback(mut transaction: Transaction<'static, Self>) -> Result<bool, sqlx::Error> {
-        match Self::execute(&mut transaction, "ROLLBACK AND CHAIN".into()).await {
+    async fn rollback(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        match Self::execute(connection, "ROLLBACK AND CHAIN".into()).await {
             Ok(()) => Ok(true),
             Err(error) if code(&error).as_deref() == Some(NO_ACTIVE_SQL_TRANSACTION) => Ok(false),
             Err(error) => Err(error),
@@ -119,6 +119,9 @@ impl Dialect for Postgres {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(|_| ())
     }
 }
+
+/// How long the server waits for the next statement of a transaction that has no timeout.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
 const DIVISION_BY_ZERO: &str = "22012";

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::Pool;
 
 use crate::clock::{CENTURY, wall_clock};
+use crate::connections::Connections;
 use crate::idempotency::{AmbiguousCalls, CallKey, Page, Resolved};
 use crate::sweeper::{Expired, Sweepable};
 
@@ -164,7 +165,8 @@ pub struct Owner<'a> {
 
 /// Lists the ambiguous claims of a table.
 pub(crate) async fn list<DB: Records>(pool: &Pool<DB>, page: Page<'_>) -> Result<AmbiguousCalls, sqlx::Error> {
-    DB::ambiguous(&mut *pool.acquire().await?, page).await
+    let mut connection = Connections::of(pool).acquire().await?;
+    DB::ambiguous(&mut connection, page).await
 }
 
 /// Ends an ambiguous claim, or says what it is instead.
@@ -174,7 +176,7 @@ pub(crate) async fn resolve<DB: Records>(
     record: Option<&str>,
     ttl: Duration,
 ) -> Result<Resolved, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
+    let mut connection = Connections::of(pool).acquire().await?;
     if DB::resolve(&mut connection, id, record, ttl).await? {
         return Ok(Resolved::Yes);
     }

@@ -5,13 +5,12 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Error, Pool, Transaction};
-use tokio::runtime::Handle;
+use sqlx::{Error, Pool};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::dialect::Dialect;
+use crate::connections::{Connections, Pooled, no_answer};
 
 /// How long a connection waits for the next transaction before it goes back to its pool.
 const LONGEST_IDLE: Duration = Duration::from_millis(5);
@@ -22,6 +21,7 @@ const LONGEST_LOAN: Duration = Duration::from_millis(100);
 /// Hands connections on. Who waits for one gets the next that becomes free, here or in the pool.
 pub(super) struct Reuse<DB: Dialect> {
     pool: Pool<DB>,
+    connections: Arc<Connections<DB>>,
     shelf: Mutex<Shelf<DB>>,
 }
 
@@ -37,14 +37,14 @@ struct Shelf<DB: Dialect> {
 
 /// What a transaction can begin on.
 pub(super) enum Taken<DB: Dialect> {
-    Tested(PoolConnection<DB>),
-    Untested(PoolConnection<DB>),
+    Tested(Pooled<DB>),
+    Untested(Pooled<DB>),
     Spent(Spent<DB>),
 }
 
-/// What a commit leaves behind: an empty transaction.
+/// What a commit leaves behind: a connection in an empty transaction.
 pub(super) struct Spent<DB: Dialect> {
-    transaction: Transaction<'static, DB>,
+    connection: Pooled<DB>,
     lent: Instant,
 }
 
@@ -52,31 +52,36 @@ impl<DB: Dialect> Spent<DB> {
     /// Begins a new transaction in its place, in one round trip.
     ///
     /// Left half-way it is rolled back: for sqlx it was in a transaction all the time.
-    pub(super) async fn begin(mut self, sql: &str) -> Result<(Transaction<'static, DB>, Instant), Error> {
-        DB::execute(&mut self.transaction, format!("ROLLBACK; {sql}").into()).await?;
-        Ok((self.transaction, self.lent))
+    pub(super) async fn begin(mut self, sql: &str, deadline: Instant) -> Result<(Pooled<DB>, Instant), Error> {
+        match timeout_at(deadline, DB::execute(&mut self.connection, format!("ROLLBACK; {sql}").into())).await {
+            Ok(begun) => begun.map(|()| (self.connection, self.lent)),
+            Err(_) => {
+                self.connection.close();
+                Err(no_answer())
+            }
+        }
     }
 }
 
 impl<DB: Dialect> Reuse<DB> {
-    pub(super) fn new(pool: Pool<DB>) -> Arc<Self> {
+    pub(super) fn new(pool: Pool<DB>, connections: Arc<Connections<DB>>) -> Arc<Self> {
         let shelf = Shelf { idle: Vec::new(), waiting: VecDeque::new(), fetching: 0, is_watched: false };
-        Arc::new(Self { pool, shelf: Mutex::new(shelf) })
+        Arc::new(Self { pool, connections, shelf: Mutex::new(shelf) })
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf<DB>> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a connection that is free, or waits for one as long as the pool allows.
-    pub(super) async fn take(self: &Arc<Self>) -> Result<Taken<DB>, Error> {
+    /// Takes a connection that is free, or waits for one.
+    pub(super) async fn take(self: &Arc<Self>, deadline: Instant) -> Result<Taken<DB>, Error> {
         let (taken, fetching) = {
             let mut shelf = self.shelf();
             if let Some((_, spent)) = shelf.idle.pop() {
                 return Ok(Taken::Spent(spent));
             }
             if let Some(connection) = self.pool.try_acquire() {
-                return Ok(Taken::Untested(connection));
+                return Ok(Taken::Untested(Pooled::new(connection)));
             }
             let (give, taken) = oneshot::channel();
             shelf.waiting.retain(|waiting| !waiting.is_closed());
@@ -87,19 +92,19 @@ impl<DB: Dialect> Reuse<DB> {
         if let Some(fetching) = fetching {
             tokio::spawn(fetching.fetch());
         }
-        match timeout(self.pool.options().get_acquire_timeout(), taken).await {
+        match timeout_at(deadline, taken).await {
             Ok(Ok(taken)) => taken,
             Ok(Err(_)) | Err(_) => Err(Error::PoolTimedOut),
         }
     }
 
     /// Hands on the connection of a transaction that is committed, unless it is time that it goes back to the pool.
-    pub(super) fn give(self: &Arc<Self>, transaction: Transaction<'static, DB>, lent: Instant) {
+    pub(super) fn give(self: &Arc<Self>, connection: Pooled<DB>, lent: Instant) {
         if self.pool.is_closed() || lent.elapsed() > LONGEST_LOAN {
             return;
         }
         let mut shelf = self.shelf();
-        if let Some(Taken::Spent(spent)) = shelf.serve(Taken::Spent(Spent { transaction, lent })) {
+        if let Some(Taken::Spent(spent)) = shelf.serve(Taken::Spent(Spent { connection, lent })) {
             shelf.idle.push((Instant::now(), spent));
             if !mem::replace(&mut shelf.is_watched, true) {
                 tokio::spawn(Self::watch(Arc::downgrade(self)));
@@ -140,15 +145,6 @@ impl<DB: Dialect> Shelf<DB> {
     }
 }
 
-impl<DB: Dialect> Drop for Shelf<DB> {
-    fn drop(&mut self) {
-        // Without a runtime they cannot go back to their pool, and sqlx would panic.
-        if Handle::try_current().is_err() {
-            mem::forget(mem::take(&mut self.idle));
-        }
-    }
-}
-
 /// The task that takes back what is idle. If it panics, or its runtime shuts down, the next connection starts another one.
 struct Watching<DB: Dialect> {
     reuse: Weak<Reuse<DB>>,
@@ -178,7 +174,7 @@ impl<DB: Dialect> Fetching<DB> {
     async fn fetch(mut self) {
         let reuse = Arc::clone(&self.reuse);
         loop {
-            let fetched = reuse.pool.acquire().await;
+            let fetched = reuse.connections.acquire().await;
             let mut shelf = reuse.shelf();
             let is_done = fetched.is_ok();
             match fetched {

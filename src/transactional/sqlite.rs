@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use sqlx::{AssertSqlSafe, Connection, Executor, Sqlite, SqliteConnection, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Executor, Sqlite, SqliteConnection};
 
 use super::dialect::{Dialect, Fault, NotCommitted, connection_fault};
 use super::options::{Begin, Unsupported};
@@ -16,6 +16,9 @@ impl Dialect for Sqlite {
         }
         if begin.lock_timeout.is_some() {
             return Err(Unsupported("with_lock_timeout"));
+        }
+        if begin.idle_timeout.is_some() {
+            return Err(Unsupported("with_idle_timeout"));
         }
         Ok(if begin.read_only { "BEGIN DEFERRED; PRAGMA query_only = ON" } else { "BEGIN IMMEDIATE" }.into())
     }
@@ -38,24 +41,21 @@ impl Dialect for Sqlite {
     ///
     /// sqlx's own commit does nothing, without an error, if sqlx has rolled back meanwhile. It counts on being in a transaction
     /// still, so it is left an empty one, which has no lock, to roll back.
-    async fn commit(
-        mut transaction: Transaction<'static, Self>,
-        _: Option<String>,
-    ) -> Result<Option<Transaction<'static, Self>>, NotCommitted> {
+    async fn commit(connection: &mut SqliteConnection, _: Option<String>) -> Result<bool, NotCommitted> {
         // A query is prepared once for each connection.
-        if let Err(error) = sqlx::query("COMMIT; BEGIN").execute(&mut *transaction).await {
-            let was_open = Self::rollback(transaction).await.unwrap_or(true);
+        if let Err(error) = sqlx::query("COMMIT; BEGIN").execute(&mut *connection).await {
+            let was_open = Self::rollback(connection).await.unwrap_or(true);
             return Err(NotCommitted { error, was_open });
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// SQLite undoes some transactions by itself (`ON CONFLICT ROLLBACK`, `RAISE(ROLLBACK)`, a full disk). Then sqlx, which fails to
     /// roll back, would count on a transaction for ever, and begin no other.
-    async fn rollback(mut transaction: Transaction<'static, Self>) -> Result<bool, sqlx::Error> {
-        let undone = Self::execute(&mut transaction, "ROLLBACK; BEGIN".into()).await;
-        if undone.is_err() && transaction.is_in_transaction() {
-            Self::execute(&mut transaction, "BEGIN".into()).await?;
+    async fn rollback(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        let undone = Self::execute(connection, "ROLLBACK; BEGIN".into()).await;
+        if undone.is_err() && connection.is_in_transaction() {
+            Self::execute(connection, "BEGIN".into()).await?;
         }
         Ok(undone.is_ok())
     }

@@ -98,6 +98,17 @@ impl<DB: Dialect> Transactor<DB> {
         self
     }
 
+    /// Bounds how long PostgreSQL waits for the next statement of the transaction, 24 days at the most. PostgreSQL only.
+    ///
+    /// Then it rolls back and closes the connection (`idle_in_transaction_session_timeout`), so that a process that hangs, is paused or
+    /// has vanished from the network does not keep its locks for longer. The call, if it is still there, is told of a timeout, and
+    /// nothing was done. Default: the [timeout](Self::with_timeout), so that only a transaction whose time is over is ended so, and
+    /// five minutes [without one](Self::without_timeout).
+    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.begin.idle_timeout = Some(timeout);
+        self
+    }
+
     /// Bounds the whole, the attempts together.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.begin.timeout = Some(timeout);
@@ -121,7 +132,7 @@ impl<DB: Dialect> Transactor<DB> {
     /// after the commit that comes 100 ms after it was lent, so that others who use the pool have their turn. Meanwhile it is in an
     /// empty transaction, which holds no lock and sees nothing yet.
     pub fn with_connection_reuse(mut self) -> Self {
-        self.reuse = Some(Reuse::new(self.pool.clone()));
+        self.reuse = Some(Reuse::new(self.pool.clone(), Arc::clone(&self.connections)));
         self
     }
 
@@ -177,6 +188,7 @@ impl<DB: Dialect> Transactor<DB> {
             ("with_timeout", begin.timeout),
             ("with_statement_timeout", begin.statement_timeout),
             ("with_lock_timeout", begin.lock_timeout),
+            ("with_idle_timeout", begin.idle_timeout),
         ] {
             if timeout.is_some_and(is_too_short) {
                 return refuse(setting, "it must be at least a millisecond: use a longer timeout, or none".into());

@@ -1,0 +1,83 @@
+//! A connection whose way back to its pool has a deadline.
+
+use std::mem;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use sqlx::Database;
+use sqlx::pool::PoolConnection;
+use sqlx_core::transaction::TransactionManager;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use crate::sweeper::Sweepable;
+
+/// How long a connection may take to go back to its pool: until a statement ends that nobody waits for any more, what is open is
+/// rolled back, the pool's hook has run, and the ping is answered.
+pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that is borrowed from a pool.
+///
+/// sqlx waits without a limit for the ping on the way back, and until then the pool is a connection smaller. Here a connection that
+/// does not answer in time is closed, without waiting for the server, and the pool may open another one.
+pub(crate) struct Pooled<DB: Sweepable>(Option<PoolConnection<DB>>);
+
+impl<DB: Sweepable> Pooled<DB> {
+    pub(crate) fn new(connection: PoolConnection<DB>) -> Self {
+        Self(Some(connection))
+    }
+
+    /// Closes the connection at once, without a word to the server.
+    pub(crate) fn close(mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
+    }
+
+    /// Gives the connection back, if it is ready for others within that time.
+    pub(crate) fn give_back(mut self, within: Duration) {
+        if let Some(connection) = self.0.take() {
+            give_back(connection, within);
+        }
+    }
+}
+
+fn give_back<DB: Sweepable>(mut connection: PoolConnection<DB>, within: Duration) {
+    let Ok(runtime) = Handle::try_current() else {
+        // It cannot go back to its pool without a runtime, and sqlx would panic.
+        mem::forget(connection);
+        return;
+    };
+    if <DB as Database>::TransactionManager::get_transaction_depth(&connection) > 0 {
+        <DB as Database>::TransactionManager::start_rollback(&mut connection);
+    }
+    if DB::IS_REMOTE {
+        runtime.spawn(async move {
+            if timeout(within, connection.return_to_pool()).await.is_err() {
+                tracing::warn!(?within, "a connection was closed: the database did not answer on it in time");
+            }
+        });
+    }
+}
+
+impl<DB: Sweepable> Drop for Pooled<DB> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            give_back(connection, RETURN_TIMEOUT);
+        }
+    }
+}
+
+impl<DB: Sweepable> Deref for Pooled<DB> {
+    type Target = DB::Connection;
+
+    #[expect(clippy::expect_used, reason = "only the methods that end it take the connection")]
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("it is not closed")
+    }
+}
+
+impl<DB: Sweepable> DerefMut for Pooled<DB> {
+    #[expect(clippy::expect_used, reason = "only the methods that end it take the connection")]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.0.as_mut().expect("it is not closed")
+    }
+}
