@@ -31,7 +31,7 @@ pub(crate) use pooled::{Pooled, RETURN_TIMEOUT};
 const LONGEST_IDLE: Duration = Duration::from_secs(5);
 
 /// The most that an idle connection may take to answer.
-const LONGEST_ANSWER: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 
 /// What is known in this process of the connections of a pool. One for all clones of it.
 pub(crate) struct Connections<DB: Sweepable> {

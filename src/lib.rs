@@ -123,6 +123,9 @@ mod identity;
 pub mod middleware;
 pub mod outcome;
 mod percent;
+#[cfg(all(feature = "postgres", any(feature = "session", feature = "transactional")))]
+#[cfg_attr(docsrs, doc(cfg(all(feature = "postgres", any(feature = "session", feature = "transactional")))))]
+pub mod postgres;
 mod progress;
 #[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
 mod replication;

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use mcp_patterns::postgres::{KEEPALIVES, replacing_silent};
 use sqlx::error::DatabaseError;
 use sqlx::pool::PoolOptions;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{PgPool, SqlitePool};
 use tokio::time::sleep;
@@ -99,13 +101,14 @@ fn is_busy(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| code == "5")
 }
 
-/// Connects to a server.
+/// Connects to a server. Either side notices when the other has vanished.
 ///
 /// # Errors
 ///
 /// When the URL is none, or no server answers.
 pub async fn postgres(url: &str, max_connections: u32) -> Result<PgPool, sqlx::Error> {
-    pool(max_connections).connect(url).await
+    let server = url.parse::<PgConnectOptions>()?.options(KEEPALIVES);
+    replacing_silent(pool(max_connections)).connect_with(server).await
 }
 
 fn is_in_memory(url: &str) -> bool {

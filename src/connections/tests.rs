@@ -74,7 +74,7 @@ async fn clones_of_a_pool_share_what_is_known_of_it_and_pools_do_not() {
 async fn a_pool_closes_although_a_connection_is_kept() {
     let pool = postgres_schema(postgres_options(), 2).await;
     let connections = Connections::<Postgres>::of(&pool);
-    connections.keep(pool.acquire().await.unwrap(), Duration::MAX);
+    connections.keep(Pooled::new(pool.acquire().await.unwrap()), Duration::MAX);
     let _taken = pool.acquire().await.unwrap();
     assert!(pool.try_acquire().is_none(), "one is kept");
     connections.spare().await.unwrap().done();
@@ -86,7 +86,7 @@ async fn a_pool_closes_although_a_connection_is_kept() {
 async fn a_connection_is_kept_only_as_long_as_it_is_wanted() {
     let file = sqlite().await;
     let connections = Connections::<Sqlite>::of(&file.pool);
-    connections.keep(file.pool.acquire().await.unwrap(), Duration::from_millis(50));
+    connections.keep(Pooled::new(file.pool.acquire().await.unwrap()), Duration::from_millis(50));
     assert!(connections.kept.lock().await.connection.is_some());
     let gone = async {
         while connections.kept.lock().await.connection.is_some() {
@@ -95,7 +95,7 @@ async fn a_connection_is_kept_only_as_long_as_it_is_wanted() {
     };
     timeout(Duration::from_secs(10), gone).await.expect("it goes back to the pool");
     // And is kept again for the next.
-    connections.keep(file.pool.acquire().await.unwrap(), Duration::from_secs(60));
+    connections.keep(Pooled::new(file.pool.acquire().await.unwrap()), Duration::from_secs(60));
     assert!(connections.kept.lock().await.connection.is_some());
 }
 
@@ -105,7 +105,7 @@ async fn a_kept_connection_that_is_lost_is_replaced() {
     let connections = Connections::<Postgres>::of(&pool);
     let mut kept = pool.acquire().await.unwrap();
     let backend: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *kept).await.unwrap();
-    connections.keep(kept, Duration::from_secs(60));
+    connections.keep(Pooled::new(kept), Duration::from_secs(60));
     sqlx::query("select pg_terminate_backend($1)").bind(backend).execute(&pool).await.unwrap();
     let taken = pool.acquire().await.unwrap();
     let mut spare = connections.spare().await.unwrap();

@@ -27,11 +27,17 @@ pub(crate) mod client;
 #[cfg(test)]
 #[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 pub(crate) mod databases;
+#[cfg(test)]
+#[cfg(feature = "postgres")]
+pub(crate) mod half_open;
 #[cfg(feature = "idempotent")]
 mod idempotency;
 #[cfg(feature = "idempotent")]
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
 pub use idempotency::idempotency_store_contract;
+#[cfg(test)]
+#[cfg(feature = "postgres")]
+pub(crate) mod private_postgres;
 #[cfg(test)]
 #[cfg(feature = "redis")]
 pub(crate) mod private_redis;

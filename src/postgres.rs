@@ -1,0 +1,115 @@
+//! Connections to PostgreSQL whose other end may vanish, be paused, or hang.
+//!
+//! None of these closes a connection. The server then keeps what a client has locked, and the client waits for an answer, both until
+//! TCP gives up, which takes hours by default. What the layers of this crate do is bounded by itself, on any pool: see
+//! [`transactional`](crate::transactional#when-the-backend-fails). Two things are the matter of who opens the pool:
+//!
+//! - [`KEEPALIVES`]: how soon the server notices that a client has vanished;
+//! - [`replacing_silent`]: that a pool replaces the connections on which the server has fallen silent, also where a tool takes
+//!   them from the pool by itself.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use mcp_patterns::postgres::{KEEPALIVES, replacing_silent};
+//! use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+//!
+//! # async fn open() -> Result<sqlx::PgPool, sqlx::Error> {
+//! let server: PgConnectOptions = "postgres://bank@db.example/bank".parse()?;
+//! let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(3));
+//! let pool = replacing_silent(pool).connect_with(server.options(KEEPALIVES)).await?;
+//! # Ok(pool) }
+//! ```
+
+use std::time::Duration;
+
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, PgConnection};
+use tokio::time::timeout;
+
+use crate::connections::{LONGEST_ANSWER, RETURN_TIMEOUT, no_answer};
+
+/// Settings of a connection for [`PgConnectOptions::options`](sqlx::postgres::PgConnectOptions::options), by which the server closes it
+/// within 25 seconds if the client's host does not answer any more: after 10 seconds without a word it asks, three times, every 5
+/// seconds; and what it sends must be received within 25 seconds.
+///
+/// They are settings of the server, which sqlx sends along: sqlx has none for the client's side. A connection by a Unix socket ignores
+/// them. `PgBouncer` refuses them unless its `ignore_startup_parameters` has `options`: there, set them in the server's configuration.
+/// They do not tell a process that hangs from one that waits, since its host answers:
+/// [`Transactor::with_idle_timeout`](crate::transactional::Transactor::with_idle_timeout) ends its transaction.
+pub const KEEPALIVES: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "10s"),
+    ("tcp_keepalives_interval", "5s"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "25s"),
+];
+
+/// Has a pool replace the connections on which the server does not answer any more.
+///
+/// Before it is lent, a connection has a second to answer, and five before it is taken back; then it is closed, and another one is
+/// opened in its place, within the same acquire timeout. sqlx itself asks, too, but waits for the answer until the acquire timeout is
+/// over, and on the way back without an end: meanwhile the pool is a connection smaller.
+///
+/// It costs no round trip that a call waits for. It sets the pool's `before_acquire` and `after_release` hooks, and turns
+/// `test_before_acquire` off: it is for a pool without such hooks of its own.
+pub fn replacing_silent(options: PgPoolOptions) -> PgPoolOptions {
+    options
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(answers(connection, LONGEST_ANSWER)))
+        .after_release(|connection, _| Box::pin(answers(connection, RETURN_TIMEOUT)))
+}
+
+async fn answers(connection: &mut PgConnection, within: Duration) -> Result<bool, sqlx::Error> {
+    timeout(within, connection.ping()).await.unwrap_or_else(|_| Err(no_answer())).map(|()| true)
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "redis", feature = "sqlite"))]
+mod tests {
+    use sqlx::postgres::PgSslMode;
+
+    use super::*;
+    use crate::testing::databases::postgres_options;
+    use crate::testing::half_open::HalfOpen;
+
+    #[tokio::test]
+    async fn the_server_asks_a_client_of_which_it_hears_nothing() {
+        let options = postgres_options().options(KEEPALIVES);
+        let mut connection = PgConnection::connect_with(&options).await.expect("the server is there");
+        for (setting, expected) in KEEPALIVES {
+            let value: String =
+                sqlx::query_scalar("select setting || unit from pg_settings where name = $1 and source = 'client'")
+                    .bind(setting)
+                    .fetch_optional(&mut connection)
+                    .await
+                    .expect("the server tells")
+                    .unwrap_or_default();
+            let value = value.replace("000ms", "s");
+            assert!(value == expected || setting == "tcp_keepalives_count", "{setting} is {value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pool_replaces_what_has_fallen_silent_idle_or_in_use() {
+        const LONG: Duration = Duration::from_secs(20);
+        let options = postgres_options();
+        let network = HalfOpen::to(format!("{}:{}", options.get_host(), options.get_port())).await;
+        let options = options.host("127.0.0.1").port(network.port).ssl_mode(PgSslMode::Disable);
+        let pool = replacing_silent(PgPoolOptions::new().max_connections(2).acquire_timeout(LONG));
+        let pool = pool.connect_with(options).await.expect("the way is open");
+        for _ in 0..2 {
+            let in_use = pool.acquire().await.expect("it is idle");
+            drop(pool.acquire().await.expect("there is room for two"));
+            while pool.num_idle() == 0 {
+                tokio::task::yield_now().await;
+            }
+            network.fall_silent();
+            let one: i32 = sqlx::query_scalar("select 1").fetch_one(&pool).await.expect("the idle one is replaced");
+            assert_eq!(one, 1);
+            drop(in_use);
+            let both = timeout(2 * LONG, async { (pool.acquire().await, pool.acquire().await) }).await;
+            assert!(both.is_ok_and(|(one, other)| one.is_ok() && other.is_ok()), "so is the one that was in use");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A PostgreSQL of a test's own, whose processes can be stopped.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+
+/// A server in a directory that goes with the test.
+pub(crate) struct PrivatePostgres {
+    server: Child,
+    dir: PathBuf,
+}
+
+impl PrivatePostgres {
+    /// Starts one that listens to a socket in its directory, and to `host` if there is one.
+    pub(crate) fn start(host: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("mcp-patterns-postgres-{:016x}", fastrand::u64(..)));
+        std::fs::create_dir(&dir).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(&dir));
+        }
+        let data = dir.join("data");
+        let local = ["--auth", "trust", "--no-sync", "--username", "postgres", "--pgdata"];
+        run(as_postgres("initdb").args(local).arg(&data).stdout(Stdio::null()));
+        if !host.is_empty() {
+            let access = std::fs::read_to_string(data.join("pg_hba.conf")).unwrap();
+            std::fs::write(data.join("pg_hba.conf"), access + "host all all all trust\n").unwrap();
+        }
+        let server = as_postgres("postgres")
+            .arg("-D")
+            .arg(&data)
+            .args(["-c", "fsync=off", "-c", &format!("listen_addresses={host}"), "-c", "port=5432", "-k"])
+            .arg(&dir)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("PostgreSQL is installed");
+        let postgres = Self { server, dir };
+        let until = Instant::now() + Duration::from_secs(120);
+        while !postgres.is_ready() {
+            assert!(Instant::now() < until, "it does not come up");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        postgres
+    }
+
+    fn is_ready(&self) -> bool {
+        let ready = Command::new(program("pg_isready")).arg("-q").arg("-h").arg(&self.dir).status();
+        ready.is_ok_and(|ready| ready.success())
+    }
+
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass().socket(&self.dir).username("postgres").database("postgres")
+    }
+
+    /// Stops the processes that serve connections where they are. The server takes new connections.
+    pub(crate) fn stop_backends(&self) {
+        let backends = self.backends();
+        assert!(!backends.is_empty(), "somebody is connected");
+        signal("-STOP", &backends);
+    }
+
+    fn backends(&self) -> Vec<String> {
+        let server = self.server.id().to_string();
+        let found = Command::new("pgrep").args(["-P", &server, "-f", "postgres: postgres postgres"]).output().unwrap();
+        String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect()
+    }
+}
+
+fn signal(signal: &str, processes: &[String]) {
+    run(Command::new("kill").arg(signal).args(processes));
+}
+
+fn run(command: &mut Command) {
+    let ended = command.status().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"));
+    assert!(ended.success(), "{command:?} failed");
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0)
+}
+
+/// A program of the newest server that is installed.
+fn program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions.max_by_key(|version| version.file_name().to_string_lossy().parse::<u32>().unwrap_or_default());
+    newest.map_or_else(|| Path::new(name).to_owned(), |version| version.path().join("bin").join(name))
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_postgres(name: &str) -> Command {
+    if !is_root() {
+        return Command::new(program(name));
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]).arg(program(name));
+    command
+}
+
+impl Drop for PrivatePostgres {
+    fn drop(&mut self) {
+        // A process that is stopped would outlive its server.
+        let backends = self.backends();
+        if !backends.is_empty() {
+            let _ = Command::new("kill").arg("-CONT").args(&backends).status();
+        }
+        let _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
+        let _ = self.server.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}

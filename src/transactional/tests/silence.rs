@@ -1,0 +1,162 @@
+//! A PostgreSQL that falls silent on the connections that there are, and takes new ones.
+
+use std::future::pending;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, Postgres, Sqlite};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::databases::{LONG, TestDb, nothing, refusal, until_idle, write};
+use crate::testing::half_open::HalfOpen;
+use crate::testing::private_postgres::PrivatePostgres;
+use crate::transactional::{TransactionError, Transactor};
+
+const CONNECTIONS: u32 = 4;
+
+/// Whose doing the silence is.
+enum Peer {
+    /// The server's: its processes are stopped.
+    Backends(PrivatePostgres),
+    /// The network's.
+    Network(HalfOpen),
+}
+
+impl Peer {
+    fn fall_silent(&self) {
+        match self {
+            Self::Backends(server) => server.stop_backends(),
+            Self::Network(network) => network.fall_silent(),
+        }
+    }
+}
+
+/// A pool for each way to fall silent, with a table `t`. All of its connections are there, and idle.
+async fn peers() -> [(Peer, PgPool); 2] {
+    async fn pool(options: PgConnectOptions) -> PgPool {
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(LONG).connect_with(options);
+        let pool = pool.await.expect("the server is there");
+        assert!(is_whole(&pool).await);
+        until_idle(&pool).await;
+        pool
+    }
+    let server = PrivatePostgres::start("");
+    let stopped = pool(server.options()).await;
+    sqlx::query("create table t (n bigint)").execute(&stopped).await.expect("a table can be made");
+
+    let direct = Postgres::pool().await;
+    let options = direct.connect_options().as_ref().clone();
+    let network = HalfOpen::to(format!("{}:{}", options.get_host(), options.get_port())).await;
+    let options = options.host("127.0.0.1").port(network.port).ssl_mode(sqlx::postgres::PgSslMode::Disable);
+    let half_open = pool(options).await;
+    [(Peer::Backends(server), stopped), (Peer::Network(network), half_open)]
+}
+
+/// Whether the pool lends as many connections as it may.
+async fn is_whole(pool: &PgPool) -> bool {
+    let all = join_all((0..CONNECTIONS).map(|_| pool.acquire()));
+    timeout(LONG, all).await.is_ok_and(|all| all.iter().all(Result::is_ok))
+}
+
+/// As it is, and with connections that are handed on.
+fn both(pool: &PgPool) -> [Transactor<Postgres>; 2] {
+    let transactor = Transactor::new(pool.clone());
+    [transactor.clone(), transactor.with_connection_reuse()]
+}
+
+#[tokio::test]
+async fn idle_connections_that_fall_silent_are_replaced_within_the_acquire_timeout() {
+    for (peer, pool) in peers().await {
+        for transactor in both(&pool) {
+            peer.fall_silent();
+            for _ in 0..2 * CONNECTIONS {
+                let run = timeout(LONG, transactor.run(&(), || write::<Postgres>(1))).await;
+                assert_eq!(run, Ok(Ok(())), "the first call has another connection already");
+            }
+            assert!(is_whole(&pool).await);
+            until_idle(&pool).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_while_it_is_handed_on_is_replaced() {
+    for (peer, pool) in peers().await {
+        let transactor = Transactor::new(pool.clone()).with_connection_reuse();
+        assert_eq!(transactor.run(&(), nothing).await, Ok(()));
+        // It is kept for the next transaction, for a moment.
+        peer.fall_silent();
+        assert_eq!(timeout(LONG, transactor.run(&(), || write::<Postgres>(1))).await, Ok(Ok(())));
+        assert!(is_whole(&pool).await);
+    }
+}
+
+#[tokio::test]
+async fn calls_under_way_end_within_their_timeout_when_the_server_falls_silent_and_the_pool_is_whole_again() {
+    let after = Duration::from_millis(300);
+    for (peer, pool) in peers().await {
+        for transactor in both(&pool) {
+            let transactor = transactor.with_timeout(after);
+            let (begun, go_on) = (Semaphore::new(0), Semaphore::new(0));
+            let hold = || async {
+                write::<Postgres>(1).await?;
+                begun.add_permits(1);
+                go_on.acquire().await.expect("it is open").forget();
+                Ok::<_, TransactionError>(())
+            };
+            // One waits for a statement, one for nothing at all, one is rolled back and one is committed.
+            let statement = transactor.run(&(), || async {
+                hold().await?;
+                write::<Postgres>(2).await
+            });
+            let idle = transactor.run(&(), || async {
+                hold().await?;
+                pending::<Result<(), TransactionError>>().await
+            });
+            let fails = transactor.run(&(), || async {
+                hold().await?;
+                Err::<(), _>(refusal())
+            });
+            let succeeds = transactor.run(&(), hold);
+            let silence = async {
+                begun.acquire_many(4).await.expect("it is open").forget();
+                peer.fall_silent();
+                go_on.add_permits(4);
+            };
+            let calls = async { tokio::join!(statement, idle, fails, succeeds, silence) };
+            let (statement, idle, fails, succeeds, ()) = timeout(2 * LONG, calls).await.expect("they end");
+            assert_eq!(statement, Err(TransactionError::TimedOut { after }));
+            assert_eq!(idle, Err(TransactionError::TimedOut { after }));
+            assert_eq!(fails, Err(refusal()));
+            assert_eq!(succeeds, Err(TransactionError::Unknown));
+            // The commit is waited for longest.
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(31)).await;
+            tokio::time::resume();
+            assert!(is_whole(&pool).await, "no connection is lost");
+            assert_eq!(timeout(LONG, transactor.run(&(), || write::<Postgres>(3))).await, Ok(Ok(())));
+            until_idle(&pool).await;
+        }
+    }
+}
+
+/// The turn, the place and the connection are waited for in one time, that of the pool.
+#[tokio::test(start_paused = true)]
+async fn a_call_spends_one_acquire_timeout_on_all_that_it_waits_for_before_it_begins() {
+    let file = Sqlite::pool().await;
+    let after = Duration::from_secs(3);
+    let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).acquire_timeout(after);
+    let pool = pool.connect_with(file.connect_options().as_ref().clone()).await.expect("a file can be opened");
+    let transactor = Transactor::new(pool.clone());
+    let _turn = std::sync::Arc::clone(&transactor.turns).acquire_owned().await.expect("it is open");
+    let _only = pool.acquire().await.expect("it is idle");
+    for transactor in [transactor.clone(), transactor.with_connection_reuse()] {
+        let begun = Instant::now();
+        assert_eq!(transactor.run(&(), nothing).await, Err(TransactionError::Unavailable));
+        // The clock is the test's.
+        let waited = begun.elapsed();
+        assert!(waited >= after && waited < after + Duration::from_millis(50), "{waited:?}");
+    }
+}
