@@ -115,9 +115,8 @@ impl Sweeper {
     /// Runs in a task of its own: who leaves half-way leaves no connection behind that does not wait for locks.
     async fn delete_batch<DB: Sweepable>(&self, mut connection: Pooled<DB>) -> Result<u64, sqlx::Error> {
         let statement = self.expired.statement(DB::SKIP_LOCKED);
-        let deleted = tokio::spawn(async move {
-            in_time(DB::delete_expired(&mut connection, statement, wall_clock())).await
-        });
+        let deleted =
+            tokio::spawn(async move { in_time(DB::delete_expired(&mut connection, statement, wall_clock())).await });
         deleted.await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
 }

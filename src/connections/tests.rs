@@ -1,12 +1,16 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{Postgres, Sqlite};
 use tokio::time::timeout;
 
 use super::places::Places;
 use super::*;
 use crate::testing::databases::{postgres_options, postgres_schema, sqlite};
+use crate::testing::half_open::HalfOpen;
+
+const LONG: Duration = Duration::from_secs(20);
 
 /// How many places are free.
 async fn free(places: &Arc<Places>) -> usize {
@@ -113,4 +117,31 @@ async fn a_kept_connection_that_is_lost_is_replaced() {
     assert_ne!(other, backend);
     spare.done();
     drop(taken);
+}
+
+#[tokio::test]
+async fn a_connection_for_statements_that_falls_silent_idle_or_kept_is_replaced() {
+    let direct = postgres_schema(postgres_options(), 2).await;
+    let (network, through) = HalfOpen::to_postgres(&direct.connect_options()).await;
+    let pool = PgPoolOptions::new().max_connections(3).acquire_timeout(LONG).connect_with(through).await.unwrap();
+    let connections = Connections::<Postgres>::of(&pool);
+    for is_kept in [false, true, false, true] {
+        let (one, other) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        if is_kept {
+            connections.keep(Pooled::new(one), Duration::from_secs(60));
+        } else {
+            drop(one);
+            while pool.num_idle() == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        network.fall_silent();
+        let mut spare = timeout(LONG, connections.spare()).await.expect("it does not wait for an answer").unwrap();
+        spare.ping().await.unwrap();
+        spare.done();
+        drop(other);
+        connections.kept.lock().await.connection = None;
+        let all = timeout(2 * LONG, join_all((0..3).map(|_| pool.acquire()))).await;
+        assert!(all.is_ok_and(|all| all.iter().all(Result::is_ok)), "no connection is lost");
+    }
 }

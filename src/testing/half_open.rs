@@ -1,12 +1,14 @@
 //! A way to a server on which connections fall silent: they stay open, and nothing comes through any more in either direction.
 
+#[cfg(feature = "postgres")]
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// A proxy at a port of its own, as long as the runtime of the test.
 pub(crate) struct HalfOpen {
-    pub(crate) port: u16,
+    port: u16,
     silent: watch::Sender<u64>,
 }
 
@@ -25,6 +27,14 @@ impl HalfOpen {
             }
         });
         Self { port, silent }
+    }
+
+    /// Stands in front of a PostgreSQL. Returns the options of a connection that goes this way, too.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn to_postgres(options: &PgConnectOptions) -> (Self, PgConnectOptions) {
+        let network = Self::to(format!("{}:{}", options.get_host(), options.get_port())).await;
+        let through = options.clone().host("127.0.0.1").port(network.port).ssl_mode(PgSslMode::Disable);
+        (network, through)
     }
 
     /// Has the connections that there are fall silent. New ones are as good as ever.

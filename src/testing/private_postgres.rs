@@ -83,7 +83,8 @@ fn is_root() -> bool {
 /// A program of the newest server that is installed.
 fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let newest = versions.max_by_key(|version| version.file_name().to_string_lossy().parse::<u32>().unwrap_or_default());
+    let newest =
+        versions.max_by_key(|version| version.file_name().to_string_lossy().parse::<u32>().unwrap_or_default());
     newest.map_or_else(|| Path::new(name).to_owned(), |version| version.path().join("bin").join(name))
 }
 

@@ -8,6 +8,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use super::*;
 use crate::idempotent::renewals::Renewals;
 use crate::testing::databases::{new_name, postgres_options, postgres_schema};
+use crate::testing::half_open::HalfOpen;
 
 const LEASE: Duration = Duration::from_millis(500);
 
@@ -141,4 +142,27 @@ async fn who_leaves_while_renewing_leaves_the_others_to_somebody_else() {
         };
         assert!(renewed, "left after {polls} polls");
     }
+}
+
+#[tokio::test]
+async fn keys_go_on_when_postgres_falls_silent_on_the_connections_that_there_are() {
+    let (direct, _) = pools(1).await;
+    let (network, through) = HalfOpen::to_postgres(&direct.connect_options()).await;
+    let pool = PgPoolOptions::new().max_connections(3).connect_with(through).await.unwrap();
+    let silent = std::sync::Arc::new(network);
+    let post = ScriptedServer::new("post").with_plain("send", move |call| {
+        // The connection that is kept for the claim falls silent, too.
+        silent.fall_silent();
+        async move { Ok(sent(call.number)) }
+    });
+    let server = layer(SqlStore::new(pool.clone())).layer(post.clone());
+    for n in 1..=3 {
+        let key = new_name();
+        for told_again in [Value::Null, json!("replayed")] {
+            let answer = send(&server, &key).await;
+            assert_eq!((text(&answer), told(&answer)), (format!("sent {n}"), told_again));
+        }
+    }
+    let all = tokio::time::timeout(Duration::from_secs(60), join_all((0..3).map(|_| pool.acquire()))).await;
+    assert!(all.is_ok_and(|all| all.iter().all(Result::is_ok)), "no connection is lost");
 }

@@ -3,11 +3,14 @@
 #![cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 
 use ::redis::aio::ConnectionManager;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{Postgres, Sqlite};
 
 use super::*;
+use crate::connections::Connections;
 pub(super) use crate::testing::databases::new_name;
 use crate::testing::databases::{self, SqliteFile};
+use crate::testing::half_open::HalfOpen;
 
 pub(super) async fn redis() -> RedisBackend<ConnectionManager> {
     RedisBackend::new(databases::redis().await).with_prefix("mcp-patterns:test:session:")
@@ -83,4 +86,32 @@ async fn a_key_of_another_kind_in_redis_is_not_taken_for_a_session() {
     let _: () = connection.del(&key).await.unwrap();
     session.set("k", "v").await.unwrap();
     let _: () = connection.del(&key).await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_go_on_when_postgres_falls_silent_on_the_connections_that_there_are() {
+    let direct = databases::postgres_schema(databases::postgres_options(), 1).await;
+    SqlBackend::ensure_schema(&direct).await.unwrap();
+    let (network, through) = HalfOpen::to_postgres(&direct.connect_options()).await;
+    let pool = PgPoolOptions::new().max_connections(2).connect_with(through).await.unwrap();
+    let store = SessionStore::postgres(pool.clone());
+    let session = store.of(&user("ada")).unwrap();
+    session.set("n", &0).await.unwrap();
+    for n in 1..=3 {
+        while pool.num_idle() == 0 {
+            tokio::task::yield_now().await;
+        }
+        network.fall_silent();
+        session.set("n", &n).await.expect("another connection is there in time");
+        assert_eq!(session.get::<i32>("n").await.unwrap(), Some(n));
+    }
+    // What a step has left in the middle of a statement is closed, too.
+    let statement = tokio::time::timeout(Duration::from_millis(50), async {
+        let mut hung = Connections::of(&pool).acquire().await.unwrap();
+        network.fall_silent();
+        sqlx::query("select 1").execute(&mut *hung).await
+    });
+    assert!(statement.await.is_err(), "nobody answers");
+    let both = tokio::time::timeout(2 * MINUTE, async { (pool.acquire().await, pool.acquire().await) }).await.unwrap();
+    assert!(both.0.is_ok() && both.1.is_ok(), "no connection is lost");
 }

@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions, PgPool, Postgres};
 use tokio::time::timeout;
 
 use super::databases::{LONG, TestDb, nothing, refusal};
+use crate::postgres::KEEPALIVES;
 use crate::testing::half_open::HalfOpen;
 use crate::testing::private_postgres::PrivatePostgres;
 use crate::transactional::{TransactionError, Transactor, current};
@@ -36,7 +37,13 @@ async fn the_lock_is_free(pool: &PgPool) {
 #[tokio::test]
 async fn one_holder() {
     let Ok(url) = std::env::var(URL) else { return };
-    let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("the server is there");
+    let options: PgConnectOptions = url.parse().expect("a URL");
+    let mut options = options.options(KEEPALIVES);
+    if let Some(schema) = options.get_application_name().map(str::to_owned) {
+        options = options.options([("search_path", schema)]);
+    }
+    let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.expect("the server is there");
+    let _idle = pool.acquire().await.expect("the server is there");
     let transactor = Transactor::new(pool).with_timeout(HELD);
     let told = transactor.run(&(), || async {
         lock().await?;
@@ -98,9 +105,7 @@ async fn a_process_that_is_stopped_keeps_its_locks_no_longer_than_its_transactio
 async fn a_replica_behind_a_network_that_has_vanished_keeps_its_locks_no_longer_than_its_transaction_may_take() {
     let pool = Postgres::pool().await;
     Postgres::write(&mut pool.acquire().await.expect("it is idle"), 1).await.expect("it can be written");
-    let options = pool.connect_options().as_ref().clone();
-    let network = HalfOpen::to(format!("{}:{}", options.get_host(), options.get_port())).await;
-    let options = options.host("127.0.0.1").port(network.port).ssl_mode(sqlx::postgres::PgSslMode::Disable);
+    let (network, options) = HalfOpen::to_postgres(&pool.connect_options()).await;
     let replica = PgPoolOptions::new().connect_with(options).await.expect("the way is open");
     let holder = Transactor::new(replica).with_timeout(HELD);
     let holds = holder.run(&(), || async {
@@ -221,11 +226,11 @@ async fn a_replica_in_a_network_that_has_vanished_keeps_its_locks_no_longer_than
     let pool = PgPoolOptions::new().acquire_timeout(LONG).connect_with(server.options()).await.expect("it is there");
     sqlx::raw_sql("create table t (n bigint); insert into t values (1)").execute(&pool).await.expect("a table");
     let remote = PgConnectOptions::new_without_pgpass().host(&address).username("postgres").database("postgres");
-    let holder = Holder::start(&["ip", "netns", "exec", &network.0], &remote.options(crate::postgres::KEEPALIVES));
+    let holder = Holder::start(&["ip", "netns", "exec", &network.0], &remote);
     network.vanish();
     the_lock_is_free(&pool).await;
     drop(holder);
-    // Neither does what is left of its connection stay.
+    // Neither do its connections stay, in a transaction or not.
     let gone = async {
         let open = "select count(*) from pg_stat_activity where client_addr is not null";
         while sqlx::query_scalar::<_, i64>(open).fetch_one(&pool).await.expect("the server tells") > 0 {

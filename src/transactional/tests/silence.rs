@@ -47,9 +47,7 @@ async fn peers() -> [(Peer, PgPool); 2] {
     sqlx::query("create table t (n bigint)").execute(&stopped).await.expect("a table can be made");
 
     let direct = Postgres::pool().await;
-    let options = direct.connect_options().as_ref().clone();
-    let network = HalfOpen::to(format!("{}:{}", options.get_host(), options.get_port())).await;
-    let options = options.host("127.0.0.1").port(network.port).ssl_mode(sqlx::postgres::PgSslMode::Disable);
+    let (network, options) = HalfOpen::to_postgres(&direct.connect_options()).await;
     let half_open = pool(options).await;
     [(Peer::Backends(server), stopped), (Peer::Network(network), half_open)]
 }
@@ -143,7 +141,7 @@ async fn calls_under_way_end_within_their_timeout_when_the_server_falls_silent_a
 }
 
 /// The turn, the place and the connection are waited for in one time, that of the pool.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_call_spends_one_acquire_timeout_on_all_that_it_waits_for_before_it_begins() {
     let file = Sqlite::pool().await;
     let after = Duration::from_secs(3);
@@ -152,6 +150,7 @@ async fn a_call_spends_one_acquire_timeout_on_all_that_it_waits_for_before_it_be
     let transactor = Transactor::new(pool.clone());
     let _turn = std::sync::Arc::clone(&transactor.turns).acquire_owned().await.expect("it is open");
     let _only = pool.acquire().await.expect("it is idle");
+    tokio::time::pause();
     for transactor in [transactor.clone(), transactor.with_connection_reuse()] {
         let begun = Instant::now();
         assert_eq!(transactor.run(&(), nothing).await, Err(TransactionError::Unavailable));
