@@ -135,12 +135,15 @@ impl<DB: Sweepable> Connections<DB> {
         idle.into_iter().for_each(|idle| idle.give_back(self.answer_timeout()));
     }
 
-    /// Returns the connection if it answers, and closes it otherwise.
-    async fn if_it_answers(&self, mut connection: Pooled<DB>) -> Option<Pooled<DB>> {
+    /// Returns the connection if it answers, and closes it otherwise. Then it notes whether that was for silence.
+    async fn asked(&self, mut connection: Pooled<DB>, is_silent: &mut bool) -> Option<Pooled<DB>> {
         match timeout(self.answer_timeout(), connection.ping()).await {
             Ok(Ok(())) => return Some(connection),
             Ok(Err(_)) => {}
-            Err(_) => self.test_idle(),
+            Err(_) => {
+                *is_silent = true;
+                self.test_idle();
+            }
         }
         connection.close();
         None
@@ -149,8 +152,9 @@ impl<DB: Sweepable> Connections<DB> {
     /// A connection for one short statement of somebody for whom a connection is [set apart](Self::set_apart): an idle one, or the
     /// kept one, for which short statements wait in turn. Calls that hold connections for long are not waited for.
     pub(crate) async fn spare(self: &Arc<Self>) -> Result<Spare<'_, DB>, Error> {
+        let mut is_silent = false;
         if let Some(idle) = self.pool.try_acquire()
-            && let Some(connection) = self.if_it_answers(Pooled::new(idle)).await
+            && let Some(connection) = self.asked(Pooled::new(idle), &mut is_silent).await
         {
             return Ok(Spare { connection, home: None });
         }
@@ -158,10 +162,15 @@ impl<DB: Sweepable> Connections<DB> {
             return Ok(Spare { connection: self.acquire().await?, home: None });
         }
         let mut kept = self.kept.lock().await;
-        if let Some(connection) = kept.connection.take()
-            && let Some(connection) = self.if_it_answers(connection).await
-        {
-            return Ok(Spare { connection, home: Some((self, kept)) });
+        match kept.connection.take() {
+            // Where one has fallen silent, the time is too short to ask another.
+            Some(connection) if is_silent => connection.give_back(self.answer_timeout()),
+            Some(connection) => {
+                if let Some(connection) = self.asked(connection, &mut is_silent).await {
+                    return Ok(Spare { connection, home: Some((self, kept)) });
+                }
+            }
+            None => {}
         }
         let connection = self.acquire().await?;
         Ok(Spare { connection, home: Some((self, kept)) })

@@ -126,9 +126,9 @@ async fn a_connection_for_statements_that_falls_silent_idle_or_kept_is_replaced(
     let pool = PgPoolOptions::new().max_connections(3).acquire_timeout(LONG).connect_with(through).await.unwrap();
     let connections = Connections::<Postgres>::of(&pool);
     for is_kept in [false, true, false, true] {
-        let (one, other) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        let (one, other) = (connections.acquire().await.unwrap(), connections.acquire().await.unwrap());
         if is_kept {
-            connections.keep(Pooled::new(one), Duration::from_secs(60));
+            connections.keep(one, Duration::from_secs(60));
         } else {
             drop(one);
             while pool.num_idle() == 0 {

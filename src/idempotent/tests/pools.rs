@@ -155,7 +155,8 @@ async fn keys_go_on_when_postgres_falls_silent_on_the_connections_that_there_are
         silent.fall_silent();
         async move { Ok(sent(call.number)) }
     });
-    let server = layer(SqlStore::new(pool.clone())).layer(post.clone());
+    let store = SqlStore::new(pool.clone());
+    let server = layer(store).with_store_timeout(Duration::from_secs(20)).layer(post.clone());
     for n in 1..=3 {
         let key = new_name();
         for told_again in [Value::Null, json!("replayed")] {

@@ -18,6 +18,9 @@ use crate::transactional::{TransactionError, Transactor, current};
 /// The variable that names the database to a process which a test has started.
 const URL: &str = "MCP_PATTERNS_HOLDER";
 
+/// The variable that names the schema, if there is one.
+const SCHEMA: &str = "MCP_PATTERNS_HOLDER_SCHEMA";
+
 /// The timeout of a transaction that holds a lock.
 const HELD: Duration = Duration::from_secs(2);
 
@@ -39,7 +42,7 @@ async fn one_holder() {
     let Ok(url) = std::env::var(URL) else { return };
     let options: PgConnectOptions = url.parse().expect("a URL");
     let mut options = options.options(KEEPALIVES);
-    if let Some(schema) = options.get_application_name().map(str::to_owned) {
+    if let Ok(schema) = std::env::var(SCHEMA) {
         options = options.options([("search_path", schema)]);
     }
     let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.expect("the server is there");
@@ -64,6 +67,9 @@ impl Holder {
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words).args(["--exact", "transactional::tests::holders::one_holder", "--nocapture"]);
         let url = options.to_url_lossy().to_string();
+        if let Some(schema) = options.get_application_name() {
+            command.env(SCHEMA, schema);
+        }
         let mut holder = command.env(URL, url).stdout(Stdio::piped()).spawn().expect("a process starts");
         let mut said = BufReader::new(holder.stdout.take().expect("it is piped"));
         let mut line = String::new();
