@@ -141,7 +141,7 @@ async fn a_connection_for_statements_that_falls_silent_idle_or_kept_is_replaced(
         spare.done();
         drop(other);
         connections.kept.lock().await.connection = None;
-        let all = timeout(2 * LONG, join_all((0..3).map(|_| pool.acquire()))).await;
+        let all = timeout(2 * LONG, join_all((0..3).map(|_| connections.acquire()))).await;
         assert!(all.is_ok_and(|all| all.iter().all(Result::is_ok)), "no connection is lost");
     }
 }

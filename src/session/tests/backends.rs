@@ -94,7 +94,7 @@ async fn sessions_go_on_when_postgres_falls_silent_on_the_connections_that_there
     SqlBackend::ensure_schema(&direct).await.unwrap();
     let (network, through) = HalfOpen::to_postgres(&direct.connect_options()).await;
     let pool = PgPoolOptions::new().max_connections(2).connect_with(through).await.unwrap();
-    let store = SessionStore::postgres(pool.clone());
+    let store = SessionStore::postgres(pool.clone()).with_backend_timeout(MINUTE);
     let session = store.of(&user("ada").with_session_id("1")).unwrap();
     session.set("n", &0).await.unwrap();
     for n in 1..=3 {
