@@ -32,7 +32,7 @@ async fn lock() -> Result<(), TransactionError> {
 
 /// Waits for the lock, as another replica does.
 async fn the_lock_is_free(pool: &PgPool) {
-    let transactor = Transactor::new(pool.clone()).with_timeout(4 * LONG);
+    let transactor = Transactor::new(pool.clone()).with_timeout(2 * LONG);
     assert_eq!(transactor.run(&(), lock).await, Ok(()), "it waits for the timeout of the other at most");
 }
 
