@@ -47,7 +47,7 @@ impl<DB: Dialect> SqlStore<DB> {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Those of the database, and that it did not answer within a minute.
     pub async fn ensure_schema(&self) -> Result<(), sqlx::Error> {
         let mut connection = self.connections.acquire().await?;
         in_time(DB::ensure_schema(&mut connection)).await

@@ -74,7 +74,7 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Those of the database, and that it did not answer within a minute.
     pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
         <DB as SessionDatabase>::ensure_schema(pool).await
     }

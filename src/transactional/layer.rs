@@ -140,7 +140,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Those of the database, and that it did not answer within a minute.
     pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
         let mut connection = Connections::of(pool).acquire().await?;
         in_time(DB::ensure_schema(&mut connection)).await

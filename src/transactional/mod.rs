@@ -96,7 +96,8 @@
 //!   leaves it out or [unlisted tools are allowed](TransactionalTool::allow_unlisted_tools)
 //! - isolation: the database's own; SQLite's is always serializable
 //! - read-only for tools annotated `read_only`, and enforced; SQLite takes its write lock at once for all others
-//! - timeout: 30 seconds for the whole, all attempts together, which on PostgreSQL bounds each statement too
+//! - timeout: 30 seconds for the whole, all attempts together, which on PostgreSQL bounds each statement too, and each time without one
+//!   ([`with_idle_timeout`](Transactor::with_idle_timeout)); five minutes for the latter where there is no timeout
 //! - SQLite has one writer at a time: those of one layer or [`Transactor`], clones included, wait in turn and without a
 //!   connection, for 5 seconds; then, like those of other processes, for the `busy_timeout` of the connection
 //! - connections: borrowed from the pool for each transaction, which costs sqlx a round trip before it and one after it;
@@ -182,6 +183,28 @@
 //! A pool has as many connections as it was given, and a call holds one while it runs. Give it an acquire timeout of a second or
 //! three, and see [how large a pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be), in particular where sessions or
 //! keys are on the same one: transactions leave them a connection, so that no number of calls makes all of them stand still.
+//!
+//! # When PostgreSQL, or a process that uses it, falls silent
+//!
+//! A server that hangs, or a network that vanishes, closes no connection. So each wait has a bound, and a connection that did not
+//! answer in time is closed and replaced:
+//!
+//! | what does not answer | how long it is waited for |
+//! | --- | --- |
+//! | all that comes before the tool: SQLite's turn, a place, a connection, the `BEGIN` | the pool's acquire timeout, once for all of it, or the transaction's timeout if that is shorter |
+//! | an idle connection, asked before it is used, or the `BEGIN` on one that is reused | a third of the acquire timeout, a second at the most; then another takes its place in the same call, and all idle ones are asked |
+//! | a statement | the transaction's timeout. [Without one](Transactor::without_timeout) there is no bound |
+//! | a commit | the transaction's timeout, and five seconds at least: then `outcome_unknown`. The connection is given up after 30 seconds |
+//! | a rollback, and the way of a connection back to its pool, its `after_release` hook included | five seconds, behind the scenes |
+//! | what is no part of a call: `ensure_schema`, a sweep's batch | a minute |
+//!
+//! So a pool has its full size again when the calls that were under way are over, and nothing needs a restart. SQLite is a part of
+//! the process: what it does has the `busy_timeout` for a bound, and no connection is closed for being slow.
+//!
+//! A process that hangs or has vanished keeps the locks of its transaction no longer than the transaction's timeout after its last
+//! statement: PostgreSQL ends the transaction then ([`with_idle_timeout`](Transactor::with_idle_timeout)). If the process goes on, the
+//! call hears `timed_out`, or a statement or the commit fails; nothing was done. `mcp_patterns::postgres` is about what whoever
+//! opens the pool can do: keepalives, and a pool that replaces silent connections also where tools use it by themselves.
 //!
 //! # The table of keys
 //!

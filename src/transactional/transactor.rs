@@ -127,6 +127,8 @@ impl<DB: Dialect> Transactor<DB> {
     /// the next, here and in clones. That spares the round trips in which sqlx tests a connection before and after it is lent: that
     /// the `BEGIN` succeeds is the test, and where it does not, a connection is taken that is tested.
     ///
+    /// A `BEGIN` without an answer within a third of the pool's acquire timeout, a second at the most, fails the test, too.
+    ///
     /// The pool's `before_acquire` and `after_release` hooks are not run in between: not for a pool that has some that matter, such
     /// as one that resets what a caller has set. A connection goes back to the pool when no transaction has wanted it for 5 ms, and
     /// after the commit that comes 100 ms after it was lent, so that others who use the pool have their turn. Meanwhile it is in an

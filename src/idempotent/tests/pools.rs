@@ -164,6 +164,7 @@ async fn keys_go_on_when_postgres_falls_silent_on_the_connections_that_there_are
             assert_eq!((text(&answer), told(&answer)), (format!("sent {n}"), told_again));
         }
     }
-    let all = tokio::time::timeout(Duration::from_secs(60), join_all((0..3).map(|_| pool.acquire()))).await;
-    assert!(all.is_ok_and(|all| all.iter().all(Result::is_ok)), "no connection is lost");
+    // One is kept for the claims.
+    let others = tokio::time::timeout(Duration::from_secs(60), join_all((0..2).map(|_| pool.acquire()))).await;
+    assert!(others.is_ok_and(|others| others.iter().all(Result::is_ok)), "no connection is lost");
 }

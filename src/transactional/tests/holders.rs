@@ -233,6 +233,8 @@ async fn a_replica_in_a_network_that_has_vanished_keeps_its_locks_no_longer_than
     sqlx::raw_sql("create table t (n bigint); insert into t values (1)").execute(&pool).await.expect("a table");
     let remote = PgConnectOptions::new_without_pgpass().host(&address).username("postgres").database("postgres");
     let holder = Holder::start(&["ip", "netns", "exec", &network.0], &remote);
+    // What it has received is acknowledged by then: only its silence tells that it has gone.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     network.vanish();
     the_lock_is_free(&pool).await;
     drop(holder);
