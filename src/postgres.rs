@@ -53,6 +53,7 @@ pub const KEEPALIVES: [(&str, &str); 4] = [
 ///
 /// It costs no round trip that a call waits for. It sets the pool's `before_acquire` and `after_release` hooks, and turns
 /// `test_before_acquire` off: it is for a pool without such hooks of its own.
+#[must_use]
 pub fn replacing_silent(options: PgPoolOptions) -> PgPoolOptions {
     options
         .test_before_acquire(false)
