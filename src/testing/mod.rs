@@ -35,6 +35,9 @@ pub use idempotency::idempotency_store_contract;
 #[cfg(test)]
 #[cfg(feature = "redis")]
 pub(crate) mod private_redis;
+#[cfg(test)]
+#[cfg(feature = "redis")]
+pub(crate) mod proxy;
 #[cfg(feature = "session")]
 mod session;
 #[cfg(feature = "session")]
