@@ -93,7 +93,7 @@
 //! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
 //! | `transactional` | [`TransactionalTool`], with `sqlite` or `postgres` | |
 //! | `validated` | [`ValidatedTool`] | |
-//! | `sqlite`, `postgres`, `redis` | the backends; `sqlite` brings SQLite and needs a C compiler | |
+//! | `sqlite`, `postgres`, `redis` | the backends, and [`RedisConnection`]; `sqlite` brings SQLite and needs a C compiler | |
 //! | `metrics` | counters, histograms and gauges through the [`metrics`](https://docs.rs/metrics) facade, see [`guide::tracing`] | |
 //! | `testing` | [`testing`]: a server that does what a test says, and contracts for stores of your own | |
 //! | `backon`, `backoff` | delays from the builders of those crates, see [`retry::Delays`] | |
@@ -127,6 +127,8 @@ mod percent;
 #[cfg_attr(docsrs, doc(cfg(all(feature = "postgres", any(feature = "session", feature = "transactional")))))]
 pub mod postgres;
 mod progress;
+#[cfg(feature = "redis")]
+mod redis_connection;
 #[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
 mod replication;
 mod scope;
@@ -179,6 +181,9 @@ pub use error::ConfigError;
 pub use idempotent::IdempotentTool;
 pub use identity::{Identity, Scope};
 pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use redis_connection::RedisConnection;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use retry::RetryTool;

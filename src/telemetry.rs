@@ -1,4 +1,8 @@
-//! Counters, gauges and histograms through the `metrics` facade, or nothing at all without the feature.
+//! Counters, gauges and histograms through the `metrics` facade, or nothing at all without the feature; and warnings that come in bursts.
+
+mod outage;
+
+pub(crate) use outage::{Outage, Over, Warning};
 
 /// A counter whose labels are fixed when it is made, so that counting neither formats nor allocates.
 ///

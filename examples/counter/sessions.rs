@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use clap::ValueEnum;
-use mcp_patterns::SessionStore;
 use mcp_patterns::session::{SessionMode, SqlBackend};
+use mcp_patterns::{RedisConnection, SessionStore};
 use turbomcp::McpError;
 
 use crate::database;
@@ -57,7 +57,12 @@ pub async fn store(args: &SessionArgs) -> Result<SessionStore, Failure> {
 async fn open(url: &str) -> Result<SessionStore, Box<dyn Error>> {
     Ok(match url.split_once(':').map_or(url, |(scheme, _)| scheme) {
         "memory" => SessionStore::in_memory(),
-        "redis" | "redis+unix" => SessionStore::redis(redis::Client::open(url)?.get_connection_manager().await?),
+        "redis" | "redis+unix" => {
+            let redis = RedisConnection::open(url)?;
+            // It connects by itself whenever it has to. A wrong address is found out now.
+            redis::cmd("PING").exec_async(&mut redis.clone()).await?;
+            SessionStore::redis(redis)
+        }
         "sqlite" => {
             let pool = database::sqlite(url, MAX_CONNECTIONS).await?;
             SqlBackend::ensure_schema(&pool).await?;

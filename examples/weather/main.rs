@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use mcp_patterns::cached::RedisLevel;
-use mcp_patterns::{CachedTool, RetryTool, Scope, TryLayer};
-use redis::aio::ConnectionManagerConfig;
+use mcp_patterns::{CachedTool, RedisConnection, RetryTool, Scope, TryLayer};
 use serde_json::json;
 
 pub mod cities;
@@ -113,10 +112,9 @@ async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
         .with_scope(Scope::Public)
         .except(["fetch_aggregated", "smart_search"]);
     if let Some(url) = &args.cache {
-        let client = redis::Client::open(url.as_str())?;
         // It connects when it is needed: the server works without Redis, and shares when it is there.
-        let connection = client.get_connection_manager_lazy(ConnectionManagerConfig::new())?;
-        cached = cached.with_second_level(RedisLevel::new(connection).with_subscriber(client));
+        let redis = RedisConnection::open(url.as_str())?;
+        cached = cached.with_second_level(RedisLevel::new(redis.clone()).with_subscriber(redis.client()));
     }
     let cache = cached.handle();
     let retry = RetryTool::new().with_max_attempts(args.max_attempts).with_max_delay(Duration::from_secs(2));

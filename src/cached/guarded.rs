@@ -1,16 +1,16 @@
 //! A second level that can fail, hang and come back without anybody noticing but its counters.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::breaker::Breaker;
 use super::level::{Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
 use super::stats::Count;
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, Outage, Over, Warning};
 
 /// A level behind timeouts and breakers: one for what reads and one for what writes, since a level may be able to do the first
 /// and not the second.
@@ -24,8 +24,8 @@ pub(super) struct Guarded {
     pub(super) skipped: Count,
     /// Those that failed, by step.
     failed: [Counter; STEPS.len()],
-    failing: Warning,
-    unheard: Warning,
+    /// Of the subscription.
+    unheard: Outage,
     set_back: Warning,
     panicking: Warning,
 }
@@ -52,6 +52,7 @@ struct Side {
     opened: Counter,
     closed: Counter,
     opening: Warning,
+    outage: Outage,
 }
 
 impl Side {
@@ -59,7 +60,14 @@ impl Side {
         let counter =
             |to| Counter::new("mcp_patterns_cache_second_level_breaker_total", &[("steps", name), ("to", to)]);
         let (opened, closed) = (counter("open"), counter("closed"));
-        Self { name, breaker: Breaker::default(), opened, closed, opening: Warning::default() }
+        Self {
+            name,
+            breaker: Breaker::default(),
+            opened,
+            closed,
+            opening: Warning::default(),
+            outage: Outage::default(),
+        }
     }
 }
 
@@ -73,8 +81,7 @@ impl Guarded {
             failures: Count::default(),
             skipped: Count::default(),
             failed: STEPS.map(failed),
-            failing: Warning::default(),
-            unheard: Warning::default(),
+            unheard: Outage::default(),
             set_back: Warning::default(),
             panicking: Warning::default(),
         }
@@ -119,9 +126,14 @@ impl Guarded {
             })
         });
         match subscribed.await {
-            Ok(subscription) => subscription.map(Some),
+            Ok(subscription) => {
+                if let Some(Over { after_ms, failures }) = self.unheard.worked() {
+                    tracing::info!(after_ms, failures, "the cache hears of other replicas' invalidations again");
+                }
+                subscription.map(Some)
+            }
             Err(error) => {
-                self.failed(Step::Subscribe, &error);
+                self.failed(&self.unheard, Step::Subscribe, &error);
                 Some(None)
             }
         }
@@ -132,7 +144,7 @@ impl Guarded {
         match AssertUnwindSafe(async { subscription.next().await }).catch_unwind().await {
             Ok(heard) => heard,
             Err(_) => {
-                self.failed(Step::Subscribe, &LevelError::new(PANICKED));
+                self.failed(&self.unheard, Step::Subscribe, &LevelError::new(PANICKED));
                 None
             }
         }
@@ -147,7 +159,7 @@ impl Guarded {
 
     /// A subscription has ended.
     pub(super) fn is_unheard(&self) {
-        if let Some(unsaid) = self.unheard.due() {
+        if let Some(unsaid) = self.unheard.failed() {
             tracing::warn!(
                 unsaid,
                 "the cache does not hear of other replicas' invalidations until it is connected again"
@@ -177,9 +189,17 @@ impl Guarded {
         };
         let error = match attempt(limit, call).await {
             Ok(done) => {
-                if permit.succeeded() {
+                let has_closed = permit.succeeded();
+                if has_closed {
                     side.closed.increment();
-                    tracing::info!(steps = side.name, "the cache's second level is used again");
+                }
+                let steps = side.name;
+                match side.outage.worked() {
+                    Some(Over { after_ms, failures }) => {
+                        tracing::info!(steps, after_ms, failures, "the cache's second level is used again");
+                    }
+                    None if has_closed => tracing::info!(steps, "the cache's second level is used again"),
+                    None => {}
                 }
                 return Some(done);
             }
@@ -193,13 +213,13 @@ impl Guarded {
                 tracing::warn!(steps, %error, unsaid, "the cache's second level fails and is left alone for a while");
             }
         }
-        self.failed(step, &error);
+        self.failed(&side.outage, step, &error);
         None
     }
 
-    fn failed(&self, step: Step, error: &LevelError) {
+    fn failed(&self, outage: &Outage, step: Step, error: &LevelError) {
         self.failed[step as usize].increment();
-        if let Some(unsaid) = self.failing.due() {
+        if let Some(unsaid) = outage.failed() {
             tracing::warn!(step = STEPS[step as usize], %error, unsaid, "the cache's second level failed");
         }
     }
@@ -216,28 +236,3 @@ async fn attempt<'a, T>(limit: Duration, step: impl FnOnce() -> LevelFuture<'a, 
 
 /// The panic hook has told the rest.
 const PANICKED: &str = "it panicked, which is a bug of it";
-
-/// What is said at most once in ten seconds.
-#[derive(Default)]
-struct Warning(Mutex<Said>);
-
-#[derive(Default)]
-struct Said {
-    last: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Warning {
-    /// Returns how often it was not said since it was said last, if it is time to say it again.
-    fn due(&self) -> Option<u64> {
-        const PAUSE: Duration = Duration::from_secs(10);
-        let now = Instant::now();
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE) {
-            said.unsaid += 1;
-            return None;
-        }
-        said.last = Some(now);
-        Some(std::mem::take(&mut said.unsaid))
-    }
-}

@@ -19,21 +19,26 @@ use super::level::{Generation, Invalidation, LevelError, LevelFuture, Put, Read,
 
 /// Shares values in Redis, and tells replicas through it which of them are wrong.
 ///
-/// Give it a connection that comes back by itself: `ConnectionManager`, or `ClusterConnection`. Without
-/// [`with_subscriber`](Self::with_subscriber), replicas are not told of invalidations.
+/// Give it a connection that comes back by itself: a [`RedisConnection`](crate::RedisConnection), or a `ClusterConnection`
+/// ([what it does not do](crate::RedisConnection#other-connections)). Without [`with_subscriber`](Self::with_subscriber), replicas are
+/// not told of invalidations.
 ///
 /// ```no_run
-/// # async fn example() -> redis::RedisResult<()> {
-/// use mcp_patterns::{CachedTool, cached::RedisLevel};
+/// # fn example() -> redis::RedisResult<()> {
+/// use mcp_patterns::{CachedTool, RedisConnection, cached::RedisLevel};
 ///
-/// let client = redis::Client::open("redis://127.0.0.1:6379")?;
-/// let level = RedisLevel::new(client.get_connection_manager().await?).with_subscriber(client);
+/// let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
+/// let level = RedisLevel::new(redis.clone()).with_subscriber(redis.client());
 /// let cached = CachedTool::new().with_second_level(level);
 /// # Ok(()) }
 /// ```
 ///
-/// A `ConnectionManager` of redis 1.8 gives up for good if connecting again fails by anything but the network: a refused password,
-/// too many clients, an answer that is none. Calls go on without the level then; it is used again when the process is restarted.
+/// # A Redis that does not answer
+///
+/// Each step has the time of [`with_second_level_timeout`](crate::CachedTool::with_second_level_timeout); five failures in a row leave
+/// the level alone for five seconds. A `RedisConnection` that has fallen silent is replaced meanwhile. The subscription is sent a
+/// `PING` when it has heard nothing for half a second, and is replaced if that is not answered within half a second: so a silent
+/// peer is noticed within a second, whatever the connection of the steps is.
 ///
 /// # Keys
 ///
@@ -122,7 +127,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
     }
 
     /// Listens for the invalidations of other replicas, over a connection of its own that `client` opens. In a cluster, any node
-    /// will do; called again, it names another, and they are tried in turn.
+    /// will do; called again, it names another, and they are tried in turn. The client of a
+    /// [`RedisConnection`](crate::RedisConnection::client) has socket options that find a host that is gone.
     pub fn with_subscriber(self, client: Client) -> Self {
         self.set(|settings| settings.subscribers.push(client))
     }

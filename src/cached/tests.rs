@@ -40,6 +40,8 @@ mod resources;
 mod selection;
 mod setbacks;
 mod settings;
+#[cfg(feature = "redis")]
+mod silence;
 mod single_flight;
 mod time;
 mod unrelated;

@@ -18,6 +18,7 @@ use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;
 use crate::idempotency::{self, CallKey, Idempotency, Resolved};
 use crate::scope;
+use crate::telemetry::{Outage, Over, Warning};
 
 /// How claims are made and kept.
 #[derive(Clone)]
@@ -29,6 +30,15 @@ pub(super) struct Claims {
     pub(super) timeout: Duration,
     pub(super) takes_over: bool,
     pub(super) idempotency: Arc<Idempotency>,
+    pub(super) warnings: Arc<Warnings>,
+}
+
+/// What is said of a store that fails.
+#[derive(Default)]
+pub(super) struct Warnings {
+    outage: Outage,
+    renewing: Warning,
+    ending: Warning,
 }
 
 /// What a call found under its key.
@@ -99,7 +109,7 @@ impl Claims {
             return Err(StoreError::unavailable("a refusal cannot be written"));
         };
         let step = || self.store.resolve(&call.id, Some(&refusal), self.idempotency.ttl());
-        Ok(attempt(self.timeout, step).await? == Resolved::Yes)
+        Ok(self.attempt(self.timeout, step).await? == Resolved::Yes)
     }
 
     /// Claims a call in a task of its own: a caller who leaves half-way leaves no claim behind, since what arrives for nobody is
@@ -114,17 +124,40 @@ impl Claims {
         match timeout(self.timeout, arrives).await {
             Ok(Ok(found)) => found,
             Ok(Err(_)) => Err(StoreError::unavailable("the runtime shuts down")),
-            Err(_) => Err(StoreError::unavailable("no answer in time")),
+            Err(_) => {
+                let error = StoreError::unavailable("no answer in time");
+                self.failed(&error);
+                Err(error)
+            }
         }
     }
-}
 
-/// Takes a step of a store that may hang, or panic.
-async fn attempt<'a, T>(limit: Duration, step: impl FnOnce() -> StoreFuture<'a, T>) -> Result<T, StoreError> {
-    match timeout(limit, AssertUnwindSafe(async { step().await }).catch_unwind()).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => Err(StoreError::unavailable("the store panicked")),
-        Err(_) => Err(StoreError::unavailable("no answer in time")),
+    /// Takes a step of a store that may hang, or panic.
+    async fn attempt<'a, T>(
+        &self,
+        limit: Duration,
+        step: impl FnOnce() -> StoreFuture<'a, T>,
+    ) -> Result<T, StoreError> {
+        let done = match timeout(limit, AssertUnwindSafe(async { step().await }).catch_unwind()).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(StoreError::unavailable("the store panicked")),
+            Err(_) => Err(StoreError::unavailable("no answer in time")),
+        };
+        match &done {
+            Err(error @ StoreError::Unavailable(_)) => self.failed(error),
+            Ok(_) | Err(StoreError::Full) => {
+                if let Some(Over { after_ms, failures }) = self.warnings.outage.worked() {
+                    tracing::info!(after_ms, failures, "the store of idempotency keys works again");
+                }
+            }
+        }
+        done
+    }
+
+    fn failed(&self, error: &StoreError) {
+        if let Some(unsaid) = self.warnings.outage.failed() {
+            tracing::warn!(%error, unsaid, "the store of idempotency keys fails");
+        }
     }
 }
 
@@ -180,7 +213,8 @@ impl Held {
             kept_for: self.claims.idempotency.kept_for(),
             takes_over: self.claims.takes_over,
         };
-        let claimed = attempt(self.claims.timeout.saturating_mul(PATIENCE), || self.claims.store.claim(claim)).await;
+        let limit = self.claims.timeout.saturating_mul(PATIENCE);
+        let claimed = self.claims.attempt(limit, || self.claims.store.claim(claim)).await;
         let found = match claimed {
             Ok(Claimed::New) => return Ok(Found::Nothing(self)),
             Ok(Claimed::Other) => Found::Other,
@@ -206,13 +240,17 @@ impl Held {
             let owner = Owner { id: &call.id, token: &token };
             loop {
                 sleep(pause).await;
-                match attempt(claims.timeout, || claims.store.renew(owner, claims.lease)).await {
+                match claims.attempt(claims.timeout, || claims.store.renew(owner, claims.lease)).await {
                     Ok(true) => {}
                     Ok(false) => {
                         tracing::warn!(tool = call.tool, key = call.key, "the claim of a running call was taken away");
                         return;
                     }
-                    Err(error) => tracing::warn!(%error, tool = call.tool, "a lease was not renewed"),
+                    Err(error) => {
+                        if let Some(unsaid) = claims.warnings.renewing.due() {
+                            tracing::warn!(%error, tool = call.tool, unsaid, "a lease was not renewed");
+                        }
+                    }
                 }
             }
         });
@@ -257,7 +295,11 @@ impl Held {
             match step {
                 Ok(true) => ended = if is_short { Ended::WithoutAnswer } else { Ended::Yes },
                 Ok(false) => ended = Ended::Lost,
-                Err(error) => tracing::warn!(%error, tool = self.call.tool, "{end} failed"),
+                Err(error) => {
+                    if let Some(unsaid) = self.claims.warnings.ending.due() {
+                        tracing::warn!(%error, tool = self.call.tool, unsaid, "{end} failed");
+                    }
+                }
             }
             if ended != Ended::Unknown {
                 break;
@@ -275,7 +317,7 @@ impl Held {
             End::Release => store.release(owner),
             End::Abandon => store.abandon(owner),
         };
-        attempt(self.claims.timeout, step).await
+        self.claims.attempt(self.claims.timeout, step).await
     }
 }
 

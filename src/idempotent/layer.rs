@@ -51,6 +51,7 @@ impl IdempotentTool {
             timeout: Duration::from_secs(2),
             takes_over: false,
             idempotency: Arc::default(),
+            warnings: Arc::default(),
         };
         Self {
             claims,

@@ -56,11 +56,11 @@
 //! use std::time::Duration;
 //! use mcp_patterns::idempotency::Idempotency;
 //! use mcp_patterns::idempotent::RedisStore;
-//! use mcp_patterns::{IdempotentTool, Layer, RetryTool};
+//! use mcp_patterns::{IdempotentTool, Layer, RedisConnection, RetryTool};
 //! # use mcp_patterns::testing::ScriptedServer;
 //! # let server = ScriptedServer::new("post");
 //!
-//! let redis = redis::Client::open("redis://127.0.0.1:6379")?.get_connection_manager().await?;
+//! let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 //! let idempotent = IdempotentTool::new(RedisStore::new(redis))
 //!     .every_write()
 //!     .with_idempotency(Idempotency::new().with_ttl(Duration::from_secs(7 * 24 * 3600)).required_for(["pay"]))
@@ -189,7 +189,9 @@
 //! [`with_namespace`](IdempotentTool::with_namespace) of their own, or a key that was used in one has its answer in the other.
 //!
 //! It fails closed. A store that is down, too slow or answers what nobody understands before the call: the tool is not called,
-//! the answer is `unavailable`, and a claim that was made all the same is taken back. Calls without a key need no store.
+//! the answer is `unavailable`, and a claim that was made all the same is taken back. Calls without a key need no store. Over a
+//! [`RedisConnection`](crate::RedisConnection), a Redis that has fallen silent is connected to anew; other connections have
+//! [limits](crate::RedisConnection#other-connections).
 //!
 //! A [`MemoryStore`] drops no claim, and no answer before its time: neither for room, nor for another caller. Each caller has a
 //! share of it, and each anonymous connection a part of the share that all of them have together. Where that is full, new keys are
@@ -212,7 +214,8 @@
 //! The counter (feature `metrics`) `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `released`
 //! (not executed), `ambiguous`, `unresolved`, `not_recorded`, `in_progress`, `refused`, `cancelled`, `unavailable`, `overloaded`. Each
 //! call with a key logs an event (debug) with `tool` and `idempotency`; what needs somebody's attention is logged as a warning,
-//! with the key where a call has to be resolved.
+//! with the key where a call has to be resolved. A store that fails is logged at most once in ten seconds with a count of the rest,
+//! and one that works again as an information.
 
 mod claims;
 mod layer;

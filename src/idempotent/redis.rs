@@ -39,7 +39,8 @@ pub struct RedisStore<C> {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
-    /// On any connection whose clones share it: `ConnectionManager`, `MultiplexedConnection`, `ClusterConnection`.
+    /// On any connection whose clones share it: a [`RedisConnection`](crate::RedisConnection), which is replaced once it does not
+    /// answer, or [another one](crate::RedisConnection#other-connections).
     pub fn new(connection: C) -> Self {
         Self { connection, prefix: "mcp-patterns:idempotency:".to_owned(), replication: None }
     }

@@ -12,6 +12,7 @@ mod redis_down;
 mod retried;
 mod settings;
 mod shared;
+mod silence;
 mod unresolved;
 
 use std::future::ready;

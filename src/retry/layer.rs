@@ -16,7 +16,7 @@ use crate::middleware::impl_layer;
 use crate::outcome::{self, Failure};
 use crate::progress::Progress;
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, look_up, selectors};
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, Warning};
 use crate::{ConfigError, Middleware};
 
 const RULE: Rule = Rule {
@@ -62,6 +62,7 @@ struct ToolPlan {
     key: Option<KeySource>,
     retries: Counter,
     exhausted: Counter,
+    giving_up: Arc<Warning>,
 }
 
 impl ToolPlan {
@@ -127,6 +128,7 @@ impl RetryTool {
                 key: KeySource::of(tool).filter(|_| !is_safe),
                 retries: Counter::new("mcp_patterns_retries_total", &[("tool", &tool.name)]),
                 exhausted: Counter::new("mcp_patterns_retries_exhausted_total", &[("tool", &tool.name)]),
+                giving_up: Arc::default(),
             })
         })
     }
@@ -170,7 +172,10 @@ impl RetryTool {
         let mut result = driven.result;
         if let Some(exhausted) = driven.exhausted {
             plan.exhausted.increment();
-            tracing::warn!(tool = name, attempts = driven.attempts, reason = exhausted.as_str(), "no further attempt");
+            if let Some(unsaid) = plan.giving_up.due() {
+                let (attempts, reason) = (driven.attempts, exhausted.as_str());
+                tracing::warn!(tool = name, attempts, reason, unsaid, "no further attempt");
+            }
             outcome::note(&mut result, outcome::EXHAUSTED, exhausted.as_str());
         }
         // Layers further out have to know of a failure whether an earlier attempt may have taken effect.

@@ -12,11 +12,11 @@ use tokio::time::{sleep, timeout};
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
 use super::data::{self, Data, PeekError};
 use super::key::Key;
-use super::turns::{FailedMeanwhile, Turns};
+use super::turns::{Turns, Unanswered};
 use super::{SessionError, SessionMode};
 use crate::Identity;
 use crate::clock::{millis, wall_clock};
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, Outage, Over, Warning};
 
 /// A store with its settings. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +48,8 @@ pub(super) struct Shared {
     /// The server that the layer was put on first.
     pub(super) server: OnceLock<String>,
     counters: [Counter; Told::ALL.len()],
+    outage: Outage,
+    full: Warning,
     #[cfg(test)]
     pub(super) clock: std::sync::atomic::AtomicU64,
 }
@@ -94,6 +96,8 @@ impl Shared {
             server: OnceLock::new(),
             counters: Told::ALL
                 .map(|outcome| Counter::new("mcp_patterns_session_operations_total", &[("outcome", outcome)])),
+            outage: Outage::default(),
+            full: Warning::default(),
             #[cfg(test)]
             clock: std::sync::atomic::AtomicU64::new(0),
         }
@@ -148,19 +152,15 @@ impl Engine {
         mut change: impl FnMut(&mut Data) -> Result<R, SessionError> + Send,
     ) -> Result<R, SessionError> {
         let turn = self.shared.turns.of(key.id());
-        let mut writer = match turn.take().await {
-            Ok(writer) => writer,
-            Err(FailedMeanwhile) => {
-                self.count(Told::Unavailable);
-                return Err(SessionError::Unavailable(BackendError::new("it failed whoever came before")));
-            }
-        };
+        let mut writer = turn.take(self.settings.backend_timeout).await.map_err(|Unanswered| {
+            SessionError::Unavailable(self.failed(BackendError::new("it answers none of those who wrote before")))
+        })?;
         // What this process wrote last is what there is, unless the write finds that it is not.
-        let mut known = writer.last.take();
+        let mut known = writer.known();
         let mut is_fresh = false;
         for tries in 0..self.settings.max_tries.get() {
             if known.is_none() && !is_fresh {
-                known = self.fetch(key).await.inspect_err(|error| writer.failed(error))?;
+                known = writer.step(self.fetch_within(writer.limit(), key)).await?;
                 is_fresh = true;
             }
             let applied = self.found(key, known.as_ref()).and_then(|mut found| {
@@ -177,7 +177,7 @@ impl Engine {
                 }
                 Ok((answer, None, found)) => {
                     self.use_found(key, &found, known.as_ref());
-                    *writer.last = known.filter(is_small);
+                    writer.remember(known.filter(is_small));
                     return Ok(answer);
                 }
                 Ok((answer, Some(text), found)) => (answer, text, found),
@@ -189,11 +189,11 @@ impl Engine {
                 }
             };
             let version = new_version();
-            let written = self.write(key, found.version, version, &text, found.ends_at).await;
-            match written.inspect_err(|error| writer.failed(error))? {
+            let write = self.write_within(writer.limit(), key, found.version, version, &text, found.ends_at);
+            match writer.step(write).await? {
                 Written::Yes => {
                     let expires_in = self.ttl(found.ends_at);
-                    *writer.last = Some(Record { version, data: text, expires_in }).filter(is_small);
+                    writer.remember(Some(Record { version, data: text, expires_in }).filter(is_small));
                     self.count(Told::Written);
                     return Ok(answer);
                 }
@@ -260,7 +260,11 @@ impl Engine {
     }
 
     async fn fetch(&self, key: &Key) -> Result<Option<Record>, SessionError> {
-        let record = self.step(self.shared.backend.load(key.id())).await;
+        self.fetch_within(self.settings.backend_timeout, key).await
+    }
+
+    async fn fetch_within(&self, limit: Duration, key: &Key) -> Result<Option<Record>, SessionError> {
+        let record = self.step_within(limit, self.shared.backend.load(key.id())).await;
         let record = record.map_err(|error| SessionError::of_step(error, SessionError::Unavailable))?;
         self.shared.turns.saw(key.id(), record.as_ref());
         self.count(Told::Read);
@@ -312,9 +316,9 @@ impl Engine {
         }
         let (engine, touching) = (self.clone(), Touching { id, shared: Arc::clone(&self.shared) });
         tokio::spawn(async move {
-            let touched = engine.step(engine.shared.backend.touch(&touching.id, ttl)).await;
-            if touched.is_err() {
-                tracing::warn!("the use of a session was not noted");
+            // Its failure is one of the backend, which is said there.
+            if engine.step(engine.shared.backend.touch(&touching.id, ttl)).await.is_err() {
+                tracing::debug!("the use of a session was not noted");
             }
         });
     }
@@ -339,18 +343,32 @@ impl Engine {
         data: &str,
         ends_at: Option<u64>,
     ) -> Result<Written, SessionError> {
+        self.write_within(self.settings.backend_timeout, key, expected, version, data, ends_at).await
+    }
+
+    async fn write_within(
+        &self,
+        limit: Duration,
+        key: &Key,
+        expected: Option<u64>,
+        version: u64,
+        data: &str,
+        ends_at: Option<u64>,
+    ) -> Result<Written, SessionError> {
         let opener = expected.is_none().then(|| key.opener());
         let (id, write) = (key.id(), Write { version, data, ttl: self.ttl(ends_at), opener });
         let backend = &self.shared.backend;
         self.wrote(match expected {
-            None => self.step(backend.create(id, write)).await,
-            Some(expected) => self.step(backend.compare_and_swap(id, expected, write)).await,
+            None => self.step_within(limit, backend.create(id, write)).await,
+            Some(expected) => self.step_within(limit, backend.compare_and_swap(id, expected, write)).await,
         })
     }
 
     fn no_room(&self) -> SessionError {
         self.count(Told::Full);
-        tracing::warn!("a caller's share of the sessions is full");
+        if let Some(unsaid) = self.shared.full.due() {
+            tracing::warn!(unsaid, "a caller's share of the sessions is full");
+        }
         SessionError::NoRoom
     }
 
@@ -359,11 +377,30 @@ impl Engine {
     }
 
     async fn step<T>(&self, step: BackendFuture<'_, T>) -> Result<T, BackendError> {
-        let ended = timeout(self.settings.backend_timeout, step).await;
-        ended.unwrap_or_else(|_| Err(BackendError::new("no answer in time"))).inspect_err(|error| {
-            self.count(Told::Unavailable);
-            tracing::warn!(%error, "the backend of the sessions fails");
-        })
+        self.step_within(self.settings.backend_timeout, step).await
+    }
+
+    async fn step_within<T>(&self, limit: Duration, step: BackendFuture<'_, T>) -> Result<T, BackendError> {
+        match timeout(limit, step).await.unwrap_or_else(|_| Err(BackendError::new("no answer in time"))) {
+            Ok(done) => {
+                if let Some(Over { after_ms, failures }) = self.shared.outage.worked() {
+                    tracing::info!(after_ms, failures, "the backend of the sessions works again");
+                }
+                Ok(done)
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Counts a failure of the backend, and says it now and then.
+    fn failed(&self, error: BackendError) -> BackendError {
+        self.count(Told::Unavailable);
+        if !error.concerns_all() {
+            tracing::debug!(%error, "a session was not used: the transaction of its call fails");
+        } else if let Some(unsaid) = self.shared.outage.failed() {
+            tracing::warn!(%error, unsaid, "the backend of the sessions fails");
+        }
+        error
     }
 }
 

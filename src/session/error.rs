@@ -59,14 +59,6 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// Whether others who write the session would fail, too.
-    pub(super) fn concerns_all(&self) -> bool {
-        match self {
-            Self::Unavailable(error) | Self::Unknowable(error) => error.concerns_all(),
-            _ => false,
-        }
-    }
-
     /// A step of the backend that failed, of which `otherwise` says what that means for what it was to do.
     pub(super) fn of_step(error: BackendError, otherwise: impl FnOnce(BackendError) -> Self) -> Self {
         if error.waits_for_itself() { Self::WaitsForItself(error) } else { otherwise(error) }

@@ -52,10 +52,10 @@
 //! ```no_run
 //! # #[cfg(feature = "redis")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use mcp_patterns::{Layer, SessionStore, session::SessionMode};
+//! use mcp_patterns::{Layer, RedisConnection, SessionStore, session::SessionMode};
 //! # let server = mcp_patterns::testing::ScriptedServer::new("preferences");
 //!
-//! let redis = redis::Client::open("redis://127.0.0.1:6379")?.get_connection_manager().await?;
+//! let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 //! let sessions = SessionStore::redis(redis)
 //!     .with_mode(SessionMode::Principal)
 //!     .with_idle_timeout(Duration::from_secs(7 * 24 * 3600))
@@ -173,10 +173,16 @@
 //! [`with_namespace`](SessionStore::with_namespace) of their own, or users find in one what they left in the other.
 //!
 //! It fails closed: down, slow or answering what nobody understands, it is never taken for an empty session. Calls that use their
-//! session get `unavailable` within the time of a step, also those that wait for a turn. What was acknowledged is as safe as the
+//! session get `unavailable` within the [time of a step](SessionStore::with_backend_timeout), also those that wait for a turn: a
+//! writer waits for as long as the backend answers those before it, and for the time of one step once it does not. A write whose
+//! answer takes more than a quarter of that time passes its turn on, so one slow answer fails at most the call that waits for it.
+//! What was acknowledged is as safe as the
 //! backend keeps it: **a Redis that fails over loses its last writes**, unless
 //! [`RedisBackend::with_replicas`](RedisBackend#failover) waits for the replicas. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is
 //! back.
+//!
+//! Over a [`RedisConnection`](crate::RedisConnection), a Redis that has fallen silent is connected to anew; other connections have
+//! [limits](crate::RedisConnection#other-connections).
 //!
 //! A [`SqlBackend`] may share its pool with transactions: these leave it a connection, so that a tool that uses its session inside of
 //! one never waits for another tool. See [how large a pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be).
@@ -184,7 +190,8 @@
 //! # What is counted and logged
 //!
 //! The counters (feature `metrics`) `mcp_patterns_session_operations_total` by `outcome` (`read`, `written`, `conflicted`, `full`,
-//! `unavailable`, `refused`). A backend that fails is logged as a warning. No id, no
+//! `unavailable`, `refused`). A backend that fails is logged as a warning, at most once in ten seconds with a count of the rest, and
+//! one that works again as an information. No id, no
 //! handle and no value is logged; ids are hashed before they leave the process.
 
 mod backend;

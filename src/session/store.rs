@@ -52,7 +52,8 @@ impl SessionStore {
         Self::new(MemoryBackend::new())
     }
 
-    /// Keeps sessions in Redis, for all replicas, on any connection whose clones share it.
+    /// Keeps sessions in Redis, for all replicas, on any connection whose clones share it, such as a
+    /// [`RedisConnection`](crate::RedisConnection).
     #[cfg(feature = "redis")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
     pub fn redis(connection: impl redis::aio::ConnectionLike + Clone + Send + Sync + 'static) -> Self {

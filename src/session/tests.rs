@@ -12,6 +12,8 @@ mod life;
 mod redis_down;
 mod settings;
 mod shares;
+#[cfg(feature = "redis")]
+mod silence;
 mod sweeps;
 mod values;
 
@@ -115,6 +117,8 @@ enum Fault {
     Hung,
     /// Each step takes a while, as over a network.
     Slow,
+    /// Each answer takes so long.
+    Late(Duration),
 }
 
 impl Spy {
@@ -143,6 +147,11 @@ impl Spy {
                 Fault::Slow => {
                     tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=3))).await;
                     taken.await
+                }
+                Fault::Late(after) => {
+                    let answer = taken.await;
+                    tokio::time::sleep(after).await;
+                    answer
                 }
             }
         })

@@ -1,13 +1,19 @@
 //! Who writes next: the writers of a session in this process take turns, so that they do not undo each other's work.
+//!
+//! A turn saves work; it is the version of the record that keeps writes from undoing each other. So a write whose answer takes long
+//! passes its turn on and waits for the answer without it: one slow answer is slow for one caller.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Mutex as Queue, MutexGuard};
+use tokio::time::{Instant, timeout_at};
 
-use super::SessionError;
 use super::backend::Record;
+use crate::clock::later;
 
 /// The sessions that are being written, or were of late.
 #[derive(Default)]
@@ -22,22 +28,32 @@ struct Table {
 /// How many sessions are remembered beyond those that are being written.
 const REMEMBERED: usize = 1024;
 
+/// Which part of the time of a step a turn lasts, however many steps it takes.
+const TURN: u32 = 4;
+
 /// The queue of the writers of one session.
 #[derive(Default)]
 pub(super) struct Turn {
     /// What this process wrote last. A write that finds it unchanged needs no read before.
     last: Queue<Option<Record>>,
-    failures: AtomicU64,
+    /// When the backend last answered one of them.
+    answered: Mutex<Option<Instant>>,
 }
 
-/// The right to write, until it is dropped.
+/// The right to write, until it is dropped or passed on.
 pub(super) struct Writer<'a> {
-    pub(super) last: MutexGuard<'a, Option<Record>>,
-    failures: &'a AtomicU64,
+    last: Option<MutexGuard<'a, Option<Record>>>,
+    turn: &'a Turn,
+    /// When it is passed on.
+    until: Instant,
+    /// When the first step has to be answered.
+    deadline: Instant,
+    limit: Duration,
+    is_answered: bool,
 }
 
-/// The backend failed whoever had the turn: who waited for it need not find that out one after the other.
-pub(super) struct FailedMeanwhile;
+/// For the time of a step, the backend answered none of those who wrote before.
+pub(super) struct Unanswered;
 
 impl Turns {
     pub(super) fn of(&self, id: &Arc<str>) -> Arc<Turn> {
@@ -76,23 +92,69 @@ impl Turns {
 }
 
 impl Turn {
-    /// Waits for a turn. With the store failing, nobody waits longer than the one whose turn it is.
-    pub(super) async fn take(&self) -> Result<Writer<'_>, FailedMeanwhile> {
-        let before = self.failures.load(Ordering::Acquire);
-        let last = self.last.lock().await;
-        match self.failures.load(Ordering::Acquire) == before {
-            true => Ok(Writer { last, failures: &self.failures }),
-            false => Err(FailedMeanwhile),
+    /// Waits for a turn: for as long as those before are answered, and for the time `limit` of a step once they are not.
+    pub(super) async fn take(&self, limit: Duration) -> Result<Writer<'_>, Unanswered> {
+        let mut deadline = later(Instant::now(), limit);
+        let mut turn = pin!(self.last.lock());
+        let last = loop {
+            if let Ok(last) = timeout_at(deadline, turn.as_mut()).await {
+                break Some(last);
+            }
+            match self.answered().map(|answered| later(answered, limit)) {
+                Some(later) if later > deadline => deadline = later,
+                _ => break None,
+            }
+        };
+        let now = Instant::now();
+        let deadline = self.answered().map_or(deadline, |answered| deadline.max(later(answered, limit)));
+        match last {
+            Some(_) if now < deadline => {
+                Ok(Writer { last, turn: self, until: later(now, limit / TURN), deadline, limit, is_answered: false })
+            }
+            _ => Err(Unanswered),
         }
+    }
+
+    fn answered(&self) -> Option<Instant> {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Writer<'_> {
-    /// Notes that the backend failed, if that concerns those who wait.
-    pub(super) fn failed(&self, error: &SessionError) {
-        if !error.concerns_all() {
-            return;
+    /// Takes what this process wrote last.
+    pub(super) fn known(&mut self) -> Option<Record> {
+        self.last.as_mut()?.take()
+    }
+
+    /// Leaves what was written to the next one, who may have come already.
+    pub(super) fn remember(&mut self, record: Option<Record>) {
+        if let Some(last) = &mut self.last {
+            **last = record;
         }
-        self.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How long the backend has for the next step. Who has waited for a turn has waited for the backend.
+    pub(super) fn limit(&self) -> Duration {
+        match self.is_answered {
+            true => self.limit,
+            false => self.deadline.saturating_duration_since(Instant::now()).min(self.limit),
+        }
+    }
+
+    /// Waits for the answer to a step, and passes the turn on if that takes long.
+    pub(super) async fn step<T, E>(&mut self, step: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let mut step = pin!(step);
+        let ended = match timeout_at(self.until, step.as_mut()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.last = None;
+                step.await
+            }
+        };
+        if ended.is_ok() {
+            self.is_answered = true;
+            *self.turn.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        ended
     }
 }

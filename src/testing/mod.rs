@@ -41,6 +41,9 @@ pub(crate) mod private_postgres;
 #[cfg(test)]
 #[cfg(feature = "redis")]
 pub(crate) mod private_redis;
+#[cfg(test)]
+#[cfg(feature = "redis")]
+pub(crate) mod proxy;
 #[cfg(feature = "session")]
 mod session;
 #[cfg(feature = "session")]

@@ -56,6 +56,10 @@ impl PrivateRedis {
         format!("redis+unix://{}/redis.sock", self.dir.display())
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("redis.sock")
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> redis::Value {
         let mut connection = self.client().get_connection().expect("a connection");
         let mut command = redis::cmd(args[0]);

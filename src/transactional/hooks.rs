@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 #[cfg(feature = "cached")]
 use crate::scope;
+use crate::telemetry::Warning;
 
 /// What a user has registered.
 pub(super) type Hook = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
@@ -71,7 +72,10 @@ impl Hooks {
             for hook in self.after_commit {
                 // A hook that panics keeps neither the answer nor the other hooks.
                 if AssertUnwindSafe(async { hook().await }).catch_unwind().await.is_err() {
-                    tracing::warn!("a hook after a commit panicked");
+                    static PANICKING: Warning = Warning::new();
+                    if let Some(unsaid) = PANICKING.due() {
+                        tracing::warn!(unsaid, "a hook after a commit panicked");
+                    }
                 }
             }
         });

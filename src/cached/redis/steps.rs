@@ -11,6 +11,7 @@ use super::scripts::{INVALIDATE, RAISE, RELEASE};
 use super::{Generation, Invalidation, Put, Read, RedisLevel};
 use crate::cached::invalidation_key::InvalidationKey;
 use crate::clock::millis;
+use crate::telemetry::Warning;
 
 /// Members of the invalidations that are no keys: which life of theirs this is, the last number that was taken, and the largest
 /// that was forgotten.
@@ -37,10 +38,14 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
             // They begin anew, and no value was put with what begins.
             self.step(&RAISE, place.shard, seen).arg(0).invoke_async::<()>(connection).await?;
             if numbers.generation.epoch != 0 {
-                tracing::warn!(
-                    shard = place.shard,
-                    "Redis has lost its last writes: what the cache kept there is dropped"
-                );
+                static LOST: Warning = Warning::new();
+                if let Some(unsaid) = LOST.due() {
+                    tracing::warn!(
+                        shard = place.shard,
+                        unsaid,
+                        "Redis has lost its last writes: what the cache kept there is dropped"
+                    );
+                }
             }
             numbers = self::numbers(scores.query_async(connection).await?)?;
             if !numbers.are_known(seen) {

@@ -5,12 +5,12 @@ use std::process;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use mcp_patterns::RedisConnection;
 use mcp_patterns::TransactionalTool;
 use mcp_patterns::cached::{MemoryLevel, RedisLevel};
 use mcp_patterns::idempotent::{MemoryStore, RedisStore};
 use mcp_patterns::session::{MemoryBackend, RedisBackend};
 use mcp_patterns::transactional::{self, current};
-use redis::aio::ConnectionManager;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{Pool, Postgres, Sqlite};
@@ -32,18 +32,18 @@ pub(super) struct Backends {
 
 pub(super) enum Level {
     Memory(MemoryLevel),
-    Redis(RedisLevel<ConnectionManager>),
+    Redis(RedisLevel<RedisConnection>),
 }
 
 pub(super) enum Keys {
     Memory(MemoryStore),
-    Redis(RedisStore<ConnectionManager>),
+    Redis(RedisStore<RedisConnection>),
 }
 
 #[derive(Clone)]
 pub(super) enum Sessions {
     Memory(MemoryBackend),
-    Redis(RedisBackend<ConnectionManager>),
+    Redis(RedisBackend<RedisConnection>),
 }
 
 /// A database with a table.
@@ -76,8 +76,7 @@ impl Backends {
             }
             BackendKind::Servers => {
                 let url = std::env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".into());
-                let redis = redis::Client::open(url).expect("a URL").get_connection_manager().await;
-                let redis = redis.expect("Redis answers");
+                let redis = RedisConnection::open(url).expect("a URL");
                 let prefix = format!("mcp-patterns:test:{:032x}:", fastrand::u128(..));
                 let database = Database::postgres().await;
                 let pool = PoolOptions::new().max_connections(6).connect(&database.url()).await.expect("a database");
