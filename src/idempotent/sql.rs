@@ -7,7 +7,6 @@ use sqlx::pool::PoolConnection;
 
 use super::renewals::Renewals;
 use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
-use crate::clock::{after, wall_clock};
 use crate::connections::{Apart, Connections, Spare, WaitsForItself, What};
 use crate::idempotency::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
 use crate::sweeper::Sweeper;
@@ -86,7 +85,7 @@ async fn claim_or_find<DB: Dialect>(connection: &mut DB::Connection, claim: Clai
         key: claim.key.to_owned(),
         origin: Origin::default(),
     };
-    let owner = records::Owner { token: claim.token, lease_until: after(wall_clock(), claim.lease) };
+    let owner = records::Owner { token: claim.token, lease: claim.lease };
     // Once there is an answer, its expiry is set anew.
     let kept_for = kept_for(claim.kept_for);
     if DB::claim(connection, &call, Some(owner), kept_for).await? {
@@ -99,7 +98,7 @@ async fn claim_or_find<DB: Dialect>(connection: &mut DB::Connection, claim: Clai
     if record.fingerprint != claim.fingerprint {
         return Ok(Claimed::Other);
     }
-    let age = record.ambiguous_for(wall_clock());
+    let age = record.ambiguous_for();
     if let Some(record) = record.result {
         return Ok(Claimed::Done(record));
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Pool, Postgres};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
@@ -178,7 +180,8 @@ async fn the_record_is_found_by_its_index() {
     let mut transaction = pool.begin().await.expect("a transaction");
     // A plan that reads the whole table now has no other.
     sqlx::raw_sql("set local enable_seqscan = off").execute(&mut *transaction).await.expect("a setting");
-    let statement = Postgres::recording(&"a1".repeat(48), "{}", 7).expect("PostgreSQL records with the commit");
+    let statement = Postgres::recording(&"a1".repeat(48), "{}", Duration::from_secs(7))
+        .expect("PostgreSQL records with the commit");
     let explain = sqlx::AssertSqlSafe(format!("explain {statement}"));
     let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut *transaction).await.expect("a plan");
     assert!(plan.iter().any(|line| line.contains("mcp_patterns_idempotency_pkey")), "{plan:#?}");
