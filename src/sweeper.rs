@@ -187,3 +187,21 @@ fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
     matches!(code.map(|code| code & 0xff), Some(5 | 6))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_is_due_at_once_or_a_minute_later_and_then_once_a_minute_by_the_monotonic_clock() {
+        static EXPIRED: Expired = Expired { from: "from t", condition: "expires_at <= {now}", rows: "rows" };
+        let (now, later) = (Sweeper::new(&EXPIRED), Sweeper::later(&EXPIRED));
+        assert_eq!((now.is_due(), later.is_due()), (true, false));
+        for _ in 0..3 {
+            tokio::time::advance(EVERY - Duration::from_millis(1)).await;
+            assert_eq!((now.clone().is_due(), later.clone().is_due()), (false, false), "clones take turns");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!((now.is_due(), later.is_due()), (true, true));
+        }
+    }
+}
