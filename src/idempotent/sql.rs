@@ -16,8 +16,8 @@ use crate::transactional::{Dialect, within};
 /// Keeps claims and answers in a table of a database, for all replicas.
 ///
 /// It is the [table](crate::transactional::IDEMPOTENCY_SCHEMA) that [`TransactionalTool`](crate::TransactionalTool) has, and must
-/// be there: see [`ensure_schema`](Self::ensure_schema). Leases are measured by the clocks of the replicas, which should agree to
-/// within a third of a lease.
+/// be there: see [`ensure_schema`](Self::ensure_schema). Leases and ages are measured by the [clock](crate::idempotency#clocks) of the
+/// database.
 ///
 /// While calls with a key run, one connection of the pool is kept for their claims: all leases are renewed, and answers recorded,
 /// without waiting for tools that use the same pool, however long they take. A pool of one connection has none to keep. On SQLite a
