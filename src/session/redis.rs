@@ -78,6 +78,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
 /// The version, the data, by how much the session may outlast the record, and how many milliseconds are left of that.
 type Found = (Option<u64>, Option<String>, Option<u64>, i64);
 
+type Fields = (Option<u64>, Option<String>, Option<u64>);
+
 /// Answers nothing if the write is kept, and what there is if it is not. Versions are compared as text: Lua's numbers would lose
 /// digits of them.
 static WRITE: LazyLock<Script> = LazyLock::new(|| {
@@ -152,7 +154,8 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
             let mut load = pipe();
             load.cmd("HMGET").arg(&key).arg("v").arg("d").arg("r").pttl(&key);
             let found = load.query_async(&mut self.connection.clone()).await.map_err(BackendError::new)?;
-            let ((version, data, rest), left): ((Option<u64>, Option<String>, Option<u64>), i64) = found;
+            let (fields, left): (Fields, i64) = found;
+            let (version, data, rest) = fields;
             record((version, data, rest, left))
         })
     }
