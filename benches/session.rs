@@ -8,7 +8,7 @@
 use std::env;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use mcp_patterns::SessionStore;
@@ -71,7 +71,7 @@ async fn write(session: &Session, value: u64) {
 
 /// Sessions with a value.
 async fn sessions(store: &SessionStore) -> Vec<Session> {
-    let run = format!("{}-{}", std::process::id(), since_1970());
+    let run = format!("{}-{:016x}", std::process::id(), fastrand::u64(..));
     let mut sessions = Vec::new();
     for number in 0..SESSIONS {
         let ctx = RequestContext::new().with_session_id(format!("{run}-{number}"));
@@ -84,7 +84,7 @@ async fn sessions(store: &SessionStore) -> Vec<Session> {
 
 /// What a session's record looks like, for the bare client.
 fn record(value: u64) -> String {
-    format!(r#"{{"ends_at":1800000000000,"data":{{"value":{value}}}}}"#)
+    format!(r#"{{"value":{value}}}"#)
 }
 
 /// Times two ways in turns, with so many callers, and prints what they reach.
@@ -117,10 +117,14 @@ async fn in_redis() {
     const WRITE: &str = "
         local version = redis.call('HGET', KEYS[1], 'v') or ''
         if version ~= ARGV[1] and version ~= ARGV[2] then
-            return {version ~= '' and version, redis.call('HGET', KEYS[1], 'd'), redis.call('PTTL', KEYS[1])}
+            local found = redis.call('HMGET', KEYS[1], 'd', 'r')
+            return {version ~= '' and version, found[1], found[2], redis.call('PTTL', KEYS[1])}
         end
-        redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
-        redis.call('PEXPIRE', KEYS[1], ARGV[4])
+        local left = tonumber(ARGV[5])
+        if version ~= '' then left = redis.call('PTTL', KEYS[1]) + redis.call('HGET', KEYS[1], 'r') end
+        local ttl = math.min(tonumber(ARGV[4]), left)
+        redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3], 'r', string.format('%.0f', left - ttl))
+        redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ttl))
         return false";
     let url = env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".into());
     let client = redis::Client::open(url).expect("an address");
@@ -135,14 +139,15 @@ async fn in_redis() {
             0 => String::new(),
             before => version(before).to_string(),
         };
-        set.key(key(caller)).arg(before).arg(version(value + 1)).arg(record(value)).arg(HOUR_MS);
-        let refused: Option<(u64, String, i64)> = set.invoke_async(&mut connection.clone()).await.expect("an answer");
+        set.key(key(caller)).arg(before).arg(version(value + 1)).arg(record(value)).arg(HOUR_MS).arg(24 * HOUR_MS);
+        let refused: Option<(u64, String, u64, i64)> =
+            set.invoke_async(&mut connection.clone()).await.expect("an answer");
         assert!(refused.is_none(), "nobody else writes");
     };
     let get = async |caller: usize, _| {
         let mut get = pipe();
-        get.cmd("HMGET").arg(key(caller)).arg("v").arg("d").pttl(key(caller));
-        let found: ((u64, String), i64) = get.query_async(&mut connection.clone()).await.expect("a record");
+        get.cmd("HMGET").arg(key(caller)).arg("v").arg("d").arg("r").pttl(key(caller));
+        let found: ((u64, String, u64), i64) = get.query_async(&mut connection.clone()).await.expect("a record");
         black_box(found);
     };
     for caller in 0..SESSIONS {
@@ -164,6 +169,13 @@ fn version(value: u64) -> u64 {
     4_000_000_000_000_000_000 + value
 }
 
+/// PostgreSQL's time, in milliseconds since 1970.
+macro_rules! now {
+    () => {
+        "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
+    };
+}
+
 async fn in_postgres() {
     const CALLS: usize = 3_200;
     let url = env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into());
@@ -172,21 +184,29 @@ async fn in_postgres() {
     let sessions = sessions(&SessionStore::postgres(pool.clone())).await;
     let id = |caller: usize| format!("bench {caller:058}");
     for caller in 0..SESSIONS {
-        sqlx::query("insert into mcp_patterns_sessions (id, version, data, expires_at) values ($1, 0, $2, $3) \
-                     on conflict (id) do update set version = 0, data = excluded.data, expires_at = excluded.expires_at")
-            .bind(id(caller))
-            .bind(record(0))
-            .bind(since_1970() + HOUR_MS as i64)
-            .execute(&pool)
-            .await
-            .expect("it is kept");
+        sqlx::query(concat!(
+            "insert into mcp_patterns_sessions (id, version, data, expires_at, ends_at) \
+             select $1, 0, $2, clock.now + $3, clock.now + 24 * $3 from (select ",
+            now!(),
+            " as now) as clock \
+             on conflict (id) do update set version = 0, data = excluded.data, \
+             expires_at = excluded.expires_at, ends_at = excluded.ends_at",
+        ))
+        .bind(id(caller))
+        .bind(record(0))
+        .bind(HOUR_MS as i64)
+        .execute(&pool)
+        .await
+        .expect("it is kept");
     }
     let get = async |caller: usize, _| {
-        let found: Option<(i64, String, i64)> = sqlx::query_as(
-            "select version, data, expires_at from mcp_patterns_sessions where id = $1 and expires_at > $2",
-        )
+        let found: Option<(i64, String, i64, i64)> = sqlx::query_as(concat!(
+            "select version, data, expires_at - clock.now, ends_at - clock.now \
+             from mcp_patterns_sessions, (select ",
+            now!(),
+            " as now) as clock where id = $1 and expires_at > clock.now",
+        ))
         .bind(id(caller))
-        .bind(since_1970())
         .fetch_optional(&pool)
         .await
         .expect("an answer");
@@ -194,17 +214,20 @@ async fn in_postgres() {
     };
     let last: [AtomicU64; SESSIONS] = Default::default();
     let set = async |caller: usize, value: u64| {
-        let (now, before) = (since_1970(), last[caller].swap(version(value), Ordering::Relaxed));
-        let done = sqlx::query(
-            "update mcp_patterns_sessions set version = $1, data = $2, expires_at = $3 \
-             where id = $4 and (version = $5 or version = $1) and expires_at > $6",
-        )
+        let before = last[caller].swap(version(value), Ordering::Relaxed);
+        let done = sqlx::query(concat!(
+            "update mcp_patterns_sessions set version = $1, data = $2, \
+             expires_at = case when clock.now + $3 < ends_at then clock.now + $3 else ends_at end \
+             from (select ",
+            now!(),
+            " as now) as clock \
+             where id = $4 and (version = $5 or version = $1) and expires_at > clock.now",
+        ))
         .bind(version(value) as i64)
         .bind(record(value))
-        .bind(now + HOUR_MS as i64)
+        .bind(HOUR_MS as i64)
         .bind(id(caller))
         .bind(before as i64)
-        .bind(now)
         .execute(&pool)
         .await
         .expect("it is kept");
@@ -226,10 +249,6 @@ async fn end(sessions: Vec<Session>) {
     for session in sessions {
         session.end().await.expect("it ends");
     }
-}
-
-fn since_1970() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -1,6 +1,10 @@
-//! Points in time that lie a setting ahead, however long the setting is.
+//! Points in time that lie a setting ahead, however long the setting is, and the clocks that they are measured by.
+//!
+//! Nothing here, and nothing else in the crate, reads the wall clock of the process: it may be wrong, and it may be set. Waits and
+//! what is in memory are measured by the monotonic clock. Times that several processes compare are measured by the clock of the
+//! backend that keeps them, within its own statement or script: only durations travel.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -27,16 +31,26 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.min(CENTURY).as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Milliseconds since 1970.
-pub(crate) fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+/// A duration in milliseconds, as databases count: see [`millis`].
+pub(crate) fn signed_millis(duration: Duration) -> i64 {
+    i64::try_from(millis(duration)).unwrap_or(i64::MAX)
 }
 
-/// Milliseconds since 1970, `duration` after `now`.
-pub(crate) fn after(now: i64, duration: Duration) -> i64 {
-    now.saturating_add_unsigned(millis(duration))
+/// The time of a database, in milliseconds since 1970, as an SQL expression for [`concat!`].
+///
+/// PostgreSQL's `clock_timestamp()` goes on while a transaction runs; `now()` stands still. An index can be searched by it in a
+/// sub-select only, which is evaluated once. SQLite has the clock of its machine, which stands still within a statement.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+macro_rules! time_of {
+    (Postgres) => {
+        "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
+    };
+    (Sqlite) => {
+        "cast(round((julianday('now') - 2440587.5) * 86400000) as integer)"
+    };
 }
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use time_of;
 
 #[cfg(test)]
 mod tests {
@@ -50,7 +64,6 @@ mod tests {
         for (nanos, rounded) in [(0, 0), (1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2)] {
             assert_eq!(millis(Duration::from_nanos(nanos)), rounded, "{nanos} ns");
         }
-        assert_eq!(after(7, Duration::from_nanos(1)), 8);
     }
 
     #[test]
@@ -59,7 +72,6 @@ mod tests {
         for endless in ENDLESS {
             assert_eq!(later(now, endless), now + CENTURY);
             assert_eq!(u128::from(millis(endless)), CENTURY.as_millis());
-            assert_eq!(after(i64::MAX - 1, endless), i64::MAX);
             for part in [0.0, 1e-300, 0.5, 1.0 - 1e-16, 1.0] {
                 assert!(share(endless, part) <= endless, "{part}");
             }

@@ -1,19 +1,19 @@
 //! The deletion of expired rows, which waits for no call and makes none wait for more than a small batch.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 #[cfg(feature = "sqlite")]
 use sqlx::Row;
 use sqlx::{AssertSqlSafe, Pool};
+use tokio::time::Instant;
 
-use crate::clock::wall_clock;
+use crate::clock::time_of;
 use crate::connections::{Connections, Pooled, in_time};
 
-/// How often expired rows are looked for, in milliseconds.
-const EVERY: i64 = 60_000;
+/// How often expired rows are looked for.
+const EVERY: Duration = Duration::from_secs(60);
 
 /// How many rows one statement deletes.
 const BATCH: u64 = 500;
@@ -29,7 +29,7 @@ const MAX_LOOKS: u32 = 200;
 pub(crate) struct Expired {
     /// The clause that names their table.
     pub(crate) from: &'static str,
-    /// Holds for a row that has expired at `$1`.
+    /// Holds for a row that has expired by `{now}`, the time of the database.
     pub(crate) condition: &'static str,
     /// What the rows are, for the log.
     pub(crate) rows: &'static str,
@@ -39,12 +39,13 @@ impl Expired {
     /// Deletes a batch, without waiting for another transaction.
     ///
     /// The condition is there twice: a row may be renewed after it was selected, and `READ COMMITTED` checks only the outer
-    /// condition again.
-    pub(crate) fn statement(&self, skip_locked: &str) -> String {
-        let Self { from, condition, .. } = self;
+    /// condition again. The order is that of the index, or a planner that does not know the time reads the whole table.
+    pub(crate) fn statement<DB: Sweepable>(&self, skip_locked: &str) -> String {
+        let from = self.from;
+        let condition = self.condition.replace("{now}", &format!("(select {})", DB::TIME));
         format!(
             "delete {from} where id in \
-             (select id {from} where {condition} limit {BATCH} {skip_locked}) and {condition}"
+             (select id {from} where {condition} order by expires_at limit {BATCH} {skip_locked}) and {condition}"
         )
     }
 }
@@ -53,24 +54,23 @@ impl Expired {
 #[derive(Debug, Clone)]
 pub(crate) struct Sweeper {
     expired: &'static Expired,
-    last: Arc<AtomicI64>,
+    next: Arc<Mutex<Instant>>,
 }
 
 impl Sweeper {
     /// Begins with the first call.
     pub(crate) fn new(expired: &'static Expired) -> Self {
-        Self { expired, last: Arc::default() }
+        Self { expired, next: Arc::new(Mutex::new(Instant::now())) }
     }
 
     /// Begins a minute from now.
     pub(crate) fn later(expired: &'static Expired) -> Self {
-        Self { expired, last: Arc::new(AtomicI64::new(wall_clock())) }
+        Self { expired, next: Arc::new(Mutex::new(Instant::now() + EVERY)) }
     }
 
     /// Sweeps in a task of its own, unless that was done in the last minute.
     pub(crate) fn sweep_now_and_then<DB: Sweepable>(&self, pool: &Pool<DB>) {
-        let (now, last) = (wall_clock(), self.last.load(Ordering::Relaxed));
-        if now - last < EVERY || self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        if !self.is_due() {
             return;
         }
         let (sweeper, pool) = (self.clone(), pool.clone());
@@ -79,6 +79,17 @@ impl Sweeper {
                 tracing::warn!(%error, rows = sweeper.expired.rows, "expired rows were not deleted");
             }
         });
+    }
+
+    /// Whether it is this call that sweeps.
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = *next <= now;
+        if is_due {
+            *next = now + EVERY;
+        }
+        is_due
     }
 
     /// Deletes the expired rows, each batch on a connection that is idle: in a pool that is used up, calls come first.
@@ -114,9 +125,8 @@ impl Sweeper {
 
     /// Runs in a task of its own: who leaves half-way leaves no connection behind that does not wait for locks.
     async fn delete_batch<DB: Sweepable>(&self, mut connection: Pooled<DB>) -> Result<u64, sqlx::Error> {
-        let statement = self.expired.statement(DB::SKIP_LOCKED);
-        let deleted =
-            tokio::spawn(async move { in_time(DB::delete_expired(&mut connection, statement, wall_clock())).await });
+        let statement = self.expired.statement::<DB>(DB::SKIP_LOCKED);
+        let deleted = tokio::spawn(async move { in_time(DB::delete_expired(&mut connection, statement)).await });
         deleted.await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
 }
@@ -130,11 +140,13 @@ pub trait Sweepable: sqlx::Database {
     /// Ends a selection of rows that leaves out those which another transaction has locked.
     const SKIP_LOCKED: &str;
 
+    /// The database's time, in milliseconds since 1970.
+    const TIME: &str;
+
     /// Runs a statement of the crate's own, and returns how many rows it has deleted.
     fn delete_expired(
         connection: &mut Self::Connection,
         statement: String,
-        now: i64,
     ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 }
 
@@ -143,13 +155,10 @@ impl Sweepable for sqlx::Postgres {
     const IS_REMOTE: bool = true;
 
     const SKIP_LOCKED: &str = "for update skip locked";
+    const TIME: &str = time_of!(Postgres);
 
-    async fn delete_expired(
-        connection: &mut sqlx::PgConnection,
-        statement: String,
-        now: i64,
-    ) -> Result<u64, sqlx::Error> {
-        let deleted = sqlx::query(AssertSqlSafe(statement)).bind(now).execute(connection).await?;
+    async fn delete_expired(connection: &mut sqlx::PgConnection, statement: String) -> Result<u64, sqlx::Error> {
+        let deleted = sqlx::query(AssertSqlSafe(statement)).execute(connection).await?;
         Ok(deleted.rows_affected())
     }
 }
@@ -160,18 +169,15 @@ impl Sweepable for sqlx::Sqlite {
 
     /// There is one lock, for the whole database.
     const SKIP_LOCKED: &str = "";
+    const TIME: &str = time_of!(Sqlite);
 
     /// Deletes nothing while somebody else writes. The connection waits for locks again afterwards.
     ///
     /// SQLite obeys this pragma, and reads it, when it is prepared: a statement that is kept would do nothing.
-    async fn delete_expired(
-        connection: &mut sqlx::SqliteConnection,
-        statement: String,
-        now: i64,
-    ) -> Result<u64, sqlx::Error> {
+    async fn delete_expired(connection: &mut sqlx::SqliteConnection, statement: String) -> Result<u64, sqlx::Error> {
         let patience: i64 = sqlx::raw_sql("PRAGMA busy_timeout").fetch_one(&mut *connection).await?.try_get(0)?;
         sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
-        let deleted = sqlx::query(AssertSqlSafe(statement)).bind(now).execute(&mut *connection).await;
+        let deleted = sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await;
         sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA busy_timeout = {patience}"))).execute(&mut *connection).await?;
         match deleted {
             Ok(deleted) => Ok(deleted.rows_affected()),
@@ -187,4 +193,22 @@ impl Sweepable for sqlx::Sqlite {
 fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
     matches!(code.map(|code| code & 0xff), Some(5 | 6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_is_due_at_once_or_a_minute_later_and_then_once_a_minute_by_the_monotonic_clock() {
+        static EXPIRED: Expired = Expired { from: "from t", condition: "expires_at <= {now}", rows: "rows" };
+        let (now, later) = (Sweeper::new(&EXPIRED), Sweeper::later(&EXPIRED));
+        assert_eq!((now.is_due(), later.is_due()), (true, false));
+        for _ in 0..3 {
+            tokio::time::advance(EVERY - Duration::from_millis(1)).await;
+            assert_eq!((now.clone().is_due(), later.clone().is_due()), (false, false), "clones take turns");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert_eq!((now.is_due(), later.is_due()), (true, true));
+        }
+    }
 }

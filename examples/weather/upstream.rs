@@ -52,6 +52,7 @@ pub struct UpstreamSettings {
 
 /// 40 ms, no failures, seed 0, the system's clock.
 impl Default for UpstreamSettings {
+    #[expect(clippy::disallowed_methods, reason = "it tells the date")]
     fn default() -> Self {
         Self { latency: Duration::from_millis(40), failure_rate: 0.0, seed: 0, clock: SystemTime::now }
     }

@@ -25,6 +25,9 @@ pub type Subscription = Pin<Box<dyn Stream<Item = Invalidation> + Send>>;
 /// A store may lose its last writes, when it fails over or restarts, and with them invalidations. Caches remember the numbers of
 /// those that they made or heard of, use no value that is older, and [say so](Self::raise) where the level has lost one.
 ///
+/// Every time here is a duration. It begins when the level takes the step, and the level measures it by its own clock, which all replicas
+/// share: never by that of a process. The age of a value is worked out from what its level says is left of it.
+///
 /// What is invalidated is named by numbers of 64 bits. A level may forget those that were invalidated long ago, if it
 /// answers for all that it does not know with the largest number that it has forgotten.
 ///
@@ -52,7 +55,7 @@ pub trait SecondLevel: Send + Sync + 'static {
     /// A level that keeps its values on several servers need do so only where it has `key`.
     fn raise<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64], number: u64) -> LevelFuture<'a, ()>;
 
-    /// Takes the lease of `key` for `lease`, unless somebody has it. Says whether it did.
+    /// Takes the lease of `key` for `lease`, from now, unless somebody has it. Says whether it did.
     fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool>;
 
     /// Gives the lease of `key` back, if `token` still has it.

@@ -26,6 +26,29 @@
 //! turbomcp hands neither a request's `_meta` nor its HTTP headers to a handler, so the key is an argument: the layer adds it
 //! to the tool's schema, with a description that tells a model when to use it again, and takes it out before the call.
 //! Whoever fills `ctx.metadata` or `ctx.headers` can name an entry there instead.
+//!
+//! # Clocks
+//!
+//! The clock of the store alone decides when an answer is forgotten, a lease is over, a call has been ambiguous for the
+//! [chosen time](Idempotency::with_final_refusal_after), and what a sweep deletes. The wall clock of a server is never read: it may be wrong
+//! by days, and it may be set while the server runs, and a key still takes effect once within its ttl.
+//!
+//! | keys of | the clock |
+//! | --- | --- |
+//! | `TransactionalTool` and `idempotent::SqlStore`, PostgreSQL | that of the server (`clock_timestamp()`) |
+//! | the same, SQLite | that of the machine, which all processes on the file share |
+//! | `idempotent::RedisStore` | that of Redis |
+//! | `idempotent::MemoryStore` | the monotonic clock of the process, which cannot be set; it may stand still while the machine sleeps |
+//!
+//! So one clock has to be right, that of the store. Where it is set forward, or a failover leads to a server whose clock is ahead, by a time
+//! `d`:
+//!
+//! - keys are forgotten `d` sooner: a call that is made again in the last `d` of its key's ttl takes effect again. A ttl that is longer
+//!   by `d` than clients call again prevents that;
+//! - leases that are shorter than `d` are over: a running call of an `IdempotentTool` looks ambiguous until its lease is renewed, for a third of a
+//!   lease at most. Only a tool with `run_again_when_ambiguous` may then be run twice.
+//!
+//! Where it is set back, all of that comes `d` later, and nothing takes effect twice.
 
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod ambiguous;

@@ -13,7 +13,8 @@ use crate::replication::{self, Replication};
 
 /// Keeps claims and answers in Redis, for all replicas.
 ///
-/// Each step is one script on one key, so it fits a cluster. Leases are measured by Redis' own clock. Ambiguous calls are listed by a
+/// Each step is one script on one key, so it fits a cluster. Leases and ages are measured by Redis' own
+/// [clock](crate::idempotency#clocks). Ambiguous calls are listed by a
 /// scan of the database, 1,000 keys a page; in a cluster, list them through a store on a connection to each of its nodes.
 ///
 /// A claim must not get lost: let Redis write to disk (`appendonly yes`), and evict no keys (`maxmemory-policy noeviction`, or

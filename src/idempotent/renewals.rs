@@ -7,7 +7,6 @@ use std::time::Duration;
 use sqlx::Error;
 use tokio::sync::oneshot;
 
-use crate::clock::{after, wall_clock};
 use crate::connections::Connections;
 use crate::transactional::Dialect;
 
@@ -53,7 +52,7 @@ impl Renewals {
             }
             let (claims, tell): (Vec<_>, Vec<_>) =
                 batch.into_iter().map(|renewal| (renewal.claim, renewal.renewed)).unzip();
-            let renewed = DB::renew(&mut connection, &claims, after(wall_clock(), lease)).await?;
+            let renewed = DB::renew(&mut connection, &claims, lease).await?;
             for ((id, _), tell) in claims.iter().zip(tell) {
                 let _ = tell.send(renewed.contains(id));
             }

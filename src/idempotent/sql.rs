@@ -6,7 +6,6 @@ use sqlx::Pool;
 
 use super::renewals::Renewals;
 use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
-use crate::clock::{after, wall_clock};
 use crate::connections::{Apart, Connections, Spare, WaitsForItself, What, in_time};
 use crate::idempotency::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
 use crate::sweeper::Sweeper;
@@ -16,8 +15,8 @@ use crate::transactional::{Dialect, within};
 /// Keeps claims and answers in a table of a database, for all replicas.
 ///
 /// It is the [table](crate::transactional::IDEMPOTENCY_SCHEMA) that [`TransactionalTool`](crate::TransactionalTool) has, and must
-/// be there: see [`ensure_schema`](Self::ensure_schema). Leases are measured by the clocks of the replicas, which should agree to
-/// within a third of a lease.
+/// be there: see [`ensure_schema`](Self::ensure_schema). Leases and ages are measured by the [clock](crate::idempotency#clocks) of the
+/// database.
 ///
 /// While calls with a key run, one connection of the pool is kept for their claims: all leases are renewed, and answers recorded,
 /// without waiting for tools that use the same pool, however long they take. A pool of one connection has none to keep. On SQLite a
@@ -85,7 +84,7 @@ async fn claim_or_find<DB: Dialect>(connection: &mut DB::Connection, claim: Clai
         key: claim.key.to_owned(),
         origin: Origin::default(),
     };
-    let owner = records::Owner { token: claim.token, lease_until: after(wall_clock(), claim.lease) };
+    let owner = records::Owner { token: claim.token, lease: claim.lease };
     // Once there is an answer, its expiry is set anew.
     let kept_for = kept_for(claim.kept_for);
     if DB::claim(connection, &call, Some(owner), kept_for).await? {
@@ -98,7 +97,7 @@ async fn claim_or_find<DB: Dialect>(connection: &mut DB::Connection, claim: Clai
     if record.fingerprint != claim.fingerprint {
         return Ok(Claimed::Other);
     }
-    let age = record.ambiguous_for(wall_clock());
+    let age = record.ambiguous_for();
     if let Some(record) = record.result {
         return Ok(Claimed::Done(record));
     }

@@ -19,6 +19,10 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 /// room, and for age only as its [claim](Claim::kept_for) allows; otherwise [`release`](Self::release) and
 /// [`resolve`](Self::resolve) end it.
 ///
+/// Replicas have clocks of their own, any of which may be wrong. So every time here is a duration. It begins when the store takes the step,
+/// and the store measures it by the one clock that all replicas share: that of the database, never that of the process. Ages that it
+/// returns are measured by the same clock.
+///
 /// [`idempotency_store_contract`](crate::testing::idempotency_store_contract) checks an implementation.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not keep idempotency records",
@@ -78,7 +82,7 @@ pub struct Claim<'a> {
     pub connection: Option<&'a str>,
     /// A new random word for each claim, which tells its owner from all others.
     pub token: &'a str,
-    /// How long the claim counts as running, from now.
+    /// How long the claim counts as running, from now, by the store's clock.
     pub lease: Duration,
     /// How long the claim is kept without an answer after its lease is over: then it is none, and the call is new. `None`: for ever.
     pub kept_for: Option<Duration>,

@@ -1,6 +1,7 @@
 mod ambiguous;
 mod anonymous;
 mod calls;
+mod clocks;
 mod contract;
 mod drops;
 mod failing;

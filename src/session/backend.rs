@@ -13,6 +13,10 @@ pub type BackendFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendErr
 /// Each step is atomic and one round trip: of two replicas that write at the same time, one comes first, and the other is told so.
 /// An expired record is none. A step that is sent twice, because its answer got lost on the way, has the effect of one.
 ///
+/// Replicas have clocks of their own, any of which may be wrong. So every time here is a duration, which begins when the backend takes
+/// the step, and the backend measures it by the one clock that all replicas share: that of the database, never that of the process. The
+/// end of a session is kept with its record, by the same clock.
+///
 /// [`session_backend_contract`](crate::testing::session_backend_contract) checks an implementation.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not keep sessions",
@@ -26,10 +30,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Finds a record.
     fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>>;
 
-    /// Replaces the record if it has the version `expected`. If it has not, it stays as it is and is returned.
+    /// Replaces the record if it has the version `expected`. If it has not, it stays as it is and is returned. The
+    /// [end](Write::ends_in) of the session stays in either case.
     fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written>;
 
-    /// Keeps a record for `ttl` from now on. False if there is none.
+    /// Keeps a record for `ttl` from now on, but no longer than until the session [ends](Write::ends_in). False if there is none.
     fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool>;
 
     /// Deletes a record; with a version, only if it has that one. False if nothing was deleted.
@@ -44,8 +49,11 @@ pub struct Write<'a> {
     pub version: u64,
     /// Text that means nothing to the backend.
     pub data: &'a str,
-    /// How long to keep it, from now.
+    /// How long to keep it, from now, but no longer than until the session ends.
     pub ttl: Duration,
+    /// When the session ends at the latest, from now, whatever is written later. It counts for the first record only.
+    /// [`Duration::MAX`], or anything from a century on: never.
+    pub ends_in: Duration,
     /// Who opens the session, where this is its first record. Where room is bounded, each opener has a share of it.
     pub opener: Option<Opener<'a>>,
 }
@@ -69,6 +77,8 @@ pub struct Record {
     pub data: String,
     /// How long it is kept, from now.
     pub expires_in: Duration,
+    /// When the session [ends](Write::ends_in) at the latest, from now: no sooner than the record expires.
+    pub ends_in: Duration,
 }
 
 /// What became of a write.

@@ -58,24 +58,19 @@ impl fmt::Debug for Data {
     }
 }
 
-/// The text of a record: when the session ends at the latest, in milliseconds since 1970, and its data.
-pub(super) fn to_text(ends_at: Option<u64>, data: &Data) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&(ends_at, &data.entries))
-}
-
-/// Reads the end and the data, which is not looked at yet.
-pub(super) fn from_text(text: &str) -> Result<(Option<u64>, &RawValue), serde_json::Error> {
-    serde_json::from_str(text)
-}
-
 impl Data {
-    pub(super) fn parse(data: &RawValue) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(data.get()).map(|entries| Self { entries })
+    /// Writes the text of a record.
+    pub(super) fn to_text(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&self.entries)
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).map(|entries| Self { entries })
     }
 }
 
-/// Finds one value, without keeping the others.
-pub(super) fn peek<T: DeserializeOwned>(data: &RawValue, key: &str) -> Result<Option<T>, PeekError> {
+/// Finds one value in the text of a record, without keeping the others.
+pub(super) fn peek<T: DeserializeOwned>(text: &str, key: &str) -> Result<Option<T>, PeekError> {
     struct Peek<'k>(&'k str);
     impl<'de> Visitor<'de> for Peek<'_> {
         type Value = Option<&'de RawValue>;
@@ -96,7 +91,9 @@ pub(super) fn peek<T: DeserializeOwned>(data: &RawValue, key: &str) -> Result<Op
             Ok(found)
         }
     }
-    let found = serde_json::Deserializer::from_str(data.get()).deserialize_map(Peek(key)).map_err(PeekError::Record)?;
+    let mut text = serde_json::Deserializer::from_str(text);
+    let found =
+        text.deserialize_map(Peek(key)).and_then(|found| text.end().map(|()| found)).map_err(PeekError::Record)?;
     found.map(|value| decode(key, value)).transpose().map_err(PeekError::Value)
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use foldhash::HashSet;
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
 use super::data::{self, Data, PeekError};
@@ -15,7 +15,6 @@ use super::key::Key;
 use super::turns::{Turns, Unanswered};
 use super::{SessionError, SessionMode};
 use crate::Identity;
-use crate::clock::{millis, wall_clock};
 use crate::telemetry::{Counter, Outage, Over, Warning};
 
 /// A store with its settings. Cheap to clone.
@@ -50,8 +49,6 @@ pub(super) struct Shared {
     counters: [Counter; Told::ALL.len()],
     outage: Outage,
     full: Warning,
-    #[cfg(test)]
-    pub(super) clock: std::sync::atomic::AtomicU64,
 }
 
 /// What became of an operation.
@@ -73,11 +70,10 @@ impl Told {
 
 /// A session as it was found.
 pub(super) struct Found {
-    /// Without one, there is no record.
+    /// Without one, there is no record: it is to begin with the next write.
     version: Option<u64>,
-    /// Otherwise it is to begin with the next write.
-    is_there: bool,
-    ends_at: Option<u64>,
+    /// From when it was found, or begins.
+    ends_in: Duration,
     pub(super) data: Data,
 }
 
@@ -98,18 +94,7 @@ impl Shared {
                 .map(|outcome| Counter::new("mcp_patterns_session_operations_total", &[("outcome", outcome)])),
             outage: Outage::default(),
             full: Warning::default(),
-            #[cfg(test)]
-            clock: std::sync::atomic::AtomicU64::new(0),
         }
-    }
-
-    /// Milliseconds since 1970.
-    fn now(&self) -> u64 {
-        #[cfg(test)]
-        if let set @ 1.. = self.clock.load(std::sync::atomic::Ordering::Acquire) {
-            return set;
-        }
-        wall_clock().unsigned_abs()
     }
 }
 
@@ -126,12 +111,8 @@ impl Engine {
     /// Reads one value.
     pub(super) async fn peek<T: DeserializeOwned>(&self, key: &Key, name: &str) -> Result<Option<T>, SessionError> {
         let Some(record) = self.fetch(key).await? else { return not_there(key).map(|()| None) };
-        let (ends_at, data) = data::from_text(&record.data).map_err(unreadable)?;
-        if self.is_over(ends_at) {
-            return not_there(key).map(|()| None);
-        }
-        self.touch_if_due(key, ends_at, record.expires_in);
-        data::peek(data, name).map_err(|error| match error {
+        self.touch_if_due(key, &record);
+        data::peek(&record.data, name).map_err(|error| match error {
             PeekError::Value(error) => error,
             PeekError::Record(error) => unreadable(error),
         })
@@ -141,7 +122,7 @@ impl Engine {
     pub(super) async fn load(&self, key: &Key) -> Result<Found, SessionError> {
         let record = self.fetch(key).await?;
         let found = self.found(key, record.as_ref())?;
-        self.use_found(key, &found, record.as_ref());
+        self.use_found(key, record.as_ref());
         Ok(found)
     }
 
@@ -164,7 +145,7 @@ impl Engine {
                 is_fresh = true;
             }
             let applied = self.found(key, known.as_ref()).and_then(|mut found| {
-                let before = data::to_text(found.ends_at, &found.data).map_err(unreadable)?;
+                let before = found.data.to_text().map_err(unreadable)?;
                 let answer = change(&mut found.data)?;
                 let text = self.checked(&found)?;
                 Ok((answer, (text != before).then_some(text), found))
@@ -175,8 +156,8 @@ impl Engine {
                     known = None;
                     continue;
                 }
-                Ok((answer, None, found)) => {
-                    self.use_found(key, &found, known.as_ref());
+                Ok((answer, None, _)) => {
+                    self.use_found(key, known.as_ref());
                     writer.remember(known.filter(is_small));
                     return Ok(answer);
                 }
@@ -189,11 +170,12 @@ impl Engine {
                 }
             };
             let version = new_version();
-            let write = self.write_within(writer.limit(), key, found.version, version, &text, found.ends_at);
+            let write = self.write_within(writer.limit(), key, found.version, version, &text, found.ends_in);
             match writer.step(write).await? {
                 Written::Yes => {
-                    let expires_in = self.ttl(found.ends_at);
-                    writer.remember(Some(Record { version, data: text, expires_in }).filter(is_small));
+                    // Its times are never asked for: what changes nothing reads the record anew.
+                    let (expires_in, ends_in) = (self.settings.idle_timeout, found.ends_in);
+                    writer.remember(Some(Record { version, data: text, expires_in, ends_in }).filter(is_small));
                     self.count(Told::Written);
                     return Ok(answer);
                 }
@@ -215,7 +197,7 @@ impl Engine {
     /// Writes what was changed since it was found, if nobody else has written meanwhile.
     pub(super) async fn commit(&self, key: &Key, found: &Found) -> Result<(), SessionError> {
         let text = self.checked(found).inspect_err(|_| self.count(Told::Full))?;
-        match self.write(key, found.version, new_version(), &text, found.ends_at).await? {
+        match self.write(key, found.version, new_version(), &text, found.ends_in).await? {
             Written::Yes => {
                 self.count(Told::Written);
                 Ok(())
@@ -230,22 +212,24 @@ impl Engine {
 
     /// Keeps an empty session under a new handle.
     pub(super) async fn open(&self, key: &Key) -> Result<(), SessionError> {
-        self.commit(key, &self.empty(None)).await
+        self.commit(key, &self.empty()).await
     }
 
     pub(super) async fn end(&self, key: &Key) -> Result<bool, SessionError> {
         self.wrote(self.step(self.shared.backend.delete(key.id(), None)).await)
     }
 
-    /// Moves the session to another key, with all that was written until it is gone from the first.
+    /// Moves the session to another key, with all that was written until it is gone from the first. It ends when it would have.
     pub(super) async fn renew(&self, from: &Key, to: &Key) -> Result<(), SessionError> {
         let mut kept = None;
         for _ in 0..self.settings.max_tries.get() {
+            let asked = Instant::now();
             let found = self.load(from).await?;
             let Some(version) = found.version else { return Err(SessionError::Unknown) };
-            let (text, new) = (data::to_text(found.ends_at, &found.data).map_err(unreadable)?, new_version());
+            let (text, new) = (found.data.to_text().map_err(unreadable)?, new_version());
+            let ends_in = found.ends_in.saturating_sub(asked.elapsed());
             // Nobody else knows the new key yet.
-            match self.write(to, kept, new, &text, found.ends_at).await? {
+            match self.write(to, kept, new, &text, ends_in).await? {
                 Written::Yes => {}
                 Written::No(_) => return Err(SessionError::Conflict),
                 Written::Full => return Err(self.no_room()),
@@ -272,42 +256,26 @@ impl Engine {
     }
 
     fn found(&self, key: &Key, record: Option<&Record>) -> Result<Found, SessionError> {
-        let record = record.map(|record| Ok((record.version, data::from_text(&record.data)?)));
-        let record = record.transpose().map_err(unreadable)?;
-        match record {
-            Some((version, (ends_at, data))) if !self.is_over(ends_at) => {
-                let data = Data::parse(data).map_err(unreadable)?;
-                Ok(Found { version: Some(version), is_there: true, ends_at, data })
-            }
-            over => not_there(key).map(|()| self.empty(over.map(|(version, _)| version))),
-        }
+        let Some(record) = record else { return not_there(key).map(|()| self.empty()) };
+        let data = Data::parse(&record.data).map_err(unreadable)?;
+        Ok(Found { version: Some(record.version), ends_in: record.ends_in, data })
     }
 
-    fn empty(&self, version: Option<u64>) -> Found {
-        let ends_at = self.settings.absolute_timeout.map(|timeout| self.shared.now().saturating_add(millis(timeout)));
-        Found { version, is_there: false, ends_at, data: Data::default() }
+    fn empty(&self) -> Found {
+        let ends_in = self.settings.absolute_timeout.unwrap_or(Duration::MAX);
+        Found { version: None, ends_in, data: Data::default() }
     }
 
-    fn is_over(&self, ends_at: Option<u64>) -> bool {
-        ends_at.is_some_and(|ends_at| ends_at <= self.shared.now())
-    }
-
-    /// How long a session is kept that is used now.
-    fn ttl(&self, ends_at: Option<u64>) -> Duration {
-        let left = ends_at.map(|ends_at| Duration::from_millis(ends_at.saturating_sub(self.shared.now())));
-        left.map_or(self.settings.idle_timeout, |left| left.min(self.settings.idle_timeout))
-    }
-
-    fn use_found(&self, key: &Key, found: &Found, record: Option<&Record>) {
-        if let (true, Some(record)) = (found.is_there, record) {
-            self.touch_if_due(key, found.ends_at, record.expires_in);
+    fn use_found(&self, key: &Key, record: Option<&Record>) {
+        if let Some(record) = record {
+            self.touch_if_due(key, record);
         }
     }
 
     /// Tells the backend that the session is in use, behind the scenes, at most every tenth of the idle timeout.
-    fn touch_if_due(&self, key: &Key, ends_at: Option<u64>, expires_in: Duration) {
-        let ttl = self.ttl(ends_at);
-        if ttl.saturating_sub(expires_in) < self.settings.idle_timeout / 10 {
+    fn touch_if_due(&self, key: &Key, record: &Record) {
+        let ttl = self.settings.idle_timeout;
+        if ttl.min(record.ends_in).saturating_sub(record.expires_in) < ttl / 10 {
             return;
         }
         let id = Arc::clone(key.id());
@@ -324,7 +292,7 @@ impl Engine {
     }
 
     fn checked(&self, found: &Found) -> Result<String, SessionError> {
-        let text = data::to_text(found.ends_at, &found.data).map_err(unreadable)?;
+        let text = found.data.to_text().map_err(unreadable)?;
         let (bytes, max_bytes, max_keys) = (text.len(), self.settings.max_bytes, self.settings.max_keys);
         if found.data.keys().len() > max_keys {
             Err(SessionError::TooManyKeys { max_keys })
@@ -341,9 +309,9 @@ impl Engine {
         expected: Option<u64>,
         version: u64,
         data: &str,
-        ends_at: Option<u64>,
+        ends_in: Duration,
     ) -> Result<Written, SessionError> {
-        self.write_within(self.settings.backend_timeout, key, expected, version, data, ends_at).await
+        self.write_within(self.settings.backend_timeout, key, expected, version, data, ends_in).await
     }
 
     async fn write_within(
@@ -353,10 +321,10 @@ impl Engine {
         expected: Option<u64>,
         version: u64,
         data: &str,
-        ends_at: Option<u64>,
+        ends_in: Duration,
     ) -> Result<Written, SessionError> {
         let opener = expected.is_none().then(|| key.opener());
-        let (id, write) = (key.id(), Write { version, data, ttl: self.ttl(ends_at), opener });
+        let (id, write) = (key.id(), Write { version, data, ttl: self.settings.idle_timeout, ends_in, opener });
         let backend = &self.shared.backend;
         self.wrote(match expected {
             None => self.step_within(limit, backend.create(id, write)).await,

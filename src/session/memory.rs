@@ -44,6 +44,7 @@ struct Entry {
     version: u64,
     data: Arc<str>,
     expires_at: Instant,
+    ends_at: Instant,
     holder: Holder,
 }
 
@@ -83,7 +84,8 @@ impl Table {
     fn load(&mut self, id: &str, now: Instant) -> Option<Record> {
         self.forget_expired(id, now);
         let entry = self.entries.get(id)?;
-        Some(Record { version: entry.version, data: entry.data.as_ref().into(), expires_in: entry.expires_at - now })
+        let (expires_in, ends_in) = (entry.expires_at - now, entry.ends_at - now);
+        Some(Record { version: entry.version, data: entry.data.as_ref().into(), expires_in, ends_in })
     }
 
     fn create(&mut self, id: &str, write: Write<'_>, now: Instant) -> Written {
@@ -94,9 +96,10 @@ impl Table {
             return if record.version == write.version { Written::Yes } else { Written::No(Some(record)) };
         }
         let Some(holder) = self.room(write, now) else { return Written::Full };
-        let (id, expires_at): (Arc<str>, _) = (id.into(), later(now, write.ttl));
+        let (id, ends_at): (Arc<str>, _) = (id.into(), later(now, write.ends_in));
+        let expires_at = later(now, write.ttl).min(ends_at);
         self.by_expiry.insert((expires_at, Arc::clone(&id)));
-        self.entries.insert(id, Entry { version: write.version, data: write.data.into(), expires_at, holder });
+        self.entries.insert(id, Entry { version: write.version, data: write.data.into(), expires_at, ends_at, holder });
         Written::Yes
     }
 
@@ -133,7 +136,7 @@ impl Table {
         let Some((id, _)) = self.entries.get_key_value(id) else { return false };
         let id = Arc::clone(id);
         let Some(entry) = self.entries.get_mut(&id) else { return false };
-        let before = std::mem::replace(&mut entry.expires_at, later(now, ttl));
+        let before = std::mem::replace(&mut entry.expires_at, later(now, ttl).min(entry.ends_at));
         let after = entry.expires_at;
         self.by_expiry.remove(&(before, Arc::clone(&id)));
         self.by_expiry.insert((after, id));

@@ -187,6 +187,21 @@
 //! A [`SqlBackend`] may share its pool with transactions: these leave it a connection, so that a tool that uses its session inside of
 //! one never waits for another tool. See [how large a pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be).
 //!
+//! # Clocks
+//!
+//! The clock of the backend alone decides how long a session lives. The wall clock of a server is never read: it may be wrong by days, and
+//! it may be set while the server runs. No session ends sooner or later for that, and no sweep deletes one that lives.
+//!
+//! | backend | the clock of both timeouts | if that is set forward or back |
+//! | --- | --- | --- |
+//! | [`MemoryBackend`] | the monotonic clock of the process | it cannot be set; it may stand still while the machine sleeps |
+//! | `RedisBackend` | that of Redis | sessions end sooner or later by as much |
+//! | `SqlBackend`, PostgreSQL | that of the server (`clock_timestamp()`) | the same |
+//! | `SqlBackend`, SQLite | that of the machine, which all processes on the file share | the same |
+//!
+//! So one clock has to be right, that of the backend. A failover to a server whose clock differs has the effect of setting it by the
+//! difference. A [`Backend`] of yours is handed durations only, and measures them by the clock that its replicas share.
+//!
 //! # What is counted and logged
 //!
 //! The counters (feature `metrics`) `mcp_patterns_session_operations_total` by `outcome` (`read`, `written`, `conflicted`, `full`,

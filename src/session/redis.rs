@@ -12,8 +12,8 @@ use crate::replication::{self, Replication};
 
 /// Keeps sessions in Redis, for all replicas.
 ///
-/// One key for each session, so it fits a cluster: a hash with the version `v` and the data `d`, which expires by itself, by Redis'
-/// own clock. What is acknowledged is as durable as your Redis makes it (`appendonly yes`), and lasts as long as it evicts no keys
+/// One key for each session, so it fits a cluster: a hash with the version `v` and the data `d`, which expires by itself, and `r`: by how
+/// many milliseconds the session may outlast that. All of it is measured by [the clock of Redis](super#clocks). What is acknowledged is as durable as your Redis makes it (`appendonly yes`), and lasts as long as it evicts no keys
 /// (`maxmemory-policy noeviction`).
 ///
 /// # Failover
@@ -66,7 +66,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
     async fn write(&self, id: &str, expected: Option<u64>, write: Write<'_>) -> Result<Written, BackendError> {
         let mut step = WRITE.prepare_invoke();
         step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
-        step.arg(write.version).arg(write.data).arg(millis(write.ttl));
+        step.arg(write.version).arg(write.data).arg(millis(write.ttl)).arg(millis(write.ends_in));
         let found = replication::take(self.replication, &step, &mut self.connection.clone(), Option::is_none).await;
         let found: Option<Found> = found.map_err(BackendError::new)?;
         match found {
@@ -76,23 +76,51 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
     }
 }
 
-/// The version, the data, and how many milliseconds are left.
-type Found = (Option<u64>, Option<String>, i64);
+/// The version, the data, by how much the session may outlast the record, and how many milliseconds are left of that.
+type Found = (Option<u64>, Option<String>, Option<u64>, i64);
+
+type Fields = (Option<u64>, Option<String>, Option<u64>);
 
 /// Answers nothing if the write is kept, and what there is if it is not. Versions are compared as text: Lua's numbers would lose
 /// digits of them.
 static WRITE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
+    script(
         "
         local version = redis.call('HGET', KEYS[1], 'v') or ''
         if version ~= ARGV[1] and version ~= ARGV[2] then
-            return {version ~= '' and version, redis.call('HGET', KEYS[1], 'd'), redis.call('PTTL', KEYS[1])}
+            local found = redis.call('HMGET', KEYS[1], 'd', 'r')
+            return {version ~= '' and version, found[1], found[2], redis.call('PTTL', KEYS[1])}
         end
+        local left = version == '' and tonumber(ARGV[5]) or left()
         redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
-        redis.call('PEXPIRE', KEYS[1], ARGV[4])
+        keep(ARGV[4], left)
         return false",
     )
 });
+
+static TOUCH: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        "
+        if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+        keep(ARGV[1], left())
+        return 1",
+    )
+});
+
+/// A script that knows how much time is `left` until the session ends, and `keep`s its record for a while, but no longer than that. The
+/// end is not written as a time, but as what it is beyond the expiry: so Redis alone measures both.
+fn script(code: &str) -> Script {
+    const ENDS: &str = "
+        local function left()
+            return math.max(redis.call('PTTL', KEYS[1]), 0) + (redis.call('HGET', KEYS[1], 'r') or 0)
+        end
+        local function keep(ttl, left)
+            ttl = math.min(tonumber(ttl), left)
+            redis.call('HSET', KEYS[1], 'r', string.format('%.0f', left - ttl))
+            redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ttl))
+        end";
+    Script::new(&format!("{ENDS}{code}"))
+}
 
 static DELETE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
@@ -105,11 +133,12 @@ static DELETE: LazyLock<Script> = LazyLock::new(|| {
 /// Reads a record. It may have expired between two commands of a pipeline.
 fn record(found: Found) -> Result<Option<Record>, BackendError> {
     match found {
-        (None, None, _) | (_, _, -2) => Ok(None),
-        (Some(version), Some(data), left) => {
+        (None, None, ..) | (.., -2) => Ok(None),
+        (Some(version), Some(data), rest, left) => {
             // Without an expiry: nobody knows who has taken it away.
             let expires_in = u64::try_from(left).map_or(Duration::MAX, Duration::from_millis);
-            Ok(Some(Record { version, data, expires_in }))
+            let ends_in = expires_in.saturating_add(Duration::from_millis(rest.unwrap_or_default()));
+            Ok(Some(Record { version, data, expires_in, ends_in }))
         }
         _ => Err(BackendError::new("a key in Redis is no session")),
     }
@@ -124,10 +153,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
         Box::pin(async move {
             let key = self.key(id);
             let mut load = pipe();
-            load.cmd("HMGET").arg(&key).arg("v").arg("d").pttl(&key);
+            load.cmd("HMGET").arg(&key).arg("v").arg("d").arg("r").pttl(&key);
             let found = load.query_async(&mut self.connection.clone()).await.map_err(BackendError::new)?;
-            let ((version, data), left): ((Option<u64>, Option<String>), i64) = found;
-            record((version, data, left))
+            let (fields, left): (Fields, i64) = found;
+            let (version, data, rest) = fields;
+            record((version, data, rest, left))
         })
     }
 
@@ -137,9 +167,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
 
     fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
         Box::pin(async move {
-            let mut touch = redis::cmd("PEXPIRE");
-            touch.arg(self.key(id)).arg(millis(ttl));
-            touch.query_async(&mut self.connection.clone()).await.map_err(BackendError::new)
+            let mut step = TOUCH.prepare_invoke();
+            step.key(self.key(id)).arg(millis(ttl));
+            step.invoke_async(&mut self.connection.clone()).await.map_err(BackendError::new)
         })
     }
 

@@ -3,10 +3,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "postgres")]
+use sqlx::Postgres;
+#[cfg(feature = "sqlite")]
+use sqlx::Sqlite;
 use sqlx::{AssertSqlSafe, Pool};
 
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
-use crate::clock::{after, wall_clock};
+use crate::clock::{signed_millis, time_of};
 use crate::connections::{Apart, Connections, Pooled, What, in_time};
 #[cfg(feature = "transactional")]
 use crate::connections::{Spare, WaitsForItself};
@@ -24,15 +28,16 @@ create table if not exists mcp_patterns_sessions (
     id text primary key,
     version bigint not null,
     data text not null,
-    expires_at bigint not null
+    expires_at bigint not null,
+    ends_at bigint not null
 );
 create index if not exists mcp_patterns_sessions_expires_at on mcp_patterns_sessions (expires_at);
 ";
 
 /// Keeps sessions in a table of a database, for all replicas.
 ///
-/// The [table](SESSION_SCHEMA) must be there: see [`ensure_schema`](Self::ensure_schema). Expiry is measured by the clocks of the
-/// replicas. Expired rows are deleted behind the scenes, 500 at a time, once a minute while sessions are written, on connections of the
+/// The [table](SESSION_SCHEMA) must be there: see [`ensure_schema`](Self::ensure_schema). Expiry is measured by the clock of the
+/// database: see [clocks](super#clocks). Expired rows are deleted behind the scenes, 500 at a time, once a minute while sessions are written, on connections of the
 /// pool that are idle. That waits for no call, and no call waits for more than such a batch.
 ///
 /// The pool may be that of the transactions, which then leave a connection to the sessions.
@@ -46,7 +51,7 @@ pub struct SqlBackend<DB: SessionDatabase> {
 }
 
 const EXPIRED: Expired =
-    Expired { from: "from mcp_patterns_sessions", condition: "expires_at <= $1", rows: "sessions" };
+    Expired { from: "from mcp_patterns_sessions", condition: "expires_at <= {now}", rows: "sessions" };
 
 impl<DB: SessionDatabase> SqlBackend<DB> {
     /// On connections of `pool`. Each step is a statement outside any transaction of the tool's, and is kept whatever becomes of that,
@@ -161,6 +166,9 @@ impl<DB: SessionDatabase> On<'_, DB> {
     }
 }
 
+/// The version, the data, and how many milliseconds are left until the record expires and the session ends.
+type Row = (i64, String, i64, i64);
+
 /// The statements on the table. Implemented for `sqlx::Postgres` and `sqlx::Sqlite`.
 pub trait SessionDatabase: Base {
     #[doc(hidden)]
@@ -174,7 +182,7 @@ pub trait SessionDatabase: Base {
     fn load(
         connection: &mut Self::Connection,
         id: &str,
-    ) -> impl Future<Output = Result<Option<(i64, String, i64)>, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<Option<Row>, sqlx::Error>> + Send;
 
     #[doc(hidden)]
     fn compare_and_swap(
@@ -207,26 +215,39 @@ fn signed(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
 
+/// Has a record expire `$n` milliseconds from now, but no later than its session ends.
+macro_rules! prolonged {
+    ($n:literal) => {
+        concat!("expires_at = case when clock.now + $", $n, " < ends_at then clock.now + $", $n, " else ends_at end")
+    };
+}
+
 macro_rules! impl_session_database {
-    ($database:ty, $lock:literal) => {
+    ($database:ident, $lock:literal) => {
         impl SessionDatabase for $database {
             async fn create(
                 connection: &mut <Self as sqlx::Database>::Connection,
                 id: &str,
                 write: Write<'_>,
             ) -> Result<bool, sqlx::Error> {
-                let now = wall_clock();
-                let done = sqlx::query(
-                    "insert into mcp_patterns_sessions as s (id, version, data, expires_at) values ($1, $2, $3, $4) \
+                let done = sqlx::query(concat!(
+                    "insert into mcp_patterns_sessions as s (id, version, data, expires_at, ends_at) \
+                     select $1, $2, $3, clock.now + $4, clock.now + $5 \
+                     from (select ",
+                    time_of!($database),
+                    " as now) as clock where true \
                      on conflict (id) do update set \
-                         version = excluded.version, data = excluded.data, expires_at = excluded.expires_at \
-                     where s.expires_at <= $5 or s.version = excluded.version",
-                )
+                         version = excluded.version, data = excluded.data, \
+                         expires_at = excluded.expires_at, ends_at = excluded.ends_at \
+                     where s.expires_at <= ",
+                    time_of!($database),
+                    " or s.version = excluded.version",
+                ))
                 .bind(id)
                 .bind(signed(write.version))
                 .bind(write.data)
-                .bind(after(now, write.ttl))
-                .bind(now)
+                .bind(signed_millis(write.ttl.min(write.ends_in)))
+                .bind(signed_millis(write.ends_in))
                 .execute(connection)
                 .await?;
                 Ok(done.rows_affected() == 1)
@@ -235,12 +256,15 @@ macro_rules! impl_session_database {
             async fn load(
                 connection: &mut <Self as sqlx::Database>::Connection,
                 id: &str,
-            ) -> Result<Option<(i64, String, i64)>, sqlx::Error> {
-                sqlx::query_as(
-                    "select version, data, expires_at from mcp_patterns_sessions where id = $1 and expires_at > $2",
-                )
+            ) -> Result<Option<Row>, sqlx::Error> {
+                sqlx::query_as(concat!(
+                    "select version, data, expires_at - clock.now, ends_at - clock.now \
+                     from mcp_patterns_sessions, (select ",
+                    time_of!($database),
+                    " as now) as clock \
+                     where id = $1 and expires_at > clock.now",
+                ))
                 .bind(id)
-                .bind(wall_clock())
                 .fetch_optional(connection)
                 .await
             }
@@ -251,17 +275,19 @@ macro_rules! impl_session_database {
                 expected: u64,
                 write: Write<'_>,
             ) -> Result<bool, sqlx::Error> {
-                let now = wall_clock();
-                let done = sqlx::query(
-                    "update mcp_patterns_sessions set version = $1, data = $2, expires_at = $3 \
-                     where id = $4 and (version = $5 or version = $1) and expires_at > $6",
-                )
+                let done = sqlx::query(concat!(
+                    "update mcp_patterns_sessions set version = $1, data = $2, ",
+                    prolonged!(3),
+                    " from (select ",
+                    time_of!($database),
+                    " as now) as clock \
+                     where id = $4 and (version = $5 or version = $1) and expires_at > clock.now",
+                ))
                 .bind(signed(write.version))
                 .bind(write.data)
-                .bind(after(now, write.ttl))
+                .bind(signed_millis(write.ttl))
                 .bind(id)
                 .bind(signed(expected))
-                .bind(now)
                 .execute(connection)
                 .await?;
                 Ok(done.rows_affected() == 1)
@@ -272,14 +298,18 @@ macro_rules! impl_session_database {
                 id: &str,
                 ttl: Duration,
             ) -> Result<bool, sqlx::Error> {
-                let now = wall_clock();
-                let done =
-                    sqlx::query("update mcp_patterns_sessions set expires_at = $1 where id = $2 and expires_at > $3")
-                        .bind(after(now, ttl))
-                        .bind(id)
-                        .bind(now)
-                        .execute(connection)
-                        .await?;
+                let done = sqlx::query(concat!(
+                    "update mcp_patterns_sessions set ",
+                    prolonged!(1),
+                    " \
+                     from (select ",
+                    time_of!($database),
+                    " as now) as clock where id = $2 and expires_at > clock.now",
+                ))
+                .bind(signed_millis(ttl))
+                .bind(id)
+                .execute(connection)
+                .await?;
                 Ok(done.rows_affected() == 1)
             }
 
@@ -288,12 +318,13 @@ macro_rules! impl_session_database {
                 id: &str,
                 expected: Option<u64>,
             ) -> Result<bool, sqlx::Error> {
-                let done = sqlx::query(
+                let done = sqlx::query(concat!(
                     "delete from mcp_patterns_sessions \
-                     where id = $1 and expires_at > $2 and version = coalesce($3, version)",
-                )
+                     where id = $1 and expires_at > ",
+                    time_of!($database),
+                    " and version = coalesce($2, version)",
+                ))
                 .bind(id)
-                .bind(wall_clock())
                 .bind(expected.map(signed))
                 .execute(connection)
                 .await?;
@@ -312,9 +343,9 @@ macro_rules! impl_session_database {
 }
 
 #[cfg(feature = "postgres")]
-impl_session_database!(sqlx::Postgres, "select pg_advisory_xact_lock(7307210318)");
+impl_session_database!(Postgres, "select pg_advisory_xact_lock(7307210318)");
 #[cfg(feature = "sqlite")]
-impl_session_database!(sqlx::Sqlite, "select 1");
+impl_session_database!(Sqlite, "select 1");
 
 impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
@@ -331,10 +362,11 @@ impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
         Box::pin(async move {
             let mut on = self.connection(false).await?;
             let row = DB::load(on.connection(), id).await;
-            let Some((version, data, expires_at)) = on.done(row)? else { return Ok(None) };
-            let left = u64::try_from(expires_at.saturating_sub(wall_clock())).unwrap_or_default();
+            let Some((version, data, expires_in, ends_in)) = on.done(row)? else { return Ok(None) };
+            let [expires_in, ends_in] =
+                [expires_in, ends_in].map(|left| Duration::from_millis(left.max(0).unsigned_abs()));
             let version = u64::try_from(version).map_err(BackendError::new)?;
-            Ok(Some(Record { version, data, expires_in: Duration::from_millis(left) }))
+            Ok(Some(Record { version, data, expires_in, ends_in }))
         })
     }
 

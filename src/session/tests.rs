@@ -1,6 +1,7 @@
 mod backends;
 mod cached;
 mod changes;
+mod clocks;
 mod contract;
 mod failing;
 #[cfg(feature = "redis")]

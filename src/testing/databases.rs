@@ -43,6 +43,27 @@ pub(crate) async fn postgres_schema(options: PgConnectOptions, max_connections: 
     pool
 }
 
+/// A pool whose connections see a clock of the server that a test [moves](move_clock): a function of their own schema, which comes
+/// before that of the server. The clock of the process stays as it is.
+pub(crate) async fn postgres_with_clock(max_connections: u32) -> PgPool {
+    let pool = postgres_schema(postgres_options(), max_connections).await;
+    let clock = "create table moved (by interval not null);
+                 insert into moved values ('0');
+                 create function clock_timestamp() returns timestamptz language sql volatile
+                     as 'select pg_catalog.clock_timestamp() + by from moved'";
+    sqlx::raw_sql(clock).execute(&pool).await.expect("a clock can be made");
+    let schema = pool.connect_options().get_application_name().expect("the name of the schema").to_owned();
+    let path = format!("{schema},pg_catalog");
+    let options = postgres_options().options([("search_path", path.as_str())]).application_name(&schema);
+    connect(options, max_connections).await
+}
+
+/// Moves the clock of the server by so many seconds, for [these](postgres_with_clock) connections.
+pub(crate) async fn move_clock(pool: &PgPool, seconds: i64) {
+    let moved = sqlx::query("update moved set by = by + make_interval(secs => $1::bigint)").bind(seconds);
+    moved.execute(pool).await.expect("the clock can be moved");
+}
+
 async fn connect(options: PgConnectOptions, max_connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)

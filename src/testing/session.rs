@@ -34,6 +34,8 @@ pub async fn session_backend_contract<B: Backend, F: Future<Output = B>>(make_ba
     an_expired_session_is_none(&Checked(make_backend().await)).await;
     every_write_says_how_long_it_is_kept(&Checked(make_backend().await)).await;
     a_touch_prolongs_and_changes_nothing(&Checked(make_backend().await)).await;
+    nothing_outlasts_the_end_of_its_session(&Checked(make_backend().await)).await;
+    the_end_of_a_session_is_that_of_its_first_record(&Checked(make_backend().await)).await;
     what_is_deleted_is_gone(&Checked(make_backend().await)).await;
     with_a_version_only_that_one_is_deleted(&Checked(make_backend().await)).await;
     sessions_do_not_mix(&Checked(make_backend().await)).await;
@@ -139,6 +141,41 @@ async fn a_touch_prolongs_and_changes_nothing<B: Backend>(backend: &Checked<B>) 
     assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Yes, "its version stays");
 }
 
+async fn nothing_outlasts_the_end_of_its_session<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    let found = || async { backend.load(&id).await.unwrap_or_else(|| panic!("it is there")) };
+    let ends = 100 * MINUTE;
+    backend.first(&id, 1, 1_000 * MINUTE, ends).await;
+    for step in 0..4 {
+        let record = found().await;
+        assert!((99 * MINUTE..=ends).contains(&record.ends_in), "step {step}: it ends when it was to: {record:?}");
+        assert!(record.expires_in <= record.ends_in, "step {step}: its record does not outlast it: {record:?}");
+        assert_eq!(record.expires_in > MINUTE, step != 1, "step {step}: what is asked for counts: {record:?}");
+        match step {
+            0 => assert!(backend.touch(&id, MINUTE).await),
+            1 => assert!(backend.touch(&id, Duration::MAX).await),
+            _ => assert_eq!(backend.write(&id, Some(step - 1), step, "next", 1_000 * MINUTE).await, Written::Yes),
+        }
+    }
+    let found = conflict_record(backend.swap(&id, 99, 100, "late").await);
+    assert!((99 * MINUTE..=ends).contains(&found.ends_in), "a conflict says when it ends, too: {found:?}");
+    let over = self::id();
+    backend.first(&over, 1, MINUTE, NONE).await;
+    assert_eq!(backend.load(&over).await, None, "a session that has ended is none");
+}
+
+async fn the_end_of_a_session_is_that_of_its_first_record<B: Backend>(backend: &Checked<B>) {
+    let id = id();
+    let ends_in = || async { backend.load(&id).await.map(|record| record.ends_in).unwrap_or_default() };
+    backend.first(&id, 1, MINUTE, Duration::MAX).await;
+    assert!(ends_in().await > 1_000_000 * MINUTE, "it never ends");
+    assert_eq!(conflict(backend.first(&id, 2, MINUTE, 2 * MINUTE).await), Some((1, "first".into())));
+    assert!(ends_in().await > 1_000_000 * MINUTE, "whoever comes later does not change that");
+    assert!(backend.delete(&id, None).await);
+    backend.first(&id, 3, MINUTE, 100 * MINUTE).await;
+    assert!((99 * MINUTE..=100 * MINUTE).contains(&ends_in().await), "one that begins anew has an end of its own");
+}
+
 async fn what_is_deleted_is_gone<B: Backend>(backend: &Checked<B>) {
     let id = id();
     assert!(!backend.delete(&id, None).await);
@@ -214,6 +251,13 @@ fn conflict(written: Written) -> Option<(u64, String)> {
     }
 }
 
+fn conflict_record(written: Written) -> Record {
+    match written {
+        Written::No(Some(record)) => record,
+        other => panic!("a conflict was expected, not {other:?}"),
+    }
+}
+
 /// A backend whose failures end the check.
 struct Checked<B>(B);
 
@@ -227,12 +271,23 @@ impl<B: Backend> Checked<B> {
     }
 
     async fn write(&self, id: &str, expected: Option<u64>, version: u64, data: &str, ttl: Duration) -> Written {
-        let opener = expected.is_none().then_some(Opener { caller: "caller", connection: None });
-        let write = Write { version, data, ttl, opener };
-        done(match expected {
-            None => self.0.create(id, write).await,
-            Some(expected) => self.0.compare_and_swap(id, expected, write).await,
-        })
+        match expected {
+            None => self.open(id, Write { version, data, ttl, ends_in: Duration::MAX, opener: None }).await,
+            Some(expected) => {
+                // A swap changes no end, whatever it says.
+                let write = Write { version, data, ttl, ends_in: MINUTE / 2, opener: None };
+                done(self.0.compare_and_swap(id, expected, write).await)
+            }
+        }
+    }
+
+    async fn first(&self, id: &str, version: u64, ttl: Duration, ends_in: Duration) -> Written {
+        self.open(id, Write { version, data: "first", ttl, ends_in, opener: None }).await
+    }
+
+    async fn open(&self, id: &str, write: Write<'_>) -> Written {
+        let opener = Some(Opener { caller: "caller", connection: None });
+        done(self.0.create(id, Write { opener, ..write }).await)
     }
 
     async fn load(&self, id: &str) -> Option<Record> {

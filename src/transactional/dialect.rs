@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::future::Future;
+use std::time::Duration;
 
 use super::records::Records;
 
@@ -25,7 +26,7 @@ pub trait Dialect: Records {
     /// Writes a statement that records the answer to a claimed call and fails if the claim is gone, where it spares a round trip
     /// to send it with the commit.
     #[doc(hidden)]
-    fn recording(id: &str, record: &str, expires_at: i64) -> Option<String>;
+    fn recording(id: &str, record: &str, ttl: Duration) -> Option<String>;
 
     /// Commits, after the statement `last` if there is one, with an error if that fails or the transaction cannot be committed any
     /// more: then it is rolled back. Returns whether the next transaction may begin in place of the empty one that follows.

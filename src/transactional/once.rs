@@ -16,7 +16,6 @@ use super::error::TransactionError;
 use super::records::{EXPIRED, kept_for};
 use super::running::{Running, Turn};
 use super::transactor::Transactor;
-use crate::clock::{after, wall_clock};
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
 use crate::outcome;
 use crate::sweeper::Sweeper;
@@ -126,8 +125,7 @@ impl<DB: Dialect> Once<'_, DB> {
         let Some(record) = self.to_record(&result) else {
             return Err(TransactionError::RolledBack);
         };
-        let expires_at = after(wall_clock(), self.idempotency.ttl());
-        let last = if with_commit { DB::recording(&self.key.id, &record, expires_at) } else { None };
+        let last = if with_commit { DB::recording(&self.key.id, &record, self.idempotency.ttl()) } else { None };
         if last.is_none() {
             let mut connection = current::<DB>().await?;
             if !DB::is_open(&mut connection).await? {
@@ -159,7 +157,7 @@ impl<DB: Dialect> Once<'_, DB> {
             self.counts.count(Told::Replayed);
             return unused(answer);
         }
-        let Some(age) = record.ambiguous_for(wall_clock()) else { return unused(self.in_progress()) };
+        let Some(age) = record.ambiguous_for() else { return unused(self.in_progress()) };
         let refusal = self.idempotency.final_refusal_after().filter(|after| age >= *after);
         let refusal = refusal.and_then(|_| idempotency::to_record(&Ok(self.key.unresolved().to_tool_result()), None));
         if let Some(refusal) = refusal

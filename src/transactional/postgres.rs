@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres};
 use super::dialect::{Dialect, Fault, NotCommitted, connection_fault};
 use super::options::{Begin, Isolation, Unsupported};
 use crate::canonical::hex;
-use crate::clock::millis;
+use crate::clock::{millis, time_of};
 
 impl Dialect for Postgres {
     /// `BEGIN` comes last: a batch is a transaction by itself until then, so one that fails half-way leaves none behind. sqlx hands the
@@ -50,13 +50,15 @@ impl Dialect for Postgres {
     ///
     /// `convert_from` has the collation of its encoding's name, by which the primary key is not sorted: an id that is compared
     /// goes through `encode`. An id that had anything but digits in it would lose that, and find no claim.
-    fn recording(id: &str, record: &str, expires_at: i64) -> Option<String> {
+    fn recording(id: &str, record: &str, ttl: Duration) -> Option<String> {
         Some(format!(
             "with recorded as (update mcp_patterns_idempotency \
-             set result = convert_from(decode('{}', 'hex'), 'UTF8'), expires_at = {expires_at} \
+             set result = convert_from(decode('{}', 'hex'), 'UTF8'), expires_at = {} + {} \
              where id = encode(decode('{}', 'hex'), 'hex') and result is null and token is null returning 1) \
              select 1 / count(*) from recorded",
             hex(record.as_bytes()),
+            time_of!(Postgres),
+            millis(ttl),
             id.replace(|digit: char| !digit.is_ascii_hexdigit(), ""),
         ))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::Pool;
 
-use crate::clock::{CENTURY, wall_clock};
+use crate::clock::CENTURY;
 use crate::connections::Connections;
 use crate::idempotency::{AmbiguousCalls, CallKey, Page, Resolved};
 use crate::sweeper::{Expired, Sweepable};
@@ -36,7 +36,7 @@ create index if not exists mcp_patterns_idempotency_expires_at on mcp_patterns_i
 /// A claim without a result is kept beyond the end of its lease: one that does not say so is kept for ever.
 pub(crate) const EXPIRED: Expired = Expired {
     from: "from mcp_patterns_idempotency",
-    condition: "expires_at <= $1 and (result is not null or lease_until is null or lease_until < expires_at)",
+    condition: "expires_at <= {now} and (result is not null or lease_until is null or lease_until < expires_at)",
     rows: "idempotency records",
 };
 
@@ -45,7 +45,7 @@ pub(crate) fn kept_for(kept_for: Option<Duration>) -> Duration {
     kept_for.unwrap_or(CENTURY)
 }
 
-/// What the table knows of a call.
+/// What the table knows of a call. Its times are the database's, in milliseconds since 1970.
 #[derive(Debug, Clone)]
 #[doc(hidden)]
 pub struct Record {
@@ -55,23 +55,25 @@ pub struct Record {
     pub(crate) result: Option<String>,
     pub(crate) created_at: i64,
     pub(crate) expires_at: i64,
+    /// When it was found.
+    pub(crate) now: i64,
 }
 
 impl Record {
     /// How long nobody has known whether the call took effect. None: somebody is at it.
     ///
     /// The claim of a transaction is seen by others only once that was ended by its own tool.
-    pub(crate) fn ambiguous_for(&self, now: i64) -> Option<Duration> {
+    pub(crate) fn ambiguous_for(&self) -> Option<Duration> {
         let since = match self.lease_until {
             None | Some(0) => self.created_at,
-            Some(until) if until > now => return None,
+            Some(until) if until > self.now => return None,
             Some(until) => until.saturating_abs(),
         };
-        Some(Duration::from_millis(u64::try_from(now.saturating_sub(since)).unwrap_or_default()))
+        Some(Duration::from_millis(u64::try_from(self.now.saturating_sub(since)).unwrap_or_default()))
     }
 }
 
-/// The statements on the table.
+/// The statements on the table. Durations begin when the database takes the statement, and are measured by its clock.
 #[doc(hidden)]
 pub trait Records: Sweepable {
     /// Claims a call: true if it is new, or its record has expired. Waits for another transaction that has claimed it.
@@ -103,7 +105,7 @@ pub trait Records: Sweepable {
     fn renew(
         connection: &mut Self::Connection,
         claims: &[(String, String)],
-        lease_until: i64,
+        lease: Duration,
     ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send;
 
     /// Claims a call whose lease is over and which has no answer.
@@ -155,12 +157,12 @@ pub trait Records: Sweepable {
     fn ensure_schema(connection: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
-/// Who has claimed a call, and until when they are surely at it.
+/// Who has claimed a call, and for how long they are surely at it.
 #[derive(Debug, Clone, Copy)]
 #[doc(hidden)]
 pub struct Owner<'a> {
     pub(crate) token: &'a str,
-    pub(crate) lease_until: i64,
+    pub(crate) lease: Duration,
 }
 
 /// Lists the ambiguous claims of a table.
@@ -182,7 +184,7 @@ pub(crate) async fn resolve<DB: Records>(
     }
     Ok(match DB::find(&mut connection, id).await? {
         None => Resolved::Unknown,
-        Some(record) if record.expires_at <= wall_clock() => Resolved::Unknown,
+        Some(record) if record.expires_at <= record.now => Resolved::Unknown,
         Some(record) if record.result.is_some() => Resolved::Answered,
         Some(_) => Resolved::Running,
     })

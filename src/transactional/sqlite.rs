@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, Sqlite, SqliteConnection};
 
@@ -33,7 +34,7 @@ impl Dialect for Sqlite {
     }
 
     /// There is no way to SQLite that could be spared.
-    fn recording(_: &str, _: &str, _: i64) -> Option<String> {
+    fn recording(_: &str, _: &str, _: Duration) -> Option<String> {
         None
     }
 

@@ -88,9 +88,19 @@ enum Link {
 impl Server {
     /// Starts an example and waits until it can be connected to.
     pub(crate) async fn start(example: &'static str, transport: Transport, args: &[&str]) -> Self {
+        Self::start_in(&[], example, transport, args).await
+    }
+
+    /// Starts one that has these variables in its environment, too.
+    pub(crate) async fn start_in(
+        environment: &[(&str, &str)],
+        example: &'static str,
+        transport: Transport,
+        args: &[&str],
+    ) -> Self {
         let (reader, writer) = io::pipe().expect("no pipe for stderr");
         let mut command = Command::new(executable(example));
-        command.args(args).env_remove("RUST_LOG").stderr(writer).kill_on_drop(true);
+        command.envs(environment.iter().copied()).args(args).env_remove("RUST_LOG").stderr(writer).kill_on_drop(true);
         match transport {
             Transport::Stdio => command.stdin(Stdio::piped()).stdout(Stdio::piped()),
             Transport::Http => command.args(["--http", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::null()),
@@ -133,6 +143,16 @@ impl Server {
             Link::Url(url) => url,
             Link::Pipes(_) => panic!("the server has no URL"),
         }
+    }
+
+    /// The process, as long as it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// What the server has written to stderr so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text.borrow().clone()
     }
 
     /// Asks the server to end, as a service manager does.

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use mcp_patterns::idempotency::Idempotency;
@@ -28,11 +28,9 @@ const URL: &str = "MCP_PATTERNS_LIVES";
 
 /// Notes when a key had its effect. A life ends no sooner than its ttl after its effect.
 async fn effect(connection: &mut PgConnection, layer: &str, key: usize) -> Result<(), sqlx::Error> {
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_micros();
-    sqlx::query("insert into effects values ($1, $2, $3)")
+    sqlx::query("insert into effects values ($1, $2, (extract(epoch from clock_timestamp()) * 1000000)::bigint)")
         .bind(layer)
         .bind(i64::try_from(key).expect("a small number"))
-        .bind(i64::try_from(at).expect("it is before the year 294,000"))
         .execute(&mut *connection)
         .await?;
     sqlx::query("select pg_sleep(0.002)").execute(connection).await.map(|_| ())

@@ -24,3 +24,4 @@ mod transfer;
 mod users;
 mod weather;
 mod whole;
+mod wrong_clock;

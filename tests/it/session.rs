@@ -1,5 +1,7 @@
 //! Sessions, through a real client and two replicas of the counter example.
 
+mod clocks;
+
 use std::{
     env,
     sync::{Arc, Mutex},

@@ -2,6 +2,7 @@
 
 mod books;
 mod chaos;
+mod clocks;
 mod faulty;
 mod keys;
 mod killed;

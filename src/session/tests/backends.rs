@@ -39,7 +39,7 @@ async fn expired_rows_are_swept_in_batches() {
     };
     for number in 0..1203 {
         let ttl = if number < 3 { MINUTE } else { Duration::ZERO };
-        let write = Write { version: 1, data: "", ttl, opener: None };
+        let write = Write { version: 1, data: "", ttl, ends_in: Duration::MAX, opener: None };
         backend.create(&number.to_string(), write).await.unwrap();
     }
     assert_eq!(rows().await, 1203, "nothing is deleted while somebody waits for it");

@@ -55,46 +55,66 @@ async fn a_use_that_cannot_be_noted_is_an_answer_all_the_same() {
     assert_eq!(spy.steps()[3], 1, "the next one notes it");
 }
 
-/// Moves the clock of a store that measures what is not the backend's.
-fn set_clock(store: &SessionStore, at: Duration) {
-    const BEGIN: u64 = 1_700_000_000_000;
-    store.engine.shared.clock.store(BEGIN + at.as_millis() as u64, Ordering::SeqCst);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_session_ends_however_much_it_is_used() {
     let spy = Spy::new();
-    let store = SessionStore::new(spy.clone());
-    set_clock(&store, Duration::ZERO);
-    let session = session(&store);
+    let session = session(&SessionStore::new(spy.clone()));
     session.set("a", &1).await.unwrap();
-    for minutes in (30..24 * 60).step_by(30) {
+    for _ in (30..24 * 60).step_by(30) {
         tokio::time::advance(HOUR / 2).await;
-        set_clock(&store, minutes * MINUTE);
         assert_eq!(session.get("a").await.unwrap(), Some(1));
         session.update("b", |b: &mut u32| *b += 1).await.unwrap();
         settle().await;
     }
     let left = spy.backend.load(session.key.id()).await.unwrap().unwrap().expires_in;
     assert_eq!(left, HOUR / 2, "the backend keeps it until it ends and no longer");
-    set_clock(&store, 24 * HOUR);
-    assert_eq!(session.get::<u8>("a").await.unwrap(), None, "also where the backend's clock is slow");
+    tokio::time::advance(HOUR / 2).await;
+    assert_eq!(session.get::<u8>("a").await.unwrap(), None);
     assert_eq!(session.keys().await.unwrap(), Vec::<String>::new());
     session.set("new", &1).await.unwrap();
     assert_eq!(session.keys().await.unwrap(), ["new"], "a new one begins");
-    set_clock(&store, 30 * HOUR);
+    tokio::time::advance(HOUR / 2).await;
     assert_eq!(session.get("new").await.unwrap(), Some(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_absolute_timeout_a_session_lives_as_long_as_it_is_used() {
-    let store = memory().without_absolute_timeout();
-    set_clock(&store, Duration::ZERO);
-    let session = session(&store);
+async fn a_use_near_the_end_of_a_session_is_not_noted_since_it_prolongs_nothing() {
+    let spy = Spy::new();
+    let session = session(&SessionStore::new(spy.clone()).with_absolute_timeout(2 * HOUR));
     session.set("a", &1).await.unwrap();
-    for day in 1..100 {
-        set_clock(&store, day * 24 * HOUR);
+    for _ in 0..119 {
+        tokio::time::advance(MINUTE).await;
         assert_eq!(session.get("a").await.unwrap(), Some(1));
+        settle().await;
+    }
+    // Every six minutes, until it is kept to its end.
+    let [.., touched, _] = spy.steps();
+    assert!((9..=11).contains(&touched), "noted {touched} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_handle_does_not_prolong_a_session() {
+    let spy = Spy::new();
+    let store = SessionStore::new(spy.clone()).with_mode(SessionMode::Handle).with_absolute_timeout(2 * HOUR);
+    let mut session = store.open(&nobody()).await.unwrap();
+    session.set("a", &1).await.unwrap();
+    for _ in 0..3 {
+        tokio::time::advance(HOUR / 2).await;
+        session = session.renew().await.unwrap();
+        assert_eq!(session.get("a").await.unwrap(), Some(1));
+    }
+    tokio::time::advance(HOUR / 2).await;
+    assert!(matches!(session.get::<u8>("a").await, Err(SessionError::Unknown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_absolute_timeout_a_session_lives_as_long_as_it_is_used() {
+    let session = session(&memory().without_absolute_timeout());
+    session.set("a", &1).await.unwrap();
+    for _ in 1..100 * 25 {
+        tokio::time::advance(HOUR - MINUTE).await;
+        assert_eq!(session.get("a").await.unwrap(), Some(1));
+        settle().await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::testing::databases;
 const LONG: Duration = Duration::from_secs(8);
 
 fn write(data: &str, ttl: Duration) -> Write<'_> {
-    Write { version: 1, data, ttl, opener: None }
+    Write { version: 1, data, ttl, ends_in: Duration::MAX, opener: None }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
-//! The statements, the same on every database.
+//! The statements, the same on every database. Each reads the clock of the database, and binds durations only.
 
 macro_rules! impl_records {
-    ($database:ty, $lock:expr) => {
+    ($database:ident, $lock:expr) => {
         impl crate::transactional::records::Records for $database {
             async fn claim(
                 connection: &mut <Self as sqlx::Database>::Connection,
@@ -9,11 +9,12 @@ macro_rules! impl_records {
                 owner: Option<crate::transactional::records::Owner<'_>>,
                 kept_for: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
-                let now = crate::clock::wall_clock();
-                let claimed: Option<i64> = sqlx::query_scalar(
+                let lease = owner.map(|owner| owner.lease);
+                let claimed: Option<i64> = sqlx::query_scalar(concat!(
                     "insert into mcp_patterns_idempotency as r \
                          (id, tool, key, fingerprint, token, lease_until, created_at, expires_at) \
-                     values ($1, $2, $3, $4, $5, $6, $7, $8) \
+                     select $1, $2, $3, $4, $5, clock.now + $6, clock.now, clock.now + $7 \
+                     from (select ", crate::clock::time_of!($database), " as now) as clock where true \
                      on conflict (id) do update set \
                          fingerprint = excluded.fingerprint, token = excluded.token, \
                          lease_until = excluded.lease_until, result = null, \
@@ -21,15 +22,14 @@ macro_rules! impl_records {
                      where r.expires_at <= excluded.created_at \
                          and (r.result is not null or r.lease_until is null or r.lease_until < r.expires_at) \
                      returning created_at",
-                )
+                ))
                 .bind(&call.id)
                 .bind(&call.tool)
                 .bind(&call.key)
                 .bind(&call.fingerprint)
                 .bind(owner.map(|owner| owner.token.to_owned()))
-                .bind(owner.map(|owner| owner.lease_until))
-                .bind(now)
-                .bind(crate::clock::after(owner.map_or(now, |owner| owner.lease_until), kept_for))
+                .bind(lease.map(crate::clock::signed_millis))
+                .bind(lease.map_or(0, crate::clock::signed_millis) + crate::clock::signed_millis(kept_for))
                 .fetch_optional(connection)
                 .await?;
                 Ok(claimed.is_some())
@@ -39,19 +39,15 @@ macro_rules! impl_records {
                 connection: &mut <Self as sqlx::Database>::Connection,
                 id: &str,
             ) -> Result<Option<crate::transactional::records::Record>, sqlx::Error> {
-                let row: Option<(String, Option<i64>, Option<String>, i64, i64)> = sqlx::query_as(
-                    "select fingerprint, lease_until, result, created_at, expires_at \
+                let row: Option<(String, Option<i64>, Option<String>, i64, i64, i64)> = sqlx::query_as(concat!(
+                    "select fingerprint, lease_until, result, created_at, expires_at, ", crate::clock::time_of!($database), " \
                      from mcp_patterns_idempotency where id = $1",
-                )
+                ))
                 .bind(id)
                 .fetch_optional(connection)
                 .await?;
-                Ok(row.map(|(fingerprint, lease_until, result, created_at, expires_at)| crate::transactional::records::Record {
-                    fingerprint,
-                    lease_until,
-                    result,
-                    created_at,
-                    expires_at,
+                Ok(row.map(|(fingerprint, lease_until, result, created_at, expires_at, now)| {
+                    crate::transactional::records::Record { fingerprint, lease_until, result, created_at, expires_at, now }
                 }))
             }
 
@@ -61,12 +57,12 @@ macro_rules! impl_records {
                 result: &str,
                 ttl: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
-                let done = sqlx::query(
-                    "update mcp_patterns_idempotency set result = $1, expires_at = $2 \
+                let done = sqlx::query(concat!(
+                    "update mcp_patterns_idempotency set result = $1, expires_at = ", crate::clock::time_of!($database), " + $2 \
                      where id = $3 and result is null and token is null",
-                )
+                ))
                 .bind(result)
-                .bind(crate::clock::after(crate::clock::wall_clock(), ttl))
+                .bind(crate::clock::signed_millis(ttl))
                 .bind(id)
                 .execute(connection)
                 .await?;
@@ -76,11 +72,16 @@ macro_rules! impl_records {
             async fn renew(
                 connection: &mut <Self as sqlx::Database>::Connection,
                 claims: &[(String, String)],
-                lease_until: i64,
+                lease: std::time::Duration,
             ) -> Result<Vec<String>, sqlx::Error> {
-                let mut renew = sqlx::QueryBuilder::<Self>::new("update mcp_patterns_idempotency set expires_at = expires_at - lease_until + ");
-                renew.push_bind(lease_until).push(", lease_until = ").push_bind(lease_until);
-                renew.push(" where result is null and lease_until > 0 and (id, token) in (values ");
+                let lease = crate::clock::signed_millis(lease);
+                let mut renew =
+                    sqlx::QueryBuilder::<Self>::new("update mcp_patterns_idempotency set expires_at = expires_at - lease_until + clock.now + ");
+                renew.push_bind(lease).push(", lease_until = clock.now + ").push_bind(lease);
+                renew.push(concat!(
+                    " from (select ", crate::clock::time_of!($database), " as now) as clock \
+                     where result is null and lease_until > 0 and (id, token) in (values "
+                ));
                 let mut rows = renew.separated(", ");
                 for (id, token) in claims {
                     rows.push("(").push_bind_unseparated(id).push_unseparated(", ").push_bind_unseparated(token).push_unseparated(")");
@@ -95,16 +96,17 @@ macro_rules! impl_records {
                 owner: crate::transactional::records::Owner<'_>,
                 kept_for: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
-                let done = sqlx::query(
-                    "update mcp_patterns_idempotency set token = $1, lease_until = $2, expires_at = $3 \
-                     where id = $4 and fingerprint = $5 and result is null and coalesce(lease_until, 0) <= $6",
-                )
+                let done = sqlx::query(concat!(
+                    "update mcp_patterns_idempotency \
+                     set token = $1, lease_until = clock.now + $2, expires_at = clock.now + $3 \
+                     from (select ", crate::clock::time_of!($database), " as now) as clock \
+                     where id = $4 and fingerprint = $5 and result is null and coalesce(lease_until, 0) <= clock.now",
+                ))
                 .bind(owner.token)
-                .bind(owner.lease_until)
-                .bind(crate::clock::after(owner.lease_until, kept_for))
+                .bind(crate::clock::signed_millis(owner.lease))
+                .bind(crate::clock::signed_millis(owner.lease) + crate::clock::signed_millis(kept_for))
                 .bind(&call.id)
                 .bind(&call.fingerprint)
-                .bind(crate::clock::wall_clock())
                 .execute(connection)
                 .await?;
                 Ok(done.rows_affected() == 1)
@@ -117,13 +119,13 @@ macro_rules! impl_records {
                 result: &str,
                 ttl: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
-                let now = crate::clock::wall_clock();
-                let done = sqlx::query(
-                    "update mcp_patterns_idempotency set result = $1, lease_until = null, expires_at = $2 \
+                let done = sqlx::query(concat!(
+                    "update mcp_patterns_idempotency \
+                     set result = $1, lease_until = null, expires_at = ", crate::clock::time_of!($database), " + $2 \
                      where id = $3 and token = $4 and (result is null or result = $1)",
-                )
+                ))
                 .bind(result)
-                .bind(crate::clock::after(now, ttl))
+                .bind(crate::clock::signed_millis(ttl))
                 .bind(id)
                 .bind(token)
                 .execute(connection)
@@ -150,15 +152,13 @@ macro_rules! impl_records {
                 id: &str,
                 token: &str,
             ) -> Result<bool, sqlx::Error> {
-                let now = crate::clock::wall_clock();
-                let done = sqlx::query(
+                let done = sqlx::query(concat!(
                     "update mcp_patterns_idempotency set \
-                         expires_at = case when lease_until > 0 then expires_at - lease_until + $1 else expires_at end, \
-                         lease_until = case when lease_until > 0 then $2 else lease_until end \
-                     where id = $3 and token = $4 and result is null",
-                )
-                .bind(now)
-                .bind(-now)
+                         expires_at = case when lease_until > 0 then expires_at - lease_until + clock.now else expires_at end, \
+                         lease_until = case when lease_until > 0 then -clock.now else lease_until end \
+                     from (select ", crate::clock::time_of!($database), " as now) as clock \
+                     where id = $1 and token = $2 and result is null",
+                ))
                 .bind(id)
                 .bind(token)
                 .execute(connection)
@@ -172,30 +172,27 @@ macro_rules! impl_records {
                 result: Option<&str>,
                 ttl: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
-                let now = crate::clock::wall_clock();
                 let done = match result {
                     Some(result) => {
-                        sqlx::query(
+                        sqlx::query(concat!(
                             "update mcp_patterns_idempotency \
-                             set result = $1, token = null, lease_until = null, expires_at = $2 \
-                             where id = $3 and result is null and coalesce(lease_until, 0) <= $4 and expires_at > $5",
-                        )
+                             set result = $1, token = null, lease_until = null, expires_at = clock.now + $2 \
+                             from (select ", crate::clock::time_of!($database), " as now) as clock \
+                             where id = $3 and result is null and coalesce(lease_until, 0) <= clock.now and expires_at > clock.now",
+                        ))
                         .bind(result)
-                        .bind(crate::clock::after(now, ttl))
+                        .bind(crate::clock::signed_millis(ttl))
                         .bind(id)
-                        .bind(now)
-                        .bind(now)
                         .execute(connection)
                         .await?
                     }
                     None => {
-                        sqlx::query(
-                            "delete from mcp_patterns_idempotency \
-                             where id = $1 and result is null and coalesce(lease_until, 0) <= $2 and expires_at > $3",
-                        )
+                        sqlx::query(concat!(
+                            "delete from mcp_patterns_idempotency where id = $1 and result is null \
+                             and coalesce(lease_until, 0) <= ", crate::clock::time_of!($database), " \
+                             and expires_at > ", crate::clock::time_of!($database),
+                        ))
                         .bind(id)
-                        .bind(now)
-                        .bind(now)
                         .execute(connection)
                         .await?
                     }
@@ -208,26 +205,24 @@ macro_rules! impl_records {
                 page: crate::idempotency::Page<'_>,
             ) -> Result<crate::idempotency::AmbiguousCalls, sqlx::Error> {
                 use crate::transactional::records::Record;
-                let now = crate::clock::wall_clock();
                 let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
                 // No digit comes after `g`, in any collation.
-                let rows: Vec<(String, String, String, Option<i64>, i64)> = sqlx::query_as(
-                    "select id, tool, key, lease_until, created_at from mcp_patterns_idempotency \
-                     where id > $1 and id < $2 and result is null and coalesce(lease_until, 0) <= $3 and expires_at > $4 \
-                     order by id limit $5",
-                )
+                let rows: Vec<(String, String, String, Option<i64>, i64, i64)> = sqlx::query_as(concat!(
+                    "select id, tool, key, lease_until, created_at, (select ", crate::clock::time_of!($database), ") \
+                     from mcp_patterns_idempotency where id > $1 and id < $2 and result is null \
+                     and coalesce(lease_until, 0) <= (select ", crate::clock::time_of!($database), ") \
+                     and expires_at > (select ", crate::clock::time_of!($database), ") order by id limit $3",
+                ))
                 .bind(page.after.unwrap_or(page.space))
                 .bind(format!("{}g", page.space))
-                .bind(now)
-                .bind(now)
                 .bind(limit)
                 .fetch_all(connection)
                 .await?;
                 let next = if rows.len() < page.limit { None } else { rows.last().map(|(id, ..)| id.clone()) };
-                let calls = rows.into_iter().map(|(id, tool, key, lease_until, created_at)| {
+                let calls = rows.into_iter().map(|(id, tool, key, lease_until, created_at, now)| {
                     let (fingerprint, expires_at) = (String::new(), i64::MAX);
-                    let record = Record { fingerprint, lease_until, result: None, created_at, expires_at };
-                    let age = record.ambiguous_for(now).unwrap_or_default();
+                    let record = Record { fingerprint, lease_until, result: None, created_at, expires_at, now };
+                    let age = record.ambiguous_for().unwrap_or_default();
                     crate::idempotency::AmbiguousCall { id, tool, key, age }
                 });
                 Ok(crate::idempotency::AmbiguousCalls { calls: calls.collect(), next })

@@ -201,7 +201,7 @@ async fn an_expired_key_is_a_new_one_and_is_swept<DB: TestDb>() {
     let server = layer(&pool, Idempotency::new().with_ttl(Duration::from_millis(1))).layer(numbers::<DB>());
     let args = || json!({"n": 1, "idempotency_key": "a"});
     call(&server, args()).await;
-    // The record's clock is the wall's.
+    // The record's clock is that of the database.
     while call(&server, args()).await.first_text() != Some("written by call 2") {}
     // The layer sweeps too, so the last one to come finds nothing.
     let sweeper = Sweeper::new(&EXPIRED);

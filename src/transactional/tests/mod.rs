@@ -1,6 +1,7 @@
 //! The same promises on SQLite and PostgreSQL.
 
 mod begins;
+mod clocks;
 mod conflicts;
 mod databases;
 mod ended_early;

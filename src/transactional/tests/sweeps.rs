@@ -12,7 +12,7 @@ use turbomcp_types::ToolResult;
 use super::databases::{LONG, TestDb, hooked_pool};
 use super::on_each_database;
 use crate::Layer;
-use crate::clock::wall_clock;
+use crate::clock::time_of;
 use crate::idempotency::{CallKey, Idempotency, Origin};
 use crate::sweeper::{Sweepable, Sweeper};
 use crate::testing::ScriptedServer;
@@ -55,7 +55,7 @@ async fn sweep<DB: TestDb>(pool: &Pool<DB>) -> u64 {
 /// `READ COMMITTED` checks a row again that it has waited for, but only the outer condition.
 async fn a_sweep_leaves_a_record_that_a_running_transaction_has_renewed<DB: TestDb>() {
     let pool = expired::<DB>(&["renewed", "not renewed"]).await;
-    for owner in [None, Some(Owner { token: "t", lease_until: i64::MAX })] {
+    for owner in [None, Some(Owner { token: "t", lease: Duration::MAX })] {
         let mut call = pool.acquire().await.expect("a connection");
         DB::execute(&mut call, "begin".into()).await.expect("a transaction");
         let claimed = DB::claim(&mut call, &key("renewed"), owner, HOUR).await;
@@ -86,10 +86,10 @@ async fn a_statement_that_has_waited_for_a_row_looks_at_it_again() {
     let claimed = Postgres::claim(&mut call, &key("renewed"), None, HOUR).await;
     assert!(claimed.expect("it is claimed"));
     let sweep = {
-        let (pool, statement) = (pool.clone(), EXPIRED.statement(""));
+        let (pool, statement) = (pool.clone(), EXPIRED.statement::<Postgres>(""));
         tokio::spawn(async move {
             let mut connection = pool.acquire().await?;
-            Postgres::delete_expired(&mut connection, statement, 1).await
+            Postgres::delete_expired(&mut connection, statement).await
         })
     };
     let waits = "select count(*) from pg_stat_activity \
@@ -131,7 +131,7 @@ async fn a_connection_of_sqlite_waits_for_locks_again_after_a_sweep() {
     assert!(before > 0);
     for (begin, deleted) in [("begin immediate", 0), ("begin immediate", 0), ("begin deferred", 1)] {
         Sqlite::execute(&mut writer, begin.into()).await.expect("a transaction");
-        let swept = timeout(LONG, Sqlite::delete_expired(&mut connection, EXPIRED.statement(""), 1)).await;
+        let swept = timeout(LONG, Sqlite::delete_expired(&mut connection, EXPIRED.statement::<Sqlite>(""))).await;
         assert_eq!(swept.expect("it waits for nobody").expect("it is put off, or done"), deleted);
         assert_eq!(busy_timeout(&mut connection).await, before);
         Sqlite::execute(&mut writer, "rollback".into()).await.expect("it ends");
@@ -157,9 +157,12 @@ async fn each_life_of_a_key_has_one_effect_while_sweeps_run() {
 
     let pay = ScriptedServer::new("bank").with_plain("pay", |_| async {
         let mut db = current::<Postgres>().await?;
-        let effect =
-            "insert into effects select key, created_at, $1 from mcp_patterns_idempotency where result is null";
-        sqlx::query(effect).bind(wall_clock()).execute(&mut *db).await.map_err(TransactionError::from)?;
+        let effect = concat!(
+            "insert into effects select key, created_at, ",
+            time_of!(Postgres),
+            " from mcp_patterns_idempotency where result is null"
+        );
+        sqlx::query(effect).execute(&mut *db).await.map_err(TransactionError::from)?;
         sqlx::query("select pg_sleep(0.002)").execute(&mut *db).await.map_err(TransactionError::from)?;
         Ok(ToolResult::text("paid"))
     });
