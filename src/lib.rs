@@ -124,6 +124,9 @@ pub mod middleware;
 pub mod outcome;
 mod percent;
 mod progress;
+#[cfg(feature = "retry")]
+mod questions;
+mod references;
 #[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
 mod replication;
 mod scope;

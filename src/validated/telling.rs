@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::hints::Hints;
 use super::meter::is_true;
 use super::pointer::{pointer_of, push_name};
-use super::references::References;
+use crate::references::References;
 use super::sentences::{MAX_OPTIONS, describe, keyword, names, one_of, options, types};
 use super::violation::Violation;
 use super::violations::Found;

@@ -7,7 +7,7 @@ use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKin
 
 use super::hints::plain;
 use super::pointer::{by_place, push_name};
-use super::references::References;
+use crate::references::References;
 use super::violation::Violation;
 use super::violations::Found;
 
