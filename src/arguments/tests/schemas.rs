@@ -95,6 +95,7 @@ fn references_and_combinations_without_a_count_are_said_exactly() {
         json!({"anyOf": [{"required": ["a"]}, {"required": ["b"]}], "properties": {"a": {}, "b": {}}, "additionalProperties": false}),
         json!({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}], "unevaluatedProperties": false}),
         json!({"allOf": [{"$ref": "#/$defs/A"}, {"propertyNames": {"pattern": "^[a-z]$"}}], "$defs": {"A": a}}),
+        json!({"$schema": "http://json-schema.org/draft-07/schema#", "oneOf": [{"$ref": "#/definitions/A", "maxProperties": 1}, {"$ref": "#/definitions/B"}], "definitions": {"A": a, "B": b}}),
         json!({"not": a}),
         json!({"if": a, "then": {"properties": {"a": {"const": 1}}, "unevaluatedProperties": false}, "else": b}),
         json!({"properties": {"a": {"type": "object", "$ref": "#"}, "b": {}}, "additionalProperties": false}),
@@ -141,6 +142,15 @@ fn what_cannot_be_said_exactly_accepts_more_and_never_less() {
 }
 
 #[test]
+fn what_no_alternative_and_no_pattern_accepts_is_still_refused() {
+    let bounded = json!({"oneOf": [{"maxProperties": 1}, {"minProperties": 2, "maxProperties": 2}]});
+    let many = json!({"a": 1, "b": 1, "x-1": 1, "key": "k"});
+    assert!(!accepts(&listed(&bounded, &key())).is_valid(&many), "four are too many for each");
+    let patterns = json!({"patternProperties": {"^[a-z]+$": {"type": "integer"}}});
+    assert!(!accepts(&listed(&patterns, &key())).is_valid(&json!({"a": {}})), "neither an integer nor a key");
+}
+
+#[test]
 fn a_required_argument_is_none_of_the_properties_that_there_must_be() {
     let listed = listed(&json!({"type": "object", "minProperties": 1}), &key().required());
     assert!(accepts(&listed).is_valid(&json!({"a": 1, "key": "k"})));
@@ -162,6 +172,12 @@ fn a_schema_that_refers_to_itself_in_many_ways_is_rewritten_in_bounded_time() {
     all.insert("25".to_owned(), json!({"additionalProperties": false}));
     let listed = listed(&json!({"$ref": "#/$defs/0", "$defs": all}), &key());
     assert!(accepts(&listed).is_valid(&json!({"key": "k"})));
+    // Not deep, but wide.
+    let level = |at: usize| json!({"oneOf": vec![json!({"$ref": format!("#/$defs/{at}")}); 40], "maxProperties": 1});
+    let mut all: Map<_, _> = (0..9).map(|at| (at.to_string(), level(at + 1))).collect();
+    all.insert("9".to_owned(), json!({"additionalProperties": false}));
+    let wide = tool(json!({"$ref": "#/$defs/0", "$defs": all}));
+    assert!(key().add_to(&mut wide.clone()), "and it ends");
 }
 
 fn schemas() -> impl Strategy<Value = Value> {

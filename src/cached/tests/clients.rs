@@ -10,6 +10,7 @@ use turbomcp_core::McpError;
 use super::resources::{BOTH, Shelf, both, try_get};
 use super::*;
 use crate::cached::MemoryLevel;
+use crate::testing::Traced;
 use crate::testing::client::{Client, ask_by, ask_name};
 use crate::{CachedTool, Layer, RetryTool, Scope};
 
@@ -284,8 +285,11 @@ async fn a_warm_up_says_so_where_a_tool_goes_on_without_a_client() {
     let _server = layer.layer(script);
     let warmed = handle.warm([("read", json!({}))], 1).await.expect("a server");
     assert_eq!((warmed.loaded, handle.stats().entries), (0, 0));
-    assert_eq!(warmed.failed[0].error, "the answer depends on a client or a session, so that it is not kept");
+    let reason = "the answer depends on a client or a session, so that it is not kept";
+    assert_eq!(warmed.failed[0].error, reason);
+    let traced = Traced::start();
     assert_eq!(handle.refresh("read", json!({})).await, Ok(false));
+    assert!(traced.text().contains(reason), "{}", traced.text());
 }
 
 /// A server whose tool `read` asks in every call but the first.

@@ -455,6 +455,21 @@ async fn a_bulk_function_sees_the_tools_own_arguments() {
 }
 
 #[tokio::test]
+async fn a_default_that_does_not_go_with_what_was_given_is_left_out_with_a_key_too() {
+    let either = json!({"type": "object", "properties": {"to": {"type": "string"}, "cents": {"type": "integer", "default": 1}},
+                        "maxProperties": 1, "additionalProperties": false});
+    let script = ScriptedServer::new("bank")
+        .with_tool(tool("pay", either), |call| async move { Ok(ToolResult::text(call.args.to_string())) });
+    let server = (ValidatedTool::new().with_defaults(), keyed()).layer(script);
+    for (given, seen) in [(json!({"to": "bob"}), r#"{"to":"bob"}"#), (json!({}), r#"{"cents":1}"#)] {
+        let mut with_key = given.clone();
+        with_key["idempotency_key"] = seen.len().to_string().into();
+        assert_eq!(call(&server, "pay", given).await, seen);
+        assert_eq!(call(&server, "pay", with_key).await, seen, "with a key");
+    }
+}
+
+#[tokio::test]
 async fn a_misspelled_argument_of_a_layer_is_suggested_unless_it_was_given() {
     let sessions = SessionStore::in_memory().with_mode(SessionMode::Handle).optional();
     let server = (ValidatedTool::new(), sessions.clone(), keyed()).layer(bank());
