@@ -59,7 +59,7 @@ async fn what_the_replica_has_acknowledged_is_there_after_a_failover_and_what_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_too_few_replicas_have_is_not_acknowledged_and_what_was_not_written_waits_for_none() {
+async fn what_too_few_replicas_have_is_not_acknowledged_and_what_was_not_written_needs_none() {
     let redis = Replicated::start();
     let of = |replicas: u32, timeout| {
         let replicas = NonZeroU32::new(replicas).expect("a few");
@@ -73,9 +73,9 @@ async fn what_too_few_replicas_have_is_not_acknowledged_and_what_was_not_written
     redis.replica.hang();
     let hasty = of(1, Duration::from_millis(10)).await;
     assert!(hasty.delete("a", Some(1)).await.is_err(), "an end that no replica has may be lost");
-    let taken = one.create("b", write(2)).await.expect("what is refused is not waited for");
+    let taken = hasty.create("b", write(2)).await.expect("what is refused needs no replica");
     assert!(matches!(taken, Written::No(Some(record)) if record.version == 1));
-    assert!(!one.delete("a", Some(1)).await.expect("what is gone is not waited for"));
+    assert!(!hasty.delete("a", Some(1)).await.expect("what is gone needs no replica"));
     redis.replica.resume();
 }
 

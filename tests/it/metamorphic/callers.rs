@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use turbomcp_core::auth::Principal;
-use turbomcp_core::{Cancellable, McpSession, SessionFuture};
+use turbomcp_core::{Cancellable, McpError, McpSession, SessionFuture};
 use turbomcp_types::ClientCapabilities;
 
 use super::log::{Log, Notice};
@@ -171,7 +171,7 @@ impl McpSession for Client {
             sleep(Duration::from_millis(2)).await;
             if let Some(call) = &self.hangs_up {
                 call.cancel();
-                std::future::pending::<()>().await;
+                return Err(McpError::transport("the client has gone"));
             }
             let name = CONNECTIONS[self.at].name;
             Ok(match method {
