@@ -58,7 +58,6 @@ fn kept(root: &Value, keywords: &[&str]) -> Value {
 
 /// Makes a recursive schema refer to a copy of itself, since what is added is no part of the values inside. An error where a part of it
 /// has a name, which two copies cannot have.
-#[expect(clippy::result_large_err, reason = "both are the same")]
 fn refer_to_copy(references: References) -> Result<References, References> {
     let to_root = references.to_root();
     if to_root.is_empty() {
