@@ -140,7 +140,8 @@ fn follow(root: &Value) -> Option<Followed> {
     let draft = Draft::default().detect(root);
     let resource = draft.create_resource_ref(root);
     let base = uri::from_str(resource.id().unwrap_or_default()).ok()?;
-    let registry = Registry::new().draft(draft).retriever(Elsewhere).add(base.as_str(), resource).ok()?.prepare().ok()?;
+    let registry =
+        Registry::new().draft(draft).retriever(Elsewhere).add(base.as_str(), resource).ok()?.prepare().ok()?;
     let mut dangling = BTreeSet::new();
     let mut parts = HashMap::new();
     let mut targets: HashMap<usize, Vec<(&'static str, &Value)>> = HashMap::new();
@@ -149,7 +150,9 @@ fn follow(root: &Value) -> Option<Followed> {
         if parts.insert(address(part), part).is_some() {
             continue;
         }
-        for (keyword, reference) in REFERENCES.iter().filter_map(|keyword| Some((*keyword, part.get(keyword)?.as_str()?))) {
+        for (keyword, reference) in
+            REFERENCES.iter().filter_map(|keyword| Some((*keyword, part.get(keyword)?.as_str()?)))
+        {
             let Ok(found) = resolver.lookup(reference) else {
                 dangling.insert(reference.to_owned());
                 continue;

@@ -84,7 +84,8 @@ fn refer_to_copy(references: References) -> Result<References, References> {
     }
     let mut copy = root.clone();
     if let Some(copy) = copy.as_object_mut() {
-        let of_the_whole = ["$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$defs", "definitions"];
+        let of_the_whole =
+            ["$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$defs", "definitions"];
         of_the_whole.iter().for_each(|keyword| drop(copy.remove(*keyword)));
     }
     if is_named(&copy) {

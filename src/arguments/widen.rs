@@ -43,7 +43,14 @@ type Part = Result<Value, Unsayable>;
 
 impl<'a> Widening<'a> {
     pub(super) fn new(references: &'a References, name: &'a str, property: &'a Value) -> Self {
-        Self { references, name, property, parts: Cell::new(0), has_left_out: Cell::new(false), keeps_unevaluated: true }
+        Self {
+            references,
+            name,
+            property,
+            parts: Cell::new(0),
+            has_left_out: Cell::new(false),
+            keeps_unevaluated: true,
+        }
     }
 
     pub(super) fn root(self) -> Value {

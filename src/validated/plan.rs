@@ -11,13 +11,13 @@ use super::defaults::Defaults;
 use super::hints::Hints;
 use super::layer::Settings;
 use super::limits::Limits;
-use crate::references::References;
 use super::rules::Rule;
 use super::schema::Schema;
 use super::typed::{Mistake, Names};
 use super::violations::{Found, Violations};
 use crate::ConfigError;
 use crate::arguments::{LayerArguments, own_schema};
+use crate::references::References;
 use crate::telemetry::Counter;
 
 pub(super) const LAYER: &str = "ValidatedTool";
@@ -241,4 +241,3 @@ fn authored(tool: &Tool) -> Cow<'_, Tool> {
         Cow::Owned(input_schema) => Cow::Owned(Tool { input_schema, ..tool.clone() }),
     }
 }
-

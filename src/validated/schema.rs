@@ -9,11 +9,11 @@ use super::meter::{Meter, is_true};
 use super::metered::{Metered, Reading};
 use super::patterns;
 use super::pointer::by_place;
-use crate::references::References;
 use super::telling::Telling;
 use super::violation::Violation;
 use super::violations::{Found, MAX_LISTED, Violations};
 use super::walk::{Extent, depth};
+use crate::references::References;
 
 /// The deepest schema that is compiled: the compiler recurses.
 const DEEPEST: usize = 128;

@@ -107,7 +107,11 @@ async fn whoever_shares_a_call_is_released_as_soon_as_the_client_of_the_first_is
 async fn a_call_that_others_wait_for_is_not_cancelled_by_the_one_whose_call_it_is() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         tokio::time::sleep(2 * SECOND).await;
-        if call.ctx.is_cancelled() { Err(McpError::cancelled("it is told to end")) } else { Ok(ToolResult::text("read")) }
+        if call.ctx.is_cancelled() {
+            Err(McpError::cancelled("it is told to end"))
+        } else {
+            Ok(ToolResult::text("read"))
+        }
     });
     let server = BatchedTool::new().only(["read"]).layer(script.clone());
     let (laptop, phone) = (Client::new("laptop"), Client::new("phone"));

@@ -157,7 +157,11 @@ async fn who_has_left_is_not_asked_and_those_who_still_wait_are() {
 async fn a_load_that_others_wait_for_is_not_cancelled_by_the_one_who_began_it() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         sleep(MINUTE).await;
-        if call.ctx.is_cancelled() { Err(McpError::cancelled("it is told to end")) } else { Ok(ToolResult::text("a book")) }
+        if call.ctx.is_cancelled() {
+            Err(McpError::cancelled("it is told to end"))
+        } else {
+            Ok(ToolResult::text("a book"))
+        }
     });
     let server = CachedTool::new().layer(script.clone());
     for leaves in ["is dropped", "is cancelled"] {

@@ -1,8 +1,8 @@
 //! What a schema says for what is not said.
 
 use super::*;
-use crate::validated::defaults::Defaults;
 use crate::references::References;
+use crate::validated::defaults::Defaults;
 
 fn schema() -> Value {
     json!({

@@ -6,8 +6,8 @@ use turbomcp::prelude::*;
 use validator::Validate;
 
 use super::*;
-use crate::validated::hints::Hints;
 use crate::references::References;
+use crate::validated::hints::Hints;
 use crate::validated::violations::Found;
 
 /// Whether the part at this pointer leads to the part at that one.

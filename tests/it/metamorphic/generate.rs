@@ -88,11 +88,11 @@ fn keep_failures_of_everybody(rng: &mut Rng, stack: &mut Stack) {
 
 fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
     use Setting::{
-        AllowRepeated, AllowRepeatedQuestions, AttemptTimeout, BatchTimeout, ByPrincipal, BySession, Deadline, EarlyRefresh, FaultyBackend,
-        FirstLevelTtl, Invalidates, KeyLease, KeyTtl, Lease, LoadTimeout, MaxAttempts, MaxDelay, MaxInFlight, MaxQueue,
-        MaxSize, NegativeTtl, Only, Optional, PublicFor, RecordsFailures, Required, ResourcesAndPrompts,
-        RunsAgainWhenAmbiguous, SecondLevel, Splits, StaleIfError, StaleWhileRevalidate, Ttl, TtlJitter, Wait,
-        WaitWhenFull, WithoutBudget, WithoutMeta, WithoutOutputChecks,
+        AllowRepeated, AllowRepeatedQuestions, AttemptTimeout, BatchTimeout, ByPrincipal, BySession, Deadline,
+        EarlyRefresh, FaultyBackend, FirstLevelTtl, Invalidates, KeyLease, KeyTtl, Lease, LoadTimeout, MaxAttempts,
+        MaxDelay, MaxInFlight, MaxQueue, MaxSize, NegativeTtl, Only, Optional, PublicFor, RecordsFailures, Required,
+        ResourcesAndPrompts, RunsAgainWhenAmbiguous, SecondLevel, Splits, StaleIfError, StaleWhileRevalidate, Ttl,
+        TtlJitter, Wait, WaitWhenFull, WithoutBudget, WithoutMeta, WithoutOutputChecks,
     };
     // Timeouts would depend on how fast the machine is where the clock is the real one.
     let timed = |chance: u8| if has_database { 0 } else { chance };

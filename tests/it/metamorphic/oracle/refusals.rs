@@ -170,8 +170,7 @@ impl<'a> Judge<'a> {
                     is_dropped || other.ended.number > made.begun.number
                 });
                 // An attempt that was given up runs on.
-                let is_cut =
-                    |layer: &Layered| layer.settings.iter().any(|it| matches!(it, Setting::AttemptTimeout(_)));
+                let is_cut = |layer: &Layered| layer.settings.iter().any(|it| matches!(it, Setting::AttemptTimeout(_)));
                 others || self.stack.layers(Kind::Retry).any(is_cut)
             }
             // Somebody's call did not come to an end that proves anything: perhaps an earlier attempt of this one.
