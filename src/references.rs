@@ -1,4 +1,5 @@
-//! Where the references of a schema lead, by the rules of the validator that judges by it: for whoever asks something of a schema.
+//! Where the references of a schema lead, by the rules of the validator that judges by it: for whoever asks something of a
+//! schema.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;

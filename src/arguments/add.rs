@@ -56,8 +56,8 @@ fn kept(root: &Value, keywords: &[&str]) -> Value {
     Value::Object(kept.map(|(keyword, value)| (keyword.clone(), value.clone())).collect())
 }
 
-/// Makes a recursive schema refer to a copy of itself, since what is added is no part of the values inside. An error where a part of it
-/// has a name, which two copies cannot have.
+/// Makes a recursive schema refer to a copy of itself, since what is added is no part of the values inside. An error where a
+/// part of it has a name, which two copies cannot have.
 fn refer_to_copy(references: References) -> Result<References, References> {
     let to_root = references.to_root();
     if to_root.is_empty() {

@@ -130,9 +130,10 @@
 //!
 //! # Tools that ask their client
 //!
-//! An attempt that has sent its client a request (it elicits or samples) is the last one, whatever it comes to: the user has answered
-//! already, or still has the question on the screen, and a sample has been paid for. The failure is `exhausted` with `asked`, also
-//! where an attempt timeout cut the attempt. The client may call again, and its user then knows why the question comes again.
+//! An attempt that has sent its client a request (it elicits or samples) is the last one, whatever it comes to: the user has
+//! answered already, or still has the question on the screen, and a sample has been paid for. The failure is `exhausted` with
+//! `asked`, also where an attempt timeout cut the attempt. The client may call again, and its user then knows why the question
+//! comes again.
 //!
 //! It counts from whatever task of the tool the question comes, and through layers further in. What a client answers without a
 //! person is no question: its roots, its capabilities, its protocol version, a ping. Attempts before the question are repeated as

@@ -165,9 +165,10 @@
 //! # A tool that asks its client
 //!
 //! A question (a form, a sample) is answered by a person or a model, in seconds or never. Meanwhile the transaction holds its
-//! connection and its locks, on SQLite the database's only write lock. So ask first, and write in a transaction then: leave the tool
-//! out of the layer, and put [`Transactor::run`] around what follows the question. The layer does not refuse a tool that asks, since
-//! it may ask rarely. It warns once for each tool. What bounds such a call is [`Transactor::with_timeout`] (30 seconds).
+//! connection and its locks, on SQLite the database's only write lock. So ask first, and write in a transaction then: leave the
+//! tool out of the layer, and put [`Transactor::run`] around what follows the question. The layer does not refuse a tool that
+//! asks, since it may ask rarely. It warns once for each tool. What bounds such a call is [`Transactor::with_timeout`] (30
+//! seconds).
 //!
 //! A transaction that has asked and then gives way to another is not begun anew, because the user would be asked again: the call
 //! fails with `conflict`, nothing was done, and its key is free.

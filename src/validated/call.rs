@@ -147,7 +147,8 @@ impl ValidatedTool {
     }
 }
 
-/// Suggests an argument of a layer that was not given, where a name is not known that comes close to it. The schema does not have it.
+/// Suggests an argument of a layer that was not given, where a name is not known that comes close to it. The schema does not
+/// have it.
 fn suggest_of_layers(plan: &ToolPlan, given: &Taken, hints: &mut Hints, violations: &mut Violations) {
     for violation in violations.iter_mut().filter(|violation| violation.hint().is_none()) {
         let is_unknown = matches!(violation.code(), "additionalProperties" | "unevaluatedProperties");

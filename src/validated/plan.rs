@@ -123,8 +123,8 @@ impl ToolPlan {
         self.checks.is_some()
     }
 
-    /// Fills in the defaults, and finds what the schema and the types refuse. Where they refuse something, `args` are as they were
-    /// given.
+    /// Fills in the defaults, and finds what the schema and the types refuse. Where they refuse something, `args` are as they
+    /// were given.
     pub(super) fn find(&self, args: &mut Value, hints: &mut Hints, found: &mut Found) {
         let Some(checks) = &self.checks else { return };
         let given = checks.defaults.as_ref().map(|defaults| {

@@ -10,9 +10,7 @@ use mcp_patterns::{
 };
 use serde_json::{Value, json};
 use turbomcp_core::auth::Principal;
-use turbomcp_core::{
-    McpError, McpHandler, McpResult, McpSession, RequestContext, SessionFuture, ToolAnnotations,
-};
+use turbomcp_core::{McpError, McpHandler, McpResult, McpSession, RequestContext, SessionFuture, ToolAnnotations};
 use turbomcp_types::{Tool, ToolResult};
 
 use super::shop::{database, own};
