@@ -91,7 +91,7 @@
 
 mod add;
 mod mark;
-mod references;
+mod mentions;
 mod widen;
 
 use std::borrow::Cow;
@@ -102,6 +102,7 @@ use turbomcp_types::{Tool, ToolInputSchema};
 
 use crate::ConfigError;
 use crate::canonical::{encode, encode_str};
+use crate::references::References;
 use crate::selection::Hints;
 
 pub(crate) use self::mark::{list, listing};
@@ -158,12 +159,13 @@ impl LayerArgument {
     /// Adds the argument to what `tool` says of itself. Returns false, and changes nothing, where the tool
     /// [has one of this name](Self::check): calls of such a tool must keep it.
     pub fn add_to(&self, tool: &mut Tool) -> bool {
-        if self.is_taken(tool) {
+        let references = references(tool);
+        if mentions::mentions(&references, &self.name) {
             return false;
         }
         let own = own_schema(tool).into_owned();
         let mut added = LayerArguments::of(tool).0.map_or_else(Vec::new, |added| added.to_vec());
-        tool.input_schema = add::add(&tool.input_schema, self);
+        tool.input_schema = add::add(&tool.input_schema, references, self);
         added.push(Added { name: self.name.as_str().into(), is_in_keys: self.is_in_keys });
         mark::write(tool, &added, &own);
         true
@@ -181,9 +183,12 @@ impl LayerArgument {
     }
 
     fn is_taken(&self, tool: &Tool) -> bool {
-        let schema = serde_json::to_value(&tool.input_schema).unwrap_or_default();
-        references::mentions(&schema, &self.name)
+        mentions::mentions(&references(tool), &self.name)
     }
+}
+
+fn references(tool: &Tool) -> References {
+    References::of(serde_json::to_value(&tool.input_schema).unwrap_or_default())
 }
 
 /// The arguments that layers further in have added to a tool.
@@ -246,6 +251,11 @@ impl LayerArguments {
     pub(crate) fn except(&self, own: &LayerArgument) -> Self {
         let others: Arc<[_]> = self.added().iter().filter(|added| *added.name != *own.name).cloned().collect();
         Self(Some(others).filter(|others| !others.is_empty()))
+    }
+
+    #[cfg(feature = "validated")]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.added().iter().map(|added| &*added.name)
     }
 
     fn has(&self, name: &str) -> bool {

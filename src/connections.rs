@@ -195,6 +195,12 @@ impl<DB: Sweepable> Connections<DB> {
         *until = (*until).max(later(Instant::now(), time));
     }
 
+    /// For how long the kept connection is wanted.
+    #[cfg(test)]
+    pub(crate) fn wanted_for(&self) -> Duration {
+        self.until().saturating_duration_since(Instant::now())
+    }
+
     fn until(&self) -> MutexGuard<'_, Instant> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -127,8 +127,11 @@ mod percent;
 #[cfg_attr(docsrs, doc(cfg(all(feature = "postgres", any(feature = "session", feature = "transactional")))))]
 pub mod postgres;
 mod progress;
+#[cfg(feature = "retry")]
+mod questions;
 #[cfg(feature = "redis")]
 mod redis_connection;
+mod references;
 #[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
 mod replication;
 mod scope;

@@ -1,17 +1,17 @@
 //! How an argument gets into a schema that says nothing of it.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use turbomcp_types::ToolInputSchema;
 
 use super::LayerArgument;
-use super::references::{find, for_each_reference, replace_references};
-use super::widen::{Widening, has_no_siblings, one_more};
+use super::widen::{Widening, has_no_siblings, is_named, one_more};
+use crate::references::References;
 
 /// Adds a property to what a schema says of an object. What is accepted without it stays accepted with it.
-pub(super) fn add(schema: &ToolInputSchema, argument: &LayerArgument) -> ToolInputSchema {
+pub(super) fn add(schema: &ToolInputSchema, references: References, argument: &LayerArgument) -> ToolInputSchema {
     let mut added = match says_nothing(schema) {
         true => ToolInputSchema { additional_properties: None, ..schema.clone() },
-        false => widened(schema, argument),
+        false => widened(references, argument),
     };
     let mut properties = match added.properties.take() {
         Some(Value::Object(properties)) => properties,
@@ -33,12 +33,15 @@ fn says_nothing(schema: &ToolInputSchema) -> bool {
     *schema == ToolInputSchema::default()
 }
 
-fn widened(schema: &ToolInputSchema, argument: &LayerArgument) -> ToolInputSchema {
-    let root = refer_to_copy(serde_json::to_value(schema).unwrap_or_default());
-    let mut wide = Widening::new(&root, &argument.name, &argument.schema).root();
+fn widened(references: References, argument: &LayerArgument) -> ToolInputSchema {
+    let references = match refer_to_copy(references) {
+        Ok(references) => references,
+        Err(references) => return ToolInputSchema::from_value(kept(references.root(), &OPEN[..3])),
+    };
+    let mut wide = Widening::new(&references, &argument.name, &argument.schema).root();
     for less in [&OPEN[..], &OPEN[..3]] {
-        if leads_nowhere(&root, &wide) {
-            wide = kept(&root, less);
+        if References::of(wide.clone()).lacks_what_is_in(&references) {
+            wide = kept(references.root(), less);
         }
     }
     ToolInputSchema::from_value(wide)
@@ -53,37 +56,41 @@ fn kept(root: &Value, keywords: &[&str]) -> Value {
     Value::Object(kept.map(|(keyword, value)| (keyword.clone(), value.clone())).collect())
 }
 
-/// Whether a reference of `wide` leads somewhere in `root` only.
-fn leads_nowhere(root: &Value, wide: &Value) -> bool {
-    let mut nowhere = false;
-    for_each_reference(wide, &mut |reference| {
-        nowhere |= find(wide, reference).is_none() && find(root, reference).is_some();
-    });
-    nowhere
-}
-
-/// Makes a recursive schema refer to a copy of itself, since what is added is no part of the values inside.
-fn refer_to_copy(mut root: Value) -> Value {
-    let id = root.get("$id").and_then(Value::as_str).map(str::to_owned);
-    let is_to_root = |reference: &str| {
-        let reference = reference.strip_suffix('#').unwrap_or(reference);
-        reference.is_empty() || id.as_deref().is_some_and(|id| id.strip_suffix('#').unwrap_or(id) == reference)
-    };
-    let mut is_recursive = false;
-    for_each_reference(&root, &mut |reference| is_recursive |= is_to_root(reference));
-    if !is_recursive {
-        return root;
+/// Makes a recursive schema refer to a copy of itself, since what is added is no part of the values inside. An error where a
+/// part of it has a name, which two copies cannot have.
+fn refer_to_copy(references: References) -> Result<References, References> {
+    let to_root = references.to_root();
+    if to_root.is_empty() {
+        return Ok(references);
     }
+    let mut root = references.root().clone();
     let definitions = if has_no_siblings(&root) { "definitions" } else { "$defs" };
     let mut name = "Arguments".to_owned();
     while root.get(definitions).is_some_and(|all| all.get(&name).is_some()) {
         name.push('_');
     }
-    replace_references(&mut root, &is_to_root, &format!("#/{definitions}/{name}"));
+    for (pointer, keyword) in to_root {
+        let Some(part) = root.pointer_mut(&pointer).and_then(Value::as_object_mut) else { continue };
+        part.remove(keyword);
+        let copy = format!("#/{definitions}/{name}");
+        match part.contains_key("$ref") {
+            false => drop(part.insert("$ref".to_owned(), copy.into())),
+            true => {
+                if let Some(all) = part.entry("allOf").or_insert_with(|| json!([])).as_array_mut() {
+                    all.push(json!({ "$ref": copy }));
+                }
+            }
+        }
+    }
     let mut copy = root.clone();
     if let Some(copy) = copy.as_object_mut() {
-        ["$schema", "$id", "$defs", "definitions"].iter().for_each(|keyword| drop(copy.remove(*keyword)));
+        let of_the_whole =
+            ["$schema", "$id", "id", "$anchor", "$dynamicAnchor", "$recursiveAnchor", "$defs", "definitions"];
+        of_the_whole.iter().for_each(|keyword| drop(copy.remove(*keyword)));
+    }
+    if is_named(&copy) {
+        return Err(references);
     }
     root[definitions][name] = copy;
-    root
+    Ok(References::of(root))
 }

@@ -119,6 +119,11 @@ fn a_name_that_the_author_uses_anywhere_is_taken() {
         json!({"$ref": "#/$defs/A%3Cint%3E", "$defs": {"A<int>": {"properties": {"key": {}}}}}),
         json!({"$ref": "#a", "$defs": {"A": {"$anchor": "a", "properties": {"key": {}}}}}),
         json!({"$id": "https://x.org/s", "$ref": "https://x.org/s#/$defs/A", "$defs": {"A": {"required": ["key"]}}}),
+        json!({"$id": "https://x.org/s", "$ref": "one", "$defs": {"A": {"$id": "one", "required": ["key"]}}}),
+        json!({"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#a", "definitions": {"A": {"$id": "#a", "required": ["key"]}}}),
+        json!({"$dynamicRef": "#a", "$defs": {"A": {"$dynamicAnchor": "a", "properties": {"key": {}}}}}),
+        // What is elsewhere does not hide what is here.
+        json!({"$ref": "#/$defs/A", "allOf": [{"$ref": "https://elsewhere.org/s"}], "$defs": {"A": {"required": ["key"]}}}),
         json!({"allOf": [{"anyOf": [{"oneOf": [{"properties": {"key": {}}}]}]}]}),
         json!({"if": {"required": ["a"]}, "then": {"required": ["key"]}}),
         json!({"not": {"required": ["key"]}}),

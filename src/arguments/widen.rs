@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use serde_json::{Map, Value, json};
 
-use super::references::find;
+use crate::references::References;
 
 /// How many parts of a schema are rewritten: what refers to itself in many ways has no end.
 const MAX_PARTS: u32 = 1_000;
@@ -17,7 +17,7 @@ const ANNOTATIONS: [&str; 8] = ["$schema", "$id", "$comment", "title", "descript
 
 /// Rewrites a schema so that it accepts an object with the property if it accepts the object without it.
 pub(super) struct Widening<'a> {
-    schema: &'a Value,
+    references: &'a References,
     name: &'a str,
     /// What the property is.
     property: &'a Value,
@@ -42,20 +42,32 @@ struct Unsayable;
 type Part = Result<Value, Unsayable>;
 
 impl<'a> Widening<'a> {
-    pub(super) fn new(schema: &'a Value, name: &'a str, property: &'a Value) -> Self {
-        Self { schema, name, property, parts: Cell::new(0), has_left_out: Cell::new(false), keeps_unevaluated: true }
+    pub(super) fn new(references: &'a References, name: &'a str, property: &'a Value) -> Self {
+        Self {
+            references,
+            name,
+            property,
+            parts: Cell::new(0),
+            has_left_out: Cell::new(false),
+            keeps_unevaluated: true,
+        }
     }
 
     pub(super) fn root(self) -> Value {
-        let wide = self.part(self.schema, Accepts::More, 0);
+        let schema = self.references.root();
+        let wide = self.part(schema, Accepts::More, 0);
         let wide = match self.has_left_out.get() {
             true => {
                 let again = Self { parts: Cell::new(0), keeps_unevaluated: false, ..self };
-                again.part(again.schema, Accepts::More, 0)
+                again.part(schema, Accepts::More, 0)
             }
             false => wide,
         };
         wide.unwrap_or_else(|Unsayable| json!({"type": "object"}))
+    }
+
+    fn has_no_siblings(&self) -> bool {
+        has_no_siblings(self.references.root())
     }
 
     fn leave_out(&self, keyword: &str, wide: &mut Map<String, Value>) {
@@ -71,8 +83,8 @@ impl<'a> Widening<'a> {
         }
         let mut wide = keywords.clone();
         let refers = keywords.contains_key("$ref");
-        if refers && has_no_siblings(self.schema) {
-            self.reference(&mut wide, accepts, depth)?;
+        if refers && self.has_no_siblings() {
+            self.reference(schema, &mut wide, accepts, depth)?;
             return Ok(wide.into());
         }
         for (keyword, value) in keywords {
@@ -84,7 +96,7 @@ impl<'a> Widening<'a> {
             }
         }
         if refers {
-            self.reference(&mut wide, accepts, depth)?;
+            self.reference(schema, &mut wide, accepts, depth)?;
         }
         Ok(wide.into())
     }
@@ -164,9 +176,14 @@ impl<'a> Widening<'a> {
     }
 
     /// Writes what is referred to in the place of the reference, where that has to be another one for this property.
-    fn reference(&self, wide: &mut Map<String, Value>, accepts: Accepts, depth: u32) -> Result<(), Unsayable> {
-        let target = wide.get("$ref").and_then(Value::as_str).and_then(|reference| find(self.schema, reference));
-        let widened = match target {
+    fn reference(
+        &self,
+        part: &Value,
+        wide: &mut Map<String, Value>,
+        accepts: Accepts,
+        depth: u32,
+    ) -> Result<(), Unsayable> {
+        let widened = match self.references.target_by("$ref", part) {
             Some(target) => match self.part(target, accepts, depth + 1) {
                 Ok(widened) if widened == *target => return Ok(()),
                 Ok(widened) if !is_named(&widened) => Ok(widened),
@@ -183,7 +200,7 @@ impl<'a> Widening<'a> {
             }
         };
         wide.remove("$ref");
-        if has_no_siblings(self.schema) {
+        if self.has_no_siblings() {
             wide.retain(|keyword, _| ANNOTATIONS.contains(&keyword.as_str()));
         }
         let is_nothing_beside = wide.iter().all(|(keyword, value)| {
@@ -225,7 +242,7 @@ pub(super) fn has_no_siblings(root: &Value) -> bool {
 }
 
 /// Whether a schema has a name in it, which two copies cannot have.
-fn is_named(schema: &Value) -> bool {
+pub(super) fn is_named(schema: &Value) -> bool {
     let mut left = vec![schema];
     while let Some(value) = left.pop() {
         match value {

@@ -91,7 +91,8 @@ impl BatchedTool {
             calls: Batcher::new(call::answer)
                 .with_groups(|traveller: &Traveller| traveller.group.clone())
                 .with_instruments(|traveller| Arc::clone(&traveller.plan.instruments))
-                .split_failed_batches_of(|traveller| traveller.plan.splits),
+                // A client is not asked again.
+                .split_failed_batches_of(|traveller| traveller.plan.splits && !traveller.work.has_asked()),
             selection: Selection::new(),
             is_selected: false,
             settings: Arc::new(Settings {

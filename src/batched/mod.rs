@@ -209,7 +209,7 @@
 //! until the calls that cannot succeed are found: up to twice as many calls of the bulk function as there are calls in the
 //! batch, one after the other within the time of the batch. This is for tools that are annotated read-only or idempotent. A
 //! batch that failed for a [temporary](crate::outcome::Failure::is_temporary) reason is not split, since all its parts would
-//! fail alike.
+//! fail alike; nor is one whose function has asked a client, which would be asked again.
 //!
 //! A failure of a call that was sent more than once, or whose batch was given up, does not prove that the call
 //! [was not executed](crate::outcome::Failure::is_not_executed), whatever its kind: its `_meta` has `"outcome": "unknown"` under

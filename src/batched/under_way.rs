@@ -68,8 +68,8 @@ async fn answer<K, V, E>(
     let mut parts = vec![(keys, true)];
     while let Some((part, is_whole)) = parts.pop() {
         let size = part.len();
-        let halves = settings.split.as_ref().filter(|split| size > 1 && part.iter().all(|key| (split.may)(key)));
-        let mut halves: Option<Vec<K>> = halves.map(|split| part.iter().map(split.copy).collect());
+        let split = settings.split.as_ref().filter(|split| size > 1 && part.iter().all(|key| (split.may)(key)));
+        let mut halves: Option<Vec<K>> = split.map(|split| part.iter().map(split.copy).collect());
         let (error, may_split) = match AssertUnwindSafe(async { (settings.bulk)(part).await }).catch_unwind().await {
             Ok(Ok(found)) if found.len() == size => {
                 results.extend(found.into_iter().map(|result| (result, is_whole)));
@@ -88,7 +88,9 @@ async fn answer<K, V, E>(
                 (E::lost(), true)
             }
         };
-        match halves.take_if(|_| may_split) {
+        // What the part has done may bar that it is sent again.
+        let may_repeat = |keys: &[K]| split.is_some_and(|split| keys.iter().all(|key| (split.may)(key)));
+        match halves.take_if(|keys| may_split && may_repeat(keys)) {
             Some(mut first) => {
                 let second = first.split_off(size / 2);
                 parts.extend([(second, false), (first, false)]);

@@ -64,6 +64,45 @@ async fn a_place_that_is_taken_goes_away_when_it_is_free() {
 }
 
 #[tokio::test]
+async fn what_is_set_apart_no_more_while_all_places_are_taken_lets_nobody_in_beyond_them() {
+    let places = Places::new(3);
+    let taken = join_all((0..3).map(|_| places.take())).await;
+    drop(places.set_apart(What::Statements));
+    assert_eq!(free(&places).await, 0, "all three are still held");
+    drop(taken);
+    assert_eq!(free(&places).await, 3);
+}
+
+#[tokio::test]
+async fn a_place_is_waited_for_as_long_as_the_pool_lets_one_wait() {
+    let pool = postgres_schema(postgres_options(), 1).await;
+    let options = pool.connect_options().as_ref().clone();
+    let hasty = sqlx::postgres::PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
+    let connections = Connections::<Postgres>::of(&hasty.connect_lazy_with(options));
+    let _taken = connections.place(connections.deadline()).await.unwrap();
+    let place = connections.place(connections.deadline());
+    let refused = timeout(Duration::from_secs(10), place).await.expect("it does not wait for ever");
+    assert!(matches!(refused, Err(Error::PoolTimedOut)));
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_is_lost_is_no_spare_one() {
+    let pool = postgres_schema(postgres_options(), 2).await;
+    let connections = Connections::<Postgres>::of(&pool);
+    let (mut one, mut other) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    let backend = "select pg_backend_pid()";
+    let lost: i32 = sqlx::query_scalar(backend).fetch_one(&mut *one).await.unwrap();
+    drop(one);
+    while pool.num_idle() == 0 {
+        tokio::task::yield_now().await;
+    }
+    sqlx::query("select pg_terminate_backend($1)").bind(lost).execute(&mut *other).await.unwrap();
+    let mut spare = connections.spare().await.unwrap();
+    let found: i32 = sqlx::query_scalar(backend).fetch_one(&mut *spare).await.expect("it works");
+    assert_ne!(found, lost);
+}
+
+#[tokio::test]
 async fn clones_of_a_pool_share_what_is_known_of_it_and_pools_do_not() {
     let file = sqlite().await;
     let one = Connections::of(&file.pool);

@@ -85,7 +85,7 @@ pub struct Page<'a> {
     pub space: &'a str,
     /// What [`AmbiguousCalls::next`] was on the page before; without it, the list begins.
     pub after: Option<&'a str>,
-    /// How many calls the page has at most.
+    /// How many calls the page has at most. A store that can only look at so many keys at a time, as Redis, may have a few more.
     pub limit: usize,
 }
 

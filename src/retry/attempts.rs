@@ -45,6 +45,7 @@ pub(crate) enum Exhausted {
     Deadline,
     Budget,
     Cancelled,
+    Asked,
 }
 
 impl Exhausted {
@@ -54,6 +55,7 @@ impl Exhausted {
             Self::Deadline => "deadline",
             Self::Budget => "budget",
             Self::Cancelled => "cancelled",
+            Self::Asked => "asked",
         }
     }
 }
@@ -71,6 +73,11 @@ pub(crate) trait Judge<R>: Sync {
     fn verdict(&self, result: &R) -> Option<Verdict>;
     fn timed_out(&self, after: Duration) -> R;
     fn will_retry(&self, attempt: u32, result: &R, delay: Duration);
+
+    /// Whether the attempts so far allow another one, whatever they came to.
+    fn may_repeat(&self) -> bool {
+        true
+    }
 }
 
 /// Judges by the error, which knows.
@@ -145,6 +152,7 @@ impl RetryPolicy {
             let go_on = match delay {
                 _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
                 None => Err(Exhausted::Attempts),
+                _ if !judge.may_repeat() => Err(Exhausted::Asked),
                 _ if cancellation.is_cancelled() => Err(Exhausted::Cancelled),
                 // Whoever asks for a century does not want to be called again, also where there is no deadline.
                 Some(delay)

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -15,12 +16,15 @@ use crate::idempotency::KeySource;
 use crate::middleware::impl_layer;
 use crate::outcome::{self, Failure};
 use crate::progress::Progress;
-use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, look_up, selectors};
+use crate::questions::Questions;
+use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
 use crate::telemetry::{Counter, Warning};
 use crate::{ConfigError, Middleware};
 
+const LAYER: &str = "RetryTool";
+
 const RULE: Rule = Rule {
-    layer: "RetryTool",
+    layer: LAYER,
     is_safe: |tool| Hints::of(tool).idempotent || KeySource::of(tool).is_some(),
     otherwise: "which may repeat its effect: annotate it `idempotent = true` or `read_only = true` if it may be called \
                 twice, give it an idempotency key, or name it in `allow_repeated_effects`",
@@ -32,6 +36,8 @@ const RULE: Rule = Rule {
 pub struct RetryTool {
     policy: RetryPolicy,
     selection: Selection,
+    /// The tools whose questions may be asked again.
+    asking: Arc<BTreeSet<String>>,
     temporary: Option<Predicate>,
     on_retry: Option<Hook>,
     tells: bool,
@@ -60,6 +66,7 @@ pub struct RetryEvent<'a> {
 struct ToolPlan {
     /// Where a call must carry a key to be made twice: a layer further in then sees to it that it takes effect once.
     key: Option<KeySource>,
+    may_ask_again: bool,
     retries: Counter,
     exhausted: Counter,
     giving_up: Arc<Warning>,
@@ -74,7 +81,7 @@ impl ToolPlan {
 /// The counters follow from the name.
 impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
+        (&self.key, self.may_ask_again) == (&other.key, other.may_ask_again)
     }
 }
 
@@ -84,6 +91,7 @@ impl RetryTool {
         Self {
             policy: RetryPolicy::new(),
             selection: Selection::new(),
+            asking: Arc::default(),
             temporary: None,
             on_retry: None,
             tells: true,
@@ -98,6 +106,14 @@ impl RetryTool {
     /// A failure does not prove that nothing happened: a tool that timed out may have charged the card.
     pub fn allow_repeated_effects(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.selection.opt_in(tools);
+        self
+    }
+
+    /// Calls these tools again also after an attempt that has asked its client: the user sees the same question once more.
+    ///
+    /// Otherwise, an attempt that has sent a question is the last one. See [the manual](super#tools-that-ask-their-client).
+    pub fn allow_repeated_questions(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Arc::make_mut(&mut self.asking).extend(tools.into_iter().map(Into::into));
         self
     }
 
@@ -126,6 +142,7 @@ impl RetryTool {
             let is_safe = Hints::of(tool).idempotent || self.selection.is_opted_in(tool);
             Arc::new(ToolPlan {
                 key: KeySource::of(tool).filter(|_| !is_safe),
+                may_ask_again: self.asking.contains(&tool.name),
                 retries: Counter::new("mcp_patterns_retries_total", &[("tool", &tool.name)]),
                 exhausted: Counter::new("mcp_patterns_retries_exhausted_total", &[("tool", &tool.name)]),
                 giving_up: Arc::default(),
@@ -154,8 +171,10 @@ impl RetryTool {
         args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
+        let questions = if plan.may_ask_again { None } else { Questions::of(ctx) };
+        let ctx = questions.as_ref().map_or(ctx, Questions::ctx);
         let progress = Progress::wanted(ctx);
-        let judge = ByOutcome { layer: self, plan: &plan, tool: name };
+        let judge = ByOutcome { layer: self, plan: &plan, tool: name, questions: questions.as_ref() };
         let driven = self
             .policy
             .drive(ctx, &judge, |_| {
@@ -192,7 +211,9 @@ impl Middleware for RetryTool {
         self.policy.check()?;
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
-        let plan = Plan::new(&self.policy.identity, self.selection.named(), Unknown::LeftAlone);
+        let asking = self.asking.iter().map(String::as_str);
+        check_names(LAYER, asking.clone(), &tools)?;
+        let plan = Plan::new(&self.policy.identity, self.selection.named().chain(asking), Unknown::LeftAlone);
         let bound = Self { plan, ..self };
         bound.observe_tools(&tools, None);
         Ok(bound)
@@ -231,6 +252,7 @@ struct ByOutcome<'a> {
     layer: &'a RetryTool,
     plan: &'a ToolPlan,
     tool: &'a str,
+    questions: Option<&'a Questions>,
 }
 
 impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
@@ -253,6 +275,10 @@ impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
             hook(&RetryEvent { tool: self.tool, attempt, failure, delay });
         }
     }
+
+    fn may_repeat(&self) -> bool {
+        !self.questions.is_some_and(Questions::were_asked)
+    }
 }
 
 impl Default for RetryTool {
@@ -266,6 +292,7 @@ impl fmt::Debug for RetryTool {
         f.debug_struct("RetryTool")
             .field("policy", &self.policy)
             .field("selection", &self.selection)
+            .field("asking", &self.asking)
             .finish_non_exhaustive()
     }
 }

@@ -128,6 +128,20 @@
 //! [aws]: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 //! [sre]: https://sre.google/sre-book/handling-overload/
 //!
+//! # Tools that ask their client
+//!
+//! An attempt that has sent its client a request (it elicits or samples) is the last one, whatever it comes to: the user has
+//! answered already, or still has the question on the screen, and a sample has been paid for. The failure is `exhausted` with
+//! `asked`, also where an attempt timeout cut the attempt. The client may call again, and its user then knows why the question
+//! comes again.
+//!
+//! It counts from whatever task of the tool the question comes, and through layers further in. What a client answers without a
+//! person is no question: its roots, its capabilities, its protocol version, a ping. Attempts before the question are repeated as
+//! any are. So a tool should ask last, or make its requests with a [policy](#example-inside-a-tool) after it has asked.
+//! [`RetryTool::allow_repeated_questions`] names tools whose users may be asked once more.
+//!
+//! A person takes longer than a service: give no attempt timeout to tools that ask (`except`, and a `RetryTool` of their own).
+//!
 //! # Order
 //!
 //! Outside: validation, which no retry can help; the cache, whose hits need no retry and whose loads share one; a batch.
@@ -137,7 +151,8 @@
 //!
 //! The last failure is returned as it came, in its form and with its kind, text and data. Its `_meta` (its data, where it is a
 //! protocol error) gains `mcp-patterns/attempts` and `mcp-patterns/exhausted`: why there was no further attempt, one of
-//! `attempts`, `deadline` (also where the failing side asked for a century), `budget` and `cancelled`. A success that took more than one attempt says how many.
+//! `attempts`, `deadline` (also where the failing side asked for a century), `budget`, `cancelled` and
+//! [`asked`](#tools-that-ask-their-client). A success that took more than one attempt says how many.
 //!
 //! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
 //!

@@ -5,6 +5,7 @@ mod ends;
 mod hints;
 mod nested;
 mod progress;
+mod questions;
 mod run;
 mod settings;
 mod shares;

@@ -161,6 +161,8 @@ pub(crate) async fn ask_by(way: &str, ctx: &RequestContext) -> McpResult<String>
         }
         "roots" => Ok(ctx.list_roots().await?[0].uri.to_string()),
         "capabilities" => Ok(format!("{:?}", session(ctx)?.client_capabilities().await?)),
+        // turbomcp reads the capabilities before each of its own requests.
+        "by itself" => Ok(session(ctx)?.call("x/question", json!({})).await?.to_string()),
         _ => Ok(format!("{:?}", session(ctx)?.protocol_version().await?)),
     }
 }

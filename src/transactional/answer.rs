@@ -6,6 +6,7 @@ use super::drive::Results;
 use super::ends::{End, Ends};
 use super::error::{ENDED_EARLY, TRANSACTION, TransactionError};
 use crate::outcome;
+use crate::questions::Questions;
 
 /// The answer to a call, and how the transaction is to end with it.
 pub(super) struct Answer {
@@ -34,6 +35,7 @@ pub(super) struct ByOutcome<'a> {
     pub(super) ends: &'a Ends,
     /// Whether an answer says what it took.
     pub(super) tells: bool,
+    pub(super) questions: Option<&'a Questions>,
 }
 
 impl Results<Answer> for ByOutcome<'_> {
@@ -80,5 +82,9 @@ impl Results<Answer> for ByOutcome<'_> {
 
     fn note_retry(&self) {
         self.ends.count_retry();
+    }
+
+    fn may_repeat(&self) -> bool {
+        !self.questions.is_some_and(Questions::were_asked)
     }
 }

@@ -55,6 +55,11 @@ pub(super) trait Results<R>: Sync {
 
     /// Hears that it gave way to another, and that a new one is to begin.
     fn note_retry(&self) {}
+
+    /// Whether what ran may run again in a new one.
+    fn may_repeat(&self) -> bool {
+        true
+    }
 }
 
 /// One transaction's end: its result, or that it gave way to another.
@@ -278,5 +283,9 @@ impl<R, S: Results<R>> Judge<Ended<R>> for ByEnd<'_, S> {
     fn will_retry(&self, attempt: u32, _: &Ended<R>, delay: Duration) {
         self.0.note_retry();
         tracing::debug!(attempt, ?delay, "transaction gave way to another, beginning a new one");
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.0.may_repeat()
     }
 }

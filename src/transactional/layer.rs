@@ -2,6 +2,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -22,6 +23,7 @@ use crate::connections::{Connections, in_time};
 use crate::idempotency::{
     AmbiguousCalls, Bound, Handle, Idempotency, KeyCounts, KeySpace, Ledger, Page, Resolved, Told,
 };
+use crate::questions::Questions;
 use crate::selection::{Hints, Known, Plan, Rule, Selection, check_names, look_up, naming_selectors};
 use crate::sweeper::Sweeper;
 use crate::{ConfigError, Identity, Layered, Middleware, TryLayer};
@@ -54,6 +56,8 @@ struct ToolPlan {
     ends: Ends,
     /// For a tool that takes keys.
     keys: Option<KeyCounts>,
+    /// Whether its author was told that it asks its client.
+    is_told_of_questions: AtomicBool,
 }
 
 /// The counters follow from the name, under which the plan is kept.
@@ -178,8 +182,32 @@ impl<DB: Dialect> TransactionalTool<DB> {
         plan: Arc<ToolPlan>,
         inner: &H,
         name: &str,
+        args: Value,
+        ctx: &RequestContext,
+    ) -> McpResult<ToolResult> {
+        let questions = Questions::of(ctx);
+        let ctx = questions.as_ref().map_or(ctx, Questions::ctx);
+        let result = self.transact_in(&plan, inner, name, args, ctx, questions.as_ref()).await;
+        if questions.is_some_and(|questions| questions.were_asked())
+            && !plan.is_told_of_questions.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                tool = name,
+                "a tool asks its client inside a transaction, which holds a connection and locks for as long as a person takes: leave \
+                 the tool out, ask first, and write in a `Transactor::run`"
+            );
+        }
+        result
+    }
+
+    async fn transact_in<H: McpHandler>(
+        &self,
+        plan: &ToolPlan,
+        inner: &H,
+        name: &str,
         mut args: Value,
         ctx: &RequestContext,
+        questions: Option<&Questions>,
     ) -> McpResult<ToolResult> {
         // What changes nothing needs no key, and its transaction could keep none.
         if let Some((idempotency, counts)) = self.idempotency.as_deref().zip(plan.keys.as_ref()) {
@@ -195,13 +223,14 @@ impl<DB: Dialect> TransactionalTool<DB> {
                         counts,
                         ends: &plan.ends,
                         tells: self.tells,
+                        questions,
                     };
                     return once.run(ctx, || inner.call_tool(name, args.clone(), ctx)).await;
                 }
                 Ok(None) => {}
             }
         }
-        let results = ByOutcome { ends: &plan.ends, tells: self.tells };
+        let results = ByOutcome { ends: &plan.ends, tells: self.tells, questions };
         let answer = self.transactor.drive(plan.read_only, ctx, &results, || {
             // Not an `async` block: that would store the call twice.
             inner.call_tool(name, args.clone(), ctx).map(|result| Answer { result, end: Wanted::ByResult })
@@ -225,6 +254,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
                 read_only: Hints::of(tool).read_only,
                 ends: Ends::new(&tool.name),
                 keys: self.keys_of(tool),
+                is_told_of_questions: AtomicBool::new(false),
             })
         })
     }

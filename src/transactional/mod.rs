@@ -124,7 +124,7 @@
 //! | `unavailable` | none could be begun; nothing was done | unavailable |
 //! | `overloaded` | a transaction inside another one found no connection in time; nothing was done | `server_overloaded` |
 //! | `waits_for_itself` | it waits for the only connection of the pool, or on SQLite for the write lock, which the call itself holds; nothing was done | internal |
-//! | `conflict` | each attempt gave way to another transaction; nothing was done | unavailable, exhausted |
+//! | `conflict` | each attempt gave way to another transaction, or one that had [asked its client](#a-tool-that-asks-its-client); nothing was done | unavailable, exhausted |
 //! | `timed_out`, `cancelled` | the time was over, or the caller cancelled; nothing was done | timeout, cancelled |
 //! | `rolled_back` | the tool succeeded, but a part of it, or a statement whose error it ignored, had failed | internal |
 //! | `ended_early` | the transaction was ended before the tool was: [see below](#a-tool-that-ends-its-transaction) | internal |
@@ -162,6 +162,17 @@
 //!   process dies after such a `COMMIT`. Only a process that dies, or a call that is dropped, between a `ROLLBACK` of the tool's and
 //!   the end of the tool leaves a key that is free: such a tool must not do anything after it;
 //! - a tool that begins another transaction after its `COMMIT` is not noticed: that one is committed, with the answer in it.
+//!
+//! # A tool that asks its client
+//!
+//! A question (a form, a sample) is answered by a person or a model, in seconds or never. Meanwhile the transaction holds its
+//! connection and its locks, on SQLite the database's only write lock. So ask first, and write in a transaction then: leave the
+//! tool out of the layer, and put [`Transactor::run`] around what follows the question. The layer does not refuse a tool that
+//! asks, since it may ask rarely. It warns once for each tool. What bounds such a call is [`Transactor::with_timeout`] (30
+//! seconds).
+//!
+//! A transaction that has asked and then gives way to another is not begun anew, because the user would be asked again: the call
+//! fails with `conflict`, nothing was done, and its key is free.
 //!
 //! # Cancellation
 //!

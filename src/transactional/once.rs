@@ -18,6 +18,7 @@ use super::running::{Running, Turn};
 use super::transactor::Transactor;
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
 use crate::outcome;
+use crate::questions::Questions;
 use crate::sweeper::Sweeper;
 
 /// How long a caller is told to wait for the first call with its key.
@@ -46,6 +47,7 @@ pub(super) struct Once<'a, DB: Dialect> {
     pub(super) counts: &'a KeyCounts,
     pub(super) ends: &'a Ends,
     pub(super) tells: bool,
+    pub(super) questions: Option<&'a Questions>,
 }
 
 impl<DB: Dialect> Once<'_, DB> {
@@ -65,7 +67,7 @@ impl<DB: Dialect> Once<'_, DB> {
         let is_claiming = AtomicBool::new(false);
         // Where it is a part of another transaction, nobody knows when that is committed.
         let with_commit = self.transactor.begins_one();
-        let results = ByOutcome { ends: self.ends, tells: self.tells };
+        let results = ByOutcome { ends: self.ends, tells: self.tells, questions: self.questions };
         let mut answer = self
             .transactor
             .drive(false, ctx, &results, || async {

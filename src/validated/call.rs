@@ -36,10 +36,8 @@ impl ValidatedTool {
         }
         // In a block of its own and on the heap, so that a valid call does not carry it along.
         let admitted = {
-            let untouched = plan.fills_defaults().then(|| args.clone());
             self.admit(&plan, &mut args).map_err(|violations| {
-                let untouched = untouched.unwrap_or_else(|| mem::take(&mut args));
-                self.admit_by_own(Arc::clone(&plan), violations, untouched, inner, ctx).boxed()
+                self.admit_by_own(Arc::clone(&plan), violations, mem::take(&mut args), inner, ctx).boxed()
             })
         };
         let of_layers = match admitted {
@@ -93,7 +91,10 @@ impl ValidatedTool {
         plan.find(args, &mut hints, &mut found);
         match found.into_result() {
             Ok(()) => Ok(of_layers),
-            Err(violations) => {
+            Err(mut violations) => {
+                if self.settings.hints {
+                    suggest_of_layers(plan, &of_layers, &mut hints, &mut violations);
+                }
                 of_layers.put_back(args);
                 Err(violations)
             }
@@ -143,5 +144,17 @@ impl ValidatedTool {
         tracing::error!(tool = plan.tool(), id, %violations, "a tool's answer does not match its output schema");
         let error = McpError::internal(format!("The tool's answer was not what it must be (error {id})"));
         Ok(error.with_data(json!({ VALIDATION: "bad_output" })).to_tool_result())
+    }
+}
+
+/// Suggests an argument of a layer that was not given, where a name is not known that comes close to it. The schema does not
+/// have it.
+fn suggest_of_layers(plan: &ToolPlan, given: &Taken, hints: &mut Hints, violations: &mut Violations) {
+    for violation in violations.iter_mut().filter(|violation| violation.hint().is_none()) {
+        let is_unknown = matches!(violation.code(), "additionalProperties" | "unevaluatedProperties");
+        let at_top = violation.pointer().strip_prefix('/').filter(|name| is_unknown && !name.contains('/'));
+        let not_given = || plan.arguments.names().filter(|name| given.get(name).is_none());
+        let hint = at_top.and_then(|name| hints.nearest(name, not_given()));
+        violation.suggest(hint);
     }
 }

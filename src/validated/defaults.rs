@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::formats::Formats;
 use super::meter::Meter;
 use super::metered::Metered;
-use super::references::References;
+use crate::references::References;
 
 /// How many references lead from one to the next.
 const MAX_REFERENCES: usize = 16;

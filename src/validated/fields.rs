@@ -7,7 +7,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
-use super::references::References;
+use crate::references::References;
 
 /// What a type is read from, where it says so.
 pub(super) type Fields = Option<&'static [&'static str]>;

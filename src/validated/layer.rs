@@ -12,10 +12,11 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 use validator::Validate;
 
+use super::checks::{Check, Place};
 use super::fields::fields;
 use super::formats::Formats;
 use super::limits::Limits;
-use super::plan::{Check, LAYER, Place, ToolPlan};
+use super::plan::{LAYER, ToolPlan};
 use super::rules::{Rule, RuleContext, RuleError};
 use super::typed;
 use super::violation::Violation;

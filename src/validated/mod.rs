@@ -182,6 +182,7 @@
 //! answer that breaks its promise as an error, both with the id in the answer.
 
 mod call;
+mod checks;
 mod defaults;
 mod fields;
 mod formats;
@@ -193,7 +194,6 @@ mod metered;
 mod patterns;
 mod plan;
 mod pointer;
-mod references;
 mod rules;
 mod schema;
 mod sentences;

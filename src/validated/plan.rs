@@ -2,63 +2,25 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use turbomcp_types::{Tool, ToolInputSchema, ToolOutputSchema};
 
+use super::checks::{Check, Placed, TypedCheck};
 use super::defaults::Defaults;
-use super::fields::{Fields, wrong_place};
-use super::hints::{Hints, nearest};
+use super::hints::Hints;
 use super::layer::Settings;
 use super::limits::Limits;
-use super::references::References;
 use super::rules::Rule;
 use super::schema::Schema;
 use super::typed::{Mistake, Names};
-use super::violation::Violation;
 use super::violations::{Found, Violations};
 use crate::ConfigError;
 use crate::arguments::{LayerArguments, own_schema};
+use crate::references::References;
 use crate::telemetry::Counter;
 
 pub(super) const LAYER: &str = "ValidatedTool";
-
-/// What is asked beyond the schema, as it was set.
-#[derive(Clone)]
-pub(super) enum Check {
-    Typed { tool: String, place: Place, fields: Fields, check: TypedCheck },
-    Rule { tool: String, place: Place, fields: Fields, rule: Rule },
-}
-
-pub(super) type TypedCheck = fn(&Value) -> Result<(), Mistake>;
-
-/// Where in the arguments a value is.
-#[derive(Debug, Clone)]
-pub(super) enum Place {
-    /// In the only parameter, where that is an object; else the arguments are the value.
-    Obvious,
-    Parameter(String),
-}
-
-impl Check {
-    pub(super) fn tool(&self) -> &str {
-        match self {
-            Self::Typed { tool, .. } | Self::Rule { tool, .. } => tool,
-        }
-    }
-}
-
-impl fmt::Debug for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Typed { tool, place, .. } => {
-                f.debug_struct("Typed").field("tool", tool).field("place", place).finish()
-            }
-            Self::Rule { tool, place, .. } => f.debug_struct("Rule").field("tool", tool).field("place", place).finish(),
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct ToolPlan {
@@ -83,49 +45,6 @@ struct Checks {
     typed: Vec<Placed<TypedCheck>>,
     rules: Vec<Placed<Rule>>,
     names: Option<BTreeMap<String, String>>,
-}
-
-/// What is asked, and about which part of the arguments.
-#[derive(Debug)]
-struct Placed<T> {
-    parameter: Option<String>,
-    pointer: String,
-    asked: T,
-}
-
-impl<T> Placed<T> {
-    fn new(
-        tool: &Tool,
-        place: &Place,
-        fields: Fields,
-        setting: &'static str,
-        references: &References,
-        asked: T,
-    ) -> Result<Self, ConfigError> {
-        let parameter = match place {
-            Place::Obvious => only_object(tool, references),
-            Place::Parameter(name) => Some(known_parameter(tool, name, setting)?),
-        };
-        if let Some(reason) = wrong_place(&tool.name, parameter.as_deref(), fields, setting, references) {
-            return Err(ConfigError::invalid(LAYER, setting, reason));
-        }
-        let pointer = parameter.as_deref().map(|name| Violation::new("", "").at(name).pointer().to_owned());
-        Ok(Self { parameter, pointer: pointer.unwrap_or_default(), asked })
-    }
-
-    fn of<'a>(&self, args: &'a Value) -> Option<&'a Value> {
-        match &self.parameter {
-            None => Some(args),
-            Some(name) => args.get(name),
-        }
-    }
-
-    fn schema<'a>(&self, root: &'a Value) -> Option<&'a Value> {
-        match &self.parameter {
-            None => Some(root),
-            Some(name) => root.get("properties")?.get(name),
-        }
-    }
 }
 
 impl ToolPlan {
@@ -200,25 +119,34 @@ impl ToolPlan {
         &self.tool
     }
 
-    pub(super) fn fills_defaults(&self) -> bool {
-        self.checks.as_ref().is_some_and(|checks| checks.defaults.is_some())
-    }
-
     pub(super) fn is_usable(&self) -> bool {
         self.checks.is_some()
     }
 
-    /// Fills in the defaults, and finds what the schema and the types refuse.
+    /// Fills in the defaults, and finds what the schema and the types refuse. Where they refuse something, `args` are as they
+    /// were given.
     pub(super) fn find(&self, args: &mut Value, hints: &mut Hints, found: &mut Found) {
         let Some(checks) = &self.checks else { return };
-        if let Some(defaults) = &checks.defaults {
+        let given = checks.defaults.as_ref().map(|defaults| {
             let given = args.clone();
             defaults.fill(checks.input.references(), args);
+            given
+        });
+        let given = given.and_then(|given| {
             // Defaults that do not go with what was given, or with each other, are no reason to refuse it.
             if !checks.input.is_valid(args) && checks.input.is_valid(&given) {
                 *args = given;
+                return None;
             }
+            Some(given)
+        });
+        Self::find_in(checks, args, hints, found);
+        if let Some(given) = given.filter(|_| !found.is_empty()) {
+            *args = given;
         }
+    }
+
+    fn find_in(checks: &Checks, args: &Value, hints: &mut Hints, found: &mut Found) {
         checks.input.find(args, hints, found);
         for typed in &checks.typed {
             let Some(value) = typed.of(args) else { continue };
@@ -312,36 +240,4 @@ fn authored(tool: &Tool) -> Cow<'_, Tool> {
         Cow::Borrowed(_) => Cow::Borrowed(tool),
         Cow::Owned(input_schema) => Cow::Owned(Tool { input_schema, ..tool.clone() }),
     }
-}
-
-fn parameters(tool: &Tool) -> impl Iterator<Item = (&String, &Value)> {
-    tool.input_schema.properties.as_ref().and_then(Value::as_object).into_iter().flat_map(Map::iter)
-}
-
-/// The only parameter, where that is an object.
-fn only_object(tool: &Tool, references: &References) -> Option<String> {
-    let mut parameters = parameters(tool);
-    let (name, parameter) = parameters.next()?;
-    let is_object = |view: &Value| {
-        let is = view
-            .get("type")
-            .is_some_and(|is| is == "object" || is.as_array().is_some_and(|is| is.contains(&"object".into())));
-        is || view.get("properties").is_some()
-    };
-    let is_only = parameters.next().is_none();
-    // The parameter as it stands in the schema, which its references lead into.
-    let parameter = references.root().get("properties").and_then(|all| all.get(name)).unwrap_or(parameter);
-    (is_only && references.views(parameter).into_iter().any(is_object)).then(|| name.clone())
-}
-
-fn known_parameter(tool: &Tool, name: &str, setting: &'static str) -> Result<String, ConfigError> {
-    let known = || parameters(tool).map(|(name, _)| name.as_str());
-    if known().any(|known| known == name) || known().next().is_none() {
-        return Ok(name.to_owned());
-    }
-    let fix = match nearest(name, known()) {
-        Some(nearest) => format!("did you mean `{nearest}`?"),
-        None => format!("it has {}", known().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
-    };
-    Err(ConfigError::invalid(LAYER, setting, format!("`{}` has no parameter `{name}`: {fix}", tool.name)))
 }

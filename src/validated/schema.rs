@@ -9,11 +9,11 @@ use super::meter::{Meter, is_true};
 use super::metered::{Metered, Reading};
 use super::patterns;
 use super::pointer::by_place;
-use super::references::References;
 use super::telling::Telling;
 use super::violation::Violation;
 use super::violations::{Found, MAX_LISTED, Violations};
 use super::walk::{Extent, depth};
+use crate::references::References;
 
 /// The deepest schema that is compiled: the compiler recurses.
 const DEEPEST: usize = 128;
@@ -79,7 +79,7 @@ impl Schema {
         if depth(schema) > DEEPEST {
             return Err(SchemaError(format!("it is nested deeper than {DEEPEST} levels")));
         }
-        let references = References::of(schema);
+        let references = References::of(schema.clone());
         if references.is_endless() {
             return Err(SchemaError("a part of it refers to itself, and says nothing".to_owned()));
         }
@@ -94,7 +94,7 @@ impl Schema {
 
     /// A schema that nothing is held against.
     pub(super) fn unchecked(schema: &Value) -> Self {
-        Self { validator: None, references: References::of(schema) }
+        Self { validator: None, references: References::of(schema.clone()) }
     }
 
     /// Checks a value and tells everything that is wrong with it.

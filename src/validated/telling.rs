@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 use super::hints::Hints;
 use super::meter::is_true;
 use super::pointer::{pointer_of, push_name};
-use super::references::References;
 use super::sentences::{MAX_OPTIONS, describe, keyword, names, one_of, options, types};
 use super::violation::Violation;
 use super::violations::Found;
 use super::words::{any_of, with_article};
+use crate::references::References;
 
 /// Puts the errors of one input into words.
 pub(super) struct Telling<'a> {

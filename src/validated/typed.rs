@@ -7,9 +7,9 @@ use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKin
 
 use super::hints::plain;
 use super::pointer::{by_place, push_name};
-use super::references::References;
 use super::violation::Violation;
 use super::violations::Found;
+use crate::references::References;
 
 /// Why a value is no good `T`.
 pub(super) enum Mistake {

@@ -84,6 +84,10 @@ impl Violation {
         self
     }
 
+    pub(super) fn suggest(&mut self, hint: Option<String>) {
+        self.0.hint = hint;
+    }
+
     pub(super) fn replace_message(&mut self, message: String) {
         self.0.wording = Wording::Replaced(message);
     }

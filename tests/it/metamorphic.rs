@@ -113,6 +113,7 @@ fn random_stacks_answer_as_the_bare_server_could() {
             "a failure that was kept",
             "a hit",
             "a key with an effect",
+            "a question",
             "a panic",
             "a replay",
             "a session",

@@ -87,6 +87,43 @@ async fn a_client_that_thinks_holds_up_neither_its_batch_nor_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_shares_a_call_is_released_as_soon_as_the_client_of_the_first_is_asked() {
+    let script = asking();
+    let server = batched().layer(script.clone());
+    let (laptop, phone) = (Client::thinking("laptop"), Client::new("phone"));
+    // In one task, so that the first call is the one that is made.
+    let first = call(&server, "who", json!({}), laptop.ctx("ada"));
+    let follows = async {
+        let answer = call(&server, "who", json!({}), phone.ctx("ada")).await;
+        assert_eq!((text(&answer), laptop.asked().len()), ("phone", 1));
+        laptop.answer();
+    };
+    let (first, ()) = tokio::join!(first, follows);
+    assert_eq!(text(&first), "laptop");
+    assert_eq!((laptop.asked().len(), phone.asked().len(), script.calls("who")), (1, 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_others_wait_for_is_not_cancelled_by_the_one_whose_call_it_is() {
+    let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
+        tokio::time::sleep(2 * SECOND).await;
+        if call.ctx.is_cancelled() {
+            Err(McpError::cancelled("it is told to end"))
+        } else {
+            Ok(ToolResult::text("read"))
+        }
+    });
+    let server = BatchedTool::new().only(["read"]).layer(script.clone());
+    let (laptop, phone) = (Client::new("laptop"), Client::new("phone"));
+    let token = Token::default();
+    let leaving = call(&server, "read", json!({}), laptop.ctx("ada").with_cancellation_token(Arc::new(token.clone())));
+    let (left, stayed, ()) =
+        tokio::join!(leaving, call(&server, "read", json!({}), phone.ctx("ada")), token.cancel_after(SECOND));
+    assert_eq!((failed(&left).0, text(&stayed)), (Some(ErrorKind::Cancelled), "read"));
+    assert_eq!(script.calls("read"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_left_is_not_asked_and_those_who_still_wait_are() {
     let script = asking();
     let server = batched().layer(script.clone());
@@ -145,6 +182,31 @@ async fn a_bulk_function_that_asks_is_not_run_again_and_none_of_its_answers_is_k
     assert_eq!((runs.load(Ordering::SeqCst), script.calls("who")), (1, 0));
     assert_eq!(handle.stats().entries, 0);
     assert_eq!((clients[0].asked().len(), clients[1].asked().len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_has_asked_and_failed_is_not_sent_again_in_halves() {
+    for (ends, sent) in [("asks and fails", 1), ("asks and panics", 1), ("fails", 3)] {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&runs);
+        let layer = BatchedTool::new().split_failed_batches().with_bulk("who", move |calls: Vec<Call>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if ends.starts_with("asks") {
+                    ask_name(&calls[1].ctx).await?;
+                }
+                assert!(!ends.ends_with("panics"), "it was told to");
+                Err::<Vec<McpResult<String>>, _>(McpError::invalid_params("one of them is wrong"))
+            }
+        });
+        let server = layer.layer(asking());
+        let clients = ["laptop", "phone"].map(Client::new);
+        let calls =
+            clients.iter().enumerate().map(|(n, client)| call(&server, "who", json!({ "n": n }), client.ctx("ada")));
+        assert!(join_all(calls).await.iter().all(|answer| failed(answer).0.is_some()), "{ends}");
+        assert_eq!(runs.load(Ordering::SeqCst), sent, "{ends}");
+        assert_eq!(clients[1].asked().len(), usize::from(ends.starts_with("asks")), "{ends}");
+    }
 }
 
 /// Asks the client of each call.

@@ -10,6 +10,7 @@ use turbomcp_core::McpError;
 use super::resources::{BOTH, Shelf, both, try_get};
 use super::*;
 use crate::cached::MemoryLevel;
+use crate::testing::Traced;
 use crate::testing::client::{Client, ask_by, ask_name};
 use crate::{CachedTool, Layer, RetryTool, Scope};
 
@@ -50,7 +51,7 @@ async fn each_who_waits_for_a_call_that_asks_is_asked_by_a_call_of_their_own() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_client_said_is_kept_for_nobody_not_even_for_its_own_connection() {
-    for way in ["elicit", "sample", "roots", "capabilities", "version"] {
+    for way in ["elicit", "sample", "roots", "capabilities", "version", "by itself"] {
         let script = ScriptedServer::new("library")
             .with_read_only("read", move |call| async move { Ok(ToolResult::text(ask_by(way, &call.ctx).await?)) });
         let layer = CachedTool::new();
@@ -150,6 +151,33 @@ async fn who_has_left_is_not_asked_and_those_who_still_wait_are() {
         assert_eq!(laptop.asked(), [""; 0], "who {leaves}");
     }
     assert_eq!(script.calls("read"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_others_wait_for_is_not_cancelled_by_the_one_who_began_it() {
+    let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
+        sleep(MINUTE).await;
+        if call.ctx.is_cancelled() {
+            Err(McpError::cancelled("it is told to end"))
+        } else {
+            Ok(ToolResult::text("a book"))
+        }
+    });
+    let server = CachedTool::new().layer(script.clone());
+    for leaves in ["is dropped", "is cancelled"] {
+        let (laptop, phone, token) = (Client::new("laptop"), Client::new("phone"), Token::default());
+        let leaving = spawned(&server, laptop.ctx(leaves).with_cancellation_token(Arc::new(token.clone())));
+        settle().await;
+        let staying = spawned(&server, phone.ctx(leaves));
+        settle().await;
+        if leaves == "is dropped" {
+            leaving.abort();
+        } else {
+            token.cancel();
+        }
+        assert_eq!(texts(vec![staying]).await, ["a book"], "who {leaves}");
+    }
+    assert_eq!(script.calls("read"), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,8 +289,11 @@ async fn a_warm_up_says_so_where_a_tool_goes_on_without_a_client() {
     let _server = layer.layer(script);
     let warmed = handle.warm([("read", json!({}))], 1).await.expect("a server");
     assert_eq!((warmed.loaded, handle.stats().entries), (0, 0));
-    assert_eq!(warmed.failed[0].error, "the answer depends on a client or a session, so that it is not kept");
+    let reason = "the answer depends on a client or a session, so that it is not kept";
+    assert_eq!(warmed.failed[0].error, reason);
+    let traced = Traced::start();
     assert_eq!(handle.refresh("read", json!({})).await, Ok(false));
+    assert!(traced.text().contains(reason), "{}", traced.text());
 }
 
 /// A server whose tool `read` asks in every call but the first.

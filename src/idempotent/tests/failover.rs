@@ -70,6 +70,39 @@ async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_f
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_counts_only_on_as_many_replicas_as_were_asked_for_and_a_resolution_too() {
+    let redis = Replicated::start();
+    let claim = |id: &'static str| Claim {
+        id,
+        fingerprint: "f",
+        tool: "send",
+        key: "k",
+        caller: "caller",
+        connection: None,
+        token: "token",
+        lease: Duration::from_millis(1),
+        kept_for: None,
+        takes_over: false,
+    };
+    let two = NonZeroU32::new(2).expect("two");
+    let store = RedisStore::new(connect(redis.client()).await).with_replicas(two, Duration::from_millis(50));
+    assert!(store.claim(claim("a")).await.is_err(), "there is one replica");
+    let patient = replicated(redis.client(), secs(30)).await;
+    assert_eq!(patient.claim(claim("b")).await.unwrap(), Claimed::New);
+    redis.replica.hang();
+    let hasty = replicated(redis.client(), Duration::from_millis(50)).await;
+    // Its lease is over in a moment.
+    let resolved = loop {
+        match hasty.resolve("b", Some("answer"), secs(60)).await {
+            Ok(Resolved::Running) => {}
+            resolved => break resolved,
+        }
+    };
+    assert!(resolved.is_err(), "{resolved:?}");
+    redis.replica.resume();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_calls_at_once_that_wait_for_a_replica_are_all_made_once() {
     let redis = Replicated::start();
     let post = post();

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use super::*;
+use crate::idempotency::Page;
 use crate::idempotent::renewals::Renewals;
 use crate::testing::databases::{new_name, postgres_options, postgres_schema};
 use crate::testing::half_open::HalfOpen;
@@ -101,6 +102,51 @@ async fn all_claims_that_wait_are_renewed_by_one_statement_each_by_its_owner_onl
     let kept = "select count(*) from mcp_patterns_idempotency where expires_at - lease_until = 9";
     let kept: i64 = sqlx::query_scalar(kept).fetch_one(&pool).await.unwrap();
     assert_eq!(kept, 2500, "they are kept as long as before beyond the lease");
+    drop(store);
+}
+
+#[tokio::test]
+async fn a_page_of_ambiguous_calls_has_no_more_than_was_asked_for() {
+    let (pool, _) = pools(1).await;
+    let store = SqlStore::new(pool.clone());
+    let insert = "insert into mcp_patterns_idempotency \
+                  (id, tool, key, fingerprint, token, lease_until, created_at, expires_at) \
+                  select 'abc' || n, 'send', 'k', 'f', 'mine', 1, 0, 9000000000000000 from generate_series(1, 5) as n";
+    sqlx::query(insert).execute(&pool).await.unwrap();
+    let (mut pages, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page = store.ambiguous(Page::new("abc", after.as_deref(), 2)).await.unwrap();
+        pages.push(page.calls.len());
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn claims_of_different_leases_are_each_renewed_for_their_own() {
+    let (pool, _) = pools(1).await;
+    let store = SqlStore::new(pool.clone());
+    let ids = [new_name(), new_name()];
+    let insert = "insert into mcp_patterns_idempotency \
+                  (id, tool, key, fingerprint, token, lease_until, created_at, expires_at) \
+                  select id, 'send', 'k', 'f', 'mine', 1, 0, 10 from unnest($1::text[]) as ids(id)";
+    sqlx::query(insert).bind(&ids[..]).execute(&pool).await.unwrap();
+    let held = pool.acquire().await.unwrap();
+    let (renewals, connections) = (Renewals::default(), crate::connections::Connections::of(&pool));
+    let renew = |at: usize, lease| renewals.renew(&connections, (&ids[at], "mine"), lease);
+    let (short, long, ()) = tokio::join!(renew(0, secs(60)), renew(1, secs(6000)), async {
+        settle().await;
+        drop(held);
+    });
+    assert!(short.unwrap() && long.unwrap());
+    let until = "select lease_until from mcp_patterns_idempotency where id = $1";
+    let short: i64 = sqlx::query_scalar(until).bind(&ids[0]).fetch_one(&pool).await.unwrap();
+    let long: i64 = sqlx::query_scalar(until).bind(&ids[1]).fetch_one(&pool).await.unwrap();
+    assert!((long - short).abs_diff(5_940_000) < 60_000, "{short} and {long}");
+    assert!(connections.wanted_for() > secs(3000), "the connection is kept as long as the longest of them");
     drop(store);
 }
 

@@ -127,6 +127,9 @@ async fn ambiguous_calls_are_listed_by_pages_without_arguments_and_of_this_serve
         }
     }
     all.sort_by(|one, other| one.key.cmp(&other.key));
+    for call in &all {
+        assert!(call.id.bytes().all(|digit| digit.is_ascii_hexdigit()), "neither key nor caller is in it: {}", call.id);
+    }
     let seen: Vec<_> = all.iter().map(|call| (call.tool.as_str(), call.key.as_str(), call.age.as_secs())).collect();
     assert_eq!(
         seen,

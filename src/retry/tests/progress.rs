@@ -203,7 +203,7 @@ async fn the_session_still_answers_what_it_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_put_around_the_session_when_nobody_listens() {
+async fn nothing_is_put_around_the_session_when_nobody_listens_and_any_question_may_be_repeated() {
     let session = Recorder::new();
     let own: Arc<dyn McpSession> = session.clone();
     let script = ScriptedServer::new("upstream").with_read_only("get", move |call| {
@@ -213,7 +213,7 @@ async fn nothing_is_put_around_the_session_when_nobody_listens() {
             Err(down())
         }
     });
-    let server = RetryTool::new().layer(script.clone());
+    let server = RetryTool::new().allow_repeated_questions(["get"]).layer(script.clone());
     call_with(&server, &session.silent_ctx()).await.unwrap();
     assert_eq!(script.calls("get"), 3);
     assert!(session.sent.entries().is_empty());

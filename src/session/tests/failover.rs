@@ -59,6 +59,27 @@ async fn what_the_replica_has_acknowledged_is_there_after_a_failover_and_what_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_too_few_replicas_have_is_not_acknowledged_and_what_was_not_written_needs_none() {
+    let redis = Replicated::start();
+    let of = |replicas: u32, timeout| {
+        let replicas = NonZeroU32::new(replicas).expect("a few");
+        let connection = connect(&redis);
+        async move { RedisBackend::new(connection.await).with_replicas(replicas, timeout) }
+    };
+    let write = |version| Write { version, data: "{}", ttl: MINUTE, ends_in: Duration::MAX, opener: None };
+    let one = of(1, MINUTE / 2).await;
+    assert!(matches!(one.create("a", write(1)).await, Ok(Written::Yes)));
+    assert!(of(2, Duration::from_millis(10)).await.create("b", write(1)).await.is_err(), "there is one replica");
+    redis.replica.hang();
+    let hasty = of(1, Duration::from_millis(10)).await;
+    assert!(hasty.delete("a", Some(1)).await.is_err(), "an end that no replica has may be lost");
+    let taken = hasty.create("b", write(2)).await.expect("what is refused needs no replica");
+    assert!(matches!(taken, Written::No(Some(record)) if record.version == 1));
+    assert!(!hasty.delete("a", Some(1)).await.expect("what is gone needs no replica"));
+    redis.replica.resume();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_replica_acknowledges_may_have_been_kept_or_not_and_is_said_to() {
     let redis = Replicated::start();
     let patient = session(&replicated(&redis, MINUTE / 2).await);

@@ -17,6 +17,8 @@ on_each_database! {
     a_tool_that_commits_and_fails_is_marked,
     the_key_of_a_tool_that_ended_its_transaction_is_ambiguous_until_it_is_resolved,
     an_ambiguous_key_is_refused_for_good_after_the_chosen_time_until_its_ttl,
+    an_ambiguous_key_is_not_refused_for_good_before_the_chosen_time,
+    an_ambiguous_key_that_nobody_asks_for_is_forgotten_in_the_end,
     a_tool_that_commits_and_begins_again_is_recorded,
     a_transaction_that_ended_early_is_not_tried_again,
     what_ended_as_it_should_is_not_marked,
@@ -171,6 +173,37 @@ async fn an_ambiguous_key_is_refused_for_good_after_the_chosen_time_until_its_tt
         assert_eq!(script.calls("pay"), 1);
     };
     assert_eq!((told(&last).1, script.calls("pay")), (json!("ambiguous"), 2), "then the key is a new one");
+}
+
+async fn an_ambiguous_key_is_not_refused_for_good_before_the_chosen_time<DB: TestDb>() {
+    use std::time::Duration;
+    let pool = prepared::<DB>().await;
+    let hour = Duration::from_secs(3600);
+    let server = layer(&pool, Idempotency::new().with_final_refusal_after(hour)).layer(bank::<DB>());
+    let args = json!({"ends": "COMMIT", "idempotency_key": "a"});
+    for _ in 0..3 {
+        assert_eq!(told(&pay(&server, args.clone()).await).1, "ambiguous");
+    }
+    assert_eq!(TransactionalTool::sweep(&pool).await.expect("a sweep"), 0, "it is kept");
+}
+
+async fn an_ambiguous_key_that_nobody_asks_for_is_forgotten_in_the_end<DB: TestDb>() {
+    use std::time::Duration;
+    let pool = prepared::<DB>().await;
+    let moment = Duration::from_millis(50);
+    let script = bank::<DB>();
+    let ends = Idempotency::new().with_ttl(moment).with_final_refusal_after(moment);
+    let server = layer(&pool, ends).layer(script.clone());
+    let args = json!({"ends": "COMMIT", "idempotency_key": "a"});
+    assert_eq!(told(&pay(&server, args.clone()).await).1, "ambiguous");
+    let swept = async {
+        while TransactionalTool::sweep(&pool).await.expect("a sweep") == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), swept).await.expect("it is not kept for ever");
+    pay(&server, args).await.expect("a result");
+    assert_eq!(script.calls("pay"), 2, "the key is a new one");
 }
 
 async fn a_tool_that_commits_and_begins_again_is_recorded<DB: TestDb>() {

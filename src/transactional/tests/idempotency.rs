@@ -1,21 +1,24 @@
 //! Keys that are recorded in the same transaction as what the call does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::Pool;
+use tokio::sync::Notify;
 use turbomcp_core::{McpError, McpHandler, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::databases::{NONE, TestDb, numbers_at_rest, write};
 use super::on_each_database;
 use crate::idempotency::{Idempotency, KeySource};
+use crate::idempotent::MemoryStore;
 use crate::sweeper::Sweeper;
 use crate::testing::ScriptedServer;
 use crate::transactional::records::EXPIRED;
 use crate::transactional::{TransactionalTool, Transactor};
-use crate::{Layer, RetryTool, TryLayer};
+use crate::{IdempotentTool, Layer, RetryTool, TryLayer};
 
 on_each_database! {
     the_same_key_and_arguments_replay_the_first_answer,
@@ -30,6 +33,7 @@ on_each_database! {
     an_expired_key_is_a_new_one_and_is_swept,
     a_retry_layer_outside_tries_a_call_with_a_key_again_and_no_other,
     the_key_is_in_the_schema_and_not_in_the_call,
+    a_call_with_a_key_inside_a_transaction_ends_with_its_caller,
 }
 
 fn numbers<DB: TestDb>() -> ScriptedServer {
@@ -232,4 +236,36 @@ async fn the_key_is_in_the_schema_and_not_in_the_call<DB: TestDb>() {
         let required = tool.input_schema.required.unwrap_or_default();
         assert_eq!(required.contains(&"idempotency_key".to_owned()), tool.name == "write_too");
     }
+}
+
+/// Outside, it goes on: what it does is not undone. Inside, it is.
+async fn a_call_with_a_key_inside_a_transaction_ends_with_its_caller<DB: TestDb>() {
+    let pool = prepared::<DB>().await;
+    let (begun, alive) = (Arc::new(Notify::new()), Arc::new(()));
+    let script = ScriptedServer::new("numbers").with_plain("write", {
+        let (begun, alive) = (Arc::clone(&begun), Arc::clone(&alive));
+        move |_| {
+            let (begun, alive) = (Arc::clone(&begun), Arc::clone(&alive));
+            async move {
+                write::<DB>(1).await?;
+                begun.notify_one();
+                std::future::pending::<()>().await;
+                drop(alive);
+                Ok(ToolResult::text("written"))
+            }
+        }
+    });
+    let keys = IdempotentTool::new(MemoryStore::new()).only(["write"]);
+    let server = (TransactionalTool::new(pool.clone()).only(["write"]), keys).layer(script);
+    let caller = tokio::spawn(async move { call(&server, json!({"idempotency_key": "a"})).await });
+    begun.notified().await;
+    caller.abort();
+    let ended = async {
+        // The script has one, and the test.
+        while Arc::strong_count(&alive) > 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the call does not go on");
+    assert_eq!(numbers_at_rest(&pool).await, NONE);
 }

@@ -13,6 +13,7 @@ mod layer;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod propagation;
+mod questions;
 mod queue;
 mod recording;
 mod reuse;

@@ -146,13 +146,31 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_told_so_at_once
     let refused = timeout(LONG / 2, server.call_tool("order", json!({}), &ctx)).await.expect("it waits for nobody");
     let told = (Some(ErrorKind::Internal), json!({"mcp-patterns/session": "waits_for_itself"}));
     assert_eq!(reason(&refused.expect("a result")), told);
-    let idempotent = IdempotentTool::new(SqlStore::new(pool.clone())).only(["order"]);
+    let idempotent = IdempotentTool::new(SqlStore::new(pool.clone())).only(["order"]).with_store_timeout(LONG);
     let script = ScriptedServer::new("shop").with_plain("order", |_| ready(Ok(ToolResult::text("ordered"))));
     let server = (TransactionalTool::new(pool.clone()).only(["order"]), idempotent).layer(script.clone());
     let call = server.call_tool("order", json!({"idempotency_key": "a"}), &ctx);
     let refused = timeout(LONG / 2, call).await.expect("it waits for nobody").expect("a result");
     assert_eq!(reason(&refused).0, Some(ErrorKind::Unavailable));
     assert_eq!(script.calls("order"), 0);
+}
+
+/// A savepoint is a part of the connection that there is.
+#[tokio::test]
+async fn what_a_part_of_a_transaction_needs_is_not_refused_for_connections_that_it_does_not_hold() {
+    let pool = pool_of(2).await;
+    let ctx = RequestContext::new().with_user_id("ada");
+    let session = SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal).of(&ctx).expect("a session");
+    let transactor = Transactor::new(pool);
+    let part = transactor.clone().with_propagation(Propagation::Nested);
+    let run = transactor.run(&(), || async {
+        let deepest = || async {
+            session.set("n", &1).await.expect("a connection is left for it");
+            Ok::<_, TransactionError>(())
+        };
+        part.run(&(), || part.run(&(), deepest)).await
+    });
+    assert_eq!(timeout(LONG, run).await.expect("it waits for nobody"), Ok(()));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! What a schema says for what is not said.
 
 use super::*;
+use crate::references::References;
 use crate::validated::defaults::Defaults;
-use crate::validated::references::References;
 
 fn schema() -> Value {
     json!({
@@ -118,7 +118,7 @@ fn schemas_that_refer_to_themselves_end() {
     let circle = json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}});
     for (schema, expected) in [(whole, json!({"n": 1})), (circle, json!({}))] {
         let mut value = json!({});
-        let references = References::of(&schema);
+        let references = References::of(schema.clone());
         Defaults::of(&references, &Formats::all()).fill(&references, &mut value);
         assert_eq!(value, expected, "{schema}");
     }

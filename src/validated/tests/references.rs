@@ -6,13 +6,13 @@ use turbomcp::prelude::*;
 use validator::Validate;
 
 use super::*;
+use crate::references::References;
 use crate::validated::hints::Hints;
-use crate::validated::references::References;
 use crate::validated::violations::Found;
 
 /// Whether the part at this pointer leads to the part at that one.
 fn leads(schema: &Value, from: &str, to: &str) -> bool {
-    let references = References::of(schema);
+    let references = References::of(schema.clone());
     let from = references.root().pointer(from).expect("a part");
     let target = references.targets(from).next();
     target.is_some_and(|target| std::ptr::eq(target, references.root().pointer(to).expect("a part")))
@@ -81,7 +81,7 @@ fn what_only_looks_like_a_reference_is_none() {
         json!({"default": {"$ref": "#/default"}, "x-note": {"anyOf": [{"$ref": "#/x-note"}]}}),
     ] {
         assert!(Schema::compile(&schema).is_ok(), "{schema}");
-        assert!(!References::of(&schema).is_endless(), "{schema}");
+        assert!(!References::of(schema.clone()).is_endless(), "{schema}");
     }
 }
 

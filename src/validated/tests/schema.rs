@@ -1,6 +1,8 @@
 //! What is wrong with a value, in words and for machines.
 
 use super::*;
+use crate::validated::hints::Hints;
+use crate::validated::violations::Found;
 
 /// Says what the schema finds wrong with the value: pointer, code and sentence of each violation.
 fn told(schema: &Value, value: &Value) -> Vec<String> {
@@ -252,6 +254,43 @@ fn the_search_ends_after_a_thousand_and_says_so() {
     let violations = schema.check(&(0..1_000).collect()).expect_err("all are wrong");
     assert!(violations.is_complete());
     assert_eq!(violations.to_json().get("complete"), None);
+}
+
+#[test]
+fn each_name_that_is_not_known_is_counted_also_where_none_is_told() {
+    let schema = Schema::compile(&json!({"items": {"additionalProperties": false}})).expect("a schema");
+    let wrong = Value::Array(vec![json!({"a": 1, "b": 1}); 30]);
+    let violations = schema.check(&wrong).expect_err("all are wrong");
+    assert_eq!((violations.iter().count(), violations.omitted()), (20, 40));
+}
+
+#[test]
+fn a_name_that_is_not_listed_is_not_put_into_words() {
+    let known: serde_json::Map<_, _> = (0..50).map(|at| (format!("known_{at}"), json!({}))).collect();
+    let schema = json!({"properties": known, "additionalProperties": false});
+    let schema = Schema::compile(&schema).expect("a schema");
+    let allocations = |count: usize| {
+        let unknown = Value::Object((0..count).map(|at| (format!("x{at:05}"), json!(1))).collect());
+        let mut found = Found::new(20);
+        let allocations = allocation_counter::measure(|| {
+            schema.find(&unknown, &mut Hints::off(), &mut found);
+        });
+        assert_eq!(found.count(), count);
+        allocations.count_total
+    };
+    // The validator itself keeps the name of each.
+    let each = (allocations(900) - allocations(100)) / 800;
+    assert!(each < 10, "{each} allocations for each name");
+}
+
+#[test]
+fn of_any_number_of_violations_no_more_are_kept_than_a_few_times_those_that_are_listed() {
+    let kept = |count: usize| {
+        let mut found = Found::new(20);
+        let push = |at: usize| found.push(Violation::new("wrong", "it is wrong").at(&format!("{at:06}")));
+        allocation_counter::measure(|| (0..count).for_each(push)).bytes_max
+    };
+    assert!(kept(100_000) < 4 * kept(100), "{} bytes, of a hundred {}", kept(100_000), kept(100));
 }
 
 #[test]

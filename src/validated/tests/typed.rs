@@ -248,7 +248,7 @@ async fn of_very_many_mistakes_of_a_type_the_first_are_told_and_the_rest_counted
 
 #[test]
 fn a_mistake_of_a_type_that_is_not_listed_is_not_put_into_words() {
-    use crate::validated::references::References;
+    use crate::references::References;
     use crate::validated::typed::Names;
     use crate::validated::violations::Found;
 
@@ -257,7 +257,7 @@ fn a_mistake_of_a_type_that_is_not_listed_is_not_put_into_words() {
         #[validate(nested)]
         items: Vec<Address>,
     }
-    let references = References::of(&json!({"properties": {"items": {"items": {"properties": {"zipCode": {}}}}}}));
+    let references = References::of(json!({"properties": {"items": {"items": {"properties": {"zipCode": {}}}}}}));
     let allocations = |count: usize| {
         let items = (0..count).map(|_| Address { zip_code: "1".to_owned() }).collect();
         let errors = Many { items }.validate().expect_err("none is a code");

@@ -105,7 +105,7 @@ proptest! {
     #[test]
     fn the_verdict_is_that_of_jsonschema(schema in schemas(), value in plain_values()) {
         // `jsonschema` overflows the stack with what refers to itself and says nothing.
-        prop_assume!(!crate::validated::references::References::of(&schema).is_endless());
+        prop_assume!(!crate::references::References::of(schema.clone()).is_endless());
         let reference = jsonschema::options().should_validate_formats(true).build(&schema);
         let ours = Schema::compile(&schema);
         prop_assert_eq!(ours.is_ok(), reference.is_ok());

@@ -48,6 +48,18 @@ async fn nobody_is_refused_by_the_schema_of_somebody_else() {
 }
 
 #[tokio::test]
+async fn a_key_is_not_lost_where_the_definition_of_somebody_else_is_asked_first() {
+    let script = accounts();
+    let server = (ValidatedTool::new(), IdempotentTool::new(MemoryStore::new()).only(["update"])).layer(script.clone());
+    for _ in 0..2 {
+        let args = json!({"name": "bob", "role": "admin", "idempotency_key": "k"});
+        let answer = call(&server, "update", args, &user("admin")).await;
+        assert_eq!(answer.as_deref(), Ok(r#"1 {"name":"bob","role":"admin"}"#));
+    }
+    assert_eq!(script.calls("update"), 1);
+}
+
+#[tokio::test]
 async fn defaults_that_another_caller_s_schema_has_are_not_filled_in() {
     let server = ValidatedTool::new().with_defaults().layer(Catalogue::new(|ctx| {
         let is_admin = ctx.is_some_and(|ctx| ctx.subject() == Some("admin"));

@@ -8,15 +8,15 @@ use futures_util::future::BoxFuture;
 use mcp_patterns::RedisConnection;
 use mcp_patterns::TransactionalTool;
 use mcp_patterns::cached::{MemoryLevel, RedisLevel};
-use mcp_patterns::idempotent::{MemoryStore, RedisStore};
-use mcp_patterns::session::{MemoryBackend, RedisBackend};
+use mcp_patterns::idempotent::{MemoryStore, RedisStore, SqlStore};
+use mcp_patterns::session::{MemoryBackend, RedisBackend, SqlBackend};
 use mcp_patterns::transactional::{self, current};
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{Pool, Postgres, Sqlite};
 use turbomcp_core::McpResult;
 
-use super::plan::BackendKind;
+use super::plan::{BackendKind, Stack};
 use super::world::Books;
 use crate::support::Database;
 
@@ -38,12 +38,16 @@ pub(super) enum Level {
 pub(super) enum Keys {
     Memory(MemoryStore),
     Redis(RedisStore<RedisConnection>),
+    Sqlite(SqlStore<Sqlite>),
+    Postgres(SqlStore<Postgres>),
 }
 
 #[derive(Clone)]
 pub(super) enum Sessions {
     Memory(MemoryBackend),
     Redis(RedisBackend<RedisConnection>),
+    Sqlite(SqlBackend<Sqlite>),
+    Postgres(SqlBackend<Postgres>),
 }
 
 /// A database with a table.
@@ -53,18 +57,40 @@ pub(super) enum Tables {
     Postgres(Pool<Postgres>),
 }
 
+/// How many keys a small store has room for.
+const SMALL: usize = 2;
+
 impl Backends {
-    pub(super) async fn new(kind: BackendKind) -> Self {
+    pub(super) async fn new(stack: &Stack) -> Self {
+        let backends = Self::apart(stack).await;
+        match &backends.pool {
+            Some(Tables::Sqlite(pool)) if stack.keeps_in_database => Self {
+                keys: Keys::Sqlite(SqlStore::new(pool.clone())),
+                sessions: Sessions::Sqlite(SqlBackend::new(pool.clone())),
+                ..backends
+            },
+            Some(Tables::Postgres(pool)) if stack.keeps_in_database => Self {
+                keys: Keys::Postgres(SqlStore::new(pool.clone())),
+                sessions: Sessions::Postgres(SqlBackend::new(pool.clone())),
+                ..backends
+            },
+            _ => backends,
+        }
+    }
+
+    async fn apart(stack: &Stack) -> Self {
+        let store = MemoryStore::new();
+        let store = if stack.has_small_store { store.with_max_records(SMALL) } else { store };
         let memory = |pool, database| Self {
             level: Level::Memory(MemoryLevel::new()),
-            keys: Keys::Memory(MemoryStore::new()),
+            keys: Keys::Memory(store),
             sessions: Sessions::Memory(MemoryBackend::new()),
             pool,
             _database: database,
         };
         // Two processes that run the same plan at the same time must not meet in a folder or in Redis.
         fastrand::seed(RandomState::new().hash_one(process::id()));
-        match kind {
+        match stack.backends {
             BackendKind::Memory => memory(None, None),
             BackendKind::Sqlite => {
                 let database = Database::file();
@@ -99,10 +125,12 @@ impl Tables {
             Self::Sqlite(pool) => {
                 sqlx::query(TABLE).execute(pool).await.expect("a table");
                 TransactionalTool::ensure_schema(pool).await.expect("a table of keys");
+                SqlBackend::ensure_schema(pool).await.expect("a table of sessions");
             }
             Self::Postgres(pool) => {
                 sqlx::query(TABLE).execute(pool).await.expect("a table");
                 TransactionalTool::ensure_schema(pool).await.expect("a table of keys");
+                SqlBackend::ensure_schema(pool).await.expect("a table of sessions");
             }
         }
         self

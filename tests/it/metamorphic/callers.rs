@@ -1,13 +1,14 @@
 //! Who calls: users of several tenants with several rights, and their connections.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use turbomcp_core::auth::Principal;
-use turbomcp_core::{McpSession, SessionFuture};
+use turbomcp_core::{Cancellable, McpError, McpSession, SessionFuture};
 use turbomcp_types::ClientCapabilities;
 
 use super::log::{Log, Notice};
@@ -126,10 +127,28 @@ fn sorted(words: impl Iterator<Item = impl AsRef<str>>) -> String {
     words.join("+")
 }
 
+/// Says that the caller has cancelled.
+#[derive(Debug, Default)]
+pub(super) struct Token(AtomicBool);
+
+impl Token {
+    pub(super) fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Cancellable for Token {
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// The client at the other end of a connection. It answers with its name.
 pub(super) struct Client {
     pub(super) at: usize,
     pub(super) log: Arc<Log>,
+    /// What it cancels as soon as it is asked: it has gone then.
+    pub(super) hangs_up: Option<Arc<Token>>,
 }
 
 impl fmt::Debug for Client {
@@ -150,6 +169,10 @@ impl McpSession for Client {
     fn call<'a>(&'a self, method: &'a str, _: Value) -> SessionFuture<'a, Value> {
         Box::pin(async move {
             sleep(Duration::from_millis(2)).await;
+            if let Some(call) = &self.hangs_up {
+                call.cancel();
+                return Err(McpError::transport("the client has gone"));
+            }
             let name = CONNECTIONS[self.at].name;
             Ok(match method {
                 "roots/list" => json!({"roots": [{"uri": "file:///home", "name": name}]}),

@@ -4,7 +4,6 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use turbomcp_core::{Cancellable, McpHandler, RequestContext};
 
 use super::backends::Backends;
-use super::callers::{CONNECTIONS, Client};
+use super::callers::{CONNECTIONS, Client, Token};
 use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp};
 use super::plan::{BackendKind, Call, Leaves, Order, Plan, Step};
 use super::requests::{Op, Request, is_viewer};
@@ -28,16 +27,6 @@ use super::world::{Books, World, context};
 /// A call that takes longer than that never ends. On the real clock nothing takes long.
 const ENDLESS: Duration = Duration::from_secs(3600);
 const ENDLESS_IN_REALITY: Duration = Duration::from_secs(100);
-
-/// Says that the caller has cancelled.
-#[derive(Debug, Default)]
-struct Token(AtomicBool);
-
-impl Cancellable for Token {
-    fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
 
 /// Runs the plan on a runtime of its own.
 pub(super) fn run(plan: &Plan) -> History {
@@ -66,7 +55,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     async fn new(plan: &'a Plan) -> Self {
         let log = Arc::new(Log::new());
-        let backends = Backends::new(plan.stack.backends).await;
+        let backends = Backends::new(&plan.stack).await;
         // The cache draws from this thread's generator.
         fastrand::seed(plan.seed);
         let books = || backends.pool.clone().map(|tables| Arc::new(tables) as Arc<dyn Books>);
@@ -221,13 +210,17 @@ async fn make(
 ) -> Made {
     sleep(Duration::from_millis(call.after)).await;
     let token = Arc::new(Token::default());
-    let ctx = context_of(call, number, &log, seed).with_cancellation_token(Arc::clone(&token) as Arc<dyn Cancellable>);
+    let mut ctx = context_of(call, number, seed).with_cancellation_token(Arc::clone(&token) as Arc<dyn Cancellable>);
+    if CONNECTIONS[call.connection].has_client {
+        let hangs_up = (call.leaves == Leaves::HangsUp).then(|| Arc::clone(&token));
+        ctx.set_session(Arc::new(Client { at: call.connection, log: Arc::clone(&log), hangs_up }));
+    }
     let begun = log.stamp();
     let answer = AssertUnwindSafe(ask(&handler, call.request, &ctx)).catch_unwind();
     let cancels = async {
         if let Leaves::Cancels(millis) = call.leaves {
             sleep(Duration::from_millis(millis)).await;
-            token.0.store(true, Ordering::SeqCst);
+            token.cancel();
         }
         std::future::pending::<()>().await;
     };
@@ -249,15 +242,12 @@ async fn make(
     Made { call, are_told_apart, begun, ended, end }
 }
 
-fn context_of(call: Call, number: usize, log: &Arc<Log>, seed: u64) -> RequestContext {
+fn context_of(call: Call, number: usize, seed: u64) -> RequestContext {
     let connection = &CONNECTIONS[call.connection];
     let mut ctx = context(call.connection).with_request_id(format!("call {number}"));
     if let Some(id) = connection.session_id {
         // turbomcp remembers the progress of all sessions in one table.
         ctx = ctx.with_session_id(format!("{seed}-{id}"));
-    }
-    if connection.has_client {
-        ctx = ctx.with_session(Arc::new(Client { at: call.connection, log: Arc::clone(log) }));
     }
     if call.listens { ctx.with_progress_token(json!(number)) } else { ctx }
 }

@@ -48,14 +48,26 @@ fn stack(rng: &mut Rng, backends: BackendKind) -> Stack {
         (Kind::Transactional, if has_database { 90 } else { 0 }),
     ];
     let kinds: Vec<_> = kinds.into_iter().filter(|(_, chance)| percent(rng, *chance)).map(|(kind, _)| kind).collect();
-    let layers = kinds.into_iter().map(|kind| Layered { kind, settings: settings(rng, kind, has_database) }).collect();
+    let mut layers: Vec<_> =
+        kinds.into_iter().map(|kind| Layered { kind, settings: settings(rng, kind, has_database) }).collect();
+    if let Some(at) = layers.iter().position(|layer| layer.kind == Kind::Retry).filter(|_| percent(rng, 15)) {
+        layers.insert(at, Layered { kind: Kind::Retry, settings: settings(rng, Kind::Retry, has_database) });
+    }
     let identities = Identities {
         ignore_rights: percent(rng, 10),
         know_workspaces: percent(rng, 30),
         anonymous_by_session: percent(rng, 30),
     };
     let replicas = if percent(rng, 25) { 2 } else { 1 };
-    Stack { layers, identities, replicas, has_staging: percent(rng, 20), backends }
+    Stack {
+        layers,
+        identities,
+        replicas,
+        has_staging: percent(rng, 20),
+        backends,
+        keeps_in_database: has_database && rng.bool(),
+        has_small_store: percent(rng, 15),
+    }
 }
 
 /// Failures and what ends them meet too rarely, unless there is one entry for everybody, in which little else happens.
@@ -76,11 +88,11 @@ fn keep_failures_of_everybody(rng: &mut Rng, stack: &mut Stack) {
 
 fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
     use Setting::{
-        AllowRepeated, AttemptTimeout, BatchTimeout, ByPrincipal, BySession, Deadline, EarlyRefresh, FaultyBackend,
-        FirstLevelTtl, Invalidates, KeyLease, KeyTtl, Lease, LoadTimeout, MaxAttempts, MaxDelay, MaxInFlight, MaxQueue,
-        MaxSize, NegativeTtl, Only, Optional, PublicFor, RecordsFailures, Required, ResourcesAndPrompts,
-        RunsAgainWhenAmbiguous, SecondLevel, Splits, StaleIfError, StaleWhileRevalidate, Ttl, TtlJitter, Wait,
-        WaitWhenFull, WithoutBudget, WithoutMeta, WithoutOutputChecks,
+        AllowRepeated, AllowRepeatedQuestions, AttemptTimeout, BatchTimeout, ByPrincipal, BySession, Deadline,
+        EarlyRefresh, FaultyBackend, FirstLevelTtl, Invalidates, KeyLease, KeyTtl, Lease, LoadTimeout, MaxAttempts,
+        MaxDelay, MaxInFlight, MaxQueue, MaxSize, NegativeTtl, Only, Optional, PublicFor, RecordsFailures, Required,
+        ResourcesAndPrompts, RunsAgainWhenAmbiguous, SecondLevel, Splits, StaleIfError, StaleWhileRevalidate, Ttl,
+        TtlJitter, Wait, WaitWhenFull, WithoutBudget, WithoutMeta, WithoutOutputChecks,
     };
     // Timeouts would depend on how fast the machine is where the clock is the real one.
     let timed = |chance: u8| if has_database { 0 } else { chance };
@@ -129,6 +141,7 @@ fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
             (Deadline(one_of(rng, &[50, 5000])), timed(20)),
             (AllowRepeated(one_of(rng, &[Op::Update, Op::Visit])), 15),
             (WithoutBudget, 50),
+            (AllowRepeatedQuestions, 20),
         ],
         Kind::Idempotent => vec![
             (WithoutMeta, 10),

@@ -57,6 +57,8 @@ pub(super) struct Execution {
     pub(super) has_panicked: bool,
     /// Whether it came as far as asking its client.
     pub(super) has_asked: bool,
+    /// Whether a person was asked.
+    pub(super) has_questioned: bool,
     /// Whether what it answered breaks the promise of its output schema.
     pub(super) lied: bool,
     pub(super) progress: Vec<f64>,

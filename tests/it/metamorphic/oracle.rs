@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::callers::CONNECTIONS;
 use super::log::{Answer, End, Execution, Form, History, Made, Said};
-use super::plan::{Call, Kind, Layered, Leaves, Plan, Setting, Stack};
+use super::plan::{Call, Kind, Layered, Plan, Setting, Stack};
 use super::requests::Op;
 
 /// What is wrong, and in which respect.
@@ -170,7 +170,7 @@ impl<'a> Judge<'a> {
             self.shared(number, made, at, execution, answer);
         }
         let is_cancelled = answer.said.kind() == Some(turbomcp_core::ErrorKind::Cancelled);
-        if is_cancelled && !matches!(made.call.leaves, Leaves::Cancels(_)) {
+        if is_cancelled && !made.call.leaves.may_cancel() {
             self.fault("nobody cancels for another", format!("call {number}: {answer:?}"));
         }
     }

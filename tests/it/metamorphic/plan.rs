@@ -31,6 +31,10 @@ pub(super) struct Stack {
     /// Whether there is a second environment, with a world of its own, on the same backends.
     pub(super) has_staging: bool,
     pub(super) backends: BackendKind,
+    /// Whether sessions and keys are kept in the database of the transactions, on the same pool.
+    pub(super) keeps_in_database: bool,
+    /// Whether the store of keys has room for a few only.
+    pub(super) has_small_store: bool,
 }
 
 /// Where the layers keep what they share.
@@ -103,6 +107,7 @@ pub(super) enum Setting {
     Deadline(u64),
     AllowRepeated(Op),
     WithoutBudget,
+    AllowRepeatedQuestions,
     // IdempotentTool and TransactionalTool. Times are in seconds.
     KeyTtl(u64),
     Wait(u64),
@@ -206,6 +211,8 @@ pub(super) enum Leaves {
     Polls(u32),
     /// Cancels after so many milliseconds.
     Cancels(u64),
+    /// Cancels while its client is asked, which then answers no more.
+    HangsUp,
 }
 
 impl Stack {
@@ -224,6 +231,17 @@ impl Stack {
 
     pub(super) fn has_database(&self) -> bool {
         self.backends != BackendKind::Memory
+    }
+
+    pub(super) fn layers(&self, kind: Kind) -> impl Iterator<Item = &Layered> {
+        self.layers.iter().filter(move |layer| layer.kind == kind)
+    }
+}
+
+impl Leaves {
+    /// Whether the caller may have cancelled.
+    pub(super) fn may_cancel(self) -> bool {
+        matches!(self, Self::Cancels(_) | Self::HangsUp)
     }
 }
 
@@ -254,6 +272,7 @@ impl fmt::Display for Call {
             Leaves::Never => {}
             Leaves::Polls(polls) => write!(f, ", dropped after {polls} polls")?,
             Leaves::Cancels(millis) => write!(f, ", cancelled after {millis} ms")?,
+            Leaves::HangsUp => write!(f, ", gone as soon as it is asked")?,
         }
         if self.listens { write!(f, ", listens") } else { Ok(()) }
     }
@@ -265,6 +284,12 @@ impl fmt::Display for Plan {
         writeln!(f, "stack, outermost first, on {:?}:", stack.backends)?;
         stack.layers.iter().try_for_each(|layer| writeln!(f, "    {layer}"))?;
         writeln!(f, "    {} replica(s){}", stack.replicas, if stack.has_staging { ", and staging" } else { "" })?;
+        if stack.keeps_in_database {
+            writeln!(f, "    sessions and keys in the database")?;
+        }
+        if stack.has_small_store {
+            writeln!(f, "    little room for keys")?;
+        }
         if stack.identities != Identities::default() {
             writeln!(f, "    {:?}", stack.identities)?;
         }

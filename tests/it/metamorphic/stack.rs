@@ -106,6 +106,8 @@ impl Building<'_> {
         let new = match self.backends.sessions.clone() {
             Sessions::Memory(backend) => SessionStore::new(backend),
             Sessions::Redis(backend) => SessionStore::new(backend),
+            Sessions::Sqlite(backend) => SessionStore::new(backend),
+            Sessions::Postgres(backend) => SessionStore::new(backend),
         };
         let new = new.only(["visit", "seen"]).with_identity(self.identity());
         let new = self.namespace.map_or_else(|| new.clone(), |namespace| new.clone().with_namespace(namespace));
@@ -176,6 +178,7 @@ impl Building<'_> {
             Setting::Deadline(deadline) => layer.with_deadline(millis(deadline)),
             Setting::AllowRepeated(op) => layer.allow_repeated_effects([op.name()]),
             Setting::WithoutBudget => layer.without_budget(),
+            Setting::AllowRepeatedQuestions => layer.allow_repeated_questions(["ask"]),
             _ => layer,
         })
     }
@@ -187,6 +190,8 @@ impl Building<'_> {
             }
             Keys::Memory(store) => IdempotentTool::new(store.clone()),
             Keys::Redis(store) => IdempotentTool::new(store.clone()),
+            Keys::Sqlite(store) => IdempotentTool::new(store.clone()),
+            Keys::Postgres(store) => IdempotentTool::new(store.clone()),
         };
         // Whatever is there and writes, but not what has a transaction.
         let new = new.when(|tool| matches!(tool.name.as_str(), "pay" | "late" | "varies"));

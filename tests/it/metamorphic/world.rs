@@ -163,6 +163,7 @@ impl Inner {
             said: None,
             has_panicked: false,
             has_asked: false,
+            has_questioned: false,
             lied: false,
             progress: Vec::new(),
             visits: None,
@@ -261,6 +262,11 @@ async fn wait(millis: u64) {
 /// Whether a tool that answers by asking has asked, or looked at what the client can do.
 fn depends_on_client(request: &Request) -> bool {
     request.op == Op::Ask && WAYS_TO_ASK[usize::from(request.n) % WAYS_TO_ASK.len()] != "not"
+}
+
+/// Whether a person sees the question, if the client can be asked at all.
+fn asks_a_person(request: &Request) -> bool {
+    matches!(WAYS_TO_ASK[usize::from(request.n) % WAYS_TO_ASK.len()], "elicit" | "spawned" | "sample")
 }
 
 /// The connection whose context a bare server would have seen.

@@ -454,6 +454,43 @@ async fn a_bulk_function_sees_the_tools_own_arguments() {
     assert_eq!(call(&server, "read", json!({"id": 1, "idempotency_key": "k"})).await, r#"{"id":1}"#);
 }
 
+#[tokio::test]
+async fn a_default_that_does_not_go_with_what_was_given_is_left_out_with_a_key_too() {
+    let either = json!({"type": "object", "properties": {"to": {"type": "string"}, "cents": {"type": "integer", "default": 1}},
+                        "maxProperties": 1, "additionalProperties": false});
+    let script = ScriptedServer::new("bank")
+        .with_tool(tool("pay", either), |call| async move { Ok(ToolResult::text(call.args.to_string())) });
+    let server = (ValidatedTool::new().with_defaults(), keyed()).layer(script);
+    for (given, seen) in [(json!({"to": "bob"}), r#"{"to":"bob"}"#), (json!({}), r#"{"cents":1}"#)] {
+        let mut with_key = given.clone();
+        with_key["idempotency_key"] = seen.len().to_string().into();
+        assert_eq!(call(&server, "pay", given).await, seen);
+        assert_eq!(call(&server, "pay", with_key).await, seen, "with a key");
+    }
+}
+
+#[tokio::test]
+async fn a_misspelled_argument_of_a_layer_is_suggested_unless_it_was_given() {
+    let sessions = SessionStore::in_memory().with_mode(SessionMode::Handle).optional();
+    let server = (ValidatedTool::new(), sessions.clone(), keyed()).layer(bank());
+    for misspelled in ["idempotency-key", "idempotencyKey", "idempotency_keys"] {
+        let told = call(&server, "pay", json!({"to": "bob", misspelled: "k"})).await;
+        assert_eq!(told, format!("`{misspelled}` is not known here; did you mean `idempotency_key`?"));
+        let both = call(&server, "pay", json!({"to": "bob", misspelled: "k", "idempotency_key": "k"})).await;
+        assert_eq!(both, format!("`{misspelled}` is not known here"));
+    }
+    let told = call(&server, "pay", json!({"to": "bob", "sesion": "s"})).await;
+    assert_eq!(told, "`sesion` is not known here; did you mean `session`?");
+    // A name of the author's that is near comes first, and inside a value there are no arguments of layers.
+    let told = call(&server, "pay", json!({"too": "bob"})).await;
+    assert_eq!(told, "`to` is missing\n`too` is not known here; did you mean `to`?");
+    let order = json!({"order": {"item": "tea"}, "sessions": "s"});
+    assert_eq!(call(&server, "order", order).await, "`sessions` is not known here; did you mean `session`?");
+    let silent = (ValidatedTool::new().without_hints(), sessions, keyed()).layer(bank());
+    let told = call(&silent, "pay", json!({"to": "bob", "idempotency-key": "k"})).await;
+    assert_eq!(told, "`idempotency-key` is not known here");
+}
+
 #[test]
 fn a_parameter_of_a_layer_is_no_parameter_of_the_tool() {
     let server = (ValidatedTool::new().typed_at::<Order>("pay", "idempotency_key"), keyed());

@@ -10,7 +10,7 @@ use mcp_patterns::{
 };
 use serde_json::{Value, json};
 use turbomcp_core::auth::Principal;
-use turbomcp_core::{McpHandler, McpResult, McpSession, RequestContext, SessionFuture, ToolAnnotations};
+use turbomcp_core::{McpError, McpHandler, McpResult, McpSession, RequestContext, SessionFuture, ToolAnnotations};
 use turbomcp_types::{Tool, ToolResult};
 
 use super::shop::{database, own};
@@ -80,6 +80,13 @@ async fn number(call: Call) -> McpResult<ToolResult> {
     Ok(ToolResult::text(call.number.to_string()))
 }
 
+/// Asks its user, and fails for a reason that will be gone in a moment.
+async fn sign(call: Call) -> McpResult<ToolResult> {
+    let session = call.ctx.session().ok_or_else(|| McpError::internal("there is nobody to ask"))?;
+    session.call("elicitation/create", json!({"message": "Do you agree?"})).await?;
+    Err(McpError::unavailable("the notary is busy"))
+}
+
 fn idempotent(name: &str) -> Tool {
     let annotations = ToolAnnotations { idempotent_hint: Some(true), ..Default::default() };
     Tool { annotations: Some(annotations), ..Tool::new(name, "may be called twice") }
@@ -89,6 +96,8 @@ fn office() -> ScriptedServer {
     ScriptedServer::new("office")
         .with_read_only("files", files)
         .with_read_only("count", number)
+        .with_read_only("sign", sign)
+        .with_tool(idempotent("join sign"), sign)
         .with_tool(idempotent("join files"), files)
         .with_tool(idempotent("join count"), number)
 }
@@ -97,7 +106,7 @@ async fn whole(script: &ScriptedServer) -> impl McpHandler + use<> {
     let pool = database().await.expect("a database");
     TransactionalTool::ensure_schema(&pool).await.expect("a table");
     let inner = (
-        BatchedTool::new().only(["join files", "join count"]),
+        BatchedTool::new().only(["join files", "join count", "join sign"]),
         RetryTool::new(),
         IdempotentTool::new(MemoryStore::new()).only([""; 0]),
         TransactionalTool::new(pool).only([""; 0]),
@@ -128,6 +137,24 @@ async fn each_connection_is_asked_by_a_call_of_its_own_and_nothing_of_it_is_kept
             assert!(connections.iter().all(|connection| connection.asked() == times), "{tool}");
             assert_eq!(script.calls(tool), 3 * times, "{tool}: as many as without layers");
         }
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_answered_is_not_asked_again_although_the_failure_will_soon_be_gone() {
+    for tool in ["sign", "join sign"] {
+        let script = office();
+        let server = whole(&script).await;
+        tokio::time::pause();
+        let connections = connections();
+        let calls = connections.iter().map(|connection| async {
+            let answer = server.call_tool(tool, json!({}), &connection.ctx()).await.expect("an answer");
+            assert_eq!(answer.meta.expect("it says why")["mcp-patterns/exhausted"], "asked", "{tool}");
+        });
+        join_all(calls).await;
+        assert!(connections.iter().all(|connection| connection.asked() == 1), "{tool}");
+        assert_eq!(script.calls(tool), 3, "{tool}");
         tokio::time::resume();
     }
 }

@@ -32,7 +32,7 @@ impl<'a> Script<'a> {
                 Kind::Session => &[Op::Visit, Op::Seen, Op::Visit],
                 Kind::Cached => &[Op::News, Op::News, Op::Mine, Op::Mine, Op::Ask, Op::Slow, Op::Seen, Op::Update],
                 Kind::Batched => &[Op::Price, Op::Mine, Op::Ask, Op::Slow],
-                Kind::Retry => &[Op::News, Op::Slow, Op::Check, Op::Update, Op::Pay],
+                Kind::Retry => &[Op::News, Op::Slow, Op::Check, Op::Update, Op::Pay, Op::Ask],
                 Kind::Idempotent => &[Op::Pay, Op::Pay, Op::Pay, Op::Late, Op::Varies],
                 Kind::Transactional => &[Op::Book, Op::Book, Op::Balance],
             }
@@ -92,6 +92,7 @@ impl<'a> Script<'a> {
             0 => Leaves::Polls(self.rng.u32(..4)),
             1 => Leaves::Polls(self.rng.u32(4..12)),
             2 if !is_real => Leaves::Cancels(one_of(self.rng, &[0, 1, 10, 100])),
+            3 if request.op == Op::Ask && !is_real => Leaves::HangsUp,
             _ => Leaves::Never,
         };
         Call {

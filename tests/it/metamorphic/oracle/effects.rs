@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Judge;
 use crate::metamorphic::callers::CONNECTIONS;
 use crate::metamorphic::log::{End, Stamp};
-use crate::metamorphic::plan::{Kind, Setting};
+use crate::metamorphic::plan::{Kind, Layered, Setting};
 use crate::metamorphic::requests::Op;
 
 impl Judge<'_> {
@@ -26,15 +26,17 @@ impl Judge<'_> {
         }
         let honours_key = request.key.is_some() && self.honours_keys(request.op).is_some();
         let is_idempotent = request.op.is_idempotent() || request.is_read_only_for(made.call.connection);
-        let may_repeat = is_idempotent || honours_key || self.has(Kind::Retry, Setting::AllowRepeated(request.op));
-        let attempts = match self.layer(Kind::Retry).filter(|_| may_repeat && request.op.is_tool()) {
-            None => 1,
-            Some(retry) => {
-                let attempts =
-                    |setting: &Setting| if let Setting::MaxAttempts(n) = setting { Some(*n as usize) } else { None };
-                retry.find(attempts).unwrap_or(3)
+        let may_repeat = is_idempotent || honours_key;
+        let attempts = |retry: &Layered| {
+            let attempts =
+                |setting: &Setting| if let Setting::MaxAttempts(n) = setting { Some(*n as usize) } else { None };
+            match request.op.is_tool() && (may_repeat || retry.has(Setting::AllowRepeated(request.op))) {
+                true => retry.find(attempts).unwrap_or(3),
+                false => 1,
             }
         };
+        // One around another one repeats what it has cut.
+        let attempts: usize = self.stack.layers(Kind::Retry).map(attempts).product();
         // A batch that failed is split until the calls that cannot succeed are found.
         let splits = request.op == Op::Price && self.has(Kind::Batched, Setting::Splits);
         // Conflicts begin a transaction anew.
@@ -44,6 +46,16 @@ impl Judge<'_> {
         if executions > most {
             let text = format!("call {number}, {request}: {executions} executions, at most {most}");
             self.fault("a call is repeated only as allowed", text);
+        }
+        let connection = &CONNECTIONS[made.call.connection];
+        let can_be_asked = connection.has_client && connection.answers;
+        let asked = self.executions_of(number).filter(|execution| can_be_asked && execution.has_questioned).count();
+        let may_ask_again = |retry: &Layered| retry.has(Setting::AllowRepeatedQuestions);
+        if asked > 0 {
+            self.saw("a question");
+        }
+        if asked > 1 && !self.stack.layers(Kind::Retry).any(may_ask_again) {
+            self.fault("whoever was asked is not asked again", format!("call {number}, {request}: {asked} times"));
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Judge;
 use crate::metamorphic::callers::CONNECTIONS;
 use crate::metamorphic::log::{Answer, Execution, Made};
-use crate::metamorphic::plan::{Kind, Leaves, Setting};
+use crate::metamorphic::plan::{Kind, Layered, Setting};
 use crate::metamorphic::requests::Op;
 use turbomcp_core::ErrorKind;
 
@@ -113,7 +113,9 @@ impl<'a> Judge<'a> {
             Refusal::TimedOut(millis) => self.is_timeout(*millis),
             Refusal::Overloaded => {
                 let is_bounded = |setting: &Setting| matches!(setting, Setting::MaxQueue(_)).then_some(());
-                self.is_batched(request.op) && self.setting(Kind::Batched, is_bounded).is_some()
+                let is_key = request.key.is_some() && self.honours_keys(request.op).is_some();
+                (is_key && self.stack.has_small_store)
+                    || (self.is_batched(request.op) && self.setting(Kind::Batched, is_bounded).is_some())
             }
             Refusal::Lost => {
                 // A bulk function answers for all who travel together.
@@ -121,7 +123,7 @@ impl<'a> Judge<'a> {
                 let batch = self.history.executions.iter().filter(travels);
                 is_shared && self.alike(made).chain(batch).any(|execution| execution.said.is_none())
             }
-            Refusal::Cancelled => matches!(made.call.leaves, Leaves::Cancels(_)),
+            Refusal::Cancelled => made.call.leaves.may_cancel(),
             Refusal::BadOutput => self.checks_output() && self.alike(made).any(|execution| execution.lied),
         }
     }
@@ -168,9 +170,8 @@ impl<'a> Judge<'a> {
                     is_dropped || other.ended.number > made.begun.number
                 });
                 // An attempt that was given up runs on.
-                let is_cut =
-                    self.setting(Kind::Retry, |setting| matches!(setting, Setting::AttemptTimeout(_)).then_some(()));
-                others || is_cut.is_some()
+                let is_cut = |layer: &Layered| layer.settings.iter().any(|it| matches!(it, Setting::AttemptTimeout(_)));
+                others || self.stack.layers(Kind::Retry).any(is_cut)
             }
             // Somebody's call did not come to an end that proves anything: perhaps an earlier attempt of this one.
             "ambiguous" => {
@@ -194,7 +195,7 @@ impl<'a> Judge<'a> {
         match *word {
             "none" => is_booking && self.layer(Kind::Transactional).is_none(),
             "conflict" => is_booking,
-            "cancelled" => matches!(made.call.leaves, Leaves::Cancels(_)),
+            "cancelled" => made.call.leaves.may_cancel(),
             _ => false,
         }
     }

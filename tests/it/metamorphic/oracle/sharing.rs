@@ -21,10 +21,14 @@ impl<'a> Judge<'a> {
         let op = made.call.request.op;
         let is_replayed = made.call.request.key.is_some() && self.honours_keys(op).is_some();
         let is_read = made.call.request.is_read_only_for(made.call.connection);
-        if op.takes_key() && (is_replayed || !is_read) {
+        let (is_cached, is_batched) = (self.is_cached(&made.call), self.is_batched(op));
+        // A key does not make another call of what changes nothing: the cache may have the answer to one with another key, or
+        // none.
+        let key = execution.origin.and_then(|origin| self.history.calls[origin].call.request.key);
+        let is_of_another_key = is_read && is_cached && key != made.call.request.key;
+        if op.takes_key() && !is_of_another_key && (is_replayed || !is_read) {
             return self.replayed(number, made, at, execution, answer);
         }
-        let (is_cached, is_batched) = (self.is_cached(&made.call), self.is_batched(op));
         if !is_cached && !is_batched {
             return self.fault("an answer is not shared unless a layer shares", format!("call {number}: {answer:?}"));
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 use turbomcp_core::{ErrorKind, McpError, McpResult, RequestContext};
 use turbomcp_types::CreateMessageRequest;
 
-use super::{Inner, Running, depends_on_client};
+use super::{Inner, Running, asks_a_person, depends_on_client};
 use crate::metamorphic::log::Visits;
 use crate::metamorphic::requests::{Op, Request, WAYS_TO_ASK, is_viewer};
 
@@ -18,7 +18,10 @@ impl Inner {
         match request.op {
             Op::Visit | Op::Seen => return self.visit(running, request.op).await,
             Op::Ask => {
-                running.note(|execution| execution.has_asked = depends_on_client(&request));
+                running.note(|execution| {
+                    execution.has_asked = depends_on_client(&request);
+                    execution.has_questioned = asks_a_person(&request);
+                });
                 return ask(request, ctx).await.map_err(|error| running.error(error.kind, &error.message));
             }
             Op::Book | Op::Balance => return self.book(running, request.op).await,

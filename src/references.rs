@@ -1,8 +1,10 @@
-//! Where the references of a schema lead, by the rules of the validator that judges by it.
+//! Where the references of a schema lead, by the rules of the validator that judges by it: for whoever asks something of a
+//! schema.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::error::Error;
 
-use jsonschema::{Draft, Registry, uri};
+use referencing::{Draft, Registry, Retrieve, Uri, uri};
 use serde_json::Value;
 
 /// The keywords that refer to another part.
@@ -11,46 +13,76 @@ const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 /// A schema, and where each of its references leads: by JSON pointer, percent-encoded or not, by anchor, `$id` or absolute URI, in
 /// every draft.
 #[derive(Debug)]
-pub(super) struct References {
+pub(crate) struct References {
     /// On the heap, so that no part of it ever moves.
     root: Box<Value>,
-    /// The pointers of what a part refers to, by the address of the part.
-    targets: HashMap<usize, Vec<String>>,
+    /// The pointers of what a part refers to and by which keyword, by the address of the part.
+    targets: HashMap<usize, Vec<(&'static str, String)>>,
+    /// The references that lead nowhere. `None` where it cannot be known of any.
+    dangling: Option<BTreeSet<String>>,
     is_endless: bool,
 }
 
 impl References {
     /// Follows all references of a schema. One that leads nowhere, or out of the document, is the compiler's to refuse.
-    pub(super) fn of(schema: &Value) -> Self {
-        let root = Box::new(schema.clone());
+    pub(crate) fn of(schema: Value) -> Self {
+        let root = Box::new(schema);
         // Most schemas refer to nothing.
-        let followed = if refers(&root) { follow(&root).unwrap_or_default() } else { Followed::default() };
-        let wanted = followed.targets.values().flatten().copied().collect();
+        let followed = if refers(&root) { follow(&root) } else { Some(Followed::default()) };
+        let dangling = followed.as_ref().map(|followed| followed.dangling.clone());
+        let followed = followed.unwrap_or_default();
+        let wanted = followed.targets.values().flatten().map(|(_, target)| *target).collect();
         let pointers = pointers(&root, &wanted);
-        let pointer = |target: &usize| pointers.get(target).cloned();
+        let pointer = |(keyword, target): &(&'static str, usize)| Some((*keyword, pointers.get(target)?.clone()));
         let targets = followed.targets.into_iter();
         let targets = targets.map(|(part, targets)| (part, targets.iter().filter_map(pointer).collect())).collect();
-        Self { root, targets, is_endless: followed.is_endless }
+        Self { root, targets, dangling, is_endless: followed.is_endless }
     }
 
     /// The whole schema.
-    pub(super) fn root(&self) -> &Value {
+    pub(crate) fn root(&self) -> &Value {
         &self.root
     }
 
+    /// Whether a reference leads nowhere that leads somewhere in `other`.
+    pub(crate) fn lacks_what_is_in(&self, other: &Self) -> bool {
+        match (&self.dangling, &other.dangling) {
+            (Some(here), Some(there)) => here.difference(there).next().is_some(),
+            (here, there) => here.is_none() && there.is_some(),
+        }
+    }
+
+    /// The pointers of the parts that refer to the whole schema, each with the keyword by which it does.
+    pub(crate) fn to_root(&self) -> Vec<(String, &'static str)> {
+        let mut found = Vec::new();
+        let to_root = self.targets.iter().filter(|(_, targets)| targets.iter().any(|(_, to)| to.is_empty()));
+        let wanted = to_root.map(|(part, _)| *part).collect();
+        for (part, pointer) in pointers(&self.root, &wanted) {
+            let targets = self.targets.get(&part).into_iter().flatten();
+            found.extend(targets.filter(|(_, to)| to.is_empty()).map(|(keyword, _)| (pointer.clone(), *keyword)));
+        }
+        found
+    }
+
     /// Whether a part leads back to itself and has said nothing of a part of the value on the way: judging by it would not end.
-    pub(super) fn is_endless(&self) -> bool {
+    pub(crate) fn is_endless(&self) -> bool {
         self.is_endless
     }
 
     /// What a part of the schema refers to.
-    pub(super) fn targets(&self, part: &Value) -> impl Iterator<Item = &Value> {
+    pub(crate) fn targets(&self, part: &Value) -> impl Iterator<Item = &Value> {
         let pointers = self.targets.get(&address(part)).into_iter().flatten();
-        pointers.filter_map(|pointer| self.root.pointer(pointer))
+        pointers.filter_map(|(_, pointer)| self.root.pointer(pointer))
+    }
+
+    /// What a part of the schema refers to by this keyword.
+    pub(crate) fn target_by(&self, keyword: &str, part: &Value) -> Option<&Value> {
+        let targets = self.targets.get(&address(part))?;
+        self.root.pointer(&targets.iter().find(|(by, _)| *by == keyword)?.1)
     }
 
     /// A part, and all that the schema says of the same value elsewhere: what the part refers to, and its alternatives.
-    pub(super) fn views<'a>(&'a self, part: &'a Value) -> Vec<&'a Value> {
+    pub(crate) fn views<'a>(&'a self, part: &'a Value) -> Vec<&'a Value> {
         const MAX_VIEWS: usize = 64;
         let mut views = vec![part];
         let mut next = 0;
@@ -89,8 +121,18 @@ fn refers(root: &Value) -> bool {
 #[derive(Default)]
 struct Followed {
     /// By the address of the part that refers.
-    targets: HashMap<usize, Vec<usize>>,
+    targets: HashMap<usize, Vec<(&'static str, usize)>>,
+    dangling: BTreeSet<String>,
     is_endless: bool,
+}
+
+/// Whatever is elsewhere: nothing is fetched, and what is here is followed all the same.
+struct Elsewhere;
+
+impl Retrieve for Elsewhere {
+    fn retrieve(&self, _: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {
+        Ok(Value::Bool(true))
+    }
 }
 
 /// Looks up what each part of the schema refers to. Parts are what the draft says is a schema, and what is referred to; an object
@@ -99,17 +141,24 @@ fn follow(root: &Value) -> Option<Followed> {
     let draft = Draft::default().detect(root);
     let resource = draft.create_resource_ref(root);
     let base = uri::from_str(resource.id().unwrap_or_default()).ok()?;
-    let registry = Registry::new().draft(draft).add(base.as_str(), resource).ok()?.prepare().ok()?;
+    let registry =
+        Registry::new().draft(draft).retriever(Elsewhere).add(base.as_str(), resource).ok()?.prepare().ok()?;
+    let mut dangling = BTreeSet::new();
     let mut parts = HashMap::new();
-    let mut targets: HashMap<usize, Vec<&Value>> = HashMap::new();
+    let mut targets: HashMap<usize, Vec<(&'static str, &Value)>> = HashMap::new();
     let mut left = vec![(root, registry.resolver(base), draft)];
     while let Some((part, resolver, draft)) = left.pop() {
         if parts.insert(address(part), part).is_some() {
             continue;
         }
-        for reference in REFERENCES.iter().filter_map(|keyword| part.get(keyword)?.as_str()) {
-            let Ok(found) = resolver.lookup(reference) else { continue };
-            targets.entry(address(part)).or_default().push(found.contents());
+        for (keyword, reference) in
+            REFERENCES.iter().filter_map(|keyword| Some((*keyword, part.get(keyword)?.as_str()?)))
+        {
+            let Ok(found) = resolver.lookup(reference) else {
+                dangling.insert(reference.to_owned());
+                continue;
+            };
+            targets.entry(address(part)).or_default().push((keyword, found.contents()));
             left.push(found.into_inner());
         }
         for below in draft.subresources_of(part) {
@@ -120,9 +169,11 @@ fn follow(root: &Value) -> Option<Followed> {
         }
     }
     let is_endless = leads_back(&parts, &targets);
-    let addresses = |targets: Vec<&Value>| targets.into_iter().map(address).collect();
+    let addresses = |targets: Vec<(&'static str, &Value)>| {
+        targets.into_iter().map(|(keyword, target)| (keyword, address(target))).collect()
+    };
     let targets = targets.into_iter().map(|(part, targets)| (part, addresses(targets))).collect();
-    Some(Followed { targets, is_endless })
+    Some(Followed { targets, dangling, is_endless })
 }
 
 /// The JSON pointers of these parts of the document.
@@ -148,7 +199,7 @@ fn pointers(root: &Value, wanted: &HashSet<usize>) -> HashMap<usize, String> {
 }
 
 /// Whether a part comes back to itself by what is said of the very same value.
-fn leads_back(parts: &HashMap<usize, &Value>, targets: &HashMap<usize, Vec<&Value>>) -> bool {
+fn leads_back(parts: &HashMap<usize, &Value>, targets: &HashMap<usize, Vec<(&'static str, &Value)>>) -> bool {
     #[derive(PartialEq)]
     enum Seen {
         OnTheWay,
@@ -171,7 +222,7 @@ fn leads_back(parts: &HashMap<usize, &Value>, targets: &HashMap<usize, Vec<&Valu
             seen.insert(key, Seen::OnTheWay);
             way.push((part, true));
             way.extend(of_the_same_value(part).map(|next| (next, false)));
-            way.extend(targets.get(&key).into_iter().flatten().map(|next| (*next, false)));
+            way.extend(targets.get(&key).into_iter().flatten().map(|(_, next)| (*next, false)));
         }
     }
     false

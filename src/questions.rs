@@ -1,0 +1,65 @@
+//! Whether a call has asked its client something: who has answered once is not asked again by itself.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use turbomcp_core::{McpSession, RequestContext, SessionFuture};
+use turbomcp_types::{ClientCapabilities, ProtocolVersion};
+
+use crate::shared::Flag;
+
+/// A call whose questions to its client are noted, from whatever task they come.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    ctx: RequestContext,
+    asked: Flag,
+}
+
+impl Questions {
+    /// Returns `None` where there is no client to ask: then the call needs no context of its own.
+    pub(crate) fn of(ctx: &RequestContext) -> Option<Self> {
+        let inner = Arc::clone(ctx.session()?);
+        let (mut ctx, asked) = (ctx.clone(), Flag::default());
+        ctx.set_session(Arc::new(NotingSession { inner, asked: asked.clone() }));
+        Some(Self { ctx, asked })
+    }
+
+    /// The context in which the handler below is called.
+    pub(crate) fn ctx(&self) -> &RequestContext {
+        &self.ctx
+    }
+
+    /// Whether a question was sent. It may still be on somebody's screen.
+    pub(crate) fn were_asked(&self) -> bool {
+        self.asked.is_set()
+    }
+}
+
+/// The caller's session, as a handler below sees it.
+#[derive(Debug)]
+struct NotingSession {
+    inner: Arc<dyn McpSession>,
+    asked: Flag,
+}
+
+impl McpSession for NotingSession {
+    fn client_capabilities<'a>(&'a self) -> SessionFuture<'a, Option<ClientCapabilities>> {
+        self.inner.client_capabilities()
+    }
+
+    fn protocol_version<'a>(&'a self) -> SessionFuture<'a, Option<ProtocolVersion>> {
+        self.inner.protocol_version()
+    }
+
+    fn call<'a>(&'a self, method: &'a str, params: Value) -> SessionFuture<'a, Value> {
+        // These a client answers by itself, without a person and at no cost.
+        if !matches!(method, "roots/list" | "ping") {
+            self.asked.set();
+        }
+        self.inner.call(method, params)
+    }
+
+    fn notify<'a>(&'a self, method: &'a str, params: Value) -> SessionFuture<'a, ()> {
+        self.inner.notify(method, params)
+    }
+}
