@@ -16,7 +16,7 @@ use rmcp::{
         CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotificationParam, ClientRequest,
         GetPromptRequestParams, ReadResourceRequestParams, ServerPeerInfo, ServerResult, Tool,
     },
-    service::{PeerRequestOptions, RequestHandle, RoleClient, RunningService},
+    service::{ClientInitializeError, PeerRequestOptions, RequestHandle, RoleClient, RunningService},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
 use serde_json::{Value, json};
@@ -158,10 +158,12 @@ impl Server {
     /// Asks the server to end, as a service manager does.
     #[cfg(unix)]
     pub(crate) fn terminate(&self) {
-        let id = self.child.id().expect("the server has ended already");
-        let sent =
-            std::process::Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().expect("no shell");
-        assert!(sent.success(), "SIGTERM was not sent: {sent}");
+        self.signal("TERM");
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, name: &str) {
+        crate::private::signal(name, self.child.id().expect("the server has ended already"));
     }
 
     /// Waits for the server to end by itself.
@@ -245,12 +247,17 @@ pub(crate) struct Client(RunningService<RoleClient, ()>);
 impl Client {
     /// Connects to whoever listens there.
     pub(crate) async fn over_http(url: &str, token: Option<&str>) -> Self {
+        Self::try_over_http(url, token).await.expect("the session is not initialized")
+    }
+
+    /// Connects to whoever listens there, if it answers.
+    pub(crate) async fn try_over_http(url: &str, token: Option<&str>) -> Result<Self, ClientInitializeError> {
         // The SDK's own client would send loopback requests to a proxy that the environment names.
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("no HTTP client");
         let mut config = StreamableHttpClientTransportConfig::with_uri(url);
         config.auth_header = token.map(str::to_owned);
         let transport = StreamableHttpClientTransport::with_client(http, config);
-        Self(().serve(transport).await.expect("the session is not initialized"))
+        ().serve(transport).await.map(Self)
     }
 
     /// Connects to a server in this process, line by line as over stdio.

@@ -1,6 +1,6 @@
 //! The transfer example, through a real client, and money under every kind of failure.
 
-mod books;
+pub(crate) mod books;
 mod chaos;
 mod clocks;
 mod faulty;

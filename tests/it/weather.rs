@@ -25,7 +25,7 @@ over_stdio_and_http! {
 }
 
 /// Cities that the upstream knows.
-const FIFTY_CITIES: [&str; 50] = [
+pub(crate) const FIFTY_CITIES: [&str; 50] = [
     "Amsterdam",
     "Athens",
     "Barcelona",

@@ -8,7 +8,7 @@ use crate::support::Database;
 
 /// Everything that was ever booked.
 #[derive(Debug)]
-pub(super) struct Books {
+pub(crate) struct Books {
     /// Number, deposit and balance.
     accounts: Vec<(i64, i64, i64)>,
     /// From, to and amount.
@@ -19,7 +19,7 @@ const ACCOUNTS: &str = "select id, deposit_cents, balance_cents from accounts or
 const TRANSFERS: &str = "select from_account, to_account, amount_cents from transfers order by id";
 
 impl Books {
-    pub(super) async fn of(database: &Database) -> Self {
+    pub(crate) async fn of(database: &Database) -> Self {
         match database {
             Database::Memory => panic!("only the server itself sees a database in its memory"),
             Database::File(_) => {
@@ -28,18 +28,21 @@ impl Books {
                 let transfers = sqlx::query_as(TRANSFERS).fetch_all(&mut db).await.expect("no transfers");
                 Self { accounts, transfers }
             }
-            Database::Postgres { .. } => {
-                let mut db = PgConnection::connect(&database.url()).await.expect("no connection");
-                let accounts = sqlx::query_as(ACCOUNTS).fetch_all(&mut db).await.expect("no accounts");
-                let transfers = sqlx::query_as(TRANSFERS).fetch_all(&mut db).await.expect("no transfers");
-                Self { accounts, transfers }
-            }
+            Database::Postgres { .. } => Self::at(&database.url()).await,
         }
+    }
+
+    /// The books in the PostgreSQL at this URL.
+    pub(crate) async fn at(url: &str) -> Self {
+        let mut db = PgConnection::connect(url).await.expect("no connection");
+        let accounts = sqlx::query_as(ACCOUNTS).fetch_all(&mut db).await.expect("no accounts");
+        let transfers = sqlx::query_as(TRANSFERS).fetch_all(&mut db).await.expect("no transfers");
+        Self { accounts, transfers }
     }
 
     /// No money came or went, and every balance is what the history makes of the deposit.
     #[track_caller]
-    pub(super) fn check(&self) {
+    pub(crate) fn check(&self) {
         let deposits: i64 = self.accounts.iter().map(|(_, deposit, _)| deposit).sum();
         let balances: i64 = self.accounts.iter().map(|(_, _, balance)| balance).sum();
         assert_eq!(balances, deposits, "money came or went");
@@ -54,7 +57,7 @@ impl Books {
     }
 
     /// How often each amount was transferred.
-    pub(super) fn times(&self) -> HashMap<i64, usize> {
+    pub(crate) fn times(&self) -> HashMap<i64, usize> {
         let mut times = HashMap::new();
         for (_, _, cents) in &self.transfers {
             *times.entry(*cents).or_default() += 1;

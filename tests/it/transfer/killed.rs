@@ -2,9 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::iter;
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -13,7 +10,8 @@ use serde_json::{Value, json};
 use super::books::Books;
 use super::{data, kind, replayed, serve};
 use crate::client::{Client, Transport, patiently, text};
-use crate::support::{Database, Folder};
+use crate::private::Postgres;
+use crate::support::Database;
 
 const CALLS: i64 = 500;
 const ACCOUNTS: i64 = 5;
@@ -106,83 +104,6 @@ async fn a_server_on_a_file_that_is_killed_again_and_again_does_every_transfer_o
 #[tokio::test]
 async fn a_server_on_postgres_that_is_killed_again_and_again_does_every_transfer_once() {
     patiently(async { a_server_that_is_killed_does_every_transfer_once(Database::postgres().await).await }).await;
-}
-
-/// A PostgreSQL server of the test's own. It is stopped when dropped.
-#[derive(Debug)]
-struct Postgres {
-    programs: PathBuf,
-    folder: Folder,
-    port: u16,
-}
-
-impl Postgres {
-    fn start() -> Self {
-        let programs = std::fs::read_dir("/usr/lib/postgresql")
-            .into_iter()
-            .flatten()
-            .filter_map(|version| Some(version.ok()?.path().join("bin")))
-            .find(|programs| programs.join("pg_ctl").is_file())
-            .expect("no PostgreSQL is installed under /usr/lib/postgresql");
-        let free = TcpListener::bind("127.0.0.1:0").expect("no free port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
-        let postgres = Self { programs, folder: Folder::new(), port };
-        if is_root() {
-            let folder = postgres.folder.path().to_str().expect("a path");
-            run(Command::new("chown").args(["postgres", folder]));
-        }
-        postgres.run("initdb", &["--auth=trust", "--username=postgres", "--no-sync"]);
-        postgres.begin();
-        postgres
-    }
-
-    fn begin(&self) {
-        let folder = self.folder.path().display();
-        let options = format!("-p {} -c listen_addresses=127.0.0.1 -k {folder}", self.port);
-        let log = format!("{folder}/log");
-        self.run("pg_ctl", &["-w", "-o", &options, "-l", &log, "start"]);
-    }
-
-    /// Ends as it does when its machine loses power, or as an administrator ends it, and begins again.
-    fn restart(&self, mode: &str) {
-        self.run("pg_ctl", &["-w", "-m", mode, "stop"]);
-        self.begin();
-    }
-
-    fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
-    }
-
-    /// Runs one of its programs, as a user that it accepts: it refuses to run as root.
-    fn run(&self, program: &str, args: &[&str]) {
-        let program = self.programs.join(program);
-        let mut command = match is_root() {
-            true => {
-                let mut command = Command::new("runuser");
-                command.args(["-u", "postgres", "--"]).arg(program);
-                command
-            }
-            false => Command::new(program),
-        };
-        run(command.arg("-D").arg(self.folder.path().join("data")).args(args).current_dir(self.folder.path()));
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        self.run("pg_ctl", &["-m", "immediate", "stop"]);
-    }
-}
-
-fn is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().expect("no id");
-    id.stdout.trim_ascii() == b"0"
-}
-
-fn run(command: &mut Command) {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    assert!(status.as_ref().is_ok_and(ExitStatus::success), "{command:?}: {status:?}");
 }
 
 /// Makes calls until each has its answer, and returns how many of them noticed that the database was away: the server tried

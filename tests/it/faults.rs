@@ -1,0 +1,103 @@
+//! The example servers among faults: two replicas each, whose processes, clocks, connections and backend fail by a seed.
+//!
+//! Ten seeds of each run with the other tests. `FAULTS_SEEDS=200` runs as many, and `FAULTS_SEED=7` runs that one.
+
+mod counter;
+mod line;
+mod replicas;
+mod storm;
+mod transfer;
+mod users;
+mod weather;
+
+use std::env;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use futures_util::{StreamExt, stream};
+use tokio::task::spawn_blocking;
+
+use crate::private::{Postgres, Redis};
+use line::Line;
+use replicas::{Caller, Replicas};
+use storm::Backend;
+
+/// How many seeds run at the same time: most of their time they wait.
+const AT_ONCE: usize = 4;
+
+/// How many callers there are.
+const CALLERS: usize = 6;
+
+/// A number that `name` has in the environment.
+fn number(name: &str) -> Option<u64> {
+    let number = env::var(name).ok()?;
+    Some(number.parse().unwrap_or_else(|_| panic!("{name} is a number, not {number}")))
+}
+
+/// Runs `test` for each seed.
+async fn for_each_seed<F: Future<Output = ()> + Send + 'static>(test: impl Fn(u64) -> F) {
+    let seeds = match number("FAULTS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("FAULTS_SEEDS").unwrap_or(10),
+    };
+    let tests = seeds.map(|seed| {
+        let test = test(seed);
+        async move { (seed, tokio::spawn(test).await) }
+    });
+    let ended: Vec<_> = stream::iter(tests).buffer_unordered(AT_ONCE).collect().await;
+    let failed: Vec<_> = ended.into_iter().filter(|(_, ended)| ended.is_err()).map(|(seed, _)| seed).collect();
+    assert!(failed.is_empty(), "these seeds failed, each can be run again by FAULTS_SEED: {failed:?}");
+}
+
+/// Two replicas, what they share, and the line to that.
+struct World {
+    replicas: Replicas,
+    line: Line,
+    backend: Mutex<Backend>,
+    /// How many calls were made.
+    calls: AtomicUsize,
+}
+
+impl World {
+    async fn on_postgres(example: &'static str, flag: &str) -> Self {
+        let postgres = spawn_blocking(Postgres::start).await.expect("PostgreSQL begins");
+        let line = Line::to(postgres.port()).await;
+        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", line.port());
+        Self::new(example, vec![flag.to_owned(), url], line, Backend::Postgres(postgres)).await
+    }
+
+    async fn on_redis(example: &'static str, flag: &str, more: &[&str]) -> Self {
+        let redis = spawn_blocking(Redis::start).await.expect("Redis begins");
+        let line = Line::to(redis.port()).await;
+        let url = format!("redis://127.0.0.1:{}", line.port());
+        let args = [flag, &url].iter().chain(more).map(|arg| (*arg).to_owned()).collect();
+        Self::new(example, args, line, Backend::Redis(redis)).await
+    }
+
+    async fn new(example: &'static str, args: Vec<String>, line: Line, backend: Backend) -> Self {
+        let replicas = Replicas::start(example, args).await;
+        Self { replicas, line, backend: Mutex::new(backend), calls: AtomicUsize::new(0) }
+    }
+
+    /// The address of the PostgreSQL itself, beside the line.
+    fn postgres(&self) -> String {
+        match &*self.backend.lock().expect("no test panics in it") {
+            Backend::Postgres(postgres) => postgres.url(),
+            Backend::Redis(_) => panic!("this is a Redis"),
+        }
+    }
+
+    /// Has so many calls be made while the faults of the seed happen. Afterwards connections that fell silent still are, and
+    /// clocks that were set wrong, too; everything else works again.
+    async fn rage<T>(&self, seed: u64, calls: usize, are_made: impl Future<Output = T>) -> T {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let plan = storm::plan(&mut rng, calls);
+        eprintln!("seed {seed}: {plan:?}");
+        let rage = storm::rage(&plan, rng, &self.calls, (&self.replicas, &self.line, &self.backend));
+        tokio::join!(are_made, rage).0
+    }
+
+    fn caller(&self, token: Option<&'static str>, seed: u64) -> Caller<'_> {
+        Caller::new(&self.replicas, &self.calls, token, seed)
+    }
+}

@@ -1,0 +1,134 @@
+//! What happens to a server and its backend, by a seed.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::line::Line;
+use super::replicas::{REPLICAS, Replicas};
+use crate::private::{Postgres, Redis, signal};
+
+/// One thing that goes wrong. A number is that of a replica.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Fault {
+    /// It is killed and started again.
+    KillServer(usize),
+    /// It stands still for a while, in the middle of whatever it does.
+    PauseServer(usize),
+    /// Its clock is so many seconds off, from one moment to the next.
+    StepClock(usize, i64),
+    /// The backend is killed and started again.
+    KillBackend,
+    /// The backend stands still for a while.
+    PauseBackend,
+    /// Connections to the backend fall silent and stay so. New ones work.
+    Silence,
+    /// Connections to the backend are reset.
+    Reset,
+    /// The backend cannot be connected to for a while.
+    Refuse,
+    /// The backend is slow for a while.
+    Slow,
+}
+
+/// The backend that both replicas share.
+pub(super) enum Backend {
+    Postgres(Postgres),
+    Redis(Redis),
+}
+
+impl Backend {
+    fn restart(&mut self) {
+        match self {
+            Self::Postgres(postgres) => postgres.restart("immediate"),
+            Self::Redis(redis) => redis.restart(),
+        }
+    }
+
+    fn hang(&self) -> Vec<u32> {
+        match self {
+            Self::Postgres(postgres) => postgres.hang(),
+            Self::Redis(redis) => redis.hang(),
+        }
+    }
+}
+
+/// Faults, each with the number of calls after which it comes.
+pub(super) type Plan = Vec<(usize, Fault)>;
+
+const HOUR: i64 = 3_600;
+
+/// Draws as many faults as there are hundreds of calls, and three.
+pub(super) fn plan(rng: &mut fastrand::Rng, calls: usize) -> Plan {
+    let mut plan: Plan = (0..3 + calls / 100)
+        .map(|_| {
+            let replica = rng.usize(..REPLICAS);
+            let fault = match rng.u8(..9) {
+                0 => Fault::KillServer(replica),
+                1 => Fault::PauseServer(replica),
+                2 => Fault::StepClock(replica, rng.choice([-25, -1, 1, 25]).expect("there are some") * HOUR),
+                3 => Fault::KillBackend,
+                4 => Fault::PauseBackend,
+                5 => Fault::Silence,
+                6 => Fault::Reset,
+                7 => Fault::Refuse,
+                _ => Fault::Slow,
+            };
+            (rng.usize(..calls * 4 / 5), fault)
+        })
+        .collect();
+    plan.sort_by_key(|(after, _)| *after);
+    plan
+}
+
+/// How long a fault lasts that goes by itself.
+fn while_it_lasts(rng: &mut fastrand::Rng) -> Duration {
+    Duration::from_millis(rng.u64(200..2_500))
+}
+
+/// How long the next fault waits at most for calls that are made: where none is, that is what the last one does.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Lets everything happen, and returns once the last fault that goes by itself is gone.
+pub(super) async fn rage(
+    plan: &Plan,
+    mut rng: fastrand::Rng,
+    calls: &AtomicUsize,
+    (replicas, line, backend): (&Replicas, &Line, &Mutex<Backend>),
+) {
+    for &(after, fault) in plan {
+        let mut waited = Duration::ZERO;
+        while calls.load(Ordering::SeqCst) < after && waited < LONGEST_WAIT {
+            let step = Duration::from_millis(5);
+            sleep(step).await;
+            waited += step;
+        }
+        let lasts = while_it_lasts(&mut rng);
+        match fault {
+            Fault::KillServer(replica) => replicas.kill(replica).await,
+            Fault::PauseServer(replica) => replicas.pause(replica, lasts).await,
+            Fault::StepClock(replica, seconds) => replicas.step_clock(replica, seconds),
+            Fault::KillBackend => tokio::task::block_in_place(|| backend.lock().expect("no test panics in it").restart()),
+            Fault::PauseBackend => {
+                let stopped = backend.lock().expect("no test panics in it").hang();
+                sleep(lasts).await;
+                stopped.into_iter().for_each(|process| signal("CONT", process));
+            }
+            Fault::Silence => line.fall_silent(),
+            Fault::Reset => line.reset(),
+            Fault::Refuse => {
+                line.refuse(true);
+                line.reset();
+                sleep(lasts).await;
+                line.refuse(false);
+            }
+            Fault::Slow => {
+                line.delay(Duration::from_millis(rng.u64(1..60)));
+                sleep(lasts).await;
+                line.delay(Duration::ZERO);
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Money: each key moves it once, and none is lost.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use rmcp::model::CallToolResult;
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
+use tokio::time::sleep;
+
+use super::{CALLERS, World, for_each_seed};
+use crate::transfer::books::Books;
+
+const CALLS: usize = 180;
+const ACCOUNTS: usize = 5;
+
+/// How long it may take until nothing is left behind. It bounds a failure and measures nothing.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
+
+/// The call of this number: its amount is nobody else's.
+fn call(number: usize) -> Value {
+    let (from, to) = (number % ACCOUNTS + 1, (number + 1 + number % (ACCOUNTS - 1)) % ACCOUNTS + 1);
+    json!({
+        "from_account": from,
+        "to_account": to,
+        "amount": format!("{}.{:02}", number / 100, number % 100),
+        "idempotency_key": format!("call-{number}"),
+    })
+}
+
+/// Whether it is done. What is not is either not done at all, or nobody knows; never is it refused.
+fn is_done(answer: &CallToolResult) -> bool {
+    if answer.is_error != Some(true) {
+        return true;
+    }
+    let meta = json!(answer.meta);
+    let is_unknown = meta["io.turbomcp/errorData"]["mcp-patterns/transaction"] == "outcome_unknown";
+    let kind = &meta["io.turbomcp/errorKind"];
+    assert!(is_unknown || ["unavailable", "timeout", "server_overloaded"].iter().any(|known| kind == known), "{answer:?}");
+    false
+}
+
+/// Makes every call, again and again until it is done.
+async fn transfer_all(world: &World, seed: u64) {
+    join_all((0..CALLERS).map(|number| async move {
+        let mut caller = world.caller(None, seed * 100 + number as u64);
+        for number in (1..=CALLS).skip(number).step_by(CALLERS) {
+            while !caller.call("transfer", call(number)).await.is_some_and(|answer| is_done(&answer)) {}
+        }
+    }))
+    .await;
+}
+
+/// Each replica has all its connections again: so many callers at the same time are all served.
+pub(super) async fn all_are_served(world: &World, tool: &str, arguments: &Value) {
+    join_all((0..40).map(|number| async move {
+        let mut caller = world.caller(None, number);
+        loop {
+            // Who was connected to a replica that is gone by now connects anew.
+            if let Some(answer) = caller.call(tool, arguments.clone()).await {
+                assert_ne!(answer.is_error, Some(true), "{answer:?}");
+                break;
+            }
+        }
+    }))
+    .await;
+}
+
+/// No transaction is left open. One that has failed holds no lock any more, and ends with its connection.
+pub(super) async fn nothing_is_left(url: &str) {
+    let mut db = PgConnection::connect(url).await.expect("a connection");
+    let began = Instant::now();
+    loop {
+        let open = "select concat(state, ' since ', state_change, ': ', query) from pg_stat_activity \
+                    where backend_type = 'client backend' and pid <> pg_backend_pid() \
+                    and state not in ('idle', 'idle in transaction (aborted)')";
+        let open: Vec<String> = sqlx::query_scalar(open).fetch_all(&mut db).await.expect("it lists them");
+        if open.is_empty() {
+            return;
+        }
+        assert!(began.elapsed() < LEFT_BEHIND, "transactions are left open: {open:#?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn survive(seed: u64) {
+    let world = World::on_postgres("transfer", "--database-url").await;
+    let mut caller = world.caller(None, seed);
+    for _ in 0..ACCOUNTS {
+        let opened = caller.call("open_account", json!({ "owner": "acme", "deposit": "10000.00" })).await;
+        assert!(opened.is_some_and(|answer| is_done(&answer)));
+    }
+
+    world.rage(seed, CALLS, transfer_all(&world, seed)).await;
+
+    all_are_served(&world, "balance", &json!({ "account": 1 })).await;
+    // Who asks again gets the answer that there was, from either replica, whatever its clock says.
+    transfer_all(&world, seed + 1).await;
+    nothing_is_left(&world.postgres()).await;
+    let books = Books::at(&world.postgres()).await;
+    books.check();
+    let once: HashMap<i64, usize> = (1..=CALLS).map(|number| (number as i64, 1)).collect();
+    assert_eq!(books.times(), once);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_transfer_is_done_once_by_two_replicas_whatever_fails() {
+    for_each_seed(survive).await;
+}
