@@ -156,8 +156,8 @@ fn refuse_the_worst() {
                     continue;
                 }
                 let per_kibibyte = |time: Duration| time.as_secs_f64() * 1e6 / kibibytes;
-                let verdict = per_kibibyte(once(|| alone.is_valid(&value)));
-                let told = per_kibibyte(once(|| ours.check(&value).is_ok()));
+                let verdict = per_kibibyte(least(|| alone.is_valid(&value)));
+                let told = per_kibibyte(least(|| ours.check(&value).is_ok()));
                 let entry = worst.entry(kind).or_insert((0.0, 0.0, 0.0, ""));
                 if told > entry.0 {
                     *entry = (told, verdict, kibibytes, tool.as_str());
@@ -168,6 +168,11 @@ fn refuse_the_worst() {
     for (kind, (told, verdict, kibibytes, tool)) in worst {
         println!("{kind:<22} {kibibytes:>10.1} {told:>12.2} {verdict:>12.2}  {tool}");
     }
+}
+
+/// The least of a few times: the worst of many inputs would else be the one during which the machine did something else.
+fn least<T>(mut work: impl FnMut() -> T) -> Duration {
+    (0..5).map(|_| once(&mut work)).min().unwrap_or_default()
 }
 
 fn once<T>(work: impl FnOnce() -> T) -> Duration {
