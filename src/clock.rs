@@ -40,7 +40,6 @@ pub(crate) fn signed_millis(duration: Duration) -> i64 {
 ///
 /// PostgreSQL's `clock_timestamp()` goes on while a transaction runs; `now()` stands still. An index can be searched by it in a
 /// sub-select only, which is evaluated once. SQLite has the clock of its machine, which stands still within a statement.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 macro_rules! time_of {
     (Postgres) => {
         "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
@@ -49,7 +48,6 @@ macro_rules! time_of {
         "cast(round((julianday('now') - 2440587.5) * 86400000) as integer)"
     };
 }
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use time_of;
 
 #[cfg(test)]

@@ -63,7 +63,8 @@ async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_f
         looks += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    assert!(looks > 50, "it looked {looks} times while the call ran");
+    // Two in each lease, on whatever machine.
+    assert!(looks > 10, "it looked {looks} times while the call ran");
     assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("replayed")));
     assert_eq!(told(&call.await.unwrap()), Value::Null, "its answer was recorded");
     assert_eq!(post.calls("send"), 1);
