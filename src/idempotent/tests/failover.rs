@@ -85,7 +85,8 @@ async fn a_claim_counts_only_on_as_many_replicas_as_were_asked_for_and_a_resolut
         takes_over: false,
     };
     let two = NonZeroU32::new(2).expect("two");
-    let store = RedisStore::new(connect(redis.client()).await).with_replicas(two, Duration::from_millis(50));
+    // Long enough for the one that there is to acknowledge it.
+    let store = RedisStore::new(connect(redis.client()).await).with_replicas(two, secs(2));
     assert!(store.claim(claim("a")).await.is_err(), "there is one replica");
     let patient = replicated(redis.client(), secs(30)).await;
     assert_eq!(patient.claim(claim("b")).await.unwrap(), Claimed::New);

@@ -86,7 +86,7 @@ async fn whoever_allows_it_is_asked_in_each_attempt() {
     assert_eq!(laptop.asked().len(), 3);
     let misspelled = RetryTool::new().allow_repeated_questions(["gett"]).try_layer(failing(0, down()));
     assert_eq!(
-        misspelled.err().expect("a mistake").to_string(),
+        misspelled.map(drop).expect_err("a mistake").to_string(),
         "RetryTool names the tool `gett`, which the server does not have: did you mean `get`?"
     );
 }

@@ -486,6 +486,11 @@ async fn a_misspelled_argument_of_a_layer_is_suggested_unless_it_was_given() {
     assert_eq!(told, "`to` is missing\n`too` is not known here; did you mean `to`?");
     let order = json!({"order": {"item": "tea"}, "sessions": "s"});
     assert_eq!(call(&server, "order", order).await, "`sessions` is not known here; did you mean `session`?");
+    // What is known and wrong is not misspelled.
+    let near = tool("pay", json!({"type": "object", "properties": {"idempotency_keys": {"type": "integer"}}}));
+    let near = ScriptedServer::new("bank").with_tool(near, |_| async { Ok(ToolResult::text("paid")) });
+    let told = call(&(ValidatedTool::new(), keyed()).layer(near), "pay", json!({"idempotency_keys": "k"})).await;
+    assert_eq!(told, "`idempotency_keys` must be an integer");
     let silent = (ValidatedTool::new().without_hints(), sessions, keyed()).layer(bank());
     let told = call(&silent, "pay", json!({"to": "bob", "idempotency-key": "k"})).await;
     assert_eq!(told, "`idempotency-key` is not known here");
