@@ -4,10 +4,16 @@ use serde_json::Value;
 
 use super::{ATTEMPTS, BATCH, ErrorKind, Failure, SESSION};
 
+/// What a transaction, or a statement outside of one, says for itself.
+pub(super) const TRANSACTION: &str = "mcp-patterns/transaction";
+
+/// The word for a connection that was lost.
+pub(super) const LOST: &str = "outcome_unknown";
+
 /// What layers further in say of a call whose outcome is unknown, whatever the kind of its failure.
 const UNKNOWN_OUTCOMES: [(&str, &str); 4] = [
-    ("mcp-patterns/transaction", "outcome_unknown"),
-    ("mcp-patterns/transaction", "ended_early"),
+    (TRANSACTION, LOST),
+    (TRANSACTION, "ended_early"),
     ("mcp-patterns/idempotency", "ambiguous"),
     // The backend of a session failed while it wrote.
     (SESSION, "unknowable"),

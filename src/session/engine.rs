@@ -152,7 +152,7 @@ impl Engine {
             Ok(writer) => writer,
             Err(FailedMeanwhile) => {
                 self.count(Told::Unavailable);
-                return Err(SessionError::Unavailable(BackendError::new("it failed whoever came before")));
+                return Err(SessionError::Unavailable(BackendError::not_taken("it failed whoever came before")));
             }
         };
         // What this process wrote last is what there is, unless the write finds that it is not.
@@ -355,14 +355,18 @@ impl Engine {
     }
 
     fn wrote<T>(&self, step: Result<T, BackendError>) -> Result<T, SessionError> {
-        step.map_err(|error| SessionError::of_step(error, SessionError::Unknowable))
+        step.map_err(|error| {
+            let otherwise = if error.may_be_taken() { SessionError::Unknowable } else { SessionError::Unavailable };
+            SessionError::of_step(error, otherwise)
+        })
     }
 
     async fn step<T>(&self, step: BackendFuture<'_, T>) -> Result<T, BackendError> {
         let ended = timeout(self.settings.backend_timeout, step).await;
-        ended.unwrap_or_else(|_| Err(BackendError::new("no answer in time"))).inspect_err(|error| {
+        ended.unwrap_or_else(|_| Err(BackendError::new("no answer in time"))).map_err(|error| {
             self.count(Told::Unavailable);
             tracing::warn!(%error, "the backend of the sessions fails");
+            error.of_backend(self.shared.backend.name())
         })
     }
 }

@@ -10,11 +10,12 @@ use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard};
 
 use sqlx::Pool;
 
-use super::dialect::{Dialect, Fault};
+use super::dialect::Dialect;
 use super::error::TransactionError;
 use super::hooks::Hooks;
 use super::open::Open;
 use crate::connections::Connections;
+use crate::fault::{self, Fault};
 use crate::scope;
 
 /// How long [`current`] waits for a part of the same call to let the connection go.
@@ -164,13 +165,13 @@ impl<DB: Dialect> Part<DB> {
     pub(super) fn new(open: Open<DB>, connections: Arc<Connections<DB>>) -> Self {
         let is_read_only = open.is_read_only();
         let open = Arc::new(tokio::sync::Mutex::new(Some(open)));
-        Self { open, connections, is_read_only, control: Arc::new(Control::new(DB::fault)) }
+        Self { open, connections, is_read_only, control: Arc::new(Control::new(DB::NAME)) }
     }
 
     /// The same transaction with hooks and a fate of its own.
     pub(super) fn nested(&self) -> Self {
         let connections = Arc::clone(&self.connections);
-        let control = Arc::new(Control::new(DB::fault));
+        let control = Arc::new(Control::new(DB::NAME));
         Self { open: Arc::clone(&self.open), connections, is_read_only: self.is_read_only, control }
     }
 
@@ -231,7 +232,8 @@ impl<DB: Dialect> Within<DB> {
 
 /// What the parts of a call may ask of its transaction, whatever the database.
 pub(super) struct Control {
-    fault: fn(&sqlx::Error) -> Fault,
+    /// The name of the database.
+    pub(super) backend: &'static str,
     rollback_only: AtomicBool,
     doomed: AtomicBool,
     conflict: AtomicBool,
@@ -239,9 +241,9 @@ pub(super) struct Control {
 }
 
 impl Control {
-    fn new(fault: fn(&sqlx::Error) -> Fault) -> Self {
+    fn new(backend: &'static str) -> Self {
         Self {
-            fault,
+            backend,
             rollback_only: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
             conflict: AtomicBool::new(false),
@@ -251,7 +253,7 @@ impl Control {
 
     /// Notes an error that happened in the transaction.
     pub(super) fn note(&self, error: &sqlx::Error) -> Fault {
-        let fault = (self.fault)(error);
+        let fault = fault::of_sql(error).fault;
         if fault == Fault::Conflict {
             self.conflict.store(true, Ordering::Release);
         }

@@ -230,7 +230,8 @@ mod transactor;
 pub(crate) use current::invalidate_after_commit;
 pub use current::{Connection, after_commit, after_commit_or_now, current, set_rollback_only};
 pub(crate) use current::{Within, is_entered, within};
-pub use dialect::{Dialect, Fault};
+pub use crate::fault::Fault;
+pub use dialect::Dialect;
 pub use error::{TRANSACTION, TransactionError, failed};
 #[cfg(feature = "cached")]
 pub(crate) use hooks::invalidating;

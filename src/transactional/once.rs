@@ -4,19 +4,24 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::{sleep, timeout};
 use turbomcp_core::{McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
-use super::answer::{Answer, ByOutcome, Wanted};
-use super::current::current;
-use super::dialect::{Dialect, Fault};
-use super::drive::Results;
+use super::answer::{Answer, ByOutcome, Key, Wanted};
+use super::current::{current, set_rollback_only};
+use super::dialect::Dialect;
+use super::drive::{FoundOut, Results};
 use super::ends::Ends;
 use super::error::TransactionError;
 use super::records::{EXPIRED, kept_for};
 use super::running::{Running, Turn};
 use super::transactor::Transactor;
 use crate::clock::{after, wall_clock};
+use crate::fault::Fault;
+use crate::masked::{CallLabel, KeyHash, error_id};
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
 use crate::outcome;
 use crate::sweeper::Sweeper;
@@ -66,7 +71,7 @@ impl<DB: Dialect> Once<'_, DB> {
         let is_claiming = AtomicBool::new(false);
         // Where it is a part of another transaction, nobody knows when that is committed.
         let with_commit = self.transactor.begins_one();
-        let results = ByOutcome { ends: self.ends, tells: self.tells };
+        let results = ByOutcome { ends: self.ends, key: Some(self), tells: self.tells };
         let mut answer = self
             .transactor
             .drive(false, ctx, &results, || async {
@@ -160,17 +165,20 @@ impl<DB: Dialect> Once<'_, DB> {
             return unused(answer);
         }
         let Some(age) = record.ambiguous_for(wall_clock()) else { return unused(self.in_progress()) };
+        let (id, label, backend) = (error_id(), CallLabel::current(), DB::NAME);
+        let (tool, key_hash, attempt) = (label.tool(), label.key_hash(), label.attempt);
         let refusal = self.idempotency.final_refusal_after().filter(|after| age >= *after);
-        let refusal = refusal.and_then(|_| idempotency::to_record(&Ok(self.key.unresolved().to_tool_result()), None));
+        let refusal = refusal.map(|_| self.key.unresolved(&id));
         if let Some(refusal) = refusal
-            && DB::resolve(connection, &self.key.id, Some(&refusal), self.idempotency.ttl()).await?
+            && let Some(record) = idempotency::to_record(&Ok(refusal.to_tool_result()), None)
+            && DB::resolve(connection, &self.key.id, Some(&record), self.idempotency.ttl()).await?
         {
-            tracing::warn!(tool = self.key.tool, key = self.key.key, "the outcome of a call was not found out in time");
-            let result = self.counts.answer(Told::Unresolved, &self.key.unresolved());
+            tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call was not found out in time");
+            let result = self.counts.answer(Told::Unresolved, &refusal);
             return Ok(Answer { result, end: Wanted::Unresolved });
         }
-        tracing::warn!(tool = self.key.tool, key = self.key.key, "the outcome of a call is not known: resolve it");
-        unused(self.counts.answer(Told::Ambiguous, &self.key.ambiguous()))
+        tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call is not known: resolve it");
+        unused(self.counts.answer(Told::Ambiguous, &self.key.ambiguous(&id)))
     }
 
     /// Keeps the key from being used again: what the call did may be done, while its claim may be undone.
@@ -185,13 +193,18 @@ impl<DB: Dialect> Once<'_, DB> {
                 Ok(())
             })
             .await;
-        let (tool, key) = (&self.key.tool, &self.key.key);
+        let (tool, key_hash) = (&self.key.tool, self.key.hash());
+        let key_hash = key_hash.as_str();
         match marked {
             Ok(()) => {
-                tracing::warn!(tool, key, "a tool ended its transaction, and it is not known what it did: resolve it");
+                tracing::warn!(
+                    tool,
+                    key_hash,
+                    "a tool ended its transaction, and it is not known what it did: resolve it"
+                );
             }
             Err(error) => {
-                tracing::error!(%error, tool, key, "a tool ended its transaction, and its key could not be kept");
+                tracing::error!(%error, tool, key_hash, "a tool ended its transaction, and its key could not be kept");
             }
         }
     }
@@ -224,5 +237,63 @@ impl<DB: Dialect> Once<'_, DB> {
             Err(error) => tracing::warn!(%error, tool = self.key.tool, "a failure could not be recorded"),
         }
         recorded.is_ok()
+    }
+}
+
+/// How long it is tried to find out what became of a commit.
+const FIND_OUT: Duration = Duration::from_secs(5);
+
+/// The pause before the database is asked again that could not be asked.
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl<DB: Dialect> Key for Once<'_, DB> {
+    fn hash(&self) -> KeyHash {
+        self.key.hash()
+    }
+
+    fn find_out<'a>(
+        &'a self,
+        result: &'a McpResult<ToolResult>,
+    ) -> BoxFuture<'a, FoundOut<McpResult<ToolResult>>> {
+        let asked = async move {
+            loop {
+                match self.look(result).await {
+                    Ok(found) => return found,
+                    Err(_) => sleep(PAUSE).await,
+                }
+            }
+        };
+        async move { timeout(FIND_OUT, asked).await.unwrap_or(FoundOut::Unknown) }.boxed()
+    }
+}
+
+impl<DB: Dialect> Once<'_, DB> {
+    /// Looks for the record that the transaction was to commit. That there is none proves nothing, but a claim in its place does:
+    /// it waits for the end of the transaction, if that may still come.
+    async fn look(
+        &self,
+        result: &McpResult<ToolResult>,
+    ) -> Result<FoundOut<McpResult<ToolResult>>, TransactionError> {
+        let transactor = self.transactor.clone().with_timeout(FIND_OUT);
+        let record = transactor.run(&(), || async {
+            let mut connection = current::<DB>().await?;
+            if DB::claim(&mut connection, self.key, None, self.kept_for()).await? {
+                set_rollback_only()?;
+                return Ok::<_, TransactionError>(None);
+            }
+            Ok(Some(DB::find(&mut connection, &self.key.id).await?))
+        });
+        let record = match record.await? {
+            None => return Ok(FoundOut::RolledBack),
+            Some(record) => record.filter(|record| record.fingerprint == self.key.fingerprint),
+        };
+        let Some(recorded) = record.and_then(|record| record.result) else { return Ok(FoundOut::Unknown) };
+        if self.to_record(result).is_some_and(|ours| ours == recorded) {
+            return Ok(FoundOut::Committed);
+        }
+        Ok(match idempotency::from_record(&recorded, self.key, self.tells) {
+            Some(answer) => FoundOut::Instead(answer),
+            None => FoundOut::Unknown,
+        })
     }
 }

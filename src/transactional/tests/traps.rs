@@ -216,7 +216,7 @@ async fn a_commit_whose_answer_is_lost_is_reported_as_unknown_and_not_tried_agai
         let pool = sqlx::postgres::PgPoolOptions::new().connect_with(through).await.expect("the way is open");
         let transactor = Transactor::new(pool);
         let run = transactor.run(&(), || write::<Postgres>(1)).await;
-        assert_eq!(run, Err(TransactionError::Unknown));
+        assert!(matches!(run, Err(TransactionError::Unknown { .. })));
         let done: &[i64] = if after { &[1] } else { &NONE };
         assert_eq!(numbers_at_rest(&direct).await, done, "the truth, which nobody could know");
     }
@@ -239,7 +239,8 @@ async fn a_commit_whose_answer_is_lost_invalidates_what_it_may_have_made_wrong()
         let transaction = TransactionalTool::new(pool).only(["write"]);
         let server = (transaction, CachedTool::new().invalidates("write", ["read"])).layer(script);
         assert_eq!(call(&server, "read").await, "read 1");
-        assert_eq!(call(&server, "write").await, TransactionError::Unknown.to_string());
+        let unknown = call(&server, "write").await;
+        assert!(unknown.contains("it is not known whether the call took effect (error "), "{unknown}");
         assert_eq!(call(&server, "read").await, "read 2");
     }
 }
