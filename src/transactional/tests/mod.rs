@@ -3,11 +3,14 @@
 mod begins;
 mod conflicts;
 mod databases;
+mod disk_full;
 mod ended_early;
 mod ends;
 mod hooks;
 mod idempotency;
+mod in_doubt;
 mod layer;
+mod lost;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod propagation;
