@@ -50,6 +50,8 @@ const TOO_MANY_FILES_IN_SYSTEM: i32 = 23;
 
 #[cfg(any(feature = "transactional", feature = "postgres", feature = "sqlite"))]
 mod sql;
+#[cfg(feature = "transactional")]
+pub(crate) use sql::may_undo_transaction;
 #[cfg(any(feature = "transactional", feature = "postgres", feature = "sqlite"))]
 pub(crate) use sql::{backend_of, of_commit, of_sql};
 

@@ -26,7 +26,10 @@ impl CallLabel {
     /// Returns the label of the call that runs here.
     pub(crate) fn current() -> Self {
         let label = scope::current::<Self>();
-        #[cfg_attr(not(any(feature = "idempotent", feature = "transactional")), expect(unused_mut, reason = "nobody has a key"))]
+        #[cfg_attr(
+            not(any(feature = "idempotent", feature = "transactional")),
+            expect(unused_mut, reason = "nobody has a key")
+        )]
         let mut label = label.map_or(Self { tool: None, key_hash: None, attempt: 1 }, |label| (*label).clone());
         #[cfg(any(feature = "idempotent", feature = "transactional"))]
         if let Some(call) = scope::current::<crate::idempotency::CallKey>() {

@@ -147,7 +147,7 @@ impl<'a> Failure<'a> {
     /// Says whether a connection was lost, and it is not known what was done over it.
     #[cfg(feature = "retry")]
     pub(crate) fn is_lost(&self) -> bool {
-        self.noted(not_executed::TRANSACTION).is_some_and(|word| word == not_executed::LOST)
+        not_executed::LOST.iter().any(|(layer, word)| self.noted(layer).is_some_and(|noted| noted == word))
     }
 
     /// Says whether the failure is the server's and no answer to the question: temporary, or internal.

@@ -1,5 +1,9 @@
 //! Errors of Redis.
 
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::{Fault, Judged, may_have_run, not_run, of_io};
@@ -13,7 +17,7 @@ pub(crate) fn of_redis(error: &RedisError) -> Judged {
         ErrorKind::Server(kind) => of_answer(kind, error),
         // A code that the client does not know.
         ErrorKind::Extension => of_code(error.code().unwrap_or_default()),
-        ErrorKind::Io => match std::error::Error::source(error).and_then(|source| source.downcast_ref()) {
+        ErrorKind::Io => match Error::source(error).and_then(io_error) {
             Some(error) => of_io(error),
             None => may_have_run(Fault::Unavailable),
         },
@@ -28,6 +32,12 @@ pub(crate) fn of_redis(error: &RedisError) -> Judged {
         // A cluster's client has perhaps sent it to a node that is gone. Or the answer came, and could not be read.
         _ => may_have_run(Fault::Unavailable),
     }
+}
+
+/// The client keeps it behind an `Arc`.
+fn io_error<'a>(source: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let shared = source.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
+    (**shared).downcast_ref()
 }
 
 fn of_answer(kind: ServerErrorKind, error: &RedisError) -> Judged {

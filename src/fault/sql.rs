@@ -29,6 +29,19 @@ pub(crate) fn of_commit(error: &Error) -> Judged {
     Judged { may_have_run: judged.may_have_run || !is_refused, ..judged }
 }
 
+/// Whether SQLite may have rolled back a whole transaction with the statement: it does so for want of memory or of room on the disk,
+/// after an IO error, and where it is interrupted.
+#[cfg(feature = "transactional")]
+pub(crate) fn may_undo_transaction(error: &Error) -> bool {
+    #[cfg(feature = "sqlite")]
+    return error.as_database_error().and_then(sqlite).is_some_and(|code| matches!(code & 0xff, 7 | 9 | 10 | 13));
+    #[cfg(not(feature = "sqlite"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// Names the database that an error is of, as far as the error tells.
 pub(crate) fn backend_of(error: &Error) -> &'static str {
     #[cfg(feature = "postgres")]

@@ -245,8 +245,7 @@ impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
         outcome::failure(result).map(|failure| match &self.layer.temporary {
             Some(temporary) => failure.verdict(temporary.as_ref()),
             // A connection that was lost says nothing about the next one.
-            None => failure
-                .verdict(|failure| failure.is_temporary() || self.plan.is_idempotent && failure.is_lost()),
+            None => failure.verdict(|failure| failure.is_temporary() || self.plan.is_idempotent && failure.is_lost()),
         })
     }
 

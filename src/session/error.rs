@@ -127,7 +127,7 @@ impl From<SessionError> for McpError {
             }
             SessionError::Unknowable(error) => {
                 let id = logged(&error, true);
-                Self::unavailable(format!(
+                Self::internal(format!(
                     "The sessions are not available; a change to this one may or may not have been kept (error {id})"
                 ))
                 .with_data(json!({ SESSION: "unknowable" }))

@@ -162,7 +162,8 @@ impl SessionStore {
     pub fn of(&self, ctx: &RequestContext) -> Result<Session, SessionError> {
         session_opened();
         if self.engine.settings.mode == SessionMode::Handle
-            && let Some(CurrentSession::Session(session)) = scope::current::<Current>().as_deref().map(|current| &current.session)
+            && let Some(CurrentSession::Session(session)) =
+                scope::current::<Current>().as_deref().map(|current| &current.session)
             && Arc::ptr_eq(&session.engine.shared, &self.engine.shared)
         {
             return Ok(session.clone());

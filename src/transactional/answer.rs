@@ -37,8 +37,7 @@ pub(super) trait Key: Sync {
     fn hash(&self) -> KeyHash;
 
     /// Finds out whether a transaction was committed that has recorded this answer, or another one.
-    fn find_out<'a>(&'a self, result: &'a McpResult<ToolResult>)
-    -> BoxFuture<'a, FoundOut<McpResult<ToolResult>>>;
+    fn find_out<'a>(&'a self, result: &'a McpResult<ToolResult>) -> BoxFuture<'a, FoundOut<McpResult<ToolResult>>>;
 }
 
 /// Commits what succeeded in the eyes of a caller.

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -131,19 +131,23 @@ where
 }
 
 /// The connection of the current transaction. Made by [`current`].
-pub struct Connection<DB: Dialect>(OwnedMappedMutexGuard<Option<Open<DB>>, DB::Connection>);
+pub struct Connection<DB: Dialect> {
+    connection: OwnedMappedMutexGuard<Option<Open<DB>>, DB::Connection>,
+    control: Arc<Control>,
+}
 
 impl<DB: Dialect> Deref for Connection<DB> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.connection
     }
 }
 
 impl<DB: Dialect> DerefMut for Connection<DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        self.control.uses.fetch_add(1, Ordering::AcqRel);
+        &mut self.connection
     }
 }
 
@@ -180,7 +184,7 @@ impl<DB: Dialect> Part<DB> {
             .await
             .map_err(|_| TransactionError::Held)?;
         OwnedMutexGuard::try_map(open, |open| open.as_mut()?.connection())
-            .map(Connection)
+            .map(|connection| Connection { connection, control: Arc::clone(&self.control) })
             .map_err(|_| TransactionError::None)
     }
 
@@ -237,6 +241,10 @@ pub(super) struct Control {
     rollback_only: AtomicBool,
     doomed: AtomicBool,
     conflict: AtomicBool,
+    /// How often the connection was used.
+    uses: AtomicU64,
+    /// Which use, from 1, the database may have answered with a rollback of the whole.
+    undone_by: AtomicU64,
     hooks: Mutex<Hooks>,
 }
 
@@ -247,6 +255,8 @@ impl Control {
             rollback_only: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
             conflict: AtomicBool::new(false),
+            uses: AtomicU64::new(0),
+            undone_by: AtomicU64::new(0),
             hooks: Mutex::default(),
         }
     }
@@ -257,7 +267,16 @@ impl Control {
         if fault == Fault::Conflict {
             self.conflict.store(true, Ordering::Release);
         }
+        if fault::may_undo_transaction(error) {
+            self.undone_by.store(self.uses.load(Ordering::Acquire), Ordering::Release);
+        }
         fault
+    }
+
+    /// Whether a transaction that is no more was rolled back by the database with the last statement: nothing came after it.
+    pub(super) fn was_undone(&self) -> bool {
+        let undone_by = self.undone_by.load(Ordering::Acquire);
+        undone_by > 0 && undone_by == self.uses.load(Ordering::Acquire)
     }
 
     pub(super) fn has_conflict(&self) -> bool {

@@ -223,7 +223,7 @@ impl<DB: Dialect> Transactor<DB> {
         let patience = deadline.map_or(patience, |deadline| deadline.max(patience));
         if !success || control.is_doomed() || control.is_rollback_only() || cancellation.is_cancelled() {
             // The locks are let go before the caller hears of the failure, if that does not take long.
-            let was_open = timeout_at(patience, open.rollback()).await.unwrap_or(true);
+            let was_open = timeout_at(patience, open.rollback()).await.unwrap_or(true) || control.was_undone();
             return match () {
                 // What is done already is not to be done again.
                 () if !was_open && success => failed(TransactionError::EndedEarly, End::EndedEarly),
@@ -251,6 +251,7 @@ impl<DB: Dialect> Transactor<DB> {
                 }
                 Ended::Done(result, End::Committed)
             }
+            Ok(Committed::EndedEarly) if control.was_undone() => failed(TransactionError::RolledBack, End::RolledBack),
             Ok(Committed::EndedEarly) => failed(TransactionError::EndedEarly, End::EndedEarly),
             Ok(Committed::No(Fault::Conflict, _)) => Ended::Conflict(result),
             // The body has swallowed it.
@@ -295,9 +296,7 @@ impl<DB: Dialect> Transactor<DB> {
                 Ended::Done(result, End::Committed)
             }
             FoundOut::Instead(result) => Ended::Done(result, End::Unused),
-            FoundOut::RolledBack => {
-                Ended::Done(results.failed(TransactionError::Unavailable { id }), End::Unavailable)
-            }
+            FoundOut::RolledBack => Ended::Done(results.failed(TransactionError::Unavailable { id }), End::Unavailable),
             FoundOut::Unknown => Ended::Done(results.failed(TransactionError::Unknown { id }), End::Unknown),
         }
     }

@@ -21,8 +21,8 @@ use super::running::{Running, Turn};
 use super::transactor::Transactor;
 use crate::clock::{after, wall_clock};
 use crate::fault::Fault;
-use crate::masked::{CallLabel, KeyHash, error_id};
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
+use crate::masked::{CallLabel, KeyHash, error_id};
 use crate::outcome;
 use crate::sweeper::Sweeper;
 
@@ -251,10 +251,7 @@ impl<DB: Dialect> Key for Once<'_, DB> {
         self.key.hash()
     }
 
-    fn find_out<'a>(
-        &'a self,
-        result: &'a McpResult<ToolResult>,
-    ) -> BoxFuture<'a, FoundOut<McpResult<ToolResult>>> {
+    fn find_out<'a>(&'a self, result: &'a McpResult<ToolResult>) -> BoxFuture<'a, FoundOut<McpResult<ToolResult>>> {
         let asked = async move {
             loop {
                 match self.look(result).await {
@@ -270,15 +267,13 @@ impl<DB: Dialect> Key for Once<'_, DB> {
 impl<DB: Dialect> Once<'_, DB> {
     /// Looks for the record that the transaction was to commit. That there is none proves nothing, but a claim in its place does:
     /// it waits for the end of the transaction, if that may still come.
-    async fn look(
-        &self,
-        result: &McpResult<ToolResult>,
-    ) -> Result<FoundOut<McpResult<ToolResult>>, TransactionError> {
+    async fn look(&self, result: &McpResult<ToolResult>) -> Result<FoundOut<McpResult<ToolResult>>, TransactionError> {
         let transactor = self.transactor.clone().with_timeout(FIND_OUT);
         let record = transactor.run(&(), || async {
             let mut connection = current::<DB>().await?;
+            // A commit could be lost like the one that is looked into.
+            set_rollback_only()?;
             if DB::claim(&mut connection, self.key, None, self.kept_for()).await? {
-                set_rollback_only()?;
                 return Ok::<_, TransactionError>(None);
             }
             Ok(Some(DB::find(&mut connection, &self.key.id).await?))

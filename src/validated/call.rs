@@ -107,7 +107,10 @@ impl ValidatedTool {
         let asked = {
             let asked = pin!(rules::ask(plan.rules(args), plan.tool(), ctx, &mut found));
             match select(pin!(cancelled(ctx)), asked).await {
-                Either::Left(((), _)) => Err(McpError::cancelled("The call was cancelled; nothing was done")),
+                Either::Left(((), _)) => {
+                    let error = McpError::cancelled("The call was cancelled; nothing was done");
+                    Err(outcome::marked(VALIDATION, "cancelled", error))
+                }
                 Either::Right((asked, _)) => asked,
             }
         };

@@ -131,9 +131,8 @@ async fn a_commit_that_the_server_may_still_do_stays_unknown_and_a_later_call_wi
 async fn until_blocked(pool: &PgPool) {
     let blocked = "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
                    and wait_event_type = 'Lock'";
-    let is_blocked = async {
-        while sqlx::query_scalar::<_, i64>(blocked).fetch_one(pool).await.expect("the server tells") == 0 {}
-    };
+    let is_blocked =
+        async { while sqlx::query_scalar::<_, i64>(blocked).fetch_one(pool).await.expect("the server tells") == 0 {} };
     timeout(GUARD, is_blocked).await.expect("it comes to that");
 }
 

@@ -18,8 +18,8 @@ use super::databases::{NONE, TestDb, numbers_at_rest};
 use crate::idempotent::MemoryStore;
 use crate::outcome::{self, ErrorKind, Failure};
 use crate::testing::ScriptedServer;
-use crate::testing::databases::postgres_options;
 use crate::testing::Traced;
+use crate::testing::databases::postgres_options;
 use crate::transactional::{TRANSACTION, TransactionalTool, Transactor, current, failed};
 use crate::{IdempotentTool, Layer, RetryTool};
 
