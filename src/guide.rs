@@ -40,5 +40,8 @@ pub mod retries {}
 #[doc = include_str!("../docs/batching.md")]
 pub mod batching {}
 
+#[doc = include_str!("../docs/reliability.md")]
+pub mod reliability {}
+
 #[doc = include_str!("../docs/tracing.md")]
 pub mod tracing {}
