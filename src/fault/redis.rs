@@ -10,7 +10,7 @@ use super::{Fault, Judged, may_have_run, not_run, of_io};
 
 /// Judges the error of a step: a command, a script of ours, or a pipeline that ends with one.
 ///
-/// Redis refuses a script that it may not run before it runs it, or at its first write: for want of memory, on a replica, or while
+/// Redis refuses a script before it runs it, or at its first write: for want of memory, on a replica, or while
 /// it cannot write to disk. It undoes nothing of a script that it ends later.
 pub(crate) fn of_redis(error: &RedisError) -> Judged {
     match error.kind() {

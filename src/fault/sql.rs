@@ -29,8 +29,8 @@ pub(crate) fn of_commit(error: &Error) -> Judged {
     Judged { may_have_run: judged.may_have_run || !is_refused, ..judged }
 }
 
-/// Whether SQLite may have rolled back a whole transaction with the statement: it does so for want of memory or of room on the disk,
-/// after an IO error, and where it is interrupted.
+/// Whether SQLite may have rolled back a whole transaction with the statement: it does so for want of memory or of disk space, after
+/// an IO error, and where it is interrupted.
 #[cfg(feature = "transactional")]
 pub(crate) fn may_undo_transaction(error: &Error) -> bool {
     #[cfg(feature = "sqlite")]
@@ -102,8 +102,8 @@ fn ends_session(error: &sqlx::postgres::PgDatabaseError) -> bool {
 
 /// By [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html), and whether the error has ended the session.
 ///
-/// A statement that ends with an `ERROR` has been rolled back. A `FATAL` one of these codes is how the server refuses a session, or
-/// ends it between two statements or in the middle of one, which is rolled back then. Any other end of a session proves nothing.
+/// A statement that ends with an `ERROR` has been rolled back. With a `FATAL` error of some codes the server refuses a session, or
+/// ends it between two statements, or in the middle of one, which is rolled back then. Any other end of a session proves nothing.
 #[cfg(feature = "postgres")]
 pub(super) fn of_sqlstate(code: &str, ends_session: bool) -> Judged {
     let fault = match code {

@@ -4,9 +4,10 @@ use serde_json::json;
 use turbomcp_core::{McpError, McpResult};
 use turbomcp_types::ToolResult;
 
-use super::drive::{FoundOut, Results};
+use super::drive::Results;
 use super::ends::{End, Ends};
 use super::error::{ENDED_EARLY, TRANSACTION, TransactionError};
+use super::in_doubt::FoundOut;
 use crate::masked::{CallLabel, KeyHash};
 use crate::outcome;
 

@@ -16,6 +16,7 @@ use super::dialect::Dialect;
 use super::ends::End;
 use super::error::TransactionError;
 use super::hooks::{Hooks, invalidate};
+use super::in_doubt::FoundOut;
 use super::nested::{join, savepoint};
 use super::open::{Committed, NotBegun, Open};
 use super::options::{Begin, Propagation};
@@ -28,7 +29,7 @@ use crate::retry::{Judge, Verdict};
 use crate::scope;
 
 /// How long the end of a transaction is waited for, even if its time is over: it is worth knowing.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Knows the results of what runs in a transaction.
 pub(super) trait Results<R>: Sync {
@@ -69,29 +70,8 @@ pub(super) trait Results<R>: Sync {
     fn note_retry(&self) {}
 }
 
-/// What became of a transaction whose commit was not answered.
-pub(super) enum FoundOut<R> {
-    Committed,
-    /// It was rolled back, and can no longer be committed. Another call has this result.
-    Instead(R),
-    /// It was rolled back, and can no longer be committed.
-    RolledBack,
-    Unknown,
-}
-
-impl<R> FoundOut<R> {
-    pub(super) fn map<T>(self, map: impl FnOnce(R) -> T) -> FoundOut<T> {
-        match self {
-            Self::Committed => FoundOut::Committed,
-            Self::Instead(result) => FoundOut::Instead(map(result)),
-            Self::RolledBack => FoundOut::RolledBack,
-            Self::Unknown => FoundOut::Unknown,
-        }
-    }
-}
-
 /// One transaction's end: its result, or that it gave way to another.
-enum Ended<R> {
+pub(super) enum Ended<R> {
     Done(R, End),
     Conflict(R),
 }
@@ -271,33 +251,6 @@ impl<DB: Dialect> Transactor<DB> {
                 // Where it is committed, its hooks are run.
                 self.find_out(results, result, id, Hooks::default()).await
             }
-        }
-    }
-
-    /// Ends a transaction that may be committed: as what it is, if that is found out.
-    async fn find_out<R>(&self, results: &impl Results<R>, result: R, id: String, hooks: Hooks) -> Ended<R> {
-        let found_out = match results.find_out(&result) {
-            Some(found_out) => found_out.await,
-            None => FoundOut::Unknown,
-        };
-        let label = CallLabel::current();
-        let (tool, key_hash, attempt, backend) = (label.tool(), label.key_hash(), label.attempt, DB::NAME);
-        let found = match &found_out {
-            FoundOut::Committed => "committed",
-            FoundOut::Instead(_) | FoundOut::RolledBack => "rolled_back",
-            FoundOut::Unknown => "nothing",
-        };
-        tracing::info!(id, tool, key_hash, attempt, backend, found, "a commit in doubt was looked into");
-        match found_out {
-            FoundOut::Committed => {
-                if let Some(hooks) = hooks.run() {
-                    hooks.wait(PATIENCE).await;
-                }
-                Ended::Done(result, End::Committed)
-            }
-            FoundOut::Instead(result) => Ended::Done(result, End::Unused),
-            FoundOut::RolledBack => Ended::Done(results.failed(TransactionError::Unavailable { id }), End::Unavailable),
-            FoundOut::Unknown => Ended::Done(results.failed(TransactionError::Unknown { id }), End::Unknown),
         }
     }
 }

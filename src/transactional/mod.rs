@@ -220,6 +220,7 @@ mod drive;
 mod ends;
 mod error;
 mod hooks;
+mod in_doubt;
 mod layer;
 mod nested;
 mod once;

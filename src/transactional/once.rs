@@ -4,16 +4,13 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use tokio::time::{sleep, timeout};
 use turbomcp_core::{McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
-use super::answer::{Answer, ByOutcome, Key, Wanted};
-use super::current::{current, set_rollback_only};
+use super::answer::{Answer, ByOutcome, Wanted};
+use super::current::current;
 use super::dialect::Dialect;
-use super::drive::{FoundOut, Results};
+use super::drive::Results;
 use super::ends::Ends;
 use super::error::TransactionError;
 use super::records::{EXPIRED, kept_for};
@@ -22,7 +19,7 @@ use super::transactor::Transactor;
 use crate::clock::{after, wall_clock};
 use crate::fault::Fault;
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
-use crate::masked::{CallLabel, KeyHash, error_id};
+use crate::masked::{CallLabel, error_id};
 use crate::outcome;
 use crate::sweeper::Sweeper;
 
@@ -146,7 +143,7 @@ impl<DB: Dialect> Once<'_, DB> {
         Ok(Answer { result, end: Wanted::Recorded(last) })
     }
 
-    fn kept_for(&self) -> Duration {
+    pub(super) fn kept_for(&self) -> Duration {
         kept_for(self.idempotency.kept_for())
     }
 
@@ -209,7 +206,7 @@ impl<DB: Dialect> Once<'_, DB> {
         }
     }
 
-    fn to_record(&self, result: &McpResult<ToolResult>) -> Option<String> {
+    pub(super) fn to_record(&self, result: &McpResult<ToolResult>) -> Option<String> {
         idempotency::to_record(result, self.key.origin.connection.as_deref())
     }
 
@@ -237,58 +234,5 @@ impl<DB: Dialect> Once<'_, DB> {
             Err(error) => tracing::warn!(%error, tool = self.key.tool, "a failure could not be recorded"),
         }
         recorded.is_ok()
-    }
-}
-
-/// How long it is tried to find out what became of a commit.
-const FIND_OUT: Duration = Duration::from_secs(5);
-
-/// The pause before the database is asked again that could not be asked.
-const PAUSE: Duration = Duration::from_millis(200);
-
-impl<DB: Dialect> Key for Once<'_, DB> {
-    fn hash(&self) -> KeyHash {
-        self.key.hash()
-    }
-
-    fn find_out<'a>(&'a self, result: &'a McpResult<ToolResult>) -> BoxFuture<'a, FoundOut<McpResult<ToolResult>>> {
-        let asked = async move {
-            loop {
-                match self.look(result).await {
-                    Ok(found) => return found,
-                    Err(_) => sleep(PAUSE).await,
-                }
-            }
-        };
-        async move { timeout(FIND_OUT, asked).await.unwrap_or(FoundOut::Unknown) }.boxed()
-    }
-}
-
-impl<DB: Dialect> Once<'_, DB> {
-    /// Looks for the record that the transaction was to commit. That there is none proves nothing, but a claim in its place does:
-    /// it waits for the end of the transaction, if that may still come.
-    async fn look(&self, result: &McpResult<ToolResult>) -> Result<FoundOut<McpResult<ToolResult>>, TransactionError> {
-        let transactor = self.transactor.clone().with_timeout(FIND_OUT);
-        let record = transactor.run(&(), || async {
-            let mut connection = current::<DB>().await?;
-            // A commit could be lost like the one that is looked into.
-            set_rollback_only()?;
-            if DB::claim(&mut connection, self.key, None, self.kept_for()).await? {
-                return Ok::<_, TransactionError>(None);
-            }
-            Ok(Some(DB::find(&mut connection, &self.key.id).await?))
-        });
-        let record = match record.await? {
-            None => return Ok(FoundOut::RolledBack),
-            Some(record) => record.filter(|record| record.fingerprint == self.key.fingerprint),
-        };
-        let Some(recorded) = record.and_then(|record| record.result) else { return Ok(FoundOut::Unknown) };
-        if self.to_record(result).is_some_and(|ours| ours == recorded) {
-            return Ok(FoundOut::Committed);
-        }
-        Ok(match idempotency::from_record(&recorded, self.key, self.tells) {
-            Some(answer) => FoundOut::Instead(answer),
-            None => FoundOut::Unknown,
-        })
     }
 }

@@ -75,7 +75,7 @@ impl Dialect for Sqlite {
     }
 }
 
-/// SQLITE_ERROR.
+/// `SQLITE_ERROR`.
 fn is_unspecific(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("1")
 }
