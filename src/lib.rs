@@ -115,11 +115,13 @@ mod clock;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod connections;
 mod error;
+mod fault;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod finish;
 pub mod guide;
 pub mod idempotency;
 mod identity;
+mod masked;
 pub mod middleware;
 pub mod outcome;
 mod percent;

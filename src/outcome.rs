@@ -40,9 +40,14 @@ mod not_executed;
 pub const ATTEMPTS: &str = "mcp-patterns/attempts";
 /// `_meta` entry, and entry of an error's data: why a temporary failure was not tried again.
 pub const EXHAUSTED: &str = "mcp-patterns/exhausted";
-/// `_meta` entry: whether the result came from a cache.
+/// Entry of an error's data: why an attempt was given up.
+pub const RETRY: &str = "mcp-patterns/retry";
+/// Entry of an error's data: that a layer could not learn which tools there are.
+pub const CATALOGUE: &str = "mcp-patterns/catalogue";
+/// `_meta` entry: whether the result came from a cache. Entry of an error's data: why nothing came.
 pub const CACHE: &str = "mcp-patterns/cache";
-/// `_meta` entry: how many calls travelled together, and with a failure whether its outcome is unknown.
+/// `_meta` entry: how many calls travelled together, and with a failure whether its outcome is unknown. Entry of an error's data:
+/// why a call was refused, or not answered.
 pub const BATCH: &str = "mcp-patterns/batch";
 /// Entry of an error's data: what a session had to do with it.
 pub const SESSION: &str = "mcp-patterns/session";
@@ -139,6 +144,12 @@ impl<'a> Failure<'a> {
         not_executed::is_proven_by(self)
     }
 
+    /// Says whether a connection was lost, and it is not known what was done over it.
+    #[cfg(feature = "retry")]
+    pub(crate) fn is_lost(&self) -> bool {
+        not_executed::LOST.iter().any(|(layer, word)| self.noted(layer).is_some_and(|noted| noted == word))
+    }
+
     /// Says whether the failure is the server's and no answer to the question: temporary, or internal.
     #[cfg(feature = "cached")]
     pub(crate) fn is_outage(&self) -> bool {
@@ -215,22 +226,22 @@ impl crate::retry::Retryable for McpError {
     }
 
     fn timed_out(after: Duration) -> Self {
-        timed_out(after)
+        marked(RETRY, "timed_out", timed_out(after))
     }
 }
 
 #[cfg(feature = "cached")]
 impl crate::cached::LoadError for McpError {
     fn timed_out(after: Duration) -> Self {
-        timed_out(after)
+        marked(CACHE, "timed_out", timed_out(after))
     }
 
     fn lost() -> Self {
-        lost()
+        marked(CACHE, "lost", lost())
     }
 
     fn cancelled() -> Self {
-        cancelled()
+        marked(CACHE, "cancelled", cancelled())
     }
 
     fn allows_stale(&self) -> bool {
@@ -243,27 +254,28 @@ impl crate::batched::BatchError for McpError {
     fn overloaded(retry_after: Duration) -> Self {
         let retry_after = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         Self::new(ErrorKind::ServerOverloaded, "Too many calls are waiting; try again later")
-            .with_data(serde_json::json!({ RETRY_AFTER_MS: retry_after }))
+            .with_data(serde_json::json!({ RETRY_AFTER_MS: retry_after, BATCH: "overloaded" }))
     }
 
     fn timed_out(after: Duration) -> Self {
-        timed_out(after)
+        marked(BATCH, "timed_out", timed_out(after))
     }
 
     fn lost() -> Self {
-        lost()
+        marked(BATCH, "lost", lost())
     }
 
     fn miscounted() -> Self {
-        Self::internal("A batch of calls was answered with a wrong number of results, so nobody knows which is whose")
+        let sentence = "A batch of calls was answered with a wrong number of results, so nobody knows which is whose";
+        marked(BATCH, "miscounted", Self::internal(sentence))
     }
 
     fn cancelled() -> Self {
-        cancelled()
+        marked(BATCH, "cancelled", cancelled())
     }
 
     fn closed() -> Self {
-        Self::unavailable("The server is shutting down")
+        marked(BATCH, "closed", Self::unavailable("The server is shutting down"))
     }
 
     fn is_temporary(&self) -> bool {
@@ -282,6 +294,12 @@ impl<'a> Failure<'a> {
             Verdict::Temporary { retry_after: self.retry_after(), throttled: self.is_throttling() }
         }
     }
+}
+
+/// Marks an error that a layer makes itself, so that it is told from those of the server: `key` names the layer.
+pub(crate) fn marked(key: &str, word: &str, mut error: McpError) -> McpError {
+    note_in(&mut error, key, word);
+    error
 }
 
 /// The error of a call whose work panicked, or whose runtime shut down.

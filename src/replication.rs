@@ -26,7 +26,7 @@ pub(crate) async fn take<T: FromRedisValue>(
     step: &ScriptInvocation<'_>,
     connection: &mut impl ConnectionLike,
     has_written: impl FnOnce(&T) -> bool,
-) -> Result<T, Box<dyn Error + Send + Sync>> {
+) -> Result<T, StepError> {
     let Some(Replication { replicas, timeout }) = replication else {
         return Ok(step.invoke_async(connection).await?);
     };
@@ -43,11 +43,45 @@ pub(crate) async fn take<T: FromRedisValue>(
     if !has_written(&answer) {
         return Ok(answer);
     }
-    match u32::from_redis_value(acknowledged.extract_error()?)? {
-        acknowledged if acknowledged < replicas.get() => Err(Box::new(TooFew { acknowledged, replicas })),
+    let acknowledged = acknowledged.extract_error().and_then(|count| Ok(u32::from_redis_value(count)?));
+    match acknowledged.map_err(StepError::not_replicated)? {
+        acknowledged if acknowledged < replicas.get() => {
+            Err(StepError::not_replicated(TooFew { acknowledged, replicas }))
+        }
         _ => Ok(answer),
     }
 }
+
+/// Why a step does not count.
+#[derive(Debug)]
+pub(crate) enum StepError {
+    Redis(RedisError),
+    /// It was taken, but not by enough replicas.
+    NotReplicated(Box<dyn Error + Send + Sync>),
+}
+
+impl StepError {
+    fn not_replicated(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::NotReplicated(error.into())
+    }
+}
+
+impl<E: Into<RedisError>> From<E> for StepError {
+    fn from(error: E) -> Self {
+        Self::Redis(error.into())
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redis(error) => error.fmt(f),
+            Self::NotReplicated(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for StepError {}
 
 async fn once(pipeline: &Pipeline, connection: &mut impl ConnectionLike) -> Result<(Value, Value), RedisError> {
     let (answer, acknowledged): (Value, Value) = pipeline.query_async(connection).await?;

@@ -123,7 +123,7 @@ pub(super) fn own<A: Cacheable>(answer: McpResult<Answer>) -> Result<(A, Source)
 
 impl LoadError for Unkept {
     fn timed_out(after: Duration) -> Self {
-        Self::Unanswered(outcome::timed_out(after), None)
+        Self::Unanswered(<McpError as LoadError>::timed_out(after), None)
     }
 
     fn lost() -> Self {

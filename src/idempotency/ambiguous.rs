@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use turbomcp_core::RequestContext;
 use turbomcp_types::ToolResult;
 
-use super::call::{CALLER, SPACE};
+use super::call::{self, CALLER, SPACE};
 use super::{CallKey, Idempotency, KeySource, KeySpace, to_record};
 use crate::arguments::LayerArguments;
 
@@ -123,6 +123,12 @@ impl AmbiguousCall {
     pub fn caller(&self) -> &str {
         self.id.get(SPACE..SPACE + CALLER).unwrap_or_default()
     }
+
+    /// Returns the 16 hexadecimal digits that the log has as `key_hash` instead of the key.
+    #[must_use]
+    pub fn key_hash(&self) -> String {
+        call::hash(&self.id).as_str().to_owned()
+    }
 }
 
 /// What became of an ambiguous claim.
@@ -218,7 +224,7 @@ impl Handle {
     ) -> Result<(), ResolveError> {
         let bound = self.bound()?;
         let call = bound.call(caller, tool, key).ok_or(ResolveError::InvalidKey)?;
-        match bound.resolve(&call.id, tool, key, resolution).await {
+        match bound.resolve(&call.id, tool, resolution).await {
             // A tool that only some callers see may not be known since the start, but its calls are.
             Err(ResolveError::UnknownCall) if !(bound.acts_on)(tool) => Err(ResolveError::UnknownTool),
             resolved => resolved,
@@ -231,12 +237,12 @@ impl Handle {
     ///
     /// A [`ResolveError`]; then nothing was changed.
     pub async fn resolve_listed(&self, call: &AmbiguousCall, resolution: Resolution) -> Result<(), ResolveError> {
-        self.bound()?.resolve(&call.id, &call.tool, &call.key, resolution).await
+        self.bound()?.resolve(&call.id, &call.tool, resolution).await
     }
 }
 
 impl Bound {
-    async fn resolve(&self, id: &str, tool: &str, key: &str, resolution: Resolution) -> Result<(), ResolveError> {
+    async fn resolve(&self, id: &str, tool: &str, resolution: Resolution) -> Result<(), ResolveError> {
         let record = match resolution {
             Resolution::NotDone => None,
             Resolution::Done(result) => match to_record(&Ok(result), None) {
@@ -246,7 +252,8 @@ impl Bound {
         };
         match timeout(self.timeout, self.ledger.resolve(id, record.as_deref(), self.idempotency.ttl())).await {
             Ok(Ok(Resolved::Yes)) => {
-                tracing::info!(tool, key, done = record.is_some(), "an ambiguous call was resolved");
+                let (key_hash, done) = (call::hash(id), record.is_some());
+                tracing::info!(tool, key_hash = key_hash.as_str(), done, "an ambiguous call was resolved");
                 Ok(())
             }
             Ok(Ok(Resolved::Unknown)) => Err(ResolveError::UnknownCall),

@@ -5,6 +5,7 @@ use turbomcp_core::{McpError, RequestContext};
 
 use super::{IDEMPOTENCY, KeySpace, Origin};
 use crate::canonical::{encode, encode_str, sha256};
+use crate::masked::KeyHash;
 
 /// How many digits of an id are the server's, so that its calls are found among those of others.
 pub(super) const SPACE: usize = 16;
@@ -52,6 +53,11 @@ impl CallKey {
         Self { id, fingerprint: sha256(&encoded), tool: tool.to_owned(), key, origin }
     }
 
+    /// What the log has instead of the key: digits of the id that are this call's own, from the thirty-third on.
+    pub(crate) fn hash(&self) -> KeyHash {
+        hash(&self.id)
+    }
+
     /// The answer to a call whose key was used for another one.
     pub(crate) fn refused(&self) -> McpError {
         McpError::invalid_params(format!(
@@ -62,20 +68,21 @@ impl CallKey {
     }
 
     /// The answer to a call that may have taken effect.
-    pub(crate) fn ambiguous(&self) -> McpError {
+    pub(crate) fn ambiguous(&self, id: &str) -> McpError {
         McpError::internal(format!(
             "An earlier call with the idempotency key `{}` ended without an answer: it may or may not have taken effect. It is not \
-             made again. Find out whether it took effect before you call with a new key",
+             made again. Find out whether it took effect before you call with a new key (error {id})",
             self.key
         ))
         .with_data(json!({ IDEMPOTENCY: "ambiguous" }))
     }
 
     /// The last answer to a call that may have taken effect, where nobody has found out in time.
-    pub(crate) fn unresolved(&self) -> McpError {
+    pub(crate) fn unresolved(&self, id: &str) -> McpError {
         McpError::internal(format!(
             "A call with the idempotency key `{}` ended without an answer, and nobody found out in time whether it took effect. This \
-             answer is final: the call is never made under this key. Call with a new key only if you know that nothing happened",
+             answer is final: the call is never made under this key. Call with a new key only if you know that nothing happened \
+             (error {id})",
             self.key
         ))
         .with_data(json!({ IDEMPOTENCY: "unresolved" }))
@@ -87,6 +94,10 @@ impl CallKey {
         McpError::unavailable(format!("A call with the idempotency key `{}` is in progress", self.key))
             .with_data(json!({ IDEMPOTENCY: "in_progress", "retryAfterMs": millis }))
     }
+}
+
+pub(super) fn hash(id: &str) -> KeyHash {
+    KeyHash::new(id.get(SPACE + CALLER..).unwrap_or_default())
 }
 
 /// The digits with which the ids of a server's calls begin.

@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
-use super::source::MAX_KEY_CHARS;
+use super::source::{MAX_KEY_CHARS, key_invalid};
 use super::{CallKey, IDEMPOTENCY, KeyCounts, KeySource, KeySpace, call};
 use crate::ConfigError;
 use crate::arguments::{LayerArgument, LayerArguments};
 use crate::clock::is_too_short;
+use crate::outcome;
 
 /// How a layer deals with idempotency keys.
 #[derive(Debug, Clone)]
@@ -211,7 +212,7 @@ impl Idempotency {
     ) -> McpResult<Option<CallKey>> {
         let key = match self.source.take(args, ctx)? {
             Some(key) if key.len() < self.min_key_length => {
-                return Err(McpError::invalid_params(format!(
+                return Err(key_invalid(format!(
                     "The idempotency key is too short: send a random UUID, or other random text of at least {} characters",
                     self.min_key_length
                 )));
@@ -219,7 +220,7 @@ impl Idempotency {
             Some(key) => key,
             None if self.is_required(tool) => {
                 let reason = format!("`{tool}` needs an idempotency key: {}", self.source.wanted());
-                return Err(McpError::invalid_params(reason));
+                return Err(outcome::marked(IDEMPOTENCY, "key_missing", McpError::invalid_params(reason)));
             }
             None => return Ok(None),
         };

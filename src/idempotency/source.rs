@@ -3,6 +3,7 @@ use turbomcp_core::{McpError, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
 use super::IDEMPOTENCY;
+use crate::outcome;
 
 /// The longest key.
 pub(super) const MAX_KEY_CHARS: usize = 255;
@@ -60,7 +61,7 @@ impl KeySource {
         match found {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(key)) if is_key(&key) => Ok(Some(key)),
-            Some(_) => Err(McpError::invalid_params(format!(
+            Some(_) => Err(key_invalid(format!(
                 "An idempotency key has 1 to {MAX_KEY_CHARS} characters, each a letter, a digit or one of - _ . :"
             ))),
         }
@@ -73,6 +74,10 @@ impl KeySource {
             Self::Header(name) => format!("send the header `{name}`"),
         }
     }
+}
+
+pub(super) fn key_invalid(sentence: String) -> McpError {
+    outcome::marked(IDEMPOTENCY, "key_invalid", McpError::invalid_params(sentence))
 }
 
 fn is_key(key: &str) -> bool {

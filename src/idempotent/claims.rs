@@ -12,11 +12,13 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use turbomcp_core::McpError;
 
 use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;
 use crate::idempotency::{self, CallKey, Idempotency, Resolved};
+use crate::masked::{CallLabel, error_id};
 use crate::scope;
 use crate::telemetry::{Outage, Over, Warning};
 
@@ -50,8 +52,8 @@ pub(super) enum Found {
     Answer(String),
     /// For so long.
     Ambiguous(Duration),
-    /// It was ambiguous for too long.
-    Unresolved,
+    /// It was ambiguous for too long: this refusal is its answer from now on.
+    Unresolved(McpError),
     /// The caller went away while it waited.
     Cancelled,
 }
@@ -81,8 +83,20 @@ impl Claims {
             match self.look(call).await? {
                 Found::Running => {}
                 Found::Ambiguous(age) if self.ends_after(age) => {
-                    if self.end_for_good(call).await? {
-                        return Ok(Found::Unresolved);
+                    let id = error_id();
+                    let refusal = call.unresolved(&id);
+                    if self.end_for_good(call, &refusal).await? {
+                        let (label, backend) = (CallLabel::current(), self.store.name());
+                        let (key_hash, attempt) = (call.hash(), label.attempt);
+                        tracing::warn!(
+                            id,
+                            tool = call.tool,
+                            key_hash = key_hash.as_str(),
+                            attempt,
+                            backend,
+                            "the outcome of a call was not found out in time"
+                        );
+                        return Ok(Found::Unresolved(refusal));
                     }
                     // Somebody has resolved it meanwhile: there is more to be found.
                     continue;
@@ -104,8 +118,8 @@ impl Claims {
     }
 
     /// Has an ambiguous call answered with a refusal from now on. False if it is not ambiguous any more.
-    async fn end_for_good(&self, call: &CallKey) -> Result<bool, StoreError> {
-        let Some(refusal) = idempotency::to_record(&Ok(call.unresolved().to_tool_result()), None) else {
+    async fn end_for_good(&self, call: &CallKey, refusal: &McpError) -> Result<bool, StoreError> {
+        let Some(refusal) = idempotency::to_record(&Ok(refusal.to_tool_result()), None) else {
             return Err(StoreError::unavailable("a refusal cannot be written"));
         };
         let step = || self.store.resolve(&call.id, Some(&refusal), self.idempotency.ttl());
@@ -243,7 +257,9 @@ impl Held {
                 match claims.attempt(claims.timeout, || claims.store.renew(owner, claims.lease)).await {
                     Ok(true) => {}
                     Ok(false) => {
-                        tracing::warn!(tool = call.tool, key = call.key, "the claim of a running call was taken away");
+                        let key_hash = call.hash();
+                        let (tool, key_hash) = (&call.tool, key_hash.as_str());
+                        tracing::warn!(tool, key_hash, "the claim of a running call was taken away");
                         return;
                     }
                     Err(error) => {
@@ -327,11 +343,9 @@ impl Drop for Held {
             Stage::Over => return,
             Stage::Claimed => End::Release,
             Stage::Begun { .. } => {
-                tracing::warn!(
-                    tool = self.call.tool,
-                    key = self.call.key,
-                    "a call was dropped, its outcome is not known"
-                );
+                let key_hash = self.call.hash();
+                let (tool, key_hash) = (&self.call.tool, key_hash.as_str());
+                tracing::warn!(tool, key_hash, "a call was dropped, its outcome is not known");
                 End::Abandon
             }
         };

@@ -269,6 +269,10 @@ impl Entry {
 }
 
 impl Store for MemoryStore {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
     fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
         Box::pin(ready(self.table().claim(&claim, Instant::now())))
     }

@@ -108,7 +108,9 @@
 //! | is new | the tool's own | yes |
 //! | has an answer, same arguments | the first answer, `_meta["mcp-patterns/idempotency"] = "replayed"`, and `"mcp-patterns/other-connection"` where that is so | no |
 //! | had an answer that was too large to be kept | `internal`, `"answer_not_kept"` | no |
-//! | is new, and the caller's share of a [`MemoryStore`] is full | `server_overloaded` | no |
+//! | is missing where it is required, or has not the form of a key | `invalid_params`, `"key_missing"` or `"key_invalid"` | no |
+//! | is new, and the caller's share of a [`MemoryStore`] is full | `server_overloaded`, `"overloaded"` | no |
+//! | cannot be looked up, or claimed | `unavailable`, `"unavailable"` | no |
 //! | has other arguments | `invalid_params`, `"key_reused"` | no |
 //! | belongs to a call that runs | after a wait that call's answer, or `unavailable`, `"in_progress"` and `retryAfterMs` | no |
 //! | belongs to an ambiguous call | `internal`, `"ambiguous"` | no, unless [asked for by name](IdempotentTool::run_again_when_ambiguous) |
@@ -168,7 +170,7 @@
 //! # Errors
 //!
 //! All in the table above are results with `isError`; their `_meta["io.turbomcp/errorData"]` has the word under
-//! `mcp-patterns/idempotency`. `unavailable` and `server_overloaded` are temporary and made again by a
+//! `mcp-patterns/idempotency`. Texts that say that something is not available or not known have an id, under which the log has the error. `unavailable` and `server_overloaded` are temporary and made again by a
 //! [`RetryTool`](crate::RetryTool) outside; the others are not. The tool's own failures keep their form, kind and text; one that
 //! makes the call ambiguous is marked in its `_meta` (its data, where it is a protocol error).
 //!
@@ -214,8 +216,8 @@
 //! The counter (feature `metrics`) `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `released`
 //! (not executed), `ambiguous`, `unresolved`, `not_recorded`, `in_progress`, `refused`, `cancelled`, `unavailable`, `overloaded`. Each
 //! call with a key logs an event (debug) with `tool` and `idempotency`; what needs somebody's attention is logged as a warning,
-//! with the key where a call has to be resolved. A store that fails is logged at most once in ten seconds with a count of the rest,
-//! and one that works again as an information.
+//! with a hash of the key, never the key itself: [`AmbiguousCall::key_hash`](crate::idempotency::AmbiguousCall::key_hash) is the same.
+//! A store that fails is logged at most once in ten seconds with a count of the rest, and one that works again as an information.
 
 mod claims;
 mod layer;

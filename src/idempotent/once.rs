@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
@@ -15,6 +15,7 @@ use super::layer::Predicate;
 use super::store::StoreError;
 use crate::finish::finish;
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
+use crate::masked::{CallLabel, error_id};
 use crate::outcome::{self, ErrorKind};
 use crate::scope;
 
@@ -39,20 +40,22 @@ impl IdempotentTool {
         let held = match self.claims.claim(&call, ctx).await {
             Ok(Found::Nothing(held)) => held,
             Ok(found) => return self.told(&counts, &call, found),
-            Err(error) => return closed(&counts, name, &error),
+            Err(error) => return self.closed(&counts, &call, &error),
         };
         if ctx.is_cancelled() {
             held.release().await;
             return counts.answer(Told::Cancelled, &cancelled());
         }
+        // The log names the call by it.
+        let labelled = scope::capture().with(Arc::clone(&call));
         let run =
             Run { counts, call, idempotency: Arc::clone(&self.idempotency), not_executed: self.not_executed.clone() };
         let (inner, name, ctx) = (inner.clone(), name.to_owned(), ctx.clone());
         let made = run.make(held, async move || inner.call_tool(&name, args, &ctx).await).boxed();
         match is_undone_with_its_caller() {
-            true => made.await,
+            true => labelled.enter(made).await,
             // If the caller leaves, what became of the call is known all the same, to whoever asks with its key.
-            false => finish(scope::capture().enter(made).boxed()).await,
+            false => finish(labelled.enter(made).boxed()).await,
         }
     }
 
@@ -67,15 +70,36 @@ impl IdempotentTool {
                     counts.count(Told::Replayed);
                     result
                 }
-                None => closed(counts, &counts.tool, &StoreError::unavailable("the record of an answer is unreadable")),
+                None => self.closed(counts, call, &StoreError::unavailable("the record of an answer is unreadable")),
             },
-            Found::Unresolved => {
-                tracing::warn!(tool = call.tool, key = call.key, "the outcome of a call was not found out in time");
-                counts.answer(Told::Unresolved, &call.unresolved())
-            }
+            Found::Unresolved(refusal) => counts.answer(Told::Unresolved, &refusal),
             Found::Ambiguous(_) | Found::Nothing(_) => {
-                tracing::warn!(tool = call.tool, key = call.key, "the outcome of a call is not known: resolve it");
-                counts.answer(Told::Ambiguous, &call.ambiguous())
+                let (id, attempt, backend) = (error_id(), CallLabel::current().attempt, self.claims.store.name());
+                let (tool, key_hash) = (&call.tool, call.hash());
+                let key_hash = key_hash.as_str();
+                tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call is not known: resolve it");
+                counts.answer(Told::Ambiguous, &call.ambiguous(&id))
+            }
+        }
+    }
+
+    /// The answer while the store cannot be trusted. Whether a call was made cannot be known then, so none is made.
+    fn closed(&self, counts: &KeyCounts, call: &CallKey, error: &StoreError) -> McpResult<ToolResult> {
+        let (id, attempt, backend) = (error_id(), CallLabel::current().attempt, self.claims.store.name());
+        let (tool, key_hash) = (&call.tool, call.hash());
+        let key_hash = key_hash.as_str();
+        tracing::warn!(%error, id, tool, key_hash, attempt, backend, "a call with a key was not made");
+        match error {
+            StoreError::Full => {
+                let sentence = "You have too many calls with idempotency keys that are not forgotten yet; nothing was done by this one";
+                let error = McpError::new(ErrorKind::ServerOverloaded, sentence);
+                counts.answer(Told::Overloaded, &error.with_data(json!({ IDEMPOTENCY: "overloaded" })))
+            }
+            StoreError::Unavailable(_) => {
+                let sentence =
+                    format!("The record of idempotency keys is not available; this call did nothing (error {id})");
+                let error = McpError::unavailable(sentence).with_data(json!({ IDEMPOTENCY: "unavailable" }));
+                counts.answer(Told::Unavailable, &error)
             }
         }
     }
@@ -107,11 +131,9 @@ impl Run {
                 self.counts.count(Told::Ambiguous);
                 held.abandon().await;
                 outcome::note(&mut result, IDEMPOTENCY, "ambiguous");
-                tracing::warn!(
-                    tool = self.counts.tool,
-                    key = self.call.key,
-                    "a call failed, and it is not known what it did"
-                );
+                let key_hash = self.call.hash();
+                let (tool, key_hash) = (&self.counts.tool, key_hash.as_str());
+                tracing::warn!(tool, key_hash, "a call failed, and it is not known what it did");
             }
             Some(true) if !self.idempotency.records_failures() => {
                 self.counts.count(Told::Released);
@@ -129,12 +151,9 @@ impl Run {
                     Ended::Yes => self.counts.count(Told::Recorded),
                     Ended::WithoutAnswer | Ended::Lost | Ended::Unknown => {
                         self.counts.count(Told::NotRecorded);
-                        tracing::warn!(
-                            tool = self.counts.tool,
-                            key = self.call.key,
-                            ?ended,
-                            "the answer to a call with a key was not recorded"
-                        );
+                        let key_hash = self.call.hash();
+                        let (tool, key_hash) = (&self.counts.tool, key_hash.as_str());
+                        tracing::warn!(tool, key_hash, ?ended, "the answer to a call with a key was not recorded");
                         outcome::note(&mut result, IDEMPOTENCY, "not_recorded");
                     }
                 }
@@ -152,24 +171,7 @@ fn is_undone_with_its_caller() -> bool {
     false
 }
 
-/// The answer while the store cannot be trusted. Whether a call was made cannot be known then, so none is made.
-fn closed(counts: &KeyCounts, tool: &str, error: &StoreError) -> McpResult<ToolResult> {
-    tracing::warn!(%error, tool, "a call with a key was not made");
-    match error {
-        StoreError::Full => counts.answer(
-            Told::Overloaded,
-            &McpError::new(
-                ErrorKind::ServerOverloaded,
-                "You have too many calls with idempotency keys that are not forgotten yet; nothing was done by this one",
-            ),
-        ),
-        StoreError::Unavailable(_) => counts.answer(
-            Told::Unavailable,
-            &McpError::unavailable("The record of idempotency keys is not available; this call did nothing"),
-        ),
-    }
-}
-
 fn cancelled() -> McpError {
     McpError::cancelled("The call was cancelled before it began; nothing was done by it")
+        .with_data(json!({ IDEMPOTENCY: "cancelled" }))
 }

@@ -240,6 +240,10 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> {
+    fn name(&self) -> &'static str {
+        "Redis"
+    }
+
     fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
         Box::pin(async move {
             let mut step = CLAIM.prepare_invoke();

@@ -118,6 +118,10 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl<DB: Dialect> Store for SqlStore<DB> {
+    fn name(&self) -> &'static str {
+        DB::NAME
+    }
+
     fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
         Box::pin(async move {
             let claimed = self.claim_or_find(claim).await;

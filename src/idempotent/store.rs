@@ -30,6 +30,11 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
     note = "the stores of this crate are `MemoryStore`, `RedisStore` and `SqlStore`"
 )]
 pub trait Store: Send + Sync + 'static {
+    /// Names the store for the log. Default: `custom`.
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
     /// Claims a call that is new, or whose answer has expired. Of anything else it says what it is.
     fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed>;
 
@@ -156,6 +161,10 @@ impl Error for StoreError {
 }
 
 impl<S: Store + ?Sized> Store for Arc<S> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
     fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
         (**self).claim(claim)
     }

@@ -10,6 +10,7 @@ mod memory;
 mod not_executed;
 mod pools;
 mod redis_down;
+mod refusals;
 mod retried;
 mod settings;
 mod shared;

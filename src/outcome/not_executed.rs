@@ -4,21 +4,26 @@ use serde_json::Value;
 
 use super::{ATTEMPTS, BATCH, ErrorKind, Failure, SESSION};
 
-/// What layers further in say of a call whose outcome is unknown, whatever the kind of its failure.
-const UNKNOWN_OUTCOMES: [(&str, &str); 4] = [
+/// What layers further in say of a call during which the connection to a backend was lost.
+pub(super) const LOST: [(&str, &str); 2] = [
     ("mcp-patterns/transaction", "outcome_unknown"),
-    ("mcp-patterns/transaction", "ended_early"),
-    ("mcp-patterns/idempotency", "ambiguous"),
     // The backend of a session failed while it wrote.
     (SESSION, "unknowable"),
 ];
+
+/// What layers further in say of a call whose outcome is unknown, whatever the kind of its failure.
+const UNKNOWN_OUTCOMES: [(&str, &str); 2] =
+    [("mcp-patterns/transaction", "ended_early"), ("mcp-patterns/idempotency", "ambiguous")];
 
 /// See [`Failure::is_not_executed`].
 pub(super) fn is_proven_by(failure: &Failure<'_>) -> bool {
     failure.kind().is_some_and(is_refusal)
         && !is_converted(failure.message())
         && failure.noted(ATTEMPTS).and_then(Value::as_u64).unwrap_or(1) <= 1
-        && UNKNOWN_OUTCOMES.iter().all(|(layer, word)| failure.noted(layer).is_none_or(|noted| noted != word))
+        && UNKNOWN_OUTCOMES
+            .iter()
+            .chain(&LOST)
+            .all(|(layer, word)| failure.noted(layer).is_none_or(|noted| noted != word))
         && failure.noted(BATCH).is_none_or(|batch| batch["outcome"] != "unknown")
 }
 

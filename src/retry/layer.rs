@@ -13,13 +13,14 @@ use turbomcp_types::{Tool, ToolResult};
 use super::attempts::{Judge, Verdict};
 use super::policy::{RetryPolicy, policy_setters};
 use crate::idempotency::KeySource;
+use crate::masked::CallLabel;
 use crate::middleware::impl_layer;
 use crate::outcome::{self, Failure};
 use crate::progress::Progress;
 use crate::questions::Questions;
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
 use crate::telemetry::{Counter, Warning};
-use crate::{ConfigError, Middleware};
+use crate::{ConfigError, Middleware, scope};
 
 const LAYER: &str = "RetryTool";
 
@@ -67,6 +68,8 @@ struct ToolPlan {
     /// Where a call must carry a key to be made twice: a layer further in then sees to it that it takes effect once.
     key: Option<KeySource>,
     may_ask_again: bool,
+    /// Whether a call takes effect once however often it is made, by its author's annotation or by its key.
+    is_idempotent: bool,
     retries: Counter,
     exhausted: Counter,
     giving_up: Arc<Warning>,
@@ -81,7 +84,7 @@ impl ToolPlan {
 /// The counters follow from the name.
 impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
-        (&self.key, self.may_ask_again) == (&other.key, other.may_ask_again)
+        (&self.key, self.may_ask_again, self.is_idempotent) == (&other.key, other.may_ask_again, other.is_idempotent)
     }
 }
 
@@ -143,6 +146,7 @@ impl RetryTool {
             Arc::new(ToolPlan {
                 key: KeySource::of(tool).filter(|_| !is_safe),
                 may_ask_again: self.asking.contains(&tool.name),
+                is_idempotent: Hints::of(tool).idempotent || !is_safe,
                 retries: Counter::new("mcp_patterns_retries_total", &[("tool", &tool.name)]),
                 exhausted: Counter::new("mcp_patterns_retries_exhausted_total", &[("tool", &tool.name)]),
                 giving_up: Arc::default(),
@@ -177,15 +181,23 @@ impl RetryTool {
         let judge = ByOutcome { layer: self, plan: &plan, tool: name, questions: questions.as_ref() };
         let driven = self
             .policy
-            .drive(ctx, &judge, |_| {
+            .drive(ctx, &judge, |number| {
                 let args = args.clone();
-                match &progress {
-                    None => Either::Left(inner.call_tool(name, args, ctx)),
-                    Some(progress) => {
-                        let attempt = progress.attempt(ctx);
-                        Either::Right(Box::pin(async move { inner.call_tool(name, args, &attempt.ctx).await }))
-                    }
+                if progress.is_none() && number == 1 {
+                    return Either::Left(inner.call_tool(name, args, ctx));
                 }
+                let attempt = progress.as_ref().map(|progress| progress.attempt(ctx));
+                let call = async move {
+                    inner.call_tool(name, args, attempt.as_ref().map_or(ctx, |attempt| &attempt.ctx)).await
+                };
+                Either::Right(match number {
+                    1 => call.boxed(),
+                    // The log says which attempt it was.
+                    _ => {
+                        let label = CallLabel::current().with_attempt(number);
+                        scope::capture().with(Arc::new(label)).enter(call).boxed()
+                    }
+                })
             })
             .await;
         let mut result = driven.result;
@@ -259,12 +271,13 @@ impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
     fn verdict(&self, result: &McpResult<ToolResult>) -> Option<Verdict> {
         outcome::failure(result).map(|failure| match &self.layer.temporary {
             Some(temporary) => failure.verdict(temporary.as_ref()),
-            None => failure.verdict(Failure::is_temporary),
+            // A connection that was lost says nothing about the next one.
+            None => failure.verdict(|failure| failure.is_temporary() || self.plan.is_idempotent && failure.is_lost()),
         })
     }
 
     fn timed_out(&self, after: Duration) -> McpResult<ToolResult> {
-        Ok(outcome::timed_out(after).to_tool_result())
+        Ok(outcome::marked(outcome::RETRY, "timed_out", outcome::timed_out(after)).to_tool_result())
     }
 
     fn will_retry(&self, attempt: u32, result: &McpResult<ToolResult>, delay: Duration) {

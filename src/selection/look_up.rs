@@ -12,6 +12,7 @@ use super::plan::{Answer, Asked, Listing, Plan, TIMEOUT};
 use crate::Middleware;
 use crate::arguments;
 use crate::cancellation::cancelled;
+use crate::outcome;
 
 /// What the listing of a caller says of a tool.
 pub(crate) struct LookedUp<T>(Answer<T>);
@@ -142,7 +143,8 @@ impl<T> LookedUp<T> {
             Answer::NotListed => Err(McpError::tool_not_found(tool)),
             Answer::TooMany { exists: false } if !is_allowed => Err(McpError::tool_not_found(tool)),
             Answer::TooMany { .. } | Answer::Failed => {
-                Err(McpError::unavailable("The tools cannot be listed now, so that nothing was done; try again later"))
+                let sentence = "The tools cannot be listed now, so that nothing was done; try again later";
+                Err(outcome::marked(outcome::CATALOGUE, "unavailable", McpError::unavailable(sentence)))
             }
         }
     }

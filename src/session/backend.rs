@@ -24,6 +24,11 @@ pub type BackendFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendErr
     note = "the backends of this crate are `MemoryBackend`, `RedisBackend` and `SqlBackend`"
 )]
 pub trait Backend: Send + Sync + 'static {
+    /// Names the backend for the log. Default: `custom`.
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+
     /// Keeps the first record of a session, of whoever [opens](Write::opener) it. If there is one, it stays as it is and is returned.
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written>;
 
@@ -92,32 +97,78 @@ pub enum Written {
     Full,
 }
 
-/// Why a step of a [`Backend`] failed; whether it was taken is not known. Callers of tools never see its text; the log does.
+/// Why a step of a [`Backend`] failed. Callers of tools never see its text; the log does.
 #[derive(Debug, Clone)]
-pub struct BackendError(Arc<dyn Error + Send + Sync>);
+pub struct BackendError {
+    error: Arc<dyn Error + Send + Sync>,
+    may_be_taken: bool,
+    /// The name of the backend.
+    backend: &'static str,
+}
 
 impl BackendError {
-    /// Wraps what went wrong.
+    /// Wraps what went wrong with a step of which it is not known whether it was taken.
     #[must_use]
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(Arc::from(error.into()))
+        Self { error: Arc::from(error.into()), may_be_taken: true, backend: "custom" }
+    }
+
+    /// Wraps what went wrong with a step that was certainly not taken: it was not sent, or the backend refused it.
+    #[must_use]
+    pub fn not_taken(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { may_be_taken: false, ..Self::new(error) }
+    }
+
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn of_sql(error: sqlx::Error) -> Self {
+        match crate::fault::of_sql(&error).may_have_run {
+            true => Self::new(error),
+            false => Self::not_taken(error),
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn of_redis(error: redis::RedisError) -> Self {
+        match crate::fault::of_redis(&error).may_have_run {
+            true => Self::new(error),
+            false => Self::not_taken(error),
+        }
+    }
+
+    /// The same of a step that had another one before it, which has changed nothing.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(super) fn after_no_change(self) -> Self {
+        Self { may_be_taken: false, ..self }
+    }
+
+    pub(super) fn of_backend(self, backend: &'static str) -> Self {
+        Self { backend, ..self }
+    }
+
+    pub(super) fn backend(&self) -> &'static str {
+        self.backend
+    }
+
+    pub(super) fn may_be_taken(&self) -> bool {
+        self.may_be_taken
     }
 
     /// Wraps what went wrong in the transaction of the call, and concerns nobody else.
     #[cfg(all(feature = "transactional", any(feature = "postgres", feature = "sqlite")))]
     pub(super) fn in_transaction(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(InTransaction(error.into()))
+        // If it was, it is undone with the transaction.
+        Self::not_taken(InTransaction(error.into()))
     }
 
     /// Whether the backend has failed, and not only the call.
     pub(super) fn concerns_all(&self) -> bool {
-        !self.0.is::<InTransaction>() && !self.waits_for_itself()
+        !self.error.is::<InTransaction>() && !self.waits_for_itself()
     }
 
     /// Whether the step was not begun, because it would have waited for a transaction that waits for it.
     pub(super) fn waits_for_itself(&self) -> bool {
         #[cfg(all(feature = "transactional", any(feature = "postgres", feature = "sqlite")))]
-        return self.0.is::<crate::connections::WaitsForItself>();
+        return self.error.is::<crate::connections::WaitsForItself>();
         #[cfg(not(all(feature = "transactional", any(feature = "postgres", feature = "sqlite"))))]
         false
     }
@@ -137,17 +188,21 @@ impl Error for InTransaction {}
 
 impl fmt::Display for BackendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.error.fmt(f)
     }
 }
 
 impl Error for BackendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(self.0.as_ref())
+        Some(self.error.as_ref())
     }
 }
 
 impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
         (**self).create(id, write)
     }

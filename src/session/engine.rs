@@ -134,7 +134,7 @@ impl Engine {
     ) -> Result<R, SessionError> {
         let turn = self.shared.turns.of(key.id());
         let mut writer = turn.take(self.settings.backend_timeout).await.map_err(|Unanswered| {
-            SessionError::Unavailable(self.failed(BackendError::new("it answers none of those who wrote before")))
+            SessionError::Unavailable(self.failed(BackendError::not_taken("it answers none of those who wrote before")))
         })?;
         // What this process wrote last is what there is, unless the write finds that it is not.
         let mut known = writer.known();
@@ -341,7 +341,10 @@ impl Engine {
     }
 
     fn wrote<T>(&self, step: Result<T, BackendError>) -> Result<T, SessionError> {
-        step.map_err(|error| SessionError::of_step(error, SessionError::Unknowable))
+        step.map_err(|error| {
+            let otherwise = if error.may_be_taken() { SessionError::Unknowable } else { SessionError::Unavailable };
+            SessionError::of_step(error, otherwise)
+        })
     }
 
     async fn step<T>(&self, step: BackendFuture<'_, T>) -> Result<T, BackendError> {
@@ -368,7 +371,7 @@ impl Engine {
         } else if let Some(unsaid) = self.shared.outage.failed() {
             tracing::warn!(%error, unsaid, "the backend of the sessions fails");
         }
-        error
+        error.of_backend(self.shared.backend.name())
     }
 }
 

@@ -4,8 +4,11 @@ use std::fmt;
 use serde_json::json;
 use turbomcp_core::McpError;
 
+use super::session::Current;
 use super::{BackendError, SESSION, SessionMode};
+use crate::masked::{CallLabel, error_id};
 use crate::outcome::ErrorKind;
+use crate::scope;
 
 /// Why a session did not do what was asked of it. `?` makes a [`McpError`] of it, with a text for the caller.
 #[derive(Debug)]
@@ -69,7 +72,8 @@ impl From<SessionError> for McpError {
     /// Keeps what went wrong inside to the log.
     fn from(error: SessionError) -> Self {
         match error {
-            SessionError::NoLayer => Self::internal("This tool needs a session, and the server keeps none for it"),
+            SessionError::NoLayer => Self::internal("This tool needs a session, and the server keeps none for it")
+                .with_data(json!({ SESSION: "no_layer" })),
             SessionError::None(mode) => mode.missing(),
             SessionError::Unknown => Self::invalid_params(
                 "There is no such session: it has expired, was closed, or never was. Open a new one",
@@ -78,10 +82,12 @@ impl From<SessionError> for McpError {
             SessionError::Undecodable { key, error } => {
                 tracing::error!(key, %error, "a value of a session is not what the tool expects");
                 Self::internal(format!("What the session keeps as `{key}` is not what this tool expects"))
+                    .with_data(json!({ SESSION: "undecodable" }))
             }
             SessionError::Unencodable { key, error } => {
                 tracing::error!(key, %error, "a value cannot be kept in a session");
                 Self::internal(format!("What this tool wants to keep as `{key}` cannot be kept"))
+                    .with_data(json!({ SESSION: "unencodable" }))
             }
             SessionError::TooManyBytes { max_bytes, .. } => {
                 Self::invalid_request(format!("The session is full: it keeps {max_bytes} bytes at most"))
@@ -100,19 +106,36 @@ impl From<SessionError> for McpError {
                 Self::unavailable("Too many calls change this session at the same time; nothing was changed")
                     .with_data(json!({ SESSION: "conflict" }))
             }
-            SessionError::NotRenewable => Self::internal("This session has no handle that could be replaced"),
+            SessionError::NotRenewable => Self::internal("This session has no handle that could be replaced")
+                .with_data(json!({ SESSION: "not_renewable" })),
             SessionError::WaitsForItself(_) => {
                 Self::internal("This tool waits for what its own transaction holds; the session was not changed")
                     .with_data(json!({ SESSION: "waits_for_itself" }))
             }
-            SessionError::Unavailable(_) => Self::unavailable("The sessions are not available; nothing was changed")
-                .with_data(json!({ SESSION: "unavailable" })),
-            SessionError::Unknowable(_) => {
-                Self::unavailable("The sessions are not available; a change to this one may or may not have been kept")
-                    .with_data(json!({ SESSION: "unknowable" }))
+            SessionError::Unavailable(error) => {
+                let id = logged(&error, false);
+                Self::unavailable(format!("The sessions are not available; nothing was changed (error {id})"))
+                    .with_data(json!({ SESSION: "unavailable" }))
+            }
+            SessionError::Unknowable(error) => {
+                let id = logged(&error, true);
+                Self::internal(format!(
+                    "The sessions are not available; a change to this one may or may not have been kept (error {id})"
+                ))
+                .with_data(json!({ SESSION: "unknowable" }))
             }
         }
     }
+}
+
+/// Logs what the caller does not read, and returns what the log calls it.
+fn logged(error: &BackendError, may_be_kept: bool) -> String {
+    let (id, label, backend) = (error_id(), CallLabel::current(), error.backend());
+    let current = scope::current::<Current>();
+    let tool = label.tool().or_else(|| current.as_deref().map(|current| &*current.tool));
+    let (key_hash, attempt) = (label.key_hash(), label.attempt);
+    tracing::warn!(%error, may_be_kept, id, tool, key_hash, attempt, backend, "a session could not be used");
+    id
 }
 
 impl SessionMode {

@@ -10,12 +10,13 @@ use turbomcp_types::{ServerCapabilities, Tool, ToolResult, ToolsCapabilities};
 
 use super::engine::Told;
 use super::key::Key;
-use super::session::Current;
+use super::session::{Current, CurrentSession};
 use super::store::SessionStore;
-use super::{SessionError, SessionMode};
+use super::{SESSION, SessionError, SessionMode};
 use crate::arguments::LayerArgument;
 use crate::clock::is_too_short;
 use crate::middleware::impl_layer;
+use crate::outcome;
 use crate::selection::{Known, Plan, Rule, Unknown, bare, look_up};
 use crate::{ConfigError, Middleware, scope};
 
@@ -34,7 +35,7 @@ impl SessionStore {
     }
 
     /// Finds the session of a call and takes the handle out of its arguments.
-    fn find(&self, args: &mut Value, ctx: &RequestContext) -> Result<Current, SessionError> {
+    fn find(&self, args: &mut Value, ctx: &RequestContext) -> Result<CurrentSession, SessionError> {
         let mode = self.engine.settings.mode;
         let key = match mode {
             SessionMode::Handle => match self.take_handle(args) {
@@ -44,8 +45,8 @@ impl SessionStore {
             SessionMode::Transport | SessionMode::Principal => Key::of_call(&self.engine, ctx),
         };
         match key {
-            Ok(key) => Ok(Current::Session(self.session(key))),
-            Err(SessionError::None(mode)) if self.engine.settings.is_optional => Ok(Current::None(mode)),
+            Ok(key) => Ok(CurrentSession::Session(self.session(key))),
+            Err(SessionError::None(mode)) if self.engine.settings.is_optional => Ok(CurrentSession::None(mode)),
             Err(error) => Err(error),
         }
     }
@@ -64,8 +65,9 @@ impl SessionStore {
         self.has_handles() || self.selection.asks_for_more_than_names()
     }
 
-    fn decide(&self, tool: &Tool) -> Option<()> {
-        (self.selection.includes(tool, RULE) && self.fits(tool)).then_some(())
+    /// The name of a tool that the layer acts on.
+    fn decide(&self, tool: &Tool) -> Option<Arc<str>> {
+        (self.selection.includes(tool, RULE) && self.fits(tool)).then(|| tool.name.as_str().into())
     }
 
     async fn call_unknown<H: McpHandler>(
@@ -76,20 +78,21 @@ impl SessionStore {
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
         match look_up(&self.plan, self, inner, name, ctx).await.or_by_name(name, |tool| self.decide(tool)) {
-            Some(()) => Box::pin(self.within(inner, name, args, ctx)).await,
+            Some(tool) => Box::pin(self.within(tool, inner, name, args, ctx)).await,
             None => Box::pin(inner.call_tool(name, args, ctx)).await,
         }
     }
 
     async fn within<H: McpHandler>(
         &self,
+        tool: Arc<str>,
         inner: &H,
         name: &str,
         mut args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
         let current = match self.find(&mut args, ctx) {
-            Ok(current) => Arc::new(current),
+            Ok(session) => Arc::new(Current { tool, session }),
             Err(refused) => {
                 tracing::debug!(tool = name, session = "refused");
                 self.count(Told::Refused);
@@ -105,7 +108,8 @@ impl SessionStore {
 
     async fn open_for(&self, args: &Value, ctx: &RequestContext) -> McpResult<ToolResult> {
         if args.as_object().is_some_and(|args| !args.is_empty()) {
-            return Err(McpError::invalid_params(format!("`{OPEN}` takes no arguments")));
+            let refused = McpError::invalid_params(format!("`{OPEN}` takes no arguments"));
+            return Err(outcome::marked(SESSION, "arguments", refused));
         }
         let session = self.open(ctx).await?;
         let handle = session.handle().unwrap_or_default();
@@ -308,19 +312,18 @@ impl Middleware for SessionStore {
         if self.has_handles() && (name == OPEN || name == CLOSE) {
             return Either::Right(self.manage(name, args, ctx).boxed());
         }
-        let acts = match self.plan.get(name, ctx) {
-            Known::Decided(decision) => decision.is_some(),
+        let decided = match self.plan.get(name, ctx) {
+            Known::Decided(decision) => decision,
             Known::Unknown if self.needs_definition() && !self.selection.leaves_out(name) => {
                 return Either::Right(self.call_unknown(inner, name, args, ctx).boxed());
             }
             // The layer is about every tool, whatever the tool is.
-            Known::Unknown => self.decide(&bare(name)).is_some(),
+            Known::Unknown => self.decide(&bare(name)),
         };
-        if acts {
+        match decided {
             // On the heap, so that a call that the layer does not act on stays small.
-            Either::Right(self.within(inner, name, args, ctx).boxed())
-        } else {
-            Either::Left(inner.call_tool(name, args, ctx))
+            Some(tool) => Either::Right(self.within(tool, inner, name, args, ctx).boxed()),
+            None => Either::Left(inner.call_tool(name, args, ctx)),
         }
     }
 

@@ -175,6 +175,10 @@ impl Table {
 }
 
 impl Backend for MemoryBackend {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
         let written = self.table().create(id, write, Instant::now());
         Box::pin(ready(Ok(written)))

@@ -154,11 +154,16 @@
 //! | `no_room` | `server_overloaded` | the caller's share of the sessions in memory is full; nothing was changed |
 //! | `conflict` | `unavailable` | others came first at each try; nothing was changed |
 //! | `waits_for_itself` | `internal` | the tool's transaction holds the only connection of the pool that both share, or on SQLite the right to write; nothing was changed |
-//! | `unavailable` | `unavailable` | the backend fails; nothing was changed |
-//! | `unknowable` | `unavailable` | the backend failed while it wrote: the change may have been kept |
+//! | `unavailable` | `unavailable` | the backend fails, or refuses to write (no memory, a full disk, a replica); nothing was changed |
+//! | `unknowable` | `internal` | the backend was lost while it wrote: the change may have been kept |
+//! | `undecodable`, `unencodable` | `internal` | a value is not what the tool asks for, or cannot be written as JSON; the text names its key |
+//! | `no_layer`, `not_renewable`, `arguments` | `internal`, `internal`, `invalid_params` | no layer acts on the tool; the session has no handle; `open_session` takes no arguments |
 //!
-//! A value that is not what the tool asks for is an `internal` error that names its key. For an
-//! [`IdempotentTool`](crate::IdempotentTool), `unavailable` proves that nothing was done, and `unknowable` does not.
+//! The texts of `unavailable` and `unknowable` have an id, under which the log has the error. For an
+//! [`IdempotentTool`](crate::IdempotentTool), `unavailable` proves that nothing was done, and `unknowable` does not. A
+//! [`RetryTool`](crate::RetryTool) makes a call that ended with either again if its tool is idempotent, or it carries a key. A
+//! [`BackendError`] of your own backend says which of the two it is: [`new`](BackendError::new), or
+//! [`not_taken`](BackendError::not_taken).
 //!
 //! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
 //!
@@ -206,7 +211,7 @@
 //!
 //! The counters (feature `metrics`) `mcp_patterns_session_operations_total` by `outcome` (`read`, `written`, `conflicted`, `full`,
 //! `unavailable`, `refused`). A backend that fails is logged as a warning, at most once in ten seconds with a count of the rest, and
-//! one that works again as an information. No id, no
+//! one that works again as an information; each call that fails for it is logged with the id that its caller reads. No id, no
 //! handle and no value is logged; ids are hashed before they leave the process.
 
 mod backend;

@@ -8,7 +8,7 @@ use redis::{Script, pipe};
 
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
 use crate::clock::millis;
-use crate::replication::{self, Replication};
+use crate::replication::{self, Replication, StepError};
 
 /// Keeps sessions in Redis, for all replicas.
 ///
@@ -68,7 +68,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
         step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
         step.arg(write.version).arg(write.data).arg(millis(write.ttl)).arg(millis(write.ends_in));
         let found = replication::take(self.replication, &step, &mut self.connection.clone(), Option::is_none).await;
-        let found: Option<Found> = found.map_err(BackendError::new)?;
+        let found: Option<Found> = found.map_err(backend_error)?;
         match found {
             None => Ok(Written::Yes),
             Some(found) => Ok(Written::No(record(found)?)),
@@ -130,6 +130,13 @@ static DELETE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+fn backend_error(error: StepError) -> BackendError {
+    match error {
+        StepError::Redis(error) => BackendError::of_redis(error),
+        StepError::NotReplicated(error) => BackendError::new(error),
+    }
+}
+
 /// Reads a record. It may have expired between two commands of a pipeline.
 fn record(found: Found) -> Result<Option<Record>, BackendError> {
     match found {
@@ -145,6 +152,10 @@ fn record(found: Found) -> Result<Option<Record>, BackendError> {
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend<C> {
+    fn name(&self) -> &'static str {
+        "Redis"
+    }
+
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
         Box::pin(self.write(id, None, write))
     }
@@ -154,7 +165,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
             let key = self.key(id);
             let mut load = pipe();
             load.cmd("HMGET").arg(&key).arg("v").arg("d").arg("r").pttl(&key);
-            let found = load.query_async(&mut self.connection.clone()).await.map_err(BackendError::new)?;
+            let found = load.query_async(&mut self.connection.clone()).await.map_err(BackendError::of_redis)?;
             let (fields, left): (Fields, i64) = found;
             let (version, data, rest) = fields;
             record((version, data, rest, left))
@@ -169,7 +180,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
         Box::pin(async move {
             let mut step = TOUCH.prepare_invoke();
             step.key(self.key(id)).arg(millis(ttl));
-            step.invoke_async(&mut self.connection.clone()).await.map_err(BackendError::new)
+            step.invoke_async(&mut self.connection.clone()).await.map_err(BackendError::of_redis)
         })
     }
 
@@ -178,7 +189,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend
             let mut step = DELETE.prepare_invoke();
             step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
             let is_gone = replication::take(self.replication, &step, &mut self.connection.clone(), |gone| *gone).await;
-            is_gone.map_err(BackendError::new)
+            is_gone.map_err(backend_error)
         })
     }
 }

@@ -22,7 +22,13 @@ pub struct Session {
 }
 
 /// The entry of the call scope.
-pub(super) enum Current {
+pub(super) struct Current {
+    /// The tool that is called.
+    pub(super) tool: Arc<str>,
+    pub(super) session: CurrentSession,
+}
+
+pub(super) enum CurrentSession {
     Session(Session),
     /// The call was let through without one.
     None(SessionMode),
@@ -30,9 +36,9 @@ pub(super) enum Current {
 
 /// The id of the session that the layer found for the call. To ask for it is not to open it.
 pub(crate) fn current_id() -> Option<Arc<str>> {
-    match &*scope::current::<Current>()? {
-        Current::Session(session) => Some(Arc::clone(session.key.id())),
-        Current::None(_) => None,
+    match &scope::current::<Current>()?.session {
+        CurrentSession::Session(session) => Some(Arc::clone(session.key.id())),
+        CurrentSession::None(_) => None,
     }
 }
 
@@ -45,9 +51,9 @@ impl Session {
     /// [let through](super::SessionStore::optional) without a session.
     pub fn current() -> Result<Self, SessionError> {
         session_opened();
-        match scope::current::<Current>().as_deref() {
-            Some(Current::Session(session)) => Ok(session.clone()),
-            Some(Current::None(mode)) => Err(SessionError::None(*mode)),
+        match scope::current::<Current>().as_deref().map(|current| &current.session) {
+            Some(CurrentSession::Session(session)) => Ok(session.clone()),
+            Some(CurrentSession::None(mode)) => Err(SessionError::None(*mode)),
             None => Err(SessionError::NoLayer),
         }
     }

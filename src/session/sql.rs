@@ -97,7 +97,7 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
     async fn written(&self, id: &str, written: Result<bool, BackendError>) -> Result<Written, BackendError> {
         match written? {
             true => Ok(Written::Yes),
-            false => self.load(id).await.map(Written::No),
+            false => self.load(id).await.map(Written::No).map_err(BackendError::after_no_change),
         }
     }
 
@@ -115,11 +115,11 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
                 return Ok(On::Transaction(connection, around));
             }
             if around.bars(writes) {
-                return Err(BackendError::new(WaitsForItself));
+                return Err(BackendError::not_taken(WaitsForItself));
             }
-            return Ok(On::Spare(self.connections.spare().await.map_err(BackendError::new)?));
+            return Ok(On::Spare(self.connections.spare().await.map_err(BackendError::not_taken)?));
         }
-        Ok(On::Pool(self.connections.acquire().await.map_err(BackendError::new)?))
+        Ok(On::Pool(self.connections.acquire().await.map_err(BackendError::not_taken)?))
     }
 }
 
@@ -162,7 +162,7 @@ impl<DB: SessionDatabase> On<'_, DB> {
             }
             _ => {}
         }
-        result.map_err(BackendError::new)
+        result.map_err(BackendError::of_sql)
     }
 }
 
@@ -348,6 +348,10 @@ impl_session_database!(Postgres, "select pg_advisory_xact_lock(7307210318)");
 impl_session_database!(Sqlite, "select 1");
 
 impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
+    fn name(&self) -> &'static str {
+        DB::NAME
+    }
+
     fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
         Box::pin(async move {
             let mut on = self.connection(true).await?;

@@ -9,7 +9,7 @@ use super::backend::Backend;
 use super::engine::{Engine, Settings, Shared};
 use super::key::{Key, new_handle};
 use super::memory::MemoryBackend;
-use super::session::{Current, Session};
+use super::session::{Current, CurrentSession, Session};
 use super::{SessionError, SessionMode};
 use crate::selection::{Plan, Selection, selectors};
 use crate::shared::session_opened;
@@ -23,7 +23,7 @@ use crate::{Identity, scope};
 pub struct SessionStore {
     pub(super) engine: Engine,
     pub(super) selection: Selection,
-    pub(super) plan: Plan<()>,
+    pub(super) plan: Plan<Arc<str>>,
 }
 
 impl SessionStore {
@@ -163,7 +163,8 @@ impl SessionStore {
     pub fn of(&self, ctx: &RequestContext) -> Result<Session, SessionError> {
         session_opened();
         if self.engine.settings.mode == SessionMode::Handle
-            && let Some(Current::Session(session)) = scope::current::<Current>().as_deref()
+            && let Some(CurrentSession::Session(session)) =
+                scope::current::<Current>().as_deref().map(|current| &current.session)
             && Arc::ptr_eq(&session.engine.shared, &self.engine.shared)
         {
             return Ok(session.clone());

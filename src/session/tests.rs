@@ -11,6 +11,8 @@ mod layer;
 mod life;
 #[cfg(feature = "redis")]
 mod redis_down;
+#[cfg(all(feature = "redis", feature = "sqlite"))]
+mod refusals;
 mod settings;
 mod shares;
 #[cfg(feature = "redis")]

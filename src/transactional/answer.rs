@@ -1,3 +1,5 @@
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use turbomcp_core::{McpError, McpResult};
 use turbomcp_types::ToolResult;
@@ -5,6 +7,8 @@ use turbomcp_types::ToolResult;
 use super::drive::Results;
 use super::ends::{End, Ends};
 use super::error::{ENDED_EARLY, TRANSACTION, TransactionError};
+use super::in_doubt::FoundOut;
+use crate::masked::{CallLabel, KeyHash};
 use crate::outcome;
 use crate::questions::Questions;
 
@@ -30,9 +34,19 @@ pub(super) enum Wanted {
     EndedEarly,
 }
 
+/// The key of a call.
+pub(super) trait Key: Sync {
+    fn hash(&self) -> KeyHash;
+
+    /// Finds out whether a transaction was committed that has recorded this answer, or another one.
+    fn find_out<'a>(&'a self, result: &'a McpResult<ToolResult>) -> BoxFuture<'a, FoundOut<McpResult<ToolResult>>>;
+}
+
 /// Commits what succeeded in the eyes of a caller.
 pub(super) struct ByOutcome<'a> {
     pub(super) ends: &'a Ends,
+    /// The call's key, if it has one.
+    pub(super) key: Option<&'a dyn Key>,
     /// Whether an answer says what it took.
     pub(super) tells: bool,
     pub(super) questions: Option<&'a Questions>,
@@ -78,6 +92,19 @@ impl Results<Answer> for ByOutcome<'_> {
     fn note_end(&self, answer: Option<&Answer>, end: End) {
         let is_unused = answer.is_some_and(|answer| matches!(answer.end, Wanted::Unused));
         self.ends.count(if is_unused { End::Unused } else { end });
+    }
+
+    fn label(&self, attempt: u32) -> CallLabel {
+        let label = self.ends.label().with_attempt(attempt);
+        match self.key {
+            Some(key) => label.with_key_hash(key.hash()),
+            None => label,
+        }
+    }
+
+    fn find_out<'a>(&'a self, answer: &'a Answer) -> Option<BoxFuture<'a, FoundOut<Answer>>> {
+        let found_out = self.key?.find_out(&answer.result);
+        Some(found_out.map(|found_out| found_out.map(|result| Answer { result, end: Wanted::Unused })).boxed())
     }
 
     fn note_retry(&self) {

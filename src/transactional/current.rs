@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard};
 
 use sqlx::Pool;
 
-use super::dialect::{Dialect, Fault};
+use super::dialect::Dialect;
 use super::error::TransactionError;
 use super::hooks::Hooks;
 use super::open::Open;
 use crate::connections::Connections;
+use crate::fault::{self, Fault};
 use crate::scope;
 
 /// How long [`current`] waits for a part of the same call to let the connection go.
@@ -130,19 +131,23 @@ where
 }
 
 /// The connection of the current transaction. Made by [`current`].
-pub struct Connection<DB: Dialect>(OwnedMappedMutexGuard<Option<Open<DB>>, DB::Connection>);
+pub struct Connection<DB: Dialect> {
+    connection: OwnedMappedMutexGuard<Option<Open<DB>>, DB::Connection>,
+    control: Arc<Control>,
+}
 
 impl<DB: Dialect> Deref for Connection<DB> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        &self.connection
     }
 }
 
 impl<DB: Dialect> DerefMut for Connection<DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        self.control.uses.fetch_add(1, Ordering::AcqRel);
+        &mut self.connection
     }
 }
 
@@ -164,13 +169,13 @@ impl<DB: Dialect> Part<DB> {
     pub(super) fn new(open: Open<DB>, connections: Arc<Connections<DB>>) -> Self {
         let is_read_only = open.is_read_only();
         let open = Arc::new(tokio::sync::Mutex::new(Some(open)));
-        Self { open, connections, is_read_only, control: Arc::new(Control::new(DB::fault)) }
+        Self { open, connections, is_read_only, control: Arc::new(Control::new(DB::NAME)) }
     }
 
     /// The same transaction with hooks and a fate of its own.
     pub(super) fn nested(&self) -> Self {
         let connections = Arc::clone(&self.connections);
-        let control = Arc::new(Control::new(DB::fault));
+        let control = Arc::new(Control::new(DB::NAME));
         Self { open: Arc::clone(&self.open), connections, is_read_only: self.is_read_only, control }
     }
 
@@ -179,7 +184,7 @@ impl<DB: Dialect> Part<DB> {
             .await
             .map_err(|_| TransactionError::Held)?;
         OwnedMutexGuard::try_map(open, |open| open.as_mut()?.connection())
-            .map(Connection)
+            .map(|connection| Connection { connection, control: Arc::clone(&self.control) })
             .map_err(|_| TransactionError::None)
     }
 
@@ -231,31 +236,47 @@ impl<DB: Dialect> Within<DB> {
 
 /// What the parts of a call may ask of its transaction, whatever the database.
 pub(super) struct Control {
-    fault: fn(&sqlx::Error) -> Fault,
+    /// The name of the database.
+    pub(super) backend: &'static str,
     rollback_only: AtomicBool,
     doomed: AtomicBool,
     conflict: AtomicBool,
+    /// How often the connection was used.
+    uses: AtomicU64,
+    /// Which use, from 1, the database may have answered with a rollback of the whole.
+    undone_by: AtomicU64,
     hooks: Mutex<Hooks>,
 }
 
 impl Control {
-    fn new(fault: fn(&sqlx::Error) -> Fault) -> Self {
+    fn new(backend: &'static str) -> Self {
         Self {
-            fault,
+            backend,
             rollback_only: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
             conflict: AtomicBool::new(false),
+            uses: AtomicU64::new(0),
+            undone_by: AtomicU64::new(0),
             hooks: Mutex::default(),
         }
     }
 
     /// Notes an error that happened in the transaction.
     pub(super) fn note(&self, error: &sqlx::Error) -> Fault {
-        let fault = (self.fault)(error);
+        let fault = fault::of_sql(error).fault;
         if fault == Fault::Conflict {
             self.conflict.store(true, Ordering::Release);
         }
+        if fault::may_undo_transaction(error) {
+            self.undone_by.store(self.uses.load(Ordering::Acquire), Ordering::Release);
+        }
         fault
+    }
+
+    /// Whether a transaction that is no more was rolled back by the database with the last statement: nothing came after it.
+    pub(super) fn was_undone(&self) -> bool {
+        let undone_by = self.undone_by.load(Ordering::Acquire);
+        undone_by > 0 && undone_by == self.uses.load(Ordering::Acquire)
     }
 
     pub(super) fn has_conflict(&self) -> bool {

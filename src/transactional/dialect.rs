@@ -44,31 +44,12 @@ pub trait Dialect: Records {
     #[doc(hidden)]
     fn is_open(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-    /// Says what an error means for the transaction.
-    #[doc(hidden)]
-    fn fault(error: &sqlx::Error) -> Fault;
-
     /// Runs statements that take no arguments.
     #[doc(hidden)]
     fn execute(
         connection: &mut Self::Connection,
         sql: Cow<'static, str>,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
-}
-
-/// What an error means for the transaction in which it happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The database gave way to another transaction: a whole new one may succeed. Serialization failures, deadlocks, a busy
-    /// database.
-    Conflict,
-    /// The database waited for a lock, or worked, longer than it was allowed to.
-    Timeout,
-    /// The database cannot be reached, is shutting down, or has no connection left.
-    Unavailable,
-    /// Anything else: the statement itself is wrong, or violates a constraint.
-    Permanent,
 }
 
 /// Why a transaction was not committed.
@@ -78,18 +59,4 @@ pub struct NotCommitted {
     pub(super) error: sqlx::Error,
     /// Whether the transaction was still there at its end.
     pub(super) was_open: bool,
-}
-
-/// What is the same for all databases: errors that come from the way there.
-pub(super) fn connection_fault(error: &sqlx::Error) -> Option<Fault> {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::BeginFailed => Some(Fault::Unavailable),
-        _ => None,
-    }
 }

@@ -8,25 +8,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{BoxFuture, Either, select};
 use tokio::time::{Instant, timeout_at};
 
 use super::current::{Part, within};
-use super::dialect::{Dialect, Fault};
+use super::dialect::Dialect;
 use super::ends::End;
 use super::error::TransactionError;
-use super::hooks::invalidate;
+use super::hooks::{Hooks, invalidate};
+use super::in_doubt::FoundOut;
 use super::nested::{join, savepoint};
 use super::open::{Committed, NotBegun, Open};
 use super::options::{Begin, Propagation};
 use super::transactor::Transactor;
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;
+use crate::fault::Fault;
+use crate::masked::{CallLabel, error_id};
 use crate::retry::{Judge, Verdict};
 use crate::scope;
 
 /// How long the end of a transaction is waited for, even if its time is over: it is worth knowing.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Knows the results of what runs in a transaction.
 pub(super) trait Results<R>: Sync {
@@ -50,8 +53,18 @@ pub(super) trait Results<R>: Sync {
     /// Tells that it took several transactions.
     fn note_attempts(&self, _: &mut R, _: u32) {}
 
+    /// Finds out whether a transaction with this result was committed, where there is a way.
+    fn find_out<'a>(&'a self, _: &'a R) -> Option<BoxFuture<'a, FoundOut<R>>> {
+        None
+    }
+
     /// Hears how a transaction ended that was no part of another one. Without a result, its caller has none.
     fn note_end(&self, _: Option<&R>, _: End) {}
+
+    /// Names the call for the log, at an attempt of its transaction.
+    fn label(&self, attempt: u32) -> CallLabel {
+        CallLabel::current().with_attempt(attempt)
+    }
 
     /// Hears that it gave way to another, and that a new one is to begin.
     fn note_retry(&self) {}
@@ -63,7 +76,7 @@ pub(super) trait Results<R>: Sync {
 }
 
 /// One transaction's end: its result, or that it gave way to another.
-enum Ended<R> {
+pub(super) enum Ended<R> {
     Done(R, End),
     Conflict(R),
 }
@@ -102,7 +115,10 @@ impl<DB: Dialect> Transactor<DB> {
                 let judge = ByEnd(results);
                 let driven = self
                     .policy
-                    .drive(cancellation, &judge, |_| self.attempt(begin, deadline, cancellation, results, body()))
+                    .drive(cancellation, &judge, |attempt| {
+                        let attempted = self.attempt(begin, deadline, cancellation, results, body());
+                        scope::capture().with(Arc::new(results.label(attempt))).enter(attempted)
+                    })
                     .await;
                 let (mut result, end) = match driven.result {
                     Ended::Done(result, end) => (result, end),
@@ -150,7 +166,7 @@ impl<DB: Dialect> Transactor<DB> {
         };
         let open = match begun {
             Ok(open) => open,
-            Err(NotBegun::Conflict) => return Ended::Conflict(results.failed(TransactionError::Unavailable)),
+            Err(NotBegun::Conflict(error)) => return Ended::Conflict(results.failed(error)),
             Err(NotBegun::Failed(error)) => return failed(error, End::Unavailable),
         };
         let part = Arc::new(Part::new(open, Arc::clone(&self.connections)));
@@ -191,7 +207,7 @@ impl<DB: Dialect> Transactor<DB> {
         let patience = deadline.map_or(patience, |deadline| deadline.max(patience));
         if !success || control.is_doomed() || control.is_rollback_only() || cancellation.is_cancelled() {
             // The locks are let go before the caller hears of the failure, if that does not take long.
-            let was_open = timeout_at(patience, open.rollback()).await.unwrap_or(true);
+            let was_open = timeout_at(patience, open.rollback()).await.unwrap_or(true) || control.was_undone();
             return match () {
                 // What is done already is not to be done again.
                 () if !was_open && success => failed(TransactionError::EndedEarly, End::EndedEarly),
@@ -219,17 +235,25 @@ impl<DB: Dialect> Transactor<DB> {
                 }
                 Ended::Done(result, End::Committed)
             }
+            Ok(Committed::EndedEarly) if control.was_undone() => failed(TransactionError::RolledBack, End::RolledBack),
             Ok(Committed::EndedEarly) => failed(TransactionError::EndedEarly, End::EndedEarly),
-            Ok(Committed::No(Fault::Conflict)) => Ended::Conflict(result),
+            Ok(Committed::No(Fault::Conflict, _)) => Ended::Conflict(result),
             // The body has swallowed it.
-            Ok(Committed::No(_)) if control.has_conflict() => Ended::Conflict(result),
-            Ok(Committed::No(Fault::Unavailable)) => failed(TransactionError::Unavailable, End::Unavailable),
-            Ok(Committed::No(_)) => failed(TransactionError::RolledBack, End::RolledBack),
-            Ok(Committed::Unknown) => failed(TransactionError::Unknown, End::Unknown),
+            Ok(Committed::No(..)) if control.has_conflict() => Ended::Conflict(result),
+            Ok(Committed::No(Fault::Unavailable, id)) => failed(TransactionError::Unavailable { id }, End::Unavailable),
+            Ok(Committed::No(fault @ Fault::Timeout, id)) => {
+                failed(TransactionError::Statement { fault, id }, End::TimedOut)
+            }
+            Ok(Committed::No(Fault::Permanent, _)) => failed(TransactionError::RolledBack, End::RolledBack),
+            Ok(Committed::Unknown(id, hooks)) => self.find_out(results, result, id, hooks).await,
             Err(_) => {
+                let (id, label) = (error_id(), CallLabel::current());
+                let (tool, key_hash, attempt, backend) = (label.tool(), label.key_hash(), label.attempt, DB::NAME);
+                tracing::warn!(id, tool, key_hash, attempt, backend, "a commit was not answered in time, and goes on");
                 // The commit goes on, and its end invalidates again.
                 invalidate(&invalidations).await;
-                failed(TransactionError::Unknown, End::Unknown)
+                // Where it is committed, its hooks are run.
+                self.find_out(results, result, id, Hooks::default()).await
             }
         }
     }

@@ -1,5 +1,8 @@
 //! How transactions end, and how many of them.
 
+use std::sync::Arc;
+
+use crate::masked::CallLabel;
 use crate::telemetry::Counter;
 
 /// What became of a transaction that began here, all attempts together.
@@ -42,6 +45,7 @@ impl End {
 /// Counts the transactions of a tool.
 #[derive(Debug)]
 pub(super) struct Ends {
+    tool: Arc<str>,
     counters: [Counter; End::ALL.len()],
     retries: Counter,
 }
@@ -49,10 +53,16 @@ pub(super) struct Ends {
 impl Ends {
     pub(super) fn new(tool: &str) -> Self {
         Self {
+            tool: tool.into(),
             counters: End::ALL
                 .map(|end| Counter::new("mcp_patterns_transactions_total", &[("tool", tool), ("outcome", end)])),
             retries: Counter::new("mcp_patterns_transaction_retries_total", &[("tool", tool)]),
         }
+    }
+
+    /// Names a call of the tool for the log.
+    pub(super) fn label(&self) -> CallLabel {
+        CallLabel::current().with_tool(Arc::clone(&self.tool))
     }
 
     pub(super) fn count(&self, end: End) {

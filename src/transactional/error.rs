@@ -5,7 +5,8 @@ use serde_json::json;
 use turbomcp_core::{ErrorKind, McpError};
 
 use super::current::Control;
-use super::dialect::Fault;
+use crate::fault::{self, Fault, Judged};
+use crate::masked::{CallLabel, error_id};
 use crate::scope;
 
 /// The entry of an error's data that says what became of a transaction.
@@ -29,8 +30,11 @@ pub enum TransactionError {
         /// What the log calls the error.
         id: String,
     },
-    /// No transaction could be begun. Nothing was done.
-    Unavailable,
+    /// No transaction could be begun, or the database could not commit it. Nothing was done.
+    Unavailable {
+        /// What the log calls the error.
+        id: String,
+    },
     /// The call is inside a transaction and needs another connection of the same pool, and found none in time. Nothing was done.
     Overloaded,
     /// The call waits for what the transaction that it is in holds: the only connection of the pool, or the write lock of the
@@ -55,18 +59,30 @@ pub enum TransactionError {
     /// The transaction was ended before the tool was: by a `COMMIT` or a `ROLLBACK` of its own, or by the database after an error.
     /// What the tool did may have been kept, in part or as a whole.
     EndedEarly,
-    /// The database was lost during the commit: nobody knows whether the transaction was done.
-    Unknown,
+    /// The connection was lost during the commit, or outside of a transaction during a statement: nobody knows whether it was done.
+    Unknown {
+        /// What the log calls the error.
+        id: String,
+    },
 }
 
 impl TransactionError {
+    /// Returns what the log calls the error, where it has it.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Statement { id, .. } | Self::Unavailable { id } | Self::Unknown { id } => Some(id),
+            _ => None,
+        }
+    }
+
     /// The machine's word for it.
     const fn reason(&self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Held => "held",
             Self::Statement { .. } => "statement_failed",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable { .. } => "unavailable",
             Self::Overloaded => "overloaded",
             Self::WaitsForItself => "waits_for_itself",
             Self::Conflict { .. } => "conflict",
@@ -75,13 +91,13 @@ impl TransactionError {
             Self::TimedOut { .. } => "timed_out",
             Self::Cancelled => "cancelled",
             Self::EndedEarly => ENDED_EARLY,
-            Self::Unknown => "outcome_unknown",
+            Self::Unknown { .. } => "outcome_unknown",
         }
     }
 
     const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unavailable
+            Self::Unavailable { .. }
             | Self::Conflict { .. }
             | Self::Statement { fault: Fault::Conflict | Fault::Unavailable, .. } => ErrorKind::Unavailable,
             Self::Overloaded => ErrorKind::ServerOverloaded,
@@ -93,7 +109,7 @@ impl TransactionError {
             | Self::RolledBack
             | Self::Leaked
             | Self::EndedEarly
-            | Self::Unknown
+            | Self::Unknown { .. }
             | Self::Statement { .. } => ErrorKind::Internal,
         }
     }
@@ -104,8 +120,16 @@ impl fmt::Display for TransactionError {
         match self {
             Self::None => f.write_str("No transaction is open here"),
             Self::Held => f.write_str("The transaction's connection is held elsewhere in this call"),
-            Self::Statement { id, .. } => write!(f, "The database refused a statement (error {id})"),
-            Self::Unavailable => f.write_str("The database is not available; nothing was done"),
+            Self::Statement { fault, id } => {
+                let sentence = match fault {
+                    Fault::Conflict => "A statement gave way to another transaction",
+                    Fault::Timeout => "A statement took the database too long",
+                    Fault::Unavailable => "The database is not available",
+                    Fault::Permanent => "The database refused a statement",
+                };
+                write!(f, "{sentence} (error {id})")
+            }
+            Self::Unavailable { id } => write!(f, "The database is not available; nothing was done (error {id})"),
             Self::Overloaded => {
                 f.write_str("All connections to the database are in use by other calls; nothing was done")
             }
@@ -120,8 +144,11 @@ impl fmt::Display for TransactionError {
             Self::EndedEarly => f.write_str(
                 "The transaction ended before the tool did: the call may have taken effect, in part or as a whole",
             ),
-            Self::Unknown => {
-                f.write_str("The database was lost during the commit: it is not known whether the call took effect")
+            Self::Unknown { id } => {
+                write!(
+                    f,
+                    "The connection to the database was lost: it is not known whether the call took effect (error {id})"
+                )
             }
         }
     }
@@ -131,12 +158,22 @@ impl std::error::Error for TransactionError {}
 
 /// Logs the error under an id and notes what it means for the transaction in whose scope it happened, so that a conflict is
 /// retried although the tool maps it to an error of its own.
+///
+/// Outside of a transaction a statement may have taken effect although its connection was lost: that is
+/// [`Unknown`](TransactionError::Unknown).
 impl From<sqlx::Error> for TransactionError {
     fn from(error: sqlx::Error) -> Self {
-        let fault = scope::current::<Control>().map_or(Fault::Permanent, |control| control.note(&error));
-        let id = format!("{:016x}", fastrand::u64(..));
-        tracing::warn!(%error, ?fault, id, "a statement failed");
-        Self::Statement { fault, id }
+        let (id, label) = (error_id(), CallLabel::current());
+        let control = scope::current::<Control>();
+        let backend = control.as_ref().map_or_else(|| fault::backend_of(&error), |control| control.backend);
+        let Judged { fault, may_have_run } = match &control {
+            // It is rolled back.
+            Some(control) => Judged { fault: control.note(&error), may_have_run: false },
+            None => fault::of_sql(&error),
+        };
+        let (tool, key_hash, attempt) = (label.tool(), label.key_hash(), label.attempt);
+        tracing::warn!(%error, ?fault, may_have_run, id, tool, key_hash, attempt, backend, "a statement failed");
+        if may_have_run { Self::Unknown { id } } else { Self::Statement { fault, id } }
     }
 }
 
@@ -152,6 +189,11 @@ impl From<TransactionError> for McpError {
 }
 
 /// Masks a database error for the caller: `sqlx::query(..).execute(&mut *db).await.map_err(transactional::failed)?`.
+///
+/// The error is told as [what it is](crate::guide::transactions#what-an-error-of-the-database-means): `unavailable` where nothing was
+/// sent, and of unknown outcome where the connection was lost afterwards. Inside a transaction either means that nothing was done.
+/// Outside of one, this is about the one statement: a tool that has done something before must not pass an error on as it is, or
+/// must use a transaction.
 #[must_use]
 pub fn failed(error: sqlx::Error) -> McpError {
     TransactionError::from(error).into()

@@ -230,7 +230,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
                 Ok(None) => {}
             }
         }
-        let results = ByOutcome { ends: &plan.ends, tells: self.tells, questions };
+        let results = ByOutcome { ends: &plan.ends, key: None, tells: self.tells, questions };
         let answer = self.transactor.drive(plan.read_only, ctx, &results, || {
             // Not an `async` block: that would store the call twice.
             inner.call_tool(name, args.clone(), ctx).map(|result| Answer { result, end: Wanted::ByResult })

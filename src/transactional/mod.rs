@@ -121,7 +121,7 @@
 //!
 //! | reason | what happened | kind |
 //! | --- | --- | --- |
-//! | `unavailable` | none could be begun; nothing was done | unavailable |
+//! | `unavailable` | none could be begun, or committed for want of a connection or of room on the disk; nothing was done | unavailable |
 //! | `overloaded` | a transaction inside another one found no connection in time; nothing was done | `server_overloaded` |
 //! | `waits_for_itself` | it waits for the only connection of the pool, or on SQLite for the write lock, which the call itself holds; nothing was done | internal |
 //! | `conflict` | each attempt gave way to another transaction, or one that had [asked its client](#a-tool-that-asks-its-client); nothing was done | unavailable, exhausted |
@@ -129,9 +129,13 @@
 //! | `rolled_back` | the tool succeeded, but a part of it, or a statement whose error it ignored, had failed | internal |
 //! | `ended_early` | the transaction was ended before the tool was: [see below](#a-tool-that-ends-its-transaction) | internal |
 //! | `leaked`, `held` | the tool kept the connection, or needs it twice at the same time | internal |
-//! | `outcome_unknown` | the connection was lost during the commit: nobody knows. Not retried; a call with the same idempotency key finds out | internal |
-//! | `statement_failed` | [`failed`] masked an error of the database, which the log has under the id in the text | by what it means |
+//! | `outcome_unknown` | the connection was lost during the commit, or outside of a transaction during a statement: nobody knows. Not retried unless the tool is idempotent | internal |
+//! | `statement_failed` | [`failed`] masked an error of the database | by [what it means](crate::guide::transactions#what-an-error-of-the-database-means) |
 //! | `none` | there is no transaction here | internal |
+//!
+//! `unavailable`, `outcome_unknown` and `statement_failed` have an id in their text, under which the log has the error. A call with a
+//! key [looks for its record](crate::guide::transactions#a-commit-that-was-not-answered) before it says `outcome_unknown`, for up to
+//! five seconds. Its hooks run if it finds that the transaction was committed.
 //!
 //! A result that took more than one transaction has `{"attempts": 3}` under `mcp-patterns/transaction` in its `_meta`, unless
 //! [it is to say nothing](TransactionalTool::without_meta).
@@ -161,7 +165,10 @@
 //!   [`with_final_refusal_after`](crate::idempotency::Idempotency::with_final_refusal_after) ends them by itself. So it is, too, if the
 //!   process dies after such a `COMMIT`. Only a process that dies, or a call that is dropped, between a `ROLLBACK` of the tool's and
 //!   the end of the tool leaves a key that is free: such a tool must not do anything after it;
-//! - a tool that begins another transaction after its `COMMIT` is not noticed: that one is committed, with the answer in it.
+//! - a tool that begins another transaction after its `COMMIT` is not noticed: that one is committed, with the answer in it;
+//! - a full disk, an IO error or a want of memory that undoes the transaction of SQLite is a rollback like any other, and nothing is in
+//!   doubt, if the tool maps the error with [`failed`] (or `?`) and runs no further statement. Then a `COMMIT` of the tool's before it
+//!   is not noticed either.
 //!
 //! # A tool that asks its client
 //!
@@ -237,8 +244,8 @@
 //! `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `refused`, `in_progress`, `ambiguous`, `unresolved`, `cancelled`. A part
 //! that joins another transaction is not counted.
 //!
-//! Events: `a statement failed`, `the commit failed`, `the transaction cannot be committed`, `no transaction could be begun` (warn,
-//! with the database's own error), and `transaction gave way to another, beginning a new one` (debug).
+//! Events: `a statement failed`, `the commit failed`, `no transaction could be begun` (warn, with the database's own error, the id that
+//! the caller reads, the tool, a hash of the key, the attempt and the database), and `transaction gave way to another, beginning a new one` (debug).
 
 mod answer;
 mod current;
@@ -247,6 +254,7 @@ mod drive;
 mod ends;
 mod error;
 mod hooks;
+mod in_doubt;
 mod layer;
 mod nested;
 mod once;
@@ -260,11 +268,12 @@ mod running;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transactor;
+pub use crate::fault::Fault;
 #[cfg(feature = "cached")]
 pub(crate) use current::invalidate_after_commit;
 pub use current::{Connection, after_commit, after_commit_or_now, current, set_rollback_only};
 pub(crate) use current::{Within, is_entered, within};
-pub use dialect::{Dialect, Fault};
+pub use dialect::Dialect;
 pub use error::{TRANSACTION, TransactionError, failed};
 #[cfg(feature = "cached")]
 pub(crate) use hooks::invalidating;

@@ -9,14 +9,16 @@ use turbomcp_types::ToolResult;
 
 use super::answer::{Answer, ByOutcome, Wanted};
 use super::current::current;
-use super::dialect::{Dialect, Fault};
+use super::dialect::Dialect;
 use super::drive::Results;
 use super::ends::Ends;
 use super::error::TransactionError;
 use super::records::{EXPIRED, kept_for};
 use super::running::{Running, Turn};
 use super::transactor::Transactor;
+use crate::fault::Fault;
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
+use crate::masked::{CallLabel, error_id};
 use crate::outcome;
 use crate::questions::Questions;
 use crate::sweeper::Sweeper;
@@ -67,7 +69,7 @@ impl<DB: Dialect> Once<'_, DB> {
         let is_claiming = AtomicBool::new(false);
         // Where it is a part of another transaction, nobody knows when that is committed.
         let with_commit = self.transactor.begins_one();
-        let results = ByOutcome { ends: self.ends, tells: self.tells, questions: self.questions };
+        let results = ByOutcome { ends: self.ends, key: Some(self), tells: self.tells, questions: self.questions };
         let mut answer = self
             .transactor
             .drive(false, ctx, &results, || async {
@@ -141,7 +143,7 @@ impl<DB: Dialect> Once<'_, DB> {
         Ok(Answer { result, end: Wanted::Recorded(last) })
     }
 
-    fn kept_for(&self) -> Duration {
+    pub(super) fn kept_for(&self) -> Duration {
         kept_for(self.idempotency.kept_for())
     }
 
@@ -160,17 +162,20 @@ impl<DB: Dialect> Once<'_, DB> {
             return unused(answer);
         }
         let Some(age) = record.ambiguous_for() else { return unused(self.in_progress()) };
+        let (id, label, backend) = (error_id(), CallLabel::current(), DB::NAME);
+        let (tool, key_hash, attempt) = (label.tool(), label.key_hash(), label.attempt);
         let refusal = self.idempotency.final_refusal_after().filter(|after| age >= *after);
-        let refusal = refusal.and_then(|_| idempotency::to_record(&Ok(self.key.unresolved().to_tool_result()), None));
+        let refusal = refusal.map(|_| self.key.unresolved(&id));
         if let Some(refusal) = refusal
-            && DB::resolve(connection, &self.key.id, Some(&refusal), self.idempotency.ttl()).await?
+            && let Some(record) = idempotency::to_record(&Ok(refusal.to_tool_result()), None)
+            && DB::resolve(connection, &self.key.id, Some(&record), self.idempotency.ttl()).await?
         {
-            tracing::warn!(tool = self.key.tool, key = self.key.key, "the outcome of a call was not found out in time");
-            let result = self.counts.answer(Told::Unresolved, &self.key.unresolved());
+            tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call was not found out in time");
+            let result = self.counts.answer(Told::Unresolved, &refusal);
             return Ok(Answer { result, end: Wanted::Unresolved });
         }
-        tracing::warn!(tool = self.key.tool, key = self.key.key, "the outcome of a call is not known: resolve it");
-        unused(self.counts.answer(Told::Ambiguous, &self.key.ambiguous()))
+        tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call is not known: resolve it");
+        unused(self.counts.answer(Told::Ambiguous, &self.key.ambiguous(&id)))
     }
 
     /// Keeps the key from being used again: what the call did may be done, while its claim may be undone.
@@ -185,18 +190,23 @@ impl<DB: Dialect> Once<'_, DB> {
                 Ok(())
             })
             .await;
-        let (tool, key) = (&self.key.tool, &self.key.key);
+        let (tool, key_hash) = (&self.key.tool, self.key.hash());
+        let key_hash = key_hash.as_str();
         match marked {
             Ok(()) => {
-                tracing::warn!(tool, key, "a tool ended its transaction, and it is not known what it did: resolve it");
+                tracing::warn!(
+                    tool,
+                    key_hash,
+                    "a tool ended its transaction, and it is not known what it did: resolve it"
+                );
             }
             Err(error) => {
-                tracing::error!(%error, tool, key, "a tool ended its transaction, and its key could not be kept");
+                tracing::error!(%error, tool, key_hash, "a tool ended its transaction, and its key could not be kept");
             }
         }
     }
 
-    fn to_record(&self, result: &McpResult<ToolResult>) -> Option<String> {
+    pub(super) fn to_record(&self, result: &McpResult<ToolResult>) -> Option<String> {
         idempotency::to_record(result, self.key.origin.connection.as_deref())
     }
 

@@ -10,13 +10,15 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::dialect::{Dialect, Fault, NotCommitted};
+use super::dialect::{Dialect, NotCommitted};
 use super::error::TransactionError;
 use super::hooks::{Hooks, Running, invalidate};
-use super::options::Begin;
+use super::options::{Begin, Unsupported};
 use super::reuse::{Reuse, Taken};
 use crate::connections::{Connections, Place, Pooled, RETURN_TIMEOUT, no_answer};
+use crate::fault::{self, Fault};
 use crate::finish::finish;
+use crate::masked::{CallLabel, error_id};
 
 /// An open transaction. Its drop rolls it back.
 pub(super) struct Open<DB: Dialect> {
@@ -52,15 +54,24 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) enum Committed {
     /// It was, and what waited for that is running.
     Yes(Option<Running>),
-    No(Fault),
+    /// Nothing was done. The log has the error under this id.
+    No(Fault, String),
     /// There was none any more at its end: what ran in it has ended it by itself, and may have gone on without one.
     EndedEarly,
-    Unknown,
+    /// The log has the error under this id. What is registered was not run, but what it invalidates is invalidated.
+    Unknown(String, Hooks),
+}
+
+/// The same of a commit that does not know what waits for it.
+enum NotDone {
+    No(Fault, String),
+    EndedEarly,
+    Unknown(String),
 }
 
 /// Why a transaction was not begun.
 pub(super) enum NotBegun {
-    Conflict,
+    Conflict(TransactionError),
     Failed(TransactionError),
 }
 
@@ -77,7 +88,7 @@ impl<DB: Dialect> Open<DB> {
         turns: Option<&Turns>,
         is_outermost: bool,
     ) -> Result<Self, NotBegun> {
-        let sql = DB::begin(&begin).map_err(|_| NotBegun::Failed(TransactionError::Unavailable))?;
+        let sql = DB::begin(&begin).map_err(|Unsupported(setting)| NotBegun::Failed(not_begun::<DB>(&setting)))?;
         let deadline = connections.deadline();
         let begun = async {
             let turn = match turns.filter(|_| DB::HAS_ONE_WRITER && !begin.read_only) {
@@ -102,10 +113,10 @@ impl<DB: Dialect> Open<DB> {
                 );
                 return NotBegun::Failed(TransactionError::Overloaded);
             }
-            tracing::warn!(%error, "no transaction could be begun");
-            match DB::fault(&error) {
-                Fault::Conflict => NotBegun::Conflict,
-                _ => NotBegun::Failed(TransactionError::Unavailable),
+            let not_begun = not_begun::<DB>(&error);
+            match fault::of_sql(&error).fault {
+                Fault::Conflict => NotBegun::Conflict(not_begun),
+                _ => NotBegun::Failed(not_begun),
             }
         })
     }
@@ -125,7 +136,7 @@ impl<DB: Dialect> Open<DB> {
         let (begun, lent) = match taken {
             Taken::Tested(connection) => (Some(begin_on(connection, deadline).await), None),
             Taken::Untested(connection) => match begin_on(connection, answers_until).await {
-                Err(error) if DB::fault(&error) == Fault::Unavailable => (None, None),
+                Err(error) if fault::of_sql(&error).fault == Fault::Unavailable => (None, None),
                 begun => (Some(begun), None),
             },
             Taken::Spent(spent) => match spent.begin(&sql, answers_until).await {
@@ -195,16 +206,20 @@ impl<DB: Dialect> Open<DB> {
 
     /// Commits with `last` as the last statement, and has the hooks run: a caller who leaves changes neither.
     pub(super) async fn commit(mut self, last: Option<String>, hooks: Hooks) -> Committed {
-        let Some(connection) = self.connection.take() else { return Committed::No(Fault::Permanent) };
+        let Some(connection) = self.connection.take() else { return Committed::EndedEarly };
         let committed = commit(connection, self.begin, last, take(&mut self.rights), self.heir.take());
         let ended = async move {
             match committed.await {
                 Ok(()) => Committed::Yes(hooks.run()),
                 Err(not) => {
-                    if matches!(not, Committed::Unknown | Committed::EndedEarly) {
+                    if matches!(not, NotDone::Unknown(_) | NotDone::EndedEarly) {
                         invalidate(&hooks.invalidations).await;
                     }
-                    not
+                    match not {
+                        NotDone::No(fault, id) => Committed::No(fault, id),
+                        NotDone::EndedEarly => Committed::EndedEarly,
+                        NotDone::Unknown(id) => Committed::Unknown(id, hooks),
+                    }
                 }
             }
         };
@@ -236,26 +251,25 @@ async fn commit<DB: Dialect>(
     last: Option<String>,
     _rights: Rights,
     heir: Option<Heir<DB>>,
-) -> Result<(), Committed> {
+) -> Result<(), NotDone> {
     if let Err(error) = DB::before_end(&begin, &mut connection).await {
-        tracing::warn!(%error, "the transaction cannot be committed");
-        return Err(Committed::No(DB::fault(&error)));
+        return Err(NotDone::No(fault::of_sql(&error).fault, not_committed::<DB>(&error, false)));
     }
     let deadline = Instant::now() + COMMIT_TIMEOUT;
     let Some(committed) = until::<DB, _>(deadline, DB::commit(&mut connection, last)).await else {
-        tracing::warn!("the database did not answer a commit in time");
         connection.close();
-        return Err(Committed::Unknown);
+        let id = not_committed::<DB>(&no_answer(), !begin.read_only);
+        return Err(if begin.read_only { NotDone::No(Fault::Unavailable, id) } else { NotDone::Unknown(id) });
     };
     let is_chained = committed.map_err(|NotCommitted { error, was_open }| {
-        tracing::warn!(%error, "the commit failed");
-        let fault = DB::fault(&error);
-        // Only an answer of the database is certain; a lost connection may have been lost after the commit.
-        let is_answer = error.as_database_error().is_some() && fault != Fault::Unavailable;
-        match is_answer {
-            true if was_open => Committed::No(fault),
-            true => Committed::EndedEarly,
-            false => Committed::Unknown,
+        let judged = fault::of_commit(&error);
+        // A read leaves nothing that could be in doubt.
+        let may_be_done = judged.may_have_run && !begin.read_only;
+        let id = not_committed::<DB>(&error, may_be_done);
+        match () {
+            () if may_be_done => NotDone::Unknown(id),
+            () if was_open => NotDone::No(judged.fault, id),
+            () => NotDone::EndedEarly,
         }
     })?;
     if let Some((reuse, lent)) = heir.filter(|_| is_chained) {
@@ -286,4 +300,20 @@ async fn roll_back<DB: Dialect>(mut connection: Pooled<DB>, begin: Begin, _right
 /// Waits for a server no longer than until `deadline`.
 async fn until<DB: Dialect, F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     if DB::IS_REMOTE { timeout_at(deadline, future).await.ok() } else { Some(future.await) }
+}
+
+/// Logs why no transaction could be begun.
+fn not_begun<DB: Dialect>(error: &dyn std::fmt::Display) -> TransactionError {
+    let (id, label) = (error_id(), CallLabel::current());
+    let (tool, key_hash, attempt, backend) = (label.tool(), label.key_hash(), label.attempt, DB::NAME);
+    tracing::warn!(%error, id, tool, key_hash, attempt, backend, "no transaction could be begun");
+    TransactionError::Unavailable { id }
+}
+
+/// Logs why a transaction was not committed, or may not have been, and returns what the log calls the error.
+fn not_committed<DB: Dialect>(error: &dyn std::fmt::Display, may_be_done: bool) -> String {
+    let (id, label) = (error_id(), CallLabel::current());
+    let (tool, key_hash, attempt, backend) = (label.tool(), label.key_hash(), label.attempt, DB::NAME);
+    tracing::warn!(%error, may_be_done, id, tool, key_hash, attempt, backend, "the commit failed");
+    id
 }

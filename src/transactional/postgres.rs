@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres};
 
-use super::dialect::{Dialect, Fault, NotCommitted, connection_fault};
+use super::dialect::{Dialect, NotCommitted};
 use super::options::{Begin, Isolation, Unsupported};
 use crate::canonical::hex;
 use crate::clock::{millis, time_of};
@@ -100,20 +100,6 @@ impl Dialect for Postgres {
             Ok(()) => Ok(true),
             Err(error) if code(&error).as_deref() == Some(NO_ACTIVE_SQL_TRANSACTION) => Ok(false),
             Err(error) => Err(error),
-        }
-    }
-
-    /// By [SQLSTATE](https://www.postgresql.org/docs/current/errcodes-appendix.html).
-    fn fault(error: &sqlx::Error) -> Fault {
-        if let Some(fault) = connection_fault(error) {
-            return fault;
-        }
-        match code(error).as_deref() {
-            Some("40001" | "40P01") => Fault::Conflict,
-            Some("55P03" | "57014" | "25P03" | "25P04") => Fault::Timeout,
-            Some("53300" | "57P01" | "57P02" | "57P03" | "57P05") => Fault::Unavailable,
-            Some(code) if code.starts_with("08") => Fault::Unavailable,
-            _ => Fault::Permanent,
         }
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, Sqlite, SqliteConnection};
 
-use super::dialect::{Dialect, Fault, NotCommitted, connection_fault};
+use super::dialect::{Dialect, NotCommitted};
 use super::options::{Begin, Unsupported};
 
 impl Dialect for Sqlite {
@@ -45,7 +45,9 @@ impl Dialect for Sqlite {
     async fn commit(connection: &mut SqliteConnection, _: Option<String>) -> Result<bool, NotCommitted> {
         // A query is prepared once for each connection.
         if let Err(error) = sqlx::query("COMMIT; BEGIN").execute(&mut *connection).await {
-            let was_open = Self::rollback(connection).await.unwrap_or(true);
+            let is_undone = Self::rollback(connection).await.unwrap_or(true);
+            // SQLite undoes a transaction by itself whose commit fails. That there was none is the one error without a code of its own.
+            let was_open = is_undone || !is_unspecific(&error);
             return Err(NotCommitted { error, was_open });
         }
         Ok(false)
@@ -69,26 +71,14 @@ impl Dialect for Sqlite {
         Self::execute(connection, "ROLLBACK".into()).await.map(|()| false)
     }
 
-    /// By [result code](https://www.sqlite.org/rescode.html); an extended code has its primary code in the low byte.
-    fn fault(error: &sqlx::Error) -> Fault {
-        if let Some(fault) = connection_fault(error) {
-            return fault;
-        }
-        let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-        match code.map(|code| code & 0xff) {
-            // SQLITE_BUSY and SQLITE_LOCKED.
-            Some(5 | 6) => Fault::Conflict,
-            // SQLITE_INTERRUPT.
-            Some(9) => Fault::Timeout,
-            // SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN.
-            Some(10 | 13 | 14) => Fault::Unavailable,
-            _ => Fault::Permanent,
-        }
-    }
-
     async fn execute(connection: &mut SqliteConnection, sql: Cow<'static, str>) -> Result<(), sqlx::Error> {
         connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.map(|_| ())
     }
+}
+
+/// `SQLITE_ERROR`.
+fn is_unspecific(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("1")
 }
 
 super::records::impl_records!(Sqlite, "select 1");

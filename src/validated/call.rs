@@ -18,6 +18,7 @@ use super::rules;
 use super::violations::{Found, Violations};
 use crate::arguments::Taken;
 use crate::cancellation::cancelled;
+use crate::masked::error_id;
 use crate::outcome;
 
 impl ValidatedTool {
@@ -107,7 +108,10 @@ impl ValidatedTool {
         let asked = {
             let asked = pin!(rules::ask(plan.rules(args), plan.tool(), ctx, &mut found));
             match select(pin!(cancelled(ctx)), asked).await {
-                Either::Left(((), _)) => Err(McpError::cancelled("The call was cancelled; nothing was done")),
+                Either::Left(((), _)) => {
+                    let error = McpError::cancelled("The call was cancelled; nothing was done");
+                    Err(outcome::marked(VALIDATION, "cancelled", error))
+                }
                 Either::Right((asked, _)) => asked,
             }
         };
@@ -139,7 +143,7 @@ impl ValidatedTool {
         }
         let Ok(Some(content)) = result.as_ref().map(|result| result.structured_content.as_ref()) else { return result };
         let Err(violations) = plan.check_output(content) else { return result };
-        let id = rules::error_id();
+        let id = error_id();
         plan.count(Outcome::BadOutput);
         tracing::error!(tool = plan.tool(), id, %violations, "a tool's answer does not match its output schema");
         let error = McpError::internal(format!("The tool's answer was not what it must be (error {id})"));

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use turbomcp_core::{McpError, RequestContext};
 
+use super::VALIDATION;
 use super::typed::decode;
 use super::violation::Violation;
 use super::violations::Found;
+use crate::masked::error_id;
 
 /// What a rule sees of the call that it judges, and where it says what is wrong with it.
 ///
@@ -61,21 +63,23 @@ impl RuleError {
         };
         #[cfg(feature = "transactional")]
         if let Some(error) = source.downcast_ref::<crate::transactional::TransactionError>() {
-            let error = McpError::from(error.clone());
-            return match error.kind {
-                turbomcp_core::ErrorKind::Internal => McpError::unavailable(error.message.clone()),
-                _ => error,
+            // The log has it already.
+            let answer = McpError::from(error.clone());
+            return match error.id() {
+                Some(id) if answer.kind == turbomcp_core::ErrorKind::Internal => cannot_be_checked(id),
+                None if answer.kind == turbomcp_core::ErrorKind::Internal => McpError::unavailable(answer.message),
+                _ => answer,
             };
         }
         let id = error_id();
         tracing::warn!(error = %source, tool, id, "a rule failed");
-        McpError::unavailable(format!("The input cannot be checked at the moment (error {id})"))
+        cannot_be_checked(&id)
     }
 }
 
-/// What a masked error is called in the log.
-pub(super) fn error_id() -> String {
-    format!("{:016x}", fastrand::u64(..))
+fn cannot_be_checked(id: &str) -> McpError {
+    McpError::unavailable(format!("The input cannot be checked at the moment (error {id})"))
+        .with_data(json!({ VALIDATION: "rule_failed" }))
 }
 
 type Judged = BoxFuture<'static, Result<(), RuleError>>;

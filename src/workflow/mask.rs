@@ -2,6 +2,8 @@
 
 use turbomcp_core::{ErrorKind, McpError};
 
+use crate::masked::error_id;
+
 /// Says whether errors of this kind speak to the caller, about what it asked for. Their texts are written for it.
 ///
 /// The text of any other may be a driver's own, with an address or a statement in it.
@@ -24,7 +26,7 @@ pub(super) struct Masked {
 
 /// Masks the error of the source or step `of`.
 pub(super) fn mask(of: &str, error: &McpError) -> Masked {
-    let id = format!("{:016x}", fastrand::u64(..));
+    let id = error_id();
     let sentence = match error.kind {
         kind if speaks_to_the_caller(kind) => error.message.clone(),
         ErrorKind::Timeout => format!("`{of}` did not answer in time (error {id})"),

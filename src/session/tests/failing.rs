@@ -14,19 +14,20 @@ async fn what_fails_before_it_changes_anything_is_unavailable_and_says_so() {
     assert_eq!(refused(&answer), (ErrorKind::Unavailable, "unavailable".into()));
     let failure = outcome::failure(&answer).unwrap();
     assert!(failure.is_temporary());
-    assert_eq!(failure.message(), "The sessions are not available; nothing was changed");
+    let text = failure.message();
+    assert!(text.starts_with("The sessions are not available; nothing was changed (error "), "{text}");
     spy.fails(Fault::None);
     assert_eq!(visit(&server, &connection("1")).await, "1");
 }
 
 #[tokio::test]
-async fn what_may_have_been_kept_is_unavailable_and_says_that() {
+async fn what_may_have_been_kept_is_no_temporary_failure_and_says_that() {
     let spy = Spy::new();
     let server = SessionStore::new(spy.clone()).layer(museum());
     visit(&server, &connection("1")).await;
     spy.fails(Fault::Deaf);
     let answer = call(&server, "visit", json!({}), &connection("1")).await;
-    assert_eq!(refused(&answer), (ErrorKind::Unavailable, "unknowable".into()));
+    assert_eq!(refused(&answer), (ErrorKind::Internal, "unknowable".into()));
     let text = outcome::failure(&answer).unwrap().message();
     assert!(text.contains("may or may not") && !text.contains("secret"), "{text}");
     spy.fails(Fault::None);
@@ -44,7 +45,9 @@ async fn a_backend_that_hangs_is_unavailable_to_all_within_the_timeout() {
     let answers = join_all((0..500).map(|_| call(&server, "visit", json!({}), &ctx))).await;
     assert_eq!(begun.elapsed(), Duration::from_secs(2), "who waits for a turn does not wait longer");
     for answer in answers {
-        assert_eq!(refused(&answer).0, ErrorKind::Unavailable);
+        let refused = refused(&answer);
+        let is_in_doubt = refused == (ErrorKind::Internal, "unknowable".into());
+        assert!(is_in_doubt || refused == (ErrorKind::Unavailable, "unavailable".into()), "{refused:?}");
     }
     spy.fails(Fault::None);
     assert_eq!(visit(&server, &ctx).await, "2", "and it goes on as soon as it can");

@@ -205,5 +205,5 @@ async fn a_database_that_cannot_be_reached_is_unavailable<DB: TestDb>() {
     pool.close().await;
     let transactor = Transactor::new(pool);
     let run = transactor.run(&(), || write::<DB>(1)).await;
-    assert_eq!(run, Err(TransactionError::Unavailable));
+    assert!(matches!(run, Err(TransactionError::Unavailable { .. })));
 }

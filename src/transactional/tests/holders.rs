@@ -176,7 +176,7 @@ async fn whoever_is_idle_for_too_long_hears_that_nothing_was_done() {
         });
         let told = run.await.expect_err("the server has ended it");
         // On a busy machine the time may be over before the first statement.
-        assert_ne!(told, TransactionError::Unknown, "it is certain");
+        assert!(!matches!(told, TransactionError::Unknown { .. }), "it is certain");
     }
     assert_eq!(Transactor::new(pool.clone()).run(&(), nothing).await, Ok(()));
     assert_eq!(super::databases::numbers_at_rest(&pool).await, super::databases::NONE);

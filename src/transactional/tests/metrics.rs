@@ -14,7 +14,7 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{TestDb, write};
 use super::on_each_database;
-use super::traps::cut_at_commit;
+use super::traps::{Commit, cut_at_commit};
 use crate::Layer;
 use crate::idempotency::Idempotency;
 use crate::testing::{Call, ScriptedServer, counted, counts};
@@ -102,7 +102,7 @@ async fn conflicts_retries_and_unknown_outcomes_are_counted() {
     for ends in ["well", "in conflict"] {
         let _ = server.call_tool("write", json!({"ends": ends}), &ctx).await;
     }
-    let through = cut_at_commit(direct.connect_options().as_ref().clone(), true).await;
+    let through = cut_at_commit(direct.connect_options().as_ref().clone(), Commit::CutAfter).await;
     let cut = sqlx::PgPool::connect_with(through).await.expect("the way is open");
     let _ = layered(cut).call_tool("write", json!({}), &ctx).await;
 

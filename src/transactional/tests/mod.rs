@@ -4,12 +4,15 @@ mod begins;
 mod clocks;
 mod conflicts;
 mod databases;
+mod disk_full;
 mod ended_early;
 mod ends;
 mod holders;
 mod hooks;
 mod idempotency;
+mod in_doubt;
 mod layer;
+mod lost;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod propagation;

@@ -15,7 +15,6 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{NONE, TestDb, numbers_at_rest, until_idle, write};
 use super::on_each_database;
-use super::traps::cut_at_commit;
 use crate::idempotency::Idempotency;
 use crate::testing::ScriptedServer;
 use crate::transactional::{Dialect, TransactionalTool, Transactor, current};
@@ -153,25 +152,6 @@ async fn a_constraint_that_waits_for_the_commit_keeps_a_recorded_answer_from_bei
     }
     assert_eq!(numbers_at_rest(&pool).await, NONE);
     assert_eq!(Postgres::records(&pool).await, 0);
-}
-
-#[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_found_out_by_a_call_with_the_same_key() {
-    for after in [false, true] {
-        let direct = prepared::<Postgres>().await;
-        let through = cut_at_commit(direct.connect_options().as_ref().clone(), after).await;
-        let cut = PgPoolOptions::new().connect_with(through).await.expect("the way is open");
-        let script = ScriptedServer::new("numbers").with_plain("write", |call| async move {
-            write::<Postgres>(1).await?;
-            Ok(ToolResult::text(format!("call {}", call.number)))
-        });
-        let unknown = call(&layer(&cut).layer(script.clone()), "write").await;
-        assert_eq!(reason(&unknown), "outcome_unknown", "{unknown:?}");
-
-        let again = call(&layer(&direct).layer(script.clone()), "write").await.expect("a result");
-        assert_eq!(again.first_text(), Some(if after { "call 1" } else { "call 2" }));
-        assert_eq!(numbers_at_rest(&direct).await, [1]);
-    }
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ async fn a_pool_can_be_closed_while_a_connection_is_kept() {
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     assert_eq!(transactor.run(&(), nothing).await, Ok(()));
     timeout(LONG, pool.close()).await.expect("nothing holds a connection");
-    assert_eq!(transactor.run(&(), nothing).await, Err(TransactionError::Unavailable));
+    assert!(matches!(transactor.run(&(), nothing).await, Err(TransactionError::Unavailable { .. })));
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_pool_that_is_closed_meanwhile_gives_nobody_anything() {
         nothing().await
     };
     assert_eq!(transactor.run(&(), close).await, Ok(()));
-    assert_eq!(transactor.run(&(), nothing).await, Err(TransactionError::Unavailable));
+    assert!(matches!(transactor.run(&(), nothing).await, Err(TransactionError::Unavailable { .. })));
 }
 
 async fn nothing_is_lost_or_mixed_up_under_load<DB: TestDb>() {

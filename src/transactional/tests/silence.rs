@@ -129,7 +129,7 @@ async fn calls_under_way_end_within_their_timeout_when_the_server_falls_silent_a
             assert_eq!(statement, Err(TransactionError::TimedOut { after }));
             assert_eq!(idle, Err(TransactionError::TimedOut { after }));
             assert_eq!(fails, Err(refusal()));
-            assert_eq!(succeeds, Err(TransactionError::Unknown));
+            assert!(matches!(succeeds, Err(TransactionError::Unknown { .. })), "{succeeds:?}");
             // The commit is waited for longest.
             tokio::time::pause();
             tokio::time::advance(Duration::from_secs(31)).await;
@@ -154,7 +154,8 @@ async fn a_call_spends_one_acquire_timeout_on_all_that_it_waits_for_before_it_be
     tokio::time::pause();
     for transactor in [transactor.clone(), transactor.with_connection_reuse()] {
         let begun = Instant::now();
-        assert_eq!(transactor.run(&(), nothing).await, Err(TransactionError::Unavailable));
+        let refused = transactor.run(&(), nothing).await;
+        assert!(matches!(refused, Err(TransactionError::Unavailable { .. })), "{refused:?}");
         // The clock is the test's.
         let waited = begun.elapsed();
         assert!(waited >= after && waited < after + Duration::from_millis(50), "{waited:?}");

@@ -189,6 +189,12 @@ impl Answer {
         self.meta.get(name).or_else(|| self.meta.get("io.turbomcp/errorData")?.get(name))
     }
 
+    /// Why a layer refused, as it says in the data of its error.
+    pub(super) fn reason(&self, name: &str) -> Option<&str> {
+        let data = self.meta.get("io.turbomcp/errorData").and_then(|data| data.get(name));
+        data.or_else(|| self.meta.get(name)).and_then(Value::as_str)
+    }
+
     pub(super) fn word(&self, name: &str) -> Option<&str> {
         self.mark(name).and_then(Value::as_str)
     }

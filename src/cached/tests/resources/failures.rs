@@ -84,7 +84,7 @@ async fn a_timeout_that_is_kept_says_how_old_it_is_in_the_form_of_its_kind() {
     let hit = json!({"status": "hit", "level": 1, "ageMs": 0});
     for what in BOTH {
         let first = try_get(&server, what, "one", &nobody()).await.expect_err("an error");
-        assert_eq!((first.kind, first.data()), (ErrorKind::Timeout, None));
+        assert_eq!((first.kind, first.data()), (ErrorKind::Timeout, Some(&json!({ CACHE: "timed_out" }))));
         let again = try_get(&server, what, "one", &nobody()).await.expect_err("an error");
         assert_eq!((again.kind, again.data()), (ErrorKind::Timeout, Some(&json!({ CACHE: hit }))));
     }

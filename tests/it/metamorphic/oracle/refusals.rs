@@ -47,31 +47,40 @@ impl<'a> Refusal<'a> {
 
     fn of(answer: &'a Answer) -> Option<Self> {
         let kind = answer.said.kind()?;
-        if answer.word("mcp-patterns/validation") == Some("bad_output") {
-            return Some(Self::BadOutput);
+        match answer.word("mcp-patterns/validation") {
+            Some("bad_output") => return Some(Self::BadOutput),
+            Some("cancelled") => return Some(Self::Cancelled),
+            _ => {}
         }
         if answer.mark("mcp-patterns/validation").is_some() {
             return Some(Self::Validation);
         }
-        if let Some(word) = answer.word("mcp-patterns/idempotency") {
-            return Some(Self::Key(word));
+        match answer.word("mcp-patterns/idempotency") {
+            Some("key_missing") => return Some(Self::NoKey),
+            Some("unavailable") => return Some(Self::NoStore),
+            Some("cancelled") => return Some(Self::Cancelled),
+            Some(word) => return Some(Self::Key(word)),
+            None => {}
         }
         if let Some(word) = answer.word("mcp-patterns/transaction") {
             return Some(Self::Transaction(word));
         }
-        let text = answer.said.text();
-        if answer.mark("mcp-patterns/session").is_some() || text.starts_with("This tool needs a session") {
+        if answer.mark("mcp-patterns/session").is_some() {
             return Some(Self::Session);
         }
-        let millis = text.strip_prefix("No answer within ").and_then(|rest| rest.strip_suffix(" ms")?.parse().ok());
-        match (kind, millis) {
-            (ErrorKind::Timeout, Some(millis)) => Some(Self::TimedOut(millis)),
-            (ErrorKind::ServerOverloaded, _) => Some(Self::Overloaded),
-            (ErrorKind::Cancelled, _) => Some(Self::Cancelled),
-            (ErrorKind::ToolNotFound, _) => Some(Self::UnknownTool),
-            (ErrorKind::Unavailable, _) if text.starts_with("The record of idempotency keys") => Some(Self::NoStore),
-            (ErrorKind::InvalidParams, _) if text.contains("needs an idempotency key") => Some(Self::NoKey),
-            (ErrorKind::Internal, _) if text == "The call ended without a result" => Some(Self::Lost),
+        // The server itself says so in the same words.
+        if kind == ErrorKind::ToolNotFound {
+            return Some(Self::UnknownTool);
+        }
+        let marks = ["mcp-patterns/retry", "mcp-patterns/batch", "mcp-patterns/cache"];
+        match marks.into_iter().find_map(|mark| answer.reason(mark))? {
+            "timed_out" => {
+                let millis = answer.said.text().strip_prefix("No answer within ")?.strip_suffix(" ms")?;
+                Some(Self::TimedOut(millis.parse().ok()?))
+            }
+            "overloaded" => Some(Self::Overloaded),
+            "cancelled" => Some(Self::Cancelled),
+            "lost" => Some(Self::Lost),
             _ => None,
         }
     }

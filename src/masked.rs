@@ -1,0 +1,105 @@
+//! What the log says of an error of which the caller reads only the id.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use crate::scope;
+
+/// Makes the id of an error: 16 hexadecimal digits. The caller reads it as `(error 0123456789abcdef)`, and the log has it with
+/// everything else.
+pub(crate) fn error_id() -> String {
+    // The keys of `RandomState` come from the system's randomness, each pair once.
+    format!("{:016x}", RandomState::new().hash_one(()))
+}
+
+/// The call that an error happened in, as the log names it. The scope of a call has one where a layer knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct CallLabel {
+    tool: Option<Arc<str>>,
+    key_hash: Option<KeyHash>,
+    /// From 1.
+    pub(crate) attempt: u32,
+}
+
+impl CallLabel {
+    /// Returns the label of the call that runs here.
+    pub(crate) fn current() -> Self {
+        let label = scope::current::<Self>();
+        #[cfg_attr(
+            not(any(feature = "idempotent", feature = "transactional")),
+            expect(unused_mut, reason = "nobody has a key")
+        )]
+        let mut label = label.map_or(Self { tool: None, key_hash: None, attempt: 1 }, |label| (*label).clone());
+        #[cfg(any(feature = "idempotent", feature = "transactional"))]
+        if let Some(call) = scope::current::<crate::idempotency::CallKey>() {
+            label.tool.get_or_insert_with(|| call.tool.as_str().into());
+            label.key_hash.get_or_insert_with(|| call.hash());
+        }
+        label
+    }
+
+    pub(crate) fn with_tool(mut self, tool: Arc<str>) -> Self {
+        self.tool = Some(tool);
+        self
+    }
+
+    pub(crate) fn with_key_hash(mut self, key_hash: KeyHash) -> Self {
+        self.key_hash = Some(key_hash);
+        self
+    }
+
+    /// Notes a further attempt. The first one of a layer is as many as the layers around it have made.
+    pub(crate) fn with_attempt(mut self, attempt: u32) -> Self {
+        if attempt > 1 {
+            self.attempt = attempt;
+        }
+        self
+    }
+
+    pub(crate) fn tool(&self) -> Option<&str> {
+        self.tool.as_deref()
+    }
+
+    pub(crate) fn key_hash(&self) -> Option<&str> {
+        self.key_hash.as_ref().map(KeyHash::as_str)
+    }
+}
+
+/// An idempotency key, hashed together with its caller and tool, in 16 hexadecimal digits. Who reads the log cannot use the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyHash([u8; 16]);
+
+impl KeyHash {
+    /// Takes the first 16 of these digits.
+    pub(crate) fn new(digits: &str) -> Self {
+        let mut hash = [b'0'; 16];
+        hash.iter_mut().zip(digits.bytes()).for_each(|(to, digit)| *to = digit);
+        Self(hash)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CallLabel, KeyHash, error_id};
+
+    #[test]
+    fn the_id_of_an_error_has_16_hexadecimal_digits_and_is_new_each_time() {
+        let ids: std::collections::HashSet<_> = (0..1000).map(|_| error_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| id.len() == 16 && id.bytes().all(|digit| digit.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn the_first_attempt_of_an_inner_layer_counts_as_the_attempt_of_the_outer_one() {
+        let outer = CallLabel::current().with_attempt(3).with_key_hash(KeyHash::new("0123456789abcdef0"));
+        assert_eq!(outer.clone().with_attempt(1).attempt, 3);
+        assert_eq!(outer.clone().with_attempt(2).attempt, 2);
+        assert_eq!(outer.key_hash(), Some("0123456789abcdef"));
+        assert_eq!(CallLabel::current().attempt, 1);
+    }
+}

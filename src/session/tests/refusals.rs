@@ -1,0 +1,124 @@
+//! A backend that refuses to write: nothing was kept, and nothing is in doubt.
+
+use ::redis::aio::ConnectionManager;
+
+use super::*;
+use crate::testing::Traced;
+use crate::testing::private_redis::PrivateRedis;
+
+async fn connected(redis: &PrivateRedis) -> ConnectionManager {
+    redis.client().get_connection_manager().await.expect("it is there")
+}
+
+/// Breaks the server in each way, and repairs it.
+const WAYS: [(&str, &[&str], &[&str]); 4] = [
+    ("no memory", &["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"]),
+    ("a replica", &["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"]),
+    ("no replicas", &["CONFIG", "SET", "min-replicas-to-write", "1"], &["CONFIG", "SET", "min-replicas-to-write", "0"]),
+    ("no permission", &["ACL", "SETUSER", "default", "-@scripting"], &["ACL", "SETUSER", "default", "+@all"]),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_refuses_a_write_has_kept_nothing_and_is_not_told_as_doubt() {
+    let redis = PrivateRedis::start_on_request();
+    let session = session(&SessionStore::redis(connected(&redis).await));
+    for (at, (what, breaks, repairs)) in WAYS.into_iter().enumerate() {
+        // The next write finds what it needs here, and reads nothing before.
+        session.set("count", &at).await.expect("it is kept");
+        redis.command(breaks);
+        for _ in 0..3 {
+            let refused = session.set("count", &100).await;
+            assert!(matches!(refused, Err(SessionError::Unavailable(_))), "{what}: {refused:?}");
+        }
+        redis.command(repairs);
+        assert_eq!(session.get::<usize>("count").await.expect("it can be read"), Some(at), "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_runs_another_script_has_kept_nothing() {
+    let redis = PrivateRedis::start_on_request();
+    let session = session(&SessionStore::redis(connected(&redis).await));
+    session.set("count", &1).await.expect("it is kept");
+    redis.command(&["CONFIG", "SET", "busy-reply-threshold", "1"]);
+    let url = redis.url();
+    let busy = std::thread::spawn(move || {
+        let mut connection = ::redis::Client::open(url).expect("a URL").get_connection().expect("a connection");
+        ::redis::cmd("EVAL").arg("while true do end").arg(0).query::<()>(&mut connection)
+    });
+    let refused = async {
+        loop {
+            match session.set("count", &100).await {
+                Ok(()) => session.set("count", &1).await.unwrap_or_default(),
+                // The script had begun, and Redis did not answer anybody yet.
+                Err(SessionError::Unknowable(_)) => {}
+                refused => return refused,
+            }
+        }
+    };
+    let refused = tokio::time::timeout(MINUTE, refused).await.expect("it is busy");
+    assert!(matches!(refused, Err(SessionError::Unavailable(_))), "{refused:?}");
+    redis.command(&["SCRIPT", "KILL"]);
+    assert!(busy.join().expect("it ends").is_err(), "it was killed");
+    assert!(session.get::<usize>("count").await.expect("it can be read").is_some());
+}
+
+#[tokio::test]
+async fn a_database_that_refuses_a_write_has_kept_nothing_and_is_not_told_as_doubt() {
+    let file = crate::testing::databases::sqlite().await;
+    crate::session::SqlBackend::ensure_schema(&file.pool).await.expect("the table is made");
+    let session = session(&SessionStore::new(crate::session::SqlBackend::new(file.pool.clone())));
+    session.set("count", &1).await.expect("it is kept");
+    let refuses = "create trigger refuses before update on mcp_patterns_sessions begin select raise(abort, 'no'); end";
+    sqlx::raw_sql(refuses).execute(&file.pool).await.expect("a trigger can be made");
+    let refused = session.set("count", &2).await;
+    assert!(matches!(refused, Err(SessionError::Unavailable(_))), "{refused:?}");
+    sqlx::raw_sql("drop trigger refuses").execute(&file.pool).await.expect("it can be dropped");
+    assert_eq!(session.get::<u32>("count").await.expect("it can be read"), Some(1));
+}
+
+#[tokio::test]
+async fn a_session_that_could_not_be_used_has_an_id_that_the_log_repeats_with_the_tool_and_the_backend() {
+    let redis = PrivateRedis::start_on_request();
+    let store = SessionStore::redis(connected(&redis).await);
+    let server = store.layer(museum());
+    assert!(!server.call_tool("visit", json!({}), &connection("1")).await.expect("a result").is_error());
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    let traced = Traced::start();
+    let refused = server.call_tool("visit", json!({}), &connection("1")).await;
+    let failure = outcome::failure(&refused).expect("there is no memory");
+    let text = failure.message();
+    let id = text.strip_prefix("The sessions are not available; nothing was changed (error ");
+    let id = id.and_then(|id| id.strip_suffix(')')).unwrap_or_else(|| panic!("{text}"));
+    let log = traced.text();
+    let line = log.lines().find(|line| line.contains(id)).unwrap_or_else(|| panic!("no line has {id}: {log}"));
+    for field in ["tool=\"visit\"", "attempt=1", "backend=\"Redis\"", "may_be_kept=false"] {
+        assert!(line.contains(field), "{field}: {line}");
+    }
+}
+
+#[test]
+fn each_refusal_of_a_session_is_marked() {
+    let backend = || BackendError::new("down");
+    let json_error = || serde_json::from_str::<u32>("x").expect_err("no number");
+    let errors = [
+        SessionError::NoLayer,
+        SessionError::None(SessionMode::Principal),
+        SessionError::Unknown,
+        SessionError::Undecodable { key: "k".into(), error: json_error() },
+        SessionError::Unencodable { key: "k".into(), error: json_error() },
+        SessionError::TooManyBytes { bytes: 2, max_bytes: 1 },
+        SessionError::TooManyKeys { max_keys: 1 },
+        SessionError::NoRoom,
+        SessionError::Conflict,
+        SessionError::NotRenewable,
+        SessionError::WaitsForItself(backend()),
+        SessionError::Unavailable(backend()),
+        SessionError::Unknowable(backend()),
+    ];
+    for error in errors {
+        let text = error.to_string();
+        let error = McpError::from(error);
+        assert!(error.data().is_some_and(|data| data[outcome::SESSION].is_string()), "{text}: {error:?}");
+    }
+}

@@ -1,0 +1,182 @@
+//! A commit that was not answered, by a call with a key: what became of it is found out where that can be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgPool, Pool, Postgres};
+use tokio::time::timeout;
+use turbomcp_core::{McpHandler, McpResult, RequestContext};
+use turbomcp_types::ToolResult;
+
+use super::databases::{NONE, TestDb, numbers_at_rest, write};
+use super::traps::{Commit, cut_at_commit};
+use crate::idempotency::Idempotency;
+use crate::testing::ScriptedServer;
+use crate::testing::Traced;
+use crate::transactional::{TransactionalTool, Transactor, after_commit};
+use crate::{Layer, RetryTool, outcome};
+
+/// Guards against hanging.
+const GUARD: Duration = Duration::from_secs(60);
+
+async fn prepared() -> PgPool {
+    let pool = Postgres::pool().await;
+    TransactionalTool::ensure_schema(&pool).await.expect("the table is made");
+    pool
+}
+
+async fn through(direct: &PgPool, commit: Commit) -> PgPool {
+    let options = cut_at_commit(direct.connect_options().as_ref().clone(), commit).await;
+    PgPoolOptions::new().connect_with(options).await.expect("the way is open")
+}
+
+fn layer(pool: &Pool<Postgres>) -> TransactionalTool<Postgres> {
+    let transactor = Transactor::new(pool.clone()).with_timeout(Duration::from_secs(20));
+    TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new())
+}
+
+/// Writes a number, and counts the hooks that run.
+fn writer(hooks: &Arc<AtomicU32>) -> ScriptedServer {
+    let hooks = Arc::clone(hooks);
+    ScriptedServer::new("numbers").with_plain("write", move |call| {
+        let hooks = Arc::clone(&hooks);
+        async move {
+            write::<Postgres>(1).await?;
+            let hook = move || async move {
+                hooks.fetch_add(1, Ordering::SeqCst);
+            };
+            assert!(after_commit(hook).is_ok(), "it is in a transaction");
+            Ok(ToolResult::text(format!("call {}", call.number)))
+        }
+    })
+}
+
+async fn call(server: &impl McpHandler) -> McpResult<ToolResult> {
+    let args = json!({"idempotency_key": "secret-key"});
+    let ctx = RequestContext::new();
+    let called = server.call_tool("write", args, &ctx);
+    timeout(GUARD, called).await.expect("it ends")
+}
+
+fn reason(result: &McpResult<ToolResult>) -> Value {
+    let data = outcome::failure(result).and_then(|failure| failure.data()?.get("mcp-patterns/transaction").cloned());
+    data.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_commit_that_was_done_although_its_answer_was_lost_is_answered_as_done_and_its_hooks_run() {
+    let (direct, hooks) = (prepared().await, Arc::default());
+    let server = layer(&through(&direct, Commit::CutAfter).await).layer(writer(&hooks));
+    let answer = call(&server).await.expect("a result");
+    assert_eq!(answer.first_text(), Some("call 1"), "{answer:?}");
+    assert!(!answer.is_error());
+    assert_eq!(hooks.load(Ordering::SeqCst), 1);
+    assert_eq!(numbers_at_rest(&direct).await, [1]);
+}
+
+#[tokio::test]
+async fn a_commit_that_the_server_never_saw_is_answered_as_not_done_and_the_key_is_free() {
+    let (direct, hooks) = (prepared().await, Arc::default());
+    let script = writer(&hooks);
+    let refused = call(&layer(&through(&direct, Commit::CutBefore).await).layer(script.clone())).await;
+    assert_eq!(reason(&refused), "unavailable", "{refused:?}");
+    let failure = outcome::failure(&refused).expect("a failure");
+    assert!(failure.is_temporary() && failure.is_not_executed());
+    assert_eq!((hooks.load(Ordering::SeqCst), numbers_at_rest(&direct).await), (0, NONE.to_vec()));
+
+    let again = call(&layer(&direct).layer(script)).await.expect("a result");
+    assert_eq!(again.first_text(), Some("call 2"));
+    assert_eq!((hooks.load(Ordering::SeqCst), numbers_at_rest(&direct).await), (1, vec![1]));
+}
+
+#[tokio::test]
+async fn a_commit_that_the_server_may_still_do_stays_unknown_and_a_later_call_with_the_key_finds_it_out() {
+    let (direct, hooks) = (prepared().await, Arc::default());
+    let script = writer(&hooks);
+    let held = through(&direct, Commit::Held).await;
+    let transactor = Transactor::new(held.clone()).with_timeout(Duration::from_millis(100));
+    let tool = TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new());
+    let traced = Traced::start();
+    let unknown = call(&tool.layer(script.clone())).await;
+    assert_eq!(reason(&unknown), "outcome_unknown", "{unknown:?}");
+    let failure = outcome::failure(&unknown).expect("a failure");
+    assert!(!failure.is_temporary() && !failure.is_not_executed());
+    let text = failure.message();
+    let id = text.split_once("(error ").and_then(|(_, id)| id.strip_suffix(')')).expect("it has an id");
+    let log = traced.text();
+    let line = log.lines().find(|line| line.contains(id) && line.contains("a commit was not answered in time"));
+    let line = line.unwrap_or_else(|| panic!("no line has {id}: {log}"));
+    for field in ["tool=\"write\"", "key_hash=\"", "attempt=1", "backend=\"PostgreSQL\""] {
+        assert!(line.contains(field), "{field}: {line}");
+    }
+    assert!(!log.contains("secret-key"), "{log}");
+
+    // The server rolls back whom it has lost.
+    sqlx::query(
+        "select pg_terminate_backend(pid, 10000) from pg_stat_activity \
+         where application_name = current_setting('application_name') and pid <> pg_backend_pid() and state like 'idle in%'",
+    )
+    .execute(&direct)
+    .await
+    .expect("it may");
+    let again = call(&layer(&direct).layer(script)).await.expect("a result");
+    assert_eq!(again.first_text(), Some("call 2"));
+    assert_eq!(numbers_at_rest(&direct).await, [1]);
+}
+
+/// Waits until a statement waits for a transaction.
+async fn until_blocked(pool: &PgPool) {
+    let blocked = "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
+                   and wait_event_type = 'Lock'";
+    let is_blocked =
+        async { while sqlx::query_scalar::<_, i64>(blocked).fetch_one(pool).await.expect("the server tells") == 0 {} };
+    timeout(GUARD, is_blocked).await.expect("it comes to that");
+}
+
+#[tokio::test]
+async fn a_commit_in_doubt_that_another_call_with_the_key_has_made_instead_is_answered_by_that_one() {
+    let direct = prepared().await;
+    let cut = through(&direct, Commit::CutBefore).await;
+    let pool = direct.clone();
+    let script = ScriptedServer::new("numbers").with_plain("write", move |call| {
+        let pool = pool.clone();
+        async move {
+            write::<Postgres>(1).await?;
+            if call.number == 1 {
+                until_blocked(&pool).await;
+            }
+            Ok(ToolResult::text(format!("call {}", call.number)))
+        }
+    });
+    let (one, other) = (layer(&cut).layer(script.clone()), layer(&direct).layer(script.clone()));
+    // The other one waits in the database for the first, and makes the call once that is rolled back.
+    let (one, other) = tokio::join!(call(&one), async {
+        while script.calls("write") == 0 {
+            tokio::task::yield_now().await;
+        }
+        call(&other).await
+    });
+    assert_eq!(other.expect("a result").first_text(), Some("call 2"));
+    match reason(&one) {
+        // The claim that proves it came before the other one.
+        Value::String(reason) => assert_eq!(reason, "unavailable", "{one:?}"),
+        _ => assert_eq!(one.expect("a result").first_text(), Some("call 2")),
+    }
+    assert_eq!(numbers_at_rest(&direct).await, [1]);
+}
+
+#[tokio::test]
+async fn a_retry_around_a_commit_in_doubt_makes_the_call_again_once_it_is_known_that_nothing_was_done() {
+    let (direct, hooks) = (prepared().await, Arc::default());
+    let cut = through(&direct, Commit::CutBefore).await;
+    let script = writer(&hooks);
+    let traced = Traced::start();
+    let refused = call(&(RetryTool::new(), layer(&cut)).layer(script.clone())).await;
+    assert_eq!(reason(&refused), "unavailable", "{refused:?}");
+    assert_eq!(script.calls("write"), 3);
+    assert!(traced.text().contains("attempt=3"), "{}", traced.text());
+    assert_eq!(numbers_at_rest(&direct).await, NONE);
+}
