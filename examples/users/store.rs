@@ -1,10 +1,12 @@
 //! Users, products and orders in the database: the same statements on SQLite and on PostgreSQL.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mcp_patterns::transactional::{TransactionError, Transactor, current};
 use sqlx::{Pool, Postgres, Sqlite};
+use tokio::time::timeout;
 
 /// What happens in the transaction of a call, or in none.
 type Step<'a, T> = BoxFuture<'a, Result<T, TransactionError>>;
@@ -51,6 +53,15 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn add_order(&self, user: i64, product: i64, quantity: i64) -> Step<'_, i64>;
 }
 
+/// How long a statement outside of any transaction may take: a transaction has a limit of its own.
+const LONGEST_READ: Duration = Duration::from_secs(5);
+
+/// Waits for a statement outside of any transaction. A server that has fallen silent closes no connection.
+async fn read<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, TransactionError> {
+    let read = timeout(LONGEST_READ, statement).await;
+    Ok(read.map_err(|_| TransactionError::TimedOut { after: LONGEST_READ })??)
+}
+
 /// Where a kind of database keeps all of it.
 #[derive(Debug)]
 pub struct Tables<DB: sqlx::Database>(pub Pool<DB>);
@@ -89,7 +100,7 @@ macro_rules! impl_store {
                 Box::pin(async move {
                     let user = "select id, username, email, age, credit_cents from users where id = $1";
                     let found: Option<(i64, String, String, i64, i64)> =
-                        sqlx::query_as(user).bind(id).fetch_optional(&self.0).await?;
+                        read(sqlx::query_as(user).bind(id).fetch_optional(&self.0)).await?;
                     Ok(found.map(|(id, username, email, age, credit_cents)| User { id, username, email, age, credit_cents }))
                 })
             }
@@ -97,14 +108,15 @@ macro_rules! impl_store {
             fn is_taken<'a>(&'a self, username: &'a str) -> Step<'a, bool> {
                 Box::pin(async move {
                     let taken = "select exists (select 1 from users where username = $1)";
-                    Ok(sqlx::query_scalar(taken).bind(username).fetch_one(&self.0).await?)
+                    read(sqlx::query_scalar(taken).bind(username).fetch_one(&self.0)).await
                 })
             }
 
             fn product(&self, id: i64) -> Step<'_, Option<Product>> {
                 Box::pin(async move {
                     let product = "select stock, price_cents from products where id = $1";
-                    let found: Option<(i64, i64)> = sqlx::query_as(product).bind(id).fetch_optional(&self.0).await?;
+                    let found: Option<(i64, i64)> =
+                        read(sqlx::query_as(product).bind(id).fetch_optional(&self.0)).await?;
                     Ok(found.map(|(stock, price_cents)| Product { stock, price_cents }))
                 })
             }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
 use super::data::{self, Data, PeekError};
 use super::key::Key;
-use super::turns::{Turns, Unanswered};
+use super::turns::{Turns, Unanswered, Writer};
 use super::{SessionError, SessionMode};
 use crate::Identity;
 use crate::telemetry::{Counter, Outage, Over, Warning};
@@ -110,7 +110,7 @@ impl Engine {
 
     /// Reads one value.
     pub(super) async fn peek<T: DeserializeOwned>(&self, key: &Key, name: &str) -> Result<Option<T>, SessionError> {
-        let Some(record) = self.fetch(key).await? else { return not_there(key).map(|()| None) };
+        let Some(record) = self.fetch(None, key).await? else { return not_there(key).map(|()| None) };
         self.touch_if_due(key, &record);
         data::peek(&record.data, name).map_err(|error| match error {
             PeekError::Value(error) => error,
@@ -120,7 +120,7 @@ impl Engine {
 
     /// Reads everything. A session that is not there yet is empty, but one that has to be opened has to be there.
     pub(super) async fn load(&self, key: &Key) -> Result<Found, SessionError> {
-        let record = self.fetch(key).await?;
+        let record = self.fetch(None, key).await?;
         let found = self.found(key, record.as_ref())?;
         self.use_found(key, record.as_ref());
         Ok(found)
@@ -141,7 +141,7 @@ impl Engine {
         let mut is_fresh = false;
         for tries in 0..self.settings.max_tries.get() {
             if known.is_none() && !is_fresh {
-                known = writer.step(self.fetch_within(writer.limit(), key)).await?;
+                known = self.fetch(Some(&mut writer), key).await?;
                 is_fresh = true;
             }
             let applied = self.found(key, known.as_ref()).and_then(|mut found| {
@@ -170,8 +170,8 @@ impl Engine {
                 }
             };
             let version = new_version();
-            let write = self.write_within(writer.limit(), key, found.version, version, &text, found.ends_in);
-            match writer.step(write).await? {
+            let written = self.write(Some(&mut writer), key, found.version, version, &text, found.ends_in);
+            match written.await? {
                 Written::Yes => {
                     // Its times are never asked for: what changes nothing reads the record anew.
                     let (expires_in, ends_in) = (self.settings.idle_timeout, found.ends_in);
@@ -197,7 +197,7 @@ impl Engine {
     /// Writes what was changed since it was found, if nobody else has written meanwhile.
     pub(super) async fn commit(&self, key: &Key, found: &Found) -> Result<(), SessionError> {
         let text = self.checked(found).inspect_err(|_| self.count(Told::Full))?;
-        match self.write(key, found.version, new_version(), &text, found.ends_in).await? {
+        match self.write(None, key, found.version, new_version(), &text, found.ends_in).await? {
             Written::Yes => {
                 self.count(Told::Written);
                 Ok(())
@@ -216,7 +216,7 @@ impl Engine {
     }
 
     pub(super) async fn end(&self, key: &Key) -> Result<bool, SessionError> {
-        self.wrote(self.step(self.shared.backend.delete(key.id(), None)).await)
+        self.wrote(self.step(None, self.shared.backend.delete(key.id(), None)).await)
     }
 
     /// Moves the session to another key, with all that was written until it is gone from the first. It ends when it would have.
@@ -229,13 +229,13 @@ impl Engine {
             let (text, new) = (found.data.to_text().map_err(unreadable)?, new_version());
             let ends_in = found.ends_in.saturating_sub(asked.elapsed());
             // Nobody else knows the new key yet.
-            match self.write(to, kept, new, &text, ends_in).await? {
+            match self.write(None, to, kept, new, &text, ends_in).await? {
                 Written::Yes => {}
                 Written::No(_) => return Err(SessionError::Conflict),
                 Written::Full => return Err(self.no_room()),
             }
             kept = Some(new);
-            if self.wrote(self.step(self.shared.backend.delete(from.id(), Some(version))).await)? {
+            if self.wrote(self.step(None, self.shared.backend.delete(from.id(), Some(version))).await)? {
                 return Ok(());
             }
         }
@@ -243,12 +243,8 @@ impl Engine {
         Err(SessionError::Conflict)
     }
 
-    async fn fetch(&self, key: &Key) -> Result<Option<Record>, SessionError> {
-        self.fetch_within(self.settings.backend_timeout, key).await
-    }
-
-    async fn fetch_within(&self, limit: Duration, key: &Key) -> Result<Option<Record>, SessionError> {
-        let record = self.step_within(limit, self.shared.backend.load(key.id())).await;
+    async fn fetch(&self, turn: Option<&mut Writer<'_>>, key: &Key) -> Result<Option<Record>, SessionError> {
+        let record = self.step(turn, self.shared.backend.load(key.id())).await;
         let record = record.map_err(|error| SessionError::of_step(error, SessionError::Unavailable))?;
         self.shared.turns.saw(key.id(), record.as_ref());
         self.count(Told::Read);
@@ -285,7 +281,7 @@ impl Engine {
         let (engine, touching) = (self.clone(), Touching { id, shared: Arc::clone(&self.shared) });
         tokio::spawn(async move {
             // Its failure is one of the backend, which is said there.
-            if engine.step(engine.shared.backend.touch(&touching.id, ttl)).await.is_err() {
+            if engine.step(None, engine.shared.backend.touch(&touching.id, ttl)).await.is_err() {
                 tracing::debug!("the use of a session was not noted");
             }
         });
@@ -305,18 +301,7 @@ impl Engine {
 
     async fn write(
         &self,
-        key: &Key,
-        expected: Option<u64>,
-        version: u64,
-        data: &str,
-        ends_in: Duration,
-    ) -> Result<Written, SessionError> {
-        self.write_within(self.settings.backend_timeout, key, expected, version, data, ends_in).await
-    }
-
-    async fn write_within(
-        &self,
-        limit: Duration,
+        turn: Option<&mut Writer<'_>>,
         key: &Key,
         expected: Option<u64>,
         version: u64,
@@ -327,8 +312,8 @@ impl Engine {
         let (id, write) = (key.id(), Write { version, data, ttl: self.settings.idle_timeout, ends_in, opener });
         let backend = &self.shared.backend;
         self.wrote(match expected {
-            None => self.step_within(limit, backend.create(id, write)).await,
-            Some(expected) => self.step_within(limit, backend.compare_and_swap(id, expected, write)).await,
+            None => self.step(turn, backend.create(id, write)).await,
+            Some(expected) => self.step(turn, backend.compare_and_swap(id, expected, write)).await,
         })
     }
 
@@ -347,12 +332,12 @@ impl Engine {
         })
     }
 
-    async fn step<T>(&self, step: BackendFuture<'_, T>) -> Result<T, BackendError> {
-        self.step_within(self.settings.backend_timeout, step).await
-    }
-
-    async fn step_within<T>(&self, limit: Duration, step: BackendFuture<'_, T>) -> Result<T, BackendError> {
-        match timeout(limit, step).await.unwrap_or_else(|_| Err(BackendError::new("no answer in time"))) {
+    async fn step<T>(&self, turn: Option<&mut Writer<'_>>, step: BackendFuture<'_, T>) -> Result<T, BackendError> {
+        let ended = match turn {
+            Some(turn) => turn.wait(step).await,
+            None => timeout(self.settings.backend_timeout, step).await,
+        };
+        match ended.unwrap_or_else(|_| Err(BackendError::new("no answer in time"))) {
             Ok(done) => {
                 if let Some(Over { after_ms, failures }) = self.shared.outage.worked() {
                     tracing::info!(after_ms, failures, "the backend of the sessions works again");

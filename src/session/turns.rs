@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as Queue, MutexGuard};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
 use super::backend::Record;
@@ -133,25 +134,20 @@ impl Writer<'_> {
         }
     }
 
-    /// How long the backend has for the next step. Who has waited for a turn has waited for the backend.
-    pub(super) fn limit(&self) -> Duration {
-        match self.is_answered {
-            true => self.limit,
-            false => self.deadline.saturating_duration_since(Instant::now()).min(self.limit),
-        }
-    }
-
-    /// Waits for the answer to a step, and passes the turn on if that takes long.
-    pub(super) async fn step<T, E>(&mut self, step: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        let mut step = pin!(step);
-        let ended = match timeout_at(self.until, step.as_mut()).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                self.last = None;
-                step.await
+    /// Waits for the answer to a step, and passes the turn on if that takes long. Who has waited for a turn has waited for the backend.
+    pub(super) async fn wait<T, E>(
+        &mut self,
+        mut step: impl Future<Output = Result<T, E>> + Unpin,
+    ) -> Result<Result<T, E>, Elapsed> {
+        let end = if self.is_answered { later(Instant::now(), self.limit) } else { self.deadline };
+        let mut at = self.until.min(end);
+        let ended = loop {
+            match timeout_at(at, &mut step).await {
+                Err(_) if at < end => (self.last, at) = (None, end),
+                ended => break ended,
             }
         };
-        if ended.is_ok() {
+        if let Ok(Ok(_)) = ended {
             self.is_answered = true;
             *self.turn.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
