@@ -154,7 +154,8 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         ("hit", "cached") => (4, 1_650),
         // Others may wait for the call, so it has a client and a progress token of its own, and can change hands.
         ("miss", "cached") => (39, 8_300),
-        ("hit" | "no retry", "retry") => (4, 1_350),
+        // Also whether a client was asked.
+        ("hit" | "no retry", "retry") => (4, 1_400),
         // Of a call that has a progress token, each attempt has a context of its own.
         ("miss", "retry") => (12, 2_700),
         ("key", "retry") => (7, 1_400),
