@@ -16,12 +16,13 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    /// Returns `None` where there is no client to ask: then the call needs no context of its own.
-    pub(crate) fn of(ctx: &RequestContext) -> Option<Self> {
+    /// Returns `None` where there is no client to ask: then the call needs no context of its own. On the heap, so that such a call
+    /// does not carry one along.
+    pub(crate) fn of(ctx: &RequestContext) -> Option<Box<Self>> {
         let inner = Arc::clone(ctx.session()?);
         let (mut ctx, asked) = (ctx.clone(), Flag::default());
         ctx.set_session(Arc::new(NotingSession { inner, asked: asked.clone() }));
-        Some(Self { ctx, asked })
+        Some(Box::new(Self { ctx, asked }))
     }
 
     /// The context in which the handler below is called.

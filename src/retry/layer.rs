@@ -176,9 +176,9 @@ impl RetryTool {
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
         let questions = if plan.may_ask_again { None } else { Questions::of(ctx) };
-        let ctx = questions.as_ref().map_or(ctx, Questions::ctx);
+        let ctx = questions.as_deref().map_or(ctx, Questions::ctx);
         let progress = Progress::wanted(ctx);
-        let judge = ByOutcome { layer: self, plan: &plan, tool: name, questions: questions.as_ref() };
+        let judge = ByOutcome { layer: self, plan: &plan, tool: name, questions: questions.as_deref() };
         let driven = self
             .policy
             .drive(ctx, &judge, |number| {

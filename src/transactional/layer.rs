@@ -186,8 +186,8 @@ impl<DB: Dialect> TransactionalTool<DB> {
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
         let questions = Questions::of(ctx);
-        let ctx = questions.as_ref().map_or(ctx, Questions::ctx);
-        let result = self.transact_in(&plan, inner, name, args, ctx, questions.as_ref()).await;
+        let ctx = questions.as_deref().map_or(ctx, Questions::ctx);
+        let result = self.transact_in(&plan, inner, name, args, ctx, questions.as_deref()).await;
         if questions.is_some_and(|questions| questions.were_asked())
             && !plan.is_told_of_questions.swap(true, Ordering::Relaxed)
         {

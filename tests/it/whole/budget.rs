@@ -154,10 +154,12 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         ("hit", "cached") => (4, 1_650),
         // Others may wait for the call, so it has a client and a progress token of its own, and can change hands.
         ("miss", "cached") => (39, 8_300),
-        ("hit" | "no retry", "retry") => (4, 1_350),
-        // Of a call that has a progress token, each attempt has a context of its own.
-        ("miss", "retry") => (12, 2_700),
-        ("key", "retry") => (7, 1_400),
+        // Also whether a client was asked.
+        ("hit" | "no retry", "retry") => (4, 1_400),
+        // Of a call that has a client, there is a context in which its questions are noted; with a progress token, each attempt has one
+        // of its own.
+        ("miss", "retry") => (20, 4_100),
+        ("key", "retry") => (7, 1_450),
         ("idle", "validated") => (0, 0),
         ("valid", "validated") => (2, 512),
         // The key is taken out before the check, and put back.
