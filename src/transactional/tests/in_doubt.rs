@@ -97,7 +97,8 @@ async fn a_commit_that_the_server_may_still_do_stays_unknown_and_a_later_call_wi
     let (direct, hooks) = (prepared().await, Arc::default());
     let script = writer(&hooks);
     let held = through(&direct, Commit::Held).await;
-    let transactor = Transactor::new(held.clone()).with_timeout(Duration::from_millis(100));
+    // The server must not end it meanwhile: then it would be certain.
+    let transactor = Transactor::new(held.clone()).with_timeout(Duration::from_millis(100)).with_idle_timeout(GUARD);
     let tool = TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new());
     let traced = Traced::start();
     let unknown = call(&tool.layer(script.clone())).await;
