@@ -60,9 +60,9 @@ pub(super) type Plan = Vec<(usize, Fault)>;
 
 const HOUR: i64 = 3_600;
 
-/// Draws as many faults as there are hundreds of calls, and three.
+/// Draws five faults, and one more for each hundred of calls.
 pub(super) fn plan(rng: &mut fastrand::Rng, calls: usize) -> Plan {
-    let mut plan: Plan = (0..3 + calls / 100)
+    let mut plan: Plan = (0..5 + calls / 100)
         .map(|_| {
             let replica = rng.usize(..REPLICAS);
             let fault = match rng.u8(..9) {

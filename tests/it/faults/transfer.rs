@@ -67,14 +67,14 @@ pub(super) async fn all_are_served(world: &World, tool: &str, arguments: &Value)
     .await;
 }
 
-/// No transaction is left open. One that has failed holds no lock any more, and ends with its connection.
+/// No transaction is left open that holds anything. One that has failed, or is empty, ends with its connection.
 pub(super) async fn nothing_is_left(url: &str) {
     let mut db = PgConnection::connect(url).await.expect("a connection");
     let began = Instant::now();
     loop {
         let open = "select concat(state, ' since ', state_change, ': ', query) from pg_stat_activity \
                     where backend_type = 'client backend' and pid <> pg_backend_pid() \
-                    and state not in ('idle', 'idle in transaction (aborted)')";
+                    and coalesce(backend_xid, backend_xmin) is not null";
         let open: Vec<String> = sqlx::query_scalar(open).fetch_all(&mut db).await.expect("it lists them");
         if open.is_empty() {
             return;

@@ -167,7 +167,8 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         (_, "validated") => (1, 512),
         // A call says in each of the places where it waits in whose share it is, and hears there of the work.
         ("batch of one", "batched") => (26, 7_250),
-        ("session", "session") => (27, 3_600),
+        // A record says when its session ends, and a writer until when it waits for the backend.
+        ("session", "session") => (27, 3_650),
         // One of them is the entry of the call's scope by which the log names the call: an error deep in a tool is logged with it.
         ("key", "idempotent") => (56, 8_700),
         _ => (0, 0),
