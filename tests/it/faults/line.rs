@@ -75,7 +75,7 @@ async fn accept(listener: TcpListener, port: u16, state: watch::Sender<State>) {
             state.connections += 1;
         });
         if state.borrow().is_refusing {
-            reset(client);
+            reset(&client);
             continue;
         }
         let state = state.subscribe();
@@ -83,7 +83,7 @@ async fn accept(listener: TcpListener, port: u16, state: watch::Sender<State>) {
             // Without a server behind it, the line refuses.
             match TcpStream::connect(("127.0.0.1", port)).await {
                 Ok(server) => pass(number, client, server, state).await,
-                Err(_) => reset(client),
+                Err(_) => reset(&client),
             }
         });
     }
@@ -100,8 +100,8 @@ async fn pass(number: u64, mut client: TcpStream, mut server: TcpStream, mut sta
             return;
         }
         if number < now.reset_below {
-            reset(client);
-            reset(server);
+            reset(&client);
+            reset(&server);
             return;
         }
         let passed = tokio::select! {
@@ -121,7 +121,7 @@ async fn pass(number: u64, mut client: TcpStream, mut server: TcpStream, mut sta
     }
 }
 
-fn reset(connection: TcpStream) {
-    // Where that fails, the connection is closed the usual way.
+fn reset(connection: &TcpStream) {
+    // It is reset when it is dropped. Where this fails, it is closed the usual way.
     let _ = connection.set_zero_linger();
 }
