@@ -107,7 +107,8 @@ async fn connect(port: u16, tool: &str) -> TcpStream {
     let header = format!("mcp-session-id: {session}\r\n");
     post(&mut stream, &header, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
     let args = shop::args(tool, 1);
-    let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{args}}}}}"#);
+    let call =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}","arguments":{args}}}}}"#);
     post(&mut stream, &header, &call).await;
     stream.into_inner()
 }

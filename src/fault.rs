@@ -5,6 +5,7 @@
 /// What an error of the database means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(not(feature = "transactional"), expect(unreachable_pub, reason = "`transactional` exports it"))]
 pub enum Fault {
     /// The database gave way to another transaction: a whole new one may succeed. Serialization failures, deadlocks, a busy
     /// database.
@@ -34,7 +35,6 @@ const fn may_have_run(fault: Fault) -> Judged {
 }
 
 /// Says what an error of the operating system means. Only one of a connection that was never made proves that nothing was sent.
-#[cfg(any(feature = "redis", feature = "transactional", feature = "postgres", feature = "sqlite"))]
 fn of_io(error: &std::io::Error) -> Judged {
     use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, ConnectionRefused, NotFound};
     let is_unconnected = matches!(error.kind(), ConnectionRefused | NotFound | AddrInUse | AddrNotAvailable)
@@ -43,9 +43,7 @@ fn of_io(error: &std::io::Error) -> Judged {
 }
 
 /// `EMFILE` and `ENFILE`: no socket could be made.
-#[cfg(any(feature = "redis", feature = "transactional", feature = "postgres", feature = "sqlite"))]
 const TOO_MANY_FILES: i32 = 24;
-#[cfg(any(feature = "redis", feature = "transactional", feature = "postgres", feature = "sqlite"))]
 const TOO_MANY_FILES_IN_SYSTEM: i32 = 23;
 
 #[cfg(any(feature = "transactional", feature = "postgres", feature = "sqlite"))]

@@ -115,6 +115,7 @@ mod clock;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod connections;
 mod error;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", feature = "transactional"))]
 mod fault;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod finish;

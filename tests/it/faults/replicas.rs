@@ -106,12 +106,7 @@ pub(super) struct Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
-    pub(super) fn new(
-        replicas: &'a Replicas,
-        calls: &'a AtomicUsize,
-        token: Option<&'static str>,
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(replicas: &'a Replicas, calls: &'a AtomicUsize, token: Option<&'static str>, seed: u64) -> Self {
         Self { replicas, calls, token, rng: fastrand::Rng::with_seed(seed), only: None, client: None }
     }
 

@@ -110,7 +110,9 @@ pub(super) async fn rage(
             Fault::KillServer(replica) => replicas.kill(replica).await,
             Fault::PauseServer(replica) => replicas.pause(replica, lasts).await,
             Fault::StepClock(replica, seconds) => replicas.step_clock(replica, seconds),
-            Fault::KillBackend => tokio::task::block_in_place(|| backend.lock().expect("no test panics in it").restart()),
+            Fault::KillBackend => {
+                tokio::task::block_in_place(|| backend.lock().expect("no test panics in it").restart())
+            }
             Fault::PauseBackend => {
                 let stopped = backend.lock().expect("no test panics in it").hang();
                 sleep(lasts).await;

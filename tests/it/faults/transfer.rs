@@ -37,7 +37,10 @@ fn is_done(answer: &CallToolResult) -> bool {
     let meta = json!(answer.meta);
     let is_unknown = meta["io.turbomcp/errorData"]["mcp-patterns/transaction"] == "outcome_unknown";
     let kind = &meta["io.turbomcp/errorKind"];
-    assert!(is_unknown || ["unavailable", "timeout", "server_overloaded"].iter().any(|known| kind == known), "{answer:?}");
+    assert!(
+        is_unknown || ["unavailable", "timeout", "server_overloaded"].iter().any(|known| kind == known),
+        "{answer:?}"
+    );
     false
 }
 

@@ -71,7 +71,8 @@ async fn survive(seed: u64) {
     let unpaid = "select count(*) from users where credit_cents <> \
                   100000 - 100 * (select count(*) from orders where user_id = users.id)";
     assert_eq!(count(unpaid).await, 0);
-    let [done, unknown] = [End::Done, End::Unknown].map(|end| ends.iter().filter(|known| **known == end).count() as i64);
+    let [done, unknown] =
+        [End::Done, End::Unknown].map(|end| ends.iter().filter(|known| **known == end).count() as i64);
     assert!((done..=done + unknown).contains(&ordered), "{done} done, {unknown} unknown: {ordered} ordered");
 }
 
