@@ -193,8 +193,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
         {
             tracing::warn!(
                 tool = name,
-                "a tool asks its client inside a transaction, which holds a connection and locks for as long as a person takes: leave \
-                 the tool out, ask first, and write in a `Transactor::run`"
+                "a tool asks its client inside a transaction: leave the tool out, ask first, and write with a Transactor"
             );
         }
         result

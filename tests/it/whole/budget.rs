@@ -155,11 +155,11 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // Others may wait for the call, so it has a client and a progress token of its own, and can change hands.
         ("miss", "cached") => (39, 8_300),
         // Also whether a client was asked.
-        ("hit" | "no retry", "retry") => (4, 1_400),
+        ("hit" | "no retry", "retry") => (4, 1_350),
         // Of a call that has a client, there is a context in which its questions are noted; with a progress token, each attempt has one
         // of its own.
-        ("miss", "retry") => (20, 4_100),
-        ("key", "retry") => (7, 1_450),
+        ("miss", "retry") => (19, 3_550),
+        ("key", "retry") => (7, 1_400),
         ("idle", "validated") => (0, 0),
         ("valid", "validated") => (2, 512),
         // The key is taken out before the check, and put back.
@@ -170,7 +170,7 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // A record says when its session ends, and a writer until when it waits for the backend.
         ("session", "session") => (27, 3_650),
         // One of them is the entry of the call's scope by which the log names the call: an error deep in a tool is logged with it.
-        ("key", "idempotent") => (56, 8_700),
+        ("key", "idempotent") => (56, 8_750),
         _ => (0, 0),
     };
     Allocated { count, bytes }
