@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::clock::later;
 use crate::sweeper::Sweepable;
+#[cfg(feature = "transactional")]
+use crate::telemetry::Outage;
 
 mod places;
 mod pooled;
@@ -40,6 +42,9 @@ pub(crate) struct Connections<DB: Sweepable> {
     kept: tokio::sync::Mutex<Kept<DB>>,
     /// Until when the kept connection is wanted.
     until: Mutex<Instant>,
+    /// Of transactions that cannot be begun.
+    #[cfg(feature = "transactional")]
+    pub(crate) outage: Outage,
 }
 
 /// The connection that is kept for statements that must not wait for calls.
@@ -69,6 +74,8 @@ impl<DB: Sweepable> Connections<DB> {
             places: Places::new(pool.options().get_max_connections()),
             kept: tokio::sync::Mutex::new(Kept { connection: None, watch: None }),
             until: Mutex::new(Instant::now()),
+            #[cfg(feature = "transactional")]
+            outage: Outage::default(),
         });
         let known: Arc<dyn Any + Send + Sync> = Arc::<Self>::clone(&new);
         all.insert(address(pool), Arc::downgrade(&known));

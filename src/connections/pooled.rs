@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::sweeper::Sweepable;
+use crate::telemetry::Warning;
 
 /// How long a connection may take to go back to its pool: until a statement ends that nobody waits for any more, what is open is
 /// rolled back, the pool's hook has run, and the ping is answered.
@@ -51,8 +52,11 @@ fn give_back<DB: Sweepable>(mut connection: PoolConnection<DB>, within: Duration
     }
     if DB::IS_REMOTE {
         runtime.spawn(async move {
-            if timeout(within, connection.return_to_pool()).await.is_err() {
-                tracing::warn!(?within, "a connection was closed: the database did not answer on it in time");
+            static CLOSED: Warning = Warning::new();
+            if timeout(within, connection.return_to_pool()).await.is_err()
+                && let Some(unsaid) = CLOSED.due()
+            {
+                tracing::warn!(?within, unsaid, "a connection was closed: the database did not answer on it in time");
             }
         });
     }

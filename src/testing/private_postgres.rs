@@ -61,6 +61,14 @@ impl PrivatePostgres {
         let _ = Command::new("kill").arg("-STOP").args(&backends).stderr(Stdio::null()).status();
     }
 
+    /// Lets them go on.
+    pub(crate) fn resume_backends(&self) {
+        let backends = self.backends();
+        if !backends.is_empty() {
+            let _ = Command::new("kill").arg("-CONT").args(&backends).stderr(Stdio::null()).status();
+        }
+    }
+
     fn backends(&self) -> Vec<String> {
         let server = self.server.id().to_string();
         let found = Command::new("pgrep").args(["-P", &server, "-f", "postgres: postgres postgres"]).output().unwrap();
@@ -98,10 +106,7 @@ fn as_postgres(name: &str) -> Command {
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
         // A process that is stopped would outlive its server.
-        let backends = self.backends();
-        if !backends.is_empty() {
-            let _ = Command::new("kill").arg("-CONT").args(&backends).status();
-        }
+        self.resume_backends();
         let _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
         let _ = self.server.wait();
         let _ = std::fs::remove_dir_all(&self.dir);

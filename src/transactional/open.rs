@@ -19,6 +19,7 @@ use crate::connections::{Connections, Place, Pooled, RETURN_TIMEOUT, no_answer};
 use crate::fault::{self, Fault};
 use crate::finish::finish;
 use crate::masked::{CallLabel, error_id};
+use crate::telemetry::{Over, Warning};
 
 /// An open transaction. Its drop rolls it back.
 pub(super) struct Open<DB: Dialect> {
@@ -106,13 +107,25 @@ impl<DB: Dialect> Open<DB> {
                 Some(reuse) => Self::begin_on_free(connections, reuse, begin, sql, rights, deadline).await,
             }
         };
-        begun.await.map_err(|error| {
+        let begun = begun.await;
+        if begun.is_ok()
+            && let Some(Over { after_ms, failures }) = connections.outage.worked()
+        {
+            tracing::info!(after_ms, failures, backend = DB::NAME, "transactions can be begun again");
+        }
+        begun.map_err(|error| {
             if !is_outermost && matches!(error, sqlx::Error::PoolTimedOut) {
-                tracing::warn!(
-                    "a transaction inside another one found no connection in time: give the pool more of them"
-                );
+                static FULL: Warning = Warning::new();
+                if let Some(unsaid) = FULL.due() {
+                    tracing::warn!(
+                        unsaid,
+                        "a transaction inside another one found no connection in time: give the pool more of them"
+                    );
+                }
                 return NotBegun::Failed(TransactionError::Overloaded);
             }
+            // Each is said, since its caller has its id.
+            connections.outage.failed();
             let not_begun = not_begun::<DB>(&error);
             match fault::of_sql(&error).fault {
                 Fault::Conflict => NotBegun::Conflict(not_begun),
@@ -278,21 +291,30 @@ async fn commit<DB: Dialect>(
     Ok(())
 }
 
+static NOT_ROLLED_BACK: Warning = Warning::new();
+
 /// Hands the connection back as it was. One on which that fails is closed. False if there was no transaction any more.
 async fn roll_back<DB: Dialect>(mut connection: Pooled<DB>, begin: Begin, _rights: Rights) -> bool {
-    let rolled_back = async {
-        if let Err(error) = DB::before_end(&begin, &mut connection).await {
-            tracing::warn!(%error, "the connection could not be restored");
+    let failed = |error: sqlx::Error| {
+        if let Some(unsaid) = NOT_ROLLED_BACK.due() {
+            tracing::warn!(%error, unsaid, "the rollback failed");
         }
-        DB::rollback(&mut connection).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the rollback failed");
-            true
-        })
+        true
+    };
+    let rolled_back = async {
+        let restored = DB::before_end(&begin, &mut connection).await;
+        let was_open = DB::rollback(&mut connection).await.unwrap_or_else(failed);
+        if let Err(error) = restored {
+            failed(error);
+        }
+        was_open
     };
     if let Some(was_open) = until::<DB, _>(Instant::now() + RETURN_TIMEOUT, rolled_back).await {
         return was_open;
     }
-    tracing::warn!("the database did not answer a rollback in time: the connection is closed");
+    if let Some(unsaid) = NOT_ROLLED_BACK.due() {
+        tracing::warn!(unsaid, "the database did not answer a rollback in time: the connection is closed");
+    }
     connection.close();
     true
 }

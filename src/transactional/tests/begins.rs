@@ -9,13 +9,43 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::databases::{LONG, NONE, TestDb, hooked_pool, nothing, numbers_at_rest, write};
+use super::databases::{LONG, NONE, TestDb, hooked_pool, nothing, numbers_at_rest, until_idle, write};
 use super::on_each_database;
 use crate::finish::finish;
+use crate::testing::Traced;
 use crate::transactional::{TransactionError, Transactor};
 
 on_each_database! {
     whoever_leaves_while_waiting_for_a_connection_takes_none,
+}
+
+/// Each failure is said with the id that its caller has, and the end of all of them once.
+#[tokio::test]
+async fn the_log_says_once_that_transactions_can_be_begun_again() {
+    let others = Postgres::pool().await;
+    let options = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(500));
+    let pool = options.connect_lazy_with(others.connect_options().as_ref().clone());
+    let patient = PgPoolOptions::new().max_connections(1).connect_lazy_with(others.connect_options().as_ref().clone());
+    let (transactor, patient) = (Transactor::new(pool.clone()), Transactor::new(patient));
+    let traced = Traced::start();
+    let only = pool.acquire().await.expect("it is idle");
+    for _ in 0..2 {
+        let refused = transactor.run(&(), nothing).await;
+        assert!(matches!(refused, Err(TransactionError::Unavailable { .. })), "{refused:?}");
+    }
+    assert_eq!(patient.run(&(), nothing).await, Ok(()), "that is another pool");
+    let again = "transactions can be begun again";
+    let log = traced.text();
+    assert_eq!((log.matches("no transaction could be begun").count(), log.matches(again).count()), (2, 0), "{log}");
+    drop(only);
+    until_idle(&pool).await;
+    for _ in 0..2 {
+        assert_eq!(transactor.run(&(), nothing).await, Ok(()));
+        until_idle(&pool).await;
+    }
+    let log = traced.text();
+    assert_eq!(log.matches(again).count(), 1, "{log}");
+    assert!(log.lines().any(|line| line.contains(again) && line.contains("failures=2")), "{log}");
 }
 
 async fn whoever_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() {

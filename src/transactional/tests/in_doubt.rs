@@ -14,8 +14,8 @@ use turbomcp_types::ToolResult;
 use super::databases::{NONE, TestDb, numbers_at_rest, write};
 use super::traps::{Commit, cut_at_commit};
 use crate::idempotency::Idempotency;
-use crate::testing::ScriptedServer;
-use crate::testing::Traced;
+use crate::testing::private_postgres::PrivatePostgres;
+use crate::testing::{ScriptedServer, Traced};
 use crate::transactional::{TransactionalTool, Transactor, after_commit};
 use crate::{Layer, RetryTool, outcome};
 
@@ -126,6 +126,32 @@ async fn a_commit_that_the_server_may_still_do_stays_unknown_and_a_later_call_wi
     let again = call(&layer(&direct).layer(script)).await.expect("a result");
     assert_eq!(again.first_text(), Some("call 2"));
     assert_eq!(numbers_at_rest(&direct).await, [1]);
+}
+
+#[tokio::test]
+async fn a_commit_at_a_process_that_stands_still_is_unknown_and_its_key_has_the_answer_once_that_goes_on() {
+    let server = Arc::new(PrivatePostgres::start(""));
+    let pool = PgPoolOptions::new().connect_with(server.options()).await.expect("the server is there");
+    sqlx::query("create table t (n bigint)").execute(&pool).await.expect("a table can be made");
+    TransactionalTool::ensure_schema(&pool).await.expect("the table is made");
+    let stopping = Arc::clone(&server);
+    let script = ScriptedServer::new("numbers").with_plain("write", move |call| {
+        let server = Arc::clone(&stopping);
+        async move {
+            write::<Postgres>(1).await?;
+            server.stop_backends();
+            Ok(ToolResult::text(format!("call {}", call.number)))
+        }
+    });
+    let transactor = Transactor::new(pool.clone()).with_timeout(Duration::from_millis(100)).with_idle_timeout(GUARD);
+    let tool = TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new());
+    let unknown = call(&tool.layer(script.clone())).await;
+    assert_eq!(reason(&unknown), "outcome_unknown", "{unknown:?}");
+
+    server.resume_backends();
+    let again = call(&layer(&pool).layer(script)).await.expect("a result");
+    assert_eq!(again.first_text(), Some("call 1"), "{again:?}");
+    assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
 /// Waits until a statement waits for a transaction.
