@@ -31,6 +31,7 @@ impl<'a> Refusal<'a> {
             Self::Validation => "refused: not valid",
             Self::Key("key_reused") => "refused: the key was used for another call",
             Self::Key("in_progress") => "refused: a call with the key is running",
+            Self::Key("overloaded") => "refused: there is no room for the key",
             Self::Key(_) => "refused: nobody knows what became of the call with the key",
             Self::NoStore => "refused: the store of keys fails",
             Self::NoKey => "refused: there is no key",
@@ -122,9 +123,7 @@ impl<'a> Judge<'a> {
             Refusal::TimedOut(millis) => self.is_timeout(*millis),
             Refusal::Overloaded => {
                 let is_bounded = |setting: &Setting| matches!(setting, Setting::MaxQueue(_)).then_some(());
-                let is_key = request.key.is_some() && self.honours_keys(request.op).is_some();
-                (is_key && self.stack.has_small_store)
-                    || (self.is_batched(request.op) && self.setting(Kind::Batched, is_bounded).is_some())
+                self.is_batched(request.op) && self.setting(Kind::Batched, is_bounded).is_some()
             }
             Refusal::Lost => {
                 // A bulk function answers for all who travel together.
@@ -172,6 +171,7 @@ impl<'a> Judge<'a> {
             return false;
         }
         match word {
+            "overloaded" => self.stack.has_small_store,
             "key_reused" => self.same_key(number, made).any(|(_, other)| other.call.request.n != request.n),
             "in_progress" => {
                 let others = self.same_key(number, made).any(|(_, other)| {
