@@ -16,7 +16,7 @@ use super::traps::{Commit, cut_at_commit};
 use crate::idempotency::Idempotency;
 use crate::testing::private_postgres::PrivatePostgres;
 use crate::testing::{ScriptedServer, Traced};
-use crate::transactional::{TransactionalTool, Transactor, after_commit};
+use crate::transactional::{TransactionalTool, Transactor, after_commit, current, failed};
 use crate::{Layer, RetryTool, outcome};
 
 /// Guards against hanging.
@@ -55,7 +55,11 @@ fn writer(hooks: &Arc<AtomicU32>) -> ScriptedServer {
 }
 
 async fn call(server: &impl McpHandler) -> McpResult<ToolResult> {
-    let args = json!({"idempotency_key": "secret-key"});
+    call_with(server, json!({})).await
+}
+
+async fn call_with(server: &impl McpHandler, mut args: Value) -> McpResult<ToolResult> {
+    args["idempotency_key"] = "secret-key".into();
     let ctx = RequestContext::new();
     let called = server.call_tool("write", args, &ctx);
     timeout(GUARD, called).await.expect("it ends")
@@ -193,6 +197,49 @@ async fn a_commit_in_doubt_that_another_call_with_the_key_has_made_instead_is_an
         _ => assert_eq!(one.expect("a result").first_text(), Some("call 2")),
     }
     assert_eq!(numbers_at_rest(&direct).await, [1]);
+}
+
+#[tokio::test]
+async fn a_commit_in_doubt_whose_key_another_call_has_used_meanwhile_gets_no_answer_of_that_one() {
+    let direct = prepared().await;
+    let cut = through(&direct, Commit::CutBefore).await;
+    let pool = direct.clone();
+    let script = ScriptedServer::new("numbers").with_plain("write", move |call| {
+        let pool = pool.clone();
+        async move {
+            write::<Postgres>(call.args["n"].as_i64().unwrap_or_default()).await?;
+            if call.number == 1 {
+                until_blocked(&pool).await;
+            }
+            Ok(ToolResult::text(format!("call {}", call.number)))
+        }
+    });
+    let (one, other) = (layer(&cut).layer(script.clone()), layer(&direct).layer(script.clone()));
+    let (one, other) = tokio::join!(call_with(&one, json!({"n": 1})), async {
+        while script.calls("write") == 0 {
+            tokio::task::yield_now().await;
+        }
+        call_with(&other, json!({"n": 2})).await
+    });
+    assert_eq!(other.expect("a result").first_text(), Some("call 2"));
+    let reason = reason(&one);
+    assert!(reason == "outcome_unknown" || reason == "unavailable", "{one:?}");
+    assert_eq!(numbers_at_rest(&direct).await, [2]);
+}
+
+#[tokio::test]
+async fn a_read_whose_commit_was_not_answered_is_in_no_doubt() {
+    let direct = prepared().await;
+    let script = ScriptedServer::new("numbers").with_read_only("read", |_| async {
+        let mut db = current::<Postgres>().await?;
+        let read = sqlx::query("select n from t").fetch_all(&mut *db).await;
+        Ok(ToolResult::text(read.map_err(failed)?.len().to_string()))
+    });
+    let tool = TransactionalTool::new(through(&direct, Commit::CutAfter).await).only(["read"]);
+    let ctx = RequestContext::new();
+    let refused = tool.layer(script).call_tool("read", json!({}), &ctx).await;
+    assert_eq!(reason(&refused), "unavailable", "{refused:?}");
+    assert!(outcome::failure(&refused).is_some_and(|failure| failure.is_temporary()));
 }
 
 #[tokio::test]
