@@ -34,6 +34,15 @@ impl OnWrongClock {
         self.server.connect().await
     }
 
+    /// Where it listens for HTTP.
+    pub(crate) fn url(&self) -> &str {
+        self.server.url()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        self.server.signal(name);
+    }
+
     /// Sets the clock, all at once: what reads it sees it wrong by the old or by the new measure.
     pub(crate) fn set(&self, by: &str) {
         let new = self.clock.path().join("new");

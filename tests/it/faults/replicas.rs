@@ -1,7 +1,5 @@
 //! Two processes of one example over one backend, each with a clock of its own.
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,74 +8,61 @@ use rmcp::model::CallToolResult;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use crate::client::{Client, Server, Transport};
-use crate::support::Folder;
+use crate::client::{Client, Transport};
+use crate::wrong_clock::OnWrongClock;
 
 pub(super) const REPLICAS: usize = 2;
 
 /// How long a call may take before it counts as hung. It bounds a failure and measures nothing.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// The library that makes a program believe in another time of day.
-fn fake_time() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let libraries = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
-    libraries.into_iter().find(|library| library.is_file()).expect("libfaketime is missing; install faketime")
-}
-
 pub(super) struct Replicas {
     example: &'static str,
     args: Vec<String>,
-    library: PathBuf,
-    folder: Folder,
-    servers: [Mutex<Option<(Server, String)>>; REPLICAS],
+    replicas: [Mutex<Replica>; REPLICAS],
+}
+
+#[derive(Default)]
+struct Replica {
+    server: Option<OnWrongClock>,
+    /// By how many seconds its clock is wrong.
+    wrong_by: i64,
 }
 
 impl Replicas {
     pub(super) async fn start(example: &'static str, args: Vec<String>) -> Self {
-        let (library, folder) = (fake_time(), Folder::new());
-        let replicas = Self { example, args, library, folder, servers: Default::default() };
+        let replicas = Self { example, args, replicas: Default::default() };
         for replica in 0..REPLICAS {
-            replicas.step_clock(replica, 0);
             replicas.begin(replica).await;
         }
         replicas
     }
 
-    async fn begin(&self, replica: usize) {
-        let clock = self.folder.path().join(replica.to_string());
-        let clock = clock.to_str().expect("a path");
-        let variables = [
-            ("LD_PRELOAD", self.library.to_str().expect("a path")),
-            ("FAKETIME_TIMESTAMP_FILE", clock),
-            ("FAKETIME_NO_CACHE", "1"),
-            // Time that is measured goes on as it did.
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ];
+    async fn begin(&self, number: usize) {
+        let by = format!("{:+}s", self.replica(number).wrong_by);
         let args: Vec<_> = self.args.iter().map(String::as_str).collect();
-        let server = Server::start_in(&variables, self.example, Transport::Http, &args).await;
-        let url = server.url().to_owned();
-        *self.server(replica) = Some((server, url));
+        let server = OnWrongClock::start(&by, self.example, Transport::Http, &args).await;
+        self.replica(number).server = Some(server);
     }
 
-    fn server(&self, replica: usize) -> MutexGuard<'_, Option<(Server, String)>> {
-        self.servers[replica].lock().unwrap_or_else(PoisonError::into_inner)
+    fn replica(&self, number: usize) -> MutexGuard<'_, Replica> {
+        self.replicas[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn url(&self, replica: usize) -> Option<String> {
-        self.server(replica).as_ref().map(|(_, url)| url.clone())
+    pub(super) fn url(&self, number: usize) -> Option<String> {
+        self.replica(number).server.as_ref().map(|server| server.url().to_owned())
     }
 
     /// Kills it, and starts another one in its place.
-    pub(super) async fn kill(&self, replica: usize) {
-        drop(self.server(replica).take());
-        self.begin(replica).await;
+    pub(super) async fn kill(&self, number: usize) {
+        drop(self.replica(number).server.take());
+        self.begin(number).await;
     }
 
     /// Stops it where it is, for so long.
-    pub(super) async fn pause(&self, replica: usize, time: Duration) {
+    pub(super) async fn pause(&self, number: usize, time: Duration) {
         let signal = |name| {
-            if let Some((server, _)) = &*self.server(replica) {
+            if let Some(server) = &self.replica(number).server {
                 server.signal(name);
             }
         };
@@ -87,11 +72,12 @@ impl Replicas {
     }
 
     /// Sets its clock so many seconds off the right time.
-    pub(super) fn step_clock(&self, replica: usize, seconds: i64) {
-        let (clock, next) = (self.folder.path().join(replica.to_string()), self.folder.path().join("next"));
-        // In one step: a program that reads half of it stops.
-        fs::write(&next, format!("{seconds:+}s\n")).expect("a file");
-        fs::rename(&next, &clock).expect("a file");
+    pub(super) fn step_clock(&self, number: usize, seconds: i64) {
+        let mut replica = self.replica(number);
+        replica.wrong_by = seconds;
+        if let Some(server) = &replica.server {
+            server.set(&format!("{seconds:+}s"));
+        }
     }
 }
 
