@@ -2,6 +2,8 @@
 
 mod outage;
 
+#[cfg(feature = "workflow")]
+pub(crate) use outage::NamedWarning;
 pub(crate) use outage::{Outage, Over, Warning};
 
 /// A counter whose labels are fixed when it is made, so that counting neither formats nor allocates.

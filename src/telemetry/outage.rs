@@ -1,5 +1,7 @@
 //! Warnings that come in bursts, said now and then with a count.
 
+#[cfg(feature = "workflow")]
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +29,26 @@ impl Warning {
     /// Returns how often it was not said since it was said last, if it is time to say it again.
     pub(crate) fn due(&self) -> Option<u64> {
         lock(&self.0).due()
+    }
+}
+
+/// How many names have a pause of their own. Names are an author's, so there are few.
+#[cfg(feature = "workflow")]
+const NAMES: usize = 1_000;
+
+/// A warning of what has no state that outlives a call: said at most once in ten seconds for each name. Beyond 1,000 names, all
+/// others share one pause.
+#[cfg(feature = "workflow")]
+#[derive(Debug, Default)]
+pub(crate) struct NamedWarning(Mutex<HashMap<String, Said>>);
+
+#[cfg(feature = "workflow")]
+impl NamedWarning {
+    /// [`Warning::due`] for a name.
+    pub(crate) fn due(&self, name: &str) -> Option<u64> {
+        let mut said = lock(&self.0);
+        let name = if said.len() < NAMES || said.contains_key(name) { name } else { "" };
+        said.entry(name.to_owned()).or_default().due()
     }
 }
 
@@ -100,6 +122,19 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+
+    #[cfg(feature = "workflow")]
+    #[tokio::test(start_paused = true)]
+    async fn each_name_has_a_pause_of_its_own_and_those_beyond_a_thousand_share_one() {
+        let warning = NamedWarning::default();
+        assert_eq!([warning.due("a"), warning.due("a"), warning.due("b")], [Some(0), None, Some(0)]);
+        advance(PAUSE).await;
+        assert_eq!(warning.due("a"), Some(1));
+        for name in 2..NAMES {
+            assert_eq!(warning.due(&name.to_string()), Some(0));
+        }
+        assert_eq!([warning.due("one more"), warning.due("another"), warning.due("a")], [Some(0), None, None]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_one_warning_is_said_once_in_ten_seconds_with_a_count_of_the_rest() {

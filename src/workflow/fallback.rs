@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -17,6 +17,10 @@ use super::source::{Backfill, panicked};
 use super::{SOURCE, Source};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::outcome;
+use crate::telemetry::NamedWarning;
+
+static FAILED: LazyLock<NamedWarning> = LazyLock::new(NamedWarning::default);
+static NOT_FILLED: LazyLock<NamedWarning> = LazyLock::new(NamedWarning::default);
 
 /// Asks sources one after the other until one has the answer. See the [manual](super#sources-in-order-fallback).
 ///
@@ -100,7 +104,10 @@ impl Fallback {
                     last_word = Ok(None);
                 }
                 Err(error) if self.moves_on(&error) => {
-                    tracing::warn!(source = %source.name, kind = ?error.kind, %error, "a source failed, asking the next");
+                    if let Some(unsaid) = FAILED.due(&source.name) {
+                        let (source, kind) = (&source.name, error.kind);
+                        tracing::warn!(%source, ?kind, %error, unsaid, "a source failed, asking the next");
+                    }
                     count_failure(&source.name);
                     last_word = Err(source.sign(error));
                     failed.push(source.name);
@@ -131,7 +138,9 @@ impl Fallback {
                 match filled {
                     Ok(()) => Some(name),
                     Err(error) => {
-                        tracing::warn!(source = %name, kind = ?error.kind, %error, "a source was not filled");
+                        if let Some(unsaid) = NOT_FILLED.due(&name) {
+                            tracing::warn!(source = %name, kind = ?error.kind, %error, unsaid, "a source was not filled");
+                        }
                         None
                     }
                 }
