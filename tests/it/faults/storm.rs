@@ -111,7 +111,7 @@ pub(super) async fn rage(
             Fault::PauseServer(replica) => replicas.pause(replica, lasts).await,
             Fault::StepClock(replica, seconds) => replicas.step_clock(replica, seconds),
             Fault::KillBackend => {
-                tokio::task::block_in_place(|| backend.lock().expect("no test panics in it").restart())
+                tokio::task::block_in_place(|| backend.lock().expect("no test panics in it").restart());
             }
             Fault::PauseBackend => {
                 let stopped = backend.lock().expect("no test panics in it").hang();
