@@ -1,8 +1,8 @@
 //! Connections to PostgreSQL whose other end may vanish, be paused, or hang.
 //!
 //! None of these closes a connection. The server then keeps what a client has locked, and the client waits for an answer, both until
-//! TCP gives up, which takes hours by default. What the layers of this crate do is bounded by itself, on any pool: see
-//! [`transactional`](crate::transactional#when-the-backend-fails). Two things are the matter of who opens the pool:
+//! TCP gives up, which takes hours by default. The layers of this crate wait for no longer than a bound, on any pool: see
+//! [`transactional`](crate::transactional#when-postgresql-or-a-process-that-uses-it-falls-silent). Two things are the matter of who opens the pool:
 //!
 //! - [`KEEPALIVES`]: how soon the server notices that a client has vanished;
 //! - [`replacing_silent`]: that a pool replaces the connections on which the server has fallen silent, also where a tool takes

@@ -6,6 +6,7 @@ use clap::Parser;
 use mcp_patterns::cached::RedisLevel;
 use mcp_patterns::{CachedTool, RedisConnection, RetryTool, Scope, TryLayer};
 use serde_json::json;
+use turbomcp::McpError;
 
 pub mod cities;
 pub mod client;
@@ -113,7 +114,11 @@ async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
         .except(["fetch_aggregated", "smart_search"]);
     if let Some(url) = &args.cache {
         // It connects when it is needed: the server works without Redis, and shares when it is there.
-        let redis = RedisConnection::open(url.as_str())?;
+        let redis = RedisConnection::open(url.as_str()).map_err(|error| {
+            McpError::configuration(format!(
+                "--cache is the address of a Redis, such as redis://127.0.0.1:6379 ({error})"
+            ))
+        })?;
         cached = cached.with_second_level(RedisLevel::new(redis.clone()).with_subscriber(redis.client()));
     }
     let cache = cached.handle();

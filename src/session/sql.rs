@@ -1,24 +1,19 @@
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "postgres")]
-use sqlx::Postgres;
-#[cfg(feature = "sqlite")]
-use sqlx::Sqlite;
-use sqlx::{AssertSqlSafe, Pool};
+use sqlx::Pool;
 
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
-use crate::clock::{signed_millis, time_of};
-use crate::connections::{Apart, Connections, Pooled, What, in_time};
+use crate::connections::{Apart, Connections, Pooled, What};
 #[cfg(feature = "transactional")]
 use crate::connections::{Spare, WaitsForItself};
-#[cfg(not(feature = "transactional"))]
-use crate::sweeper::Sweepable as Base;
 use crate::sweeper::{Expired, Sweeper};
 #[cfg(feature = "transactional")]
-use crate::transactional::{Connection, Dialect as Base, Within, within};
+use crate::transactional::{Connection, Within, within};
+
+mod statements;
+pub use statements::SessionDatabase;
 
 /// The table of sessions, for those who run their own migrations. `ensure_schema` runs it too.
 ///
@@ -165,187 +160,6 @@ impl<DB: SessionDatabase> On<'_, DB> {
         result.map_err(BackendError::of_sql)
     }
 }
-
-/// The version, the data, and how many milliseconds are left until the record expires and the session ends.
-type Row = (i64, String, i64, i64);
-
-/// The statements on the table. Implemented for `sqlx::Postgres` and `sqlx::Sqlite`.
-pub trait SessionDatabase: Base {
-    #[doc(hidden)]
-    fn create(
-        connection: &mut Self::Connection,
-        id: &str,
-        write: Write<'_>,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
-
-    #[doc(hidden)]
-    fn load(
-        connection: &mut Self::Connection,
-        id: &str,
-    ) -> impl Future<Output = Result<Option<Row>, sqlx::Error>> + Send;
-
-    #[doc(hidden)]
-    fn compare_and_swap(
-        connection: &mut Self::Connection,
-        id: &str,
-        expected: u64,
-        write: Write<'_>,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
-
-    #[doc(hidden)]
-    fn touch(
-        connection: &mut Self::Connection,
-        id: &str,
-        ttl: Duration,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
-
-    #[doc(hidden)]
-    fn delete(
-        connection: &mut Self::Connection,
-        id: &str,
-        expected: Option<u64>,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
-
-    #[doc(hidden)]
-    fn ensure_schema(pool: &Pool<Self>) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
-}
-
-/// A version as the table has it: both have 63 bits.
-fn signed(version: u64) -> i64 {
-    i64::try_from(version).unwrap_or(i64::MAX)
-}
-
-/// Has a record expire `$n` milliseconds from now, but no later than its session ends.
-macro_rules! prolonged {
-    ($n:literal) => {
-        concat!("expires_at = case when clock.now + $", $n, " < ends_at then clock.now + $", $n, " else ends_at end")
-    };
-}
-
-macro_rules! impl_session_database {
-    ($database:ident, $lock:literal) => {
-        impl SessionDatabase for $database {
-            async fn create(
-                connection: &mut <Self as sqlx::Database>::Connection,
-                id: &str,
-                write: Write<'_>,
-            ) -> Result<bool, sqlx::Error> {
-                let done = sqlx::query(concat!(
-                    "insert into mcp_patterns_sessions as s (id, version, data, expires_at, ends_at) \
-                     select $1, $2, $3, clock.now + $4, clock.now + $5 \
-                     from (select ",
-                    time_of!($database),
-                    " as now) as clock where true \
-                     on conflict (id) do update set \
-                         version = excluded.version, data = excluded.data, \
-                         expires_at = excluded.expires_at, ends_at = excluded.ends_at \
-                     where s.expires_at <= ",
-                    time_of!($database),
-                    " or s.version = excluded.version",
-                ))
-                .bind(id)
-                .bind(signed(write.version))
-                .bind(write.data)
-                .bind(signed_millis(write.ttl.min(write.ends_in)))
-                .bind(signed_millis(write.ends_in))
-                .execute(connection)
-                .await?;
-                Ok(done.rows_affected() == 1)
-            }
-
-            async fn load(
-                connection: &mut <Self as sqlx::Database>::Connection,
-                id: &str,
-            ) -> Result<Option<Row>, sqlx::Error> {
-                sqlx::query_as(concat!(
-                    "select version, data, expires_at - clock.now, ends_at - clock.now \
-                     from mcp_patterns_sessions, (select ",
-                    time_of!($database),
-                    " as now) as clock \
-                     where id = $1 and expires_at > clock.now",
-                ))
-                .bind(id)
-                .fetch_optional(connection)
-                .await
-            }
-
-            async fn compare_and_swap(
-                connection: &mut <Self as sqlx::Database>::Connection,
-                id: &str,
-                expected: u64,
-                write: Write<'_>,
-            ) -> Result<bool, sqlx::Error> {
-                let done = sqlx::query(concat!(
-                    "update mcp_patterns_sessions set version = $1, data = $2, ",
-                    prolonged!(3),
-                    " from (select ",
-                    time_of!($database),
-                    " as now) as clock \
-                     where id = $4 and (version = $5 or version = $1) and expires_at > clock.now",
-                ))
-                .bind(signed(write.version))
-                .bind(write.data)
-                .bind(signed_millis(write.ttl))
-                .bind(id)
-                .bind(signed(expected))
-                .execute(connection)
-                .await?;
-                Ok(done.rows_affected() == 1)
-            }
-
-            async fn touch(
-                connection: &mut <Self as sqlx::Database>::Connection,
-                id: &str,
-                ttl: Duration,
-            ) -> Result<bool, sqlx::Error> {
-                let done = sqlx::query(concat!(
-                    "update mcp_patterns_sessions set ",
-                    prolonged!(1),
-                    " \
-                     from (select ",
-                    time_of!($database),
-                    " as now) as clock where id = $2 and expires_at > clock.now",
-                ))
-                .bind(signed_millis(ttl))
-                .bind(id)
-                .execute(connection)
-                .await?;
-                Ok(done.rows_affected() == 1)
-            }
-
-            async fn delete(
-                connection: &mut <Self as sqlx::Database>::Connection,
-                id: &str,
-                expected: Option<u64>,
-            ) -> Result<bool, sqlx::Error> {
-                let done = sqlx::query(concat!(
-                    "delete from mcp_patterns_sessions \
-                     where id = $1 and expires_at > ",
-                    time_of!($database),
-                    " and version = coalesce($2, version)",
-                ))
-                .bind(id)
-                .bind(expected.map(signed))
-                .execute(connection)
-                .await?;
-                Ok(done.rows_affected() == 1)
-            }
-
-            async fn ensure_schema(pool: &Pool<Self>) -> Result<(), sqlx::Error> {
-                // Two replicas that start at the same time take turns. On PostgreSQL a batch is a transaction by itself, which leaves
-                // none behind if its caller leaves half-way.
-                let batch = format!("{}; {SESSION_SCHEMA}", $lock);
-                let mut connection = Connections::of(pool).acquire().await?;
-                in_time(sqlx::raw_sql(AssertSqlSafe(batch)).execute(&mut *connection)).await.map(|_| ())
-            }
-        }
-    };
-}
-
-#[cfg(feature = "postgres")]
-impl_session_database!(Postgres, "select pg_advisory_xact_lock(7307210318)");
-#[cfg(feature = "sqlite")]
-impl_session_database!(Sqlite, "select 1");
 
 impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
     fn name(&self) -> &'static str {

@@ -124,13 +124,13 @@ impl<DB: Dialect> Open<DB> {
                 }
                 return NotBegun::Failed(TransactionError::Overloaded);
             }
-            // Each is said, since its caller has its id.
-            connections.outage.failed();
             let not_begun = not_begun::<DB>(&error);
-            match fault::of_sql(&error).fault {
-                Fault::Conflict => NotBegun::Conflict(not_begun),
-                _ => NotBegun::Failed(not_begun),
+            if fault::of_sql(&error).fault == Fault::Conflict {
+                return NotBegun::Conflict(not_begun);
             }
+            // Each is said, since its caller has its id: this counts for the log's word that it is over.
+            connections.outage.failed();
+            NotBegun::Failed(not_begun)
         })
     }
 
