@@ -70,7 +70,7 @@ async fn answers(connection: &mut PgConnection, within: Duration) -> Result<bool
 mod tests {
     use super::*;
     use crate::testing::databases::postgres_options;
-    use crate::testing::half_open::HalfOpen;
+    use crate::testing::proxy::Proxy;
 
     #[tokio::test]
     async fn the_server_asks_a_client_of_which_it_hears_nothing() {
@@ -90,7 +90,7 @@ mod tests {
     #[tokio::test]
     async fn a_pool_replaces_what_has_fallen_silent_idle_or_in_use() {
         const LONG: Duration = Duration::from_secs(20);
-        let (network, options) = HalfOpen::to_postgres(&postgres_options()).await;
+        let (network, options) = Proxy::to_postgres(&postgres_options()).await;
         let pool = replacing_silent(PgPoolOptions::new().max_connections(2).acquire_timeout(LONG));
         let pool = pool.connect_with(options).await.expect("the way is open");
         for _ in 0..2 {
@@ -99,7 +99,7 @@ mod tests {
             while pool.num_idle() == 0 {
                 tokio::task::yield_now().await;
             }
-            network.fall_silent();
+            network.silence();
             let one: i32 = sqlx::query_scalar("select 1").fetch_one(&pool).await.expect("the idle one is replaced");
             assert_eq!(one, 1);
             drop(in_use);

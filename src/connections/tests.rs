@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::places::Places;
 use super::*;
 use crate::testing::databases::{postgres_options, postgres_schema, sqlite};
-use crate::testing::half_open::HalfOpen;
+use crate::testing::proxy::Proxy;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -161,7 +161,7 @@ async fn a_kept_connection_that_is_lost_is_replaced() {
 #[tokio::test]
 async fn a_connection_for_statements_that_falls_silent_idle_or_kept_is_replaced() {
     let direct = postgres_schema(postgres_options(), 2).await;
-    let (network, through) = HalfOpen::to_postgres(&direct.connect_options()).await;
+    let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;
     let pool = PgPoolOptions::new().max_connections(3).acquire_timeout(LONG).connect_with(through).await.unwrap();
     let connections = Connections::<Postgres>::of(&pool);
     for is_kept in [false, true, false, true] {
@@ -174,7 +174,7 @@ async fn a_connection_for_statements_that_falls_silent_idle_or_kept_is_replaced(
                 tokio::task::yield_now().await;
             }
         }
-        network.fall_silent();
+        network.silence();
         let mut spare = timeout(LONG, connections.spare()).await.expect("it does not wait for an answer").unwrap();
         spare.ping().await.unwrap();
         spare.done();
@@ -183,4 +183,12 @@ async fn a_connection_for_statements_that_falls_silent_idle_or_kept_is_replaced(
         let all = timeout(2 * LONG, join_all((0..3).map(|_| connections.acquire()))).await;
         assert!(all.is_ok_and(|all| all.iter().all(Result::is_ok)), "no connection is lost");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_statement_that_is_no_part_of_a_call_is_given_up_after_a_minute() {
+    let begun = Instant::now();
+    let ended = in_time::<()>(std::future::pending()).await;
+    assert!(matches!(ended, Err(Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut));
+    assert_eq!(begun.elapsed(), Duration::from_secs(60));
 }

@@ -35,6 +35,22 @@ const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+/// A claim of a call of `send`.
+fn claim_of<'a>(id: &'a str, token: &'a str, lease: Duration) -> Claim<'a> {
+    Claim {
+        id,
+        fingerprint: "f",
+        tool: "send",
+        key: "k",
+        caller: "caller",
+        connection: None,
+        token,
+        lease,
+        kept_for: None,
+        takes_over: false,
+    }
+}
+
 /// A server whose `send` tells how often it was called.
 fn post() -> ScriptedServer {
     ScriptedServer::new("post").with_plain("send", |call| ready(Ok(sent(call.number))))

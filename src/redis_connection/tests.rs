@@ -28,8 +28,8 @@ async fn until_answered(redis: &RedisConnection) -> usize {
 }
 
 async fn proxied(server: &PrivateRedis) -> (Proxy, RedisConnection) {
-    let proxy = Proxy::start(server.socket()).await;
-    let redis = RedisConnection::open(proxy.url()).unwrap();
+    let proxy = Proxy::to(server.socket()).await;
+    let redis = RedisConnection::open(proxy.redis_url()).unwrap();
     (proxy, redis.with_response_timeout(200 * MILLI).with_ping_timeout(2_000 * MILLI).with_connect_timeout(MINUTE / 2))
 }
 

@@ -27,9 +27,6 @@ pub(crate) mod client;
 #[cfg(test)]
 #[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 pub(crate) mod databases;
-#[cfg(test)]
-#[cfg(feature = "postgres")]
-pub(crate) mod half_open;
 #[cfg(feature = "idempotent")]
 mod idempotency;
 #[cfg(feature = "idempotent")]
@@ -37,12 +34,14 @@ mod idempotency;
 pub use idempotency::idempotency_store_contract;
 #[cfg(test)]
 #[cfg(feature = "postgres")]
+#[expect(dead_code, reason = "`tests/it` has it, too, and uses the rest")]
 pub(crate) mod private_postgres;
 #[cfg(test)]
 #[cfg(feature = "redis")]
 pub(crate) mod private_redis;
 #[cfg(test)]
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
+#[expect(dead_code, reason = "`tests/it` has it, too, and uses the rest")]
 pub(crate) mod proxy;
 #[cfg(feature = "session")]
 mod session;

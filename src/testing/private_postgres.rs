@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 
 /// A server in a directory that goes with the test.
+#[derive(Debug)]
 pub(crate) struct PrivatePostgres {
-    server: Child,
+    server: Mutex<Child>,
     dir: PathBuf,
+    host: String,
 }
 
 impl PrivatePostgres {
@@ -27,21 +30,37 @@ impl PrivatePostgres {
             let access = std::fs::read_to_string(data.join("pg_hba.conf")).unwrap();
             std::fs::write(data.join("pg_hba.conf"), access + "host all all all trust\n").unwrap();
         }
-        let server = as_postgres("postgres")
-            .arg("-D")
-            .arg(&data)
-            .args(["-c", "fsync=off", "-c", &format!("listen_addresses={host}"), "-c", "port=5432", "-k"])
-            .arg(&dir)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("PostgreSQL is installed");
-        let postgres = Self { server, dir };
+        let server = Mutex::new(launch(&dir, host));
+        let postgres = Self { server, dir, host: host.to_owned() };
+        postgres.wait_until_ready();
+        postgres
+    }
+
+    /// Ends as it does when its machine loses power (`QUIT`), or as an administrator ends it (`INT`), and begins again.
+    pub(crate) fn restart(&self, signal: &str) {
+        {
+            let mut server = self.server();
+            let _ = Command::new("kill").args([&format!("-{signal}"), &server.id().to_string()]).status();
+            server.wait().unwrap();
+            *server = launch(&self.dir, &self.host);
+        }
+        self.wait_until_ready();
+    }
+
+    fn server(&self) -> MutexGuard<'_, Child> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_until_ready(&self) {
         let until = Instant::now() + Duration::from_secs(120);
-        while !postgres.is_ready() {
+        while !self.is_ready() {
             assert!(Instant::now() < until, "it does not come up");
             std::thread::sleep(Duration::from_millis(20));
         }
-        postgres
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join(".s.PGSQL.5432")
     }
 
     fn is_ready(&self) -> bool {
@@ -53,27 +72,41 @@ impl PrivatePostgres {
         PgConnectOptions::new_without_pgpass().socket(&self.dir).username("postgres").database("postgres")
     }
 
-    /// Stops the processes that serve connections where they are. The server takes new connections.
-    pub(crate) fn stop_backends(&self) {
-        let backends = self.backends();
-        assert!(!backends.is_empty(), "somebody is connected");
-        // One may have ended since.
-        let _ = Command::new("kill").arg("-STOP").args(&backends).stderr(Stdio::null()).status();
+    /// Stops the processes that serve connections where they are, and returns how many there are. The server takes new connections.
+    pub(crate) fn stop_backends(&self) -> usize {
+        self.signal_backends("-STOP")
     }
 
     /// Lets them go on.
     pub(crate) fn resume_backends(&self) {
+        self.signal_backends("-CONT");
+    }
+
+    fn signal_backends(&self, signal: &str) -> usize {
         let backends = self.backends();
         if !backends.is_empty() {
-            let _ = Command::new("kill").arg("-CONT").args(&backends).stderr(Stdio::null()).status();
+            // One may have ended since.
+            let _ = Command::new("kill").arg(signal).args(&backends).stderr(Stdio::null()).status();
         }
+        backends.len()
     }
 
     fn backends(&self) -> Vec<String> {
-        let server = self.server.id().to_string();
+        let server = self.server().id().to_string();
         let found = Command::new("pgrep").args(["-P", &server, "-f", "postgres: postgres postgres"]).output().unwrap();
         String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect()
     }
+}
+
+fn launch(dir: &Path, host: &str) -> Child {
+    as_postgres("postgres")
+        .arg("-D")
+        .arg(dir.join("data"))
+        .args(["-c", "fsync=off", "-c", &format!("listen_addresses={host}"), "-c", "port=5432", "-k"])
+        .arg(dir)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("PostgreSQL is installed")
 }
 
 fn run(command: &mut Command) {
@@ -107,8 +140,9 @@ impl Drop for PrivatePostgres {
     fn drop(&mut self) {
         // A process that is stopped would outlive its server.
         self.resume_backends();
-        let _ = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
-        let _ = self.server.wait();
+        let mut server = self.server();
+        let _ = Command::new("kill").args(["-QUIT", &server.id().to_string()]).status();
+        let _ = server.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }

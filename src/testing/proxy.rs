@@ -1,103 +1,205 @@
 //! A proxy between a client and a server of a test, that loses or delays what passes.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixStream};
+#[cfg(feature = "postgres")]
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 /// Passes bytes on to a server, until it is told not to. Its sockets stay open while the runtime of the test runs.
+#[derive(Debug)]
 pub(crate) struct Proxy {
-    address: SocketAddr,
+    port: u16,
     wire: Arc<Wire>,
 }
 
-#[derive(Default)]
+/// Where a server listens.
+#[derive(Debug, Clone)]
+pub(crate) enum Upstream {
+    Socket(PathBuf),
+    Address(String),
+}
+
+impl From<PathBuf> for Upstream {
+    fn from(socket: PathBuf) -> Self {
+        Self::Socket(socket)
+    }
+}
+
+impl From<String> for Upstream {
+    fn from(address: String) -> Self {
+        Self::Address(address)
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Upstream {
+    async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Socket(socket) => Box::new(UnixStream::connect(socket).await?),
+            Self::Address(address) => Box::new(TcpStream::connect(address).await?),
+        })
+    }
+}
+
+#[derive(Debug, Default)]
 struct Wire {
-    accepted: AtomicUsize,
+    state: watch::Sender<State>,
+    /// For the next answer.
+    delay_once: Mutex<Option<Duration>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    accepted: usize,
     /// Connections up to this number pass nothing on.
-    silent: AtomicUsize,
+    silent: usize,
     /// Those pass no answers on.
-    mute: AtomicUsize,
-    /// For every answer, in milliseconds.
-    delay: AtomicU64,
-    once: Mutex<Option<Duration>>,
+    mute: usize,
+    /// Those are reset.
+    reset: usize,
+    /// New connections are reset.
+    is_refusing: bool,
+    /// For every answer.
+    delay: Duration,
 }
 
 impl Proxy {
-    /// Listens for clients of the server at this socket.
-    pub(crate) async fn start(server: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let (address, wire) = (listener.local_addr().expect("an address"), Arc::<Wire>::default());
-        let shared = Arc::clone(&wire);
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let number = shared.accepted.fetch_add(1, Ordering::SeqCst) + 1;
-                // Without a server, the client's connection is closed at once.
-                let Ok(far) = UnixStream::connect(&server).await else { continue };
-                let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
-                tokio::spawn(Arc::clone(&shared).pass_on(number, from_near, to_far, false));
-                tokio::spawn(Arc::clone(&shared).pass_on(number, from_far, to_near, true));
-            }
-        });
-        Self { address, wire }
+    /// Listens for clients of a server.
+    pub(crate) async fn to(upstream: impl Into<Upstream>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let (port, wire) = (listener.local_addr().expect("it is bound").port(), Arc::<Wire>::default());
+        tokio::spawn(Arc::clone(&wire).accept(listener, upstream.into()));
+        Self { port, wire }
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("redis://{}", self.address)
+    /// Listens for clients of a PostgreSQL. Returns the options of a connection that goes this way, too.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn to_postgres(options: &PgConnectOptions) -> (Self, PgConnectOptions) {
+        let proxy = Self::to(format!("{}:{}", options.get_host(), options.get_port())).await;
+        let through = options.clone().host("127.0.0.1").port(proxy.port).ssl_mode(PgSslMode::Disable);
+        (proxy, through)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address for a client of Redis.
+    pub(crate) fn redis_url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// How many connections were made.
     pub(crate) fn accepted(&self) -> usize {
-        self.wire.accepted.load(Ordering::SeqCst)
+        self.wire.state.borrow().accepted
     }
 
-    /// From now on, nothing passes on the connections that there are. New ones work.
+    /// From now on, nothing passes on the connections that there are, and neither end hears that it is over. New ones work.
     pub(crate) fn silence(&self) {
-        self.wire.silent.store(self.accepted(), Ordering::SeqCst);
+        self.wire.state.send_modify(|state| state.silent = state.accepted);
     }
 
     /// From now on, no answer passes on the connections that there are. What is sent arrives.
     pub(crate) fn mute(&self) {
-        self.wire.mute.store(self.accepted(), Ordering::SeqCst);
+        self.wire.state.send_modify(|state| state.mute = state.accepted);
+    }
+
+    /// Resets the connections that there are, but for the silent ones.
+    pub(crate) fn reset(&self) {
+        self.wire.state.send_modify(|state| state.reset = state.accepted);
+    }
+
+    /// Resets new connections at once, or no longer.
+    pub(crate) fn refuse(&self, is_refusing: bool) {
+        self.wire.state.send_modify(|state| state.is_refusing = is_refusing);
     }
 
     /// Delays every answer, and what comes after it.
     pub(crate) fn delay(&self, delay: Duration) {
-        self.wire.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.wire.state.send_modify(|state| state.delay = delay);
     }
 
     /// Delays the next answer, and what comes after it on the connection.
     pub(crate) fn delay_once(&self, delay: Duration) {
-        *self.wire.once.lock().unwrap() = Some(delay);
+        *self.wire.delay_once.lock().unwrap_or_else(PoisonError::into_inner) = Some(delay);
     }
 }
 
 impl Wire {
+    async fn accept(self: Arc<Self>, listener: TcpListener, upstream: Upstream) {
+        while let Ok((client, _)) = listener.accept().await {
+            self.state.send_modify(|state| state.accepted += 1);
+            let State { accepted, is_refusing, .. } = *self.state.borrow();
+            let (wire, upstream) = (Arc::clone(&self), upstream.clone());
+            tokio::spawn(async move {
+                // Without a server behind it, the proxy refuses.
+                match upstream.connect().await {
+                    Ok(server) if !is_refusing => wire.pass(accepted, client, server).await,
+                    _ => reset(&client),
+                }
+            });
+        }
+    }
+
+    /// Passes on in both directions, until one of them has ended.
+    async fn pass(&self, number: usize, mut client: TcpStream, server: Box<dyn Stream>) {
+        let mut state = self.state.subscribe();
+        let is_reset = {
+            let ((from_client, to_client), (from_server, to_server)) = (client.split(), split(server));
+            tokio::select! {
+                () = self.pass_on(number, from_client, to_server, false) => false,
+                () = self.pass_on(number, from_server, to_client, true) => false,
+                () = until_reset(number, &mut state) => true,
+            }
+        };
+        if is_reset {
+            reset(&client);
+        }
+    }
+
     async fn pass_on(
-        self: Arc<Self>,
+        &self,
         number: usize,
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
         is_answer: bool,
     ) {
         let mut bytes = vec![0; 64 << 10];
-        while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        loop {
+            let read = from.read(&mut bytes).await;
             if is_answer {
-                let once = self.once.lock().unwrap().take().unwrap_or_default();
-                tokio::time::sleep(once + Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
+                let once = self.delay_once.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let delay = once.unwrap_or_default() + self.state.borrow().delay;
+                sleep(delay).await;
             }
-            let lost = if is_answer { [&self.silent, &self.mute] } else { [&self.silent; 2] };
-            if lost.iter().any(|lost| number <= lost.load(Ordering::SeqCst)) {
+            let State { silent, mute, .. } = *self.state.borrow();
+            if number <= silent || is_answer && number <= mute {
                 // Nothing is closed either.
                 return std::future::pending().await;
             }
+            let Ok(read @ 1..) = read else { return };
             if to.write_all(&bytes[..read]).await.is_err() {
                 return;
             }
         }
     }
+}
+
+async fn until_reset(number: usize, state: &mut watch::Receiver<State>) {
+    // The sender is as old as the proxy's tasks, so this is no error.
+    let _ = state.wait_for(|state| state.silent < number && number <= state.reset).await;
+}
+
+fn reset(connection: &TcpStream) {
+    // It is reset when it is dropped. Where this fails, it is closed the usual way.
+    let _ = connection.set_zero_linger();
 }

@@ -3,7 +3,6 @@
 //! Ten seeds of each run with the other tests. `FAULTS_SEEDS=200` runs as many, and `FAULTS_SEED=7` runs that one.
 
 mod counter;
-mod line;
 mod replicas;
 mod storm;
 mod transfer;
@@ -15,10 +14,12 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
 use futures_util::{StreamExt, stream};
+use sqlx::ConnectOptions;
 use tokio::task::spawn_blocking;
 
-use crate::private::{Postgres, Redis};
-use line::Line;
+use crate::private_postgres::PrivatePostgres;
+use crate::private_redis::PrivateRedis;
+use crate::proxy::Proxy;
 use replicas::{Caller, Replicas};
 use storm::Backend;
 
@@ -52,7 +53,7 @@ async fn for_each_seed<F: Future<Output = ()> + Send + 'static>(test: impl Fn(u6
 /// Two replicas, what they share, and the line to that.
 struct World {
     replicas: Replicas,
-    line: Line,
+    line: Proxy,
     backend: Mutex<Backend>,
     /// How many calls were made.
     calls: AtomicUsize,
@@ -60,21 +61,20 @@ struct World {
 
 impl World {
     async fn on_postgres(example: &'static str, flag: &str) -> Self {
-        let postgres = spawn_blocking(Postgres::start).await.expect("PostgreSQL begins");
-        let line = Line::to(postgres.port()).await;
+        let backend = spawn_blocking(|| Backend::Postgres(PrivatePostgres::start(""))).await.expect("it begins");
+        let line = Proxy::to(backend.upstream()).await;
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", line.port());
-        Self::new(example, vec![flag.to_owned(), url], line, Backend::Postgres(postgres)).await
+        Self::new(example, vec![flag.to_owned(), url], line, backend).await
     }
 
     async fn on_redis(example: &'static str, flag: &str, more: &[&str]) -> Self {
-        let redis = spawn_blocking(Redis::start).await.expect("Redis begins");
-        let line = Line::to(redis.port()).await;
-        let url = format!("redis://127.0.0.1:{}", line.port());
-        let args = [flag, &url].iter().chain(more).map(|arg| (*arg).to_owned()).collect();
-        Self::new(example, args, line, Backend::Redis(redis)).await
+        let backend = spawn_blocking(|| Backend::Redis(PrivateRedis::start())).await.expect("it begins");
+        let line = Proxy::to(backend.upstream()).await;
+        let args = [flag, &line.redis_url()].iter().chain(more).map(|arg| (*arg).to_owned()).collect();
+        Self::new(example, args, line, backend).await
     }
 
-    async fn new(example: &'static str, args: Vec<String>, line: Line, backend: Backend) -> Self {
+    async fn new(example: &'static str, args: Vec<String>, line: Proxy, backend: Backend) -> Self {
         let replicas = Replicas::start(example, args).await;
         Self { replicas, line, backend: Mutex::new(backend), calls: AtomicUsize::new(0) }
     }
@@ -82,7 +82,7 @@ impl World {
     /// The address of the PostgreSQL itself, beside the line.
     fn postgres(&self) -> String {
         match &*self.backend.lock().expect("no test panics in it") {
-            Backend::Postgres(postgres) => postgres.url(),
+            Backend::Postgres(postgres) => postgres.options().to_url_lossy().into(),
             Backend::Redis(_) => panic!("this is a Redis"),
         }
     }

@@ -13,7 +13,15 @@ mod forwarding;
 mod lives;
 mod metamorphic;
 mod outcome;
-mod private;
+#[expect(clippy::unwrap_used, reason = "the tests in the library have it, too")]
+#[path = "../../src/testing/private_postgres.rs"]
+mod private_postgres;
+#[expect(dead_code, clippy::unwrap_used, reason = "the tests in the library have it, too")]
+#[path = "../../src/testing/private_redis.rs"]
+mod private_redis;
+#[expect(dead_code, reason = "the tests in the library have it, too")]
+#[path = "../../src/testing/proxy.rs"]
+mod proxy;
 mod reading;
 mod seed;
 mod selection;

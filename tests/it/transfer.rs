@@ -106,3 +106,28 @@ fn keyed(mut arguments: Value, key: &str) -> Value {
     arguments["idempotency_key"] = key.into();
     arguments
 }
+
+/// How many accounts a [numbered] call may be about.
+pub(crate) const ACCOUNTS: i64 = 5;
+
+/// The arguments of the transfer of this number: its amount is nobody else's.
+pub(crate) fn numbered(number: i64) -> Value {
+    let (from, to) = (number % ACCOUNTS + 1, (number + 1 + number % (ACCOUNTS - 1)) % ACCOUNTS + 1);
+    json!({
+        "from_account": from,
+        "to_account": to,
+        "amount": format!("{}.{:02}", number / 100, number % 100),
+        "idempotency_key": format!("call-{number}"),
+    })
+}
+
+/// Whether it is done. If not, either nothing is done or nobody knows, and it may be tried again.
+pub(crate) fn is_done(answer: &CallToolResult) -> bool {
+    if answer.is_error != Some(true) {
+        return true;
+    }
+    let is_unknown = json!(answer.meta)["io.turbomcp/errorData"]["mcp-patterns/transaction"] == "outcome_unknown";
+    let is_temporary = ["unavailable", "timeout", "server_overloaded"].iter().any(|known| kind(answer) == *known);
+    assert!(is_unknown || is_temporary, "{answer:?}");
+    false
+}

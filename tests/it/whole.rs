@@ -7,4 +7,5 @@ mod limits;
 mod namespaces;
 mod sharing;
 pub(crate) mod shop;
+mod silence;
 mod stack;

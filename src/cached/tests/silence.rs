@@ -21,9 +21,9 @@ fn patient(layer: CachedTool) -> CachedTool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_whose_connections_fall_silent_shares_and_hears_again_and_serves_nothing_stale() {
     let redis = PrivateRedis::start_on_request();
-    let proxy = Proxy::start(redis.socket()).await;
+    let proxy = Proxy::to(redis.socket()).await;
     let source = at_once();
-    let (a, b) = (source.replica(level(&proxy.url()), patient), source.replica(level(&redis.url()), patient));
+    let (a, b) = (source.replica(level(&proxy.redis_url()), patient), source.replica(level(&redis.url()), patient));
     for replica in [&a, &b] {
         shares(replica).await;
         patiently(async || replica.level().is_subscribed).await;

@@ -72,18 +72,7 @@ async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_f
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_counts_only_on_as_many_replicas_as_were_asked_for_and_a_resolution_too() {
     let redis = Replicated::start();
-    let claim = |id: &'static str| Claim {
-        id,
-        fingerprint: "f",
-        tool: "send",
-        key: "k",
-        caller: "caller",
-        connection: None,
-        token: "token",
-        lease: Duration::from_millis(1),
-        kept_for: None,
-        takes_over: false,
-    };
+    let claim = |id: &'static str| claim_of(id, "token", Duration::from_millis(1));
     let two = NonZeroU32::new(2).expect("two");
     // Long enough for the one that there is to acknowledge it.
     let store = RedisStore::new(connect(redis.client()).await).with_replicas(two, secs(2));
@@ -142,18 +131,7 @@ async fn a_failover_that_loses_an_answer_leaves_an_ambiguous_call_and_not_a_free
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_is_recorded_again_is_waited_for_again() {
     let redis = Replicated::start();
-    let claim = Claim {
-        id: "id",
-        fingerprint: "f",
-        tool: "send",
-        key: "k",
-        caller: "caller",
-        connection: None,
-        token: "token",
-        lease: secs(60),
-        kept_for: None,
-        takes_over: false,
-    };
+    let claim = claim_of("id", "token", secs(60));
     assert_eq!(replicated(redis.client(), secs(30)).await.claim(claim).await.unwrap(), Claimed::New);
     let owner = Owner { id: "id", token: "token" };
     redis.replica.hang();

@@ -9,7 +9,7 @@ use super::*;
 use crate::idempotency::Page;
 use crate::idempotent::renewals::Renewals;
 use crate::testing::databases::{new_name, postgres_options, postgres_schema};
-use crate::testing::half_open::HalfOpen;
+use crate::testing::proxy::Proxy;
 
 const LEASE: Duration = Duration::from_millis(500);
 
@@ -157,18 +157,7 @@ async fn who_leaves_while_renewing_leaves_the_others_to_somebody_else() {
     let store = SqlStore::new(pool.clone());
     let claims: Vec<String> = (0..2).map(|_| new_name()).collect();
     for id in &claims {
-        let claim = Claim {
-            id,
-            fingerprint: "f",
-            tool: "send",
-            key: "k",
-            caller: "caller",
-            connection: None,
-            token: "mine",
-            lease: secs(60),
-            kept_for: None,
-            takes_over: false,
-        };
+        let claim = claim_of(id, "mine", secs(60));
         assert_eq!(store.claim(claim).await.unwrap(), Claimed::New);
     }
     for polls in 0..10 {
@@ -194,12 +183,12 @@ async fn who_leaves_while_renewing_leaves_the_others_to_somebody_else() {
 #[tokio::test]
 async fn keys_go_on_when_postgres_falls_silent_on_the_connections_that_there_are() {
     let (direct, _) = pools(1).await;
-    let (network, through) = HalfOpen::to_postgres(&direct.connect_options()).await;
+    let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;
     let pool = PgPoolOptions::new().max_connections(3).connect_with(through).await.unwrap();
     let silent = std::sync::Arc::new(network);
     let post = ScriptedServer::new("post").with_plain("send", move |call| {
         // The connection that is kept for the claim falls silent, too.
-        silent.fall_silent();
+        silent.silence();
         async move { Ok(sent(call.number)) }
     });
     let store = SqlStore::new(pool.clone());

@@ -7,13 +7,18 @@ use crate::testing::Traced;
 use crate::testing::private_redis::PrivateRedis;
 use crate::testing::proxy::Proxy;
 
+async fn behind_a_proxy() -> (PrivateRedis, Proxy, ScriptedServer, impl McpHandler) {
+    let redis = PrivateRedis::start_on_request();
+    let proxy = Proxy::to(redis.socket()).await;
+    let connection = RedisConnection::open(proxy.redis_url()).unwrap().with_ping_timeout(secs(3));
+    let post = post();
+    let server = layer(RedisStore::new(connection)).layer(post.clone());
+    (redis, proxy, post, server)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_recorded_again_after_the_connection_of_their_store_has_fallen_silent() {
-    let redis = PrivateRedis::start_on_request();
-    let proxy = Proxy::start(redis.socket()).await;
-    let post = post();
-    let connection = RedisConnection::open(proxy.url()).unwrap().with_ping_timeout(secs(3));
-    let server = layer(RedisStore::new(connection)).layer(post.clone());
+    let (_redis, proxy, post, server) = behind_a_proxy().await;
     assert_eq!(text(&send(&server, "before").await), "sent 1");
     proxy.silence();
     assert_eq!(kind(&send(&server, "before").await), Some(ErrorKind::Unavailable), "nothing is taken on trust");
@@ -26,11 +31,7 @@ async fn keys_are_recorded_again_after_the_connection_of_their_store_has_fallen_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_whose_answers_get_lost_makes_no_call_twice() {
-    let redis = PrivateRedis::start_on_request();
-    let proxy = Proxy::start(redis.socket()).await;
-    let post = post();
-    let connection = RedisConnection::open(proxy.url()).unwrap().with_ping_timeout(secs(3));
-    let server = layer(RedisStore::new(connection)).layer(post.clone());
+    let (_redis, proxy, post, server) = behind_a_proxy().await;
     assert_eq!(text(&send(&server, "before").await), "sent 1");
     // Claims arrive, and nobody is told.
     proxy.mute();

@@ -10,7 +10,7 @@ use super::*;
 use crate::connections::Connections;
 pub(super) use crate::testing::databases::new_name;
 use crate::testing::databases::{self, SqliteFile};
-use crate::testing::half_open::HalfOpen;
+use crate::testing::proxy::Proxy;
 
 pub(super) async fn redis() -> RedisBackend<ConnectionManager> {
     RedisBackend::new(databases::redis().await).with_prefix("mcp-patterns:test:session:")
@@ -92,7 +92,7 @@ async fn a_key_of_another_kind_in_redis_is_not_taken_for_a_session() {
 async fn sessions_go_on_when_postgres_falls_silent_on_the_connections_that_there_are() {
     let direct = databases::postgres_schema(databases::postgres_options(), 1).await;
     SqlBackend::ensure_schema(&direct).await.unwrap();
-    let (network, through) = HalfOpen::to_postgres(&direct.connect_options()).await;
+    let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;
     let pool = PgPoolOptions::new().max_connections(2).connect_with(through).await.unwrap();
     let store = SessionStore::postgres(pool.clone()).with_backend_timeout(MINUTE);
     let session = store.of(&user("ada").with_session_id("1")).unwrap();
@@ -101,14 +101,14 @@ async fn sessions_go_on_when_postgres_falls_silent_on_the_connections_that_there
         while pool.num_idle() == 0 {
             tokio::task::yield_now().await;
         }
-        network.fall_silent();
+        network.silence();
         session.set("n", &n).await.expect("another connection is there in time");
         assert_eq!(session.get::<i32>("n").await.unwrap(), Some(n));
     }
     // What a step has left in the middle of a statement is closed, too.
     let statement = tokio::time::timeout(Duration::from_millis(50), async {
         let mut hung = Connections::of(&pool).acquire().await.unwrap();
-        network.fall_silent();
+        network.silence();
         sqlx::query("select 1").execute(&mut *hung).await
     });
     assert!(statement.await.is_err(), "nobody answers");

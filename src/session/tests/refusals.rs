@@ -1,10 +1,12 @@
 //! A backend that refuses to write: nothing was kept, and nothing is in doubt.
 
 use ::redis::aio::ConnectionManager;
+use sqlx::postgres::PgPoolOptions;
 
 use super::*;
-use crate::testing::Traced;
 use crate::testing::private_redis::PrivateRedis;
+use crate::testing::proxy::Proxy;
+use crate::testing::{Traced, databases};
 
 async fn connected(redis: &PrivateRedis) -> ConnectionManager {
     redis.client().get_connection_manager().await.expect("it is there")
@@ -121,4 +123,29 @@ fn each_refusal_of_a_session_is_marked() {
         let error = McpError::from(error);
         assert!(error.data().is_some_and(|data| data[outcome::SESSION].is_string()), "{text}: {error:?}");
     }
+}
+
+/// The write finds another version, and then the connection is lost while it reads what there is.
+#[tokio::test]
+async fn a_write_that_changed_nothing_is_in_no_doubt_although_what_there_is_could_not_be_read() {
+    let direct = databases::postgres_with_clock(2).await;
+    SqlBackend::ensure_schema(&direct).await.unwrap();
+    let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;
+    let backend = SqlBackend::new(PgPoolOptions::new().connect_with(through).await.unwrap());
+    let write = |version| Write { version, data: "{}", ttl: MINUTE, ends_in: Duration::MAX, opener: None };
+    assert!(matches!(backend.create("id", write(1)).await, Ok(Written::Yes)));
+    let second_time = "create sequence times;
+        create or replace function clock_timestamp() returns timestamptz language plpgsql volatile as $$ begin
+            if nextval('times') = 2 then perform pg_sleep(60); end if;
+            return pg_catalog.clock_timestamp();
+        end $$";
+    sqlx::raw_sql(second_time).execute(&direct).await.unwrap();
+    let reads = "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
+                 and wait_event = 'PgSleep'";
+    let (swapped, ()) = tokio::join!(backend.compare_and_swap("id", 7, write(2)), async {
+        while sqlx::query_scalar::<_, i64>(reads).fetch_one(&direct).await.unwrap() == 0 {}
+        network.reset();
+    });
+    let error = swapped.expect_err("nothing could be read");
+    assert!(!error.may_be_taken(), "{error}");
 }

@@ -50,8 +50,8 @@ async fn count(session: &Session) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_are_used_again_after_their_connection_has_fallen_silent() {
     let redis = PrivateRedis::start_on_request();
-    let proxy = Proxy::start(redis.socket()).await;
-    let connection = RedisConnection::open(proxy.url()).unwrap().with_ping_timeout(3 * SECOND);
+    let proxy = Proxy::to(redis.socket()).await;
+    let connection = RedisConnection::open(proxy.redis_url()).unwrap().with_ping_timeout(3 * SECOND);
     let session = session(&SessionStore::redis(connection));
     assert_eq!(until_acknowledged(&session).await, 0);
     proxy.silence();
@@ -85,9 +85,9 @@ async fn sessions_are_used_again_after_their_redis_was_stopped_for_long_and_cont
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_slow_answer_of_redis_fails_the_call_that_waits_for_it_and_not_those_behind_it() {
     let redis = PrivateRedis::start_on_request();
-    let proxy = Proxy::start(redis.socket()).await;
+    let proxy = Proxy::to(redis.socket()).await;
     // The slow answer comes after the first has given it up, and before the second would.
-    let connection = RedisConnection::open(proxy.url()).unwrap().with_response_timeout(4 * SECOND);
+    let connection = RedisConnection::open(proxy.redis_url()).unwrap().with_response_timeout(4 * SECOND);
     let session = session(&SessionStore::redis(connection).with_backend_timeout(16 * SECOND));
     assert_eq!(until_acknowledged(&session).await, 0);
     proxy.delay_once(6 * SECOND);

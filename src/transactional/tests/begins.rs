@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::poll;
-use sqlx::Postgres;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Postgres, Sqlite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
@@ -46,6 +47,21 @@ async fn the_log_says_once_that_transactions_can_be_begun_again() {
     let log = traced.text();
     assert_eq!(log.matches(again).count(), 1, "{log}");
     assert!(log.lines().any(|line| line.contains(again) && line.contains("failures=2")), "{log}");
+}
+
+#[tokio::test]
+async fn a_transaction_that_gives_way_to_another_one_is_no_outage() {
+    let file = Sqlite::pool().await;
+    let options = file.connect_options().as_ref().clone().busy_timeout(Duration::ZERO);
+    let pool = SqlitePoolOptions::new().connect_with(options).await.expect("a file can be opened");
+    let transactor = Transactor::new(pool).with_max_attempts(2);
+    let mut writer = file.begin_with("begin immediate").await.expect("nobody writes");
+    let traced = Traced::start();
+    assert_eq!(transactor.run(&(), nothing).await, Err(TransactionError::Conflict { attempts: 2 }));
+    Sqlite::write(&mut writer, 1).await.expect("it has the lock");
+    writer.commit().await.expect("it is committed");
+    assert_eq!(transactor.run(&(), nothing).await, Ok(()));
+    assert!(!traced.text().contains("can be begun again"), "{}", traced.text());
 }
 
 async fn whoever_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() {

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::databases::{LONG, TestDb, nothing, refusal};
 use crate::postgres::KEEPALIVES;
-use crate::testing::half_open::HalfOpen;
 use crate::testing::private_postgres::PrivatePostgres;
+use crate::testing::proxy::Proxy;
 use crate::transactional::{TransactionError, Transactor, current};
 
 /// The variable that names the database to a process which a test has started.
@@ -111,12 +111,12 @@ async fn a_process_that_is_stopped_keeps_its_locks_no_longer_than_its_transactio
 async fn a_replica_behind_a_network_that_has_vanished_keeps_its_locks_no_longer_than_its_transaction_may_take() {
     let pool = Postgres::pool().await;
     Postgres::write(&mut pool.acquire().await.expect("it is idle"), 1).await.expect("it can be written");
-    let (network, options) = HalfOpen::to_postgres(&pool.connect_options()).await;
+    let (network, options) = Proxy::to_postgres(&pool.connect_options()).await;
     let replica = PgPoolOptions::new().connect_with(options).await.expect("the way is open");
     let holder = Transactor::new(replica).with_timeout(HELD);
     let holds = holder.run(&(), || async {
         lock().await?;
-        network.fall_silent();
+        network.silence();
         lock().await
     });
     let (told, ()) = tokio::join!(holds, async {

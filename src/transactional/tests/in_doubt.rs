@@ -143,7 +143,7 @@ async fn a_commit_at_a_process_that_stands_still_is_unknown_and_its_key_has_the_
         let server = Arc::clone(&stopping);
         async move {
             write::<Postgres>(1).await?;
-            server.stop_backends();
+            assert!(server.stop_backends() > 0, "this call is connected");
             Ok(ToolResult::text(format!("call {}", call.number)))
         }
     });
@@ -167,29 +167,35 @@ async fn until_blocked(pool: &PgPool) {
     timeout(GUARD, is_blocked).await.expect("it comes to that");
 }
 
-#[tokio::test]
-async fn a_commit_in_doubt_that_another_call_with_the_key_has_made_instead_is_answered_by_that_one() {
-    let direct = prepared().await;
-    let cut = through(&direct, Commit::CutBefore).await;
+/// Makes a call whose commit is cut off before the server has seen it, and another one with its key, which waits in the database until
+/// the first is rolled back. Both write their number.
+async fn beside_another(direct: &PgPool, [one, other]: [i64; 2]) -> [McpResult<ToolResult>; 2] {
+    let cut = through(direct, Commit::CutBefore).await;
     let pool = direct.clone();
     let script = ScriptedServer::new("numbers").with_plain("write", move |call| {
         let pool = pool.clone();
         async move {
-            write::<Postgres>(1).await?;
+            write::<Postgres>(call.args["n"].as_i64().expect("a number")).await?;
             if call.number == 1 {
                 until_blocked(&pool).await;
             }
             Ok(ToolResult::text(format!("call {}", call.number)))
         }
     });
-    let (one, other) = (layer(&cut).layer(script.clone()), layer(&direct).layer(script.clone()));
-    // The other one waits in the database for the first, and makes the call once that is rolled back.
-    let (one, other) = tokio::join!(call(&one), async {
+    let (cut, whole) = (layer(&cut).layer(script.clone()), layer(direct).layer(script.clone()));
+    let ended = tokio::join!(call_with(&cut, json!({ "n": one })), async {
         while script.calls("write") == 0 {
             tokio::task::yield_now().await;
         }
-        call(&other).await
+        call_with(&whole, json!({ "n": other })).await
     });
+    ended.into()
+}
+
+#[tokio::test]
+async fn a_commit_in_doubt_that_another_call_with_the_key_has_made_instead_is_answered_by_that_one() {
+    let direct = prepared().await;
+    let [one, other] = beside_another(&direct, [1, 1]).await;
     assert_eq!(other.expect("a result").first_text(), Some("call 2"));
     match reason(&one) {
         // The claim that proves it came before the other one.
@@ -202,25 +208,7 @@ async fn a_commit_in_doubt_that_another_call_with_the_key_has_made_instead_is_an
 #[tokio::test]
 async fn a_commit_in_doubt_whose_key_another_call_has_used_meanwhile_gets_no_answer_of_that_one() {
     let direct = prepared().await;
-    let cut = through(&direct, Commit::CutBefore).await;
-    let pool = direct.clone();
-    let script = ScriptedServer::new("numbers").with_plain("write", move |call| {
-        let pool = pool.clone();
-        async move {
-            write::<Postgres>(call.args["n"].as_i64().unwrap_or_default()).await?;
-            if call.number == 1 {
-                until_blocked(&pool).await;
-            }
-            Ok(ToolResult::text(format!("call {}", call.number)))
-        }
-    });
-    let (one, other) = (layer(&cut).layer(script.clone()), layer(&direct).layer(script.clone()));
-    let (one, other) = tokio::join!(call_with(&one, json!({"n": 1})), async {
-        while script.calls("write") == 0 {
-            tokio::task::yield_now().await;
-        }
-        call_with(&other, json!({"n": 2})).await
-    });
+    let [one, other] = beside_another(&direct, [1, 2]).await;
     assert_eq!(other.expect("a result").first_text(), Some("call 2"));
     let reason = reason(&one);
     assert!(reason == "outcome_unknown" || reason == "unavailable", "{one:?}");

@@ -10,8 +10,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::databases::{LONG, TestDb, nothing, refusal, until_idle, write};
-use crate::testing::half_open::HalfOpen;
 use crate::testing::private_postgres::PrivatePostgres;
+use crate::testing::proxy::Proxy;
 use crate::transactional::{TransactionError, Transactor};
 
 const CONNECTIONS: u32 = 4;
@@ -21,14 +21,14 @@ enum Peer {
     /// The server's: its processes are stopped.
     Backends(PrivatePostgres),
     /// The network's.
-    Network(HalfOpen),
+    Network(Proxy),
 }
 
 impl Peer {
     fn fall_silent(&self) {
         match self {
-            Self::Backends(server) => server.stop_backends(),
-            Self::Network(network) => network.fall_silent(),
+            Self::Backends(server) => assert!(server.stop_backends() > 0, "somebody is connected"),
+            Self::Network(network) => network.silence(),
         }
     }
 }
@@ -47,7 +47,7 @@ async fn peers() -> [(Peer, PgPool); 2] {
     sqlx::query("create table t (n bigint)").execute(&stopped).await.expect("a table can be made");
 
     let direct = Postgres::pool().await;
-    let (network, options) = HalfOpen::to_postgres(&direct.connect_options()).await;
+    let (network, options) = Proxy::to_postgres(&direct.connect_options()).await;
     let half_open = pool(options).await;
     [(Peer::Backends(server), stopped), (Peer::Network(network), half_open)]
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::line::Line;
 use super::replicas::{REPLICAS, Replicas};
-use crate::private::{Postgres, Redis, signal};
+use crate::private_postgres::PrivatePostgres;
+use crate::private_redis::PrivateRedis;
+use crate::proxy::{Proxy, Upstream};
 
 /// One thing that goes wrong. A number is that of a replica.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,22 +36,43 @@ pub(super) enum Fault {
 
 /// The backend that both replicas share.
 pub(super) enum Backend {
-    Postgres(Postgres),
-    Redis(Redis),
+    Postgres(PrivatePostgres),
+    Redis(PrivateRedis),
 }
 
 impl Backend {
-    fn restart(&mut self) {
+    pub(super) fn upstream(&self) -> Upstream {
         match self {
-            Self::Postgres(postgres) => postgres.restart("immediate"),
-            Self::Redis(redis) => redis.restart(),
+            Self::Postgres(postgres) => postgres.socket().into(),
+            Self::Redis(redis) => redis.socket().into(),
         }
     }
 
-    fn hang(&self) -> Vec<u32> {
+    /// Ends as it does when its machine loses power, and begins again.
+    fn restart(&mut self) {
         match self {
-            Self::Postgres(postgres) => postgres.hang(),
+            Self::Postgres(postgres) => postgres.restart("QUIT"),
+            Self::Redis(redis) => {
+                redis.kill();
+                redis.restart();
+            }
+        }
+    }
+
+    /// Stops what serves the connections that there are.
+    fn hang(&self) {
+        match self {
+            Self::Postgres(postgres) => {
+                postgres.stop_backends();
+            }
             Self::Redis(redis) => redis.hang(),
+        }
+    }
+
+    fn resume(&self) {
+        match self {
+            Self::Postgres(postgres) => postgres.resume_backends(),
+            Self::Redis(redis) => redis.resume(),
         }
     }
 }
@@ -96,7 +118,7 @@ pub(super) async fn rage(
     plan: &Plan,
     mut rng: fastrand::Rng,
     calls: &AtomicUsize,
-    (replicas, line, backend): (&Replicas, &Line, &Mutex<Backend>),
+    (replicas, line, backend): (&Replicas, &Proxy, &Mutex<Backend>),
 ) {
     for &(after, fault) in plan {
         let mut waited = Duration::ZERO;
@@ -114,11 +136,11 @@ pub(super) async fn rage(
                 tokio::task::block_in_place(|| backend.lock().expect("no test panics in it").restart());
             }
             Fault::PauseBackend => {
-                let stopped = backend.lock().expect("no test panics in it").hang();
+                backend.lock().expect("no test panics in it").hang();
                 sleep(lasts).await;
-                stopped.into_iter().for_each(|process| signal("CONT", process));
+                backend.lock().expect("no test panics in it").resume();
             }
-            Fault::Silence => line.fall_silent(),
+            Fault::Silence => line.silence(),
             Fault::Reset => line.reset(),
             Fault::Refuse => {
                 line.refuse(true);

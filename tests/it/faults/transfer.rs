@@ -4,52 +4,25 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use rmcp::model::CallToolResult;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tokio::time::sleep;
 
 use super::{CALLERS, World, for_each_seed};
 use crate::transfer::books::Books;
+use crate::transfer::{ACCOUNTS, is_done, numbered};
 
 const CALLS: usize = 180;
-const ACCOUNTS: usize = 5;
 
 /// How long it may take until nothing is left behind. It bounds a failure and measures nothing.
 const LEFT_BEHIND: Duration = Duration::from_secs(180);
-
-/// The call of this number: its amount is nobody else's.
-fn call(number: usize) -> Value {
-    let (from, to) = (number % ACCOUNTS + 1, (number + 1 + number % (ACCOUNTS - 1)) % ACCOUNTS + 1);
-    json!({
-        "from_account": from,
-        "to_account": to,
-        "amount": format!("{}.{:02}", number / 100, number % 100),
-        "idempotency_key": format!("call-{number}"),
-    })
-}
-
-/// Whether it is done. What is not is either not done at all, or nobody knows; never is it refused.
-fn is_done(answer: &CallToolResult) -> bool {
-    if answer.is_error != Some(true) {
-        return true;
-    }
-    let meta = json!(answer.meta);
-    let is_unknown = meta["io.turbomcp/errorData"]["mcp-patterns/transaction"] == "outcome_unknown";
-    let kind = &meta["io.turbomcp/errorKind"];
-    assert!(
-        is_unknown || ["unavailable", "timeout", "server_overloaded"].iter().any(|known| kind == known),
-        "{answer:?}"
-    );
-    false
-}
 
 /// Makes every call, again and again until it is done.
 async fn transfer_all(world: &World, seed: u64) {
     join_all((0..CALLERS).map(|number| async move {
         let mut caller = world.caller(None, seed * 100 + number as u64);
         for number in (1..=CALLS).skip(number).step_by(CALLERS) {
-            while !caller.call("transfer", call(number)).await.is_some_and(|answer| is_done(&answer)) {}
+            while !caller.call("transfer", numbered(number as i64)).await.is_some_and(|answer| is_done(&answer)) {}
         }
     }))
     .await;

@@ -5,28 +5,17 @@ use std::iter;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::json;
+use sqlx::ConnectOptions;
 
 use super::books::Books;
-use super::{data, kind, replayed, serve};
+use super::{ACCOUNTS, data, is_done, numbered, replayed, serve};
 use crate::client::{Client, Transport, patiently, text};
-use crate::private::Postgres;
+use crate::private_postgres::PrivatePostgres;
 use crate::support::Database;
 
 const CALLS: i64 = 500;
-const ACCOUNTS: i64 = 5;
 const AT_ONCE: usize = 16;
-
-/// The call of this number: its amount is nobody else's.
-fn call(number: i64) -> Value {
-    let (from, to) = (number % ACCOUNTS + 1, (number + 1 + number % (ACCOUNTS - 1)) % ACCOUNTS + 1);
-    json!({
-        "from_account": from,
-        "to_account": to,
-        "amount": format!("{}.{:02}", number / 100, number % 100),
-        "idempotency_key": format!("call-{number}"),
-    })
-}
 
 async fn open_accounts(client: &Client) {
     for _ in 0..ACCOUNTS {
@@ -36,15 +25,12 @@ async fn open_accounts(client: &Client) {
 
 /// Makes the call, and says how many attempts its answer took the server. One that does not know how it went is no answer.
 async fn attempts(client: &Client, number: i64) -> Option<u64> {
-    let answer = client.try_call("transfer", call(number)).await.ok()?;
-    let meta = json!(answer.meta);
-    if answer.is_error == Some(true) {
-        let unsure = meta["io.turbomcp/errorData"]["mcp-patterns/transaction"] == "outcome_unknown";
-        assert!(unsure || ["unavailable", "timeout"].map(Value::from).contains(&kind(&answer)), "{answer:?}");
+    let answer = client.try_call("transfer", numbered(number)).await.ok()?;
+    if !is_done(&answer) {
         return None;
     }
     assert!(text(&answer).starts_with("Transferred $"), "{answer:?}");
-    Some(meta["mcp-patterns/attempts"].as_u64().unwrap_or(1))
+    Some(json!(answer.meta)["mcp-patterns/attempts"].as_u64().unwrap_or(1))
 }
 
 async fn every_call_was_made_once(database: &Database) {
@@ -91,7 +77,7 @@ async fn a_server_that_is_killed_does_every_transfer_once(database: Database) {
     let mut server = serve(&database, Transport::Stdio).await;
     let client = server.connect().await;
     for number in [1, CALLS / 2, CALLS] {
-        assert!(replayed(&client.call("transfer", call(number)).await));
+        assert!(replayed(&client.call("transfer", numbered(number)).await));
     }
     every_call_was_made_once(&database).await;
 }
@@ -124,17 +110,17 @@ async fn call_until_answered(client: &Client, numbers: impl Iterator<Item = i64>
 #[tokio::test]
 async fn a_postgres_that_restarts_is_found_again_and_does_every_transfer_once() {
     patiently(async {
-        let postgres = Arc::new(Postgres::start());
-        let database = Database::on(&postgres.url()).await;
+        let postgres = Arc::new(PrivatePostgres::start(""));
+        let database = Database::on(postgres.options().to_url_lossy().as_str()).await;
         let mut server = serve(&database, Transport::Stdio).await;
         let client = server.connect().await;
         open_accounts(&client).await;
 
         call_until_answered(&client, 1..=50).await;
-        for (mode, mut numbers) in [("immediate", 51..=250), ("fast", 251..=450)] {
+        for (signal, mut numbers) in [("QUIT", 51..=250), ("INT", 251..=450)] {
             let restarting = tokio::task::spawn_blocking({
                 let postgres = Arc::clone(&postgres);
-                move || postgres.restart(mode)
+                move || postgres.restart(signal)
             });
             // Those who have their answer ask again for as long as it takes.
             let calls = iter::from_fn(|| numbers.next().or_else(|| (!restarting.is_finished()).then_some(1)));
