@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mcp_patterns::cached::{Cache, Handle, MemoryLevel, RedisLevel};
 use mcp_patterns::testing::ScriptedServer;
-use mcp_patterns::{CachedTool, Layer};
+use mcp_patterns::{CachedTool, Layer, RedisConnection};
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
@@ -165,7 +165,9 @@ async fn delivery(client: &redis::Client) -> Result<(), Failure> {
     let mut replicas = Vec::new();
     for _ in 0..2 {
         let connection = client.get_multiplexed_async_connection().await?;
-        let level = RedisLevel::new(connection).with_prefix(prefix.clone()).with_subscriber(client.clone());
+        let level = RedisLevel::new(connection)
+            .with_prefix(prefix.clone())
+            .with_subscriber(&RedisConnection::open_redis_1(client.get_connection_info().clone())?);
         let layer = CachedTool::new().with_second_level(level).invalidates("update_user", ["get_user"]);
         replicas.push((layer.handle(), layer.layer(users(&version))));
     }

@@ -102,8 +102,8 @@ use turbomcp_types::{Tool, ToolInputSchema};
 
 use crate::ConfigError;
 use crate::canonical::{encode, encode_str};
+use crate::hints::Hints;
 use crate::references::References;
-use crate::selection::Hints;
 
 pub(crate) use self::mark::{list, listing};
 

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::clock::later;
-use crate::sweeper::Sweepable;
+use crate::database::SupportedDatabase;
 #[cfg(feature = "transactional")]
 use crate::telemetry::Outage;
 
@@ -36,7 +36,7 @@ const LONGEST_IDLE: Duration = Duration::from_secs(5);
 pub(crate) const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 
 /// What is known in this process of the connections of a pool. One for all clones of it.
-pub(crate) struct Connections<DB: Sweepable> {
+pub(crate) struct Connections<DB: SupportedDatabase> {
     pool: Pool<DB>,
     places: Arc<Places>,
     kept: tokio::sync::Mutex<Kept<DB>>,
@@ -48,7 +48,7 @@ pub(crate) struct Connections<DB: Sweepable> {
 }
 
 /// The connection that is kept for statements that must not wait for calls.
-struct Kept<DB: Sweepable> {
+struct Kept<DB: SupportedDatabase> {
     connection: Option<Pooled<DB>>,
     /// Gives it back.
     watch: Option<JoinHandle<()>>,
@@ -57,11 +57,11 @@ struct Kept<DB: Sweepable> {
 /// Finds what belongs to a pool by its address, which is its own as long as this holds the pool.
 static ALL: LazyLock<Mutex<HashMap<usize, Weak<dyn Any + Send + Sync>>>> = LazyLock::new(Mutex::default);
 
-fn address<DB: Sweepable>(pool: &Pool<DB>) -> usize {
+fn address<DB: SupportedDatabase>(pool: &Pool<DB>) -> usize {
     std::ptr::from_ref(pool.options()).addr()
 }
 
-impl<DB: Sweepable> Connections<DB> {
+impl<DB: SupportedDatabase> Connections<DB> {
     pub(crate) fn of(pool: &Pool<DB>) -> Arc<Self> {
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get(&address(pool)).and_then(Weak::upgrade);
@@ -253,7 +253,7 @@ pub(crate) fn no_answer() -> Error {
 }
 
 /// A connection for one short statement. Dropped in the middle of it, it goes back to the pool, if it still answers.
-pub(crate) struct Spare<'a, DB: Sweepable> {
+pub(crate) struct Spare<'a, DB: SupportedDatabase> {
     connection: Pooled<DB>,
     home: Option<Home<'a, DB>>,
 }
@@ -261,7 +261,7 @@ pub(crate) struct Spare<'a, DB: Sweepable> {
 /// Whose connection it is, and the place that waits for it.
 type Home<'a, DB> = (&'a Arc<Connections<DB>>, tokio::sync::MutexGuard<'a, Kept<DB>>);
 
-impl<DB: Sweepable> Spare<'_, DB> {
+impl<DB: SupportedDatabase> Spare<'_, DB> {
     /// Keeps the connection after a statement that has come to its end, if it is the kept one.
     pub(crate) fn done(self) {
         if let Some((connections, kept)) = self.home {
@@ -271,7 +271,7 @@ impl<DB: Sweepable> Spare<'_, DB> {
     }
 }
 
-impl<DB: Sweepable> Deref for Spare<'_, DB> {
+impl<DB: SupportedDatabase> Deref for Spare<'_, DB> {
     type Target = DB::Connection;
 
     fn deref(&self) -> &Self::Target {
@@ -279,7 +279,7 @@ impl<DB: Sweepable> Deref for Spare<'_, DB> {
     }
 }
 
-impl<DB: Sweepable> DerefMut for Spare<'_, DB> {
+impl<DB: SupportedDatabase> DerefMut for Spare<'_, DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.connection
     }

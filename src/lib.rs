@@ -114,14 +114,18 @@ pub mod canonical;
 mod clock;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod connections;
+#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+mod database;
 mod error;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", feature = "transactional"))]
 mod fault;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod finish;
 pub mod guide;
+mod hints;
 pub mod idempotency;
 mod identity;
+mod key_hash;
 mod masked;
 pub mod middleware;
 pub mod outcome;
@@ -139,7 +143,7 @@ mod references;
 mod replication;
 mod scope;
 pub mod selection;
-mod shared;
+mod shared_work;
 #[cfg(any(feature = "idempotent", feature = "session"))]
 mod shares;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
@@ -189,7 +193,7 @@ pub use identity::{Identity, Scope};
 pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
-pub use redis_connection::RedisConnection;
+pub use redis_connection::{AnyRedisConnection, RedisConnection};
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use retry::RetryTool;

@@ -4,7 +4,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use crate::scope;
+use crate::key_hash::KeyHash;
+use crate::scope::{self, Scoped};
 
 /// Makes the id of an error: 16 hexadecimal digits. The caller reads it as `(error 0123456789abcdef)`, and the log has it with
 /// everything else.
@@ -22,19 +23,16 @@ pub(crate) struct CallLabel {
     pub(crate) attempt: u32,
 }
 
+impl Scoped for CallLabel {}
+
 impl CallLabel {
     /// Returns the label of the call that runs here.
     pub(crate) fn current() -> Self {
         let label = scope::current::<Self>();
-        #[cfg_attr(
-            not(any(feature = "idempotent", feature = "transactional")),
-            expect(unused_mut, reason = "nobody has a key")
-        )]
         let mut label = label.map_or(Self { tool: None, key_hash: None, attempt: 1 }, |label| (*label).clone());
-        #[cfg(any(feature = "idempotent", feature = "transactional"))]
-        if let Some(call) = scope::current::<crate::idempotency::CallKey>() {
-            label.tool.get_or_insert_with(|| call.tool.as_str().into());
-            label.key_hash.get_or_insert_with(|| call.hash());
+        if let Some((tool, key_hash)) = scope::keyed_call() {
+            label.tool.get_or_insert(tool);
+            label.key_hash.get_or_insert(key_hash);
         }
         label
     }
@@ -66,26 +64,10 @@ impl CallLabel {
     }
 }
 
-/// An idempotency key, hashed together with its caller and tool, in 16 hexadecimal digits. Who reads the log cannot use the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeyHash([u8; 16]);
-
-impl KeyHash {
-    /// Takes the first 16 of these digits.
-    pub(crate) fn new(digits: &str) -> Self {
-        let mut hash = [b'0'; 16];
-        hash.iter_mut().zip(digits.bytes()).for_each(|(to, digit)| *to = digit);
-        Self(hash)
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{CallLabel, KeyHash, error_id};
+    use super::{CallLabel, error_id};
+    use crate::key_hash::KeyHash;
 
     #[test]
     fn the_id_of_an_error_has_16_hexadecimal_digits_and_is_new_each_time() {

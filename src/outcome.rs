@@ -53,7 +53,7 @@ pub const BATCH: &str = "mcp-patterns/batch";
 pub const SESSION: &str = "mcp-patterns/session";
 
 /// The entry of an error's data that says when to come back, in milliseconds.
-const RETRY_AFTER_MS: &str = "retryAfterMs";
+pub(crate) const RETRY_AFTER_MS: &str = "retryAfterMs";
 
 /// Returns what went wrong, or `None` for a success.
 #[must_use]
@@ -219,83 +219,6 @@ pub(crate) fn note_in(error: &mut McpError, key: &str, value: impl Into<Value>) 
     *data = Some(Value::Object(entries));
 }
 
-#[cfg(feature = "retry")]
-impl crate::retry::Retryable for McpError {
-    fn verdict(&self) -> crate::retry::Verdict {
-        Failure(Form::Error(self)).verdict(Failure::is_temporary)
-    }
-
-    fn timed_out(after: Duration) -> Self {
-        marked(RETRY, "timed_out", timed_out(after))
-    }
-}
-
-#[cfg(feature = "cached")]
-impl crate::cached::LoadError for McpError {
-    fn timed_out(after: Duration) -> Self {
-        marked(CACHE, "timed_out", timed_out(after))
-    }
-
-    fn lost() -> Self {
-        marked(CACHE, "lost", lost())
-    }
-
-    fn cancelled() -> Self {
-        marked(CACHE, "cancelled", cancelled())
-    }
-
-    fn allows_stale(&self) -> bool {
-        Failure(Form::Error(self)).is_outage()
-    }
-}
-
-#[cfg(feature = "batched")]
-impl crate::batched::BatchError for McpError {
-    fn overloaded(retry_after: Duration) -> Self {
-        let retry_after = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
-        Self::new(ErrorKind::ServerOverloaded, "Too many calls are waiting; try again later")
-            .with_data(serde_json::json!({ RETRY_AFTER_MS: retry_after, BATCH: "overloaded" }))
-    }
-
-    fn timed_out(after: Duration) -> Self {
-        marked(BATCH, "timed_out", timed_out(after))
-    }
-
-    fn lost() -> Self {
-        marked(BATCH, "lost", lost())
-    }
-
-    fn miscounted() -> Self {
-        let sentence = "A batch of calls was answered with a wrong number of results, so nobody knows which is whose";
-        marked(BATCH, "miscounted", Self::internal(sentence))
-    }
-
-    fn cancelled() -> Self {
-        marked(BATCH, "cancelled", cancelled())
-    }
-
-    fn closed() -> Self {
-        marked(BATCH, "closed", Self::unavailable("The server is shutting down"))
-    }
-
-    fn is_temporary(&self) -> bool {
-        is_temporary(self.kind)
-    }
-}
-
-#[cfg(feature = "retry")]
-impl<'a> Failure<'a> {
-    /// Says whether to try again, with `is_temporary` as the judge of what the failure means.
-    pub(crate) fn verdict(&self, is_temporary: impl Fn(&Failure<'a>) -> bool) -> crate::retry::Verdict {
-        use crate::retry::Verdict;
-        if self.is_exhausted() || !is_temporary(self) {
-            Verdict::Permanent
-        } else {
-            Verdict::Temporary { retry_after: self.retry_after(), throttled: self.is_throttling() }
-        }
-    }
-}
-
 /// Marks an error that a layer makes itself, so that it is told from those of the server: `key` names the layer.
 pub(crate) fn marked(key: &str, word: &str, mut error: McpError) -> McpError {
     note_in(&mut error, key, word);
@@ -303,12 +226,12 @@ pub(crate) fn marked(key: &str, word: &str, mut error: McpError) -> McpError {
 }
 
 /// The error of a call whose work panicked, or whose runtime shut down.
-fn lost() -> McpError {
+pub(crate) fn lost() -> McpError {
     McpError::internal("The call ended without a result")
 }
 
 /// The error of a call that was cancelled while it waited.
-fn cancelled() -> McpError {
+pub(crate) fn cancelled() -> McpError {
     McpError::cancelled("The call was cancelled")
 }
 
@@ -317,7 +240,7 @@ pub(crate) fn timed_out(after: Duration) -> McpError {
     McpError::timeout(format!("No answer within {} ms", after.as_millis()))
 }
 
-const fn is_temporary(kind: ErrorKind) -> bool {
+pub(crate) const fn is_temporary(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Timeout | ErrorKind::Unavailable | ErrorKind::Transport | ErrorKind::ExternalService)
         || is_throttling(kind)
 }

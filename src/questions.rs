@@ -6,7 +6,7 @@ use serde_json::Value;
 use turbomcp_core::{McpSession, RequestContext, SessionFuture};
 use turbomcp_types::{ClientCapabilities, ProtocolVersion};
 
-use crate::shared::Flag;
+use crate::shared_work::Flag;
 
 /// A call whose questions to its client are noted, from whatever task they come.
 #[derive(Debug)]

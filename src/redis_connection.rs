@@ -1,5 +1,6 @@
 //! A connection to Redis that is watched, and replaced once it does not answer: [`RedisConnection`].
 
+mod any;
 mod link;
 mod settings;
 #[cfg(test)]
@@ -13,19 +14,22 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use redis::{Client, Cmd, IntoConnectionInfo, Pipeline, RedisFuture, RedisResult, Value};
 
+pub use self::any::AnyRedisConnection;
+
 use self::link::Shared;
 use self::settings::{Settings, with_tcp_settings};
+use crate::ConfigError;
 
 /// A connection to one Redis server, for the stores of this crate and for your own. Clones share it.
 ///
 /// ```no_run
-/// # fn example() -> redis::RedisResult<()> {
+/// # fn example() -> Result<(), mcp_patterns::ConfigError> {
 /// use mcp_patterns::cached::RedisLevel;
 /// use mcp_patterns::{CachedTool, RedisConnection, SessionStore};
 ///
 /// let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 /// let sessions = SessionStore::redis(redis.clone());
-/// let cached = CachedTool::new().with_second_level(RedisLevel::new(redis.clone()).with_subscriber(redis.client()));
+/// let cached = CachedTool::new().with_second_level(RedisLevel::new(redis.clone()).with_subscriber(&redis));
 /// # Ok(()) }
 /// ```
 ///
@@ -63,7 +67,8 @@ use self::settings::{Settings, with_tcp_settings};
 ///
 /// # Other connections
 ///
-/// The stores take any connection whose clones share it. What they do not do:
+/// The backends take any connection of redis 1 whose clones share it, by
+/// [`AnyRedisConnection::from_redis_1`](AnyRedisConnection::from_redis_1). What these do not do:
 ///
 /// - `ConnectionManager` of redis 1.8 connects again when a connection is closed, but **not after timeouts**: to a server that hangs
 ///   it stays connected until the process ends. If connecting fails by anything but the network, it never tries again. Its
@@ -80,20 +85,31 @@ use self::settings::{Settings, with_tcp_settings};
 pub struct RedisConnection(Arc<Shared>);
 
 impl RedisConnection {
-    /// Sets up a connection, and connects with the first command.
+    /// Sets up a connection to the server at a URL such as `redis://user:password@127.0.0.1:6379/0`, and connects with the first
+    /// command.
+    ///
+    /// # Errors
+    ///
+    /// When `url` is none of a Redis server.
+    pub fn open(url: &str) -> Result<Self, ConfigError> {
+        // The error of redis does not repeat the URL, which may have a password.
+        Self::open_redis_1(url).map_err(|error| {
+            ConfigError::invalid("RedisConnection", "open", format!("the URL names no Redis server: {error}"))
+        })
+    }
+
+    /// Sets up a connection with what redis 1 knows of a server: TLS with certificates, socket options, a Unix socket.
     ///
     /// # Errors
     ///
     /// When `address` is none.
-    pub fn open(address: impl IntoConnectionInfo) -> RedisResult<Self> {
+    pub fn open_redis_1(address: impl IntoConnectionInfo) -> RedisResult<Self> {
         let client = Client::open(with_tcp_settings(address.into_connection_info()?))?;
         Ok(Self(Arc::new(Shared::new(client, Settings::default()))))
     }
 
-    /// Returns a client for the same server with the same socket options, such as for a
-    /// [subscriber](crate::cached::RedisLevel::with_subscriber). What it connects is its own.
-    #[must_use]
-    pub fn client(&self) -> Client {
+    /// Returns a client for the same server with the same socket options. What it connects is its own.
+    pub(crate) fn client(&self) -> Client {
         self.0.client.clone()
     }
 

@@ -3,9 +3,29 @@
 //! It does not cross `tokio::spawn`. Shared work runs in the scope of the call that began it, which it [captures](capture); a call
 //! that must stay in its own task (a tool inside a transaction) is not shared.
 
-use std::any::{Any, TypeId};
+use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
+
+use crate::key_hash::KeyHash;
+
+/// What a layer hands to the tool body, with what other layers may know of it.
+pub(crate) trait Scoped: Any + Send + Sync {
+    /// Returns the session that the tool can open, where this is one, or `None` inside where the call has none.
+    fn session_id(&self) -> Option<Option<Arc<str>>> {
+        None
+    }
+
+    /// Says whether the call is inside a transaction.
+    fn is_transaction(&self) -> bool {
+        false
+    }
+
+    /// Returns the tool that is called with an idempotency key, and the key's hash.
+    fn keyed_call(&self) -> Option<(&str, KeyHash)> {
+        None
+    }
+}
 
 tokio::task_local! {
     static SCOPE: Captured;
@@ -13,8 +33,7 @@ tokio::task_local! {
 
 /// A list, innermost first: a call that opens a second transaction hides the first.
 struct Entry {
-    kind: TypeId,
-    value: Arc<dyn Any + Send + Sync>,
+    value: Arc<dyn Scoped>,
     outer: Captured,
 }
 
@@ -30,14 +49,22 @@ impl Captured {
     }
 
     /// Returns the scope in which [`current`] finds `value`, within this one.
-    pub(crate) fn with<T: Send + Sync + 'static>(self, value: Arc<T>) -> Self {
-        Self(Some(Arc::new(Entry { kind: TypeId::of::<T>(), value, outer: self })))
+    pub(crate) fn with<T: Scoped>(self, value: Arc<T>) -> Self {
+        Self(Some(Arc::new(Entry { value, outer: self })))
     }
 
-    fn of_kind<T: Send + Sync + 'static>(self) -> impl Iterator<Item = Arc<T>> {
-        std::iter::successors(self.0, |entry| entry.outer.0.clone())
-            .filter(|entry| entry.kind == TypeId::of::<T>())
-            .filter_map(|entry| Arc::clone(&entry.value).downcast().ok())
+    fn of_kind<T: Scoped>(self) -> impl Iterator<Item = Arc<T>> {
+        std::iter::successors(self.0, |entry| entry.outer.0.clone()).filter_map(|entry| {
+            let value: Arc<dyn Any + Send + Sync> = Arc::<dyn Scoped>::clone(&entry.value);
+            value.downcast().ok()
+        })
+    }
+
+    /// Returns the first answer, the innermost entry asked first.
+    fn find<T>(&self, ask: impl FnMut(&dyn Scoped) -> Option<T>) -> Option<T> {
+        std::iter::successors(self.0.as_deref(), |entry| entry.outer.0.as_deref())
+            .map(|entry| &*entry.value)
+            .find_map(ask)
     }
 }
 
@@ -47,11 +74,30 @@ pub(crate) fn capture() -> Captured {
 }
 
 /// Returns the innermost entry of this kind.
-pub(crate) fn current<T: Send + Sync + 'static>() -> Option<Arc<T>> {
+pub(crate) fn current<T: Scoped>() -> Option<Arc<T>> {
     capture().of_kind().next()
 }
 
 /// Returns all entries of this kind, the innermost first.
-pub(crate) fn all<T: Send + Sync + 'static>() -> impl Iterator<Item = Arc<T>> {
+pub(crate) fn all<T: Scoped>() -> impl Iterator<Item = Arc<T>> {
     capture().of_kind()
+}
+
+/// Returns the session that a layer further out has found for the call. To ask for it is not to open it.
+pub(crate) fn session_id() -> Option<Arc<str>> {
+    find(Scoped::session_id).flatten()
+}
+
+/// Says whether the call is inside a transaction: then it may see what no other call may see yet.
+pub(crate) fn is_in_transaction() -> bool {
+    find(|value| value.is_transaction().then_some(())).is_some()
+}
+
+/// Returns the tool and the key's hash of the call that runs here, where it has a key.
+pub(crate) fn keyed_call() -> Option<(Arc<str>, KeyHash)> {
+    find(|value| value.keyed_call().map(|(tool, key)| (tool.into(), key)))
+}
+
+fn find<T>(ask: impl FnMut(&dyn Scoped) -> Option<T>) -> Option<T> {
+    SCOPE.try_with(|captured| captured.find(ask)).ok().flatten()
 }

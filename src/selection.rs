@@ -21,47 +21,31 @@ pub(crate) use self::look_up::{bare, look_up};
 pub(crate) use self::plan::Unknown;
 pub use self::plan::{Known, Plan};
 use crate::ConfigError;
-
-/// What a tool's annotations say, with the [specification's defaults][spec] for what they leave open.
-///
-/// [spec]: https://modelcontextprotocol.io/specification/2025-11-25/schema#toolannotations
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Hints {
-    /// The tool changes nothing. Default: false.
-    pub read_only: bool,
-    /// The tool may destroy something. Default: true, unless it is read-only.
-    pub destructive: bool,
-    /// Calling the tool twice has the effect of calling it once. Default: false, unless it is read-only.
-    pub idempotent: bool,
-    /// The tool reaches into an open world, such as the web. Default: true.
-    pub open_world: bool,
-}
-
-impl Hints {
-    /// Reads the annotations of `tool`.
-    #[must_use]
-    pub fn of(tool: &Tool) -> Self {
-        let annotations = tool.annotations.clone().unwrap_or_default();
-        let read_only = annotations.read_only_hint.unwrap_or(false);
-        Self {
-            read_only,
-            destructive: !read_only && annotations.destructive_hint.unwrap_or(true),
-            idempotent: read_only || annotations.idempotent_hint.unwrap_or(false),
-            open_world: annotations.open_world_hint.unwrap_or(true),
-        }
-    }
-}
+pub use crate::hints::Hints;
 
 /// When a layer may act on a tool without being told that it is safe.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
-    /// The layer, for error texts.
-    pub layer: &'static str,
-    /// Whether the layer is safe for the tool, by what its author says of it. It then acts on it by default.
-    pub is_safe: fn(&Tool) -> bool,
-    /// What would go wrong with any other tool, and the two ways out.
-    pub otherwise: &'static str,
+    layer: &'static str,
+    is_safe: fn(&Tool) -> bool,
+    otherwise: &'static str,
+}
+
+impl Rule {
+    /// Creates the rule of `layer`, which acts by default on the tools that `is_safe` returns true for.
+    ///
+    /// `layer` is its name in error texts. `otherwise` ends the error text of a tool that is not safe: what would go wrong, and
+    /// the two ways out.
+    #[must_use]
+    pub const fn new(layer: &'static str, is_safe: fn(&Tool) -> bool, otherwise: &'static str) -> Self {
+        Self { layer, is_safe, otherwise }
+    }
+
+    /// Creates the rule of a layer that is safe for every tool.
+    #[must_use]
+    pub const fn every_tool(layer: &'static str) -> Self {
+        Self::new(layer, |_| true, "")
+    }
 }
 
 type Predicate = Arc<dyn Fn(&Tool) -> bool + Send + Sync>;

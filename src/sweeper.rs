@@ -1,16 +1,13 @@
 //! The deletion of expired rows, which waits for no call and makes none wait for more than a small batch.
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-#[cfg(feature = "sqlite")]
-use sqlx::Row;
-use sqlx::{AssertSqlSafe, Pool};
+use sqlx::Pool;
 use tokio::time::Instant;
 
-use crate::clock::time_of;
 use crate::connections::{Connections, Pooled, in_time};
+use crate::database::SupportedDatabase;
 
 /// How often expired rows are looked for.
 const EVERY: Duration = Duration::from_secs(60);
@@ -40,7 +37,7 @@ impl Expired {
     ///
     /// The condition is there twice: a row may be renewed after it was selected, and `READ COMMITTED` checks only the outer
     /// condition again. The order is that of the index, or a planner that does not know the time reads the whole table.
-    pub(crate) fn statement<DB: Sweepable>(&self, skip_locked: &str) -> String {
+    pub(crate) fn statement<DB: SupportedDatabase>(&self, skip_locked: &str) -> String {
         let from = self.from;
         let condition = self.condition.replace("{now}", &format!("(select {})", DB::TIME));
         format!(
@@ -69,7 +66,7 @@ impl Sweeper {
     }
 
     /// Sweeps in a task of its own, unless that was done in the last minute.
-    pub(crate) fn sweep_now_and_then<DB: Sweepable>(&self, pool: &Pool<DB>) {
+    pub(crate) fn sweep_now_and_then<DB: SupportedDatabase>(&self, pool: &Pool<DB>) {
         if !self.is_due() {
             return;
         }
@@ -93,7 +90,7 @@ impl Sweeper {
     }
 
     /// Deletes the expired rows, each batch on a connection that is idle: in a pool that is used up, calls come first.
-    async fn sweep_on_idle<DB: Sweepable>(&self, pool: &Pool<DB>) -> Result<(), sqlx::Error> {
+    async fn sweep_on_idle<DB: SupportedDatabase>(&self, pool: &Pool<DB>) -> Result<(), sqlx::Error> {
         let mut looks = 0;
         while looks < MAX_LOOKS && !pool.is_closed() {
             if let Some(connection) = pool.try_acquire() {
@@ -111,7 +108,7 @@ impl Sweeper {
     }
 
     /// Deletes the expired rows, and returns how many there were. Each batch waits for a connection as any call does.
-    pub(crate) async fn sweep<DB: Sweepable>(&self, pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
+    pub(crate) async fn sweep<DB: SupportedDatabase>(&self, pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
         let (mut swept, connections) = (0, Connections::of(pool));
         loop {
             let batch = self.delete_batch(connections.acquire().await?).await?;
@@ -124,75 +121,11 @@ impl Sweeper {
     }
 
     /// Runs in a task of its own: who leaves half-way leaves no connection behind that does not wait for locks.
-    async fn delete_batch<DB: Sweepable>(&self, mut connection: Pooled<DB>) -> Result<u64, sqlx::Error> {
+    async fn delete_batch<DB: SupportedDatabase>(&self, mut connection: Pooled<DB>) -> Result<u64, sqlx::Error> {
         let statement = self.expired.statement::<DB>(DB::SKIP_LOCKED);
         let deleted = tokio::spawn(async move { in_time(DB::delete_expired(&mut connection, statement)).await });
         deleted.await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
-}
-
-/// A database that deletes without waiting.
-#[doc(hidden)]
-pub trait Sweepable: sqlx::Database {
-    /// Whether it is a server, which may fall silent.
-    const IS_REMOTE: bool;
-
-    /// Ends a selection of rows that leaves out those which another transaction has locked.
-    const SKIP_LOCKED: &str;
-
-    /// The database's time, in milliseconds since 1970.
-    const TIME: &str;
-
-    /// Runs a statement of the crate's own, and returns how many rows it has deleted.
-    fn delete_expired(
-        connection: &mut Self::Connection,
-        statement: String,
-    ) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
-}
-
-#[cfg(feature = "postgres")]
-impl Sweepable for sqlx::Postgres {
-    const IS_REMOTE: bool = true;
-
-    const SKIP_LOCKED: &str = "for update skip locked";
-    const TIME: &str = time_of!(Postgres);
-
-    async fn delete_expired(connection: &mut sqlx::PgConnection, statement: String) -> Result<u64, sqlx::Error> {
-        let deleted = sqlx::query(AssertSqlSafe(statement)).execute(connection).await?;
-        Ok(deleted.rows_affected())
-    }
-}
-
-#[cfg(feature = "sqlite")]
-impl Sweepable for sqlx::Sqlite {
-    const IS_REMOTE: bool = false;
-
-    /// There is one lock, for the whole database.
-    const SKIP_LOCKED: &str = "";
-    const TIME: &str = time_of!(Sqlite);
-
-    /// Deletes nothing while somebody else writes. The connection waits for locks again afterwards.
-    ///
-    /// SQLite obeys this pragma, and reads it, when it is prepared: a statement that is kept would do nothing.
-    async fn delete_expired(connection: &mut sqlx::SqliteConnection, statement: String) -> Result<u64, sqlx::Error> {
-        let patience: i64 = sqlx::raw_sql("PRAGMA busy_timeout").fetch_one(&mut *connection).await?.try_get(0)?;
-        sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
-        let deleted = sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await;
-        sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA busy_timeout = {patience}"))).execute(&mut *connection).await?;
-        match deleted {
-            Ok(deleted) => Ok(deleted.rows_affected()),
-            Err(error) if is_busy(&error) => Ok(0),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Whether another connection writes, by the [primary result code](https://www.sqlite.org/rescode.html): `SQLITE_BUSY` or
-/// `SQLITE_LOCKED`.
-#[cfg(feature = "sqlite")]
-fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    matches!(code.map(|code| code & 0xff), Some(5 | 6))
 }
 
 #[cfg(test)]

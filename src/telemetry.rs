@@ -2,9 +2,25 @@
 
 mod outage;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 #[cfg(feature = "workflow")]
 pub(crate) use outage::NamedWarning;
 pub(crate) use outage::{Outage, Over, Warning};
+
+/// A number that is counted in this process, for the stats of a handle.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// A counter whose labels are fixed when it is made, so that counting neither formats nor allocates.
 ///

@@ -119,7 +119,7 @@ async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
                 "--cache is the address of a Redis, such as redis://127.0.0.1:6379 ({error})"
             ))
         })?;
-        cached = cached.with_second_level(RedisLevel::new(redis.clone()).with_subscriber(redis.client()));
+        cached = cached.with_second_level(RedisLevel::new(redis.clone()).with_subscriber(&redis));
     }
     let cache = cached.handle();
     let retry = RetryTool::new().with_max_attempts(args.max_attempts).with_max_delay(Duration::from_secs(2));

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use turbomcp_core::McpError;
+use turbomcp_core::error::ErrorKind;
+
+use crate::outcome::{self, BATCH, RETRY_AFTER_MS, cancelled, lost, marked, timed_out};
+
 /// What a bulk function returns: a result for each item, in the order of the items; or one error, which goes to all of them.
 ///
 /// `Vec<Result<V, E>>` and `Result<Vec<Result<V, E>>, E>` are answers.
@@ -52,4 +57,37 @@ pub trait BatchError: Clone + Send + Sync + 'static {
     /// Says whether the whole batch failed for a reason that no single item is to blame for, such as a database that is
     /// down. Such a batch is not [split](super::Batcher::split_failed_batches).
     fn is_temporary(&self) -> bool;
+}
+
+impl BatchError for McpError {
+    fn overloaded(retry_after: Duration) -> Self {
+        let retry_after = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        Self::new(ErrorKind::ServerOverloaded, "Too many calls are waiting; try again later")
+            .with_data(serde_json::json!({ RETRY_AFTER_MS: retry_after, BATCH: "overloaded" }))
+    }
+
+    fn timed_out(after: Duration) -> Self {
+        marked(BATCH, "timed_out", timed_out(after))
+    }
+
+    fn lost() -> Self {
+        marked(BATCH, "lost", lost())
+    }
+
+    fn miscounted() -> Self {
+        let sentence = "A batch of calls was answered with a wrong number of results, so nobody knows which is whose";
+        marked(BATCH, "miscounted", Self::internal(sentence))
+    }
+
+    fn cancelled() -> Self {
+        marked(BATCH, "cancelled", cancelled())
+    }
+
+    fn closed() -> Self {
+        marked(BATCH, "closed", Self::unavailable("The server is shutting down"))
+    }
+
+    fn is_temporary(&self) -> bool {
+        outcome::is_temporary(self.kind)
+    }
 }

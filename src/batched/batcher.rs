@@ -15,7 +15,7 @@ use super::queue::{Group, Item, Reply};
 use super::settings::{MaxWeight, Settings, Split, WhenFull, batch_setters};
 use crate::cancellation::Cancellation;
 use crate::identity::share_of;
-use crate::shared::{Anybody, Waits};
+use crate::shared_work::{Anybody, Waits};
 use crate::{ConfigError, Identity};
 
 /// Turns calls that are made at the same time into one call of a bulk function.

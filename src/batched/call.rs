@@ -20,7 +20,7 @@ use super::under_way;
 use crate::arguments::Taken;
 use crate::canonical::encode;
 use crate::scope::Captured;
-use crate::shared::{SessionOfCall, SharedContext, Work};
+use crate::shared_work::{SessionOfCall, SharedContext, Work};
 
 /// A call of a tool, as it travels with others.
 #[derive(Debug, Clone)]

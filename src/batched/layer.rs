@@ -24,18 +24,18 @@ use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::scope;
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, naming_selectors};
-use crate::shared::{Caller, SessionOfCall, Work, client_asked, is_in_transaction, session_opened};
+use crate::shared_work::{Caller, SessionOfCall, Work, client_asked, context_of_starter, session_opened};
 use crate::{ConfigError, Identity, Middleware, Scope};
 
 const LAYER: &str = "BatchedTool";
 
 /// Without a bulk function, callers who ask for the same share one call.
-const RULE: Rule = Rule {
-    layer: LAYER,
-    is_safe: |tool| Hints::of(tool).idempotent,
-    otherwise: "whose identical calls may each have an effect, of which callers that share one would miss theirs: annotate it \
+const RULE: Rule = Rule::new(
+    LAYER,
+    |tool| Hints::of(tool).idempotent,
+    "whose identical calls may each have an effect, of which callers that share one would miss theirs: annotate it \
                 `idempotent = true` if they do not, give it a bulk function, or name it in `allow_skipped_effects`",
-};
+);
 
 pub(super) type Calls = Batcher<Traveller, Answer>;
 
@@ -256,14 +256,14 @@ impl BatchedTool {
         let identity = self.calls.identity();
         let partition = match identity.partition(plan.scope, ctx) {
             // What runs inside a transaction may see what nobody else may see yet, and a batch would run outside it.
-            Some(partition) if !is_in_transaction() => partition,
+            Some(partition) if !scope::is_in_transaction() => partition,
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
         let (caller, work) = (Caller::new(ctx, plan.scope, identity), Arc::<Work>::default());
         caller.begin(&work);
         // A call is put to a bulk function once.
         let own = plan.bulk.is_none().then(|| (Arc::<OwnCall>::default(), args.clone()));
-        let shared = if plan.bulk.is_some() { work.context_of_one(ctx.clone()) } else { ctx.clone() };
+        let shared = if plan.bulk.is_some() { context_of_starter(&work, ctx.clone()) } else { ctx.clone() };
         let of_layers = plan.arguments.take(&mut args);
         let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared, of_layers });
         let mut group = Vec::with_capacity(partition.size_hint() + name.len() + 32);

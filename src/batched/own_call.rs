@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use turbomcp_core::RequestContext;
 
 use super::call::Answer;
-use crate::shared::{Caller, Waits, Work};
+use crate::shared_work::{Caller, Waits, Work};
 
 /// What a caller does with a call that is theirs alone.
 pub(super) enum Own {

@@ -15,7 +15,7 @@ use super::shared::{Owner, Shared};
 use super::stats::Stats;
 use super::store::Slot;
 use crate::cancellation::Cancellation;
-use crate::shared::Anybody;
+use crate::shared_work::Anybody;
 
 /// Keeps values that are costly to get, and gets each of them once however many ask at the same time.
 ///

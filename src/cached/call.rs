@@ -24,7 +24,7 @@ use super::updates::{hear, heard};
 use super::writes::{Dirt, Domains, Writes};
 use crate::arguments::LayerArguments;
 use crate::identity::Partition;
-use crate::shared::{Caller, SessionOfCall, SharedContext, Work, is_in_transaction, session_opened};
+use crate::shared_work::{Caller, SessionOfCall, SharedContext, Work, session_opened};
 use crate::telemetry::Counter;
 use crate::{Identity, Scope, outcome, scope};
 
@@ -96,7 +96,7 @@ impl CachedTool {
         async move {
             let caller = match plan.identity.partition(plan.scope, ctx) {
                 // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
-                Some(caller) if !is_in_transaction() => caller,
+                Some(caller) if !scope::is_in_transaction() => caller,
                 _ => return Box::pin(async move { A::ask(inner, name, args, &self.heard(ctx)).await }).await,
             };
             let found = get_or_call(&self.results, &plan, &caller, inner, name, args, ctx).await;

@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+use turbomcp_core::McpError;
+
+use crate::outcome::{CACHE, Failure, cancelled, lost, marked, timed_out};
+
 /// An error that can say that a load came to nothing. [`McpError`](turbomcp_core::McpError) can.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a cached load",
@@ -24,5 +28,23 @@ pub trait LoadError: Clone + Send + Sync + 'static {
     fn told_again(self, age: Duration) -> Self {
         let _ = age;
         self
+    }
+}
+
+impl LoadError for McpError {
+    fn timed_out(after: Duration) -> Self {
+        marked(CACHE, "timed_out", timed_out(after))
+    }
+
+    fn lost() -> Self {
+        marked(CACHE, "lost", lost())
+    }
+
+    fn cancelled() -> Self {
+        marked(CACHE, "cancelled", cancelled())
+    }
+
+    fn allows_stale(&self) -> bool {
+        Failure::of_error(self).is_outage()
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::generations::Watch;
-use crate::shared::{Flag, Work};
+use crate::shared_work::{Flag, Work};
 
 /// The loads under way, by key. `O` is what a load ends with.
 pub(super) struct Flights<K, O>(Arc<Mutex<HashMap<K, Flight<O>>>>);

@@ -9,8 +9,7 @@ use tokio::time::timeout;
 
 use super::breaker::Breaker;
 use super::level::{Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
-use super::stats::Count;
-use crate::telemetry::{Counter, Outage, Over, Warning};
+use crate::telemetry::{Count, Counter, Outage, Over, Warning};
 
 /// A level behind timeouts and breakers: one for what reads and one for what writes, since a level may be able to do the first
 /// and not the second.

@@ -26,12 +26,12 @@ use crate::{ConfigError, Identity, Middleware, Scope};
 
 pub(super) const LAYER: &str = "CachedTool";
 
-const RULE: Rule = Rule {
-    layer: LAYER,
-    is_safe: |tool| Hints::of(tool).read_only,
-    otherwise: "which may change something that a cached answer would skip: annotate it `read_only = true` if it changes \
+const RULE: Rule = Rule::new(
+    LAYER,
+    |tool| Hints::of(tool).read_only,
+    "which may change something that a cached answer would skip: annotate it `read_only = true` if it changes \
                 nothing, or name it in `allow_skipped_effects`",
-};
+);
 
 /// Answers a call from memory where the same call was answered before. See the [manual](super).
 #[derive(Clone)]

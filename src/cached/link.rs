@@ -16,8 +16,9 @@ use super::invalidation_key::{InvalidationKey, Target, hash};
 use super::level::{Generation, Put, Read, SecondLevel};
 use super::pending::Pending;
 use super::settings::Settings;
-use super::stats::{Count, SecondLevelStats};
+use super::stats::SecondLevelStats;
 use super::store::Slot;
+use crate::telemetry::Count;
 use crate::telemetry::Counter;
 
 /// How keys and values are written for a second level.

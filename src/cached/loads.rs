@@ -13,7 +13,7 @@ use super::flight::Waiter;
 use super::freshness::Verdict;
 use super::invalidation_key::InvalidationKey;
 use super::shared::{Loading, Outcome, Plan, Reason};
-use crate::shared::{Waits, Work};
+use crate::shared_work::{Waits, Work};
 
 impl<K, V, E> Cache<K, V, E>
 where

@@ -15,6 +15,8 @@ use redis::aio::ConnectionLike;
 use sha2::{Digest, Sha256};
 
 use self::subscription::subscribe;
+use crate::RedisConnection;
+
 use super::level::{Generation, Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
 
 /// Shares values in Redis, and tells replicas through it which of them are wrong.
@@ -24,11 +26,11 @@ use super::level::{Generation, Invalidation, LevelError, LevelFuture, Put, Read,
 /// not told of invalidations.
 ///
 /// ```no_run
-/// # fn example() -> redis::RedisResult<()> {
+/// # fn example() -> Result<(), mcp_patterns::ConfigError> {
 /// use mcp_patterns::{CachedTool, RedisConnection, cached::RedisLevel};
 ///
 /// let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
-/// let level = RedisLevel::new(redis.clone()).with_subscriber(redis.client());
+/// let level = RedisLevel::new(redis.clone()).with_subscriber(&redis);
 /// let cached = CachedTool::new().with_second_level(level);
 /// # Ok(()) }
 /// ```
@@ -126,10 +128,10 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
         Self { connection, settings: settings.into() }
     }
 
-    /// Listens for the invalidations of other replicas, over a connection of its own that `client` opens. In a cluster, any node
-    /// will do; called again, it names another, and they are tried in turn. The client of a
-    /// [`RedisConnection`](crate::RedisConnection::client) has socket options that find a host that is gone.
-    pub fn with_subscriber(self, client: Client) -> Self {
+    /// Listens for the invalidations of other replicas, over a connection of its own to the server of `connection`. In a cluster, any
+    /// node will do; called again, it names another, and they are tried in turn.
+    pub fn with_subscriber(self, connection: &RedisConnection) -> Self {
+        let client = connection.client();
         self.set(|settings| settings.subscribers.push(client))
     }
 

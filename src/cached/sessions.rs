@@ -15,7 +15,7 @@ use super::error::LoadError;
 use super::shared::Source;
 use crate::Scope;
 use crate::outcome::{self, Failure};
-use crate::shared::{SessionOfCall, Work, session_opened};
+use crate::shared_work::{SessionOfCall, Work, session_opened};
 
 /// The end of a load that is not kept.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ use super::settings::Settings;
 use super::stats::Counts;
 use super::store::{Bounds, Life, Slot, Store};
 use crate::clock::CENTURY;
-use crate::shared::Work;
+use crate::shared_work::Work;
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::telemetry::Count;
 
 /// How a cache is doing, since it was made. That of a [`CachedTool`](super::CachedTool) counts calls of tools, and what is read of
 /// resources and prompts, together.
@@ -66,19 +66,6 @@ pub(super) struct Counts {
     pub(super) loads: Count,
     pub(super) failed_loads: Count,
     pub(super) refreshes: Count,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
-
-impl Count {
-    pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 impl Counts {

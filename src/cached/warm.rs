@@ -15,7 +15,7 @@ use super::error::LoadError;
 use super::shared::Source;
 use crate::ConfigError;
 use crate::cancellation::{Cancellation, cancelled};
-use crate::shared::Anybody;
+use crate::shared_work::Anybody;
 
 /// What a warm-up did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -10,7 +10,7 @@ use sqlx_core::transaction::TransactionManager;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::sweeper::Sweepable;
+use crate::database::SupportedDatabase;
 use crate::telemetry::Warning;
 
 /// How long a connection may take to go back to its pool: until a statement ends that nobody waits for any more, what is open is
@@ -21,9 +21,9 @@ pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// sqlx waits without a limit for the ping on the way back, and until then the pool is a connection smaller. Here a connection that
 /// does not answer in time is closed, without waiting for the server, and the pool may open another one.
-pub(crate) struct Pooled<DB: Sweepable>(Option<PoolConnection<DB>>);
+pub(crate) struct Pooled<DB: SupportedDatabase>(Option<PoolConnection<DB>>);
 
-impl<DB: Sweepable> Pooled<DB> {
+impl<DB: SupportedDatabase> Pooled<DB> {
     pub(crate) fn new(connection: PoolConnection<DB>) -> Self {
         Self(Some(connection))
     }
@@ -41,7 +41,7 @@ impl<DB: Sweepable> Pooled<DB> {
     }
 }
 
-fn give_back<DB: Sweepable>(mut connection: PoolConnection<DB>, within: Duration) {
+fn give_back<DB: SupportedDatabase>(mut connection: PoolConnection<DB>, within: Duration) {
     let Ok(runtime) = Handle::try_current() else {
         // It cannot go back to its pool without a runtime, and sqlx would panic.
         mem::forget(connection);
@@ -62,7 +62,7 @@ fn give_back<DB: Sweepable>(mut connection: PoolConnection<DB>, within: Duration
     }
 }
 
-impl<DB: Sweepable> Drop for Pooled<DB> {
+impl<DB: SupportedDatabase> Drop for Pooled<DB> {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             give_back(connection, RETURN_TIMEOUT);
@@ -70,7 +70,7 @@ impl<DB: Sweepable> Drop for Pooled<DB> {
     }
 }
 
-impl<DB: Sweepable> Deref for Pooled<DB> {
+impl<DB: SupportedDatabase> Deref for Pooled<DB> {
     type Target = DB::Connection;
 
     #[expect(clippy::expect_used, reason = "only the methods that end it take the connection")]
@@ -79,7 +79,7 @@ impl<DB: Sweepable> Deref for Pooled<DB> {
     }
 }
 
-impl<DB: Sweepable> DerefMut for Pooled<DB> {
+impl<DB: SupportedDatabase> DerefMut for Pooled<DB> {
     #[expect(clippy::expect_used, reason = "only the methods that end it take the connection")]
     fn deref_mut(&mut self) -> &mut Self::Target {
         self.0.as_mut().expect("it is not closed")

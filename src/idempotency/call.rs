@@ -5,7 +5,8 @@ use turbomcp_core::{McpError, RequestContext};
 
 use super::{IDEMPOTENCY, KeySpace, Origin};
 use crate::canonical::{encode, encode_str, sha256};
-use crate::masked::KeyHash;
+use crate::key_hash::KeyHash;
+use crate::scope::Scoped;
 
 /// How many digits of an id are the server's, so that its calls are found among those of others.
 pub(super) const SPACE: usize = 16;
@@ -93,6 +94,12 @@ impl CallKey {
         let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         McpError::unavailable(format!("A call with the idempotency key `{}` is in progress", self.key))
             .with_data(json!({ IDEMPOTENCY: "in_progress", "retryAfterMs": millis }))
+    }
+}
+
+impl Scoped for CallKey {
+    fn keyed_call(&self) -> Option<(&str, KeyHash)> {
+        Some((&self.tool, self.hash()))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{ConfigError, Identity, Middleware};
 const LAYER: &str = "IdempotentTool";
 
 /// A key does no harm to any tool, so whatever is asked for is done.
-const RULE: Rule = Rule { layer: LAYER, is_safe: |_| true, otherwise: "" };
+const RULE: Rule = Rule::every_tool(LAYER);
 
 /// Makes a call with a key take effect once, wherever the effect is. See the [manual](super).
 #[derive(Clone)]

@@ -52,7 +52,7 @@ impl IdempotentTool {
             Run { counts, call, idempotency: Arc::clone(&self.idempotency), not_executed: self.not_executed.clone() };
         let (inner, name, ctx) = (inner.clone(), name.to_owned(), ctx.clone());
         let made = run.make(held, async move || inner.call_tool(&name, args, &ctx).await).boxed();
-        match is_undone_with_its_caller() {
+        match scope::is_in_transaction() {
             true => labelled.enter(made).await,
             // If the caller leaves, what became of the call is known all the same, to whoever asks with its key.
             false => finish(labelled.enter(made).boxed()).await,
@@ -161,14 +161,6 @@ impl Run {
         }
         result
     }
-}
-
-/// Whether the call is inside a transaction, which is rolled back if its caller leaves.
-fn is_undone_with_its_caller() -> bool {
-    #[cfg(feature = "transactional")]
-    return crate::transactional::is_entered();
-    #[cfg(not(feature = "transactional"))]
-    false
 }
 
 fn cancelled() -> McpError {

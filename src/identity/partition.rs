@@ -7,6 +7,7 @@ use turbomcp_core::{Principal, RequestContext};
 
 use super::{Identity, Scope};
 use crate::canonical::{encode, encode_str};
+use crate::scope;
 
 /// The part of the callers that a scope lets share.
 pub(crate) enum Partition<'a> {
@@ -49,7 +50,7 @@ impl Identity {
         match scope {
             Scope::Public => Some(Partition::Everybody),
             Scope::Session => {
-                let (transport, kept) = (ctx.session_id(), kept_session());
+                let (transport, kept) = (ctx.session_id(), scope::session_id());
                 let has_one = transport.is_some() || kept.is_some();
                 has_one.then(|| Partition::Session { transport, kept, caller: self.caller(ctx) })
             }
@@ -99,14 +100,6 @@ impl Identity {
         matches!(claim, "tid" | "tenant_id" | "tenant" | "org_id" | "organization")
             || self.0.tenant_claims.contains(claim)
     }
-}
-
-/// The session that a `SessionStore` further out has found for the call. Unlike the transport's, it may be named by a handle.
-fn kept_session() -> Option<Arc<str>> {
-    #[cfg(feature = "session")]
-    return crate::session::current_id();
-    #[cfg(not(feature = "session"))]
-    return None;
 }
 
 impl Partition<'_> {

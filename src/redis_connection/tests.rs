@@ -29,7 +29,7 @@ async fn until_answered(redis: &RedisConnection) -> usize {
 
 async fn proxied(server: &PrivateRedis) -> (Proxy, RedisConnection) {
     let proxy = Proxy::to(server.socket()).await;
-    let redis = RedisConnection::open(proxy.redis_url()).unwrap();
+    let redis = RedisConnection::open(&proxy.redis_url()).unwrap();
     (proxy, redis.with_response_timeout(200 * MILLI).with_ping_timeout(2_000 * MILLI).with_connect_timeout(MINUTE / 2))
 }
 
@@ -103,7 +103,7 @@ async fn callers_who_stop_waiting_before_the_response_timeout_have_a_silent_conn
 #[tokio::test]
 async fn a_server_that_is_stopped_fails_calls_in_time_and_is_used_again_once_it_continues() {
     let server = PrivateRedis::start_on_request();
-    let redis = RedisConnection::open(server.url()).unwrap().with_response_timeout(50 * MILLI);
+    let redis = RedisConnection::open(&server.url()).unwrap().with_response_timeout(50 * MILLI);
     let redis = redis.with_ping_timeout(100 * MILLI).with_connect_timeout(200 * MILLI);
     assert_eq!(until_answered(&redis).await, 0);
     server.hang();
@@ -131,7 +131,7 @@ async fn a_server_that_is_gone_is_asked_by_one_attempt_at_a_time_with_pauses_bet
             counted.fetch_add(1, Ordering::SeqCst);
         }
     });
-    let redis = RedisConnection::open(format!("redis://{address}")).unwrap().with_connect_timeout(20 * MILLI);
+    let redis = RedisConnection::open(&format!("redis://{address}")).unwrap().with_connect_timeout(20 * MILLI);
     let began = Instant::now();
     let callers = (0..50).map(async |_| {
         let mut redis = redis.clone();
@@ -165,7 +165,7 @@ async fn a_server_that_takes_connections_and_answers_nothing_after_the_handshake
             });
         }
     });
-    let mut redis = RedisConnection::open(format!("redis://{address}")).unwrap().with_connect_timeout(MINUTE);
+    let mut redis = RedisConnection::open(&format!("redis://{address}")).unwrap().with_connect_timeout(MINUTE);
     let began = Instant::now();
     for _ in 0..8 {
         redis.get::<_, i64>("nothing").await.expect_err("it closes");
@@ -180,7 +180,7 @@ async fn a_refused_password_is_told_at_once_and_asked_again_later() {
     let server = PrivateRedis::start_on_request();
     server.command(&["CONFIG", "SET", "requirepass", "right"]);
     let url = server.url();
-    let redis = RedisConnection::open(format!("{url}?pass=wrong")).unwrap();
+    let redis = RedisConnection::open(&format!("{url}?pass=wrong")).unwrap();
     let refused = redis.clone().get::<_, Option<i64>>("nothing").await.expect_err("the password is wrong");
     assert!(!refused.is_io_error(), "{refused}");
     assert!(!format!("{redis:?}").contains("wrong"), "{redis:?}");
@@ -193,7 +193,7 @@ async fn a_refused_password_is_told_at_once_and_asked_again_later() {
 #[tokio::test]
 async fn a_server_that_was_killed_is_used_again_when_it_is_back() {
     let mut server = PrivateRedis::start();
-    let redis = RedisConnection::open(server.url()).unwrap().with_connect_timeout(50 * MILLI);
+    let redis = RedisConnection::open(&server.url()).unwrap().with_connect_timeout(50 * MILLI);
     assert_eq!(until_answered(&redis).await, 0);
     server.kill();
     redis.clone().incr::<_, _, i64>("answered", 1).await.expect_err("its connection is closed");
@@ -210,7 +210,7 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn an_attempt_to_connect_that_nobody_runs_any_more_is_given_up() {
     let server = PrivateRedis::start_on_request();
-    let redis = RedisConnection::open(server.url()).unwrap().with_connect_timeout(50 * MILLI);
+    let redis = RedisConnection::open(&server.url()).unwrap().with_connect_timeout(50 * MILLI);
     let idle = runtime();
     // It is begun, and goes no further.
     let begun = idle.block_on(async { tokio::time::timeout(Duration::ZERO, until_answered(&redis)).await });
@@ -221,7 +221,7 @@ fn an_attempt_to_connect_that_nobody_runs_any_more_is_given_up() {
 #[test]
 fn a_connection_outlives_the_runtime_that_made_it() {
     let server = PrivateRedis::start_on_request();
-    let redis = RedisConnection::open(server.url()).unwrap();
+    let redis = RedisConnection::open(&server.url()).unwrap();
     assert_eq!(runtime().block_on(until_answered(&redis)), 0);
     assert!(runtime().block_on(until_answered(&redis)) <= 1, "the first command finds it closed");
 }
@@ -250,7 +250,7 @@ fn sockets_are_watched_by_the_kernel_unless_the_address_says_how() {
     let keepalive = redis::io::tcp::socket2::TcpKeepalive::new().with_time(MINUTE);
     let info = "redis://localhost".into_connection_info().unwrap();
     let own = info.tcp_settings().clone().set_keepalive(keepalive);
-    let kept = RedisConnection::open(info.set_tcp_settings(own)).unwrap().client();
+    let kept = RedisConnection::open_redis_1(info.set_tcp_settings(own)).unwrap().client();
     let kept = format!("{:?}", kept.get_connection_info().tcp_settings().keepalive());
     assert!(kept.contains("60s"), "{kept}");
 }

@@ -4,11 +4,13 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
+use turbomcp_core::McpError;
 
 use super::debts::Borrower;
 use super::{Jitter, RetryPolicy};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::{CENTURY, share};
+use crate::outcome::{Failure, RETRY, marked, timed_out};
 
 /// What a result means for the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,27 @@ pub trait Retryable: Sized {
 
     /// Makes the error of an attempt that took longer than the [attempt timeout](RetryPolicy::with_attempt_timeout).
     fn timed_out(after: Duration) -> Self;
+}
+
+impl Retryable for McpError {
+    fn verdict(&self) -> Verdict {
+        Verdict::of(&Failure::of_error(self), Failure::is_temporary)
+    }
+
+    fn timed_out(after: Duration) -> Self {
+        marked(RETRY, "timed_out", timed_out(after))
+    }
+}
+
+impl Verdict {
+    /// Judges a failure. `is_temporary` says what it means.
+    pub(super) fn of<'a>(failure: &Failure<'a>, is_temporary: impl Fn(&Failure<'a>) -> bool) -> Self {
+        if failure.is_exhausted() || !is_temporary(failure) {
+            Self::Permanent
+        } else {
+            Self::Temporary { retry_after: failure.retry_after(), throttled: failure.is_throttling() }
+        }
+    }
 }
 
 /// Why a temporary failure is not tried again.

@@ -24,12 +24,12 @@ use crate::{ConfigError, Middleware, scope};
 
 const LAYER: &str = "RetryTool";
 
-const RULE: Rule = Rule {
-    layer: LAYER,
-    is_safe: |tool| Hints::of(tool).idempotent || KeySource::of(tool).is_some(),
-    otherwise: "which may repeat its effect: annotate it `idempotent = true` or `read_only = true` if it may be called \
+const RULE: Rule = Rule::new(
+    LAYER,
+    |tool| Hints::of(tool).idempotent || KeySource::of(tool).is_some(),
+    "which may repeat its effect: annotate it `idempotent = true` or `read_only = true` if it may be called \
                 twice, give it an idempotency key, or name it in `allow_repeated_effects`",
-};
+);
 
 /// Calls a tool again after a temporary failure. See the [manual](super).
 #[derive(Clone)]
@@ -270,9 +270,11 @@ struct ByOutcome<'a> {
 impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
     fn verdict(&self, result: &McpResult<ToolResult>) -> Option<Verdict> {
         outcome::failure(result).map(|failure| match &self.layer.temporary {
-            Some(temporary) => failure.verdict(temporary.as_ref()),
+            Some(temporary) => Verdict::of(&failure, temporary.as_ref()),
             // A connection that was lost says nothing about the next one.
-            None => failure.verdict(|failure| failure.is_temporary() || self.plan.is_idempotent && failure.is_lost()),
+            None => {
+                Verdict::of(&failure, |failure| failure.is_temporary() || self.plan.is_idempotent && failure.is_lost())
+            }
         })
     }
 

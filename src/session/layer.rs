@@ -23,7 +23,7 @@ use crate::{ConfigError, Middleware, scope};
 const LAYER: &str = "SessionStore";
 
 /// A session does no harm to any tool.
-const RULE: Rule = Rule { layer: LAYER, is_safe: |_| true, otherwise: "" };
+const RULE: Rule = Rule::every_tool(LAYER);
 
 /// The tools that the layer adds where sessions have handles.
 const OPEN: &str = "open_session";

@@ -237,7 +237,6 @@ pub use data::Data;
 pub use error::SessionError;
 pub use key::SessionMode;
 pub use memory::MemoryBackend;
-pub(crate) use session::current_id;
 pub use session::{Draft, Session};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]

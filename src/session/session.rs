@@ -9,8 +9,8 @@ use super::data::Data;
 use super::engine::{Engine, Found};
 use super::key::{Key, new_handle};
 use super::{SessionError, SessionMode};
-use crate::scope;
-use crate::shared::session_opened;
+use crate::scope::{self, Scoped};
+use crate::shared_work::session_opened;
 
 /// What is kept for a caller from one call to the next. Cheap to clone. See the [manual](super).
 ///
@@ -34,11 +34,12 @@ pub(super) enum CurrentSession {
     None(SessionMode),
 }
 
-/// The id of the session that the layer found for the call. To ask for it is not to open it.
-pub(crate) fn current_id() -> Option<Arc<str>> {
-    match &scope::current::<Current>()?.session {
-        CurrentSession::Session(session) => Some(Arc::clone(session.key.id())),
-        CurrentSession::None(_) => None,
+impl Scoped for Current {
+    fn session_id(&self) -> Option<Option<Arc<str>>> {
+        Some(match &self.session {
+            CurrentSession::Session(session) => Some(Arc::clone(session.key.id())),
+            CurrentSession::None(_) => None,
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use super::memory::MemoryBackend;
 use super::session::{Current, CurrentSession, Session};
 use super::{SessionError, SessionMode};
 use crate::selection::{Plan, Selection, selectors};
-use crate::shared::session_opened;
+use crate::shared_work::session_opened;
 use crate::{Identity, scope};
 
 /// Keeps data from one call to the next: the store, the layer and the handle in one. See the [manual](super).

@@ -8,7 +8,8 @@ use super::drive::Results;
 use super::ends::{End, Ends};
 use super::error::{ENDED_EARLY, TRANSACTION, TransactionError};
 use super::in_doubt::FoundOut;
-use crate::masked::{CallLabel, KeyHash};
+use crate::key_hash::KeyHash;
+use crate::masked::CallLabel;
 use crate::outcome;
 use crate::questions::Questions;
 

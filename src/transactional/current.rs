@@ -16,7 +16,7 @@ use super::hooks::Hooks;
 use super::open::Open;
 use crate::connections::Connections;
 use crate::fault::{self, Fault};
-use crate::scope;
+use crate::scope::{self, Scoped};
 
 /// How long [`current`] waits for a part of the same call to let the connection go.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -47,11 +47,6 @@ pub fn set_rollback_only() -> Result<(), TransactionError> {
     let control = scope::current::<Control>().ok_or(TransactionError::None)?;
     control.rollback_only.store(true, Ordering::Release);
     Ok(())
-}
-
-/// Says whether the call runs inside a transaction.
-pub(crate) fn is_entered() -> bool {
-    scope::current::<Control>().is_some()
 }
 
 /// Runs `hook` once the transaction is committed, after those registered before it; never if it is rolled back.
@@ -165,6 +160,8 @@ pub(super) struct Part<DB: Dialect> {
     pub(super) control: Arc<Control>,
 }
 
+impl<DB: Dialect> Scoped for Part<DB> {}
+
 impl<DB: Dialect> Part<DB> {
     pub(super) fn new(open: Open<DB>, connections: Arc<Connections<DB>>) -> Self {
         let is_read_only = open.is_read_only();
@@ -246,6 +243,12 @@ pub(super) struct Control {
     /// Which use, from 1, the database may have answered with a rollback of the whole.
     undone_by: AtomicU64,
     hooks: Mutex<Hooks>,
+}
+
+impl Scoped for Control {
+    fn is_transaction(&self) -> bool {
+        true
+    }
 }
 
 impl Control {

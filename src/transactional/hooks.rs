@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 #[cfg(feature = "cached")]
-use crate::scope;
+use crate::scope::{self, Scoped};
 use crate::telemetry::Warning;
 
 /// What a user has registered.
@@ -25,6 +25,9 @@ pub(super) type Invalidation = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + S
 /// What a layer around a transaction invalidates, as the call scope holds it.
 #[cfg(feature = "cached")]
 struct Around(Invalidation);
+
+#[cfg(feature = "cached")]
+impl Scoped for Around {}
 
 /// Runs `call`, and `invalidation` at the end of each transaction in it that is committed, or may be: before the hooks of that run,
 /// and so before anybody can hear of the commit by a hook.

@@ -18,7 +18,8 @@ use super::hooks::Hooks;
 use super::once::Once;
 use super::transactor::Transactor;
 use crate::idempotency;
-use crate::masked::{CallLabel, KeyHash};
+use crate::key_hash::KeyHash;
+use crate::masked::CallLabel;
 
 /// What became of a transaction whose commit was not answered.
 pub(super) enum FoundOut<R> {

@@ -31,7 +31,7 @@ use crate::{ConfigError, Identity, Layered, Middleware, TryLayer};
 const LAYER: &str = "TransactionalTool";
 
 /// A transaction does no harm to any tool, so whatever is asked for is done.
-const RULE: Rule = Rule { layer: LAYER, is_safe: |_| true, otherwise: "" };
+const RULE: Rule = Rule::every_tool(LAYER);
 
 /// Runs a tool in a transaction that is committed if the tool succeeds. See the [manual](super).
 #[must_use = "a layer does nothing until it is put on a handler"]

@@ -272,7 +272,7 @@ pub use crate::fault::Fault;
 #[cfg(feature = "cached")]
 pub(crate) use current::invalidate_after_commit;
 pub use current::{Connection, after_commit, after_commit_or_now, current, set_rollback_only};
-pub(crate) use current::{Within, is_entered, within};
+pub(crate) use current::{Within, within};
 pub use dialect::Dialect;
 pub use error::{TRANSACTION, TransactionError, failed};
 #[cfg(feature = "cached")]

@@ -7,8 +7,9 @@ use sqlx::Pool;
 
 use crate::clock::CENTURY;
 use crate::connections::Connections;
+use crate::database::SupportedDatabase;
 use crate::idempotency::{AmbiguousCalls, CallKey, Page, Resolved};
-use crate::sweeper::{Expired, Sweepable};
+use crate::sweeper::Expired;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod statements;
@@ -75,7 +76,7 @@ impl Record {
 
 /// The statements on the table. Durations begin when the database takes the statement, and are measured by its clock.
 #[doc(hidden)]
-pub trait Records: Sweepable {
+pub trait Records: SupportedDatabase {
     /// Claims a call: true if it is new, or its record has expired. Waits for another transaction that has claimed it.
     ///
     /// Without a result the claim is kept for so long, after the end of the lease if it has one.

@@ -26,7 +26,7 @@ use crate::selection::{self, Known, Plan, Selection, Unknown, look_up, look_up_o
 use crate::{ConfigError, Identity, Middleware};
 
 /// What is valid is what it was before, so whatever is asked for is done.
-const RULE: selection::Rule = selection::Rule { layer: LAYER, is_safe: |_| true, otherwise: "" };
+const RULE: selection::Rule = selection::Rule::every_tool(LAYER);
 
 /// Ends a call with bad input at the door, with an answer that says all that is wrong. See the [manual](super).
 #[derive(Clone)]

@@ -10,6 +10,7 @@ mod counter;
 mod durations;
 mod faults;
 mod forwarding;
+mod house;
 mod lives;
 mod metamorphic;
 mod outcome;

@@ -106,8 +106,7 @@ fn the_text_of_a_mistake_names_layer_tool_and_fix() {
     assert!(check_names("CachedTool", ["get_user"], &tools).is_ok());
 }
 
-const RULE: Rule =
-    Rule { layer: "SomeTool", is_safe: |tool| Hints::of(tool).read_only, otherwise: "which it may break" };
+const RULE: Rule = Rule::new("SomeTool", |tool| Hints::of(tool).read_only, "which it may break");
 
 /// What a selection takes of a read-only tool `read`, a read-only tool `look` and a tool `write`.
 fn selected(selection: &Selection) -> Vec<String> {

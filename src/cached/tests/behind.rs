@@ -7,7 +7,7 @@ use turbomcp_core::{Cancellable, McpError};
 
 use super::*;
 use crate::cached::{Cache, LevelError, LevelFuture, MemoryLevel, Put, Read, SecondLevel, Subscription};
-use crate::shared::{Anybody, Work};
+use crate::shared_work::{Anybody, Work};
 
 const SECOND: Duration = Duration::from_secs(1);
 

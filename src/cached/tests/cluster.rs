@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use super::fleet::*;
 use super::in_redis::{patiently, prefix};
 use super::*;
+use crate::RedisConnection;
 use crate::cached::RedisLevel;
 use crate::testing::second_level_contract;
 
@@ -78,8 +79,8 @@ async fn a_cluster_of_three_masters_keeps_the_contract() {
     let urls: Vec<_> = (0..3).map(|at| cluster.url(at)).collect();
     let client = redis::cluster::ClusterClient::new(urls).expect("a client");
     let connection = client.get_async_connection().await.expect("a connection");
-    let subscriber = redis::Client::open(cluster.url(2)).expect("an address");
-    let level = RedisLevel::new(connection).with_subscriber(subscriber);
+    let subscriber = RedisConnection::open(&cluster.url(2)).expect("a URL");
+    let level = RedisLevel::new(connection).with_subscriber(&subscriber);
     second_level_contract(|| async { level.clone() }).await;
     let level = level.with_prefix(prefix()).with_shards(NonZeroU16::new(16).expect("not zero"));
     second_level_contract(|| async { level.clone() }).await;

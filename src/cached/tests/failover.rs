@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use super::fleet::*;
-use super::in_redis::{manager, patiently, prefix, shares};
+use super::in_redis::{manager, patiently, prefix, shares, to};
 use super::model::{Bounds, modelled};
 use super::*;
 use crate::CachedTool;
@@ -16,7 +16,7 @@ fn fleet<const N: usize>(source: &Source, client: &redis::Client, hears: bool) -
         |layer: CachedTool| layer.with_second_level_timeout(5 * SECOND).with_unsubscribed_ttl(Duration::from_millis(1));
     [(); N].map(|()| {
         let level = RedisLevel::new(manager(client)).with_prefix("test");
-        let level = if hears { level.with_subscriber(client.clone()) } else { level };
+        let level = if hears { level.with_subscriber(&to(client.clone())) } else { level };
         source.replica(level, patient)
     })
 }
@@ -171,7 +171,7 @@ async fn random_restarts_from_old_snapshots_take_nobody_back_who_wrote_or_heard(
         forgets: true,
     };
     let (fleet, mut model) = modelled(Source::that_takes(MILLI), false, bounds, || {
-        RedisLevel::new(manager(&client)).with_subscriber(client.clone())
+        RedisLevel::new(manager(&client)).with_subscriber(&to(client.clone()))
     });
     patiently(async || fleet.replicas.iter().all(|replica| replica.level().is_subscribed)).await;
     let (admin, mut set_back) = (manager(&client), 0);

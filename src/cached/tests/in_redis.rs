@@ -12,7 +12,12 @@ use super::*;
 use crate::cached::{Handle, Put, RedisLevel};
 use crate::testing::private_redis::PrivateRedis;
 use crate::testing::second_level_contract;
-use crate::{CachedTool, Layer};
+use crate::{CachedTool, Layer, RedisConnection};
+
+/// Returns a connection to the same server, for a subscriber.
+pub(super) fn to(client: redis::Client) -> RedisConnection {
+    RedisConnection::open_redis_1(client.get_connection_info().clone()).expect("an address")
+}
 
 pub(super) fn manager(client: &redis::Client) -> ConnectionManager {
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
@@ -56,7 +61,8 @@ pub(super) async fn shares(replica: &Replica) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_level_in_redis_keeps_the_contract() {
     let redis = PrivateRedis::start();
-    let level = RedisLevel::new(manager(&redis.client())).with_subscriber(redis.client()).with_compression_above(1000);
+    let level =
+        RedisLevel::new(manager(&redis.client())).with_subscriber(&to(redis.client())).with_compression_above(1000);
     second_level_contract(|| async { level.clone() }).await;
     let level = level.with_prefix(prefix()).with_shards(NonZeroU16::new(7).expect("not zero"));
     second_level_contract(|| async { level.clone() }).await;
@@ -98,7 +104,7 @@ async fn what_is_damaged_in_redis_is_loaded_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_on_one_redis_hear_of_each_others_writes_and_load_once_with_a_lease() {
     let redis = PrivateRedis::start();
-    let level = || RedisLevel::new(manager(&redis.client())).with_subscriber(redis.client());
+    let level = || RedisLevel::new(manager(&redis.client())).with_subscriber(&to(redis.client()));
     let loads = Arc::new(AtomicU64::new(0));
     let server = || {
         let loads = Arc::clone(&loads);

@@ -5,7 +5,7 @@ use turbomcp_core::McpError;
 
 use super::*;
 use crate::cached::{Cache, LoadError, MemoryLevel};
-use crate::shared::Anybody;
+use crate::shared_work::Anybody;
 use crate::{CachedTool, Layer};
 
 const SECOND: Duration = Duration::from_secs(1);

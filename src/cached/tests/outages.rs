@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 
 use super::fleet::*;
-use super::in_redis::{command, manager, patiently, shares};
+use super::in_redis::{command, manager, patiently, shares, to};
 use super::*;
 use crate::CachedTool;
 use crate::cached::RedisLevel;
@@ -119,7 +119,7 @@ async fn outage(case: Case) -> String {
     let (direct, proxied) = (broken.redis.client(), proxy(&broken.redis, Arc::clone(&broken.wire)).await);
     let level = || {
         let client = if ["slow", "answers rubbish"].contains(&case.name) { &proxied } else { &direct };
-        RedisLevel::new(manager(client)).with_prefix("test").with_subscriber(client.clone())
+        RedisLevel::new(manager(client)).with_prefix("test").with_subscriber(&to(client.clone()))
     };
     // Longer than by default, since all cases run at once on a machine that may be busy.
     let patient = |layer: CachedTool| layer.with_second_level_timeout(Duration::from_millis(250));

@@ -10,7 +10,7 @@ use crate::{CachedTool, RedisConnection};
 
 fn level(url: &str) -> RedisLevel<RedisConnection> {
     let redis = RedisConnection::open(url).expect("an address");
-    RedisLevel::new(redis.clone()).with_prefix("test").with_subscriber(redis.client())
+    RedisLevel::new(redis.clone()).with_prefix("test").with_subscriber(&redis)
 }
 
 /// A busy machine is no failure of Redis.

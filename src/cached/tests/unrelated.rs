@@ -182,7 +182,7 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_al
     let redis = crate::testing::private_redis::PrivateRedis::start();
     for kind in KINDS {
         let connection = super::in_redis::manager(&redis.client());
-        let level = crate::cached::RedisLevel::new(connection).with_subscriber(redis.client());
+        let level = crate::cached::RedisLevel::new(connection).with_subscriber(&super::in_redis::to(redis.client()));
         on_all_replicas(kind, true, level.with_prefix(format!("{kind:?}"))).await;
     }
 }

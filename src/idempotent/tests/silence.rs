@@ -10,7 +10,7 @@ use crate::testing::proxy::Proxy;
 async fn behind_a_proxy() -> (PrivateRedis, Proxy, ScriptedServer, impl McpHandler) {
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
-    let connection = RedisConnection::open(proxy.redis_url()).unwrap().with_ping_timeout(secs(3));
+    let connection = RedisConnection::open(&proxy.redis_url()).unwrap().with_ping_timeout(secs(3));
     let post = post();
     let server = layer(RedisStore::new(connection)).layer(post.clone());
     (redis, proxy, post, server)
@@ -45,7 +45,7 @@ async fn a_claim_whose_answers_get_lost_makes_no_call_twice() {
 async fn keys_are_recorded_again_after_their_redis_was_stopped_for_long_and_continues() {
     let redis = PrivateRedis::start_on_request();
     let milli = Duration::from_millis(1);
-    let connection = RedisConnection::open(redis.url()).unwrap().with_response_timeout(100 * milli);
+    let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(100 * milli);
     let connection = connection.with_ping_timeout(100 * milli).with_connect_timeout(100 * milli);
     let server = layer(RedisStore::new(connection)).layer(post());
     assert_eq!(text(&send(&server, "before").await), "sent 1");
@@ -61,7 +61,7 @@ async fn keys_are_recorded_again_after_their_redis_was_stopped_for_long_and_cont
 #[tokio::test]
 async fn the_log_says_that_the_store_fails_and_that_it_works_again() {
     let mut redis = PrivateRedis::start();
-    let connection = RedisConnection::open(redis.url()).unwrap().with_connect_timeout(Duration::from_millis(50));
+    let connection = RedisConnection::open(&redis.url()).unwrap().with_connect_timeout(Duration::from_millis(50));
     let server = layer(RedisStore::new(connection)).layer(post());
     assert_eq!(text(&send(&server, "before").await), "sent 1");
     let traced = Traced::start();

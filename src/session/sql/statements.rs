@@ -12,9 +12,9 @@ use sqlx::{AssertSqlSafe, Pool};
 use super::SESSION_SCHEMA;
 use crate::clock::{signed_millis, time_of};
 use crate::connections::{Connections, in_time};
-use crate::session::Write;
 #[cfg(not(feature = "transactional"))]
-use crate::sweeper::Sweepable as Base;
+use crate::database::SupportedDatabase as Base;
+use crate::session::Write;
 #[cfg(feature = "transactional")]
 use crate::transactional::Dialect as Base;
 

@@ -51,7 +51,7 @@ async fn count(session: &Session) -> usize {
 async fn sessions_are_used_again_after_their_connection_has_fallen_silent() {
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
-    let connection = RedisConnection::open(proxy.redis_url()).unwrap().with_ping_timeout(3 * SECOND);
+    let connection = RedisConnection::open(&proxy.redis_url()).unwrap().with_ping_timeout(3 * SECOND);
     let session = session(&SessionStore::redis(connection));
     assert_eq!(until_acknowledged(&session).await, 0);
     proxy.silence();
@@ -64,7 +64,7 @@ async fn sessions_are_used_again_after_their_connection_has_fallen_silent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_are_used_again_after_their_redis_was_stopped_for_long_and_continues() {
     let redis = PrivateRedis::start_on_request();
-    let connection = RedisConnection::open(redis.url()).unwrap().with_response_timeout(100 * MILLI);
+    let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(100 * MILLI);
     let connection = connection.with_ping_timeout(100 * MILLI).with_connect_timeout(100 * MILLI);
     let session = session(&SessionStore::redis(connection));
     assert_eq!(until_acknowledged(&session).await, 0);
@@ -87,7 +87,7 @@ async fn one_slow_answer_of_redis_fails_the_call_that_waits_for_it_and_not_those
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
     // The slow answer comes after the first has given it up, and before the second would.
-    let connection = RedisConnection::open(proxy.redis_url()).unwrap().with_response_timeout(4 * SECOND);
+    let connection = RedisConnection::open(&proxy.redis_url()).unwrap().with_response_timeout(4 * SECOND);
     let session = session(&SessionStore::redis(connection).with_backend_timeout(16 * SECOND));
     assert_eq!(until_acknowledged(&session).await, 0);
     proxy.delay_once(6 * SECOND);
@@ -100,7 +100,7 @@ async fn one_slow_answer_of_redis_fails_the_call_that_waits_for_it_and_not_those
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_hangs_does_not_keep_a_crowd_waiting_one_after_the_other() {
     let redis = PrivateRedis::start_on_request();
-    let connection = RedisConnection::open(redis.url()).unwrap().with_response_timeout(MINUTE);
+    let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(MINUTE);
     let session = session(&SessionStore::redis(connection).with_backend_timeout(2 * SECOND));
     assert_eq!(until_acknowledged(&session).await, 0);
     redis.hang();

@@ -9,8 +9,9 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{TestDb, write};
 use crate::clock::time_of;
+use crate::database::SupportedDatabase;
 use crate::idempotency::{CallKey, IDEMPOTENCY, Idempotency, Origin, Resolved};
-use crate::sweeper::{Sweepable, Sweeper};
+use crate::sweeper::Sweeper;
 use crate::testing::ScriptedServer;
 use crate::testing::databases::{move_clock, postgres_with_clock};
 use crate::transactional::records::{EXPIRED, Owner, Records, resolve};

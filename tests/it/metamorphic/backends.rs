@@ -102,7 +102,7 @@ impl Backends {
             }
             BackendKind::Servers => {
                 let url = std::env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".into());
-                let redis = RedisConnection::open(url).expect("a URL");
+                let redis = RedisConnection::open(&url).expect("a URL");
                 let prefix = format!("mcp-patterns:test:{:032x}:", fastrand::u128(..));
                 let database = Database::postgres().await;
                 let pool = PoolOptions::new().max_connections(6).connect(&database.url()).await.expect("a database");

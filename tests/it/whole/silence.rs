@@ -142,7 +142,7 @@ async fn all_answer(server: &impl McpHandler, desks: &[Arc<Desk>], round: i64) {
 async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) -> impl McpHandler + use<> {
     SqlBackend::ensure_schema(pool).await.expect("a table of sessions");
     TransactionalTool::ensure_schema(pool).await.expect("a table of keys");
-    let second_level = RedisLevel::new(redis.clone()).with_subscriber(redis.client());
+    let second_level = RedisLevel::new(redis.clone()).with_subscriber(&redis);
     let transactor = Transactor::new(pool.clone()).with_timeout(Duration::from_secs(3));
     let inner = (
         RetryTool::new(),
@@ -168,7 +168,7 @@ async fn every_tenant_gets_its_own_answers_and_effects_once() {
     // Fewer connections than calls, and sessions, keys and transactions all want them.
     let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(3));
     let pool = pool.connect_with(through).await.expect("the way is open");
-    let redis = RedisConnection::open(to_redis.redis_url()).expect("an address");
+    let redis = RedisConnection::open(&to_redis.redis_url()).expect("an address");
     let (sent, desks) = (Sent::default(), desks());
     let server = whole(&pool, &redis, &office(&sent)).await;
 

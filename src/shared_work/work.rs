@@ -1,15 +1,13 @@
 //! What is known of work that several callers may wait for.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use serde_json::Value;
 use tokio::sync::Notify;
-use turbomcp_core::{Cancellable, RequestContext};
+use turbomcp_core::Cancellable;
 
-use super::client::ClientOfWork;
 use super::listener::{Ear, Listener, Note};
-use crate::scope;
+use crate::scope::{self, Scoped};
 
 /// Work that several callers may wait for. It is made in the name of one of them, the starter.
 #[derive(Debug, Default)]
@@ -71,6 +69,10 @@ impl Work {
         self.has_ended.load(Ordering::Acquire)
     }
 
+    pub(super) fn has_reported(&self) -> bool {
+        self.has_reported.load(Ordering::Acquire)
+    }
+
     /// Notes who the starter is. Without it, all who wait are the same principal.
     pub(super) fn begin_as(&self, starter: Vec<u8>) {
         // Set once: there is one starter.
@@ -106,60 +108,14 @@ impl Work {
     fn ears(&self) -> MutexGuard<'_, Vec<Ear>> {
         self.ears.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Makes the context of a call that only the starter waits for, though not alone.
-    pub(crate) fn context_of_one(self: &Arc<Self>, mut ctx: RequestContext) -> RequestContext {
-        if let Some(session) = ctx.session.take() {
-            let token = ctx.progress_token().cloned();
-            ctx.session = Some(Arc::new(ClientOfWork::new(Some(session), token, Arc::clone(self))));
-        }
-        ctx.with_cancellation_token(Arc::new(OfOne(Arc::clone(self))))
-    }
 }
+
+impl Scoped for Work {}
 
 /// As those who wait for it see it: nobody is left, or it is the starter's alone and the starter has left.
 impl Cancellable for Work {
     fn is_cancelled(&self) -> bool {
         self.is_given_up.load(Ordering::Acquire) || (self.has_asked() && self.has_no_starter())
-    }
-}
-
-/// Work that is cancelled when its starter leaves.
-#[derive(Debug)]
-struct OfOne(Arc<Work>);
-
-impl Cancellable for OfOne {
-    fn is_cancelled(&self) -> bool {
-        self.0.has_no_starter()
-    }
-}
-
-/// The context of a call that several may wait for: of the starter, but not theirs to cancel, and with a progress token that stands
-/// for those of all who wait. Dropped when the call has ended.
-#[derive(Debug)]
-pub(crate) struct SharedContext {
-    pub(crate) ctx: RequestContext,
-    work: Arc<Work>,
-}
-
-impl SharedContext {
-    pub(crate) fn new(mut ctx: RequestContext, work: &Arc<Work>, cancellation: Arc<dyn Cancellable>) -> Self {
-        static TOKENS: AtomicU64 = AtomicU64::new(0);
-        let token = Value::from(TOKENS.fetch_add(1, Ordering::Relaxed));
-        let session = ClientOfWork::new(ctx.session.take(), Some(token.clone()), Arc::clone(work));
-        ctx.session = Some(Arc::new(session));
-        let ctx = ctx.with_progress_token(token).with_cancellation_token(cancellation);
-        Self { ctx, work: Arc::clone(work) }
-    }
-}
-
-impl Drop for SharedContext {
-    fn drop(&mut self) {
-        self.work.end();
-        if self.work.has_reported.load(Ordering::Acquire) {
-            // The router forgets what it remembers of the starter's token, not of this one.
-            self.ctx.end_progress();
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod caller;
 mod client;
+mod context;
 mod listener;
 mod work;
 
@@ -14,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use turbomcp_core::RequestContext;
 
 pub(crate) use self::caller::{Anybody, Caller, Waits};
-pub(crate) use self::work::{SharedContext, Work, client_asked, session_opened};
+pub(crate) use self::context::{SharedContext, context_of_starter};
+pub(crate) use self::work::{Work, client_asked, session_opened};
 use crate::identity::Partition;
 use crate::{Identity, Scope};
 
@@ -30,15 +32,6 @@ impl Flag {
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
-}
-
-/// Says whether the call runs inside a transaction: then it may see what nobody else may see yet, and shared work would run
-/// outside it.
-pub(crate) fn is_in_transaction() -> bool {
-    #[cfg(feature = "transactional")]
-    return crate::transactional::is_entered();
-    #[cfg(not(feature = "transactional"))]
-    return false;
 }
 
 /// Every session that a tool can open in a call: the transport's, and the one that a `SessionStore` found. A call that has none
