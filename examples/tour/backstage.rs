@@ -19,10 +19,8 @@ use turbomcp_server::transport::LineTransportRunner;
 
 use crate::{
     stage::Failure,
-    weather::{
-        client::OpenMeteo,
-        upstream::{Upstream, UpstreamSettings},
-    },
+    upstream::{Upstream, UpstreamSettings},
+    weather::client::OpenMeteo,
 };
 
 /// How many bytes may be under way between a client and its server.

@@ -10,7 +10,8 @@ use turbomcp::McpHandler;
 use crate::{
     backstage::{self, Client, Stopwatch},
     stage::{Cell, Failure, Stage, Table, check, number, text, thousands, time},
-    weather::{cities::CITIES, server::WeatherServer, upstream::Upstream},
+    upstream::{Upstream, cities::CITIES},
+    weather::server::WeatherServer,
 };
 
 const CITIES_ASKED: usize = 60;

@@ -9,10 +9,8 @@ use serde_json::json;
 use crate::{
     backstage::{self, Client, Stopwatch, Times, percentile},
     stage::{Cell, Failure, Stage, Table, check, human, number, text, thousands, time},
-    weather::{
-        server::WeatherServer,
-        upstream::{Upstream, UpstreamSettings},
-    },
+    upstream::{Upstream, UpstreamSettings},
+    weather::server::WeatherServer,
 };
 
 const CLIENTS: usize = 20;

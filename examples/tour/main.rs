@@ -35,15 +35,14 @@ pub mod users {
 }
 #[path = "../weather"]
 pub mod weather {
-    //! The example server `weather`, and the upstream that it asks.
-    pub mod cities;
+    //! The example server `weather`.
     pub mod client;
-    pub mod climate;
     pub mod geocoder;
     pub mod server;
     pub mod sources;
-    pub mod upstream;
 }
+#[path = "../support/upstream/mod.rs"]
+pub mod upstream;
 
 mod backstage;
 mod batched;

@@ -14,11 +14,8 @@ use turbomcp::McpHandler;
 use crate::{
     backstage::{self, Answer, Client, percentile},
     stage::{Cell, Failure, Stage, Table, bar, check, human, number, text, time},
-    weather::{
-        cities::CITIES,
-        server::WeatherServer,
-        upstream::{Upstream, UpstreamSettings},
-    },
+    upstream::{Upstream, UpstreamSettings, cities::CITIES},
+    weather::server::WeatherServer,
 };
 
 const FORECASTS: usize = 20;

@@ -6,7 +6,8 @@ use serde_json::json;
 use crate::{
     backstage::{self, Client},
     stage::{Cell, Failure, Stage, Table, check, number, text},
-    weather::{server::WeatherServer, upstream::UpstreamSettings},
+    upstream::UpstreamSettings,
+    weather::server::WeatherServer,
 };
 
 const CITY: &str = "Lima";

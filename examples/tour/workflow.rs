@@ -12,11 +12,11 @@ use turbomcp::{McpError, McpResult};
 use crate::{
     backstage::{self, Client},
     stage::{Failure, Stage, Table, check, text, time},
+    upstream::UpstreamSettings,
     weather::{
         client::OpenMeteo,
         server::WeatherServer,
         sources::{Origin, Sources},
-        upstream::UpstreamSettings,
     },
 };
 

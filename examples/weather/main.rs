@@ -8,14 +8,13 @@ use mcp_patterns::{CachedTool, RedisConnection, RetryTool, Scope, TryLayer};
 use serde_json::json;
 use turbomcp::McpError;
 
-pub mod cities;
 pub mod client;
-pub mod climate;
 pub mod geocoder;
 #[path = "../support/serve.rs"]
 pub mod serve;
 pub mod server;
 pub mod sources;
+#[path = "../support/upstream/mod.rs"]
 pub mod upstream;
 
 use client::OpenMeteo;
@@ -60,6 +59,7 @@ struct Args {
     /// Make one source of the tools that ask several fail
     #[arg(long, value_name = "SOURCE")]
     failing_source: Option<Origin>,
+
     /// Share answers with other instances through the Redis at this address
     #[arg(long, value_name = "URL")]
     cache: Option<String>,
@@ -114,7 +114,7 @@ async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
         .except(["fetch_aggregated", "smart_search"]);
     if let Some(url) = &args.cache {
         // It connects when it is needed: the server works without Redis, and shares when it is there.
-        let redis = RedisConnection::open(url.as_str()).map_err(|error| {
+        let redis = RedisConnection::open(url).map_err(|error| {
             McpError::configuration(format!(
                 "--cache is the address of a Redis, such as redis://127.0.0.1:6379 ({error})"
             ))

@@ -28,10 +28,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, sync::oneshot, time::sleep};
 
-use super::{
-    cities::{self, City},
-    climate,
-};
+pub mod cities;
+pub mod climate;
+
+use cities::City;
 
 const SEARCH: &str = "/v1/search";
 const BULK_SEARCH: &str = "/v1/search/bulk";
