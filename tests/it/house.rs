@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// Modules that layers stand on, and that know no layer. Everything at the top of `src` is ground but for these.
 const LAYERS: [&str; 9] =
     ["batched", "cached", "idempotency", "idempotent", "retry", "session", "transactional", "validated", "workflow"];
+/// What two layers share, so no layer itself.
+const SHARED_BY_LAYERS: &str = "idempotency";
+
 /// Pages and test kit: they may know everything.
 const ABOVE: [&str; 3] = ["guide", "lib", "testing"];
 
@@ -44,6 +47,17 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(circles.is_empty(), "files in circles:\n{}", circles.join("\n"));
 }
 
+/// The larger examples show layers together; these show one, and can be pasted.
+#[test]
+fn each_layer_has_an_example_of_at_most_60_lines() {
+    for layer in LAYERS.iter().filter(|layer| **layer != SHARED_BY_LAYERS) {
+        let path = manifest_dir().join("examples").join(layer).with_extension("rs");
+        let lines =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).lines().count();
+        assert!(lines <= 60, "{} has {lines} lines", path.display());
+    }
+}
+
 #[test]
 fn the_reader_of_imports_follows_reexports_and_finds_a_circle() {
     let house = House::of([
@@ -68,7 +82,7 @@ struct House {
 impl House {
     /// Reads all sources but tests.
     fn read() -> Self {
-        let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("src");
+        let root = manifest_dir().join("src");
         let mut sources = Vec::new();
         collect(&root, &root, &mut sources);
         assert!(sources.len() > 100, "the sources are read");
@@ -121,6 +135,10 @@ struct Statement {
     path: String,
     name: String,
     is_reexport: bool,
+}
+
+fn manifest_dir() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it").into()
 }
 
 fn collect(root: &Path, folder: &Path, sources: &mut Vec<(String, String)>) {

@@ -134,12 +134,12 @@ async fn a_write_that_changed_nothing_is_in_no_doubt_although_what_there_is_coul
     let backend = SqlBackend::new(PgPoolOptions::new().connect_with(through).await.unwrap());
     let write = |version| Write { version, data: "{}", ttl: MINUTE, ends_in: Duration::MAX, opener: None };
     assert!(matches!(backend.create("id", write(1)).await, Ok(Written::Yes)));
-    let second_time = "create sequence times;
-        create or replace function clock_timestamp() returns timestamptz language plpgsql volatile as $$ begin
-            if nextval('times') = 2 then perform pg_sleep(60); end if;
+    let slow_reads =
+        "create or replace function clock_timestamp() returns timestamptz language plpgsql volatile as $$ begin
+            if current_query() like 'select version%' then perform pg_sleep(60); end if;
             return pg_catalog.clock_timestamp();
         end $$";
-    sqlx::raw_sql(second_time).execute(&direct).await.unwrap();
+    sqlx::raw_sql(slow_reads).execute(&direct).await.unwrap();
     let reads = "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
                  and wait_event = 'PgSleep'";
     let (swapped, ()) = tokio::join!(backend.compare_and_swap("id", 7, write(2)), async {
