@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
 use super::data::{self, Data, PeekError};
 use super::key::Key;
-use super::turns::{Turns, Unanswered, Writer};
+use super::write_queue::{Turns, Unanswered, Writer};
 use super::{SessionError, SessionMode};
 use crate::Identity;
 use crate::telemetry::{Counter, Outage, Over, Warning};

@@ -228,7 +228,7 @@ mod session;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 mod store;
-mod turns;
+mod write_queue;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisBackend;
