@@ -34,6 +34,7 @@ impl CallLabel {
             label.tool.get_or_insert(tool);
             label.key_hash.get_or_insert(key_hash);
         }
+        label.tool = label.tool.or_else(scope::tool);
         label
     }
 

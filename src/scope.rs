@@ -16,6 +16,11 @@ pub(crate) trait Scoped: Any + Send + Sync {
         None
     }
 
+    /// Returns the tool that is called.
+    fn tool(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Says whether the call is inside a transaction.
     fn is_transaction(&self) -> bool {
         false
@@ -86,6 +91,11 @@ pub(crate) fn all<T: Scoped>() -> impl Iterator<Item = Arc<T>> {
 /// Returns the session that a layer further out has found for the call. To ask for it is not to open it.
 pub(crate) fn session_id() -> Option<Arc<str>> {
     find(Scoped::session_id).flatten()
+}
+
+/// Returns the tool of the innermost call that a layer knows the tool of.
+pub(crate) fn tool() -> Option<Arc<str>> {
+    find(Scoped::tool)
 }
 
 /// Says whether the call is inside a transaction: then it may see what no other call may see yet.

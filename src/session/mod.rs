@@ -218,13 +218,17 @@ mod backend;
 mod data;
 mod engine;
 mod error;
+mod handle;
 mod key;
 mod layer;
 mod memory;
+mod mode;
+mod records;
 #[cfg(feature = "redis")]
 mod redis;
 #[expect(clippy::module_inception, reason = "a session is what the module is about")]
 mod session;
+mod settings;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 mod store;
@@ -232,11 +236,11 @@ mod write_queue;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisBackend;
-pub use backend::{Backend, BackendError, BackendFuture, Opener, Record, Write, Written};
+pub use backend::{Backend, BackendError, Opener, Record, Write, Written};
 pub use data::Data;
 pub use error::SessionError;
-pub use key::SessionMode;
 pub use memory::MemoryBackend;
+pub use mode::SessionMode;
 pub use session::{Draft, Session};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]

@@ -70,7 +70,7 @@ async fn of_many_who_create_at_once_one_succeeds<B: Backend>(backend: &Checked<B
 
 async fn a_write_needs_the_version_that_is_there<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::No(None), "a session is not revived");
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Conflict(None), "a session is not revived");
     assert_eq!(backend.load(&id).await, None);
     backend.create(&id, 1, "one").await;
     assert_eq!(conflict(backend.swap(&id, 7, 2, "two").await), Some((1, "one".into())));
@@ -107,7 +107,7 @@ async fn an_expired_session_is_none<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.write(&id, None, 1, "one", NONE).await;
     assert_eq!(backend.load(&id).await, None);
-    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::No(None));
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Conflict(None));
     assert!(!backend.touch(&id, MINUTE).await, "what has expired is not prolonged");
     assert!(!backend.delete(&id, None).await);
     assert_eq!(backend.create(&id, 3, "new").await, Written::Yes, "its place is free");
@@ -183,7 +183,7 @@ async fn what_is_deleted_is_gone<B: Backend>(backend: &Checked<B>) {
     assert!(backend.delete(&id, None).await);
     assert!(!backend.delete(&id, None).await);
     assert_eq!(backend.load(&id).await, None);
-    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::No(None));
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Conflict(None));
 }
 
 async fn with_a_version_only_that_one_is_deleted<B: Backend>(backend: &Checked<B>) {
@@ -246,14 +246,14 @@ async fn no_change_of_many_writers_is_lost<B: Backend>(backend: &Checked<B>) {
 fn conflict(written: Written) -> Option<(u64, String)> {
     match written {
         Written::Yes => None,
-        Written::No(found) => found.map(|record| (record.version, record.data)),
+        Written::Conflict(found) => found.map(|record| (record.version, record.data)),
         Written::Full => panic!("there is room for what this writes"),
     }
 }
 
 fn conflict_record(written: Written) -> Record {
     match written {
-        Written::No(Some(record)) => record,
+        Written::Conflict(Some(record)) => record,
         other => panic!("a conflict was expected, not {other:?}"),
     }
 }

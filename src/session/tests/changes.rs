@@ -153,8 +153,7 @@ async fn what_another_process_made_room_for_is_not_refused() {
 async fn a_change_that_always_comes_second_gives_up_and_says_so() {
     let spy = Spy::new();
     let (mine, theirs) = (SessionStore::new(spy.clone()), SessionStore::new(spy.clone()));
-    let tries = 3.try_into().unwrap();
-    let (mine, theirs) = (session(&mine.with_max_tries(tries)), session(&theirs));
+    let (mine, theirs) = (session(&mine.with_max_attempts(3)), session(&theirs));
     theirs.set("a", &0).await.unwrap();
     let mut runs = 0;
     let error = mine.update("a", |a: &mut i32| {
@@ -175,7 +174,7 @@ async fn a_change_that_always_comes_second_gives_up_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_change_that_panics_or_is_dropped_leaves_the_turn_to_the_next() {
+async fn a_change_that_panics_or_is_dropped_passes_the_turn_on() {
     let spy = Spy::new();
     let store = SessionStore::new(spy.clone());
     let session = session(&store);
@@ -193,11 +192,11 @@ async fn a_change_that_panics_or_is_dropped_leaves_the_turn_to_the_next() {
 }
 
 #[tokio::test]
-async fn the_turns_of_sessions_that_nobody_writes_are_forgotten() {
+async fn the_write_queues_of_sessions_without_writers_are_dropped() {
     let store = memory();
     for number in 0..3000 {
         let session = store.of(&connection(&number.to_string())).unwrap();
         session.set("a", &1).await.unwrap();
     }
-    assert!(store.engine.shared.turns.len() <= 1025, "{}", store.engine.shared.turns.len());
+    assert!(store.engine.shared.write_queues.len() <= 1025, "{}", store.engine.shared.write_queues.len());
 }

@@ -27,7 +27,7 @@ async fn what_may_have_been_kept_is_no_temporary_failure_and_says_that() {
     visit(&server, &connection("1")).await;
     spy.fails(Fault::Deaf);
     let answer = call(&server, "visit", json!({}), &connection("1")).await;
-    assert_eq!(refused(&answer), (ErrorKind::Internal, "unknowable".into()));
+    assert_eq!(refused(&answer), (ErrorKind::Internal, "outcome_unknown".into()));
     let text = outcome::failure(&answer).unwrap().message();
     assert!(text.contains("may or may not") && !text.contains("secret"), "{text}");
     spy.fails(Fault::None);
@@ -46,7 +46,7 @@ async fn a_backend_that_hangs_is_unavailable_to_all_within_the_timeout() {
     assert_eq!(begun.elapsed(), Duration::from_secs(2), "who waits for a turn does not wait longer");
     for answer in answers {
         let refused = refused(&answer);
-        let is_in_doubt = refused == (ErrorKind::Internal, "unknowable".into());
+        let is_in_doubt = refused == (ErrorKind::Internal, "outcome_unknown".into());
         assert!(is_in_doubt || refused == (ErrorKind::Unavailable, "unavailable".into()), "{refused:?}");
     }
     spy.fails(Fault::None);
@@ -78,7 +78,7 @@ fn no_internal_text_reaches_the_caller() {
     let json = || serde_json::from_str::<u8>("\"secret\"").unwrap_err();
     for error in [
         SessionError::Unavailable(secret()),
-        SessionError::Unknowable(secret()),
+        SessionError::OutcomeUnknown(secret()),
         SessionError::Undecodable { key: "k".into(), error: json() },
         SessionError::Unencodable { key: "k".into(), error: json() },
     ] {

@@ -1,6 +1,5 @@
 //! A backend that refuses to write: nothing was kept, and nothing is in doubt.
 
-use ::redis::aio::ConnectionManager;
 use sqlx::postgres::PgPoolOptions;
 
 use super::*;
@@ -8,8 +7,8 @@ use crate::testing::private_redis::PrivateRedis;
 use crate::testing::proxy::Proxy;
 use crate::testing::{Traced, databases};
 
-async fn connected(redis: &PrivateRedis) -> ConnectionManager {
-    redis.client().get_connection_manager().await.expect("it is there")
+async fn connected(redis: &PrivateRedis) -> AnyRedisConnection {
+    AnyRedisConnection::from_redis_1(redis.client().get_connection_manager().await.expect("it is there"))
 }
 
 /// Breaks the server in each way, and repairs it.
@@ -53,7 +52,7 @@ async fn a_redis_that_runs_another_script_has_kept_nothing() {
             match session.set("count", &100).await {
                 Ok(()) => session.set("count", &1).await.unwrap_or_default(),
                 // The script had begun, and Redis did not answer anybody yet.
-                Err(SessionError::Unknowable(_)) => {}
+                Err(SessionError::OutcomeUnknown(_)) => {}
                 refused => return refused,
             }
         }
@@ -116,7 +115,7 @@ fn each_refusal_of_a_session_is_marked() {
         SessionError::NotRenewable,
         SessionError::WaitsForItself(backend()),
         SessionError::Unavailable(backend()),
-        SessionError::Unknowable(backend()),
+        SessionError::OutcomeUnknown(backend()),
     ];
     for error in errors {
         let text = error.to_string();

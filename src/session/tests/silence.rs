@@ -17,7 +17,7 @@ async fn update(session: &Session) -> Result<(), bool> {
     match tokio::time::timeout(MINUTE, updated).await.expect("every call ends") {
         Ok(()) => Ok(()),
         Err(SessionError::Unavailable(_)) => Err(false),
-        Err(SessionError::Unknowable(_)) => Err(true),
+        Err(SessionError::OutcomeUnknown(_)) => Err(true),
         Err(error) => panic!("{error}"),
     }
 }
@@ -173,7 +173,7 @@ async fn the_log_says_once_that_the_backend_fails_and_once_that_it_works_again()
     spy.fails(Fault::None);
     assert_eq!(crowd(&session).await, [62, 0, 0]);
     let log = traced.text();
-    assert_eq!(log.matches("the backend of the sessions fails").count(), 1, "{log}");
-    assert_eq!(log.matches("the backend of the sessions works again").count(), 1, "{log}");
+    assert_eq!(log.matches("the session backend fails").count(), 1, "{log}");
+    assert_eq!(log.matches("the session backend works again").count(), 1, "{log}");
     assert!(log.contains("failures=62"), "{log}");
 }
