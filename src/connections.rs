@@ -8,7 +8,6 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::io;
 use std::iter::from_fn;
-use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -25,12 +24,15 @@ use crate::telemetry::Outage;
 
 mod places;
 mod pooled;
+mod spare;
+mod waits;
+
 use places::Places;
 pub(crate) use places::{Apart, Place, What};
 pub(crate) use pooled::{Pooled, RETURN_TIMEOUT};
-
-/// How long the kept connection waits for the next statement before it goes back to the pool.
-const LONGEST_IDLE: Duration = Duration::from_secs(5);
+use spare::Kept;
+pub(crate) use spare::Spare;
+pub(crate) use waits::WaitsForItself;
 
 /// The most that an idle connection may take to answer.
 pub(crate) const LONGEST_ANSWER: Duration = Duration::from_secs(1);
@@ -45,13 +47,6 @@ pub(crate) struct Connections<DB: SupportedDatabase> {
     /// Of transactions that cannot be begun.
     #[cfg(feature = "transactional")]
     pub(crate) outage: Outage,
-}
-
-/// The connection that is kept for statements that must not wait for calls.
-struct Kept<DB: SupportedDatabase> {
-    connection: Option<Pooled<DB>>,
-    /// Gives it back.
-    watch: Option<JoinHandle<()>>,
 }
 
 /// Finds what belongs to a pool by its address, which is its own as long as this holds the pool.
@@ -251,54 +246,6 @@ pub(crate) async fn in_time<T>(statement: impl Future<Output = Result<T, Error>>
 pub(crate) fn no_answer() -> Error {
     Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time"))
 }
-
-/// A connection for one short statement. Dropped in the middle of it, it goes back to the pool, if it still answers.
-pub(crate) struct Spare<'a, DB: SupportedDatabase> {
-    connection: Pooled<DB>,
-    home: Option<Home<'a, DB>>,
-}
-
-/// Whose connection it is, and the place that waits for it.
-type Home<'a, DB> = (&'a Arc<Connections<DB>>, tokio::sync::MutexGuard<'a, Kept<DB>>);
-
-impl<DB: SupportedDatabase> Spare<'_, DB> {
-    /// Keeps the connection after a statement that has come to its end, if it is the kept one.
-    pub(crate) fn done(self) {
-        if let Some((connections, kept)) = self.home {
-            connections.want_for(LONGEST_IDLE);
-            connections.put(kept, self.connection);
-        }
-    }
-}
-
-impl<DB: SupportedDatabase> Deref for Spare<'_, DB> {
-    type Target = DB::Connection;
-
-    fn deref(&self) -> &Self::Target {
-        &self.connection
-    }
-}
-
-impl<DB: SupportedDatabase> DerefMut for Spare<'_, DB> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.connection
-    }
-}
-
-/// A step that would wait for a transaction that waits for it.
-#[derive(Debug)]
-pub(crate) struct WaitsForItself;
-
-impl std::fmt::Display for WaitsForItself {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(
-            "the transaction of the call holds the only connection of the pool, or the write lock of the database, that this waits \
-             for: give sessions and keys a pool on another database, or let sessions be written `in_transactions`",
-        )
-    }
-}
-
-impl std::error::Error for WaitsForItself {}
 
 #[cfg(test)]
 #[cfg(all(feature = "postgres", feature = "sqlite", feature = "redis"))]

@@ -1,10 +1,9 @@
 //! Reads and changes sessions: one round trip for a read, one for a write, and no lost update.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use foldhash::HashSet;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 use turbomcp_core::RequestContext;
@@ -15,6 +14,7 @@ use super::data::{self, Data, PeekError};
 use super::key::Key;
 use super::records::{Limit, Operation, Records};
 use super::settings::Settings;
+use super::touches::Touches;
 use super::write_queue::{Unanswered, WriteQueues};
 
 /// A store with its settings. Cheap to clone.
@@ -27,8 +27,7 @@ pub(super) struct Engine {
 pub(super) struct Shared {
     pub(super) records: Records,
     pub(super) write_queues: WriteQueues,
-    /// The sessions whose use is being reported to the backend.
-    touching: Mutex<HashSet<Arc<str>>>,
+    touches: Touches,
     /// The server that the layer was put on first.
     pub(super) server: OnceLock<String>,
 }
@@ -53,7 +52,7 @@ impl Shared {
         Self {
             records: Records::new(backend),
             write_queues: WriteQueues::default(),
-            touching: Mutex::default(),
+            touches: Touches::default(),
             server: OnceLock::new(),
         }
     }
@@ -245,14 +244,11 @@ impl Engine {
         if ttl.min(record.ends_in).saturating_sub(record.expires_in) < ttl / 10 {
             return;
         }
-        let id = Arc::clone(key.id());
-        if !self.shared.touching.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&id)) {
-            return;
-        }
-        let (engine, touching) = (self.clone(), Touching { id, shared: Arc::clone(&self.shared) });
+        let Some(touch) = self.shared.touches.begin(key.id()) else { return };
+        let engine = self.clone();
         tokio::spawn(async move {
             // The step itself logs a failure of the backend.
-            if engine.shared.records.touch(engine.limit(), &touching.id, ttl).await.is_err() {
+            if engine.shared.records.touch(engine.limit(), touch.id(), ttl).await.is_err() {
                 tracing::debug!("the use of a session was not reported to the backend");
             }
         });
@@ -282,18 +278,6 @@ impl Engine {
         let opener = expected.is_none().then(|| key.opener());
         let write = Write { version, data, ttl: self.settings.idle_timeout, ends_in, opener };
         self.shared.records.write(limit, key.id(), expected, write).await
-    }
-}
-
-/// A touch in progress. Its drop allows the next one.
-struct Touching {
-    id: Arc<str>,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Touching {
-    fn drop(&mut self) {
-        self.shared.touching.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 

@@ -9,12 +9,12 @@ use crate::session::{Backend, BackendError, Opener, Record, Write, Written};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A time after which a record is none at once.
+/// A time after which a record has expired at once.
 const NONE: Duration = Duration::ZERO;
 
-/// Checks that a [`Backend`] keeps what its documentation promises, and panics where it does not.
+/// Checks that a [`Backend`] does what its documentation states, and panics where it does not.
 ///
-/// `make_backend` is called for each check. The backends it makes may share their records: every check uses ids of its own.
+/// It calls `make_backend` for each check. The backends may share their records: every check uses ids of its own.
 ///
 /// ```
 /// use mcp_patterns::{session::MemoryBackend, testing::session_backend_contract};
@@ -242,7 +242,7 @@ async fn no_change_of_many_writers_is_lost<B: Backend>(backend: &Checked<B>) {
     assert_eq!(count(&backend.found(id).await.1), WRITERS * CHANGES);
 }
 
-/// What there was instead of what was expected.
+/// Returns the record of a conflict.
 fn conflict(written: Written) -> Option<(u64, String)> {
     match written {
         Written::Yes => None,
@@ -258,7 +258,7 @@ fn conflict_record(written: Written) -> Record {
     }
 }
 
-/// A backend whose failures end the check.
+/// A backend whose failures panic.
 struct Checked<B>(B);
 
 impl<B: Backend> Checked<B> {

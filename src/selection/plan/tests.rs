@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::advance;
 
 use super::callers::{MAX_CALLERS, MAX_DEFINITIONS};
+use super::look_ups::REMEMBERED;
 use super::*;
 
 /// Decides by the description, as a layer does by the annotations.
@@ -346,7 +347,7 @@ fn a_layer_that_leaves_unknown_tools_alone_wants_to_know_only_of_what_it_may_hav
 #[tokio::test(start_paused = true)]
 async fn one_caller_has_one_listing_a_second_and_all_together_have_200() {
     let plan = plan();
-    let list = |ctx: &RequestContext| match plan.ask("made_up", ctx, false) {
+    let list = |ctx: &RequestContext| match ask(&plan, "made_up", ctx, false) {
         Asked::Lists(listing) => {
             learn_for(&plan, Some(ctx), "acts", ["read"]);
             listing.succeed();
@@ -366,7 +367,7 @@ async fn one_caller_has_one_listing_a_second_and_all_together_have_200() {
     assert_eq!(crowd(), 1_000, "what was saved up");
     advance(Duration::from_secs(2)).await;
     assert_eq!(crowd(), 400);
-    let answer = plan.ask("made_up", &user("late"), false);
+    let answer = ask(&plan, "made_up", &user("late"), false);
     assert!(matches!(answer, Asked::Answered(Answer::TooMany { exists: false })));
 }
 
@@ -374,7 +375,7 @@ async fn one_caller_has_one_listing_a_second_and_all_together_have_200() {
 async fn a_listing_that_fails_is_not_tried_again_at_once() {
     let plan = plan();
     let ada = user("ada");
-    let asked = || plan.ask("late", &ada, false);
+    let asked = || ask(&plan, "late", &ada, false);
     let Asked::Lists(listing) = asked() else { panic!("it is not known") };
     assert!(matches!(asked(), Asked::Waits(_)));
     drop(listing);

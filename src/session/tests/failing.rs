@@ -15,7 +15,7 @@ async fn what_fails_before_it_changes_anything_is_unavailable_and_says_so() {
     let failure = outcome::failure(&answer).unwrap();
     assert!(failure.is_temporary());
     let text = failure.message();
-    assert!(text.starts_with("The sessions are not available; nothing was changed (error "), "{text}");
+    assert!(text.starts_with("Sessions are unavailable: try again later. Nothing was changed (error "), "{text}");
     spy.fails(Fault::None);
     assert_eq!(visit(&server, &connection("1")).await, "1");
 }

@@ -26,6 +26,12 @@ fn a_setting_that_cannot_work_is_refused_with_the_fix() {
         let mistake = mistake(&store);
         assert!(mistake.starts_with(&format!("SessionStore::{setting}: ")), "{mistake}");
     }
+    for (backend, expected) in [
+        (MemoryBackend::new().with_max_sessions(0), "MemoryBackend::with_max_sessions: must be greater than zero"),
+        (MemoryBackend::new().with_max_bytes(0), "MemoryBackend::with_max_bytes: must be greater than zero"),
+    ] {
+        assert_eq!(mistake(&SessionStore::new(Arc::new(backend))), expected, "also of a backend behind an `Arc`");
+    }
     assert!(mistake(&memory().only(["visits"])).contains("did you mean `visit`?"));
 
     let own = |tool: &str| ScriptedServer::new("own").with_plain(tool, |_| async { Ok(ToolResult::text("")) });
