@@ -16,21 +16,21 @@ const LONGEST_IDLE: Duration = Duration::from_secs(5);
 /// The connection that is kept for statements that must not wait for calls.
 pub(super) struct Kept<DB: SupportedDatabase> {
     pub(super) connection: Option<Pooled<DB>>,
-    /// Gives it back.
+    /// The task that returns the connection to the pool.
     pub(super) watch: Option<JoinHandle<()>>,
 }
 
-/// A connection for one short statement. Dropped in the middle of it, it goes back to the pool, if it still answers.
+/// A connection for one short statement. If it is dropped during the statement, it returns to the pool, if it still answers.
 pub(crate) struct Spare<'a, DB: SupportedDatabase> {
     pub(super) connection: Pooled<DB>,
     pub(super) home: Option<Home<'a, DB>>,
 }
 
-/// Whose connection it is, and the place that waits for it.
+/// The owner of the connection, and the place that it returns to.
 pub(super) type Home<'a, DB> = (&'a Arc<Connections<DB>>, MutexGuard<'a, Kept<DB>>);
 
 impl<DB: SupportedDatabase> Spare<'_, DB> {
-    /// Keeps the connection after a statement that has come to its end, if it is the kept one.
+    /// Ends the use after a finished statement: the kept connection is kept again.
     pub(crate) fn done(self) {
         if let Some((connections, kept)) = self.home {
             connections.want_for(LONGEST_IDLE);
