@@ -110,7 +110,7 @@ async fn without_listings_nothing_is_forgotten() {
 }
 
 #[test]
-fn the_news_that_tools_have_changed_makes_all_unknown_that_no_setting_names() {
+fn an_announced_change_of_tools_makes_all_tools_unknown_that_no_setting_names() {
     let plan = plan();
     learn(&plan, ["late"]);
     plan.forget();
@@ -122,7 +122,7 @@ fn the_news_that_tools_have_changed_makes_all_unknown_that_no_setting_names() {
 }
 
 #[test]
-fn what_a_setting_names_is_never_forgotten_and_neither_is_what_was_decided_since() {
+fn a_tool_that_a_setting_names_is_never_forgotten_and_neither_is_its_last_decision() {
     let plan = plan();
     learn_as(&plan, "", ["write"]);
     for listing in 0..3 {
@@ -270,7 +270,7 @@ async fn a_caller_s_own_definition_counts_for_a_minute_and_that_they_differ_is_n
 }
 
 #[test]
-fn a_caller_who_is_told_something_else_than_before_decides_for_all_while_nobody_else_was_told_of_it() {
+fn a_changed_definition_holds_for_all_callers_while_only_one_caller_has_listed() {
     let plan = Plan::default();
     let ada = user("ada");
     learn_for(&plan, Some(&ada), "before", ["read"]);
@@ -334,7 +334,7 @@ async fn callers_who_have_not_listed_for_a_minute_or_two_are_forgotten() {
 }
 
 #[test]
-fn a_layer_that_leaves_unknown_tools_alone_wants_to_know_only_of_what_it_may_have_acted_on() {
+fn a_layer_that_passes_unknown_tools_on_looks_up_only_tools_it_may_have_acted_on() {
     let plan = Plan::new(&Identity::new(), [], Unknown::LeftAlone);
     learn(&plan, ["read"]);
     learn_as(&plan, "", ["stop"]);

@@ -39,7 +39,7 @@ async fn a_session_in_postgres_ends_by_the_clock_of_the_database() {
 
 /// Redis' clock cannot be moved, but its expiry can: it is all that counts.
 #[tokio::test]
-async fn a_session_in_redis_ends_by_what_redis_says_is_left_of_it() {
+async fn a_session_in_redis_ends_by_the_time_to_live_that_redis_reports() {
     let prefix = format!("mcp-patterns:test:{}:", new_name());
     let mut redis = databases::redis().await;
     let store =

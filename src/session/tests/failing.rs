@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::*;
 
 #[tokio::test]
-async fn what_fails_before_it_changes_anything_is_unavailable_and_says_so() {
+async fn a_failure_before_any_change_is_unavailable_and_says_that_nothing_was_changed() {
     let spy = Spy::new();
     let server = SessionStore::new(spy.clone()).layer(museum());
     spy.fails(Fault::Down);
@@ -21,7 +21,7 @@ async fn what_fails_before_it_changes_anything_is_unavailable_and_says_so() {
 }
 
 #[tokio::test]
-async fn what_may_have_been_kept_is_no_temporary_failure_and_says_that() {
+async fn a_change_that_may_have_been_kept_is_not_a_temporary_failure_and_says_so() {
     let spy = Spy::new();
     let server = SessionStore::new(spy.clone()).layer(museum());
     visit(&server, &connection("1")).await;
@@ -54,7 +54,7 @@ async fn a_backend_that_hangs_is_unavailable_to_all_within_the_timeout() {
 }
 
 #[tokio::test]
-async fn no_operation_takes_a_failing_backend_for_an_empty_one() {
+async fn a_failing_backend_never_counts_as_an_empty_session() {
     let spy = Spy::new();
     let store = SessionStore::new(spy.clone());
     let session = session(&store);

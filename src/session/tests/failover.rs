@@ -32,7 +32,7 @@ async fn count(session: &Session) -> Option<u32> {
 
 /// What the manual warns of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_waiting_for_replicas_a_failover_loses_what_was_acknowledged() {
+async fn without_waiting_for_replicas_a_failover_loses_acknowledged_writes() {
     let mut redis = Replicated::start();
     let session = session(&SessionStore::redis(connect(&redis).await));
     session.set("count", &1).await.unwrap();
@@ -43,7 +43,7 @@ async fn without_waiting_for_replicas_a_failover_loses_what_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_replica_has_acknowledged_is_there_after_a_failover_and_what_has_ended_is_not() {
+async fn writes_and_ends_that_a_replica_has_survive_a_failover() {
     let mut redis = Replicated::start();
     let store = replicated(&redis, MINUTE / 2).await;
     let (kept, ended) = (session(&store), store.of(&connection("2")).expect("a session"));
@@ -57,7 +57,7 @@ async fn what_the_replica_has_acknowledged_is_there_after_a_failover_and_what_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_too_few_replicas_have_is_not_acknowledged_and_what_was_not_written_needs_none() {
+async fn a_write_on_too_few_replicas_is_not_acknowledged_and_a_step_without_a_write_needs_none() {
     let redis = Replicated::start();
     let of = |replicas: usize, timeout| {
         let connection = connect(&redis);
@@ -77,7 +77,7 @@ async fn what_too_few_replicas_have_is_not_acknowledged_and_what_was_not_written
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_replica_acknowledges_may_have_been_kept_or_not_and_is_said_to() {
+async fn a_write_that_no_replica_acknowledges_has_an_unknown_outcome() {
     let redis = Replicated::start();
     let patient = session(&replicated(&redis, MINUTE / 2).await);
     patient.set("count", &1).await.unwrap();

@@ -65,7 +65,7 @@ async fn a_redis_that_runs_another_script_has_kept_nothing() {
 }
 
 #[tokio::test]
-async fn a_database_that_refuses_a_write_has_kept_nothing_and_is_not_told_as_doubt() {
+async fn a_database_that_refuses_a_write_has_kept_nothing_and_the_outcome_is_not_unknown() {
     let file = crate::testing::databases::sqlite().await;
     crate::session::SqlBackend::ensure_schema(&file.pool).await.expect("the table is made");
     let session = session(&SessionStore::new(crate::session::SqlBackend::new(file.pool.clone())));

@@ -67,7 +67,7 @@ fn the_defaults_are_those_of_the_manual() {
 }
 
 #[test]
-fn what_became_of_each_operation_is_counted() {
+fn the_outcome_of_each_operation_is_counted() {
     let recorder = DebuggingRecorder::new();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

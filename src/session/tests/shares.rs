@@ -19,7 +19,7 @@ async fn opened(server: &impl McpHandler, ctx: &RequestContext, times: usize) ->
 }
 
 #[tokio::test]
-async fn no_caller_who_opens_sessions_in_a_loop_ends_those_of_another() {
+async fn a_caller_who_opens_sessions_in_a_loop_ends_no_session_of_another_caller() {
     let store = in_memory_for(1_000).with_mode(SessionMode::Handle);
     let server = store.layer(museum());
     let ada = user("ada");

@@ -36,7 +36,7 @@ async fn a_sweep_leaves_a_session_that_a_running_transaction_has_renewed_and_doe
 }
 
 #[tokio::test]
-async fn a_sweep_of_sqlite_is_put_off_while_somebody_writes() {
+async fn a_sweep_of_sqlite_is_postponed_while_another_connection_writes() {
     let file = databases::sqlite().await;
     SqlBackend::ensure_schema(&file.pool).await.unwrap();
     let backend = SqlBackend::new(file.pool.clone());
