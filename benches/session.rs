@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use mcp_patterns::SessionStore;
 use mcp_patterns::session::{Session, SqlBackend};
+use mcp_patterns::{AnyRedisConnection, SessionStore};
 use redis::aio::MultiplexedConnection;
 use redis::{Script, pipe};
 use sqlx::PgPool;
@@ -129,7 +129,7 @@ async fn in_redis() {
     let url = env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".into());
     let client = redis::Client::open(url).expect("an address");
     let connection: MultiplexedConnection = client.get_multiplexed_async_connection().await.expect("Redis is there");
-    let sessions = sessions(&SessionStore::redis(connection.clone())).await;
+    let sessions = sessions(&SessionStore::redis(AnyRedisConnection::from_redis_1(connection.clone()))).await;
     let script = Script::new(WRITE);
     let last: [AtomicU64; SESSIONS] = Default::default();
     let key = |caller: usize| format!("{PREFIX}{caller:064}");

@@ -17,9 +17,9 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 
 /// Erases the type of a server.
 ///
-/// The type of a server with layers names each layer, and two servers with different layers have different types. A
-/// [`BoxHandler`] is one type for all of them, so that it can be the type of a struct field, of both branches of an `if`, or
-/// of the items of a `Vec`. It is a handler like any other: layers can be put around it, and it can stand in a composite.
+/// The type of a server with layers names each layer, so servers with different layers have different types. A
+/// [`BoxHandler`] is one type for all of them. Use it for a struct field, for both branches of an `if`, or for the items of a
+/// `Vec`. It is a handler like any other: layers can be put around it, and a composite can contain it.
 ///
 /// # Example: a struct field
 ///
@@ -72,7 +72,7 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 /// # Ok::<(), turbomcp::McpError>(()) }).unwrap();
 /// ```
 ///
-/// For one layer that is there or not, an `Option` does: `layer(in_production.then(CachedTool::new))`.
+/// For one optional layer, an `Option` is enough: `layer(in_production.then(CachedTool::new))`.
 ///
 /// # Example: several servers
 ///
@@ -90,14 +90,14 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 ///
 /// # Cost
 ///
-/// A request costs one allocation more, for the future of the server, whatever its layers are. The future of the `BoxHandler`
-/// itself is two pointers in size. A listing costs no allocation more.
+/// A request costs one more allocation, for the future of the server, with any number of layers. The future of the `BoxHandler`
+/// itself has the size of two pointers. A listing costs no allocation.
 ///
 /// # Clones
 ///
-/// A clone of a `BoxHandler` is one more reference to the same server. turbomcp clones a server for each request; requests to a
-/// `BoxHandler` share one value instead, as those to a server with layers do. So it costs nothing if the server is expensive to
-/// clone, and a server that resets something in its `Clone` does not reset it for each request.
+/// A clone of a `BoxHandler` is one more reference to the same server. turbomcp clones a server for each request. Requests to a
+/// `BoxHandler` share one value instead, as requests to a server with layers do. So a server that is expensive to clone costs
+/// nothing, and a server that resets a field in its `Clone` does not reset it for each request.
 #[must_use]
 pub fn boxed<H: McpHandler>(server: H) -> BoxHandler {
     BoxHandler(Arc::new(server))

@@ -1,12 +1,12 @@
-//! How a wait ends when its caller goes away.
+//! The end of a wait whose caller cancels.
 
 use std::time::Duration;
 
 use turbomcp_core::RequestContext;
 
-/// Says whether whoever waits for the work has gone.
+/// Reports whether the caller who waits for work has cancelled.
 ///
-/// A [`RequestContext`] does; `()` is for work that nobody cancels.
+/// A [`RequestContext`] is one. Use `()` for work that is never cancelled. A later version may add methods with a default.
 pub trait Cancellation: Sync {
     /// Says whether the work was cancelled.
     fn is_cancelled(&self) -> bool;
@@ -16,7 +16,7 @@ pub trait Cancellation: Sync {
         true
     }
 
-    /// Returns the call that the work is for, where it is for one: who makes it has a share of what is bounded for all.
+    /// Returns the call that the work is for, if there is one. Its caller has a share of the resources that are bounded for all callers.
     fn call(&self) -> Option<&RequestContext> {
         None
     }
@@ -46,10 +46,10 @@ impl Cancellation for () {
     }
 }
 
-/// turbomcp's cancellation token can only be polled: this is how late a wait may notice it.
+/// turbomcp's cancellation token can only be polled. A wait notices a cancellation after at most this time.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Waits until the work is cancelled, for ever if it never is.
+/// Waits until the work is cancelled, or forever.
 pub(crate) async fn cancelled(cancellation: &impl Cancellation) {
     if !cancellation.is_cancellable() {
         return std::future::pending().await;

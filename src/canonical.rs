@@ -1,9 +1,9 @@
-//! When two argument values are the same.
+//! The equality of argument values.
 //!
-//! Object keys in any order are equal at every depth, numbers are compared by their mathematical value (`1` and `1.0` are
-//! equal, 2⁶⁴ and its neighbours are not), strings exactly. Nothing else is equal.
+//! Objects are equal with their keys in any order, at every depth. Numbers are compared by their mathematical value: `1` and `1.0` are
+//! equal, 2⁶⁴ and its neighbours are not. Strings are compared exactly. Nothing else is equal.
 //!
-//! [`encode`] writes a value so that two values are the same exactly if their encodings are: the encoding is the key.
+//! Two values are equal exactly if their encodings by [`encode`] are: the encoding is the key.
 //!
 //! # Example
 //!
@@ -22,7 +22,7 @@ use serde_json::{Number, Value};
 
 /// Appends the canonical form of `value` to `key`.
 ///
-/// Every part is tagged with its type and carries its length, so no encoding is the beginning of another.
+/// Every part has a tag of its type and its length, so no encoding is a prefix of another.
 pub fn encode(value: &Value, key: &mut Vec<u8>) {
     match value {
         Value::Null => key.push(b'n'),
@@ -56,7 +56,7 @@ pub fn encode(value: &Value, key: &mut Vec<u8>) {
     }
 }
 
-/// Returns the SHA-256 of a canonical form, in hexadecimal digits: what stands for it outside this process.
+/// Returns the SHA-256 of a canonical form, in hexadecimal digits. It replaces the form outside this process.
 #[cfg(any(feature = "idempotent", feature = "session", feature = "transactional"))]
 pub(crate) fn sha256(canonical: &[u8]) -> String {
     hex(&<sha2::Sha256 as sha2::Digest>::digest(canonical))
@@ -72,7 +72,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     digits
 }
 
-/// Appends a string, so that what follows cannot be taken for a part of it.
+/// Appends a string with its length, so that its end is unambiguous.
 pub(crate) fn encode_str(string: &str, key: &mut Vec<u8>) {
     key.push(b's');
     encode_len(string.len(), key);
@@ -219,7 +219,7 @@ mod tests {
         assert_ne!(decimal("1e99999999999999999999"), decimal("1e99999999999999999998"));
     }
 
-    /// The mathematical value, told in another way than the encoding does.
+    /// The mathematical value, written in another way than by the encoding.
     #[derive(Debug, PartialEq, PartialOrd)]
     enum Plain {
         Null,

@@ -1,14 +1,14 @@
-//! Points in time that lie a setting ahead, however long the setting is, and the clocks that they are measured by.
+//! Times in the future, for durations of any length, and the clocks that measure them.
 //!
-//! Nothing here, and nothing else in the crate, reads the wall clock of the process: it may be wrong, and it may be set. Waits and
-//! what is in memory are measured by the monotonic clock. Times that several processes compare are measured by the clock of the
-//! backend that keeps them, within its own statement or script: only durations travel.
+//! Neither this module nor any other code of the crate reads the wall clock of the process: it may be wrong, and it may be set. The
+//! monotonic clock measures waits and data in memory. The clock of a backend measures times that several processes compare, within
+//! the backend's own statement or script: only durations are sent.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// As good as for ever. Every clock, counter and backend has room for it.
+/// Counts as forever. Every clock, counter and backend can represent it.
 pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// `duration` after `now`, or a century after where that is sooner.
@@ -16,17 +16,17 @@ pub(crate) fn later(now: Instant, duration: Duration) -> Instant {
     now + duration.min(CENTURY)
 }
 
-/// A share of a duration, from 0 to 1: no rounding makes it more than the whole.
+/// A share of a duration, from 0 to 1. Rounding never makes it more than the whole.
 pub(crate) fn share(duration: Duration, share: f64) -> Duration {
     Duration::try_from_secs_f64(duration.as_secs_f64() * share).map_or(duration, |part| part.min(duration))
 }
 
-/// Whether a timeout leaves no time for anything: timers count in milliseconds.
+/// Says whether a timeout is below 1 ms, the unit of timers.
 pub(crate) fn is_too_short(timeout: Duration) -> bool {
     timeout < Duration::from_millis(1)
 }
 
-/// A duration in milliseconds, rounded up and a century at the most: nothing above zero becomes zero, which many backends refuse.
+/// A duration in milliseconds, rounded up, and at most a century. No duration above zero becomes zero, which many backends refuse.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.min(CENTURY).as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
@@ -38,8 +38,8 @@ pub(crate) fn signed_millis(duration: Duration) -> i64 {
 
 /// The time of a database, in milliseconds since 1970, as an SQL expression for [`concat!`].
 ///
-/// PostgreSQL's `clock_timestamp()` goes on while a transaction runs; `now()` stands still. An index can be searched by it in a
-/// sub-select only, which is evaluated once. SQLite has the clock of its machine, which stands still within a statement.
+/// PostgreSQL's `clock_timestamp()` advances during a transaction; `now()` does not. An index can be searched by it only in a
+/// sub-select, which is evaluated once. SQLite uses the clock of its machine, which does not advance within a statement.
 macro_rules! time_of {
     (Postgres) => {
         "floor(extract(epoch from clock_timestamp()) * 1000)::bigint"

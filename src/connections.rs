@@ -1,14 +1,13 @@
 //! The connections of a pool that several layers use.
 //!
-//! A call that holds a connection and waits for another one of the same pool stands still once all others do the same. So whoever
-//! takes connections for what happens inside of transactions says so, and transactions leave it one: then what is inside always comes
-//! to its end, and with it the transaction around it.
+//! Calls that each hold a connection and wait for another one of the same pool deadlock once no connection is free. So code that needs
+//! connections inside of transactions registers here, and transactions leave it one. Then the inner work always ends, and with it the
+//! transaction around it.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::io;
 use std::iter::from_fn;
-use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -25,36 +24,32 @@ use crate::telemetry::Outage;
 
 mod places;
 mod pooled;
+mod spare;
+mod waits;
+
 use places::Places;
 pub(crate) use places::{Apart, Place, What};
 pub(crate) use pooled::{Pooled, RETURN_TIMEOUT};
+use spare::Kept;
+pub(crate) use spare::Spare;
+pub(crate) use waits::WaitsForItself;
 
-/// How long the kept connection waits for the next statement before it goes back to the pool.
-const LONGEST_IDLE: Duration = Duration::from_secs(5);
-
-/// The most that an idle connection may take to answer.
+/// The longest time that an idle connection may take to answer.
 pub(crate) const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 
-/// What is known in this process of the connections of a pool. One for all clones of it.
+/// The state of a pool's connections in this process. All clones of the pool share it.
 pub(crate) struct Connections<DB: SupportedDatabase> {
     pool: Pool<DB>,
     places: Arc<Places>,
     kept: tokio::sync::Mutex<Kept<DB>>,
-    /// Until when the kept connection is wanted.
+    /// The time until which the kept connection is needed.
     until: Mutex<Instant>,
-    /// Of transactions that cannot be begun.
+    /// The outage during which no transaction can begin.
     #[cfg(feature = "transactional")]
     pub(crate) outage: Outage,
 }
 
-/// The connection that is kept for statements that must not wait for calls.
-struct Kept<DB: SupportedDatabase> {
-    connection: Option<Pooled<DB>>,
-    /// Gives it back.
-    watch: Option<JoinHandle<()>>,
-}
-
-/// Finds what belongs to a pool by its address, which is its own as long as this holds the pool.
+/// Finds the state of a pool by its address, which is unique as long as the state holds the pool.
 static ALL: LazyLock<Mutex<HashMap<usize, Weak<dyn Any + Send + Sync>>>> = LazyLock::new(Mutex::default);
 
 fn address<DB: SupportedDatabase>(pool: &Pool<DB>) -> usize {
@@ -86,22 +81,22 @@ impl<DB: SupportedDatabase> Connections<DB> {
         address(&self.pool) == address(pool)
     }
 
-    /// Whether a call that holds so many of them could not get another one, whatever the others do.
+    /// Says whether a call that holds `held` connections can never get another one.
     pub(crate) fn are_all(&self, held: usize) -> bool {
         held >= self.pool.options().get_max_connections() as usize
     }
 
-    /// Has transactions leave a connection for this, until what is returned is dropped.
+    /// Makes transactions leave a connection for `what`, until the returned value is dropped.
     pub(crate) fn set_apart(&self, what: What) -> Apart {
         self.places.set_apart(what)
     }
 
-    /// Until when the pool lets somebody wait who comes now.
+    /// Returns the time until which the pool lets a new caller wait.
     pub(crate) fn deadline(&self) -> Instant {
         later(Instant::now(), self.pool.options().get_acquire_timeout())
     }
 
-    /// How long an idle connection may take to answer: a part of the time in which another one has to be there in its place.
+    /// Returns how long an idle connection may take to answer: a part of the acquire timeout, so that there is time to replace it.
     pub(crate) fn answer_timeout(&self) -> Duration {
         (self.pool.options().get_acquire_timeout() / 3).min(LONGEST_ANSWER)
     }
@@ -111,12 +106,12 @@ impl<DB: SupportedDatabase> Connections<DB> {
         timeout_at(deadline, self.places.take()).await.map_err(|_| Error::PoolTimedOut)
     }
 
-    /// Borrows a connection from the pool, and waits as long as that allows.
+    /// Borrows a connection from the pool, within the acquire timeout.
     pub(crate) async fn acquire(&self) -> Result<Pooled<DB>, Error> {
         self.acquire_until(self.deadline()).await
     }
 
-    /// Borrows a connection from the pool. Where the idle ones do not answer, others take their places before the time is over.
+    /// Borrows a connection from the pool. Idle connections that do not answer are replaced within the time.
     pub(crate) async fn acquire_until(&self, deadline: Instant) -> Result<Pooled<DB>, Error> {
         let acquired = async {
             let mut first = pin!(self.pool.acquire());
@@ -126,7 +121,7 @@ impl<DB: SupportedDatabase> Connections<DB> {
             if let Ok(acquired) = timeout(self.answer_timeout(), &mut first).await {
                 return acquired;
             }
-            // The pool has none that is free, or it asks one that does not answer, after which it would give up.
+            // The pool has no free connection, or tests one that does not answer, and would then give up.
             self.test_idle();
             let second = Box::pin(self.pool.acquire());
             match select(first, second).await {
@@ -136,13 +131,13 @@ impl<DB: SupportedDatabase> Connections<DB> {
         timeout_at(deadline, acquired).await.map_err(|_| Error::PoolTimedOut)?.map(Pooled::new)
     }
 
-    /// Has all idle connections asked whether they still are, since one is not. Those that do not answer are closed.
+    /// Tests all idle connections, because one of them does not answer. Connections that do not answer are closed.
     pub(crate) fn test_idle(&self) {
         let idle: Vec<_> = from_fn(|| self.pool.try_acquire()).map(Pooled::new).collect();
         idle.into_iter().for_each(|idle| idle.give_back(self.answer_timeout()));
     }
 
-    /// Returns the connection if it answers, and closes it otherwise. Then it notes whether that was for silence.
+    /// Returns the connection if it answers, and closes it otherwise. Sets `is_silent` if it did not answer in time.
     async fn asked(&self, mut connection: Pooled<DB>, is_silent: &mut bool) -> Option<Pooled<DB>> {
         match timeout(self.answer_timeout(), connection.ping()).await {
             Ok(Ok(())) => return Some(connection),
@@ -156,8 +151,8 @@ impl<DB: SupportedDatabase> Connections<DB> {
         None
     }
 
-    /// A connection for one short statement of somebody for whom a connection is [set apart](Self::set_apart): an idle one, or the
-    /// kept one, for which short statements wait in turn. Calls that hold connections for long are not waited for.
+    /// Returns a connection for one short statement, for which a connection is [set apart](Self::set_apart): an idle one, or the
+    /// kept one, for which short statements queue. It does not wait for calls that hold connections for long.
     pub(crate) async fn spare(self: &Arc<Self>) -> Result<Spare<'_, DB>, Error> {
         let mut is_silent = false;
         if let Some(idle) = self.pool.try_acquire()
@@ -170,7 +165,7 @@ impl<DB: SupportedDatabase> Connections<DB> {
         }
         let mut kept = self.kept.lock().await;
         match kept.connection.take() {
-            // Where one has fallen silent, the time is too short to ask another.
+            // After one silent connection, there is no time to test another.
             Some(connection) if is_silent => connection.give_back(self.answer_timeout()),
             Some(connection) => {
                 if let Some(connection) = self.asked(connection, &mut is_silent).await {
@@ -183,11 +178,11 @@ impl<DB: SupportedDatabase> Connections<DB> {
         Ok(Spare { connection, home: Some((self, kept)) })
     }
 
-    /// Keeps a connection for `time` at least, from now, if there is none: nothing waits for calls then that needs a
-    /// [spare](Self::spare) one.
+    /// Keeps a connection for at least `time` from now, if none is kept: then statements that need a [spare](Self::spare) connection do
+    /// not wait for calls.
     pub(crate) fn keep(self: &Arc<Self>, connection: Pooled<DB>, time: Duration) {
         self.want_for(time);
-        // Who has it is about to put it back.
+        // If the lock is taken, its holder is about to return the connection.
         if let Ok(kept) = self.kept.try_lock()
             && kept.connection.is_none()
             && self.places.has_room_to_keep()
@@ -196,13 +191,13 @@ impl<DB: SupportedDatabase> Connections<DB> {
         }
     }
 
-    /// Wants the kept connection for so long, from now.
+    /// Keeps the kept connection for `time` from now.
     pub(crate) fn want_for(&self, time: Duration) {
         let mut until = self.until();
         *until = (*until).max(later(Instant::now(), time));
     }
 
-    /// For how long the kept connection is wanted.
+    /// Returns how long the kept connection is still needed.
     #[cfg(test)]
     pub(crate) fn wanted_for(&self) -> Duration {
         self.until().saturating_duration_since(Instant::now())
@@ -222,7 +217,7 @@ impl<DB: SupportedDatabase> Connections<DB> {
         }
     }
 
-    /// Gives the kept connection back once nobody wants it, or the pool closes, which waits for it.
+    /// Returns the kept connection to the pool once it is not needed any more, or the pool closes, which waits for it.
     async fn watch(connections: Weak<Self>, pool: Pool<DB>) {
         let mut closes = Box::pin(pool.close_event());
         loop {
@@ -239,7 +234,7 @@ impl<DB: SupportedDatabase> Connections<DB> {
     }
 }
 
-/// How long a statement may take that is no part of a call: to make a table, to delete a batch of rows.
+/// The longest time of a statement that is no part of a call: to create a table, to delete a batch of rows.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bounds a statement that is no part of a call.
@@ -251,54 +246,6 @@ pub(crate) async fn in_time<T>(statement: impl Future<Output = Result<T, Error>>
 pub(crate) fn no_answer() -> Error {
     Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time"))
 }
-
-/// A connection for one short statement. Dropped in the middle of it, it goes back to the pool, if it still answers.
-pub(crate) struct Spare<'a, DB: SupportedDatabase> {
-    connection: Pooled<DB>,
-    home: Option<Home<'a, DB>>,
-}
-
-/// Whose connection it is, and the place that waits for it.
-type Home<'a, DB> = (&'a Arc<Connections<DB>>, tokio::sync::MutexGuard<'a, Kept<DB>>);
-
-impl<DB: SupportedDatabase> Spare<'_, DB> {
-    /// Keeps the connection after a statement that has come to its end, if it is the kept one.
-    pub(crate) fn done(self) {
-        if let Some((connections, kept)) = self.home {
-            connections.want_for(LONGEST_IDLE);
-            connections.put(kept, self.connection);
-        }
-    }
-}
-
-impl<DB: SupportedDatabase> Deref for Spare<'_, DB> {
-    type Target = DB::Connection;
-
-    fn deref(&self) -> &Self::Target {
-        &self.connection
-    }
-}
-
-impl<DB: SupportedDatabase> DerefMut for Spare<'_, DB> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.connection
-    }
-}
-
-/// A step that would wait for a transaction that waits for it.
-#[derive(Debug)]
-pub(crate) struct WaitsForItself;
-
-impl std::fmt::Display for WaitsForItself {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(
-            "the transaction of the call holds the only connection of the pool, or the write lock of the database, that this waits \
-             for: give sessions and keys a pool on another database, or let sessions be written `in_transactions`",
-        )
-    }
-}
-
-impl std::error::Error for WaitsForItself {}
 
 #[cfg(test)]
 #[cfg(all(feature = "postgres", feature = "sqlite", feature = "redis"))]

@@ -8,19 +8,19 @@ use sqlx::Row;
 
 use crate::clock::time_of;
 
-/// A database that the statements of this crate are written for. Nobody else can implement it: its module is private.
+/// A database that this crate has statements for. Sealed: its module is private, so no other type can implement it.
 #[doc(hidden)]
 pub trait SupportedDatabase: sqlx::Database {
-    /// Whether it is a server, which may fall silent.
+    /// Whether it is a server, which may stop answering.
     const IS_REMOTE: bool;
 
-    /// Ends a selection of rows that leaves out those which another transaction has locked.
+    /// The end of a selection that skips rows which another transaction has locked.
     const SKIP_LOCKED: &str;
 
     /// The database's time, in milliseconds since 1970.
     const TIME: &str;
 
-    /// Runs a statement of the crate's own, and returns how many rows it has deleted.
+    /// Runs a statement of this crate, and returns the number of deleted rows.
     fn delete_expired(
         connection: &mut Self::Connection,
         statement: String,
@@ -48,14 +48,14 @@ impl SupportedDatabase for sqlx::Sqlite {
     const SKIP_LOCKED: &str = "";
     const TIME: &str = time_of!(Sqlite);
 
-    /// Deletes nothing while somebody else writes. The connection waits for locks again afterwards.
+    /// Deletes nothing while another connection writes. Afterwards, the connection waits for locks as before.
     ///
-    /// SQLite obeys this pragma, and reads it, when it is prepared: a statement that is kept would do nothing.
+    /// SQLite applies and reads this pragma when it prepares it: a cached statement would do nothing.
     async fn delete_expired(connection: &mut sqlx::SqliteConnection, statement: String) -> Result<u64, sqlx::Error> {
-        let patience: i64 = sqlx::raw_sql("PRAGMA busy_timeout").fetch_one(&mut *connection).await?.try_get(0)?;
+        let timeout: i64 = sqlx::raw_sql("PRAGMA busy_timeout").fetch_one(&mut *connection).await?.try_get(0)?;
         sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
         let deleted = sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await;
-        sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA busy_timeout = {patience}"))).execute(&mut *connection).await?;
+        sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA busy_timeout = {timeout}"))).execute(&mut *connection).await?;
         match deleted {
             Ok(deleted) => Ok(deleted.rows_affected()),
             Err(error) if is_busy(&error) => Ok(0),

@@ -1,30 +1,36 @@
 use std::fmt;
+use std::time::Duration;
 
 use turbomcp_core::McpError;
 
-/// A setting that cannot work, found when a layer is put on a handler. Its text names the fix.
+use crate::clock::is_too_short;
+
+/// A setting that cannot work, found when a layer is put on a server. Its text says what is wrong and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A layer names a tool that the server does not have.
+    #[non_exhaustive]
     UnknownTool {
         /// The layer.
         layer: &'static str,
-        /// The name that no tool bears.
+        /// The name that no tool has.
         tool: String,
-        /// The tool whose name comes closest, if one is close.
+        /// The tool with the most similar name, if one is similar.
         nearest: Option<String>,
     },
-    /// A layer is asked to act on a tool where its author's annotations say that this would do harm.
+    /// A layer is to act on a tool, but the annotations of the tool's author say that this would do harm.
+    #[non_exhaustive]
     UnsafeTool {
         /// The layer.
         layer: &'static str,
         /// The tool.
         tool: String,
-        /// What would go wrong, and the two ways out.
+        /// The harm, and the two ways to avoid it.
         reason: &'static str,
     },
-    /// A tool says of itself what cannot be checked.
+    /// The schema of a tool cannot be compiled.
+    #[non_exhaustive]
     InvalidSchema {
         /// The layer.
         layer: &'static str,
@@ -35,16 +41,18 @@ pub enum ConfigError {
         /// Why it cannot be compiled.
         reason: String,
     },
-    /// A setting has a value that means nothing.
+    /// A setting has a value that cannot work.
+    #[non_exhaustive]
     InvalidSetting {
         /// The layer or policy.
         layer: &'static str,
         /// The setter.
         setting: &'static str,
-        /// What is wrong, and the fix.
+        /// What is wrong, and what to do.
         reason: String,
     },
-    /// Something is asked of a layer before it was put on a server.
+    /// A layer is used before it was put on a server.
+    #[non_exhaustive]
     NotLayered {
         /// The layer.
         layer: &'static str,
@@ -52,21 +60,39 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    pub(crate) fn invalid(layer: &'static str, setting: &'static str, reason: impl Into<String>) -> Self {
+    /// Creates an [`InvalidSetting`](Self::InvalidSetting) for the setter `setting` of `layer`. The `reason` says what is wrong and what
+    /// to do.
+    #[must_use]
+    pub fn invalid(layer: &'static str, setting: &'static str, reason: impl Into<String>) -> Self {
         Self::InvalidSetting { layer, setting, reason: reason.into() }
     }
 
-    /// Refuses a namespace without a name, which would keep nothing apart.
+    /// Refuses an empty namespace, which would separate nothing.
     pub(crate) fn check_namespace(layer: &'static str, namespace: Option<&str>) -> Result<(), Self> {
         match namespace {
             Some("") => {
-                Err(Self::invalid(layer, "with_namespace", "it has an empty name: give it one, or remove this setting"))
+                Err(Self::invalid(layer, "with_namespace", "the name is empty: give it a name, or remove this setting"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Names the tool that was probably meant: at most a third of the letters differ.
+    /// Refuses a bound of zero.
+    pub(crate) fn check_positive<N: Default + PartialEq>(
+        layer: &'static str,
+        setting: &'static str,
+        bound: N,
+    ) -> Result<(), Self> {
+        if bound == N::default() { Err(Self::invalid(layer, setting, "must be greater than zero")) } else { Ok(()) }
+    }
+
+    /// Refuses a timeout of zero, and one that timers cannot count: they count in milliseconds.
+    pub(crate) fn check_timeout(layer: &'static str, setting: &'static str, timeout: Duration) -> Result<(), Self> {
+        Self::check_positive(layer, setting, timeout)?;
+        if is_too_short(timeout) { Err(Self::invalid(layer, setting, "must be at least 1 ms")) } else { Ok(()) }
+    }
+
+    /// Suggests the tool that was probably meant: at most a third of the letters differ.
     pub(crate) fn unknown_tool<'a>(layer: &'static str, tool: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let nearest = known
             .into_iter()
@@ -92,12 +118,12 @@ impl fmt::Display for ConfigError {
             Self::InvalidSchema { layer, tool, schema, reason } => {
                 write!(
                     f,
-                    "{layer} cannot compile the {schema} of `{tool}`: {reason}; correct it, or leave the tool out with `except`"
+                    "{layer} cannot compile the {schema} of `{tool}`: {reason}; correct it, or exclude the tool with `except`"
                 )
             }
             Self::InvalidSetting { layer, setting, reason } => write!(f, "{layer}::{setting}: {reason}"),
             Self::NotLayered { layer } => {
-                write!(f, "this {layer} is on no server yet: call `layer(server)` or `try_layer(server)` first")
+                write!(f, "this {layer} is not on a server yet: call `layer(server)` or `try_layer(server)` first")
             }
         }
     }
@@ -105,7 +131,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// `configuration`, with the same text: for a start that returns an `McpResult`.
+/// Creates a `configuration` error with the same text, for a `main` that returns an `McpResult`.
 impl From<ConfigError> for McpError {
     fn from(error: ConfigError) -> Self {
         Self::configuration(error.to_string())

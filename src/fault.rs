@@ -1,16 +1,16 @@
-//! What an error of a backend means, for all layers: of which kind it is, and whether the statement may have run.
+//! The meaning of a backend's error, for all layers: its kind, and whether the statement may have run.
 //!
-//! The table is in [the guide](crate::guide::transactions#what-an-error-of-the-database-means). The tests hold it.
+//! The table is in [the guide](crate::guide::transactions#what-an-error-of-the-database-means). Tests compare it with the code.
 
-/// What an error of the database means.
+/// The meaning of an error of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(not(feature = "transactional"), expect(unreachable_pub, reason = "`transactional` exports it"))]
 pub enum Fault {
-    /// The database gave way to another transaction: a whole new one may succeed. Serialization failures, deadlocks, a busy
+    /// The transaction conflicted with another one: a new transaction may succeed. Serialization failures, deadlocks, a busy
     /// database.
     Conflict,
-    /// The database waited for a lock, or worked, longer than it was allowed to.
+    /// The statement, or its wait for a lock, took longer than allowed.
     Timeout,
     /// The database cannot be reached, is shutting down, or lacks connections, memory or disk space.
     Unavailable,
@@ -18,11 +18,11 @@ pub enum Fault {
     Permanent,
 }
 
-/// The two answers to an error of a statement outside of a transaction. Inside one, nothing has run for good before the commit.
+/// The two facts about an error of a statement outside of a transaction. Inside one, nothing is final before the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Judged {
     pub(crate) fault: Fault,
-    /// Whether the statement may have taken effect all the same.
+    /// Whether the statement may have taken effect despite the error.
     pub(crate) may_have_run: bool,
 }
 
@@ -34,7 +34,7 @@ const fn may_have_run(fault: Fault) -> Judged {
     Judged { fault, may_have_run: true }
 }
 
-/// Says what an error of the operating system means. Only one of a connection that was never made proves that nothing was sent.
+/// Judges an error of the operating system. Only one of a connection that was never made proves that nothing was sent.
 fn of_io(error: &std::io::Error) -> Judged {
     use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, ConnectionRefused, NotFound};
     let is_unconnected = matches!(error.kind(), ConnectionRefused | NotFound | AddrInUse | AddrNotAvailable)

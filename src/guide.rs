@@ -1,5 +1,6 @@
-//! What concerns more than one layer: in which [order](ordering) they stand, what they know of the [tools](catalogues), what is
-//! [traced and counted](tracing), and the [patterns] of production servers, each with what is wrong with the snippet that is usually copied.
+//! Topics that concern more than one layer: the [order](ordering) of layers, what they know of the [tools](catalogues), the
+//! [logs and metrics](tracing), [versions and stability](versions), and the [patterns] of production servers, each with the faults of the
+//! snippet that is usually copied.
 
 #[cfg(feature = "full")]
 #[doc = include_str!("../docs/patterns.md")]
@@ -45,3 +46,7 @@ pub mod reliability {}
 
 #[doc = include_str!("../docs/tracing.md")]
 pub mod tracing {}
+
+#[cfg(feature = "full")]
+#[doc = include_str!("../docs/versions.md")]
+pub mod versions {}

@@ -1,8 +1,8 @@
-//! What the author of a tool says of it.
+//! The annotations of a tool.
 
 use turbomcp_types::Tool;
 
-/// What a tool's annotations say, with the [specification's defaults][spec] for what they leave open.
+/// The annotations of a tool, with the [specification's defaults][spec] for missing ones.
 ///
 /// [spec]: https://modelcontextprotocol.io/specification/2025-11-25/schema#toolannotations
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

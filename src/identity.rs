@@ -1,4 +1,4 @@
-//! Who may share what: the [`Scope`] of everything that layers keep between calls, and the [`Identity`] that tells callers apart.
+//! Sharing between callers: the [`Scope`] of data that layers keep between calls, and the [`Identity`] that distinguishes callers.
 
 mod partition;
 mod rights;
@@ -17,35 +17,35 @@ pub(crate) use self::partition::Partition;
 pub(crate) use self::share::share_of;
 use crate::ConfigError;
 
-/// Who shares what a layer keeps between calls.
+/// The callers who share data that a layer keeps between calls.
 ///
-/// The access token, the client's name for itself, `_meta` and the request id never take part: tokens change while the
-/// user stays the same, and the others are whatever the client says.
+/// The access token, the client's name, `_meta` and the request id never count: tokens change while the user stays the same, and the
+/// client sets the others freely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Scope {
-    /// Calls of one authenticated user, as the [`Identity`] tells users apart: by subject, issuer and tenant. All callers who
-    /// are not authenticated share one partition. Answers are shared only by calls with the same rights.
+    /// Calls of one authenticated user, as the [`Identity`] distinguishes users: by subject, issuer and tenant. All callers who
+    /// are not authenticated share one partition. Only calls with the same rights share answers.
     #[default]
     Principal,
-    /// Calls within one MCP session, and within one session of a `SessionStore` that stands further out. A call without a
-    /// session shares with nobody.
+    /// Calls within one MCP session, and within one session of a `SessionStore` further out. A call without a session shares with no
+    /// other call.
     Session,
-    /// Everybody, whatever their rights. For what is the same for every user.
+    /// All callers, with any rights. For data that is the same for every user.
     Public,
 }
 
-/// Tells callers apart. Set it up once and give it to every layer that shares something between calls.
+/// Distinguishes callers. Create one and give it to every layer that shares data between calls.
 ///
-/// Two questions decide who shares what:
+/// Two properties decide who shares data:
 ///
-/// - **Who calls?** The subject, its issuer, and every claim that names a tenant. Cached answers, batches, sessions and
+/// - **The caller**: the subject, its issuer, and every claim that names a tenant. Cached answers, batches, sessions and
 ///   idempotency keys belong to this caller.
-/// - **What may the caller do?** The roles and scopes of the token. Cached answers and batches are shared only by calls with
-///   the same rights: an answer that was made for an administrator's token never reaches a viewer's token of the same user.
-///   Sessions and idempotency keys do not depend on rights, so that they survive a token with other scopes.
+/// - **The caller's rights**: the roles and scopes of the token. Only calls with the same rights share cached answers and batches:
+///   an answer for an administrator's token never reaches a viewer's token of the same user. Sessions and idempotency keys do not
+///   depend on rights, so that they survive a token with other scopes.
 ///
-/// The order of roles and scopes, and how often one is listed, do not count. `"read write"` in the claims `scope` and `scp` is
+/// The order and the repetition of roles and scopes do not count. `"read write"` in the claims `scope` and `scp` is
 /// the same as `["write", "read"]`.
 ///
 /// # Example
@@ -81,10 +81,10 @@ pub enum Scope {
 /// - tenant: the claims `tid`, `tenant_id`, `tenant`, `org_id` and `organization`, all that are present
 /// - rights: the principal's roles, and the claims `scope`, `scp`, `scopes`, `roles`, `role`, `permissions`, `groups`,
 ///   `entitlements`, `authorities`, `authorization_details`, `wids`, `cognito:groups`, `realm_access` and `resource_access`
-/// - partition: the subject and its issuer; all anonymous callers share one, unless they are told apart [by their
+/// - partition: the subject and its issuer; all anonymous callers share one, unless they are distinguished [by their
 ///   session](Self::with_anonymous_by_session)
 ///
-/// A claim that is `null`, or a right that lists nothing, counts as absent.
+/// A claim that is `null`, or an empty list of rights, counts as absent.
 #[derive(Clone, Default)]
 #[must_use = "an identity does nothing until it is given to a layer"]
 pub struct Identity(Arc<Settings>);
@@ -120,27 +120,28 @@ impl Identity {
         self
     }
 
-    /// Shares cached answers and batches between all tokens of a caller, whatever their rights. Only for servers whose tools
-    /// give the same answer whatever the caller may do.
+    /// Shares cached answers and batches between all tokens of a caller, with any rights. Only for servers whose answers do not depend on
+    /// the caller's rights.
     pub fn without_rights(mut self) -> Self {
         self.settings_mut().ignores_rights = true;
         self
     }
 
-    /// Tells callers who are not authenticated apart by their MCP session, instead of taking all of them for one caller.
+    /// Distinguishes callers who are not authenticated by their MCP session, instead of treating them as one caller.
     ///
-    /// For servers on a network without authorization: one client then never gets what was made for another, in no layer. The price
-    /// is that what belongs to a caller ends with the session: a key that is used again over another connection is a new key, and
-    /// may take effect again. Calls without a session, which no transport makes, share one partition.
+    /// Use it for servers on a network without authorization: then no layer gives one client the data of another. In return, the data of
+    /// a caller ends with the session: a key that is used again over another connection is a new key, and may take effect again. Calls
+    /// without a session, which no transport makes, share one partition.
     pub fn with_anonymous_by_session(mut self) -> Self {
         self.settings_mut().anonymous_by_session = true;
         self
     }
 
-    /// Tells callers apart by what `partition` returns, instead of by subject and issuer. Object keys in any order are equal.
+    /// Distinguishes callers by the value that `partition` returns, instead of by subject and issuer. The order of object keys does not
+    /// count.
     ///
     /// Calls with equal partitions are calls of one caller: they share answers, sessions and idempotency keys. Tenants stay
-    /// apart whatever the function returns, and answers are shared only by calls with the same rights.
+    /// separate in any case, and only calls with the same rights share answers.
     ///
     /// ```
     /// use mcp_patterns::{CachedTool, Identity};

@@ -1,6 +1,6 @@
-//! What the log has instead of an idempotency key.
+//! The hash that the log has instead of an idempotency key.
 
-/// An idempotency key, hashed together with its caller and tool, in 16 hexadecimal digits. Who reads the log cannot use the key.
+/// An idempotency key, hashed together with its caller and tool, in 16 hexadecimal digits. A reader of the log cannot use the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyHash([u8; 16]);
 

@@ -1,7 +1,7 @@
 //! Layers for MCP servers: cache, retry and the other patterns that production needs, around any [TurboMCP] handler.
 //!
-//! A layer wraps a server and is a server again. It acts only where that is safe by the tools' own annotations, tells
-//! failures from successes in all their forms, and never lets one user see what another asked for.
+//! A layer wraps a server, and the result is a server again. It acts only where the tools' own annotations say that this is safe,
+//! recognizes a failure in each of its forms, and never shows one user the answer of another.
 //!
 //! ```
 //! use std::time::Duration;
@@ -23,11 +23,11 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let server = (
 //!     CachedTool::new().with_ttl(Duration::from_secs(300)), // outermost: a hit ends here
-//!     RetryTool::new(),                                     // temporary failures are tried again
+//!     RetryTool::new(),                                     // repeats calls after temporary failures
 //! )
 //!     .layer(Weather);
 //!
-//! // `server.run_stdio().await` serves it; here it is called at once.
+//! // `server.run_stdio().await` serves it. Here the example calls it directly.
 //! let paris = serde_json::json!({"city": "Paris"});
 //! server.call_tool("get_weather", paris.clone(), &RequestContext::new()).await?;
 //! let again = server.call_tool("get_weather", paris, &RequestContext::new()).await?;
@@ -38,48 +38,53 @@
 //!
 //! # Layers
 //!
-//! Outermost first, in the order in which they are put on:
+//! The layers, outermost first:
 //!
-//! | layer | what happens to a call | acts on, unless told otherwise | manual |
+//! | layer | what happens to a call | acts by default on | manual |
 //! | --- | --- | --- | --- |
-//! | [`ValidatedTool`] | ends at the door if its arguments are bad, with an answer that says all that is wrong | every tool | [`validated`] |
-//! | [`SessionStore`] | finds what was kept for its session: per connection, per user, or under a handle | every tool | [`session`] |
-//! | [`CachedTool`] | is answered from memory, or from what other replicas know, where the same call was answered before | read-only tools; resources and prompts on request | [`cached`] |
-//! | [`BatchedTool`] | travels with others that are made at the same time, as one call | tools you name | [`batched`] |
-//! | [`RetryTool`] | is made again after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
-//! | [`IdempotentTool`] | takes effect once per key, where the effect is not in SQL | tools you name | [`idempotent`] |
+//! | [`ValidatedTool`] | is rejected if its arguments are invalid, with every violation listed | every tool | [`validated`] |
+//! | [`SessionStore`] | finds its session: per connection, per user, or by a handle | every tool | [`session`] |
+//! | [`CachedTool`] | is answered from memory, or from a cache shared with other replicas, if the same call was answered before | read-only tools; resources and prompts on request | [`cached`] |
+//! | [`BatchedTool`] | is combined with calls made at the same time into one call | tools you name | [`batched`] |
+//! | [`RetryTool`] | is repeated after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
+//! | [`IdempotentTool`] | takes effect once per key, for effects outside of SQL | tools you name | [`idempotent`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
-//! | [`UntrustedServer`] | passes, and what the server says of it steers no layer | every tool; for servers that are not yours | [`guide::catalogues`] |
-//! | yours | what your [`Middleware`] says | what you choose | [`middleware`] |
+//! | [`UntrustedServer`] | passes unchanged; no layer follows the marks that the server puts into results | every tool, for servers that are not yours | [`guide::catalogues`] |
+//! | your own | runs through your [`Middleware`] | the tools you choose | [`middleware`] |
 //!
-//! [`ValidatedTool`] refuses what is larger than its [limits](validated::Limits), whatever the tool's schema says: by default 1 MiB
+//! [`ValidatedTool`] rejects arguments above its [limits](validated::Limits), even if the tool's schema allows them: by default 1 MiB
 //! in all, 512 KiB in one string, 32 levels, 50,000 values, 10,000 items in one array, 1,000 properties in one object.
 //!
-//! Every layer is its own builder, and has the selectors `only`, `except` and `when`. Put on with [`Layer::layer`], a mistake in
-//! the settings panics; [`TryLayer::try_layer`] returns it as a [`ConfigError`] that names the fix.
+//! Every layer is its own builder, and has the selectors `only`, `except` and `when`. [`Layer::layer`] panics if a setting cannot work.
+//! [`TryLayer::try_layer`] returns a [`ConfigError`] instead, which says what is wrong and what to do.
 //!
 //! # The type of a server
 //!
-//! The type of a server with layers names all of them. [`boxed()`] erases it: a [`BoxHandler`] is one type whatever the layers
-//! are, for a struct field, both branches of an `if`, or the items of a `Vec`.
+//! The type of a server with layers names each of them. [`boxed()`] erases it: a [`BoxHandler`] is the same type for any layers. Use it
+//! for a struct field, both branches of an `if`, or the items of a `Vec`.
 //!
 //! # Order
 //!
-//! The first of a tuple is the outermost: it sees a call first. Validation belongs outside the cache, the cache outside the
-//! retries, and the retries outside the transaction; [`guide::ordering`] shows why, by counting calls.
+//! The first layer of a tuple is the outermost: it sees a call first. Validation belongs outside the cache, the cache outside the
+//! retries, and the retries outside the transaction. [`guide::ordering`] shows the reasons with counted calls.
 //!
 //! # Inside a tool
 //!
-//! The engines work without a layer too: [`cached::Cache`] keeps any value and loads it once however many ask at the same time,
-//! [`batched::Batcher`] turns many questions into one, [`retry::RetryPolicy`] runs any future again,
+//! The engines also work without a layer: [`cached::Cache`] keeps any value and loads it once for all concurrent callers,
+//! [`batched::Batcher`] combines many requests into one, [`retry::RetryPolicy`] repeats any future,
 //! [`transactional::Transactor`] runs any function in a transaction, [`validated::Schema`] checks any value, and
-//! [`SessionStore::of`] finds the session of a call. A tool that asks several services does so side by side, in order or in
-//! steps that can be undone with [`workflow`].
+//! [`SessionStore::of`] finds the session of a call. With [`workflow`], a tool calls several services in parallel, in order, or in steps
+//! that can be undone.
 //!
 //! # Patterns
 //!
-//! "Real-World Patterns", the page that many servers are copied from, has seventeen of them. [`guide::patterns`] lists where each
-//! is here, what its snippet gets wrong in production, and the same server in a few lines.
+//! Many servers are copied from the page "Real-World Patterns", which has seventeen patterns. [`guide::patterns`] lists the layer for
+//! each, the faults of the copied snippet in production, and the same server in a few lines.
+//!
+//! # Stability
+//!
+//! Rust 1.94 or later. [`guide::versions`] states the rules for Rust versions, for semantic versioning, and for the dependencies whose
+//! types are in the public API.
 //!
 //! # Features
 //!
@@ -89,22 +94,22 @@
 //! | `cached` | [`CachedTool`]; with `redis`, a second level for replicas | yes |
 //! | `retry` | [`RetryTool`] | yes |
 //! | `session` | [`SessionStore`], in memory; with `redis`, `sqlite` or `postgres` | yes |
-//! | `workflow` | [`workflow`]: partial answers, fallbacks and steps that can be undone, for tool bodies | yes |
+//! | `workflow` | [`workflow`]: partial answers, fallbacks and compensations, for tool bodies | yes |
 //! | `idempotent` | [`IdempotentTool`], in memory; with `redis`, or with `transactional` and its databases | |
 //! | `transactional` | [`TransactionalTool`], with `sqlite` or `postgres` | |
 //! | `validated` | [`ValidatedTool`] | |
 //! | `sqlite`, `postgres`, `redis` | the backends, and [`RedisConnection`]; `sqlite` brings SQLite and needs a C compiler | |
 //! | `metrics` | counters, histograms and gauges through the [`metrics`](https://docs.rs/metrics) facade, see [`guide::tracing`] | |
-//! | `testing` | [`testing`]: a server that does what a test says, and contracts for stores of your own | |
+//! | `testing` | [`testing`]: a scripted server, and contract tests for backends of your own | |
 //! | `backon`, `backoff` | delays from the builders of those crates, see [`retry::Delays`] | |
-//! | `full` | all of them | |
+//! | `full` | all features | |
 //!
 //! [TurboMCP]: https://docs.rs/turbomcp
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(feature = "full"),
-    allow(dead_code, unused_imports, unused_macros, reason = "what the layers share is not all used by each of them")
+    allow(dead_code, unused_imports, unused_macros, reason = "no single layer uses all of the shared code")
 )]
 
 pub mod arguments;

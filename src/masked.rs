@@ -1,4 +1,4 @@
-//! What the log says of an error of which the caller reads only the id.
+//! The log entries of errors of which the caller reads only the id.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use crate::key_hash::KeyHash;
 use crate::scope::{self, Scoped};
 
-/// Makes the id of an error: 16 hexadecimal digits. The caller reads it as `(error 0123456789abcdef)`, and the log has it with
-/// everything else.
+/// Creates the id of an error: 16 hexadecimal digits. The caller reads it as `(error 0123456789abcdef)`, and the log has it with
+/// all details.
 pub(crate) fn error_id() -> String {
     // The keys of `RandomState` come from the system's randomness, each pair once.
     format!("{:016x}", RandomState::new().hash_one(()))
 }
 
-/// The call that an error happened in, as the log names it. The scope of a call has one where a layer knows it.
+/// The call of an error, as the log names it. The scope of a call has one where a layer knows the call.
 #[derive(Debug, Clone)]
 pub(crate) struct CallLabel {
     tool: Option<Arc<str>>,
@@ -34,6 +34,7 @@ impl CallLabel {
             label.tool.get_or_insert(tool);
             label.key_hash.get_or_insert(key_hash);
         }
+        label.tool = label.tool.or_else(scope::tool);
         label
     }
 
@@ -47,7 +48,7 @@ impl CallLabel {
         self
     }
 
-    /// Notes a further attempt. The first one of a layer is as many as the layers around it have made.
+    /// Sets the attempt. The first attempt of a layer counts as the current attempt of the layers around it.
     pub(crate) fn with_attempt(mut self, attempt: u32) -> Self {
         if attempt > 1 {
             self.attempt = attempt;

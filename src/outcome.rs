@@ -1,6 +1,6 @@
-//! What the result of a tool call means: success or failure, of which kind, and whether to try again.
+//! The outcome of a tool call: success or failure, the kind of the failure, and whether to repeat the call.
 //!
-//! A tool fails in three forms, and a layer that matches only one of them caches errors, never retries, or commits a failed
+//! A failure of a tool has three forms. A layer that recognizes only one of them caches errors, never retries, or commits a failed
 //! transaction:
 //!
 //! | form | where it comes from |
@@ -9,7 +9,7 @@
 //! | `Ok` with `isError` and `_meta["io.turbomcp/errorKind"]` | a `#[server]` tool that returned `Err(McpError)` |
 //! | `Ok` with `isError` and no kind | a `#[server]` tool with an error type of its own, `ToolResult::error` |
 //!
-//! Every layer asks [`failure`], none matches on its own.
+//! Every layer calls [`failure`], and none matches on results itself.
 //!
 //! # Example
 //!
@@ -36,26 +36,26 @@ pub use turbomcp_core::ErrorKind;
 
 mod not_executed;
 
-/// `_meta` entry, and entry of an error's data: how often the tool was called, where that is more than once.
+/// `_meta` entry, and entry of an error's data: the number of calls of the tool, where it is more than one.
 pub const ATTEMPTS: &str = "mcp-patterns/attempts";
-/// `_meta` entry, and entry of an error's data: why a temporary failure was not tried again.
+/// `_meta` entry, and entry of an error's data: why a temporary failure was not repeated.
 pub const EXHAUSTED: &str = "mcp-patterns/exhausted";
-/// Entry of an error's data: why an attempt was given up.
+/// Entry of an error's data: why an attempt was cancelled.
 pub const RETRY: &str = "mcp-patterns/retry";
-/// Entry of an error's data: that a layer could not learn which tools there are.
+/// Entry of an error's data: a layer could not list the tools.
 pub const CATALOGUE: &str = "mcp-patterns/catalogue";
-/// `_meta` entry: whether the result came from a cache. Entry of an error's data: why nothing came.
+/// `_meta` entry: whether the result came from a cache. Entry of an error's data: why there is no result.
 pub const CACHE: &str = "mcp-patterns/cache";
-/// `_meta` entry: how many calls travelled together, and with a failure whether its outcome is unknown. Entry of an error's data:
+/// `_meta` entry: the number of calls in the batch, and for a failure whether its outcome is unknown. Entry of an error's data:
 /// why a call was refused, or not answered.
 pub const BATCH: &str = "mcp-patterns/batch";
-/// Entry of an error's data: what a session had to do with it.
+/// Entry of an error's data: the reason of a failure of a session.
 pub const SESSION: &str = "mcp-patterns/session";
 
-/// The entry of an error's data that says when to come back, in milliseconds.
+/// The entry of an error's data with the time to wait before the next attempt, in milliseconds.
 pub(crate) const RETRY_AFTER_MS: &str = "retryAfterMs";
 
-/// Returns what went wrong, or `None` for a success.
+/// Returns the failure of a call, or `None` for a success.
 #[must_use]
 pub fn failure(result: &McpResult<ToolResult>) -> Option<Failure<'_>> {
     match result {
@@ -64,7 +64,7 @@ pub fn failure(result: &McpResult<ToolResult>) -> Option<Failure<'_>> {
     }
 }
 
-/// A failed tool call, whichever form the failure took.
+/// A failed tool call, in any of the three forms.
 #[derive(Debug, Clone, Copy)]
 pub struct Failure<'a>(Form<'a>);
 
@@ -83,7 +83,7 @@ impl<'a> Failure<'a> {
         result.is_error().then_some(Self(Form::Result(result)))
     }
 
-    /// Returns the kind of the error, or `None` where the tool did not say.
+    /// Returns the kind of the error, or `None` if it has none.
     #[must_use]
     pub fn kind(&self) -> Option<ErrorKind> {
         match self.0 {
@@ -92,7 +92,7 @@ impl<'a> Failure<'a> {
         }
     }
 
-    /// Returns the sentence that the caller reads.
+    /// Returns the text for the caller.
     #[must_use]
     pub fn message(&self) -> &'a str {
         match self.0 {
@@ -117,17 +117,17 @@ impl<'a> Failure<'a> {
         self.kind().is_some_and(is_temporary)
     }
 
-    /// Says whether the failure proves that the call took no effect: it was refused before anything began.
+    /// Says whether the failure proves that the call took no effect: it was refused before it began.
     ///
-    /// Only a refusal proves that: `invalid_params`, not found, not permitted, rejected by the user, or turned away
+    /// Only a refusal is proof: `invalid_params`, not found, not permitted, rejected by the user, or turned away
     /// (`rate_limited`, `server_overloaded`, `unavailable`). A timeout, a broken connection, a failing service, an internal error
-    /// and a failure without a kind prove nothing. Neither does a refusal
+    /// and a failure without a kind prove nothing. A refusal proves nothing either if
     ///
-    /// - that `?` made of a JSON or an IO error, which may come after the effect,
-    /// - that is the last of several attempts further in,
-    /// - that a layer further in marks as of unknown outcome.
+    /// - `?` made it of a JSON or an IO error, which may come after the effect,
+    /// - it is the last of several attempts further in,
+    /// - a layer further in marks its outcome as unknown.
     ///
-    /// Every layer asks this: `IdempotentTool` frees the key of such a call, and `CachedTool` invalidates nothing for it.
+    /// Every layer uses this rule: `IdempotentTool` frees the key of such a call, and `CachedTool` invalidates nothing for it.
     ///
     /// ```
     /// use mcp_patterns::outcome;
@@ -144,13 +144,13 @@ impl<'a> Failure<'a> {
         not_executed::is_proven_by(self)
     }
 
-    /// Says whether a connection was lost, and it is not known what was done over it.
+    /// Says whether a connection was lost, and the effects of its commands are unknown.
     #[cfg(feature = "retry")]
     pub(crate) fn is_lost(&self) -> bool {
         not_executed::LOST.iter().any(|(layer, word)| self.noted(layer).is_some_and(|noted| noted == word))
     }
 
-    /// Says whether the failure is the server's and no answer to the question: temporary, or internal.
+    /// Says whether the failure is one of the server, and no answer to the call: temporary, or internal.
     #[cfg(feature = "cached")]
     pub(crate) fn is_outage(&self) -> bool {
         self.is_temporary() || self.kind() == Some(ErrorKind::Internal)
@@ -162,8 +162,8 @@ impl<'a> Failure<'a> {
         self.kind().is_some_and(is_throttling)
     }
 
-    /// Returns how long the failing side asked to be left alone (`retryAfterMs` in the error's data or in `_meta`). What no
-    /// [`Duration`] can hold is the longest one.
+    /// Returns the time that the failing side asked to wait (`retryAfterMs` in the error's data or in `_meta`). A number that no
+    /// [`Duration`] can hold gives [`Duration::MAX`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let hint = self.data().and_then(|data| data.get(RETRY_AFTER_MS)).or_else(|| self.meta(RETRY_AFTER_MS))?;
@@ -176,13 +176,13 @@ impl<'a> Failure<'a> {
         }
     }
 
-    /// Says whether a layer further in has already tried again and given up.
+    /// Says whether a layer further in has already repeated the call and given up.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.noted(EXHAUSTED).is_some()
     }
 
-    /// What a layer has [noted](note).
+    /// Returns a value that a layer has [noted](note).
     fn noted(&self, key: &str) -> Option<&'a Value> {
         self.meta(key).or_else(|| self.data()?.get(key))
     }
@@ -195,9 +195,9 @@ impl<'a> Failure<'a> {
     }
 }
 
-/// Adds `key` to what the caller's machine reads: the result's `_meta`, or the error's data.
+/// Adds `key` to the result's `_meta`, or to the error's data.
 ///
-/// Data that is no object moves into the entry `data` of a new one.
+/// Data that is no object moves into the entry `data` of a new object.
 pub(crate) fn note(result: &mut McpResult<ToolResult>, key: &str, value: impl Into<Value>) {
     match result {
         Ok(result) => {
@@ -219,7 +219,7 @@ pub(crate) fn note_in(error: &mut McpError, key: &str, value: impl Into<Value>) 
     *data = Some(Value::Object(entries));
 }
 
-/// Marks an error that a layer makes itself, so that it is told from those of the server: `key` names the layer.
+/// Marks an error that a layer creates, to distinguish it from those of the server: `key` names the layer.
 pub(crate) fn marked(key: &str, word: &str, mut error: McpError) -> McpError {
     note_in(&mut error, key, word);
     error
@@ -235,7 +235,7 @@ pub(crate) fn cancelled() -> McpError {
     McpError::cancelled("The call was cancelled")
 }
 
-/// The error of a call that was given up after `after`.
+/// The error of a call that timed out after `after`.
 pub(crate) fn timed_out(after: Duration) -> McpError {
     McpError::timeout(format!("No answer within {} ms", after.as_millis()))
 }

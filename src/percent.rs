@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Resolves the escapes. What only looks like one stays as it is.
+/// Decodes the escapes. An invalid escape stays as it is.
 pub(crate) fn decoded(text: &str) -> Cow<'_, [u8]> {
     let mut rest = text.as_bytes();
     if !rest.contains(&b'%') {

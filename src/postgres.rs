@@ -1,12 +1,13 @@
-//! Connections to PostgreSQL whose other end may vanish, be paused, or hang.
+//! Settings for PostgreSQL connections whose other end may vanish, be paused, or hang.
 //!
-//! None of these closes a connection. The server then keeps what a client has locked, and the client waits for an answer, both until
-//! TCP gives up, which takes hours by default. The layers of this crate wait for no longer than a bound, on any pool: see
-//! [`transactional`](crate::transactional#when-postgresql-or-a-process-that-uses-it-falls-silent). Two things are the matter of who opens the pool:
+//! None of these events closes a connection. The server then keeps the client's locks, and the client waits for an answer, both until
+//! TCP gives up, which takes hours by default. The layers of this crate bound each wait, on any pool: see
+//! [`transactional`](crate::transactional#when-postgresql-or-a-process-that-uses-it-falls-silent). Two settings belong to the code that
+//! opens the pool:
 //!
-//! - [`KEEPALIVES`]: how soon the server notices that a client has vanished;
-//! - [`replacing_silent`]: that a pool replaces the connections on which the server has fallen silent, also where a tool takes
-//!   them from the pool by itself.
+//! - [`KEEPALIVES`] sets how soon the server notices that a client has vanished.
+//! - [`replacing_silent`] makes the pool replace a connection on which the server no longer answers, also where a tool takes
+//!   it from the pool itself.
 //!
 //! # Example
 //!
@@ -30,13 +31,13 @@ use tokio::time::timeout;
 
 use crate::connections::{LONGEST_ANSWER, RETURN_TIMEOUT, no_answer};
 
-/// Settings of a connection for [`PgConnectOptions::options`](sqlx::postgres::PgConnectOptions::options), by which the server closes it
-/// within 25 seconds if the client's host does not answer any more: after 10 seconds without a word it asks, three times, every 5
-/// seconds; and what it sends must be received within 25 seconds.
+/// Settings of a connection for [`PgConnectOptions::options`](sqlx::postgres::PgConnectOptions::options). With them, the server closes the
+/// connection within 25 seconds if the client's host no longer answers: after 10 silent seconds it sends three probes, one every 5
+/// seconds, and sent data must be acknowledged within 25 seconds.
 ///
-/// They are settings of the server, which sqlx sends along: sqlx has none for the client's side. A connection by a Unix socket ignores
-/// them. `PgBouncer` refuses them unless its `ignore_startup_parameters` has `options`: there, set them in the server's configuration.
-/// They do not tell a process that hangs from one that waits, since its host answers:
+/// They are settings of the server, which sqlx sends when it connects: sqlx has none for the client's side. A connection by a Unix socket
+/// ignores them. `PgBouncer` refuses them unless its `ignore_startup_parameters` has `options`: there, set them in the server's
+/// configuration. They do not detect a process that hangs, since its host still answers:
 /// [`Transactor::with_idle_timeout`](crate::transactional::Transactor::with_idle_timeout) ends its transaction.
 pub const KEEPALIVES: [(&str, &str); 4] = [
     ("tcp_keepalives_idle", "10s"),
@@ -45,14 +46,14 @@ pub const KEEPALIVES: [(&str, &str); 4] = [
     ("tcp_user_timeout", "25s"),
 ];
 
-/// Has a pool replace the connections on which the server does not answer any more.
+/// Makes a pool replace the connections on which the server no longer answers.
 ///
-/// Before it is lent, a connection has a second to answer, and five before it is taken back; then it is closed, and another one is
-/// opened in its place, within the same acquire timeout. sqlx itself asks, too, but waits for the answer until the acquire timeout is
-/// over, and on the way back without an end: meanwhile the pool is a connection smaller.
+/// A connection has one second to answer before it is lent, and five seconds before it returns to the pool. If it does not, it is closed,
+/// and another one is opened in its place, within the same acquire timeout. sqlx itself also tests connections, but waits for the answer
+/// until the acquire timeout is over, and on the return without a limit: during this time, the pool has one connection less.
 ///
-/// It costs no round trip that a call waits for. It sets the pool's `before_acquire` and `after_release` hooks, and turns
-/// `test_before_acquire` off: it is for a pool without such hooks of its own.
+/// No call waits for an additional round trip. It sets the pool's `before_acquire` and `after_release` hooks, and turns
+/// `test_before_acquire` off: use it for a pool without such hooks of its own.
 #[must_use]
 pub fn replacing_silent(options: PgPoolOptions) -> PgPoolOptions {
     options

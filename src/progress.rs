@@ -1,4 +1,4 @@
-//! Progress of one caller's call that keeps rising, also where what does the work starts over.
+//! Progress of a call that keeps rising, also when the work starts over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,10 @@ use turbomcp_types::{ClientCapabilities, ProtocolVersion};
 /// The method of the notifications.
 pub(crate) const METHOD: &str = "notifications/progress";
 
-/// What a caller was told so far. Clones count together.
+/// The progress that a caller has received so far. Clones share it.
 ///
-/// The specification wants `progress` to [increase with each notification][spec]. Work that starts over counts from the
-/// beginning again: what it reports is added to what was reached before, and so is its total.
+/// The specification requires that `progress` [increases with each notification][spec]. Work that starts over counts from the
+/// beginning again: its progress is added to the highest progress before, and so is its total.
 ///
 /// [spec]: https://modelcontextprotocol.io/specification/2025-11-25/basic/utilities/progress
 #[derive(Debug, Clone, Default)]
@@ -22,17 +22,17 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Returns `None` where nobody listens: then the work needs no context of its own.
+    /// Returns `None` if the client wants no progress: then the work needs no context of its own.
     pub(crate) fn wanted(ctx: &RequestContext) -> Option<Self> {
         (ctx.wants_progress() && ctx.has_session()).then(Self::default)
     }
 
-    /// Returns what was reached, from which work that begins now goes on.
+    /// Returns the highest progress so far, from which work that begins now continues.
     pub(crate) fn reached(&self) -> f64 {
         self.highest.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(0.0).max(0.0)
     }
 
-    /// Moves the report of work that began at `base` to where the call stands, or drops one that says nothing new.
+    /// Adds `base`, the progress at which the work began, to a report. Returns `None` for one that does not exceed the highest progress.
     pub(crate) fn raise(&self, base: f64, mut params: Value) -> Option<Value> {
         let progress = base + params.get("progress")?.as_f64()?;
         let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,7 +50,7 @@ impl Progress {
         Some(params)
     }
 
-    /// Makes the context of work that begins now.
+    /// Creates the context of work that begins now.
     pub(crate) fn attempt(&self, ctx: &RequestContext) -> Attempt {
         let mut attempt = ctx.clone();
         let session = ctx.session().cloned().zip(ctx.progress_token().cloned()).map(|(inner, token)| {
@@ -66,7 +66,7 @@ impl Progress {
     }
 }
 
-/// The context of work that tells one caller of its progress. What it reports after it ends goes nowhere.
+/// The context of work that reports progress to one caller. Reports after its end are dropped.
 pub(crate) struct Attempt {
     pub(crate) ctx: RequestContext,
     session: Option<Arc<AttemptSession>>,

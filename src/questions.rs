@@ -1,4 +1,4 @@
-//! Whether a call has asked its client something: who has answered once is not asked again by itself.
+//! Records whether a call has asked its client a question: then no layer repeats the call, so that no person is asked twice.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use turbomcp_types::{ClientCapabilities, ProtocolVersion};
 
 use crate::shared_work::Flag;
 
-/// A call whose questions to its client are noted, from whatever task they come.
+/// A call whose questions to its client are recorded, from any task.
 #[derive(Debug)]
 pub(crate) struct Questions {
     ctx: RequestContext,
@@ -16,8 +16,8 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    /// Returns `None` where there is no client to ask: then the call needs no context of its own. On the heap, so that such a call
-    /// does not carry one along.
+    /// Returns `None` if there is no client to ask: then the call needs no context of its own. Boxed, so that such a call
+    /// stays small.
     pub(crate) fn of(ctx: &RequestContext) -> Option<Box<Self>> {
         let inner = Arc::clone(ctx.session()?);
         let (mut ctx, asked) = (ctx.clone(), Flag::default());
@@ -25,18 +25,18 @@ impl Questions {
         Some(Box::new(Self { ctx, asked }))
     }
 
-    /// The context in which the handler below is called.
+    /// The context for the inner handler.
     pub(crate) fn ctx(&self) -> &RequestContext {
         &self.ctx
     }
 
-    /// Whether a question was sent. It may still be on somebody's screen.
+    /// Says whether a question was sent. It may still be open.
     pub(crate) fn were_asked(&self) -> bool {
         self.asked.is_set()
     }
 }
 
-/// The caller's session, as a handler below sees it.
+/// The caller's session, as the inner handler sees it.
 #[derive(Debug)]
 struct NotingSession {
     inner: Arc<dyn McpSession>,
@@ -53,7 +53,7 @@ impl McpSession for NotingSession {
     }
 
     fn call<'a>(&'a self, method: &'a str, params: Value) -> SessionFuture<'a, Value> {
-        // These a client answers by itself, without a person and at no cost.
+        // A client answers these itself, without a person and at no cost.
         if !matches!(method, "roots/list" | "ping") {
             self.asked.set();
         }

@@ -1,5 +1,4 @@
-//! Where the references of a schema lead, by the rules of the validator that judges by it: for whoever asks something of a
-//! schema.
+//! The targets of a schema's references, by the rules of the validator.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
@@ -10,24 +9,24 @@ use serde_json::Value;
 /// The keywords that refer to another part.
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 
-/// A schema, and where each of its references leads: by JSON pointer, percent-encoded or not, by anchor, `$id` or absolute URI, in
+/// A schema, and the target of each of its references: by JSON pointer, percent-encoded or not, by anchor, `$id` or absolute URI, in
 /// every draft.
 #[derive(Debug)]
 pub(crate) struct References {
-    /// On the heap, so that no part of it ever moves.
+    /// Boxed, so that no part of it ever moves.
     root: Box<Value>,
-    /// The pointers of what a part refers to and by which keyword, by the address of the part.
+    /// By the address of a part: the pointers of the parts that it refers to, with the keywords.
     targets: HashMap<usize, Vec<(&'static str, String)>>,
-    /// The references that lead nowhere. `None` where it cannot be known of any.
+    /// The references without a target. `None` where they cannot be determined.
     dangling: Option<BTreeSet<String>>,
     is_endless: bool,
 }
 
 impl References {
-    /// Follows all references of a schema. One that leads nowhere, or out of the document, is the compiler's to refuse.
+    /// Follows all references of a schema. The compiler refuses one without a target, or with one outside of the document.
     pub(crate) fn of(schema: Value) -> Self {
         let root = Box::new(schema);
-        // Most schemas refer to nothing.
+        // Most schemas have no references.
         let followed = if refers(&root) { follow(&root) } else { Some(Followed::default()) };
         let dangling = followed.as_ref().map(|followed| followed.dangling.clone());
         let followed = followed.unwrap_or_default();
@@ -44,7 +43,7 @@ impl References {
         &self.root
     }
 
-    /// Whether a reference leads nowhere that leads somewhere in `other`.
+    /// Says whether a reference has no target here, but has one in `other`.
     pub(crate) fn lacks_what_is_in(&self, other: &Self) -> bool {
         match (&self.dangling, &other.dangling) {
             (Some(here), Some(there)) => here.difference(there).next().is_some(),
@@ -64,24 +63,24 @@ impl References {
         found
     }
 
-    /// Whether a part leads back to itself and has said nothing of a part of the value on the way: judging by it would not end.
+    /// Says whether a part refers back to itself for the same value: a validation by it would not end.
     pub(crate) fn is_endless(&self) -> bool {
         self.is_endless
     }
 
-    /// What a part of the schema refers to.
+    /// Returns the targets of a part of the schema.
     pub(crate) fn targets(&self, part: &Value) -> impl Iterator<Item = &Value> {
         let pointers = self.targets.get(&address(part)).into_iter().flatten();
         pointers.filter_map(|(_, pointer)| self.root.pointer(pointer))
     }
 
-    /// What a part of the schema refers to by this keyword.
+    /// Returns the target of a part of the schema by this keyword.
     pub(crate) fn target_by(&self, keyword: &str, part: &Value) -> Option<&Value> {
         let targets = self.targets.get(&address(part))?;
         self.root.pointer(&targets.iter().find(|(by, _)| *by == keyword)?.1)
     }
 
-    /// A part, and all that the schema says of the same value elsewhere: what the part refers to, and its alternatives.
+    /// Returns a part, and all other parts that apply to the same value: the targets of its references, and its alternatives.
     pub(crate) fn views<'a>(&'a self, part: &'a Value) -> Vec<&'a Value> {
         const MAX_VIEWS: usize = 64;
         let mut views = vec![part];
@@ -104,7 +103,7 @@ fn address(part: &Value) -> usize {
     std::ptr::from_ref(part) as usize
 }
 
-/// Whether anything in the schema refers to anything.
+/// Says whether the schema has any reference.
 fn refers(root: &Value) -> bool {
     let mut left = vec![root];
     while let Some(value) = left.pop() {
@@ -126,7 +125,7 @@ struct Followed {
     is_endless: bool,
 }
 
-/// Whatever is elsewhere: nothing is fetched, and what is here is followed all the same.
+/// An external document: it is never fetched, and the references inside of this document are still followed.
 struct Elsewhere;
 
 impl Retrieve for Elsewhere {
@@ -135,8 +134,8 @@ impl Retrieve for Elsewhere {
     }
 }
 
-/// Looks up what each part of the schema refers to. Parts are what the draft says is a schema, and what is referred to; an object
-/// with a `$ref` in an `enum` is none.
+/// Looks up the targets of each part of the schema. Parts are the places where the draft has a schema, and the targets of references; an
+/// object with a `$ref` in an `enum` is none.
 fn follow(root: &Value) -> Option<Followed> {
     let draft = Draft::default().detect(root);
     let resource = draft.create_resource_ref(root);
@@ -198,7 +197,7 @@ fn pointers(root: &Value, wanted: &HashSet<usize>) -> HashMap<usize, String> {
     pointers
 }
 
-/// Whether a part comes back to itself by what is said of the very same value.
+/// Says whether a part refers back to itself by parts that apply to the same value.
 fn leads_back(parts: &HashMap<usize, &Value>, targets: &HashMap<usize, Vec<(&'static str, &Value)>>) -> bool {
     #[derive(PartialEq)]
     enum Seen {
@@ -228,7 +227,7 @@ fn leads_back(parts: &HashMap<usize, &Value>, targets: &HashMap<usize, Vec<(&'st
     false
 }
 
-/// What a part has others say of the very same value, references aside.
+/// Returns the subschemas of a part that apply to the same value, without references.
 fn of_the_same_value(part: &Value) -> impl Iterator<Item = &Value> {
     let keywords = part.as_object().into_iter().flatten();
     keywords.flat_map(|(keyword, value)| -> Vec<&Value> {

@@ -1,4 +1,4 @@
-//! Writes in Redis that count only once replicas have them.
+//! Writes in Redis that are acknowledged only once replicas have them.
 
 use std::error::Error;
 use std::fmt;
@@ -10,17 +10,17 @@ use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation, S
 
 use crate::clock::millis;
 
-/// How many replicas must have a write, and for how long that is waited for.
+/// The number of replicas that must have a write, and the timeout of the wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Replication {
     pub(crate) replicas: NonZeroU32,
     pub(crate) timeout: Duration,
 }
 
-/// Takes a step. If it `has_written`, it counts only once enough replicas have that.
+/// Runs a step. If it `has_written`, it succeeds only once enough replicas have the write.
 ///
-/// `WAIT` is about what its own connection has written. So it goes with the step, in one pipeline: behind a reconnection, it would
-/// have nothing to wait for, and say that all is well.
+/// `WAIT` waits for the writes of its own connection. So it is sent with the step, in one pipeline: after a reconnection, it would
+/// have nothing to wait for, and succeed.
 pub(crate) async fn take<T: FromRedisValue>(
     replication: Option<Replication>,
     step: &ScriptInvocation<'_>,
@@ -31,7 +31,7 @@ pub(crate) async fn take<T: FromRedisValue>(
         return Ok(step.invoke_async(connection).await?);
     };
     let mut pipeline = Pipeline::with_capacity(2);
-    // A timeout of zero would wait for ever.
+    // A timeout of zero would wait forever.
     pipeline.invoke_script(step).cmd("WAIT").arg(replicas.get()).arg(millis(timeout).max(1)).ignore_errors();
     let mut done = once(&pipeline, connection).await;
     if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
@@ -52,11 +52,11 @@ pub(crate) async fn take<T: FromRedisValue>(
     }
 }
 
-/// Why a step does not count.
+/// The failure of a step.
 #[derive(Debug)]
 pub(crate) enum StepError {
     Redis(RedisError),
-    /// It was taken, but not by enough replicas.
+    /// The step took effect, but too few replicas have it.
     NotReplicated(Box<dyn Error + Send + Sync>),
 }
 
@@ -88,7 +88,7 @@ async fn once(pipeline: &Pipeline, connection: &mut impl ConnectionLike) -> Resu
     Ok((answer.extract_error()?, acknowledged))
 }
 
-/// What was written may be lost in a failover.
+/// The write may be lost in a failover.
 #[derive(Debug)]
 struct TooFew {
     acknowledged: u32,

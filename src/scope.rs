@@ -1,6 +1,6 @@
-//! What layers hand to the tool body: one task-local with an entry for each kind of thing.
+//! The values that layers pass to the tool body: one task-local with an entry for each kind of value.
 //!
-//! It does not cross `tokio::spawn`. Shared work runs in the scope of the call that began it, which it [captures](capture); a call
+//! It does not cross `tokio::spawn`. Shared work runs in the scope of the call that began it, which it [captures](capture). A call
 //! that must stay in its own task (a tool inside a transaction) is not shared.
 
 use std::any::Any;
@@ -9,10 +9,15 @@ use std::sync::Arc;
 
 use crate::key_hash::KeyHash;
 
-/// What a layer hands to the tool body, with what other layers may know of it.
+/// A value that a layer passes to the tool body, and the facts about it that other layers may read.
 pub(crate) trait Scoped: Any + Send + Sync {
-    /// Returns the session that the tool can open, where this is one, or `None` inside where the call has none.
+    /// Returns the id of the session that the tool can open, if this is a session entry: `Some(None)` where the call has no session.
     fn session_id(&self) -> Option<Option<Arc<str>>> {
+        None
+    }
+
+    /// Returns the tool that is called.
+    fn tool(&self) -> Option<Arc<str>> {
         None
     }
 
@@ -83,9 +88,14 @@ pub(crate) fn all<T: Scoped>() -> impl Iterator<Item = Arc<T>> {
     capture().of_kind()
 }
 
-/// Returns the session that a layer further out has found for the call. To ask for it is not to open it.
+/// Returns the id of the session that a layer further out has found for the call. It does not count as opening the session.
 pub(crate) fn session_id() -> Option<Arc<str>> {
     find(Scoped::session_id).flatten()
+}
+
+/// Returns the tool of the innermost call that a layer knows the tool of.
+pub(crate) fn tool() -> Option<Arc<str>> {
+    find(Scoped::tool)
 }
 
 /// Says whether the call is inside a transaction: then it may see what no other call may see yet.

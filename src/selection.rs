@@ -1,10 +1,10 @@
-//! Which tools a layer acts on, and how it remembers that.
+//! The tools that a layer acts on.
 //!
-//! The author's own annotations decide ([`Hints`]), the three selectors `only`, `except` and `when` narrow or replace that
-//! ([`Selection`]), and the answer is worked out once per tool and looked up by name from then on ([`Plan`]).
+//! The author's annotations decide ([`Hints`]). The three selectors `only`, `except` and `when` narrow or replace them
+//! ([`Selection`]). The layer decides once per tool, and then looks the decision up by name ([`Plan`]).
 //!
-//! A tool that was in no listing yet is looked up in the listing of whoever calls it. A layer that protects (validation,
-//! transactions, idempotency keys) refuses a tool that this does not have either; any other layer leaves it alone.
+//! A tool that no listing has had yet is looked up in the listing of its caller. If that listing does not have it either, a layer that
+//! protects (validation, transactions, idempotency keys) refuses the call, and any other layer passes it on.
 
 mod look_up;
 mod plan;
@@ -23,7 +23,7 @@ pub use self::plan::{Known, Plan};
 use crate::ConfigError;
 pub use crate::hints::Hints;
 
-/// When a layer may act on a tool without being told that it is safe.
+/// The rule by which a layer acts on a tool that no setting names.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     layer: &'static str,
@@ -34,8 +34,8 @@ pub struct Rule {
 impl Rule {
     /// Creates the rule of `layer`, which acts by default on the tools that `is_safe` returns true for.
     ///
-    /// `layer` is its name in error texts. `otherwise` ends the error text of a tool that is not safe: what would go wrong, and
-    /// the two ways out.
+    /// `layer` is its name in error texts. `otherwise` ends the error text of a tool that is not safe: the harm, and the two ways to
+    /// avoid it.
     #[must_use]
     pub const fn new(layer: &'static str, is_safe: fn(&Tool) -> bool, otherwise: &'static str) -> Self {
         Self { layer, is_safe, otherwise }
@@ -50,7 +50,7 @@ impl Rule {
 
 type Predicate = Arc<dyn Fn(&Tool) -> bool + Send + Sync>;
 
-/// The selectors of a layer: which tools it acts on, by name or by what they are.
+/// The selectors of a layer: the tools that it acts on, by name or by a predicate.
 #[derive(Debug, Clone, Default)]
 pub struct Selection(Arc<Selectors>);
 
@@ -64,7 +64,7 @@ struct Selectors {
 }
 
 impl Selection {
-    /// Selects every tool for which the layer is safe.
+    /// Creates a selection of every tool for which the layer is safe.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -75,7 +75,7 @@ impl Selection {
         Arc::make_mut(&mut self.0).only.get_or_insert_default().extend(tools.into_iter().map(Into::into));
     }
 
-    /// Leaves these tools out.
+    /// Excludes these tools.
     pub fn except(&mut self, tools: impl IntoIterator<Item = impl Into<String>>) {
         Arc::make_mut(&mut self.0).except.extend(tools.into_iter().map(Into::into));
     }
@@ -87,17 +87,17 @@ impl Selection {
         Arc::make_mut(&mut self.0).when = Some(Arc::new(predicate));
     }
 
-    /// Selects these tools too, and vouches that the layer is safe for them.
+    /// Also selects these tools, and declares the layer safe for them.
     pub fn opt_in(&mut self, tools: impl IntoIterator<Item = impl Into<String>>) {
         Arc::make_mut(&mut self.0).opted_in.extend(tools.into_iter().map(Into::into));
     }
 
-    /// The tools that a selector names.
+    /// Returns the tools that a selector names.
     pub(crate) fn named(&self) -> impl Iterator<Item = &str> + Clone {
         self.0.only.iter().flatten().chain(&self.0.except).chain(&self.0.opted_in).map(String::as_str)
     }
 
-    /// Says whether a tool of this name is not selected, whatever else it is.
+    /// Says whether no tool of this name can be selected.
     pub(crate) fn leaves_out(&self, tool: &str) -> bool {
         let selectors = &self.0;
         selectors.except.contains(tool)
@@ -110,7 +110,7 @@ impl Selection {
         selectors.opted_in.contains(tool) || selectors.only.as_ref().is_some_and(|only| only.contains(tool))
     }
 
-    /// Whether a tool matters that is not known, to a layer that protects: where only named ones are selected, no other does.
+    /// Returns how a layer that protects treats an unknown tool: where only named tools are selected, it passes others on.
     pub(crate) fn unknown(&self) -> Unknown {
         if self.0.only.is_some() { Unknown::LeftAlone } else { Unknown::Counts }
     }
@@ -120,7 +120,7 @@ impl Selection {
         self.0.when.is_some()
     }
 
-    /// Checks that every name is borne by a tool and that every tool asked for is safe.
+    /// Checks that a tool exists for every name, and that the layer is safe for every selected tool.
     ///
     /// # Errors
     ///
@@ -130,7 +130,7 @@ impl Selection {
         self.check_safety(tools, rule)
     }
 
-    /// Checks that every tool asked for is safe.
+    /// Checks that the layer is safe for every selected tool.
     pub(crate) fn check_safety(&self, tools: &[Tool], rule: Rule) -> Result<(), ConfigError> {
         match tools.iter().find(|tool| self.asks_for(tool, rule) && !self.may_have(tool, rule)) {
             Some(tool) => {
@@ -140,7 +140,7 @@ impl Selection {
         }
     }
 
-    /// Decides whether the layer acts on `tool`: it is asked to, and it is safe.
+    /// Returns true if the layer acts on `tool`: the tool is selected, and the layer is safe for it.
     #[must_use]
     pub fn includes(&self, tool: &Tool, rule: Rule) -> bool {
         self.asks_for(tool, rule) && self.may_have(tool, rule)
@@ -176,11 +176,11 @@ impl fmt::Debug for Selectors {
     }
 }
 
-/// Checks that each of `names` is borne by one of `tools`.
+/// Checks that each of `names` is the name of one of `tools`.
 ///
 /// # Errors
 ///
-/// [`ConfigError::UnknownTool`] with the nearest name there is.
+/// [`ConfigError::UnknownTool`], with the most similar name.
 pub fn check_names<'a>(
     layer: &'static str,
     names: impl IntoIterator<Item = &'a str>,
@@ -195,13 +195,13 @@ pub fn check_names<'a>(
 /// The three selectors, the same on every layer that has a `selection`.
 macro_rules! selectors {
     () => {
-        /// Acts on these tools and no others. Called twice, both sets count.
+        /// Acts only on these tools. A second call adds its tools.
         pub fn only(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
             self.selection.only(tools);
             self
         }
 
-        /// Leaves these tools alone.
+        /// Excludes these tools.
         pub fn except(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
             self.selection.except(tools);
             self
@@ -228,14 +228,14 @@ macro_rules! naming_selectors {
         }
     };
     (without every_write) => {
-        /// Acts on these tools and no others. Called twice, both sets count.
+        /// Acts only on these tools. A second call adds its tools.
         pub fn only(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
             self.is_selected = true;
             self.selection.only(tools);
             self
         }
 
-        /// Leaves these tools alone.
+        /// Excludes these tools.
         pub fn except(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
             self.selection.except(tools);
             self

@@ -1,7 +1,7 @@
 //! Work that several callers wait for, and that belongs to none of them.
 //!
-//! A [`Work`] is what those who wait, the task that works and the context of the call know of each other. Each of those who wait is
-//! a [`Caller`]; the client that the tool finds in its context is a [`ClientOfWork`](client::ClientOfWork).
+//! A [`Work`] is the state that the callers, the task of the work and the context of the call share. Each caller who waits is a
+//! [`Caller`]. The client that the tool finds in its context is a [`ClientOfWork`](client::ClientOfWork).
 
 mod caller;
 mod client;
@@ -20,7 +20,7 @@ pub(crate) use self::work::{Work, client_asked, session_opened};
 use crate::identity::Partition;
 use crate::{Identity, Scope};
 
-/// What one side of shared work tells the other.
+/// A signal from one side of shared work to the other.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flag(Arc<AtomicBool>);
 
@@ -34,13 +34,13 @@ impl Flag {
     }
 }
 
-/// Every session that a tool can open in a call: the transport's, and the one that a `SessionStore` found. A call that has none
-/// is in nobody else's.
+/// All sessions that a tool can open in a call: the transport's, and the one that a `SessionStore` found. A call without a session
+/// shares none with another call.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionOfCall(Option<Arc<[u8]>>);
 
 impl SessionOfCall {
-    /// Asked in the task of the call.
+    /// Must run in the task of the call.
     pub(crate) fn of(identity: &Identity, ctx: &RequestContext) -> Self {
         let encode = |session: Partition<'_>| {
             let mut encoded = Vec::new();

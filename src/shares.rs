@@ -1,12 +1,12 @@
-//! Divides a bounded table among those who fill it, so that nobody's entries are in anybody else's way.
+//! Divides a bounded table among its callers, so that the entries of one caller never block those of another.
 //!
 //! The rule is that of dynamic thresholds (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
-//! 1998): whoever holds no more than is free may take more. A caller alone gets half of the table, whoever comes next up to half of
-//! what is left, and so there is always room for one more. As entries come and go, `n` callers who take all they can come to hold
-//! `1/(n+1)` each. Nothing is taken away from anybody, and nothing has to be set.
+//! 1998): a caller who holds no more than the free room may take more. A single caller gets half of the table, and each further caller
+//! up to half of the rest, so that there is always room for one more. As entries come and go, `n` callers who take all they can
+//! converge to `1/(n+1)` each. No entry is ever taken away, and the rule needs no setting.
 //!
-//! Anonymous callers are one caller with many connections: all of them together get what one caller gets, and each connection of that
-//! what the rule gives it among the others.
+//! Anonymous callers are one caller with many connections: together they get the share of one caller, and the same rule divides this
+//! share among their connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(crate) struct Room {
     pub(crate) bytes: usize,
 }
 
-/// Who holds how much of the table.
+/// The room that each caller holds.
 #[derive(Debug)]
 pub(crate) struct Shares {
     pub(crate) max: Room,
@@ -32,7 +32,7 @@ struct Share {
     connections: HashMap<Arc<str>, Room, foldhash::fast::RandomState>,
 }
 
-/// In whose share an entry is.
+/// The caller, and the connection, whose share an entry is in.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
     caller: Arc<str>,
@@ -44,7 +44,7 @@ impl Shares {
         Self { max, held: Room::default(), callers: HashMap::default() }
     }
 
-    /// Takes room for a new entry, or returns `None` where the caller, or the connection, may take no more.
+    /// Takes room for a new entry, or returns `None` if the caller, or the connection, may take no more.
     pub(crate) fn take(&mut self, caller: &str, connection: Option<&str>, room: Room) -> Option<Holder> {
         if !self.has_room(caller, connection, room) {
             return None;
@@ -58,7 +58,7 @@ impl Shares {
         Some(holder)
     }
 
-    /// Takes more room for an entry that is there. False, and nothing changes, where there is none.
+    /// Takes more room for an existing entry. Returns false, and changes nothing, if there is none.
     pub(crate) fn grow(&mut self, holder: &Holder, bytes: usize) -> bool {
         let room = Room { entries: 0, bytes };
         let has_room = bytes == 0 || self.has_room(&holder.caller, holder.connection.as_deref(), room);
@@ -102,14 +102,14 @@ impl Shares {
     }
 }
 
-/// The name as it stands in the table already, so that it is kept once.
+/// The name as the table already has it, so that it is stored once.
 fn name<T>(known: &HashMap<Arc<str>, T, foldhash::fast::RandomState>, name: &str) -> Arc<str> {
     known.get_key_value(name).map_or_else(|| name.into(), |(known, _)| Arc::clone(known))
 }
 
 impl Room {
-    /// How much of what is free somebody may take who holds this much: so much that he then holds as much as is free. Rounded up, so that
-    /// a table for one entry is of use.
+    /// Returns how much of the free room a caller with this much may take: afterwards, the caller holds as much as is free. Rounded up, so
+    /// that a table for one entry works.
     fn beyond(self, held: Self) -> Self {
         let half = |free: usize, held: usize| free.saturating_sub(held).div_ceil(2);
         Self { entries: half(self.entries, held.entries), bytes: half(self.bytes, held.bytes) }
@@ -134,7 +134,7 @@ mod tests {
         Shares::new(Room { entries, bytes: usize::MAX })
     }
 
-    /// How many entries somebody gets who takes all there is.
+    /// Counts the entries that a caller gets who takes all that is allowed.
     fn taken(shares: &mut Shares, caller: &str, connection: Option<&str>) -> usize {
         std::iter::from_fn(|| shares.take(caller, connection, ENTRY)).count()
     }

@@ -1,4 +1,4 @@
-//! The deletion of expired rows, which waits for no call and makes none wait for more than a small batch.
+//! The deletion of expired rows. It waits for no call, and no call waits for more than a small batch.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,26 +9,26 @@ use tokio::time::Instant;
 use crate::connections::{Connections, Pooled, in_time};
 use crate::database::SupportedDatabase;
 
-/// How often expired rows are looked for.
+/// The time between two sweeps.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// How many rows one statement deletes.
+/// The number of rows that one statement deletes.
 const BATCH: u64 = 500;
 
-/// The pause after a batch, and between the looks for an idle connection.
+/// The pause after a batch, and between two attempts to get an idle connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How many looks find no idle connection before a sweep is put off until the next time.
+/// After this number of attempts without an idle connection, a sweep is postponed.
 const MAX_LOOKS: u32 = 200;
 
 /// The rows that are swept.
 #[derive(Debug)]
 pub(crate) struct Expired {
-    /// The clause that names their table.
+    /// The `from` clause with their table.
     pub(crate) from: &'static str,
-    /// Holds for a row that has expired by `{now}`, the time of the database.
+    /// True for a row that has expired by `{now}`, the time of the database.
     pub(crate) condition: &'static str,
-    /// What the rows are, for the log.
+    /// The name of the rows, for the log.
     pub(crate) rows: &'static str,
 }
 
@@ -47,7 +47,7 @@ impl Expired {
     }
 }
 
-/// Deletes expired rows now and then. Clones take turns.
+/// Deletes expired rows periodically. Clones share one schedule.
 #[derive(Debug, Clone)]
 pub(crate) struct Sweeper {
     expired: &'static Expired,
@@ -55,17 +55,17 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Begins with the first call.
+    /// The first sweep is due at once.
     pub(crate) fn new(expired: &'static Expired) -> Self {
         Self { expired, next: Arc::new(Mutex::new(Instant::now())) }
     }
 
-    /// Begins a minute from now.
+    /// The first sweep is due in a minute.
     pub(crate) fn later(expired: &'static Expired) -> Self {
         Self { expired, next: Arc::new(Mutex::new(Instant::now() + EVERY)) }
     }
 
-    /// Sweeps in a task of its own, unless that was done in the last minute.
+    /// Sweeps in a task of its own, unless a sweep began in the last minute.
     pub(crate) fn sweep_now_and_then<DB: SupportedDatabase>(&self, pool: &Pool<DB>) {
         if !self.is_due() {
             return;
@@ -78,7 +78,7 @@ impl Sweeper {
         });
     }
 
-    /// Whether it is this call that sweeps.
+    /// Says whether this call begins a sweep.
     fn is_due(&self) -> bool {
         let now = Instant::now();
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +89,7 @@ impl Sweeper {
         is_due
     }
 
-    /// Deletes the expired rows, each batch on a connection that is idle: in a pool that is used up, calls come first.
+    /// Deletes the expired rows, each batch on an idle connection: in a busy pool, calls come first.
     async fn sweep_on_idle<DB: SupportedDatabase>(&self, pool: &Pool<DB>) -> Result<(), sqlx::Error> {
         let mut looks = 0;
         while looks < MAX_LOOKS && !pool.is_closed() {
@@ -107,7 +107,7 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Deletes the expired rows, and returns how many there were. Each batch waits for a connection as any call does.
+    /// Deletes the expired rows, and returns their number. Each batch waits for a connection like a call.
     pub(crate) async fn sweep<DB: SupportedDatabase>(&self, pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
         let (mut swept, connections) = (0, Connections::of(pool));
         loop {
@@ -120,7 +120,7 @@ impl Sweeper {
         }
     }
 
-    /// Runs in a task of its own: who leaves half-way leaves no connection behind that does not wait for locks.
+    /// Runs in a task of its own, so that a cancelled caller leaves no connection with changed lock settings.
     async fn delete_batch<DB: SupportedDatabase>(&self, mut connection: Pooled<DB>) -> Result<u64, sqlx::Error> {
         let statement = self.expired.statement::<DB>(DB::SKIP_LOCKED);
         let deleted = tokio::spawn(async move { in_time(DB::delete_expired(&mut connection, statement)).await });

@@ -1,4 +1,4 @@
-//! Counters, gauges and histograms through the `metrics` facade, or nothing at all without the feature; and warnings that come in bursts.
+//! Counters, gauges and histograms through the `metrics` facade, or none without the feature, and warnings with a limited rate.
 
 mod outage;
 
@@ -24,7 +24,7 @@ impl Count {
 
 /// A counter whose labels are fixed when it is made, so that counting neither formats nor allocates.
 ///
-/// It counts for the recorder that was installed when the layer was put on.
+/// It uses the recorder that was installed when the layer was put on a server.
 #[derive(Clone)]
 pub(crate) struct Counter {
     #[cfg(feature = "metrics")]
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Gauge {
     }
 }
 
-/// How values are spread, made like a [`Counter`].
+/// A distribution of values, made like a [`Counter`].
 #[derive(Clone)]
 pub(crate) struct Histogram {
     #[cfg(feature = "metrics")]

@@ -1,4 +1,4 @@
-//! A server whose word counts for nothing: [`UntrustedServer`].
+//! A server whose annotations and marks are not trusted: [`UntrustedServer`].
 
 use std::collections::HashMap;
 
@@ -9,31 +9,31 @@ use turbomcp_types::{PromptResult, ResourceResult, Tool, ToolResult};
 use crate::Middleware;
 use crate::middleware::impl_layer;
 
-/// Makes the layers around it ignore what a server says of its tools and of its answers.
+/// Makes the layers around it ignore a server's annotations of its tools and marks in its answers.
 ///
-/// The layers of this crate believe a server: a tool that is annotated read-only is cached, one that is annotated idempotent is
-/// called again, and an answer that is marked as refused before it began frees its idempotency key. That is right for a server of
-/// your own. A server that you only pass on, such as an upstream behind a proxy, could say anything. The [specification][spec]
-/// asks to treat annotations as untrusted unless they come from a trusted server.
+/// The layers of this crate trust a server: they cache a tool that is annotated read-only, repeat one that is annotated idempotent, and
+/// free the idempotency key of an answer that is marked as refused before it began. That is right for a server of your own. A server
+/// that you only proxy, such as an upstream, could state anything. The [specification][spec] requires that clients treat annotations
+/// as untrusted unless they come from a trusted server.
 ///
-/// Put this layer directly around such a server, as the innermost one. It removes
+/// Put this layer directly around such a server, as the innermost one. It removes:
 ///
 /// - the annotations of tools, except a title,
 /// - entries of `_meta`, and of the data of errors, whose name begins with `mcp-patterns/`,
 /// - in the `_meta` of tools, and of answers, also entries whose name begins with `io.turbomcp/`, and `retryAfterMs`.
 ///
-/// So a layer further out acts only on the tools that its settings name, and you say with them what is safe:
+/// So a layer further out acts only on the tools that its settings name. With these settings, you state what is safe:
 ///
 /// | layer | setting |
 /// | --- | --- |
-/// | `CachedTool`, `BatchedTool` | `allow_skipped_effects(["search"])`: a call may be left out |
+/// | `CachedTool`, `BatchedTool` | `allow_skipped_effects(["search"])`: a call may be answered without being made |
 /// | `RetryTool` | `allow_repeated_effects(["search"])`: a call may be made twice |
-/// | `CachedTool` | `invalidates("update", ["search"])`: a call makes answers wrong |
+/// | `CachedTool` | `invalidates("update", ["search"])`: a call invalidates answers |
 /// | `IdempotentTool`, `TransactionalTool` | `only(["update"])` |
 ///
-/// Marks that layers of your own set on the way out are not touched, since these stand outside.
+/// Marks that your own layers set stay, since these layers are outside of this one.
 ///
-/// Clients see no annotations either, and take such tools for ones that may destroy something.
+/// Clients do not see the annotations either, and treat such tools as possibly destructive.
 ///
 /// # Example
 ///
@@ -42,7 +42,7 @@ use crate::middleware::impl_layer;
 /// use serde_json::json;
 /// use turbomcp::{McpHandler, RequestContext, ToolResult};
 ///
-/// // It says of both tools that they change nothing. One of them does.
+/// // Its annotations call both tools read-only. One of them is not.
 /// let upstream = ScriptedServer::new("upstream")
 ///     .with_read_only("search", |call| async move { Ok(ToolResult::text(format!("answer {}", call.number))) })
 ///     .with_read_only("order", |call| async move { Ok(ToolResult::text(format!("order {}", call.number))) });
@@ -65,9 +65,9 @@ use crate::middleware::impl_layer;
 ///
 /// # Failures
 ///
-/// A failed result of the server has no kind any more, so it is not temporary, and proves nothing: it is not tried again, and
-/// makes an idempotency key ambiguous. A proxy that knows what went wrong returns an `Err(McpError)`, whose kind counts: it is the
-/// proxy's word. It must not copy the kind from the upstream's answer.
+/// A failed result of the server loses its kind. So it is not temporary and proves nothing: it is not repeated, and it makes an
+/// idempotency key ambiguous. A proxy that knows the reason of a failure returns an `Err(McpError)`, whose kind counts, since the proxy
+/// itself states it. The proxy must not copy the kind from the upstream's answer.
 ///
 /// [spec]: https://modelcontextprotocol.io/specification/2025-11-25/server/tools#tool
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,7 +81,7 @@ impl UntrustedServer {
     }
 }
 
-/// What the layers of this crate read in `_meta`.
+/// The entries of `_meta` that the layers of this crate read.
 fn is_believed(key: &str) -> bool {
     key.starts_with("mcp-patterns/") || key.starts_with("io.turbomcp/") || key == "retryAfterMs"
 }

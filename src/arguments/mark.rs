@@ -7,7 +7,14 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 use turbomcp_types::{Tool, ToolInputSchema};
 
-use super::Added;
+use crate::hints::Hints;
+
+/// An argument that a layer has added to a tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Added {
+    pub(super) name: Box<str>,
+    pub(super) is_in_keys: bool,
+}
 
 /// The entry of a tool's `_meta`. It never leaves the outermost layer.
 const MARK: &str = "mcp-patterns/arguments";
@@ -115,5 +122,12 @@ impl Mark<'_> {
             }
         }
         own
+    }
+}
+
+impl Added {
+    /// An answer may depend on anything that a tool with effects is given.
+    fn of(tool: &Tool, name: &str, is_in_keys: bool) -> Self {
+        Self { name: name.into(), is_in_keys: is_in_keys || !Hints::of(tool).read_only }
     }
 }

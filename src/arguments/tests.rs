@@ -135,7 +135,7 @@ fn a_name_that_the_author_uses_anywhere_is_taken() {
         let mut tool = tool(schema);
         let before = tool.clone();
         let mistake = key().check("Layer", "with_key", [&tool]).expect_err("a conflict").to_string();
-        assert_eq!(mistake, "Layer::with_key: `take` has an argument `key` of its own: name another one");
+        assert_eq!(mistake, "Layer::with_key: `take` already has an argument `key`: choose another name");
         assert!(!key().add_to(&mut tool) && key().is_authors(&tool));
         assert_eq!(tool, before);
     }

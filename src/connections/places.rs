@@ -1,10 +1,10 @@
-//! How many connections of a pool transactions may hold.
+//! The number of connections of a pool that transactions may hold.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What a connection is set apart for.
+/// The purpose that a connection is set apart for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum What {
     /// Short statements: those of sessions, and of claims that must be renewed.
@@ -13,7 +13,7 @@ pub(crate) enum What {
     Nested,
 }
 
-/// The right of so many transactions at a time to hold a connection.
+/// A limit on the number of transactions that hold a connection at the same time.
 #[derive(Debug)]
 pub(super) struct Places {
     connections: usize,
@@ -23,10 +23,10 @@ pub(super) struct Places {
 
 #[derive(Debug)]
 struct Shares {
-    /// How many there are who want a connection for each [`What`].
+    /// The number of users of a connection for each [`What`].
     apart: [usize; 2],
     places: usize,
-    /// How many places that are taken go away when they are free.
+    /// The number of taken places that are removed when they become free.
     excess: usize,
 }
 
@@ -63,7 +63,7 @@ impl Places {
         shares.places = places;
     }
 
-    /// Whether a connection can be kept for statements, and others still get one.
+    /// Says whether a connection can be kept for statements while others still get one.
     pub(super) fn has_room_to_keep(&self) -> bool {
         self.connections > 1 + usize::from(self.shares().apart[What::Nested as usize] > 0)
     }
@@ -90,7 +90,7 @@ impl Drop for Apart {
 /// The right of a transaction to hold a connection, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    /// There is one as long as there is a semaphore.
+    /// Present as long as the semaphore exists.
     permit: Option<OwnedSemaphorePermit>,
     places: Arc<Places>,
 }

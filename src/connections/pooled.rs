@@ -1,4 +1,4 @@
-//! A connection whose way back to its pool has a deadline.
+//! A connection whose return to its pool has a deadline.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -13,14 +13,14 @@ use tokio::time::timeout;
 use crate::database::SupportedDatabase;
 use crate::telemetry::Warning;
 
-/// How long a connection may take to go back to its pool: until a statement ends that nobody waits for any more, what is open is
-/// rolled back, the pool's hook has run, and the ping is answered.
+/// The longest time for the return of a connection to its pool: an abandoned statement ends, an open transaction is rolled back, the
+/// pool's hook runs, and the ping is answered.
 pub(crate) const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection that is borrowed from a pool.
 ///
-/// sqlx waits without a limit for the ping on the way back, and until then the pool is a connection smaller. Here a connection that
-/// does not answer in time is closed, without waiting for the server, and the pool may open another one.
+/// On the return, sqlx waits for the ping without a limit, and the pool has one connection less until then. A connection here that does
+/// not answer in time is closed without waiting for the server, and the pool may open another one.
 pub(crate) struct Pooled<DB: SupportedDatabase>(Option<PoolConnection<DB>>);
 
 impl<DB: SupportedDatabase> Pooled<DB> {
@@ -28,12 +28,12 @@ impl<DB: SupportedDatabase> Pooled<DB> {
         Self(Some(connection))
     }
 
-    /// Closes the connection at once, without a word to the server.
+    /// Closes the connection at once, without a message to the server.
     pub(crate) fn close(mut self) {
         drop(self.0.take().map(PoolConnection::detach));
     }
 
-    /// Gives the connection back, if it is ready for others within that time.
+    /// Returns the connection to the pool, if it is ready within this time.
     pub(crate) fn give_back(mut self, within: Duration) {
         if let Some(connection) = self.0.take() {
             give_back(connection, within);

@@ -22,7 +22,7 @@ async fn free(places: &Arc<Places>) -> usize {
 }
 
 #[tokio::test]
-async fn transactions_leave_a_connection_for_each_purpose_that_somebody_has() {
+async fn transactions_leave_a_connection_for_each_registered_purpose() {
     let places = Places::new(10);
     assert_eq!(free(&places).await, 10);
     let sessions = places.set_apart(What::Statements);
@@ -64,7 +64,7 @@ async fn a_place_that_is_taken_goes_away_when_it_is_free() {
 }
 
 #[tokio::test]
-async fn what_is_set_apart_no_more_while_all_places_are_taken_lets_nobody_in_beyond_them() {
+async fn a_released_reservation_adds_no_place_while_all_places_are_taken() {
     let places = Places::new(3);
     let taken = join_all((0..3).map(|_| places.take())).await;
     drop(places.set_apart(What::Statements));
@@ -103,7 +103,7 @@ async fn an_idle_connection_that_is_lost_is_no_spare_one() {
 }
 
 #[tokio::test]
-async fn clones_of_a_pool_share_what_is_known_of_it_and_pools_do_not() {
+async fn clones_of_a_pool_share_its_state_and_two_pools_do_not() {
     let file = sqlite().await;
     let one = Connections::of(&file.pool);
     assert!(Arc::ptr_eq(&one, &Connections::of(&file.pool.clone())));

@@ -190,7 +190,7 @@ impl Idempotency {
             return None;
         }
         let others = LayerArguments::of(tool);
-        let others = own.map_or_else(|| others.clone(), |own| others.except(&own));
+        let others = own.map_or_else(|| others.clone(), |own| others.except(own.name()));
         Some(KeyCounts::new(tool, others))
     }
 

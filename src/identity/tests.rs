@@ -101,20 +101,20 @@ fn a_partition_that_looks_like_a_subject_is_none() {
 }
 
 #[test]
-fn what_the_client_says_of_itself_does_not_count() {
+fn claims_of_the_client_about_itself_do_not_count() {
     let one = RequestContext::with_id("1").with_client_id("a").with_metadata("k", 1);
     let two = RequestContext::with_id("2").with_client_id("b").with_metadata("k", 2);
     assert_eq!(caller(&Identity::new(), &one), caller(&Identity::new(), &two));
 }
 
 #[test]
-fn a_user_named_like_nobody_is_not_nobody() {
+fn a_user_with_the_name_of_the_anonymous_partition_is_not_anonymous() {
     let user = RequestContext::with_id("1").with_user_id("");
     assert_ne!(caller(&Identity::new(), &user), caller(&Identity::new(), &RequestContext::with_id("1")));
 }
 
 #[test]
-fn a_call_without_a_session_shares_with_nobody_in_session_scope() {
+fn in_session_scope_a_call_without_a_session_shares_with_no_other() {
     assert!(Identity::new().partition(Scope::Session, &RequestContext::with_id("1")).is_none());
 }
 
@@ -221,7 +221,7 @@ fn the_end_of_one_list_of_rights_is_not_the_beginning_of_the_next() {
 }
 
 #[test]
-fn rights_are_no_part_of_who_calls() {
+fn rights_are_no_part_of_the_identity_of_a_caller() {
     let (admin, viewer) = (ada().with_role("admin"), ada().with_claim("scope", json!("read")));
     assert_eq!(by_default(admin), by_default(viewer));
 }
@@ -237,7 +237,7 @@ fn the_user_names_claims_with_rights_or_leaves_all_rights_out() {
 }
 
 #[test]
-fn what_is_public_has_no_rights_in_its_key() {
+fn a_public_key_has_no_rights_in_it() {
     let (mut key, ctx) = (Vec::new(), ctx(ada().with_role("admin")));
     Identity::new().partition(Scope::Public, &ctx).expect("always shared").encode_with_rights(&mut key);
     assert_eq!(key, b"*");

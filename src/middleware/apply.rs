@@ -1,4 +1,4 @@
-//! How a layer is put on a handler, alone or in a tuple.
+//! Puts a layer on a handler, alone or in a tuple.
 
 use tower_layer::Layer;
 use turbomcp_core::McpHandler;
@@ -6,12 +6,12 @@ use turbomcp_core::McpHandler;
 use super::{Layered, Middleware};
 use crate::ConfigError;
 
-/// Turns a [`Middleware`] into a [`Layer`], to stand in a tuple or a `tower::ServiceBuilder`.
+/// Creates a [`Layer`] from a [`Middleware`], for a tuple or a `tower::ServiceBuilder`.
 pub fn layer<M: Middleware>(middleware: M) -> MiddlewareLayer<M> {
     MiddlewareLayer { middleware }
 }
 
-/// The [`Layer`] of a [`Middleware`]. Made by [`layer()`].
+/// The [`Layer`] of a [`Middleware`]. Created by [`layer()`].
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it is put on a handler"]
 pub struct MiddlewareLayer<M> {
@@ -32,7 +32,7 @@ impl<M: Middleware, H: McpHandler> TryLayer<H> for MiddlewareLayer<M> {
     }
 }
 
-/// Puts a layer, or a tuple of up to sixteen layers, on a handler and returns what is wrong with the settings.
+/// Puts a layer, or a tuple of up to sixteen layers, on a handler, or returns an error if a setting cannot work.
 ///
 /// [`Layer::layer`] does the same, but has no way to return an error and panics with its text.
 ///

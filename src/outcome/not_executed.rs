@@ -8,7 +8,7 @@ use super::{ATTEMPTS, BATCH, ErrorKind, Failure, SESSION};
 pub(super) const LOST: [(&str, &str); 2] = [
     ("mcp-patterns/transaction", "outcome_unknown"),
     // The backend of a session failed while it wrote.
-    (SESSION, "unknowable"),
+    (SESSION, "outcome_unknown"),
 ];
 
 /// What layers further in say of a call whose outcome is unknown, whatever the kind of its failure.

@@ -5,11 +5,10 @@ use redis::{Cmd, Pipeline, RedisFuture, Value};
 
 use super::RedisConnection;
 
-/// A connection to Redis of any kind, as the backends of this crate take it. Clones share the connection.
+/// A connection to Redis of any kind. The backends of this crate take one. Clones share the connection.
 ///
-/// A [`RedisConnection`] is one, by [`From`]. A connection that you made with redis 1 becomes one with
-/// [`from_redis_1`](Self::from_redis_1). The version is part of the name, so that a later major version of redis adds a constructor
-/// and changes no other.
+/// A [`RedisConnection`] converts into it. For a connection that you made with redis 1, use [`from_redis_1`](Self::from_redis_1). The
+/// version is part of the name: a later major version of redis adds a constructor, and changes no other.
 ///
 /// ```
 /// # async fn example(cluster: redis::cluster_async::ClusterConnection) {
@@ -29,7 +28,7 @@ enum Kind {
     Other(Box<dyn Other>),
 }
 
-/// A connection of which only the clones and the commands are known.
+/// A connection that can be cloned and takes commands.
 trait Other: ConnectionLike + Send + Sync {
     fn boxed_clone(&self) -> Box<dyn Other>;
 }
@@ -47,8 +46,8 @@ impl Clone for Box<dyn Other> {
 }
 
 impl AnyRedisConnection {
-    /// Takes a connection of redis 1 whose clones share it: a `ConnectionManager`, a `MultiplexedConnection`, a `ClusterConnection`.
-    /// See what they [do not do](RedisConnection#other-connections).
+    /// Creates it from a connection of redis 1 whose clones share it: a `ConnectionManager`, a `MultiplexedConnection`, or a
+    /// `ClusterConnection`. See their [limits](RedisConnection#other-connections).
     pub fn from_redis_1(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
         Self(Kind::Other(Box::new(connection)))
     }

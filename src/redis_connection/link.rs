@@ -13,9 +13,9 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::events::{Event, Events};
 use super::settings::Settings;
 use crate::clock::later;
-use crate::telemetry::{Counter, Outage, Over};
 
 /// What the clones of a connection share.
 pub(super) struct Shared {
@@ -23,8 +23,7 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     config: AsyncConnectionConfig,
     state: Mutex<State>,
-    counters: [Counter; Event::ALL.len()],
-    outage: Outage,
+    events: Events,
 }
 
 #[derive(Default)]
@@ -62,20 +61,6 @@ struct Open {
     is_asked: AtomicBool,
 }
 
-/// What happens to connections.
-#[derive(Clone, Copy)]
-enum Event {
-    Opened,
-    Failed,
-    Lost,
-    Silent,
-}
-
-impl Event {
-    /// In the order of the variants.
-    const ALL: [&'static str; 4] = ["opened", "failed", "lost", "silent"];
-}
-
 /// The pauses before the second attempt in a row that comes to nothing, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
@@ -85,18 +70,12 @@ impl Shared {
             .set_response_timeout(Some(settings.response_timeout))
             // An attempt is bounded as a whole.
             .set_connection_timeout(None);
-        Self {
-            client,
-            settings,
-            config,
-            state: Mutex::default(),
-            counters: Event::ALL.map(|event| Counter::new("mcp_patterns_redis_connections_total", &[("event", event)])),
-            outage: Outage::default(),
-        }
+        let events = Events::new(client.get_connection_info().addr().to_string());
+        Self { client, settings, config, state: Mutex::default(), events }
     }
 
-    pub(super) fn address(&self) -> String {
-        self.client.get_connection_info().addr().to_string()
+    pub(super) fn address(&self) -> &str {
+        self.events.address()
     }
 
     /// Returns the connection for one command, and what watches the command.
@@ -156,7 +135,7 @@ impl Shared {
         let mut state = self.state();
         match connected {
             Ok(connection) => {
-                self.count(Event::Opened);
+                self.events.count(Event::Opened);
                 let open = Arc::new(Open {
                     connection,
                     timeouts: AtomicU32::new(0),
@@ -169,15 +148,11 @@ impl Shared {
                 Ok(open)
             }
             Err(error) => {
-                self.count(Event::Failed);
                 if state.attempts == number {
                     state.came_to_nothing();
                 }
                 drop(state);
-                if let Some(unsaid) = self.outage.failed() {
-                    let address = self.address();
-                    tracing::warn!(address, %error, unsaid, "no connection to Redis: it is tried again while it is needed");
-                }
+                self.events.failed(&error);
                 Err(error)
             }
         }
@@ -194,18 +169,12 @@ impl Shared {
             _ => state.link = Link::None,
         }
         drop(state);
-        self.count(event);
-        let Some(unsaid) = self.outage.failed() else { return };
-        let address = self.address();
-        match event {
-            Event::Silent => tracing::warn!(address, unsaid, "a connection to Redis does not answer, and is replaced"),
-            _ => tracing::warn!(address, unsaid, "a connection to Redis is lost, and is replaced"),
-        }
+        self.events.replaced(event);
     }
 
     fn timed_out(self: &Arc<Self>, open: &Arc<Open>) {
         let timeouts = open.timeouts.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if timeouts < self.settings.max_timeouts.get() || open.is_asked.swap(true, Ordering::AcqRel) {
+        if timeouts < self.settings.max_timeouts || open.is_asked.swap(true, Ordering::AcqRel) {
             return;
         }
         match Handle::try_current() {
@@ -240,14 +209,7 @@ impl Shared {
         let mut state = self.state();
         (state.failures, state.not_before) = (0, None);
         drop(state);
-        if let Some(Over { after_ms, failures }) = self.outage.worked() {
-            let address = self.address();
-            tracing::info!(address, after_ms, failures, "Redis is connected again");
-        }
-    }
-
-    fn count(&self, event: Event) {
-        self.counters[event as usize].increment();
+        self.events.works();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

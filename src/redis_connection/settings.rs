@@ -1,15 +1,14 @@
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use redis::ConnectionInfo;
 use redis::io::tcp::socket2::TcpKeepalive;
 
-/// How long a connection is waited for, and asked.
+/// The timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     pub(super) response_timeout: Duration,
     pub(super) connect_timeout: Duration,
-    pub(super) max_timeouts: NonZeroU32,
+    pub(super) max_timeouts: u32,
     pub(super) ping_timeout: Duration,
 }
 
@@ -18,15 +17,16 @@ impl Default for Settings {
         Self {
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
-            max_timeouts: NonZeroU32::new(3).unwrap_or(NonZeroU32::MIN),
+            max_timeouts: 3,
             ping_timeout: Duration::from_secs(1),
         }
     }
 }
 
 impl Settings {
-    /// Timers count in milliseconds.
-    pub(super) fn at_least_a_millisecond(mut self) -> Self {
+    /// Raises each timeout to a millisecond, the unit of timers, and the number of timeouts to one.
+    pub(super) fn at_least_one(mut self) -> Self {
+        self.max_timeouts = self.max_timeouts.max(1);
         for timeout in [&mut self.response_timeout, &mut self.connect_timeout, &mut self.ping_timeout] {
             *timeout = (*timeout).max(Duration::from_millis(1));
         }
@@ -34,13 +34,13 @@ impl Settings {
     }
 }
 
-/// How long nothing comes before the peer's kernel is asked, how long it may take, and how often it is asked.
+/// The idle time before the first keepalive probe, the time between probes, and the number of probes.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
-/// How long what was sent may go without an acknowledgement.
+/// The longest time without an acknowledgement of sent data.
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Adds what finds a host that is gone, unless the address has it already.
+/// Adds the socket options that detect a host that is gone, unless the address sets them.
 pub(super) fn with_tcp_settings(info: ConnectionInfo) -> ConnectionInfo {
     let mut tcp = info.tcp_settings().clone().set_nodelay(true);
     if tcp.keepalive().is_none() {

@@ -176,7 +176,7 @@ async fn a_server_that_takes_connections_and_answers_nothing_after_the_handshake
 }
 
 #[tokio::test]
-async fn a_refused_password_is_told_at_once_and_asked_again_later() {
+async fn a_refused_password_is_an_error_at_once_and_is_tried_again_later() {
     let server = PrivateRedis::start_on_request();
     server.command(&["CONFIG", "SET", "requirepass", "right"]);
     let url = server.url();
@@ -208,7 +208,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn an_attempt_to_connect_that_nobody_runs_any_more_is_given_up() {
+fn an_attempt_to_connect_whose_runtime_has_ended_is_abandoned() {
     let server = PrivateRedis::start_on_request();
     let redis = RedisConnection::open(&server.url()).unwrap().with_connect_timeout(50 * MILLI);
     let idle = runtime();
@@ -240,7 +240,7 @@ async fn the_log_says_once_that_a_connection_is_silent_and_that_it_is_connected_
 }
 
 #[test]
-fn sockets_are_watched_by_the_kernel_unless_the_address_says_how() {
+fn sockets_have_keepalive_unless_the_address_sets_it() {
     let tcp = RedisConnection::open("redis://localhost").unwrap().client();
     let tcp = tcp.get_connection_info().tcp_settings();
     assert!(tcp.nodelay() && tcp.keepalive().is_some());
@@ -256,7 +256,7 @@ fn sockets_are_watched_by_the_kernel_unless_the_address_says_how() {
 }
 
 #[test]
-fn timeouts_of_zero_are_a_millisecond_and_an_address_that_is_none_is_refused() {
+fn timeouts_of_zero_count_as_a_millisecond_and_an_invalid_address_is_refused() {
     let redis = RedisConnection::open("redis://localhost").unwrap();
     let redis = redis.with_response_timeout(Duration::ZERO).with_connect_timeout(Duration::ZERO);
     let settings = redis.with_ping_timeout(Duration::ZERO).0.settings;

@@ -1,4 +1,4 @@
-//! How a layer learns of a tool that no listing has had yet.
+//! The look-up of a tool that no listing has had yet.
 
 use std::pin::pin;
 
@@ -8,16 +8,16 @@ use tokio::time::timeout;
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
-use super::plan::{Answer, Asked, Listing, Plan, TIMEOUT};
+use super::plan::{Answer, Asked, Listing, Plan, TIMEOUT, answer, ask};
 use crate::Middleware;
 use crate::arguments;
 use crate::cancellation::cancelled;
 use crate::outcome;
 
-/// What the listing of a caller says of a tool.
+/// The result of a look-up in the listing of a caller.
 pub(crate) struct LookedUp<T>(Answer<T>);
 
-/// Looks a tool that is not known up in the listing of whoever calls it.
+/// Looks up an unknown tool in the listing of its caller.
 ///
 /// The listing passes all layers further in, which learn from it too. Calls of one caller wait for the same listing. It runs on a
 /// thread of its own, since a server may block, and a panic in it is a failure.
@@ -33,11 +33,11 @@ where
     H: McpHandler,
     T: Clone + PartialEq + Send + Sync + 'static,
 {
-    let asked = plan.ask(tool, ctx, false);
+    let asked = ask(plan, tool, ctx, false);
     LookedUp(list(asked, plan, layer, inner, tool, ctx).await)
 }
 
-/// Makes sure that what is known of a tool is what its caller was told within a minute. Returns what is known.
+/// Returns the decision for a tool by its caller's own listing, which is repeated if it is older than a minute.
 #[cfg(feature = "validated")]
 pub(crate) async fn look_up_own<M, H, T>(
     plan: &Plan<T>,
@@ -51,7 +51,7 @@ where
     H: McpHandler,
     T: Clone + PartialEq + Send + Sync + 'static,
 {
-    let asked = plan.ask(tool, ctx, true);
+    let asked = ask(plan, tool, ctx, true);
     match list(asked, plan, layer, inner, tool, ctx).await {
         Answer::Listed(decision) => decision,
         Answer::NotListed | Answer::TooMany { .. } | Answer::Failed => None,
@@ -77,7 +77,7 @@ where
         Asked::Lists(listing) => {
             let ended = listing.ended();
             let (layer, inner, ctx) = (layer.clone(), inner.clone(), ctx.clone());
-            // Others wait for it too, so it goes on when this caller leaves.
+            // Others wait for it too, so it continues if this caller cancels.
             tokio::spawn(run(listing, move || {
                 arguments::listing(|| {
                     let tools = layer.list_tools_for(&inner, &ctx);
@@ -87,11 +87,11 @@ where
             ended
         }
     };
-    if waited(ended, ctx).await { plan.answer(tool, ctx) } else { Answer::Failed }
+    if waited(ended, ctx).await { answer(plan, tool, ctx) } else { Answer::Failed }
 }
 
 async fn run<T: Send + 'static>(listing: Listing<T>, list: impl FnOnce() + Send + 'static) {
-    // Listings that hang take the places of others, but only for as long as these wait.
+    // Listings that hang take the permits of others, but these wait no longer than the timeout.
     let Ok(Ok(place)) = timeout(TIMEOUT, listing.running.clone().acquire_owned()).await else { return };
     let mut listed = tokio::task::spawn_blocking(move || {
         let _place = place;
@@ -119,7 +119,7 @@ async fn waited(mut ended: watch::Receiver<bool>, ctx: &RequestContext) -> bool 
 }
 
 impl<T> LookedUp<T> {
-    /// What a layer does that only improves: of a tool that is not listed, it decides by the name alone.
+    /// For a layer that does not protect: decides by the name alone if the tool is not listed.
     pub(crate) fn or_by_name(self, tool: &str, decide: impl FnOnce(&Tool) -> Option<T>) -> Option<T> {
         match self.0 {
             Answer::Listed(decision) => decision,
@@ -127,9 +127,9 @@ impl<T> LookedUp<T> {
         }
     }
 
-    /// What a layer does that protects: it refuses what it does not know, unless that was allowed.
+    /// For a layer that protects: refuses an unknown tool, unless that is allowed.
     ///
-    /// A tool that is not listed on purpose is taken for one of which nothing is known but its name.
+    /// Where unlisted tools are allowed, it decides by the name alone.
     #[cfg(any(feature = "validated", feature = "idempotent", feature = "transactional"))]
     pub(crate) fn or_refuse(
         self,
@@ -143,14 +143,14 @@ impl<T> LookedUp<T> {
             Answer::NotListed => Err(McpError::tool_not_found(tool)),
             Answer::TooMany { exists: false } if !is_allowed => Err(McpError::tool_not_found(tool)),
             Answer::TooMany { .. } | Answer::Failed => {
-                let sentence = "The tools cannot be listed now, so that nothing was done; try again later";
+                let sentence = "The tools cannot be listed at the moment: try again later. Nothing was done";
                 Err(outcome::marked(outcome::CATALOGUE, "unavailable", McpError::unavailable(sentence)))
             }
         }
     }
 }
 
-/// A tool of which only the name is known.
+/// Makes a tool that has only a name.
 pub(crate) fn bare(name: &str) -> Tool {
     Tool { name: name.to_owned(), ..Tool::default() }
 }

@@ -1,4 +1,4 @@
-//! What a layer decided for each tool: [`Plan`].
+//! The decisions of a layer for each tool: [`Plan`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -11,33 +11,36 @@ use tokio::time::Instant;
 use turbomcp_core::RequestContext;
 use turbomcp_types::Tool;
 
-use self::callers::{Callers, FRESH, Last};
+pub(super) use self::ask::{Answer, Asked, Listing, answer, ask};
+use self::callers::{Callers, FRESH};
 use self::cell::{Cell, Lister, Reading, Updated};
 use self::later::{Later, MAX_LATER};
+use self::look_ups::LookUps;
 pub(super) use self::look_ups::TIMEOUT;
-use self::look_ups::{LookUps, REMEMBERED, Turn};
 use crate::Identity;
 
+mod ask;
 mod callers;
 mod cell;
 mod later;
 mod look_ups;
 
-/// What a layer decided for each tool, looked up by name without a lock and without allocating. Clones share it.
+/// The decisions of a layer for each tool. A look-up by name takes no lock and does not allocate. Clones share the decisions.
 ///
-/// While all callers see one definition of a tool, it holds for all of them. Where two callers were told different things, each
-/// has what the last listing of an own within a minute says. Callers are told apart by who they are and by their rights.
+/// While all callers see one definition of a tool, one decision holds for all of them. Where the definitions of two callers differ, the
+/// decision for each caller follows the caller's own last listing within a minute. Callers are distinguished by their identity and
+/// their rights.
 ///
-/// A tool that no listing has had for one to two minutes is forgotten by the next one that passes, unless a setting names it. So a
-/// plan knows what is listed, and at most 10,000 tools beyond those that the layer was put on, or as many as the last listing has.
+/// If no listing has had a tool for one to two minutes, the next listing removes its decision, unless a setting names the tool. So a
+/// plan has the listed tools, and at most 10,000 tools beyond those that the layer was put on, or as many as the last listing has.
 pub struct Plan<T>(Arc<Tables<T>>);
 
-/// What a layer knows of a tool.
+/// The decision of a layer for a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known<T> {
-    /// It was listed, and the layer acts on it as decided, or `None` where it does not act on it.
+    /// The tool was listed. The layer acts on it as decided, or `None`: it does not act on it.
     Decided(Option<T>),
-    /// No listing that counts for the caller has it.
+    /// No listing that counts for the caller has the tool.
     Unknown,
 }
 
@@ -80,17 +83,17 @@ impl<T> Default for Plan<T> {
     }
 }
 
-/// What a tool that was in no listing yet is to a layer.
+/// How a layer treats a tool that no listing has had yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
-    /// The layer wants to know of it.
+    /// The layer looks it up.
     Counts,
-    /// The layer leaves it alone, unless it may have acted on it before.
+    /// The layer passes its calls on, unless it may have acted on the tool before.
     LeftAlone,
 }
 
 impl<T> Plan<T> {
-    /// Makes a plan for a layer whose settings name these tools.
+    /// Creates a plan for a layer whose settings name these tools.
     pub(crate) fn new<'a>(identity: &Identity, named: impl IntoIterator<Item = &'a str>, unknown: Unknown) -> Self {
         let named: BTreeSet<_> = named.into_iter().map(str::to_owned).collect();
         Self(Arc::new(Tables {
@@ -125,8 +128,8 @@ impl<T> Plan<T> {
         self.0.hasher.hash_one(key).max(1)
     }
 
-    /// Forgets what was learned, because the server said that its tools have changed. What was decided for a tool that a setting
-    /// names stays until a listing says otherwise.
+    /// Removes all decisions, because the server has announced that its tools have changed. The decision for a tool that a setting names
+    /// stays until a listing changes it.
     pub fn forget(&self) {
         let mut state = self.state();
         state.callers.clear();
@@ -138,7 +141,7 @@ impl<T> Plan<T> {
 }
 
 impl<T: Clone + PartialEq> Plan<T> {
-    /// Returns what is known of a tool for whoever calls it.
+    /// Returns the decision for a tool and its caller.
     #[inline]
     pub fn get(&self, tool: &str, ctx: &RequestContext) -> Known<T> {
         let may_act = !self.0.is_partial || self.0.acted_on.load(Ordering::Acquire) & bit_of(tool) != 0;
@@ -166,7 +169,7 @@ impl<T: Clone + PartialEq> Plan<T> {
         own.map_or(Known::Unknown, Known::Decided)
     }
 
-    /// Returns what was decided for a tool, whoever calls it: the last decision that held for all callers.
+    /// Returns the last decision for a tool that held for all callers.
     #[must_use]
     pub fn of_anybody(&self, tool: &str) -> Option<T> {
         match self.0.bound.get()?.get(tool) {
@@ -175,13 +178,13 @@ impl<T: Clone + PartialEq> Plan<T> {
         }
     }
 
-    /// Returns a decision that was taken for a tool of this name before.
+    /// Returns an earlier decision for a tool of this name.
     #[must_use]
     pub fn find(&self, tool: &str, is_it: impl Fn(&T) -> bool) -> Option<T> {
         self.of_anybody(tool).filter(&is_it).or_else(|| self.state().callers.find(tool, is_it))
     }
 
-    /// Decides for each of `tools` as `ctx`, or nobody in particular, was told of them.
+    /// Decides for each of `tools`, as they were listed to the caller of `ctx`, or in the plain listing.
     pub fn learn(&self, tools: &[Tool], ctx: Option<&RequestContext>, decide: impl Fn(&Tool) -> Option<T>) {
         let mut decided: Vec<_> = tools.iter().map(|tool| (tool.name.as_str(), decide(tool))).collect();
         let key = ctx.map(|ctx| self.key(ctx)).unwrap_or_default();
@@ -233,7 +236,7 @@ impl<T: Clone + PartialEq> Plan<T> {
         }
     }
 
-    /// Forgets what was in no listing for a minute.
+    /// Forgets the tools that no listing has had for a minute.
     fn sweep(&self, state: &mut State<T>, now: Instant) {
         let (at, listings) = *state.swept.get_or_insert((now, 0));
         if now.duration_since(at) < FRESH {
@@ -249,96 +252,7 @@ impl<T: Clone + PartialEq> Plan<T> {
     }
 }
 
-/// What a caller who asks for a tool that is not known has to do.
-pub(super) enum Asked<T> {
-    Answered(Answer<T>),
-    Waits(tokio::sync::watch::Receiver<bool>),
-    Lists(Listing<T>),
-}
-
-/// What a caller's listing says of a tool.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer<T> {
-    Listed(Option<T>),
-    NotListed,
-    /// It was not listed, because there were too many who wanted to know. Whether the tool is there for others.
-    TooMany {
-        exists: bool,
-    },
-    Failed,
-}
-
-impl<T: Clone + PartialEq> Plan<T> {
-    /// Asks for a tool that is not known, or with `anew` for one that the caller has not been told of within a minute.
-    pub(super) fn ask(&self, tool: &str, ctx: &RequestContext, anew: bool) -> Asked<T> {
-        let (key, now) = (self.key(ctx), Instant::now());
-        let mut state = self.state();
-        let answer = self.answer_to(&key, tool, &state);
-        let last = state.callers.last(&key, REMEMBERED, if anew { FRESH } else { REMEMBERED }, now);
-        // The plain listing is the own one of a caller who is not known.
-        let is_own = last == Some(Last::Listed) || (anew && key.is_empty());
-        if is_own || (!anew && matches!(answer, Answer::Listed(_))) {
-            return Asked::Answered(answer);
-        }
-        if last == Some(Last::Failed) {
-            return Asked::Answered(Answer::Failed);
-        }
-        match state.look_ups.turn(&key, now) {
-            Turn::Wait(ended) => Asked::Waits(ended),
-            Turn::List(end, running) => Asked::Lists(Listing { plan: self.clone(), key, end, running }),
-            Turn::Overdue => Asked::Answered(Answer::Failed),
-            Turn::TooMany => {
-                let exists = matches!(self.read(tool), Some(Reading::Decided(_) | Reading::Varies));
-                Asked::Answered(Answer::TooMany { exists })
-            }
-        }
-    }
-
-    /// What is known of the tool after a listing.
-    pub(super) fn answer(&self, tool: &str, ctx: &RequestContext) -> Answer<T> {
-        self.answer_to(&self.key(ctx), tool, &self.state())
-    }
-
-    fn answer_to(&self, key: &[u8], tool: &str, state: &State<T>) -> Answer<T> {
-        let decision = match self.read(tool) {
-            Some(Reading::Decided(decision)) => Some(decision),
-            Some(Reading::Varies) => state.callers.own(key, tool, Instant::now()),
-            Some(Reading::Forgotten) | None => None,
-        };
-        decision.map_or(Answer::NotListed, Answer::Listed)
-    }
-}
-
-/// A listing for a caller that is under way. Those who wait for it go on when it is dropped.
-pub(super) struct Listing<T> {
-    plan: Plan<T>,
-    key: Vec<u8>,
-    end: tokio::sync::watch::Sender<bool>,
-    pub(super) running: Arc<tokio::sync::Semaphore>,
-}
-
-impl<T> Listing<T> {
-    pub(super) fn ended(&self) -> tokio::sync::watch::Receiver<bool> {
-        self.end.subscribe()
-    }
-
-    /// Notes that the tools were listed.
-    pub(super) fn succeed(self) {
-        self.end.send_replace(true);
-    }
-}
-
-impl<T> Drop for Listing<T> {
-    fn drop(&mut self) {
-        let mut state = self.plan.state();
-        if !*self.end.borrow() {
-            state.callers.note_failure(&self.key, Instant::now());
-        }
-        state.look_ups.end(&self.key);
-    }
-}
-
-/// One of 64 bits, by what is read of a name in no time: its length and its ends.
+/// One of 64 bits, by the length, the first and the last byte of a name.
 #[inline]
 fn bit_of(tool: &str) -> u64 {
     let name = tool.as_bytes();

@@ -1,103 +1,127 @@
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a step of a [`Backend`] returns.
-pub type BackendFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
+use async_trait::async_trait;
 
-/// Where sessions are kept: one record for each, with a version that every write changes.
+use crate::ConfigError;
+
+/// Keeps sessions: one record for each, with a version that every write changes.
 ///
-/// Each step is atomic and one round trip: of two replicas that write at the same time, one comes first, and the other is told so.
-/// An expired record is none. A step that is sent twice, because its answer got lost on the way, has the effect of one.
+/// Each step is atomic and one round trip: of two replicas that write at the same time, one succeeds, and the other gets a
+/// [conflict](Written::Conflict). An expired record does not exist. A step that is sent twice, because its answer was lost, has the
+/// effect of one.
 ///
-/// Replicas have clocks of their own, any of which may be wrong. So every time here is a duration, which begins when the backend takes
-/// the step, and the backend measures it by the one clock that all replicas share: that of the database, never that of the process. The
-/// end of a session is kept with its record, by the same clock.
+/// Replicas have clocks of their own, any of which may be wrong. So every time here is a duration from the moment at which the backend
+/// takes the step, and the backend measures it by the one clock that all replicas share: that of the database, never that of the
+/// process. The backend also stores the end of a session, by the same clock.
 ///
-/// [`session_backend_contract`](crate::testing::session_backend_contract) checks an implementation.
+/// Implement it with `async-trait`'s `#[async_trait]`. See [the example](super#example-a-backend-of-your-own).
+/// [`session_backend_contract`](crate::testing::session_backend_contract) checks an implementation. A later version may add methods
+/// that have a default, like [`name`](Self::name) and [`check`](Self::check), and no others.
+#[async_trait]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not keep sessions",
     label = "not a `Backend`",
     note = "the backends of this crate are `MemoryBackend`, `RedisBackend` and `SqlBackend`"
 )]
 pub trait Backend: Send + Sync + 'static {
-    /// Names the backend for the log. Default: `custom`.
+    /// Returns the name of the backend for the log. Default: `custom`.
     fn name(&self) -> &'static str {
         "custom"
     }
 
-    /// Keeps the first record of a session, of whoever [opens](Write::opener) it. If there is one, it stays as it is and is returned.
-    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written>;
+    /// Checks the settings of the backend. The layer does so when it is put on a server.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] for a setting that cannot work. Default: none.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
 
-    /// Finds a record.
-    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>>;
+    /// Creates the first record of a session, for the caller who [opens](Write::opener) it. An existing record stays as it is and is
+    /// returned as a conflict.
+    async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError>;
 
-    /// Replaces the record if it has the version `expected`. If it has not, it stays as it is and is returned. The
-    /// [end](Write::ends_in) of the session stays in either case.
-    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written>;
+    /// Returns a record, or `None` where there is none.
+    async fn load(&self, id: &str) -> Result<Option<Record>, BackendError>;
 
-    /// Keeps a record for `ttl` from now on, but no longer than until the session [ends](Write::ends_in). False if there is none.
-    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool>;
+    /// Replaces the record if it has the version `expected`. With another version, it stays as it is and is returned as a conflict. The
+    /// [end](Write::ends_in) of the session stays the same in either case.
+    async fn compare_and_swap(&self, id: &str, expected: u64, write: Write<'_>) -> Result<Written, BackendError>;
 
-    /// Deletes a record; with a version, only if it has that one. False if nothing was deleted.
-    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool>;
+    /// Keeps a record for `ttl` from now, but no longer than until the session [ends](Write::ends_in). Returns false if there is none.
+    async fn touch(&self, id: &str, ttl: Duration) -> Result<bool, BackendError>;
+
+    /// Deletes a record; with a version, only if it has that one. Returns false if nothing was deleted.
+    async fn delete(&self, id: &str, expected: Option<u64>) -> Result<bool, BackendError>;
 }
 
-/// What is to be kept of a session.
+/// A write of a session.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Write<'a> {
-    /// A new random number for each write, between 1 and 2^63 - 1. A record with this version is this write's already.
+    /// A new random number for each write, between 1 and 2^63 - 1. A record with this version is the result of this write.
     pub version: u64,
     /// Text that means nothing to the backend.
     pub data: &'a str,
-    /// How long to keep it, from now, but no longer than until the session ends.
+    /// How long to keep the record, from now, but no longer than until the session ends.
     pub ttl: Duration,
     /// When the session ends at the latest, from now, whatever is written later. It counts for the first record only.
     /// [`Duration::MAX`], or anything from a century on: never.
     pub ends_in: Duration,
-    /// Who opens the session, where this is its first record. Where room is bounded, each opener has a share of it.
+    /// The caller who opens the session, where this is its first record. Where room is bounded, each opener has a share of it.
     pub opener: Option<Opener<'a>>,
 }
 
-/// Who opens a session.
+/// The caller who opens a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Opener<'a> {
     /// The caller, hashed: 64 hexadecimal digits.
     pub caller: &'a str,
-    /// The connection of a caller whom nobody knows, hashed. All of these are one caller.
+    /// The connection of a caller who is not authenticated, hashed. All of these are one caller.
     pub connection: Option<&'a str>,
 }
 
-/// What is kept of a session.
+/// The record of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record {
     /// The version of the last write.
     pub version: u64,
     /// The text of the last write.
     pub data: String,
-    /// How long it is kept, from now.
+    /// How long the record is kept, from now.
     pub expires_in: Duration,
     /// When the session [ends](Write::ends_in) at the latest, from now: no sooner than the record expires.
     pub ends_in: Duration,
 }
 
-/// What became of a write.
+impl Record {
+    /// Creates a record with the version and the text of its last write, which expires in `expires_in`, and whose session ends in
+    /// `ends_in`, both from now.
+    #[must_use]
+    pub fn new(version: u64, data: impl Into<String>, expires_in: Duration, ends_in: Duration) -> Self {
+        Self { version, data: data.into(), expires_in, ends_in }
+    }
+}
+
+/// The result of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Written {
-    /// It is kept.
+    /// The write is kept.
     Yes,
-    /// It is not: somebody else has written. This is what there is now.
-    No(Option<Record>),
-    /// It is not: there is no room for it in the opener's share.
+    /// The write is not kept: another writer was first. Carries the current record, or `None` where there is none.
+    Conflict(Option<Record>),
+    /// The write is not kept: there is no room for it in the opener's share.
     Full,
 }
 
-/// Why a step of a [`Backend`] failed. Callers of tools never see its text; the log does.
+/// The failure of a step of a [`Backend`]. Its text is logged, and never shown to callers of tools.
 #[derive(Debug, Clone)]
 pub struct BackendError {
     error: Arc<dyn Error + Send + Sync>,
@@ -107,13 +131,13 @@ pub struct BackendError {
 }
 
 impl BackendError {
-    /// Wraps what went wrong with a step of which it is not known whether it was taken.
+    /// Creates the error of a step that may have taken effect.
     #[must_use]
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { error: Arc::from(error.into()), may_be_taken: true, backend: "custom" }
     }
 
-    /// Wraps what went wrong with a step that was certainly not taken: it was not sent, or the backend refused it.
+    /// Creates the error of a step that has certainly not taken effect: it was not sent, or the backend refused it.
     #[must_use]
     pub fn not_taken(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { may_be_taken: false, ..Self::new(error) }
@@ -135,7 +159,7 @@ impl BackendError {
         }
     }
 
-    /// The same of a step that had another one before it, which has changed nothing.
+    /// Says that the step, and the one before it, have changed nothing.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn after_no_change(self) -> Self {
         Self { may_be_taken: false, ..self }
@@ -153,10 +177,10 @@ impl BackendError {
         self.may_be_taken
     }
 
-    /// Wraps what went wrong in the transaction of the call, and concerns nobody else.
+    /// Creates an error of the transaction of the call, which concerns no other call.
     #[cfg(all(feature = "transactional", any(feature = "postgres", feature = "sqlite")))]
     pub(super) fn in_transaction(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        // If it was, it is undone with the transaction.
+        // If it took effect, it is undone with the transaction.
         Self::not_taken(InTransaction(error.into()))
     }
 
@@ -165,7 +189,7 @@ impl BackendError {
         !self.error.is::<InTransaction>() && !self.waits_for_itself()
     }
 
-    /// Whether the step was not begun, because it would have waited for a transaction that waits for it.
+    /// Whether the step was not begun, because it would have waited for its own transaction.
     pub(super) fn waits_for_itself(&self) -> bool {
         #[cfg(all(feature = "transactional", any(feature = "postgres", feature = "sqlite")))]
         return self.error.is::<crate::connections::WaitsForItself>();
@@ -174,7 +198,7 @@ impl BackendError {
     }
 }
 
-/// What went wrong in the transaction of a call.
+/// An error of the transaction of a call.
 #[derive(Debug)]
 struct InTransaction(Box<dyn Error + Send + Sync>);
 
@@ -198,28 +222,33 @@ impl Error for BackendError {
     }
 }
 
+#[async_trait]
 impl<B: Backend + ?Sized> Backend for Arc<B> {
     fn name(&self) -> &'static str {
         (**self).name()
     }
 
-    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
-        (**self).create(id, write)
+    fn check(&self) -> Result<(), ConfigError> {
+        (**self).check()
     }
 
-    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
-        (**self).load(id)
+    async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError> {
+        (**self).create(id, write).await
     }
 
-    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
-        (**self).compare_and_swap(id, expected, write)
+    async fn load(&self, id: &str) -> Result<Option<Record>, BackendError> {
+        (**self).load(id).await
     }
 
-    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
-        (**self).touch(id, ttl)
+    async fn compare_and_swap(&self, id: &str, expected: u64, write: Write<'_>) -> Result<Written, BackendError> {
+        (**self).compare_and_swap(id, expected, write).await
     }
 
-    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
-        (**self).delete(id, expected)
+    async fn touch(&self, id: &str, ttl: Duration) -> Result<bool, BackendError> {
+        (**self).touch(id, ttl).await
+    }
+
+    async fn delete(&self, id: &str, expected: Option<u64>) -> Result<bool, BackendError> {
+        (**self).delete(id, expected).await
     }
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::SessionError;
 
-/// What is kept in a session: values under keys. Each is as its own `Serialize` wrote it, whatever else is changed.
+/// The data of a session: values under keys. Each value stays as its own `Serialize` wrote it, whatever else is changed.
 #[derive(Clone, Default)]
 pub struct Data {
     entries: BTreeMap<String, Box<RawValue>>,
@@ -23,7 +23,7 @@ impl Data {
         self.entries.get(key).map(|value| decode(key, value)).transpose()
     }
 
-    /// Keeps `value` under `key`, instead of what was there.
+    /// Sets the value of `key`.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Data {
         Ok(())
     }
 
-    /// Removes `key`. False if it was not there.
+    /// Removes `key`. Returns false if it was not there.
     pub fn remove(&mut self, key: &str) -> bool {
         self.entries.remove(key).is_some()
     }
@@ -45,14 +45,14 @@ impl Data {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Removes everything.
+    /// Removes all values.
     pub fn clear(&mut self) {
         self.entries.clear();
     }
 }
 
 impl fmt::Debug for Data {
-    /// Names the keys. The values are the users' own.
+    /// Shows the keys only. The values are private to the users.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.entries.keys()).finish()
     }
@@ -69,7 +69,7 @@ impl Data {
     }
 }
 
-/// Finds one value in the text of a record, without keeping the others.
+/// Finds one value in the text of a record, without storing the others.
 pub(super) fn peek<T: DeserializeOwned>(text: &str, key: &str) -> Result<Option<T>, PeekError> {
     struct Peek<'k>(&'k str);
     impl<'de> Visitor<'de> for Peek<'_> {
@@ -97,7 +97,7 @@ pub(super) fn peek<T: DeserializeOwned>(text: &str, key: &str) -> Result<Option<
     found.map(|value| decode(key, value)).transpose().map_err(PeekError::Value)
 }
 
-/// Why a value was not found.
+/// The error of a record, or of the value in it, that cannot be read.
 pub(super) enum PeekError {
     Record(serde_json::Error),
     Value(SessionError),

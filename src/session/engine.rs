@@ -1,21 +1,21 @@
-//! How a session is read and changed: one round trip for a read, one for a write, and no change lost.
+//! Reads and changes sessions: one round trip for a read, one for a write, and no lost update.
 
 use std::hash::{BuildHasher, RandomState};
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use foldhash::HashSet;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
+use turbomcp_core::RequestContext;
 
-use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
+use super::SessionError;
+use super::backend::{Backend, BackendError, Record, Write, Written};
 use super::data::{self, Data, PeekError};
 use super::key::Key;
-use super::turns::{Turns, Unanswered, Writer};
-use super::{SessionError, SessionMode};
-use crate::Identity;
-use crate::telemetry::{Counter, Outage, Over, Warning};
+use super::records::{Limit, Operation, Records};
+use super::settings::Settings;
+use super::touches::Touches;
+use super::write_queue::{Unanswered, WriteQueues};
 
 /// A store with its settings. Cheap to clone.
 #[derive(Clone)]
@@ -24,76 +24,36 @@ pub(super) struct Engine {
     pub(super) shared: Arc<Shared>,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct Settings {
-    pub(super) mode: SessionMode,
-    pub(super) namespace: Option<String>,
-    pub(super) identity: Identity,
-    pub(super) argument: String,
-    pub(super) is_optional: bool,
-    pub(super) idle_timeout: Duration,
-    pub(super) absolute_timeout: Option<Duration>,
-    pub(super) max_bytes: usize,
-    pub(super) max_keys: usize,
-    pub(super) max_tries: NonZeroU32,
-    pub(super) backend_timeout: Duration,
-}
-
 pub(super) struct Shared {
-    backend: Box<dyn Backend>,
-    pub(super) turns: Turns,
-    /// The sessions whose use is being told to the backend.
-    touching: Mutex<HashSet<Arc<str>>>,
+    pub(super) records: Records,
+    pub(super) write_queues: WriteQueues,
+    touches: Touches,
     /// The server that the layer was put on first.
     pub(super) server: OnceLock<String>,
-    counters: [Counter; Told::ALL.len()],
-    outage: Outage,
-    full: Warning,
-}
-
-/// What became of an operation.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Told {
-    Read,
-    Written,
-    /// Written by somebody else meanwhile, and tried again.
-    Conflicted,
-    Full,
-    Unavailable,
-    Refused,
-}
-
-impl Told {
-    /// In the order of the variants.
-    const ALL: [&'static str; 6] = ["read", "written", "conflicted", "full", "unavailable", "refused"];
 }
 
 /// A session as it was found.
 pub(super) struct Found {
-    /// Without one, there is no record: it is to begin with the next write.
+    /// `None` where there is no record: the next write creates it.
     version: Option<u64>,
     /// From when it was found, or begins.
     ends_in: Duration,
     pub(super) data: Data,
 }
 
-/// The longest pause before a change is tried again.
-const LONGEST_PAUSE: u64 = 32;
+/// The longest pause before a change is tried again, in milliseconds.
+const MAX_PAUSE_MS: u64 = 32;
 
-/// Larger records are read again before they are written, instead of being remembered.
+/// Larger records are not remembered, but read again before they are written.
 const REMEMBERED_BYTES: usize = 8 << 10;
 
 impl Shared {
     pub(super) fn new(backend: impl Backend) -> Self {
         Self {
-            backend: Box::new(backend),
-            turns: Turns::default(),
-            touching: Mutex::default(),
+            records: Records::new(backend),
+            write_queues: WriteQueues::default(),
+            touches: Touches::default(),
             server: OnceLock::new(),
-            counters: Told::ALL
-                .map(|outcome| Counter::new("mcp_patterns_session_operations_total", &[("outcome", outcome)])),
-            outage: Outage::default(),
-            full: Warning::default(),
         }
     }
 }
@@ -104,13 +64,19 @@ impl Engine {
         self.settings.namespace.as_deref().or_else(server).unwrap_or_default()
     }
 
-    pub(super) fn count(&self, told: Told) {
-        self.shared.counters[told as usize].increment();
+    /// The key of the session of a call, by its connection or its user.
+    pub(super) fn key_of_call(&self, ctx: &RequestContext) -> Result<Key, SessionError> {
+        Key::of_call(self.settings.mode, self.namespace(), &self.settings.identity, ctx)
+    }
+
+    /// The key of the session of a handle.
+    pub(super) fn key_of_handle(&self, handle: String, ctx: &RequestContext) -> Key {
+        Key::of_handle(self.namespace(), &self.settings.identity, handle, ctx)
     }
 
     /// Reads one value.
     pub(super) async fn peek<T: DeserializeOwned>(&self, key: &Key, name: &str) -> Result<Option<T>, SessionError> {
-        let Some(record) = self.fetch(None, key).await? else { return not_there(key).map(|()| None) };
+        let Some(record) = self.fetch(self.limit(), key).await? else { return not_there(key).map(|()| None) };
         self.touch_if_due(key, &record);
         data::peek(&record.data, name).map_err(|error| match error {
             PeekError::Value(error) => error,
@@ -118,30 +84,30 @@ impl Engine {
         })
     }
 
-    /// Reads everything. A session that is not there yet is empty, but one that has to be opened has to be there.
+    /// Reads everything. A session without a record is empty, but one with a handle must have a record.
     pub(super) async fn load(&self, key: &Key) -> Result<Found, SessionError> {
-        let record = self.fetch(None, key).await?;
+        let record = self.fetch(self.limit(), key).await?;
         let found = self.found(key, record.as_ref())?;
         self.use_found(key, record.as_ref());
         Ok(found)
     }
 
-    /// Changes the session, whatever others do at the same time: `change` is applied to what is there when it is written.
+    /// Changes the session. `change` is applied to the record that the write replaces, whatever others write at the same time.
     pub(super) async fn change<R: Send>(
         &self,
         key: &Key,
         mut change: impl FnMut(&mut Data) -> Result<R, SessionError> + Send,
     ) -> Result<R, SessionError> {
-        let turn = self.shared.turns.of(key.id());
-        let mut writer = turn.take(self.settings.backend_timeout).await.map_err(|Unanswered| {
-            SessionError::Unavailable(self.failed(BackendError::not_taken("it answers none of those who wrote before")))
-        })?;
-        // What this process wrote last is what there is, unless the write finds that it is not.
+        let records = &self.shared.records;
+        let queue = self.shared.write_queues.of(key.id());
+        let writer = queue.enter(self.settings.backend_timeout).await;
+        let mut writer = writer.map_err(|Unanswered| records.unanswered())?;
+        // What this process wrote last is the current record, unless the write finds another one.
         let mut known = writer.known();
         let mut is_fresh = false;
-        for tries in 0..self.settings.max_tries.get() {
+        for attempt in 0..self.settings.max_attempts {
             if known.is_none() && !is_fresh {
-                known = self.fetch(Some(&mut writer), key).await?;
+                known = self.fetch(Limit::Writer(&mut writer), key).await?;
                 is_fresh = true;
             }
             let applied = self.found(key, known.as_ref()).and_then(|mut found| {
@@ -151,7 +117,7 @@ impl Engine {
                 Ok((answer, (text != before).then_some(text), found))
             });
             let (answer, text, found) = match applied {
-                // Nothing of this is worth anything before it is known that it is not of yesterday.
+                // An error, or no change, counts only for a record that was just read.
                 Err(_) | Ok((_, None, _)) if !is_fresh => {
                     known = None;
                     continue;
@@ -164,49 +130,50 @@ impl Engine {
                 Ok((answer, Some(text), found)) => (answer, text, found),
                 Err(error) => {
                     if let SessionError::TooManyKeys { .. } | SessionError::TooManyBytes { .. } = error {
-                        self.count(Told::Full);
+                        records.count(Operation::Full);
                     }
                     return Err(error);
                 }
             };
             let version = new_version();
-            let written = self.write(Some(&mut writer), key, found.version, version, &text, found.ends_in);
+            let written = self.write(Limit::Writer(&mut writer), key, found.version, version, &text, found.ends_in);
             match written.await? {
                 Written::Yes => {
-                    // Its times are never asked for: what changes nothing reads the record anew.
+                    // These times are never used: a change that changes nothing reads the record again.
                     let (expires_in, ends_in) = (self.settings.idle_timeout, found.ends_in);
                     writer.remember(Some(Record { version, data: text, expires_in, ends_in }).filter(is_small));
-                    self.count(Told::Written);
+                    records.count(Operation::Written);
                     return Ok(answer);
                 }
-                Written::No(current) => {
-                    self.count(Told::Conflicted);
+                Written::Conflict(current) => {
+                    records.count(Operation::Conflicted);
                     (known, is_fresh) = (current, true);
                 }
-                Written::Full => return Err(self.no_room()),
+                Written::Full => return Err(records.no_room()),
             }
-            if tries > 0 {
-                sleep(Duration::from_millis(fastrand::u64(0..=LONGEST_PAUSE.min(1 << tries.min(10))))).await;
-                // Others have written during the pause, if they are many.
+            if attempt > 0 {
+                sleep(Duration::from_millis(fastrand::u64(0..=MAX_PAUSE_MS.min(1 << attempt.min(10))))).await;
+                // Others may have written during the pause.
                 (known, is_fresh) = (None, false);
             }
         }
         Err(SessionError::Conflict)
     }
 
-    /// Writes what was changed since it was found, if nobody else has written meanwhile.
+    /// Writes the changes since `found` was read, unless another writer has changed the session in between.
     pub(super) async fn commit(&self, key: &Key, found: &Found) -> Result<(), SessionError> {
-        let text = self.checked(found).inspect_err(|_| self.count(Told::Full))?;
-        match self.write(None, key, found.version, new_version(), &text, found.ends_in).await? {
+        let records = &self.shared.records;
+        let text = self.checked(found).inspect_err(|_| records.count(Operation::Full))?;
+        match self.write(self.limit(), key, found.version, new_version(), &text, found.ends_in).await? {
             Written::Yes => {
-                self.count(Told::Written);
+                records.count(Operation::Written);
                 Ok(())
             }
-            Written::No(_) => {
-                self.count(Told::Conflicted);
+            Written::Conflict(_) => {
+                records.count(Operation::Conflicted);
                 Err(SessionError::Conflict)
             }
-            Written::Full => Err(self.no_room()),
+            Written::Full => Err(records.no_room()),
         }
     }
 
@@ -216,26 +183,26 @@ impl Engine {
     }
 
     pub(super) async fn end(&self, key: &Key) -> Result<bool, SessionError> {
-        self.wrote(self.step(None, self.shared.backend.delete(key.id(), None)).await)
+        self.shared.records.delete(self.limit(), key.id(), None).await
     }
 
-    /// Moves the session to another key, with all that was written until it is gone from the first. It ends when it would have.
+    /// Moves the session to another key, with everything that was written before the first key is deleted. Its end stays the same.
     pub(super) async fn renew(&self, from: &Key, to: &Key) -> Result<(), SessionError> {
         let mut kept = None;
-        for _ in 0..self.settings.max_tries.get() {
+        for _ in 0..self.settings.max_attempts {
             let asked = Instant::now();
             let found = self.load(from).await?;
             let Some(version) = found.version else { return Err(SessionError::Unknown) };
             let (text, new) = (found.data.to_text().map_err(unreadable)?, new_version());
             let ends_in = found.ends_in.saturating_sub(asked.elapsed());
-            // Nobody else knows the new key yet.
-            match self.write(None, to, kept, new, &text, ends_in).await? {
+            // No other caller knows the new key yet.
+            match self.write(self.limit(), to, kept, new, &text, ends_in).await? {
                 Written::Yes => {}
-                Written::No(_) => return Err(SessionError::Conflict),
-                Written::Full => return Err(self.no_room()),
+                Written::Conflict(_) => return Err(SessionError::Conflict),
+                Written::Full => return Err(self.shared.records.no_room()),
             }
             kept = Some(new);
-            if self.wrote(self.step(None, self.shared.backend.delete(from.id(), Some(version))).await)? {
+            if self.shared.records.delete(self.limit(), from.id(), Some(version)).await? {
                 return Ok(());
             }
         }
@@ -243,12 +210,15 @@ impl Engine {
         Err(SessionError::Conflict)
     }
 
-    async fn fetch(&self, turn: Option<&mut Writer<'_>>, key: &Key) -> Result<Option<Record>, SessionError> {
-        let record = self.step(turn, self.shared.backend.load(key.id())).await;
-        let record = record.map_err(|error| SessionError::of_step(error, SessionError::Unavailable))?;
-        self.shared.turns.saw(key.id(), record.as_ref());
-        self.count(Told::Read);
+    async fn fetch(&self, limit: Limit<'_, '_>, key: &Key) -> Result<Option<Record>, SessionError> {
+        let record = self.shared.records.load(limit, key.id()).await?;
+        self.shared.write_queues.saw(key.id(), record.as_ref());
         Ok(record)
+    }
+
+    /// Returns the limit of a step that waits in no queue.
+    fn limit(&self) -> Limit<'static, 'static> {
+        Limit::Timeout(self.settings.backend_timeout)
     }
 
     fn found(&self, key: &Key, record: Option<&Record>) -> Result<Found, SessionError> {
@@ -268,21 +238,18 @@ impl Engine {
         }
     }
 
-    /// Tells the backend that the session is in use, behind the scenes, at most every tenth of the idle timeout.
+    /// Reports to the backend, in the background, that the session is in use: at most every tenth of the idle timeout.
     fn touch_if_due(&self, key: &Key, record: &Record) {
         let ttl = self.settings.idle_timeout;
         if ttl.min(record.ends_in).saturating_sub(record.expires_in) < ttl / 10 {
             return;
         }
-        let id = Arc::clone(key.id());
-        if !self.shared.touching.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&id)) {
-            return;
-        }
-        let (engine, touching) = (self.clone(), Touching { id, shared: Arc::clone(&self.shared) });
+        let Some(touch) = self.shared.touches.begin(key.id()) else { return };
+        let engine = self.clone();
         tokio::spawn(async move {
-            // Its failure is one of the backend, which is said there.
-            if engine.step(None, engine.shared.backend.touch(&touching.id, ttl)).await.is_err() {
-                tracing::debug!("the use of a session was not noted");
+            // The step itself logs a failure of the backend.
+            if engine.shared.records.touch(engine.limit(), touch.id(), ttl).await.is_err() {
+                tracing::debug!("the use of a session was not reported to the backend");
             }
         });
     }
@@ -301,7 +268,7 @@ impl Engine {
 
     async fn write(
         &self,
-        turn: Option<&mut Writer<'_>>,
+        limit: Limit<'_, '_>,
         key: &Key,
         expected: Option<u64>,
         version: u64,
@@ -309,70 +276,12 @@ impl Engine {
         ends_in: Duration,
     ) -> Result<Written, SessionError> {
         let opener = expected.is_none().then(|| key.opener());
-        let (id, write) = (key.id(), Write { version, data, ttl: self.settings.idle_timeout, ends_in, opener });
-        let backend = &self.shared.backend;
-        self.wrote(match expected {
-            None => self.step(turn, backend.create(id, write)).await,
-            Some(expected) => self.step(turn, backend.compare_and_swap(id, expected, write)).await,
-        })
-    }
-
-    fn no_room(&self) -> SessionError {
-        self.count(Told::Full);
-        if let Some(unsaid) = self.shared.full.due() {
-            tracing::warn!(unsaid, "a caller's share of the sessions is full");
-        }
-        SessionError::NoRoom
-    }
-
-    fn wrote<T>(&self, step: Result<T, BackendError>) -> Result<T, SessionError> {
-        step.map_err(|error| {
-            let otherwise = if error.may_be_taken() { SessionError::Unknowable } else { SessionError::Unavailable };
-            SessionError::of_step(error, otherwise)
-        })
-    }
-
-    async fn step<T>(&self, turn: Option<&mut Writer<'_>>, step: BackendFuture<'_, T>) -> Result<T, BackendError> {
-        let ended = match turn {
-            Some(turn) => turn.wait(step).await,
-            None => timeout(self.settings.backend_timeout, step).await,
-        };
-        match ended.unwrap_or_else(|_| Err(BackendError::new("no answer in time"))) {
-            Ok(done) => {
-                if let Some(Over { after_ms, failures }) = self.shared.outage.worked() {
-                    tracing::info!(after_ms, failures, "the backend of the sessions works again");
-                }
-                Ok(done)
-            }
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    /// Counts a failure of the backend, and says it now and then.
-    fn failed(&self, error: BackendError) -> BackendError {
-        self.count(Told::Unavailable);
-        if !error.concerns_all() {
-            tracing::debug!(%error, "a session was not used: the transaction of its call fails");
-        } else if let Some(unsaid) = self.shared.outage.failed() {
-            tracing::warn!(%error, unsaid, "the backend of the sessions fails");
-        }
-        error.of_backend(self.shared.backend.name())
+        let write = Write { version, data, ttl: self.settings.idle_timeout, ends_in, opener };
+        self.shared.records.write(limit, key.id(), expected, write).await
     }
 }
 
-/// A touch under way. Its drop makes room for the next one.
-struct Touching {
-    id: Arc<str>,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Touching {
-    fn drop(&mut self) {
-        self.shared.touching.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-    }
-}
-
-/// A session that has to be opened has to be there.
+/// A missing record is an error for a handle, and an empty session otherwise.
 fn not_there(key: &Key) -> Result<(), SessionError> {
     if key.handle.is_some() { Err(SessionError::Unknown) } else { Ok(()) }
 }
@@ -381,13 +290,13 @@ fn is_small(record: &Record) -> bool {
     record.data.len() <= REMEMBERED_BYTES
 }
 
-/// A number that no other write has: the keys of `RandomState` come from the system's randomness, each pair once.
+/// Makes a number that no other write has: the keys of `RandomState` come from the system's randomness, each pair once.
 fn new_version() -> u64 {
     const BITS: u64 = (1 << 63) - 1;
     (RandomState::new().hash_one(()) & BITS).max(1)
 }
 
-/// A record that this crate did not write.
+/// The error of a record that this crate did not write.
 fn unreadable(error: serde_json::Error) -> SessionError {
     tracing::error!(%error, "the record of a session cannot be read");
     SessionError::Unavailable(BackendError::new(error))

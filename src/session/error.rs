@@ -4,151 +4,157 @@ use std::fmt;
 use serde_json::json;
 use turbomcp_core::McpError;
 
-use super::session::Current;
 use super::{BackendError, SESSION, SessionMode};
 use crate::masked::{CallLabel, error_id};
 use crate::outcome::ErrorKind;
-use crate::scope;
 
-/// Why a session did not do what was asked of it. `?` makes a [`McpError`] of it, with a text for the caller.
+/// The failure of an operation on a session. `?` converts it into a [`McpError`], with a text for the caller.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// The code runs in no call of a tool that the layer acts on.
+    /// The code does not run in a call of a tool that the layer acts on.
     NoLayer,
-    /// The call belongs to no session: it has no transport session, no authenticated user, or no handle.
+    /// The call has no session: no transport session, no authenticated user, or no handle.
     None(SessionMode),
-    /// This caller has no session of this name: it never was, it has ended, or it is somebody else's.
+    /// This caller has no session under this handle: it never existed, it has ended, or it belongs to another caller.
     Unknown,
-    /// What is kept under a key is not what was asked for.
+    /// The value of a key does not have the type that was asked for.
+    #[non_exhaustive]
     Undecodable {
         /// The key.
         key: String,
-        /// What is wrong with the value.
+        /// The error of the value.
         error: serde_json::Error,
     },
     /// A value cannot be written as JSON.
+    #[non_exhaustive]
     Unencodable {
         /// The key.
         key: String,
-        /// What is wrong with the value.
+        /// The error of the value.
         error: serde_json::Error,
     },
-    /// The session would take more bytes than it may. Nothing was changed.
+    /// The session would take more bytes than allowed. Nothing was changed.
+    #[non_exhaustive]
     TooManyBytes {
-        /// How many it would take.
+        /// The bytes that it would take.
         bytes: usize,
-        /// How many it may take.
+        /// The bytes that are allowed.
         max_bytes: usize,
     },
-    /// The session would have more keys than it may. Nothing was changed.
+    /// The session would have more keys than allowed. Nothing was changed.
+    #[non_exhaustive]
     TooManyKeys {
-        /// How many it may have.
+        /// The number of keys that is allowed.
         max_keys: usize,
     },
-    /// The caller keeps as much in sessions as there is room for. Nothing was changed.
+    /// The caller's share of the sessions is full. Nothing was changed.
     NoRoom,
-    /// Others changed the session meanwhile, at each try. Nothing was changed.
+    /// At each attempt, another writer changed the session first. Nothing was changed.
     Conflict,
-    /// The session is not named by a handle, so it can have no new one.
+    /// The session has no handle, so it cannot get a new one.
     NotRenewable,
-    /// The tool's transaction holds what this waits for: the only connection of the pool, or on SQLite the right to write. Let sessions
-    /// be written [in transactions](super::SqlBackend::in_transactions), or give them a database of their own. Nothing was changed.
+    /// The tool's own transaction holds the only connection of the pool, or on SQLite the write lock. Write sessions
+    /// [in transactions](super::SqlBackend::in_transactions), or give them a database of their own. Nothing was changed.
     WaitsForItself(BackendError),
-    /// The backend failed, was too slow, or answered what nobody understands. Nothing was changed.
+    /// The backend failed, was too slow, or returned a record that cannot be read. Nothing was changed.
     Unavailable(BackendError),
-    /// The backend failed, or was too slow, while it wrote. The change may have been kept.
-    Unknowable(BackendError),
+    /// The backend failed, or was too slow, during a write. The change may have been kept.
+    OutcomeUnknown(BackendError),
 }
 
 impl SessionError {
-    /// A step of the backend that failed, of which `otherwise` says what that means for what it was to do.
+    /// The error of a failed step of the backend; `otherwise` makes it unless the step waited for its own transaction.
     pub(super) fn of_step(error: BackendError, otherwise: impl FnOnce(BackendError) -> Self) -> Self {
         if error.waits_for_itself() { Self::WaitsForItself(error) } else { otherwise(error) }
     }
 }
 
 impl From<SessionError> for McpError {
-    /// Keeps what went wrong inside to the log.
+    /// Logs the details, which the caller must not see.
     fn from(error: SessionError) -> Self {
         match error {
-            SessionError::NoLayer => Self::internal("This tool needs a session, and the server keeps none for it")
-                .with_data(json!({ SESSION: "no_layer" })),
+            SessionError::NoLayer => {
+                Self::internal("This tool needs a session, but the server has no session store for it")
+                    .with_data(json!({ SESSION: "no_layer" }))
+            }
             SessionError::None(mode) => mode.missing(),
             SessionError::Unknown => Self::invalid_params(
-                "There is no such session: it has expired, was closed, or never was. Open a new one",
+                "There is no such session: it has expired, was closed, or never existed. Open a new one",
             )
             .with_data(json!({ SESSION: "unknown" })),
             SessionError::Undecodable { key, error } => {
-                tracing::error!(key, %error, "a value of a session is not what the tool expects");
-                Self::internal(format!("What the session keeps as `{key}` is not what this tool expects"))
+                tracing::error!(key, %error, "a session value does not have the type that the tool expects");
+                Self::internal(format!("The session value `{key}` does not have the type that this tool expects"))
                     .with_data(json!({ SESSION: "undecodable" }))
             }
             SessionError::Unencodable { key, error } => {
-                tracing::error!(key, %error, "a value cannot be kept in a session");
-                Self::internal(format!("What this tool wants to keep as `{key}` cannot be kept"))
+                tracing::error!(key, %error, "a session value cannot be written as JSON");
+                Self::internal(format!("This tool cannot write the session value `{key}` as JSON"))
                     .with_data(json!({ SESSION: "unencodable" }))
             }
-            SessionError::TooManyBytes { max_bytes, .. } => {
-                Self::invalid_request(format!("The session is full: it keeps {max_bytes} bytes at most"))
-                    .with_data(json!({ SESSION: "full" }))
-            }
-            SessionError::TooManyKeys { max_keys } => {
-                Self::invalid_request(format!("The session is full: it keeps {max_keys} values at most"))
-                    .with_data(json!({ SESSION: "full" }))
-            }
+            SessionError::TooManyBytes { max_bytes, .. } => Self::invalid_request(format!(
+                "The session is full: it may take {max_bytes} bytes. Nothing was changed"
+            ))
+            .with_data(json!({ SESSION: "full" })),
+            SessionError::TooManyKeys { max_keys } => Self::invalid_request(format!(
+                "The session is full: it may have {max_keys} values. Nothing was changed"
+            ))
+            .with_data(json!({ SESSION: "full" })),
             SessionError::NoRoom => Self::new(
                 ErrorKind::ServerOverloaded,
-                "There is no room for more sessions of yours at the moment: end one, or try again later. Nothing was changed",
+                "There is no room for more of your sessions: end one, or try again later. Nothing was changed",
             )
             .with_data(json!({ SESSION: "no_room" })),
-            SessionError::Conflict => {
-                Self::unavailable("Too many calls change this session at the same time; nothing was changed")
-                    .with_data(json!({ SESSION: "conflict" }))
+            SessionError::Conflict => Self::unavailable(
+                "Too many calls change this session at the same time: try again later. Nothing was changed",
+            )
+            .with_data(json!({ SESSION: "conflict" })),
+            SessionError::NotRenewable => {
+                Self::internal("This session has no handle to replace").with_data(json!({ SESSION: "not_renewable" }))
             }
-            SessionError::NotRenewable => Self::internal("This session has no handle that could be replaced")
-                .with_data(json!({ SESSION: "not_renewable" })),
             SessionError::WaitsForItself(_) => {
-                Self::internal("This tool waits for what its own transaction holds; the session was not changed")
+                Self::internal("This tool's session waits for the tool's own transaction. The session was not changed")
                     .with_data(json!({ SESSION: "waits_for_itself" }))
             }
             SessionError::Unavailable(error) => {
                 let id = logged(&error, false);
-                Self::unavailable(format!("The sessions are not available; nothing was changed (error {id})"))
-                    .with_data(json!({ SESSION: "unavailable" }))
+                Self::unavailable(format!(
+                    "Sessions are unavailable: try again later. Nothing was changed (error {id})"
+                ))
+                .with_data(json!({ SESSION: "unavailable" }))
             }
-            SessionError::Unknowable(error) => {
+            SessionError::OutcomeUnknown(error) => {
                 let id = logged(&error, true);
                 Self::internal(format!(
-                    "The sessions are not available; a change to this one may or may not have been kept (error {id})"
+                    "Sessions are unavailable. The change to this session may or may not have been kept (error {id})"
                 ))
-                .with_data(json!({ SESSION: "unknowable" }))
+                .with_data(json!({ SESSION: "outcome_unknown" }))
             }
         }
     }
 }
 
-/// Logs what the caller does not read, and returns what the log calls it.
+/// Logs the details, and returns the id of the log entry, which the caller reads.
 fn logged(error: &BackendError, may_be_kept: bool) -> String {
     let (id, label, backend) = (error_id(), CallLabel::current(), error.backend());
-    let current = scope::current::<Current>();
-    let tool = label.tool().or_else(|| current.as_deref().map(|current| &*current.tool));
-    let (key_hash, attempt) = (label.key_hash(), label.attempt);
-    tracing::warn!(%error, may_be_kept, id, tool, key_hash, attempt, backend, "a session could not be used");
+    let (tool, key_hash, attempt) = (label.tool(), label.key_hash(), label.attempt);
+    tracing::warn!(%error, may_be_kept, id, tool, key_hash, attempt, backend, "a session operation failed");
     id
 }
 
 impl SessionMode {
-    /// The answer to a call without a session.
+    /// The error of a call without a session.
     fn missing(self) -> McpError {
         let (kind, text) = match self {
-            Self::Transport => (ErrorKind::InvalidRequest, "This call needs a session, and its connection has none"),
-            Self::Principal => {
-                (ErrorKind::Authentication, "This call needs a session, which only a user who has signed in has")
-            }
+            Self::Transport => (ErrorKind::InvalidRequest, "This call needs a session, but its connection has none"),
+            Self::Principal => (
+                ErrorKind::Authentication,
+                "This call needs a session, and only an authenticated user has one: sign in",
+            ),
             Self::Handle => (
                 ErrorKind::InvalidParams,
-                "This call needs a session: call `open_session`, and give what it answers with each call",
+                "This call needs a session: call `open_session`, and pass the session id it returns with every call",
             ),
         };
         McpError::new(kind, text).with_data(json!({ SESSION: "none" }))
@@ -158,8 +164,8 @@ impl SessionMode {
 impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoLayer => f.write_str("no `SessionStore` acts on this call"),
-            Self::None(mode) => write!(f, "the call belongs to no session (mode: {mode:?})"),
+            Self::NoLayer => f.write_str("no `SessionStore` acts on this call: put one in front of the tool"),
+            Self::None(mode) => write!(f, "the call has no session (mode: {mode:?})"),
             Self::Unknown => f.write_str("the caller has no such session"),
             Self::Undecodable { key, error } => write!(f, "the value of `{key}` cannot be read: {error}"),
             Self::Unencodable { key, error } => write!(f, "the value of `{key}` cannot be written: {error}"),
@@ -168,11 +174,11 @@ impl fmt::Display for SessionError {
             }
             Self::TooManyKeys { max_keys } => write!(f, "the session would have more than {max_keys} keys"),
             Self::NoRoom => f.write_str("the caller's share of the sessions is full"),
-            Self::Conflict => f.write_str("the session was changed by others meanwhile"),
-            Self::NotRenewable => f.write_str("the session is not named by a handle"),
+            Self::Conflict => f.write_str("another writer changed the session first"),
+            Self::NotRenewable => f.write_str("the session has no handle"),
             Self::WaitsForItself(error) => error.fmt(f),
-            Self::Unavailable(error) => write!(f, "the backend of the sessions is unavailable: {error}"),
-            Self::Unknowable(error) => write!(f, "a session may have been written or not: {error}"),
+            Self::Unavailable(error) => write!(f, "the session backend is unavailable: {error}"),
+            Self::OutcomeUnknown(error) => write!(f, "the session may or may not have been written: {error}"),
         }
     }
 }
@@ -181,7 +187,7 @@ impl Error for SessionError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Undecodable { error, .. } | Self::Unencodable { error, .. } => Some(error),
-            Self::WaitsForItself(error) | Self::Unavailable(error) | Self::Unknowable(error) => Some(error),
+            Self::WaitsForItself(error) | Self::Unavailable(error) | Self::OutcomeUnknown(error) => Some(error),
             _ => None,
         }
     }

@@ -1,24 +1,24 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::future::ready;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::backend::{Backend, BackendFuture, Opener, Record, Write, Written};
+use super::backend::{Backend, BackendError, Opener, Record, Write, Written};
+use crate::ConfigError;
 use crate::clock::later;
 use crate::shares::{Holder, Room, Shares};
 
 /// Keeps sessions in this process. Clones share them.
 ///
-/// They end with the process, and another replica does not know them.
+/// The sessions end with the process, and other replicas do not see them.
 ///
-/// No session makes room for another. What there is room for is shared instead: a caller may hold as much as is free, so one alone
-/// fills half of it, and each further one up to half of what is left. Callers who are not authenticated are one
-/// caller, of whose share each connection has a part by the same rule. A session, or a write, for which there is no room is
-/// refused with `server_overloaded`.
+/// No session is dropped to make room for another. Callers share the room instead: a caller may hold as much as is free, so one
+/// alone fills half of it, and each further one up to half of the rest. Callers who are not authenticated are one caller, and each
+/// connection has a part of that share by the same rule. A session, or a write, for which there is no room is refused with
+/// `server_overloaded`.
 #[derive(Clone)]
 #[must_use]
 pub struct MemoryBackend {
@@ -27,16 +27,16 @@ pub struct MemoryBackend {
 
 const MAX: Room = Room { entries: 100_000, bytes: 256 << 20 };
 
-/// What a session takes beside its data, about: its id and its place in the tables.
+/// About how much a session takes beside its data: its id and its place in the tables.
 const SESSION_BYTES: usize = 256;
 
-/// How many expired sessions a new one clears away, so that they go faster than new ones come.
+/// How many expired sessions each new one deletes, so that they are deleted faster than new ones come.
 const CLEARED: usize = 2;
 
 struct Table {
     shares: Shares,
     entries: HashMap<Arc<str>, Entry, foldhash::fast::RandomState>,
-    /// Those first that expire first.
+    /// In the order of expiry.
     by_expiry: BTreeSet<(Instant, Arc<str>)>,
 }
 
@@ -49,25 +49,25 @@ struct Entry {
 }
 
 impl MemoryBackend {
-    /// Creates an empty one, for up to 100,000 sessions of 256 MiB.
+    /// Creates an empty backend, for up to 100,000 sessions of 256 MiB together.
     pub fn new() -> Self {
         let table = Table { shares: Shares::new(MAX), entries: HashMap::default(), by_expiry: BTreeSet::new() };
         Self { table: Arc::new(Mutex::new(table)) }
     }
 
-    /// Bounds the number of sessions, of all callers.
-    pub fn with_max_sessions(self, max_sessions: NonZeroUsize) -> Self {
-        self.table().shares.max.entries = max_sessions.get();
+    /// Bounds the number of sessions of all callers together. Default: 100,000.
+    pub fn with_max_sessions(self, max_sessions: usize) -> Self {
+        self.table().shares.max.entries = max_sessions;
         self
     }
 
-    /// Bounds the bytes of all sessions together. Each takes 256 more than its data.
-    pub fn with_max_bytes(self, max_bytes: NonZeroUsize) -> Self {
-        self.table().shares.max.bytes = max_bytes.get();
+    /// Bounds the bytes of all sessions together. Each takes 256 more than its data. Default: 256 MiB.
+    pub fn with_max_bytes(self, max_bytes: usize) -> Self {
+        self.table().shares.max.bytes = max_bytes;
         self
     }
 
-    // No step leaves the table half changed, so one that panicked spoils nothing.
+    // Each step leaves the table consistent, also one that panics.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,7 +85,7 @@ impl Table {
         self.forget_expired(id, now);
         let entry = self.entries.get(id)?;
         let (expires_in, ends_in) = (entry.expires_at - now, entry.ends_at - now);
-        Some(Record { version: entry.version, data: entry.data.as_ref().into(), expires_in, ends_in })
+        Some(Record::new(entry.version, entry.data.as_ref(), expires_in, ends_in))
     }
 
     fn create(&mut self, id: &str, write: Write<'_>, now: Instant) -> Written {
@@ -93,7 +93,7 @@ impl Table {
             self.clear_expired(now);
         }
         if let Some(record) = self.load(id, now) {
-            return if record.version == write.version { Written::Yes } else { Written::No(Some(record)) };
+            return if record.version == write.version { Written::Yes } else { Written::Conflict(Some(record)) };
         }
         let Some(holder) = self.room(write, now) else { return Written::Full };
         let (id, ends_at): (Arc<str>, _) = (id.into(), later(now, write.ends_in));
@@ -103,7 +103,7 @@ impl Table {
         Written::Yes
     }
 
-    /// Takes room for a session, if need be that of all that have expired.
+    /// Takes room for a session, where necessary that of all expired ones.
     fn room(&mut self, write: Write<'_>, now: Instant) -> Option<Holder> {
         let Opener { caller, connection } = write.opener.unwrap_or(Opener { caller: "", connection: None });
         let room = Room { entries: 1, bytes: SESSION_BYTES + write.data.len() };
@@ -115,9 +115,9 @@ impl Table {
 
     fn compare_and_swap(&mut self, id: &str, expected: u64, write: Write<'_>, now: Instant) -> Written {
         let found = self.load(id, now);
-        let Some(entry) = self.entries.get_mut(id) else { return Written::No(None) };
+        let Some(entry) = self.entries.get_mut(id) else { return Written::Conflict(None) };
         if entry.version != expected && entry.version != write.version {
-            return Written::No(found);
+            return Written::Conflict(found);
         }
         let (before, after) = (entry.data.len(), write.data.len());
         if !self.shares.grow(&entry.holder, after.saturating_sub(before)) {
@@ -159,7 +159,7 @@ impl Table {
         }
     }
 
-    /// Forgets the session that expired first. False if none has.
+    /// Deletes the session that expired first. Returns false if none has expired.
     fn clear_expired(&mut self, now: Instant) -> bool {
         let expired = self.by_expiry.first().filter(|(expires_at, _)| *expires_at <= now);
         let Some(id) = expired.map(|(_, id)| Arc::clone(id)) else { return false };
@@ -174,34 +174,36 @@ impl Table {
     }
 }
 
+#[async_trait]
 impl Backend for MemoryBackend {
     fn name(&self) -> &'static str {
         "memory"
     }
 
-    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
-        let written = self.table().create(id, write, Instant::now());
-        Box::pin(ready(Ok(written)))
+    fn check(&self) -> Result<(), ConfigError> {
+        let max = self.table().shares.max;
+        ConfigError::check_positive("MemoryBackend", "with_max_sessions", max.entries)?;
+        ConfigError::check_positive("MemoryBackend", "with_max_bytes", max.bytes)
     }
 
-    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
-        let record = self.table().load(id, Instant::now());
-        Box::pin(ready(Ok(record)))
+    async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError> {
+        Ok(self.table().create(id, write, Instant::now()))
     }
 
-    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
-        let written = self.table().compare_and_swap(id, expected, write, Instant::now());
-        Box::pin(ready(Ok(written)))
+    async fn load(&self, id: &str) -> Result<Option<Record>, BackendError> {
+        Ok(self.table().load(id, Instant::now()))
     }
 
-    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
-        let touched = self.table().touch(id, ttl, Instant::now());
-        Box::pin(ready(Ok(touched)))
+    async fn compare_and_swap(&self, id: &str, expected: u64, write: Write<'_>) -> Result<Written, BackendError> {
+        Ok(self.table().compare_and_swap(id, expected, write, Instant::now()))
     }
 
-    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
-        let deleted = self.table().delete(id, expected, Instant::now());
-        Box::pin(ready(Ok(deleted)))
+    async fn touch(&self, id: &str, ttl: Duration) -> Result<bool, BackendError> {
+        Ok(self.table().touch(id, ttl, Instant::now()))
+    }
+
+    async fn delete(&self, id: &str, expected: Option<u64>) -> Result<bool, BackendError> {
+        Ok(self.table().delete(id, expected, Instant::now()))
     }
 }
 

@@ -1,10 +1,10 @@
-//! Keeps what a client told a server until its next call, on any replica: [`SessionStore`].
+//! Keeps the data of a client until its next call, on any replica: [`SessionStore`].
 //!
-//! It is three things in one. As a layer it finds the session that a call belongs to, and refuses a call that has none; in the
-//! tool, [`Session::current`] is that session; and without a layer, [`SessionStore::of`] finds it. No write is lost, however many
-//! calls and replicas write at the same time, and a session is seen by nobody but the principal who opened it.
+//! As a layer, it finds the session of a call, and refuses a call that has none. In the tool, [`Session::current`] returns that
+//! session. Without the layer, [`SessionStore::of`] finds it. Concurrent writes to a session are never lost, however many calls and
+//! replicas write, and no principal but the one who opened a session can read it.
 //!
-//! Use it for what belongs to a conversation: preferences, a basket, a cursor, a draft. What must outlive the conversation, or be
+//! Use it for the data of a conversation: preferences, a basket, a cursor, a draft. Data that must outlive the conversation, or be
 //! searched, belongs in tables of your own: see [the guide](crate::guide::sessions).
 //!
 //! # Example
@@ -36,7 +36,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! let server = SessionStore::in_memory().layer(Preferences);
 //!
-//! // Every transport gives a connection an id; here it is given by hand.
+//! // Every transport gives a connection an id. Here the example sets it.
 //! let (ada, bob) = (RequestContext::new().with_session_id("1"), RequestContext::new().with_session_id("2"));
 //! let dark = serde_json::json!({"key": "theme", "value": "dark"});
 //! server.call_tool("set_preference", dark, &ada).await?;
@@ -92,151 +92,210 @@
 //! # Ok::<(), McpError>(()) }).unwrap();
 //! ```
 //!
+//! # Example: a backend of your own
+//!
+//! A [`Backend`] is an `#[async_trait]` trait with five steps. [`session_backend_contract`](crate::testing::session_backend_contract)
+//! checks them.
+//!
+//! ```
+//! use std::time::Duration;
+//! use async_trait::async_trait;
+//! use mcp_patterns::SessionStore;
+//! use mcp_patterns::session::{Backend, BackendError, MemoryBackend, Record, Write, Written};
+//!
+//! /// Logs each deletion, and leaves the rest to a backend of this crate.
+//! struct Audited(MemoryBackend);
+//!
+//! #[async_trait]
+//! impl Backend for Audited {
+//!     async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError> {
+//!         self.0.create(id, write).await
+//!     }
+//!
+//!     async fn load(&self, id: &str) -> Result<Option<Record>, BackendError> {
+//!         self.0.load(id).await
+//!     }
+//!
+//!     async fn compare_and_swap(&self, id: &str, expected: u64, write: Write<'_>) -> Result<Written, BackendError> {
+//!         self.0.compare_and_swap(id, expected, write).await
+//!     }
+//!
+//!     async fn touch(&self, id: &str, ttl: Duration) -> Result<bool, BackendError> {
+//!         self.0.touch(id, ttl).await
+//!     }
+//!
+//!     async fn delete(&self, id: &str, expected: Option<u64>) -> Result<bool, BackendError> {
+//!         let is_deleted = self.0.delete(id, expected).await?;
+//!         eprintln!("session {id} deleted: {is_deleted}");
+//!         Ok(is_deleted)
+//!     }
+//! }
+//!
+//! let sessions = SessionStore::new(Audited(MemoryBackend::new()));
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! mcp_patterns::testing::session_backend_contract(|| async { Audited(MemoryBackend::new()) }).await;
+//! # });
+//! ```
+//!
 //! # Which session
 //!
-//! | [`SessionMode`] | what names a session | survives a new connection | survives another replica | without it |
+//! | [`SessionMode`] | a session is identified by | survives a new connection | survives another replica | a call without it |
 //! | --- | --- | --- | --- | --- |
-//! | `Transport` (default) | the transport's session: a connection, or an `mcp-session-id` | no | no | refused |
-//! | `Principal` | the user who has signed in | yes | yes | refused: nobody in particular has none |
-//! | `Handle` | an argument, which the tool `open_session` made | yes | yes | refused, and told to open one |
+//! | `Transport` (default) | the transport's session: a connection, or an `mcp-session-id` | no | no | is refused |
+//! | `Principal` | the authenticated user | yes | yes | is refused, also every anonymous call |
+//! | `Handle` | an argument, which the tool `open_session` returned | yes | yes | is refused, with the advice to open one |
 //!
-//! Whatever names it, a session belongs to the principal who opened it (subject, issuer and tenants, or what your
-//! [`Identity`](crate::Identity) says); for every other it does not exist, also if they know its name. The rights of a token do not count, so that
-//! a session survives a token with other scopes. Never is it the request's id, which changes with each call, nor anything that a client says
-//! of itself. turbomcp's HTTP transport knows only the sessions that it opened itself: on another replica, or after a restart, it
-//! answers 404, and the client begins a new session, which in `Transport` mode is an empty one. So that mode needs sticky routing
-//! by `mcp-session-id`; the others do not need it for their data, only for the transport's sake. See [the
+//! In every mode, a session belongs to the principal who opened it (subject, issuer and tenants, or what your
+//! [`Identity`](crate::Identity) returns). For every other principal it does not exist, even if they know its id. The rights of a token do
+//! not count, so that a session survives a token with other scopes. The id of the request never identifies a session, since it
+//! changes with each call, nor does anything that a client states about itself.
+//!
+//! turbomcp's HTTP transport knows only the sessions that it opened itself. On another replica, or after a restart, it responds
+//! with 404, and the client begins a new session, which in `Transport` mode is an empty one. So `Transport` mode needs sticky routing
+//! by `mcp-session-id`. The other modes need it only for the transport, not for their data. See [the
 //! guide](crate::guide::sessions#what-survives).
 //!
-//! # What a write costs, and why none is lost
+//! # What a write costs, and why no write is lost
 //!
-//! A session is one record with a version, replaced only if it still has the version that was read. Where somebody else came
-//! first, the change is applied again to what is there now. The writers of one process take turns, so that they are in each
-//! other's way only across processes, and each process remembers what it wrote last: a read is one round trip, and so is a write,
-//! unless another process has written, or nobody yet; then it is two. [`Session::load`] and [`Draft::commit`] share one read and
-//! one write among several operations.
+//! A session is one record with a version, which is replaced only if it still has the version that was read. Where another writer was
+//! first, the change is applied again to the current record. The writers of one process wait for each other in a queue, so that
+//! conflicts come only from other processes. Each process remembers the record that it wrote last. So a read is one round trip, and so
+//! is a write, unless another process has written, or the session is new; then a write takes two. [`Session::load`] and
+//! [`Draft::commit`] share one read and one write among several operations.
 //!
 //! # Defaults
 //!
-//! - tools: every one, also one that no listing has had yet; calls without a session are refused, unless [`optional`](SessionStore::optional)
+//! - tools: every tool, also one that has not been listed yet; a call without a session is refused, unless the store is
+//!   [`optional`](SessionStore::optional)
 //! - mode: [`SessionMode::Transport`]; the argument of a handle is `session`; a handle is 128 random bits
-//! - idle timeout: 1 hour, sliding with reads and writes, noted every tenth of it at most; absolute timeout: 24 hours
-//! - limits: 64 KiB and 256 keys for each session; in memory, 100,000 sessions of 256 MiB, half of which one caller alone may hold,
-//!   and all anonymous callers together
-//! - each step of a backend may take 2 s; a change is tried 64 times at most
+//! - idle timeout: 1 hour, extended by reads and writes, reported to the backend at most every tenth of it; absolute timeout: 24 hours
+//! - limits: 64 KiB and 256 keys for each session; in memory, 100,000 sessions of 256 MiB together, of which one caller alone may
+//!   hold half, and all anonymous callers together as much as one caller
+//! - each step of a backend may take 2 s; a change is attempted at most 64 times
 //! - namespace: the server's name; identity: [the defaults](crate::Identity#defaults)
 //!
-//! No session makes room for another. Each caller has a [share](MemoryBackend) of what there is in memory, and each anonymous
-//! connection a part of the share that all of them have together; where that is full, new sessions and larger values are refused. Shared
-//! backends bound no number of sessions: a client may open as many as your limits on calls allow.
+//! No session is dropped to make room for another. In memory, each caller has a [share](MemoryBackend) of the room, and each anonymous
+//! connection a part of the share of all anonymous callers. Where a share is full, new sessions and larger values are refused. Shared
+//! backends do not bound the number of sessions: a client may open as many as your limits on calls allow.
 //!
 //! # Order
 //!
-//! Outside: validation, which does not see the handle ([an argument of the layer](crate::arguments)), and whatever decides who may
-//! call what. A tool that comes later and has an argument of the handle's name has no session, with a warning; at the start it is
-//! a mistake. Inside: everything else. A cache must be inside, or a hit would get
-//! around the refusal of a call without a session; it then keeps no result of a tool that opened its session, unless its scope is
-//! [`Scope::Session`](crate::Scope::Session). A transaction is inside too, and does not roll a session back, unless both are on one
-//! pool and [that is asked for](SqlBackend::in_transactions). The session is found
-//! through the call's own task: in a task that the tool spawns, use a [`Session`] that was got before. See [the
-//! guide](crate::guide::ordering).
+//! Outside of this layer: validation, which does not see the handle ([an argument of the layer](crate::arguments)), and authorization of
+//! calls. Inside: everything else.
+//!
+//! - A cache must be inside, or a hit would bypass the refusal of a call without a session. It then keeps no result of a tool that
+//!   opened its session, unless its scope is [`Scope::Session`](crate::Scope::Session).
+//! - A transaction must be inside. It does not roll a session back, unless both are on one pool and the backend is
+//!   [`in_transactions`](SqlBackend::in_transactions).
+//! - A tool that is added later and has an argument with the handle's name has no session, and a warning is logged. At the start, such
+//!   a tool is a [`ConfigError`](crate::ConfigError).
+//!
+//! The session is found through the task of the call: in a task that the tool spawns, use a [`Session`] that was obtained before. See
+//! [the guide](crate::guide::ordering).
 //!
 //! # Errors
 //!
-//! [`SessionError`] in the tool; `?` makes an error result of it, whose `_meta["io.turbomcp/errorData"]` has a word under
+//! The tool gets a [`SessionError`]. `?` converts it into an error result, whose `_meta["io.turbomcp/errorData"]` has a word under
 //! `mcp-patterns/session`:
 //!
-//! | word | kind | |
+//! | word | kind | meaning |
 //! | --- | --- | --- |
 //! | `none` | `invalid_request`, `authentication`, `invalid_params` | the call has no session: by transport, principal, handle |
-//! | `unknown` | `invalid_params` | there is no session under this handle, for this caller |
-//! | `full` | `invalid_request` | a limit; nothing was changed |
+//! | `unknown` | `invalid_params` | this caller has no session under this handle |
+//! | `full` | `invalid_request` | a limit of the session; nothing was changed |
 //! | `no_room` | `server_overloaded` | the caller's share of the sessions in memory is full; nothing was changed |
-//! | `conflict` | `unavailable` | others came first at each try; nothing was changed |
-//! | `waits_for_itself` | `internal` | the tool's transaction holds the only connection of the pool that both share, or on SQLite the right to write; nothing was changed |
+//! | `conflict` | `unavailable` | other writers were first at each attempt; nothing was changed |
+//! | `waits_for_itself` | `internal` | the tool's own transaction holds the only connection of the pool that both share, or on SQLite the write lock; nothing was changed |
 //! | `unavailable` | `unavailable` | the backend fails, or refuses to write (no memory, a full disk, a replica); nothing was changed |
-//! | `unknowable` | `internal` | the backend was lost while it wrote: the change may have been kept |
-//! | `undecodable`, `unencodable` | `internal` | a value is not what the tool asks for, or cannot be written as JSON; the text names its key |
+//! | `outcome_unknown` | `internal` | the connection to the backend was lost during a write: the change may have been kept |
+//! | `undecodable`, `unencodable` | `internal` | a value does not have the type that the tool asks for, or cannot be written as JSON; the text names its key |
 //! | `no_layer`, `not_renewable`, `arguments` | `internal`, `internal`, `invalid_params` | no layer acts on the tool; the session has no handle; `open_session` takes no arguments |
 //!
-//! The texts of `unavailable` and `unknowable` have an id, under which the log has the error. For an
-//! [`IdempotentTool`](crate::IdempotentTool), `unavailable` proves that nothing was done, and `unknowable` does not. A
-//! [`RetryTool`](crate::RetryTool) makes a call that ended with either again if its tool is idempotent, or it carries a key. A
-//! [`BackendError`] of your own backend says which of the two it is: [`new`](BackendError::new), or
-//! [`not_taken`](BackendError::not_taken).
+//! The texts of `unavailable` and `outcome_unknown` have an id, and the log has the error under this id. For an
+//! [`IdempotentTool`](crate::IdempotentTool), `unavailable` proves that nothing was done, and `outcome_unknown` does not. A
+//! [`RetryTool`](crate::RetryTool) repeats a call that ended with either, if its tool is idempotent or the call has a key. A
+//! [`BackendError`] of your own backend states which of the two it is: [`new`](BackendError::new) for a step that may have taken
+//! effect, or [`not_taken`](BackendError::not_taken).
 //!
-//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
+//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on a server.
 //!
 //! # Cancellation
 //!
-//! A call that is dropped leaves the turn to the next; a write that it had sent may have been kept. The note that a session is in
-//! use is sent from a task of its own, and no answer waits for it.
+//! A call that is dropped passes its turn in the queue on. A write that it had sent may have been kept. The report that a session is in
+//! use runs in a task of its own, and no answer waits for it.
 //!
 //! # When the backend fails
 //!
-//! Environments that share a backend, such as staging and production, each need a
-//! [`with_namespace`](SessionStore::with_namespace) of their own, or users find in one what they left in the other.
+//! Environments that share a backend, such as staging and production, each need their own
+//! [`with_namespace`](SessionStore::with_namespace), or users of one find the sessions of the other.
 //!
-//! It fails closed: down, slow or answering what nobody understands, it is never taken for an empty session. Calls that use their
-//! session get `unavailable` within the [time of a step](SessionStore::with_backend_timeout), also those that wait for a turn: a
-//! writer waits for as long as the backend answers those before it, and for the time of one step once it does not. A write whose
+//! The store fails closed: a backend that is down, slow or returns an unreadable record never counts as an empty session. Calls that use
+//! their session get `unavailable` within the [backend timeout](SessionStore::with_backend_timeout), also those that wait in the queue:
+//! a writer waits as long as the backend answers the writers before it, and for one backend timeout once it does not. A write whose
 //! answer takes more than a quarter of that time passes its turn on, so one slow answer fails at most the call that waits for it.
-//! What was acknowledged is as safe as the
-//! backend keeps it: **a Redis that fails over loses its last writes**, unless
-//! [`RedisBackend::with_replicas`](RedisBackend#failover) waits for the replicas. Calls that do not use their session do not notice. It is asked anew by every call, so it is back when it is
-//! back.
+//! Calls that do not use their session are not affected. Every call asks the backend anew, so sessions work again as soon as the
+//! backend does.
 //!
-//! Over a [`RedisConnection`](crate::RedisConnection), a Redis that has fallen silent is connected to anew; other connections have
+//! Acknowledged writes are as safe as the backend keeps them: **a Redis that fails over loses its last writes**, unless
+//! [`RedisBackend::with_replicas`](RedisBackend#failover) waits for the replicas.
+//!
+//! A [`RedisConnection`](crate::RedisConnection) replaces a connection to a Redis that no longer answers. Other connections have
 //! [limits](crate::RedisConnection#other-connections).
 //!
-//! A [`SqlBackend`] may share its pool with transactions: these leave it a connection, so that a tool that uses its session inside of
-//! one never waits for another tool. See [how large a pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be).
+//! A [`SqlBackend`] may share its pool with transactions. They leave it a connection, so that a tool that uses its session inside a
+//! transaction never waits for another tool. See [how large a pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be).
 //!
 //! # Clocks
 //!
-//! The clock of the backend alone decides how long a session lives. The wall clock of a server is never read: it may be wrong by days, and
-//! it may be set while the server runs. No session ends sooner or later for that, and no sweep deletes one that lives.
+//! Only the clock of the backend decides how long a session lives. The store never reads the wall clock of a server, which may be wrong
+//! by days, or be set while the server runs. So a wrong clock of a server ends no session sooner or later, and no sweep deletes a live
+//! one.
 //!
-//! | backend | the clock of both timeouts | if that is set forward or back |
+//! | backend | the clock of both timeouts | effect of setting it forward or back |
 //! | --- | --- | --- |
 //! | [`MemoryBackend`] | the monotonic clock of the process | it cannot be set; it may stand still while the machine sleeps |
 //! | `RedisBackend` | that of Redis | sessions end sooner or later by as much |
 //! | `SqlBackend`, PostgreSQL | that of the server (`clock_timestamp()`) | the same |
 //! | `SqlBackend`, SQLite | that of the machine, which all processes on the file share | the same |
 //!
-//! So one clock has to be right, that of the backend. A failover to a server whose clock differs has the effect of setting it by the
-//! difference. A [`Backend`] of yours is handed durations only, and measures them by the clock that its replicas share.
+//! So one clock has to be right, that of the backend. A failover to a server whose clock differs has the effect of setting the clock by
+//! the difference. A [`Backend`] of your own receives only durations, and measures them by the clock that its replicas share.
 //!
 //! # What is counted and logged
 //!
-//! The counters (feature `metrics`) `mcp_patterns_session_operations_total` by `outcome` (`read`, `written`, `conflicted`, `full`,
-//! `unavailable`, `refused`). A backend that fails is logged as a warning, at most once in ten seconds with a count of the rest, and
-//! one that works again as an information; each call that fails for it is logged with the id that its caller reads. No id, no
-//! handle and no value is logged; ids are hashed before they leave the process.
+//! The counter `mcp_patterns_session_operations_total` (feature `metrics`) counts operations by `outcome` (`read`, `written`, `conflicted`,
+//! `full`, `unavailable`, `refused`). A failing backend is logged as a warning, at most once in ten seconds with a count of the rest,
+//! and its recovery as an information. Each call that fails for it is logged with the id that its caller reads. No id of a session, no
+//! handle and no value is logged, and ids are hashed before they leave the process.
 
 mod backend;
 mod data;
 mod engine;
 mod error;
+mod handle;
 mod key;
 mod layer;
 mod memory;
+mod mode;
+mod records;
 #[cfg(feature = "redis")]
 mod redis;
 #[expect(clippy::module_inception, reason = "a session is what the module is about")]
 mod session;
+mod settings;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 mod store;
-mod turns;
+mod touches;
+mod write_queue;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisBackend;
-pub use backend::{Backend, BackendError, BackendFuture, Opener, Record, Write, Written};
+pub use backend::{Backend, BackendError, Opener, Record, Write, Written};
 pub use data::Data;
 pub use error::SessionError;
-pub use key::SessionMode;
 pub use memory::MemoryBackend;
+pub use mode::SessionMode;
 pub use session::{Draft, Session};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "sqlite"))))]

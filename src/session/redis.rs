@@ -3,75 +3,85 @@ use std::num::NonZeroU32;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::aio::ConnectionLike;
+use async_trait::async_trait;
 use redis::{Script, pipe};
 
-use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
+use super::backend::{Backend, BackendError, Record, Write, Written};
 use crate::clock::millis;
 use crate::replication::{self, Replication, StepError};
+use crate::{AnyRedisConnection, ConfigError};
 
 /// Keeps sessions in Redis, for all replicas.
 ///
-/// One key for each session, so it fits a cluster: a hash with the version `v` and the data `d`, which expires by itself, and `r`: by how
-/// many milliseconds the session may outlast that. All of it is measured by [the clock of Redis](super#clocks). What is acknowledged is as durable as your Redis makes it (`appendonly yes`), and lasts as long as it evicts no keys
+/// Each session has one key, so that the backend works on a cluster: a hash that expires by itself, with the version `v`, the data `d`,
+/// and `r`: by how many milliseconds the session may outlast that expiry. [The clock of Redis](super#clocks) measures all times.
+/// Acknowledged writes are as durable as your Redis makes them (`appendonly yes`), and last as long as it evicts no keys
 /// (`maxmemory-policy noeviction`).
 ///
 /// # Failover
 ///
-/// Redis acknowledges a write before its replicas have it. **A failover loses the last writes of sessions, and their ends.** What
-/// helps:
+/// Redis acknowledges a write before its replicas have it. **A failover loses the last writes of sessions, and their ends.** Two
+/// settings help:
 ///
-/// - [`with_replicas`](Self::with_replicas) acknowledges a write only once so many replicas have it. Nothing acknowledged is lost
-///   then as long as one of these becomes the primary.
-/// - `min-replicas-to-write` and `min-replicas-max-lag` let a primary refuse writes that no replica follows: it limits how much is
-///   lost, to what is written in that many seconds.
+/// - [`with_replicas`](Self::with_replicas) acknowledges a write only once that many replicas have it. Then no acknowledged write is
+///   lost, as long as one of these replicas becomes the primary.
+/// - `min-replicas-to-write` and `min-replicas-max-lag` of Redis let a primary refuse writes that no replica follows. They limit the
+///   loss to the writes of that many seconds.
 #[derive(Clone)]
 #[must_use]
-pub struct RedisBackend<C> {
-    connection: C,
+pub struct RedisBackend {
+    connection: AnyRedisConnection,
     prefix: String,
-    replication: Option<Replication>,
+    /// How many replicas must have a write, and for how long it waits for them.
+    replicas: Option<(usize, Duration)>,
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisBackend<C> {
-    /// On any connection whose clones share it: a [`RedisConnection`](crate::RedisConnection), which is replaced once it does not
-    /// answer, or [another one](crate::RedisConnection#other-connections).
-    pub fn new(connection: C) -> Self {
-        Self { connection, prefix: "mcp-patterns:session:".to_owned(), replication: None }
+impl RedisBackend {
+    /// Creates a backend on a connection: a [`RedisConnection`](crate::RedisConnection), which is replaced once it does not answer, or
+    /// [another one](crate::RedisConnection#other-connections).
+    pub fn new(connection: impl Into<AnyRedisConnection>) -> Self {
+        Self { connection: connection.into(), prefix: "mcp-patterns:session:".to_owned(), replicas: None }
     }
 
-    /// Sets how the names of the keys begin. Default: `mcp-patterns:session:`.
+    /// Sets the prefix of the keys. Default: `mcp-patterns:session:`.
     pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Acknowledges what is written, and that a session has ended, only once this many replicas have it, within `timeout` (a
-    /// millisecond at least). What too few have is [`SessionError::Unknowable`](super::SessionError::Unknowable): it may have been
+    /// Acknowledges a write, and the end of a session, only once this many replicas have it, within `timeout` (at least 1 ms). If too
+    /// few have it, the call fails with [`SessionError::OutcomeUnknown`](super::SessionError::OutcomeUnknown): the write may have been
     /// kept.
     ///
-    /// Redis takes nothing else from a connection while it waits (`WAIT`): give the backend a connection of its own, and a `timeout`
-    /// below the response timeout of that (500 ms by default) and well below the [backend's](crate::SessionStore::with_backend_timeout). Each write takes the time of a round trip to the
-    /// replicas, one after the other; without a replica, the whole `timeout`. Default: none is waited for.
-    pub fn with_replicas(mut self, replicas: NonZeroU32, timeout: Duration) -> Self {
-        self.replication = Some(Replication { replicas, timeout });
+    /// Redis takes no other command from a connection while it waits (`WAIT`): give the backend a connection of its own, and a
+    /// `timeout` below that connection's response timeout (500 ms by default) and well below the
+    /// [backend's](crate::SessionStore::with_backend_timeout). Each write takes a round trip to the replicas more, one write after the
+    /// other; without a replica, it takes the whole `timeout`. Default: waits for no replica.
+    pub fn with_replicas(mut self, replicas: usize, timeout: Duration) -> Self {
+        self.replicas = Some((replicas, timeout));
         self
+    }
+
+    fn replication(&self) -> Option<Replication> {
+        let (replicas, timeout) = self.replicas?;
+        let replicas = NonZeroU32::new(u32::try_from(replicas).unwrap_or(u32::MAX))?;
+        Some(Replication { replicas, timeout })
     }
 
     fn key(&self, id: &str) -> String {
         format!("{}{id}", self.prefix)
     }
 
-    /// With no version expected, there must be no record.
+    /// Without an expected version, there must be no record.
     async fn write(&self, id: &str, expected: Option<u64>, write: Write<'_>) -> Result<Written, BackendError> {
         let mut step = WRITE.prepare_invoke();
         step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
         step.arg(write.version).arg(write.data).arg(millis(write.ttl)).arg(millis(write.ends_in));
-        let found = replication::take(self.replication, &step, &mut self.connection.clone(), Option::is_none).await;
+        let found = replication::take(self.replication(), &step, &mut self.connection.clone(), Option::is_none).await;
         let found: Option<Found> = found.map_err(backend_error)?;
         match found {
             None => Ok(Written::Yes),
-            Some(found) => Ok(Written::No(record(found)?)),
+            Some(found) => Ok(Written::Conflict(record(found)?)),
         }
     }
 }
@@ -81,8 +91,8 @@ type Found = (Option<u64>, Option<String>, Option<u64>, i64);
 
 type Fields = (Option<u64>, Option<String>, Option<u64>);
 
-/// Answers nothing if the write is kept, and what there is if it is not. Versions are compared as text: Lua's numbers would lose
-/// digits of them.
+/// Returns nothing if the write is kept, and the current record if it is not. Versions are compared as text: Lua's numbers would lose
+/// digits.
 static WRITE: LazyLock<Script> = LazyLock::new(|| {
     script(
         "
@@ -107,8 +117,8 @@ static TOUCH: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// A script that knows how much time is `left` until the session ends, and `keep`s its record for a while, but no longer than that. The
-/// end is not written as a time, but as what it is beyond the expiry: so Redis alone measures both.
+/// A script with two functions: `left` returns the time until the session ends, and `keep` keeps its record for a time, but no longer
+/// than that. The end is not stored as a time, but as its distance from the expiry: so Redis alone measures both.
 fn script(code: &str) -> Script {
     const ENDS: &str = "
         local function left()
@@ -142,59 +152,62 @@ fn record(found: Found) -> Result<Option<Record>, BackendError> {
     match found {
         (None, None, ..) | (.., -2) => Ok(None),
         (Some(version), Some(data), rest, left) => {
-            // Without an expiry: nobody knows who has taken it away.
+            // A record without an expiry: something else has removed it.
             let expires_in = u64::try_from(left).map_or(Duration::MAX, Duration::from_millis);
             let ends_in = expires_in.saturating_add(Duration::from_millis(rest.unwrap_or_default()));
-            Ok(Some(Record { version, data, expires_in, ends_in }))
+            Ok(Some(Record::new(version, data, expires_in, ends_in)))
         }
-        _ => Err(BackendError::new("a key in Redis is no session")),
+        _ => Err(BackendError::new(
+            "the Redis key of a session has no fields of a session: check that nothing else writes under its prefix",
+        )),
     }
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> Backend for RedisBackend<C> {
+#[async_trait]
+impl Backend for RedisBackend {
     fn name(&self) -> &'static str {
         "Redis"
     }
 
-    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
-        Box::pin(self.write(id, None, write))
+    fn check(&self) -> Result<(), ConfigError> {
+        let Some((replicas, timeout)) = self.replicas else { return Ok(()) };
+        ConfigError::check_positive("RedisBackend", "with_replicas", replicas)?;
+        ConfigError::check_timeout("RedisBackend", "with_replicas", timeout)
     }
 
-    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
-        Box::pin(async move {
-            let key = self.key(id);
-            let mut load = pipe();
-            load.cmd("HMGET").arg(&key).arg("v").arg("d").arg("r").pttl(&key);
-            let found = load.query_async(&mut self.connection.clone()).await.map_err(BackendError::of_redis)?;
-            let (fields, left): (Fields, i64) = found;
-            let (version, data, rest) = fields;
-            record((version, data, rest, left))
-        })
+    async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError> {
+        self.write(id, None, write).await
     }
 
-    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
-        Box::pin(self.write(id, Some(expected), write))
+    async fn load(&self, id: &str) -> Result<Option<Record>, BackendError> {
+        let key = self.key(id);
+        let mut load = pipe();
+        load.cmd("HMGET").arg(&key).arg("v").arg("d").arg("r").pttl(&key);
+        let found = load.query_async(&mut self.connection.clone()).await.map_err(BackendError::of_redis)?;
+        let (fields, left): (Fields, i64) = found;
+        let (version, data, rest) = fields;
+        record((version, data, rest, left))
     }
 
-    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
-        Box::pin(async move {
-            let mut step = TOUCH.prepare_invoke();
-            step.key(self.key(id)).arg(millis(ttl));
-            step.invoke_async(&mut self.connection.clone()).await.map_err(BackendError::of_redis)
-        })
+    async fn compare_and_swap(&self, id: &str, expected: u64, write: Write<'_>) -> Result<Written, BackendError> {
+        self.write(id, Some(expected), write).await
     }
 
-    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
-        Box::pin(async move {
-            let mut step = DELETE.prepare_invoke();
-            step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
-            let is_gone = replication::take(self.replication, &step, &mut self.connection.clone(), |gone| *gone).await;
-            is_gone.map_err(backend_error)
-        })
+    async fn touch(&self, id: &str, ttl: Duration) -> Result<bool, BackendError> {
+        let mut step = TOUCH.prepare_invoke();
+        step.key(self.key(id)).arg(millis(ttl));
+        step.invoke_async(&mut self.connection.clone()).await.map_err(BackendError::of_redis)
+    }
+
+    async fn delete(&self, id: &str, expected: Option<u64>) -> Result<bool, BackendError> {
+        let mut step = DELETE.prepare_invoke();
+        step.key(self.key(id)).arg(expected.map(|version| version.to_string()).unwrap_or_default());
+        let is_gone = replication::take(self.replication(), &step, &mut self.connection.clone(), |gone| *gone).await;
+        is_gone.map_err(backend_error)
     }
 }
 
-impl<C> fmt::Debug for RedisBackend<C> {
+impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBackend").field("prefix", &self.prefix).finish_non_exhaustive()
     }

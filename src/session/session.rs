@@ -12,9 +12,9 @@ use super::{SessionError, SessionMode};
 use crate::scope::{self, Scoped};
 use crate::shared_work::session_opened;
 
-/// What is kept for a caller from one call to the next. Cheap to clone. See the [manual](super).
+/// The data of a caller from one call to the next. Cheap to clone. See the [manual](super).
 ///
-/// Nothing is read before it is asked for, and nothing is kept in between: what another replica has written is seen at once.
+/// It reads only on request and caches nothing, so that it sees the writes of other replicas at once.
 #[derive(Clone)]
 pub struct Session {
     pub(super) engine: Engine,
@@ -30,11 +30,15 @@ pub(super) struct Current {
 
 pub(super) enum CurrentSession {
     Session(Session),
-    /// The call was let through without one.
+    /// The call has no session, and the layer let it through.
     None(SessionMode),
 }
 
 impl Scoped for Current {
+    fn tool(&self) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.tool))
+    }
+
     fn session_id(&self) -> Option<Option<Arc<str>>> {
         Some(match &self.session {
             CurrentSession::Session(session) => Some(Arc::clone(session.key.id())),
@@ -44,11 +48,11 @@ impl Scoped for Current {
 }
 
 impl Session {
-    /// Returns the session of the call that runs here, where a [`SessionStore`](super::SessionStore) stands in front of the tool.
+    /// Returns the session of the current call, where a [`SessionStore`](super::SessionStore) is in front of the tool.
     ///
     /// # Errors
     ///
-    /// [`SessionError::NoLayer`] where none does, and in a task of its own; [`SessionError::None`] if the call was
+    /// [`SessionError::NoLayer`] without a `SessionStore`, and in a spawned task; [`SessionError::None`] if the call was
     /// [let through](super::SessionStore::optional) without a session.
     pub fn current() -> Result<Self, SessionError> {
         session_opened();
@@ -59,7 +63,7 @@ impl Session {
         }
     }
 
-    /// Returns the value of `key`, or `None` where there is none. One read.
+    /// Returns the value of `key`, or `None` where there is none. Takes one read.
     ///
     /// # Errors
     ///
@@ -68,16 +72,16 @@ impl Session {
         self.engine.peek(&self.key, key).await
     }
 
-    /// Keeps `value` under `key`, instead of what was there. One write, with a read before it where another replica has written.
+    /// Sets the value of `key`. Takes one write, with a read before it where another replica has written.
     ///
     /// # Errors
     ///
-    /// Those of the [session](super#errors); nothing was changed then, but by [`SessionError::Unknowable`].
+    /// Those of the [session](super#errors). Nothing was changed then, except perhaps with [`SessionError::OutcomeUnknown`].
     pub async fn set<T: Serialize + ?Sized + Sync>(&self, key: &str, value: &T) -> Result<(), SessionError> {
         self.update_all(|data| data.set(key, value)).await
     }
 
-    /// Removes `key`. False if it was not there.
+    /// Removes `key`. Returns false if it was not there.
     ///
     /// # Errors
     ///
@@ -86,7 +90,7 @@ impl Session {
         self.update_all(|data| Ok(data.remove(key))).await
     }
 
-    /// Returns the keys, sorted. One read.
+    /// Returns the keys, sorted. Takes one read.
     ///
     /// # Errors
     ///
@@ -95,7 +99,7 @@ impl Session {
         Ok(self.engine.load(&self.key).await?.data.keys().map(str::to_owned).collect())
     }
 
-    /// Removes everything; the session goes on.
+    /// Removes all values. The session stays open.
     ///
     /// # Errors
     ///
@@ -108,8 +112,8 @@ impl Session {
         .await
     }
 
-    /// Ends the session and forgets what it kept. What is written afterwards begins a new one, but under a handle, which is
-    /// unknown from now on.
+    /// Ends the session and deletes its values. A later write begins a new session, except under a handle, which is unknown from now
+    /// on.
     ///
     /// # Errors
     ///
@@ -121,12 +125,13 @@ impl Session {
         }
     }
 
-    /// Changes the value of `key`, from its default where there is none. No change of another call is lost: where one came
-    /// first, `change` is applied again to what is there then, so it may run several times, and only its last run counts.
+    /// Changes the value of `key`, starting from its default where there is none. No change of another call is lost: where another
+    /// call wrote first, `change` is applied again to the current value. So it may run several times, and only its last run counts.
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set), [`SessionError::Undecodable`], and [`SessionError::Conflict`] where others came first at each try.
+    /// As [`set`](Self::set), [`SessionError::Undecodable`], and [`SessionError::Conflict`] where other writers were first at each
+    /// attempt.
     pub async fn update<T, R>(&self, key: &str, mut change: impl FnMut(&mut T) -> R + Send) -> Result<R, SessionError>
     where
         T: Default + Serialize + DeserializeOwned,
@@ -141,11 +146,11 @@ impl Session {
         .await
     }
 
-    /// Changes several values at once, as [`update`](Self::update) changes one. An error of `change` leaves all as they are.
+    /// Changes several values at once, as [`update`](Self::update) changes one. An error of `change` changes nothing.
     ///
     /// # Errors
     ///
-    /// As [`update`](Self::update), and what `change` returns.
+    /// As [`update`](Self::update), and those that `change` returns.
     pub async fn update_all<R: Send>(
         &self,
         change: impl FnMut(&mut Data) -> Result<R, SessionError> + Send,
@@ -153,7 +158,7 @@ impl Session {
         self.engine.change(&self.key, change).await
     }
 
-    /// Reads everything once, for several operations. [`Draft::commit`] writes them back.
+    /// Reads everything once, for several operations. [`Draft::commit`] writes the changes back.
     ///
     /// # Errors
     ///
@@ -163,12 +168,12 @@ impl Session {
         Ok(Draft { session: self.clone(), is_changed: false, found })
     }
 
-    /// Moves the session to a new handle and returns it; the old one is unknown from now on. For when the caller may do more than
-    /// before, so that whoever has seen the old handle may not.
+    /// Moves the session to a new handle and returns it. The old handle is unknown from now on. Call it when the caller gets more rights,
+    /// so that a person who has seen the old handle does not.
     ///
     /// # Errors
     ///
-    /// [`SessionError::NotRenewable`] unless the session is named by a handle, and as [`update`](Self::update).
+    /// [`SessionError::NotRenewable`] unless the session has a handle, and as [`update`](Self::update).
     pub async fn renew(&self) -> Result<Self, SessionError> {
         if self.key.handle.is_none() {
             return Err(SessionError::NotRenewable);
@@ -178,7 +183,7 @@ impl Session {
         Ok(Self { engine: self.engine.clone(), key: Arc::new(key) })
     }
 
-    /// Returns the handle of a session that is named by one.
+    /// Returns the handle of the session, or `None` in a mode without handles.
     #[must_use]
     pub fn handle(&self) -> Option<&str> {
         self.key.handle.as_deref()
@@ -186,14 +191,14 @@ impl Session {
 }
 
 impl fmt::Debug for Session {
-    /// Tells no id: who reads the log may not use the session.
+    /// Without the id: a reader of the log must not be able to use the session.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("mode", &self.engine.settings.mode).finish_non_exhaustive()
     }
 }
 
-/// A session as it was loaded, to be read and changed without going to the backend. Made by [`Session::load`].
-#[must_use = "changes are kept by `commit`"]
+/// A loaded session, which is read and changed without a round trip. Created by [`Session::load`], written by [`commit`](Self::commit).
+#[must_use = "only `commit` writes the changes"]
 pub struct Draft {
     session: Session,
     is_changed: bool,
@@ -201,11 +206,11 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Keeps what was changed; without a change, nothing is written.
+    /// Writes the changes. Without a change, it writes nothing.
     ///
     /// # Errors
     ///
-    /// [`SessionError::Conflict`] if anybody has changed the session since it was loaded: load it again, or use
+    /// [`SessionError::Conflict`] if another writer has changed the session since it was loaded: load it again, or use
     /// [`Session::update_all`]. And as [`Session::set`].
     pub async fn commit(self) -> Result<(), SessionError> {
         match self.is_changed {

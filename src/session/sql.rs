@@ -2,9 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::Pool;
 
-use super::backend::{Backend, BackendError, BackendFuture, Record, Write, Written};
+use super::backend::{Backend, BackendError, Record, Write, Written};
 use crate::connections::{Apart, Connections, Pooled, What};
 #[cfg(feature = "transactional")]
 use crate::connections::{Spare, WaitsForItself};
@@ -15,9 +16,9 @@ use crate::transactional::{Connection, Within, within};
 mod statements;
 pub use statements::SessionDatabase;
 
-/// The table of sessions, for those who run their own migrations. `ensure_schema` runs it too.
+/// The statements that create the table of sessions, for migrations of your own. [`SqlBackend::ensure_schema`] runs them too.
 ///
-/// It stands alone: neither sqlx's `_sqlx_migrations` nor any other table is touched.
+/// They touch no other table, and not sqlx's `_sqlx_migrations`.
 pub const SESSION_SCHEMA: &str = "\
 create table if not exists mcp_patterns_sessions (
     id text primary key,
@@ -31,17 +32,17 @@ create index if not exists mcp_patterns_sessions_expires_at on mcp_patterns_sess
 
 /// Keeps sessions in a table of a database, for all replicas.
 ///
-/// The [table](SESSION_SCHEMA) must be there: see [`ensure_schema`](Self::ensure_schema). Expiry is measured by the clock of the
-/// database: see [clocks](super#clocks). Expired rows are deleted behind the scenes, 500 at a time, once a minute while sessions are written, on connections of the
-/// pool that are idle. That waits for no call, and no call waits for more than such a batch.
+/// The [table](SESSION_SCHEMA) must exist: see [`ensure_schema`](Self::ensure_schema). The clock of the database measures expiry: see
+/// [clocks](super#clocks). Expired rows are deleted in the background, 500 at a time, once a minute while sessions are written, on
+/// idle connections of the pool. The deletion waits for no call, and no call waits for more than one such batch.
 ///
-/// The pool may be that of the transactions, which then leave a connection to the sessions.
+/// Sessions and transactions may share a pool. Then transactions leave a connection to the sessions.
 #[must_use]
 pub struct SqlBackend<DB: SessionDatabase> {
     pool: Pool<DB>,
     sweeper: Sweeper,
     connections: Arc<Connections<DB>>,
-    /// Has transactions on the pool leave a connection to the sessions, unless these are a part of them.
+    /// Has transactions on the pool leave a connection to the sessions. `None` where sessions are a part of transactions.
     apart: Option<Arc<Apart>>,
 }
 
@@ -49,20 +50,20 @@ const EXPIRED: Expired =
     Expired { from: "from mcp_patterns_sessions", condition: "expires_at <= {now}", rows: "sessions" };
 
 impl<DB: SessionDatabase> SqlBackend<DB> {
-    /// On connections of `pool`. Each step is a statement outside any transaction of the tool's, and is kept whatever becomes of that,
-    /// unless [asked otherwise](Self::in_transactions).
+    /// Creates a backend on a pool. Each step is a statement outside the tool's transactions, and is kept whether these are committed
+    /// or not, unless [`in_transactions`](Self::in_transactions) is called.
     pub fn new(pool: Pool<DB>) -> Self {
         let connections = Connections::of(&pool);
         let apart = Some(Arc::new(connections.set_apart(What::Statements)));
         Self { pool, sweeper: Sweeper::later(&EXPIRED), connections, apart }
     }
 
-    /// Reads and writes sessions in the transaction of the tool, where it is in one on the same pool: what is written is committed with
-    /// it, and rolled back with it.
+    /// Reads and writes sessions in the transaction of the tool, where the tool is in one on the same pool: a change is committed with
+    /// the transaction, and rolled back with it.
     ///
-    /// The transaction must be on a clone of the pool: one on another pool is another matter, even if the database is the same. Two
-    /// calls that write one session wait for each other in the database, until the first has ended: for the [time of a
-    /// step](crate::SessionStore::with_backend_timeout) at most.
+    /// The transaction must be on a clone of the pool: a transaction on another pool does not count, even if the database is the same.
+    /// Two calls that write one session wait for each other in the database, until the first has ended, for at most the
+    /// [backend timeout](crate::SessionStore::with_backend_timeout).
     #[cfg(feature = "transactional")]
     #[cfg_attr(docsrs, doc(cfg(feature = "transactional")))]
     pub fn in_transactions(mut self) -> Self {
@@ -70,34 +71,34 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
         self
     }
 
-    /// Makes the table where there is none.
+    /// Creates the table, unless it exists.
     ///
     /// # Errors
     ///
-    /// Those of the database, and that it did not answer within a minute.
+    /// Those of the database, and a timeout if it does not answer within a minute.
     pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
         <DB as SessionDatabase>::ensure_schema(pool).await
     }
 
-    /// Deletes the expired sessions, a batch at a time, and returns how many there were. Those that a call holds stay for the next
-    /// time; on SQLite that is all of them, while somebody writes.
+    /// Deletes the expired sessions, 500 at a time, and returns how many it deleted. A session that a call has locked stays for the
+    /// next time; on SQLite, all of them stay while another connection writes.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn sweep(&self) -> Result<u64, sqlx::Error> {
-        self.sweeper.sweep(&self.pool).await
+    pub async fn sweep(pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
+        Sweeper::new(&EXPIRED).sweep(pool).await
     }
 
     async fn written(&self, id: &str, written: Result<bool, BackendError>) -> Result<Written, BackendError> {
         match written? {
             true => Ok(Written::Yes),
-            false => self.load(id).await.map(Written::No).map_err(BackendError::after_no_change),
+            false => self.load(id).await.map(Written::Conflict).map_err(BackendError::after_no_change),
         }
     }
 
-    /// A connection for a statement: that of the transaction, where sessions are a part of it; one that waits for no call, where the
-    /// call has one of the pool already.
+    /// Returns a connection for a statement: that of the transaction, where sessions are a part of it; a spare one, which waits for no
+    /// call, where the call already has one of the pool.
     #[cfg_attr(
         not(feature = "transactional"),
         expect(unused_variables, reason = "there is no transaction to wait for")
@@ -118,7 +119,7 @@ impl<DB: SessionDatabase> SqlBackend<DB> {
     }
 }
 
-/// Where a statement runs.
+/// The connection that a statement runs on.
 enum On<'a, DB: SessionDatabase> {
     Pool(Pooled<DB>),
     #[cfg(feature = "transactional")]
@@ -143,7 +144,7 @@ impl<DB: SessionDatabase> On<'_, DB> {
         }
     }
 
-    /// Ends the use of the connection with what the statement came to.
+    /// Ends the use of the connection with the result of the statement.
     fn done<T>(self, result: Result<T, sqlx::Error>) -> Result<T, BackendError> {
         match self {
             #[cfg(feature = "transactional")]
@@ -161,57 +162,47 @@ impl<DB: SessionDatabase> On<'_, DB> {
     }
 }
 
+#[async_trait]
 impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
     fn name(&self) -> &'static str {
         DB::NAME
     }
 
-    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
-        Box::pin(async move {
-            let mut on = self.connection(true).await?;
-            let created = DB::create(on.connection(), id, write).await;
-            let created = on.done(created);
-            self.sweeper.sweep_now_and_then(&self.pool);
-            self.written(id, created).await
-        })
+    async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError> {
+        let mut on = self.connection(true).await?;
+        let created = DB::create(on.connection(), id, write).await;
+        let created = on.done(created);
+        self.sweeper.sweep_now_and_then(&self.pool);
+        self.written(id, created).await
     }
 
-    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
-        Box::pin(async move {
-            let mut on = self.connection(false).await?;
-            let row = DB::load(on.connection(), id).await;
-            let Some((version, data, expires_in, ends_in)) = on.done(row)? else { return Ok(None) };
-            let [expires_in, ends_in] =
-                [expires_in, ends_in].map(|left| Duration::from_millis(left.max(0).unsigned_abs()));
-            let version = u64::try_from(version).map_err(BackendError::new)?;
-            Ok(Some(Record { version, data, expires_in, ends_in }))
-        })
+    async fn load(&self, id: &str) -> Result<Option<Record>, BackendError> {
+        let mut on = self.connection(false).await?;
+        let row = DB::load(on.connection(), id).await;
+        let Some((version, data, expires_in, ends_in)) = on.done(row)? else { return Ok(None) };
+        let [expires_in, ends_in] = [expires_in, ends_in].map(|left| Duration::from_millis(left.max(0).unsigned_abs()));
+        let version = u64::try_from(version).map_err(BackendError::new)?;
+        Ok(Some(Record::new(version, data, expires_in, ends_in)))
     }
 
-    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
-        Box::pin(async move {
-            let mut on = self.connection(true).await?;
-            let swapped = DB::compare_and_swap(on.connection(), id, expected, write).await;
-            let swapped = on.done(swapped);
-            self.sweeper.sweep_now_and_then(&self.pool);
-            self.written(id, swapped).await
-        })
+    async fn compare_and_swap(&self, id: &str, expected: u64, write: Write<'_>) -> Result<Written, BackendError> {
+        let mut on = self.connection(true).await?;
+        let swapped = DB::compare_and_swap(on.connection(), id, expected, write).await;
+        let swapped = on.done(swapped);
+        self.sweeper.sweep_now_and_then(&self.pool);
+        self.written(id, swapped).await
     }
 
-    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
-        Box::pin(async move {
-            let mut on = self.connection(true).await?;
-            let touched = DB::touch(on.connection(), id, ttl).await;
-            on.done(touched)
-        })
+    async fn touch(&self, id: &str, ttl: Duration) -> Result<bool, BackendError> {
+        let mut on = self.connection(true).await?;
+        let touched = DB::touch(on.connection(), id, ttl).await;
+        on.done(touched)
     }
 
-    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
-        Box::pin(async move {
-            let mut on = self.connection(true).await?;
-            let deleted = DB::delete(on.connection(), id, expected).await;
-            on.done(deleted)
-        })
+    async fn delete(&self, id: &str, expected: Option<u64>) -> Result<bool, BackendError> {
+        let mut on = self.connection(true).await?;
+        let deleted = DB::delete(on.connection(), id, expected).await;
+        on.done(deleted)
     }
 }
 

@@ -20,16 +20,20 @@ mod silence;
 mod sweeps;
 mod values;
 
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 use turbomcp_core::auth::Principal;
 use turbomcp_core::{ErrorKind, McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::*;
+#[cfg(feature = "redis")]
+use crate::AnyRedisConnection;
 use crate::testing::ScriptedServer;
 use crate::{Layer, TryLayer, outcome};
 
@@ -138,55 +142,50 @@ impl Spy {
         std::array::from_fn(|step| self.steps[step].swap(0, Ordering::SeqCst))
     }
 
-    fn step<'a, T: Send + 'a>(&self, step: usize, taken: BackendFuture<'a, T>) -> BackendFuture<'a, T> {
+    async fn step<T>(
+        &self,
+        step: usize,
+        taken: impl Future<Output = Result<T, BackendError>> + Send,
+    ) -> Result<T, BackendError> {
         self.steps[step].fetch_add(1, Ordering::SeqCst);
         let fault = *self.fault.lock().unwrap();
-        Box::pin(async move {
-            match fault {
-                Fault::None => taken.await,
-                Fault::Down => Err(BackendError::new("secret://password@host is down")),
-                Fault::Deaf => taken.await.and(Err(BackendError::new("secret://password@host went away"))),
-                Fault::Hung => std::future::pending().await,
-                Fault::Slow => {
-                    tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=3))).await;
-                    taken.await
-                }
-                Fault::Late(after) => {
-                    let answer = taken.await;
-                    tokio::time::sleep(after).await;
-                    answer
-                }
+        match fault {
+            Fault::None => taken.await,
+            Fault::Down => Err(BackendError::new("secret://password@host is down")),
+            Fault::Deaf => taken.await.and(Err(BackendError::new("secret://password@host went away"))),
+            Fault::Hung => std::future::pending().await,
+            Fault::Slow => {
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(1..=3))).await;
+                taken.await
             }
-        })
-    }
-
-    /// The step that a memory takes when it is asked for, and not before.
-    fn lazily<'a, T: Send + 'a>(
-        &'a self,
-        step: impl Fn(&'a MemoryBackend) -> BackendFuture<'a, T> + Send + 'a,
-    ) -> BackendFuture<'a, T> {
-        Box::pin(async move { step(&self.backend).await })
+            Fault::Late(after) => {
+                let answer = taken.await;
+                tokio::time::sleep(after).await;
+                answer
+            }
+        }
     }
 }
 
+#[async_trait]
 impl Backend for Spy {
-    fn create<'a>(&'a self, id: &'a str, write: Write<'a>) -> BackendFuture<'a, Written> {
-        self.step(0, self.lazily(move |backend| backend.create(id, write)))
+    async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError> {
+        self.step(0, self.backend.create(id, write)).await
     }
 
-    fn load<'a>(&'a self, id: &'a str) -> BackendFuture<'a, Option<Record>> {
-        self.step(1, self.lazily(move |backend| backend.load(id)))
+    async fn load(&self, id: &str) -> Result<Option<Record>, BackendError> {
+        self.step(1, self.backend.load(id)).await
     }
 
-    fn compare_and_swap<'a>(&'a self, id: &'a str, expected: u64, write: Write<'a>) -> BackendFuture<'a, Written> {
-        self.step(2, self.lazily(move |backend| backend.compare_and_swap(id, expected, write)))
+    async fn compare_and_swap(&self, id: &str, expected: u64, write: Write<'_>) -> Result<Written, BackendError> {
+        self.step(2, self.backend.compare_and_swap(id, expected, write)).await
     }
 
-    fn touch<'a>(&'a self, id: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
-        self.step(3, self.lazily(move |backend| backend.touch(id, ttl)))
+    async fn touch(&self, id: &str, ttl: Duration) -> Result<bool, BackendError> {
+        self.step(3, self.backend.touch(id, ttl)).await
     }
 
-    fn delete<'a>(&'a self, id: &'a str, expected: Option<u64>) -> BackendFuture<'a, bool> {
-        self.step(4, self.lazily(move |backend| backend.delete(id, expected)))
+    async fn delete(&self, id: &str, expected: Option<u64>) -> Result<bool, BackendError> {
+        self.step(4, self.backend.delete(id, expected)).await
     }
 }

@@ -1,4 +1,4 @@
-//! Those who wait for shared work.
+//! The callers who wait for shared work.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -18,25 +18,25 @@ use crate::cancellation::{Cancellation, cancelled};
 use crate::progress::{Attempt, Progress};
 use crate::{Identity, Scope};
 
-/// How long what was told of the work may hold up its result on a slow connection.
+/// How long notifications may delay the result on a slow connection.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One of those who wait for shared work.
+/// A caller who waits for shared work.
 pub(crate) trait Waits: Sync {
     fn is_cancelled(&self) -> bool;
 
-    /// Returns the call that the work is for, where it is for one.
+    /// Returns the call that the work is for, if there is one.
     fn call(&self) -> Option<&RequestContext>;
 
-    /// Called when there is work to wait for.
+    /// Runs when there is work to wait for.
     fn join(&self, work: &Work);
 
-    /// Waits for the end of the work, or returns `None` when the caller is cancelled first. By reference, since each of the
-    /// functions that hand a future on would store it once more.
+    /// Waits for the end of the work, or returns `None` when the caller is cancelled first. By reference, since each function that
+    /// takes a future by value would store it once more.
     fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> impl Future<Output = Option<T>> + Send;
 }
 
-/// One who hears nothing of the work but its end.
+/// A caller who gets only the end of the work.
 pub(crate) struct Anybody<'a, C>(pub(crate) &'a C);
 
 impl<C: Cancellation> Waits for Anybody<'_, C> {
@@ -63,11 +63,11 @@ async fn unless_cancelled<T>(cancellation: &impl Cancellation, end: Pin<&mut imp
     }
 }
 
-/// The caller of a request, who hears of the work meanwhile. Dropped before the work has ended, it has left.
+/// The caller of a request, who also gets notifications of the work. Its drop before the end of the work is a cancellation.
 #[derive(Debug)]
 pub(crate) struct Caller<'a> {
     ctx: &'a RequestContext,
-    /// Tells principals apart, where several of them may wait.
+    /// Distinguishes principals, where several of them may wait.
     principals: Option<&'a Identity>,
     listener: OnceLock<Arc<Listener>>,
     /// The work that the caller has begun.
@@ -86,7 +86,7 @@ impl<'a> Caller<'a> {
         self.ctx
     }
 
-    /// Begins work in the name of this caller.
+    /// Begins work as this caller.
     pub(crate) fn begin(&self, work: &Arc<Work>) {
         // Set once: a caller begins one piece of work.
         let _ = self.begun.set(Arc::clone(work));
@@ -98,18 +98,18 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// Says that what the caller got is not the end of the work.
+    /// Notes that the caller has not got the end of the work.
     pub(crate) fn leave(&self) {
         self.has_end.store(false, Ordering::Relaxed);
     }
 
-    /// Waits for the work that this caller has begun, and that is the caller's alone now.
+    /// Waits for work that this caller has begun, and for which no other caller waits now.
     pub(crate) async fn wait_alone<T: Send>(&self, mut end: BoxFuture<'static, T>) -> Option<T> {
         self.leave();
         self.wait(Pin::new(&mut end)).await
     }
 
-    /// Returns the context of a call that goes on where the shared work has come to, or `None` where nobody has heard of that.
+    /// Returns the context of a call that continues the progress of the shared work, or `None` if no progress was reported.
     pub(crate) fn context_from_here(&self) -> Option<Attempt> {
         let progress = self.listener.get()?.progress()?;
         (progress.reached() > 0.0).then(|| progress.attempt(self.ctx))
@@ -154,7 +154,7 @@ impl<'a> Caller<'a> {
         };
         let too_slow = async {
             closed.notified().await;
-            // Nothing is sent after the result, which does not wait for long. One who is cancelled waits for nothing.
+            // No notification follows the result, and the result does not wait long. A cancelled caller does not wait at all.
             if self.has_end.load(Ordering::Relaxed) {
                 sleep(FLUSH_TIMEOUT).await;
             }
@@ -162,10 +162,10 @@ impl<'a> Caller<'a> {
         join(ended, select(pin!(too_slow), pin!(told))).await.0
     }
 
-    /// Sends what the caller is told of the work.
+    /// Sends a notification to the caller.
     async fn send(&self, note: Note) {
         let Some(session) = self.ctx.session() else { return };
-        // It is for the caller to know whether the connection is there, and no matter of the work.
+        // A lost connection is the caller's concern, and does not affect the work.
         let _ = match note {
             Note::Progress(mut params) => {
                 let Some(token) = self.ctx.progress_token() else { return };
@@ -174,7 +174,7 @@ impl<'a> Caller<'a> {
             }
             Note::Log(params) => {
                 let level = params["level"].as_str().unwrap_or_default();
-                // turbomcp has asked for the starter.
+                // For the starter, turbomcp has checked that.
                 let is_wanted =
                     self.begun.get().is_some() || (self.ctx.wants_log(level) && self.ctx.admit_log().is_some());
                 if !is_wanted {
@@ -207,7 +207,7 @@ impl Waits for Caller<'_> {
     fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> impl Future<Output = Option<T>> + Send {
         match self.listener.get() {
             None => Either::Left(self.wait_for(end)),
-            // On the heap, so that who hears nothing carries no more than the wait along.
+            // Boxed, so that a caller without notifications stores no more than the wait.
             Some(listener) => Either::Right(Box::pin(self.wait_and_hear(listener, end))),
         }
     }

@@ -1,6 +1,6 @@
-//! What one who waits for shared work is told of it meanwhile.
+//! The notifications of shared work to each caller who waits for it.
 //!
-//! The work only puts it in a queue. Each who waits sends it on, so that a slow connection holds up nobody else.
+//! The work only puts a notification into a queue. Each caller sends its own, so that a slow connection delays no other caller.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::progress::Progress;
 
-/// How many wait for a slow connection at most. Then the oldest are lost.
+/// The most notifications that wait for a slow connection. Beyond it, the oldest are dropped.
 const MAX_NOTES: usize = 128;
 
 /// A notification, by its parameters.
@@ -20,7 +20,7 @@ pub(super) enum Note {
     Log(Value),
 }
 
-/// One who waits, and hears of the work.
+/// A caller who waits for the work and receives its notifications.
 #[derive(Debug, Default)]
 pub(super) struct Listener {
     /// `None` where the client wants no progress.
@@ -64,7 +64,7 @@ impl Listener {
         self.queue().is_closed = false;
     }
 
-    /// Takes no more notes. Those that are there can still be had.
+    /// Accepts no more notes. Those in the queue can still be taken.
     pub(super) fn close(&self) {
         self.queue().is_closed = true;
         self.news.notify_one();
@@ -90,47 +90,47 @@ impl Listener {
     }
 }
 
-/// How a listener hears of one piece of work.
+/// The subscription of a listener to one piece of work.
 #[derive(Debug)]
-pub(super) struct Ear {
+pub(super) struct Subscription {
     listener: Weak<Listener>,
-    /// The progress from which the work goes on.
+    /// The progress that the work continues from.
     base: f64,
-    hears_all: bool,
+    gets_all: bool,
 }
 
-impl Ear {
-    pub(super) fn new(listener: &Arc<Listener>, hears_all: bool) -> Self {
+impl Subscription {
+    pub(super) fn new(listener: &Arc<Listener>, gets_all: bool) -> Self {
         let base = listener.progress.as_ref().map_or(0.0, Progress::reached);
-        Self { listener: Arc::downgrade(listener), base, hears_all }
+        Self { listener: Arc::downgrade(listener), base, gets_all }
     }
 
-    /// The same listener's for work that begins now, of everything only if the starter `is_same`.
-    pub(super) fn again(&self, is_same: bool) -> Self {
+    /// Subscribes the same listener to work that begins now. It gets everything only if the starter `is_same`.
+    pub(super) fn renewed(&self, is_same: bool) -> Self {
         match self.listener.upgrade() {
-            Some(listener) => Self::new(&listener, is_same && self.hears_all),
-            None => Self { listener: Weak::new(), base: 0.0, hears_all: false },
+            Some(listener) => Self::new(&listener, is_same && self.gets_all),
+            None => Self { listener: Weak::new(), base: 0.0, gets_all: false },
         }
     }
 
-    /// Returns false when the listener has gone.
-    pub(super) fn hear(&self, note: &Note) -> bool {
+    /// Delivers a note. Returns false if the listener no longer waits.
+    pub(super) fn deliver(&self, note: &Note) -> bool {
         let Some(listener) = self.listener.upgrade() else { return false };
         match note {
             Note::Progress(params) => {
                 if let Some(progress) = &listener.progress {
-                    let params = || if self.hears_all { params.clone() } else { numbers(params) };
+                    let params = || if self.gets_all { params.clone() } else { numbers(params) };
                     listener.put(|| progress.raise(self.base, params()).map(Note::Progress));
                 }
             }
-            Note::Log(_) if self.hears_all => listener.put(|| Some(note.clone())),
+            Note::Log(_) if self.gets_all => listener.put(|| Some(note.clone())),
             Note::Log(_) => {}
         }
         true
     }
 }
 
-/// What anybody may know of progress: its message may be about the starter.
+/// Returns the numbers of a progress, without its message, which may be about the starter.
 fn numbers(params: &Value) -> Value {
     let mut numbers = json!({ "progress": params["progress"] });
     if let Some(total) = params.get("total") {

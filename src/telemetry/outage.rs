@@ -1,4 +1,4 @@
-//! Warnings that come in bursts, said now and then with a count.
+//! Warnings with a limited rate, each with the number of those that were suppressed.
 
 #[cfg(feature = "workflow")]
 use std::collections::HashMap;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a warning is not said again.
+/// The time during which a warning is not repeated.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// A warning that is said at most once in ten seconds.
+/// A warning that is logged at most once in ten seconds.
 #[derive(Debug, Default)]
 pub(crate) struct Warning(Mutex<Said>);
 
@@ -26,17 +26,17 @@ impl Warning {
         Self(Mutex::new(Said { last: None, unsaid: 0 }))
     }
 
-    /// Returns how often it was not said since it was said last, if it is time to say it again.
+    /// Returns the number of suppressed warnings since the last one, if the next one is due.
     pub(crate) fn due(&self) -> Option<u64> {
         lock(&self.0).due()
     }
 }
 
-/// How many names have a pause of their own. Names are an author's, so there are few.
+/// The number of names with a pause of their own. Authors choose names, so there are few.
 #[cfg(feature = "workflow")]
 const NAMES: usize = 1_000;
 
-/// A warning of what has no state that outlives a call: said at most once in ten seconds for each name. Beyond 1,000 names, all
+/// A warning for parts without state of their own: logged at most once in ten seconds for each name. Beyond 1,000 names, all
 /// others share one pause.
 #[cfg(feature = "workflow")]
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl Said {
     }
 }
 
-/// A backend that fails and works again: said at most once in ten seconds, and again when it is over.
+/// A backend that fails and works again: logged at most once in ten seconds, and once when it is over.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
     is_on: AtomicBool,
@@ -76,7 +76,7 @@ struct State {
     warning: Said,
     since: Option<Instant>,
     failures: u64,
-    /// Whether the log has a warning of this outage.
+    /// Whether a warning of this outage was logged.
     is_said: bool,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Over {
 }
 
 impl Outage {
-    /// Notes a failure. Returns how many were not said since the last that was, if it is time to say one.
+    /// Records a failure. Returns the number of suppressed warnings since the last one, if the next one is due.
     pub(crate) fn failed(&self) -> Option<u64> {
         let mut state = lock(&self.state);
         state.since.get_or_insert_with(Instant::now);
@@ -100,7 +100,7 @@ impl Outage {
         due
     }
 
-    /// Notes a success. Returns the outage that it ends, if that was said.
+    /// Records a success. Returns the outage that it ends, if a warning of it was logged.
     pub(crate) fn worked(&self) -> Option<Over> {
         if !self.is_on.load(Ordering::Acquire) {
             return None;

@@ -1,4 +1,4 @@
-//! A server that does what a test says, and counts what reaches it.
+//! For tests: a scripted server that counts its calls, and contract tests for backends of your own.
 //!
 //! # Example
 //!
@@ -75,7 +75,7 @@ use turbomcp_types::{
     ToolResult, ToolsCapabilities,
 };
 
-/// A server whose tools are closures. Failures surface as those of a `#[server]` tool do: as a result with `isError`.
+/// A server whose tools are closures. A failure becomes a result with `isError`, as in a `#[server]`.
 ///
 /// Clones share the counts.
 #[derive(Clone)]
@@ -88,11 +88,11 @@ pub struct ScriptedServer {
 
 type Script = Arc<dyn Fn(Call) -> BoxFuture<'static, McpResult<ToolResult>> + Send + Sync>;
 
-/// A call as it reached a [`ScriptedServer`].
+/// A call that reached a [`ScriptedServer`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Call {
-    /// How many calls of this tool there were, with this one.
+    /// The number of this call among the calls of the tool, from 1.
     pub number: usize,
     /// The arguments.
     pub args: Value,
@@ -101,7 +101,7 @@ pub struct Call {
 }
 
 impl ScriptedServer {
-    /// Makes a server without tools.
+    /// Creates a server without tools.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl ScriptedServer {
         }
     }
 
-    /// Adds a tool that changes nothing.
+    /// Adds a read-only tool.
     #[must_use]
     pub fn with_read_only<F>(self, name: &str, script: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
     where
@@ -122,7 +122,7 @@ impl ScriptedServer {
         self.with_tool(Tool { annotations: Some(annotations), ..Tool::new(name, "changes nothing") }, script)
     }
 
-    /// Adds a tool that says nothing about itself.
+    /// Adds a tool without annotations.
     #[must_use]
     pub fn with_plain<F>(self, name: &str, script: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
     where

@@ -9,12 +9,12 @@ use crate::session::{Backend, BackendError, Opener, Record, Write, Written};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A time after which a record is none at once.
+/// A time after which a record has expired at once.
 const NONE: Duration = Duration::ZERO;
 
-/// Checks that a [`Backend`] keeps what its documentation promises, and panics where it does not.
+/// Checks that a [`Backend`] does what its documentation states, and panics where it does not.
 ///
-/// `make_backend` is called for each check. The backends it makes may share their records: every check uses ids of its own.
+/// It calls `make_backend` for each check. The backends may share their records: every check uses ids of its own.
 ///
 /// ```
 /// use mcp_patterns::{session::MemoryBackend, testing::session_backend_contract};
@@ -70,7 +70,7 @@ async fn of_many_who_create_at_once_one_succeeds<B: Backend>(backend: &Checked<B
 
 async fn a_write_needs_the_version_that_is_there<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::No(None), "a session is not revived");
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Conflict(None), "a session is not revived");
     assert_eq!(backend.load(&id).await, None);
     backend.create(&id, 1, "one").await;
     assert_eq!(conflict(backend.swap(&id, 7, 2, "two").await), Some((1, "one".into())));
@@ -107,7 +107,7 @@ async fn an_expired_session_is_none<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.write(&id, None, 1, "one", NONE).await;
     assert_eq!(backend.load(&id).await, None);
-    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::No(None));
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Conflict(None));
     assert!(!backend.touch(&id, MINUTE).await, "what has expired is not prolonged");
     assert!(!backend.delete(&id, None).await);
     assert_eq!(backend.create(&id, 3, "new").await, Written::Yes, "its place is free");
@@ -183,7 +183,7 @@ async fn what_is_deleted_is_gone<B: Backend>(backend: &Checked<B>) {
     assert!(backend.delete(&id, None).await);
     assert!(!backend.delete(&id, None).await);
     assert_eq!(backend.load(&id).await, None);
-    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::No(None));
+    assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Conflict(None));
 }
 
 async fn with_a_version_only_that_one_is_deleted<B: Backend>(backend: &Checked<B>) {
@@ -242,23 +242,23 @@ async fn no_change_of_many_writers_is_lost<B: Backend>(backend: &Checked<B>) {
     assert_eq!(count(&backend.found(id).await.1), WRITERS * CHANGES);
 }
 
-/// What there was instead of what was expected.
+/// Returns the record of a conflict.
 fn conflict(written: Written) -> Option<(u64, String)> {
     match written {
         Written::Yes => None,
-        Written::No(found) => found.map(|record| (record.version, record.data)),
+        Written::Conflict(found) => found.map(|record| (record.version, record.data)),
         Written::Full => panic!("there is room for what this writes"),
     }
 }
 
 fn conflict_record(written: Written) -> Record {
     match written {
-        Written::No(Some(record)) => record,
+        Written::Conflict(Some(record)) => record,
         other => panic!("a conflict was expected, not {other:?}"),
     }
 }
 
-/// A backend whose failures end the check.
+/// A backend whose failures panic.
 struct Checked<B>(B);
 
 impl<B: Backend> Checked<B> {

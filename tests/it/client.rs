@@ -30,7 +30,7 @@ use turbomcp::{McpHandler, RequestContext};
 use turbomcp_server::transport::LineTransportRunner;
 
 /// How long a test may take before it counts as hung. It bounds a failure and measures nothing.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a server says on stderr, before its address, once it accepts HTTP.
 const LISTENING: &str = "listening on ";
@@ -59,8 +59,8 @@ pub(crate) use over_stdio_and_http;
 pub(crate) async fn patiently(test: impl Future<Output = ()>) {
     // Pinned here, the test is dropped by the panic below, and its server then shows its log.
     let mut test = pin!(test);
-    if timeout(PATIENCE, &mut test).await.is_err() {
-        panic!("the test was not done after {PATIENCE:?}");
+    if timeout(TEST_TIMEOUT, &mut test).await.is_err() {
+        panic!("the test was not done after {TEST_TIMEOUT:?}");
     }
 }
 

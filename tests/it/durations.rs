@@ -14,7 +14,8 @@ use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{TransactionError, Transactor};
 use mcp_patterns::workflow::{Chain, Fallback, Gather, Source};
 use mcp_patterns::{
-    BatchedTool, CachedTool, ConfigError, IdempotentTool, RetryTool, SessionStore, TransactionalTool, TryLayer,
+    AnyRedisConnection, BatchedTool, CachedTool, ConfigError, IdempotentTool, RetryTool, SessionStore,
+    TransactionalTool, TryLayer,
 };
 use redis::aio::ConnectionManager;
 use serde_json::json;
@@ -315,7 +316,7 @@ async fn sessions() {
             &|| SessionStore::in_memory(),
             &|| SessionStore::sqlite(sqlite.clone()),
             &|| SessionStore::postgres(postgres.clone()),
-            &|| SessionStore::redis(redis.clone()),
+            &|| SessionStore::redis(AnyRedisConnection::from_redis_1(redis.clone())),
         ] as [&dyn Fn() -> SessionStore; 4];
         for new in stores {
             for store in

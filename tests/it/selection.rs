@@ -57,7 +57,7 @@ fn a_read_only_tool_is_idempotent_and_destroys_nothing_whatever_else_it_says() {
 fn nearest(named: &str, tools: &[&str]) -> Option<String> {
     let tools: Vec<_> = tools.iter().map(|name| tool(name)).collect();
     match check_names("SomeTool", [named], &tools) {
-        Err(ConfigError::UnknownTool { layer: "SomeTool", tool, nearest }) => {
+        Err(ConfigError::UnknownTool { layer: "SomeTool", tool, nearest, .. }) => {
             assert_eq!(tool, named);
             nearest
         }
@@ -66,7 +66,7 @@ fn nearest(named: &str, tools: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn a_name_that_no_tool_bears_is_answered_with_the_nearest() {
+fn an_unknown_tool_name_is_reported_with_the_most_similar_one() {
     let tools = ["update_user", "get_user", "get_order"];
     assert_eq!(nearest("get_users", &tools).as_deref(), Some("get_user"));
     assert_eq!(nearest("get_oder", &tools).as_deref(), Some("get_order"));
@@ -164,9 +164,9 @@ fn asking_for_a_tool_that_is_not_safe_is_a_mistake_that_says_what_it_would_do() 
     let tools = [read_only("read"), tool("write")];
     let check = |selection: Selection| selection.check(&tools, RULE);
     let mistake = check(selection(|s| s.only(["read", "write"]))).expect_err("it is not safe");
-    assert_eq!(
-        mistake,
-        ConfigError::UnsafeTool { layer: "SomeTool", tool: "write".to_owned(), reason: "which it may break" }
+    assert!(
+        matches!(&mistake, ConfigError::UnsafeTool { layer: "SomeTool", tool, .. } if tool == "write"),
+        "{mistake:?}"
     );
     assert_eq!(mistake.to_string(), "SomeTool is asked to act on `write`, which it may break");
     assert!(check(selection(|s| s.when(|_| true))).is_err());

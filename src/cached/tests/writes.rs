@@ -174,7 +174,7 @@ async fn a_refusal_that_a_layer_further_in_marks_as_of_unknown_outcome_invalidat
         (json!({"mcp-patterns/transaction": "unavailable"}), "2"),
         (json!({"mcp-patterns/transaction": "outcome_unknown"}), "3"),
         (json!({"mcp-patterns/session": "unavailable"}), "3"),
-        (json!({"mcp-patterns/session": "unknowable"}), "4"),
+        (json!({"mcp-patterns/session": "outcome_unknown"}), "4"),
         (json!({"mcp-patterns/attempts": 1}), "4"),
         (json!({"mcp-patterns/attempts": 2}), "5"),
     ] {

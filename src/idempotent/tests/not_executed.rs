@@ -108,7 +108,7 @@ async fn an_error_that_a_question_mark_made_of_an_unreadable_answer_proves_nothi
 #[tokio::test(start_paused = true)]
 async fn a_session_that_may_have_kept_a_change_proves_nothing_and_one_that_did_not_does() {
     let unavailable = |told| McpError::unavailable("down").with_data(json!({ SESSION: told }));
-    for [first, second] in two_calls(&memory(), &unavailable("unknowable")).await {
+    for [first, second] in two_calls(&memory(), &unavailable("outcome_unknown")).await {
         assert_eq!(told(&first), "ambiguous");
         assert!(is_ambiguous(&second));
     }

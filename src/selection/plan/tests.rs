@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::advance;
 
 use super::callers::{MAX_CALLERS, MAX_DEFINITIONS};
+use super::look_ups::REMEMBERED;
 use super::*;
 
 /// Decides by the description, as a layer does by the annotations.
@@ -109,7 +110,7 @@ async fn without_listings_nothing_is_forgotten() {
 }
 
 #[test]
-fn the_news_that_tools_have_changed_makes_all_unknown_that_no_setting_names() {
+fn an_announced_change_of_tools_makes_all_tools_unknown_that_no_setting_names() {
     let plan = plan();
     learn(&plan, ["late"]);
     plan.forget();
@@ -121,7 +122,7 @@ fn the_news_that_tools_have_changed_makes_all_unknown_that_no_setting_names() {
 }
 
 #[test]
-fn what_a_setting_names_is_never_forgotten_and_neither_is_what_was_decided_since() {
+fn a_tool_that_a_setting_names_is_never_forgotten_and_neither_is_its_last_decision() {
     let plan = plan();
     learn_as(&plan, "", ["write"]);
     for listing in 0..3 {
@@ -269,7 +270,7 @@ async fn a_caller_s_own_definition_counts_for_a_minute_and_that_they_differ_is_n
 }
 
 #[test]
-fn a_caller_who_is_told_something_else_than_before_decides_for_all_while_nobody_else_was_told_of_it() {
+fn a_changed_definition_holds_for_all_callers_while_only_one_caller_has_listed() {
     let plan = Plan::default();
     let ada = user("ada");
     learn_for(&plan, Some(&ada), "before", ["read"]);
@@ -333,7 +334,7 @@ async fn callers_who_have_not_listed_for_a_minute_or_two_are_forgotten() {
 }
 
 #[test]
-fn a_layer_that_leaves_unknown_tools_alone_wants_to_know_only_of_what_it_may_have_acted_on() {
+fn a_layer_that_passes_unknown_tools_on_looks_up_only_tools_it_may_have_acted_on() {
     let plan = Plan::new(&Identity::new(), [], Unknown::LeftAlone);
     learn(&plan, ["read"]);
     learn_as(&plan, "", ["stop"]);
@@ -346,7 +347,7 @@ fn a_layer_that_leaves_unknown_tools_alone_wants_to_know_only_of_what_it_may_hav
 #[tokio::test(start_paused = true)]
 async fn one_caller_has_one_listing_a_second_and_all_together_have_200() {
     let plan = plan();
-    let list = |ctx: &RequestContext| match plan.ask("made_up", ctx, false) {
+    let list = |ctx: &RequestContext| match ask(&plan, "made_up", ctx, false) {
         Asked::Lists(listing) => {
             learn_for(&plan, Some(ctx), "acts", ["read"]);
             listing.succeed();
@@ -366,7 +367,7 @@ async fn one_caller_has_one_listing_a_second_and_all_together_have_200() {
     assert_eq!(crowd(), 1_000, "what was saved up");
     advance(Duration::from_secs(2)).await;
     assert_eq!(crowd(), 400);
-    let answer = plan.ask("made_up", &user("late"), false);
+    let answer = ask(&plan, "made_up", &user("late"), false);
     assert!(matches!(answer, Asked::Answered(Answer::TooMany { exists: false })));
 }
 
@@ -374,7 +375,7 @@ async fn one_caller_has_one_listing_a_second_and_all_together_have_200() {
 async fn a_listing_that_fails_is_not_tried_again_at_once() {
     let plan = plan();
     let ada = user("ada");
-    let asked = || plan.ask("late", &ada, false);
+    let asked = || ask(&plan, "late", &ada, false);
     let Asked::Lists(listing) = asked() else { panic!("it is not known") };
     assert!(matches!(asked(), Asked::Waits(_)));
     drop(listing);

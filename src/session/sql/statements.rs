@@ -21,7 +21,7 @@ use crate::transactional::Dialect as Base;
 /// The version, the data, and how many milliseconds are left until the record expires and the session ends.
 type Row = (i64, String, i64, i64);
 
-/// The statements on the table. Implemented for `sqlx::Postgres` and `sqlx::Sqlite`.
+/// A database that keeps sessions: `sqlx::Postgres` or `sqlx::Sqlite`. Sealed: no other type can implement it.
 pub trait SessionDatabase: Base {
     #[doc(hidden)]
     fn create(
@@ -62,12 +62,12 @@ pub trait SessionDatabase: Base {
     fn ensure_schema(pool: &Pool<Self>) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
-/// A version as the table has it: both have 63 bits.
+/// Returns a version as the table stores it: both have 63 bits.
 fn signed(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
 
-/// Has a record expire `$n` milliseconds from now, but no later than its session ends.
+/// Makes a record expire `$n` milliseconds from now, but no later than its session ends.
 macro_rules! prolonged {
     ($n:literal) => {
         concat!("expires_at = case when clock.now + $", $n, " < ends_at then clock.now + $", $n, " else ends_at end")

@@ -2,7 +2,6 @@
 
 #![cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 
-use ::redis::aio::ConnectionManager;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Postgres, Sqlite};
 
@@ -12,8 +11,9 @@ pub(super) use crate::testing::databases::new_name;
 use crate::testing::databases::{self, SqliteFile};
 use crate::testing::proxy::Proxy;
 
-pub(super) async fn redis() -> RedisBackend<ConnectionManager> {
-    RedisBackend::new(databases::redis().await).with_prefix("mcp-patterns:test:session:")
+pub(super) async fn redis() -> RedisBackend {
+    RedisBackend::new(AnyRedisConnection::from_redis_1(databases::redis().await))
+        .with_prefix("mcp-patterns:test:session:")
 }
 
 pub(super) async fn postgres() -> SqlBackend<Postgres> {
@@ -43,7 +43,7 @@ async fn expired_rows_are_swept_in_batches() {
         backend.create(&number.to_string(), write).await.unwrap();
     }
     assert_eq!(rows().await, 1203, "nothing is deleted while somebody waits for it");
-    assert_eq!(backend.sweep().await.unwrap(), 1200);
+    assert_eq!(SqlBackend::sweep(&sqlite.pool).await.unwrap(), 1200);
     assert_eq!(rows().await, 3, "what has not expired stays");
 }
 
@@ -69,7 +69,8 @@ async fn a_key_of_another_kind_in_redis_is_not_taken_for_a_session() {
     use ::redis::AsyncCommands;
     let prefix = format!("mcp-patterns:test:{}:", new_name());
     let mut connection = databases::redis().await;
-    let store = SessionStore::new(RedisBackend::new(connection.clone()).with_prefix(&prefix));
+    let store =
+        SessionStore::new(RedisBackend::new(AnyRedisConnection::from_redis_1(connection.clone())).with_prefix(&prefix));
     let session = session(&store);
     session.set("k", "v").await.unwrap();
     let key = format!("{prefix}{}", session.key.id());

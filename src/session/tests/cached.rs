@@ -35,7 +35,7 @@ async fn ask(server: &impl McpHandler, tool: &str, ctx: &RequestContext) -> Stri
 }
 
 #[tokio::test]
-async fn a_tool_that_read_its_session_is_not_answered_to_another_session_of_the_same_principal() {
+async fn a_result_of_a_tool_that_read_its_session_is_not_shared_with_another_session_of_the_same_principal() {
     for scope in [Scope::Principal, Scope::Public] {
         let store = memory();
         let script = library(&store);
@@ -55,7 +55,7 @@ async fn a_tool_that_read_its_session_is_not_answered_to_another_session_of_the_
 }
 
 #[tokio::test]
-async fn a_tool_that_did_not_read_its_session_is_shared_although_there_is_one() {
+async fn a_result_of_a_tool_that_did_not_read_its_session_is_shared() {
     let store = memory();
     let script = library(&store);
     let server = (store.clone(), CachedTool::new()).layer(script.clone());
@@ -78,7 +78,7 @@ async fn a_tool_that_asks_the_store_itself_is_not_shared_either() {
 }
 
 #[tokio::test]
-async fn a_failure_for_want_of_something_in_a_session_is_not_anothers() {
+async fn a_failure_that_depends_on_a_session_is_not_shared_with_another_session() {
     let store = memory();
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);
@@ -106,7 +106,7 @@ async fn a_failure_for_want_of_something_in_a_session_is_not_anothers() {
 
 /// 50 callers of each of 10 sessions ask for the same at the same time.
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_for_a_load_get_it_only_in_the_session_that_it_read() {
+async fn callers_who_wait_for_a_load_get_it_only_in_the_session_that_it_read() {
     let store = memory();
     let script = ScriptedServer::new("library").with_read_only("name", |_| async move {
         tokio::time::sleep(MINUTE / 60).await;
@@ -130,7 +130,7 @@ async fn those_who_wait_for_a_load_get_it_only_in_the_session_that_it_read() {
 }
 
 #[tokio::test]
-async fn in_session_scope_what_was_read_of_a_session_is_kept_for_it() {
+async fn in_session_scope_a_result_that_depends_on_a_session_is_cached_for_that_session() {
     let store = memory();
     let script = library(&store);
     let server = (store.clone(), CachedTool::new().with_scope(Scope::Session)).layer(script.clone());

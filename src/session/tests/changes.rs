@@ -97,7 +97,7 @@ async fn several_operations_share_one_load_and_one_write() {
 }
 
 #[tokio::test]
-async fn a_draft_does_not_overwrite_what_came_meanwhile() {
+async fn a_draft_does_not_overwrite_a_later_change() {
     let session = session(&memory());
     let mut draft = session.load().await.unwrap();
     draft.set("a", &1).unwrap();
@@ -111,7 +111,7 @@ async fn a_draft_does_not_overwrite_what_came_meanwhile() {
 }
 
 #[tokio::test]
-async fn what_another_process_wrote_is_seen_and_kept() {
+async fn a_write_of_another_process_is_seen_and_kept() {
     let stores = two_processes(MemoryBackend::new());
     let [one, two] = stores.each_ref().map(session);
     for round in 0..10 {
@@ -140,7 +140,7 @@ async fn a_session_that_another_process_ended_begins_anew() {
 
 /// A refusal that rests on what this process wrote last may be out of date.
 #[tokio::test]
-async fn what_another_process_made_room_for_is_not_refused() {
+async fn a_change_is_not_refused_if_another_process_has_made_room_for_it() {
     let stores = two_processes(MemoryBackend::new()).map(|store| store.with_max_keys(1));
     let [one, two] = stores.each_ref().map(session);
     one.set("a", &1).await.unwrap();
@@ -150,11 +150,10 @@ async fn what_another_process_made_room_for_is_not_refused() {
 }
 
 #[tokio::test]
-async fn a_change_that_always_comes_second_gives_up_and_says_so() {
+async fn a_change_that_conflicts_at_each_attempt_ends_with_a_conflict() {
     let spy = Spy::new();
     let (mine, theirs) = (SessionStore::new(spy.clone()), SessionStore::new(spy.clone()));
-    let tries = 3.try_into().unwrap();
-    let (mine, theirs) = (session(&mine.with_max_tries(tries)), session(&theirs));
+    let (mine, theirs) = (session(&mine.with_max_attempts(3)), session(&theirs));
     theirs.set("a", &0).await.unwrap();
     let mut runs = 0;
     let error = mine.update("a", |a: &mut i32| {
@@ -175,7 +174,7 @@ async fn a_change_that_always_comes_second_gives_up_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_change_that_panics_or_is_dropped_leaves_the_turn_to_the_next() {
+async fn a_change_that_panics_or_is_dropped_passes_the_turn_on() {
     let spy = Spy::new();
     let store = SessionStore::new(spy.clone());
     let session = session(&store);
@@ -193,11 +192,11 @@ async fn a_change_that_panics_or_is_dropped_leaves_the_turn_to_the_next() {
 }
 
 #[tokio::test]
-async fn the_turns_of_sessions_that_nobody_writes_are_forgotten() {
+async fn the_write_queues_of_sessions_without_writers_are_dropped() {
     let store = memory();
     for number in 0..3000 {
         let session = store.of(&connection(&number.to_string())).unwrap();
         session.set("a", &1).await.unwrap();
     }
-    assert!(store.engine.shared.turns.len() <= 1025, "{}", store.engine.shared.turns.len());
+    assert!(store.engine.shared.write_queues.len() <= 1025, "{}", store.engine.shared.write_queues.len());
 }

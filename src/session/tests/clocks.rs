@@ -20,7 +20,7 @@ async fn a_session_in_postgres_ends_by_the_clock_of_the_database() {
         session.set("a", &0).await.unwrap();
         let write = async |n: i64| {
             move_clock(&pool, 50 * MINUTES).await;
-            assert_eq!(backend.sweep().await.unwrap(), 0, "nothing that lives is swept");
+            assert_eq!(SqlBackend::sweep(&pool).await.unwrap(), 0, "nothing that lives is swept");
             session.update("a", |a: &mut i64| *a += 1).await.unwrap();
             assert_eq!(session.get("a").await.unwrap(), Some(n), "the database's clock is wrong by {wrong_by} s");
         };
@@ -33,16 +33,17 @@ async fn a_session_in_postgres_ends_by_the_clock_of_the_database() {
         assert_eq!(left.expires_in, left.ends_in);
         move_clock(&pool, 41 * MINUTES).await;
         assert_eq!(session.get::<i64>("a").await.unwrap(), None);
-        assert_eq!(backend.sweep().await.unwrap(), 1);
+        assert_eq!(SqlBackend::sweep(&pool).await.unwrap(), 1);
     }
 }
 
 /// Redis' clock cannot be moved, but its expiry can: it is all that counts.
 #[tokio::test]
-async fn a_session_in_redis_ends_by_what_redis_says_is_left_of_it() {
+async fn a_session_in_redis_ends_by_the_time_to_live_that_redis_reports() {
     let prefix = format!("mcp-patterns:test:{}:", new_name());
     let mut redis = databases::redis().await;
-    let store = SessionStore::new(RedisBackend::new(redis.clone()).with_prefix(&prefix));
+    let store =
+        SessionStore::new(RedisBackend::new(AnyRedisConnection::from_redis_1(redis.clone())).with_prefix(&prefix));
     let session = session(&store.with_idle_timeout(HOUR).with_absolute_timeout(3 * HOUR));
     session.set("a", &1).await.unwrap();
     let key = format!("{prefix}{}", session.key.id());

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::*;
 
 #[tokio::test]
-async fn what_fails_before_it_changes_anything_is_unavailable_and_says_so() {
+async fn a_failure_before_any_change_is_unavailable_and_says_that_nothing_was_changed() {
     let spy = Spy::new();
     let server = SessionStore::new(spy.clone()).layer(museum());
     spy.fails(Fault::Down);
@@ -15,19 +15,19 @@ async fn what_fails_before_it_changes_anything_is_unavailable_and_says_so() {
     let failure = outcome::failure(&answer).unwrap();
     assert!(failure.is_temporary());
     let text = failure.message();
-    assert!(text.starts_with("The sessions are not available; nothing was changed (error "), "{text}");
+    assert!(text.starts_with("Sessions are unavailable: try again later. Nothing was changed (error "), "{text}");
     spy.fails(Fault::None);
     assert_eq!(visit(&server, &connection("1")).await, "1");
 }
 
 #[tokio::test]
-async fn what_may_have_been_kept_is_no_temporary_failure_and_says_that() {
+async fn a_change_that_may_have_been_kept_is_not_a_temporary_failure_and_says_so() {
     let spy = Spy::new();
     let server = SessionStore::new(spy.clone()).layer(museum());
     visit(&server, &connection("1")).await;
     spy.fails(Fault::Deaf);
     let answer = call(&server, "visit", json!({}), &connection("1")).await;
-    assert_eq!(refused(&answer), (ErrorKind::Internal, "unknowable".into()));
+    assert_eq!(refused(&answer), (ErrorKind::Internal, "outcome_unknown".into()));
     let text = outcome::failure(&answer).unwrap().message();
     assert!(text.contains("may or may not") && !text.contains("secret"), "{text}");
     spy.fails(Fault::None);
@@ -46,7 +46,7 @@ async fn a_backend_that_hangs_is_unavailable_to_all_within_the_timeout() {
     assert_eq!(begun.elapsed(), Duration::from_secs(2), "who waits for a turn does not wait longer");
     for answer in answers {
         let refused = refused(&answer);
-        let is_in_doubt = refused == (ErrorKind::Internal, "unknowable".into());
+        let is_in_doubt = refused == (ErrorKind::Internal, "outcome_unknown".into());
         assert!(is_in_doubt || refused == (ErrorKind::Unavailable, "unavailable".into()), "{refused:?}");
     }
     spy.fails(Fault::None);
@@ -54,7 +54,7 @@ async fn a_backend_that_hangs_is_unavailable_to_all_within_the_timeout() {
 }
 
 #[tokio::test]
-async fn no_operation_takes_a_failing_backend_for_an_empty_one() {
+async fn a_failing_backend_never_counts_as_an_empty_session() {
     let spy = Spy::new();
     let store = SessionStore::new(spy.clone());
     let session = session(&store);
@@ -78,7 +78,7 @@ fn no_internal_text_reaches_the_caller() {
     let json = || serde_json::from_str::<u8>("\"secret\"").unwrap_err();
     for error in [
         SessionError::Unavailable(secret()),
-        SessionError::Unknowable(secret()),
+        SessionError::OutcomeUnknown(secret()),
         SessionError::Undecodable { key: "k".into(), error: json() },
         SessionError::Unencodable { key: "k".into(), error: json() },
     ] {

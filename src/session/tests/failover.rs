@@ -1,21 +1,19 @@
 //! A Redis that fails over to a replica: what is acknowledged only once the replica has it is not lost.
 
-use std::num::NonZeroU32;
-
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use ::redis::aio::ConnectionManagerConfig;
 
 use super::*;
 use crate::testing::private_redis::Replicated;
 
-async fn connect(redis: &Replicated) -> ConnectionManager {
+async fn connect(redis: &Replicated) -> AnyRedisConnection {
     // It waits for longer than any step here takes.
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
     let config = config.set_response_timeout(Some(MINUTE));
-    redis.client().get_connection_manager_with_config(config).await.unwrap()
+    AnyRedisConnection::from_redis_1(redis.client().get_connection_manager_with_config(config).await.unwrap())
 }
 
 async fn replicated(redis: &Replicated, timeout: Duration) -> SessionStore {
-    let backend = RedisBackend::new(connect(redis).await).with_replicas(NonZeroU32::MIN, timeout);
+    let backend = RedisBackend::new(connect(redis).await).with_replicas(1, timeout);
     SessionStore::new(backend).with_backend_timeout(MINUTE)
 }
 
@@ -34,7 +32,7 @@ async fn count(session: &Session) -> Option<u32> {
 
 /// What the manual warns of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_waiting_for_replicas_a_failover_loses_what_was_acknowledged() {
+async fn without_waiting_for_replicas_a_failover_loses_acknowledged_writes() {
     let mut redis = Replicated::start();
     let session = session(&SessionStore::redis(connect(&redis).await));
     session.set("count", &1).await.unwrap();
@@ -45,7 +43,7 @@ async fn without_waiting_for_replicas_a_failover_loses_what_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_replica_has_acknowledged_is_there_after_a_failover_and_what_has_ended_is_not() {
+async fn writes_and_ends_that_a_replica_has_survive_a_failover() {
     let mut redis = Replicated::start();
     let store = replicated(&redis, MINUTE / 2).await;
     let (kept, ended) = (session(&store), store.of(&connection("2")).expect("a session"));
@@ -59,10 +57,9 @@ async fn what_the_replica_has_acknowledged_is_there_after_a_failover_and_what_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_too_few_replicas_have_is_not_acknowledged_and_what_was_not_written_needs_none() {
+async fn a_write_on_too_few_replicas_is_not_acknowledged_and_a_step_without_a_write_needs_none() {
     let redis = Replicated::start();
-    let of = |replicas: u32, timeout| {
-        let replicas = NonZeroU32::new(replicas).expect("a few");
+    let of = |replicas: usize, timeout| {
         let connection = connect(&redis);
         async move { RedisBackend::new(connection.await).with_replicas(replicas, timeout) }
     };
@@ -74,19 +71,19 @@ async fn what_too_few_replicas_have_is_not_acknowledged_and_what_was_not_written
     let hasty = of(1, Duration::from_millis(10)).await;
     assert!(hasty.delete("a", Some(1)).await.is_err(), "an end that no replica has may be lost");
     let taken = hasty.create("b", write(2)).await.expect("what is refused needs no replica");
-    assert!(matches!(taken, Written::No(Some(record)) if record.version == 1));
+    assert!(matches!(taken, Written::Conflict(Some(record)) if record.version == 1));
     assert!(!hasty.delete("a", Some(1)).await.expect("what is gone needs no replica"));
     redis.replica.resume();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_replica_acknowledges_may_have_been_kept_or_not_and_is_said_to() {
+async fn a_write_that_no_replica_acknowledges_has_an_unknown_outcome() {
     let redis = Replicated::start();
     let patient = session(&replicated(&redis, MINUTE / 2).await);
     patient.set("count", &1).await.unwrap();
     redis.replica.hang();
     let hasty = session(&replicated(&redis, Duration::from_millis(10)).await);
-    assert!(matches!(hasty.set("count", &2).await, Err(SessionError::Unknowable(_))));
+    assert!(matches!(hasty.set("count", &2).await, Err(SessionError::OutcomeUnknown(_))));
     redis.replica.resume();
     redis.catch_up();
     patient.update("count", |count: &mut u32| *count += 10).await.unwrap();

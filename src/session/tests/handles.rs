@@ -26,7 +26,7 @@ async fn a_handle_finds_its_session_on_any_connection_and_any_replica() {
 }
 
 #[tokio::test]
-async fn a_handle_is_128_random_bits_and_told_in_both_forms() {
+async fn a_handle_is_128_random_bits_as_text_and_as_structured_content() {
     let server = with_handles(memory()).layer(museum());
     let answer = call(&server, "open_session", json!({}), &nobody()).await.unwrap();
     let handle = answer.first_text().unwrap();
@@ -39,7 +39,7 @@ async fn a_handle_is_128_random_bits_and_told_in_both_forms() {
 }
 
 #[tokio::test]
-async fn a_handle_of_somebody_else_is_unknown() {
+async fn a_handle_of_another_caller_is_unknown() {
     let server = with_handles(memory()).layer(museum());
     let handle = open(&server, &user("ada")).await;
     for thief in [user("eve"), nobody(), nobody().with_principal(Principal::new("ada").with_issuer("elsewhere"))] {
@@ -54,7 +54,7 @@ async fn a_handle_of_somebody_else_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_handle_that_the_client_made_up_is_unknown_and_makes_nothing() {
+async fn a_made_up_handle_is_unknown_and_creates_no_session() {
     let spy = Spy::new();
     let store = with_handles(SessionStore::new(spy.clone()));
     let server = store.layer(museum());
@@ -75,7 +75,7 @@ async fn a_handle_that_the_client_made_up_is_unknown_and_makes_nothing() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_handle_is_refused_and_told_how_to_get_one() {
+async fn a_call_without_a_handle_is_refused_with_the_way_to_get_one() {
     let script = museum();
     let server = with_handles(memory()).layer(script.clone());
     for args in [json!({}), json!({ "session": null }), json!(null), json!([])] {
@@ -109,7 +109,7 @@ async fn a_handle_is_unknown_once_its_session_is_closed_or_has_expired() {
 }
 
 #[tokio::test]
-async fn a_new_handle_takes_the_session_over() {
+async fn a_new_handle_has_the_data_of_the_old_one() {
     let store = memory();
     let old = store.open(&user("ada")).await.unwrap();
     old.set("a", &1).await.unwrap();
@@ -128,7 +128,7 @@ async fn a_new_handle_takes_the_session_over() {
 
 /// What was acknowledged under the old handle is there under the new one.
 #[tokio::test(start_paused = true)]
-async fn a_new_handle_loses_no_change_that_was_under_way() {
+async fn a_new_handle_loses_no_concurrent_change() {
     let spy = Spy::new();
     let store = SessionStore::new(spy.clone()).with_backend_timeout(MINUTE);
     spy.fails(Fault::Slow);
@@ -140,7 +140,7 @@ async fn a_new_handle_loses_no_change_that_was_under_way() {
 }
 
 #[test]
-fn the_tools_say_what_they_need_and_how_long_it_is_kept() {
+fn the_listed_tools_describe_the_handle_and_the_timeouts() {
     let server = with_handles(memory()).except(["plain"]).layer(museum());
     let tools = server.list_tools();
     let tool = |name: &str| tools.iter().find(|tool| tool.name == name).unwrap();

@@ -5,7 +5,7 @@ use turbomcp_types::Tool;
 use super::*;
 
 #[tokio::test]
-async fn a_connection_finds_what_it_kept_and_nobody_elses() {
+async fn a_connection_finds_its_own_data_and_no_other() {
     let server = memory().layer(museum());
     assert_eq!(visit(&server, &connection("1")).await, "1");
     assert_eq!(visit(&server, &connection("2")).await, "1");
@@ -54,7 +54,7 @@ async fn a_call_without_a_session_is_refused_and_not_made() {
 }
 
 #[tokio::test]
-async fn where_a_session_is_optional_the_tool_is_refused_one_and_not_the_call() {
+async fn with_optional_sessions_a_call_without_one_passes_and_the_tool_gets_an_error() {
     let script = museum();
     let server = memory().optional().layer(script.clone());
     assert_eq!(text(&call(&server, "plain", json!({}), &nobody()).await), "{}");
@@ -104,7 +104,7 @@ async fn the_store_in_a_tool_finds_the_session_that_the_layer_finds() {
 }
 
 #[tokio::test]
-async fn two_servers_in_one_backend_do_not_share_unless_they_say_so() {
+async fn two_servers_on_one_backend_share_sessions_only_with_the_same_namespace() {
     let backend = MemoryBackend::new();
     let store = || SessionStore::new(backend.clone());
     let named = |name: &str| {
@@ -143,7 +143,7 @@ async fn the_innermost_of_two_stores_is_current() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_tool_spoils_no_session() {
+async fn a_panic_in_a_tool_leaves_its_session_usable() {
     let script = museum().with_plain("panic", |_| async {
         Session::current()?.set("a", &1).await?;
         panic!("as it is told to")
@@ -158,7 +158,7 @@ async fn a_panic_in_a_tool_spoils_no_session() {
 }
 
 #[test]
-fn nothing_that_names_a_session_is_shown() {
+fn debug_output_shows_no_session_id() {
     let store = memory();
     let session = store.of_handle(&user("ada"), "a-handle");
     let shown = format!("{session:?} {store:?}");

@@ -17,7 +17,7 @@ async fn a_session_ends_when_it_is_not_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn use_is_noted_at_most_every_tenth_of_the_idle_timeout() {
+async fn use_is_reported_at_most_every_tenth_of_the_idle_timeout() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()));
     session.set("a", &1).await.unwrap();
@@ -40,7 +40,7 @@ async fn use_is_noted_at_most_every_tenth_of_the_idle_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_use_that_cannot_be_noted_is_an_answer_all_the_same() {
+async fn a_use_that_cannot_be_reported_does_not_fail_the_call() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()));
     session.set("a", &1).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_use_that_cannot_be_noted_is_an_answer_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_ends_however_much_it_is_used() {
+async fn a_session_ends_at_its_absolute_timeout_even_if_it_is_used() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()));
     session.set("a", &1).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_session_ends_however_much_it_is_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_use_near_the_end_of_a_session_is_not_noted_since_it_prolongs_nothing() {
+async fn a_use_near_the_end_of_a_session_is_not_reported_since_it_extends_nothing() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()).with_absolute_timeout(2 * HOUR));
     session.set("a", &1).await.unwrap();
@@ -130,7 +130,7 @@ async fn a_session_that_ended_is_empty() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_only_read_is_not_made() {
+async fn a_read_creates_no_session() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()));
     session.get::<u8>("a").await.unwrap();

@@ -1,14 +1,14 @@
 //! A Redis of our own, killed, hung and brought back under load.
 
-use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use ::redis::aio::ConnectionManagerConfig;
 use futures_util::future::join_all;
 
 use super::*;
 use crate::testing::private_redis::PrivateRedis;
 
-async fn connect(redis: &PrivateRedis) -> ConnectionManager {
+async fn connect(redis: &PrivateRedis) -> AnyRedisConnection {
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
-    redis.client().get_connection_manager_with_config(config).await.unwrap()
+    AnyRedisConnection::from_redis_1(redis.client().get_connection_manager_with_config(config).await.unwrap())
 }
 
 /// Updates until the connection is back, which is soon, but not at once.
@@ -31,7 +31,7 @@ async fn load(session: &Session, updates: usize) -> [usize; 3] {
                 match session.update("count", |count: &mut usize| *count += 1).await {
                     Ok(()) => counts[0] += 1,
                     Err(SessionError::Unavailable(_)) => counts[1] += 1,
-                    Err(SessionError::Unknowable(_)) => counts[2] += 1,
+                    Err(SessionError::OutcomeUnknown(_)) => counts[2] += 1,
                     Err(error) => panic!("{error}"),
                 }
             }

@@ -1,6 +1,5 @@
 //! A backend that refuses to write: nothing was kept, and nothing is in doubt.
 
-use ::redis::aio::ConnectionManager;
 use sqlx::postgres::PgPoolOptions;
 
 use super::*;
@@ -8,8 +7,8 @@ use crate::testing::private_redis::PrivateRedis;
 use crate::testing::proxy::Proxy;
 use crate::testing::{Traced, databases};
 
-async fn connected(redis: &PrivateRedis) -> ConnectionManager {
-    redis.client().get_connection_manager().await.expect("it is there")
+async fn connected(redis: &PrivateRedis) -> AnyRedisConnection {
+    AnyRedisConnection::from_redis_1(redis.client().get_connection_manager().await.expect("it is there"))
 }
 
 /// Breaks the server in each way, and repairs it.
@@ -21,7 +20,7 @@ const WAYS: [(&str, &[&str], &[&str]); 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_refuses_a_write_has_kept_nothing_and_is_not_told_as_doubt() {
+async fn a_redis_that_refuses_a_write_has_kept_nothing_and_the_outcome_is_not_unknown() {
     let redis = PrivateRedis::start_on_request();
     let session = session(&SessionStore::redis(connected(&redis).await));
     for (at, (what, breaks, repairs)) in WAYS.into_iter().enumerate() {
@@ -53,7 +52,7 @@ async fn a_redis_that_runs_another_script_has_kept_nothing() {
             match session.set("count", &100).await {
                 Ok(()) => session.set("count", &1).await.unwrap_or_default(),
                 // The script had begun, and Redis did not answer anybody yet.
-                Err(SessionError::Unknowable(_)) => {}
+                Err(SessionError::OutcomeUnknown(_)) => {}
                 refused => return refused,
             }
         }
@@ -66,7 +65,7 @@ async fn a_redis_that_runs_another_script_has_kept_nothing() {
 }
 
 #[tokio::test]
-async fn a_database_that_refuses_a_write_has_kept_nothing_and_is_not_told_as_doubt() {
+async fn a_database_that_refuses_a_write_has_kept_nothing_and_the_outcome_is_not_unknown() {
     let file = crate::testing::databases::sqlite().await;
     crate::session::SqlBackend::ensure_schema(&file.pool).await.expect("the table is made");
     let session = session(&SessionStore::new(crate::session::SqlBackend::new(file.pool.clone())));
@@ -80,7 +79,7 @@ async fn a_database_that_refuses_a_write_has_kept_nothing_and_is_not_told_as_dou
 }
 
 #[tokio::test]
-async fn a_session_that_could_not_be_used_has_an_id_that_the_log_repeats_with_the_tool_and_the_backend() {
+async fn a_failed_session_operation_has_an_id_and_the_log_has_it_with_the_tool_and_the_backend() {
     let redis = PrivateRedis::start_on_request();
     let store = SessionStore::redis(connected(&redis).await);
     let server = store.layer(museum());
@@ -90,7 +89,7 @@ async fn a_session_that_could_not_be_used_has_an_id_that_the_log_repeats_with_th
     let refused = server.call_tool("visit", json!({}), &connection("1")).await;
     let failure = outcome::failure(&refused).expect("there is no memory");
     let text = failure.message();
-    let id = text.strip_prefix("The sessions are not available; nothing was changed (error ");
+    let id = text.strip_prefix("Sessions are unavailable: try again later. Nothing was changed (error ");
     let id = id.and_then(|id| id.strip_suffix(')')).unwrap_or_else(|| panic!("{text}"));
     let log = traced.text();
     let line = log.lines().find(|line| line.contains(id)).unwrap_or_else(|| panic!("no line has {id}: {log}"));
@@ -116,7 +115,7 @@ fn each_refusal_of_a_session_is_marked() {
         SessionError::NotRenewable,
         SessionError::WaitsForItself(backend()),
         SessionError::Unavailable(backend()),
-        SessionError::Unknowable(backend()),
+        SessionError::OutcomeUnknown(backend()),
     ];
     for error in errors {
         let text = error.to_string();
@@ -127,19 +126,19 @@ fn each_refusal_of_a_session_is_marked() {
 
 /// The write finds another version, and then the connection is lost while it reads what there is.
 #[tokio::test]
-async fn a_write_that_changed_nothing_is_in_no_doubt_although_what_there_is_could_not_be_read() {
+async fn a_write_that_changed_nothing_is_not_in_doubt_if_the_current_record_cannot_be_read() {
     let direct = databases::postgres_with_clock(2).await;
     SqlBackend::ensure_schema(&direct).await.unwrap();
     let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;
     let backend = SqlBackend::new(PgPoolOptions::new().connect_with(through).await.unwrap());
     let write = |version| Write { version, data: "{}", ttl: MINUTE, ends_in: Duration::MAX, opener: None };
     assert!(matches!(backend.create("id", write(1)).await, Ok(Written::Yes)));
-    let slow_reads =
+    let slow_read =
         "create or replace function clock_timestamp() returns timestamptz language plpgsql volatile as $$ begin
-            if current_query() like 'select version%' then perform pg_sleep(60); end if;
+            if current_query() like 'select%' then perform pg_sleep(60); end if;
             return pg_catalog.clock_timestamp();
         end $$";
-    sqlx::raw_sql(slow_reads).execute(&direct).await.unwrap();
+    sqlx::raw_sql(slow_read).execute(&direct).await.unwrap();
     let reads = "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
                  and wait_event = 'PgSleep'";
     let (swapped, ()) = tokio::join!(backend.compare_and_swap("id", 7, write(2)), async {

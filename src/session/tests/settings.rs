@@ -1,7 +1,5 @@
 //! Which settings cannot work, what the defaults are, and what is counted.
 
-use std::num::NonZeroUsize;
-
 use metrics_util::debugging::DebuggingRecorder;
 
 use super::*;
@@ -20,12 +18,19 @@ fn a_setting_that_cannot_work_is_refused_with_the_fix() {
         (memory().with_backend_timeout(Duration::ZERO), "with_backend_timeout"),
         (memory().with_backend_timeout(Duration::from_nanos(1)), "with_backend_timeout"),
         (memory().with_max_keys(0), "with_max_keys"),
+        (memory().with_max_attempts(0), "with_max_attempts"),
         (memory().with_max_bytes(1), "with_max_bytes"),
         (handles().with_argument(""), "with_argument"),
     ] {
         assert_eq!(store.check().map_err(|refused| refused.to_string()), Err(mistake(&store)), "outside a server too");
         let mistake = mistake(&store);
         assert!(mistake.starts_with(&format!("SessionStore::{setting}: ")), "{mistake}");
+    }
+    for (backend, expected) in [
+        (MemoryBackend::new().with_max_sessions(0), "MemoryBackend::with_max_sessions: must be greater than zero"),
+        (MemoryBackend::new().with_max_bytes(0), "MemoryBackend::with_max_bytes: must be greater than zero"),
+    ] {
+        assert_eq!(mistake(&SessionStore::new(Arc::new(backend))), expected, "also of a backend behind an `Arc`");
     }
     assert!(mistake(&memory().only(["visits"])).contains("did you mean `visit`?"));
 
@@ -52,17 +57,17 @@ fn the_defaults_are_those_of_the_manual() {
         "absolute_timeout: Some(86400s)",
         "max_bytes: 65536",
         "max_keys: 256",
-        "max_tries: 64",
+        "max_attempts: 64",
         "backend_timeout: 2s",
     ] {
         assert!(debug.contains(default), "{default} in {debug}");
     }
     assert!(format!("{:?}", MemoryBackend::new()).contains("max_sessions: 10000"));
-    assert_eq!(MemoryBackend::new().with_max_sessions(NonZeroUsize::MIN).clone().len(), 0);
+    assert_eq!(MemoryBackend::new().with_max_sessions(1).clone().len(), 0);
 }
 
 #[test]
-fn what_became_of_each_operation_is_counted() {
+fn the_outcome_of_each_operation_is_counted() {
     let recorder = DebuggingRecorder::new();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 fn in_memory_for(max_sessions: usize) -> SessionStore {
-    SessionStore::new(MemoryBackend::new().with_max_sessions(max_sessions.try_into().unwrap()))
+    SessionStore::new(MemoryBackend::new().with_max_sessions(max_sessions))
 }
 
 /// Opens sessions until one is refused, or `times`. Says how many were not.
@@ -19,7 +19,7 @@ async fn opened(server: &impl McpHandler, ctx: &RequestContext, times: usize) ->
 }
 
 #[tokio::test]
-async fn no_caller_who_opens_sessions_in_a_loop_ends_those_of_another() {
+async fn a_caller_who_opens_sessions_in_a_loop_ends_no_session_of_another_caller() {
     let store = in_memory_for(1_000).with_mode(SessionMode::Handle);
     let server = store.layer(museum());
     let ada = user("ada");
@@ -83,7 +83,7 @@ async fn sessions_that_expired_make_room_for_those_that_need_it() {
 
 #[tokio::test]
 async fn the_bytes_of_sessions_are_bounded_for_each_caller_and_for_all() {
-    let backend = MemoryBackend::new().with_max_bytes((1 << 20).try_into().unwrap());
+    let backend = MemoryBackend::new().with_max_bytes(1 << 20);
     let store = SessionStore::new(backend).with_mode(SessionMode::Handle);
     let (ada, mallory) = (user("ada"), user("mallory"));
     let hers = store.open(&ada).await.unwrap();

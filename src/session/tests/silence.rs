@@ -17,7 +17,7 @@ async fn update(session: &Session) -> Result<(), bool> {
     match tokio::time::timeout(MINUTE, updated).await.expect("every call ends") {
         Ok(()) => Ok(()),
         Err(SessionError::Unavailable(_)) => Err(false),
-        Err(SessionError::Unknowable(_)) => Err(true),
+        Err(SessionError::OutcomeUnknown(_)) => Err(true),
         Err(error) => panic!("{error}"),
     }
 }
@@ -135,7 +135,7 @@ async fn a_write_whose_answer_takes_long_passes_its_turn_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_waits_for_a_store_that_works_however_long_that_takes() {
+async fn queued_writers_wait_as_long_as_the_backend_answers() {
     let spy = Spy::new();
     spy.fails(Fault::Late(400 * MILLI));
     let session = session(&SessionStore::new(spy));
@@ -145,7 +145,7 @@ async fn a_crowd_waits_for_a_store_that_works_however_long_that_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_a_turn_gives_up_once_nothing_was_answered_for_the_time_of_a_step() {
+async fn a_queued_writer_fails_once_the_backend_answered_nothing_for_one_timeout() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()));
     session.set("count", &0).await.unwrap();
@@ -173,7 +173,7 @@ async fn the_log_says_once_that_the_backend_fails_and_once_that_it_works_again()
     spy.fails(Fault::None);
     assert_eq!(crowd(&session).await, [62, 0, 0]);
     let log = traced.text();
-    assert_eq!(log.matches("the backend of the sessions fails").count(), 1, "{log}");
-    assert_eq!(log.matches("the backend of the sessions works again").count(), 1, "{log}");
+    assert_eq!(log.matches("the session backend fails").count(), 1, "{log}");
+    assert_eq!(log.matches("the session backend works again").count(), 1, "{log}");
     assert!(log.contains("failures=62"), "{log}");
 }

@@ -27,24 +27,24 @@ async fn a_sweep_leaves_a_session_that_a_running_transaction_has_renewed_and_doe
     let renewal =
         "update mcp_patterns_sessions set data = 'new', expires_at = 9223372036854775807 where id = 'renewed'";
     sqlx::query(renewal).execute(&mut *call).await.unwrap();
-    let swept = timeout(LONG, backend.sweep()).await.expect("it waits for nobody");
+    let swept = timeout(LONG, SqlBackend::sweep(&pool)).await.expect("it waits for no transaction");
     assert_eq!(swept.unwrap(), 1);
     call.commit().await.unwrap();
 
-    assert_eq!(backend.sweep().await.unwrap(), 0);
+    assert_eq!(SqlBackend::sweep(&pool).await.unwrap(), 0);
     assert_eq!(backend.load("renewed").await.unwrap().expect("it lives").data, "new");
 }
 
 #[tokio::test]
-async fn a_sweep_of_sqlite_is_put_off_while_somebody_writes() {
+async fn a_sweep_of_sqlite_is_postponed_while_another_connection_writes() {
     let file = databases::sqlite().await;
     SqlBackend::ensure_schema(&file.pool).await.unwrap();
     let backend = SqlBackend::new(file.pool.clone());
     backend.create("expired", write("", Duration::ZERO)).await.unwrap();
     let mut connection = file.pool.acquire().await.unwrap();
     let writer = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let swept = timeout(LONG, backend.sweep()).await.expect("it waits for nobody");
+    let swept = timeout(LONG, SqlBackend::sweep(&file.pool)).await.expect("it waits for no writer");
     assert_eq!(swept.unwrap(), 0);
     writer.rollback().await.unwrap();
-    assert_eq!(backend.sweep().await.unwrap(), 1);
+    assert_eq!(SqlBackend::sweep(&file.pool).await.unwrap(), 1);
 }

@@ -51,7 +51,7 @@ async fn a_value_is_not_rewritten_when_another_one_changes() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_something_else_is_an_error_that_names_the_key() {
+async fn a_value_of_another_type_is_an_error_that_names_the_key() {
     let session = session(&memory());
     session.set("theme", "dark").await.unwrap();
     let error = session.get::<u32>("theme").await.unwrap_err();

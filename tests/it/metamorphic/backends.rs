@@ -45,7 +45,7 @@ pub(super) enum Keys {
 #[derive(Clone)]
 pub(super) enum Sessions {
     Memory(MemoryBackend),
-    Redis(RedisBackend<RedisConnection>),
+    Redis(RedisBackend),
     Sqlite(SqlBackend<Sqlite>),
     Postgres(SqlBackend<Postgres>),
 }

@@ -270,10 +270,10 @@ fn an_argument_of_the_authors_with_the_same_name_is_a_mistake_wherever_it_stands
         ScriptedServer::new("bank").with_tool(tool("pay", schema), |_| async { Ok(ToolResult::text("")) })
     };
     let key = keyed().try_layer(with_argument("idempotency_key")).map(drop).unwrap_err().to_string();
-    assert!(key.ends_with("`pay` has an argument `idempotency_key` of its own: name another one"), "{key}");
+    assert!(key.ends_with("`pay` already has an argument `idempotency_key`: choose another name"), "{key}");
     let sessions = SessionStore::in_memory().with_mode(SessionMode::Handle);
     let handle = sessions.try_layer(with_argument("session")).map(drop).unwrap_err().to_string();
-    assert!(handle.ends_with("`pay` has an argument `session` of its own: name another one"), "{handle}");
+    assert!(handle.ends_with("`pay` already has an argument `session`: choose another name"), "{handle}");
     let twice = (keyed(), keyed()).try_layer(bank()).map(drop).unwrap_err().to_string();
     assert!(twice.ends_with("name another one"), "{twice}");
 }

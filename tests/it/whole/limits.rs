@@ -38,7 +38,7 @@ fn bank() -> ScriptedServer {
 }
 
 fn whole(bank: &ScriptedServer) -> impl McpHandler + use<> {
-    let sessions = MemoryBackend::new().with_max_sessions(64.try_into().expect("not zero"));
+    let sessions = MemoryBackend::new().with_max_sessions(64);
     (
         SessionStore::new(sessions).with_mode(SessionMode::Handle).only(["remember"]),
         BatchedTool::new().only(["balance"]).with_max_queue(16).with_max_in_flight(1),

@@ -1,0 +1,108 @@
+//! Asks for a tool that no listing has had yet.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use turbomcp_core::RequestContext;
+
+use super::callers::{FRESH, Last};
+use super::cell::Reading;
+use super::look_ups::{REMEMBERED, Turn};
+use super::{Plan, State};
+
+/// What a caller who asks for a tool that is not known has to do.
+pub(in crate::selection) enum Asked<T> {
+    Answered(Answer<T>),
+    Waits(watch::Receiver<bool>),
+    Lists(Listing<T>),
+}
+
+/// What a caller's listing says of a tool.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::selection) enum Answer<T> {
+    Listed(Option<T>),
+    NotListed,
+    /// It was not listed, because there were too many who wanted to know. Whether the tool is there for others.
+    TooMany {
+        exists: bool,
+    },
+    Failed,
+}
+
+/// Asks for a tool that is not known, or with `anew` for one that the caller has not been told of within a minute.
+pub(in crate::selection) fn ask<T: Clone + PartialEq>(
+    plan: &Plan<T>,
+    tool: &str,
+    ctx: &RequestContext,
+    anew: bool,
+) -> Asked<T> {
+    let (key, now) = (plan.key(ctx), Instant::now());
+    let mut state = plan.state();
+    let answer = answer_to(plan, &key, tool, &state);
+    let last = state.callers.last(&key, REMEMBERED, if anew { FRESH } else { REMEMBERED }, now);
+    // The plain listing is the own one of a caller who is not known.
+    let is_own = last == Some(Last::Listed) || (anew && key.is_empty());
+    if is_own || (!anew && matches!(answer, Answer::Listed(_))) {
+        return Asked::Answered(answer);
+    }
+    if last == Some(Last::Failed) {
+        return Asked::Answered(Answer::Failed);
+    }
+    match state.look_ups.turn(&key, now) {
+        Turn::Wait(ended) => Asked::Waits(ended),
+        Turn::List(end, running) => Asked::Lists(Listing { plan: plan.clone(), key, end, running }),
+        Turn::Overdue => Asked::Answered(Answer::Failed),
+        Turn::TooMany => {
+            let exists = matches!(plan.read(tool), Some(Reading::Decided(_) | Reading::Varies));
+            Asked::Answered(Answer::TooMany { exists })
+        }
+    }
+}
+
+/// What is known of the tool after a listing.
+pub(in crate::selection) fn answer<T: Clone + PartialEq>(
+    plan: &Plan<T>,
+    tool: &str,
+    ctx: &RequestContext,
+) -> Answer<T> {
+    answer_to(plan, &plan.key(ctx), tool, &plan.state())
+}
+
+fn answer_to<T: Clone + PartialEq>(plan: &Plan<T>, key: &[u8], tool: &str, state: &State<T>) -> Answer<T> {
+    let decision = match plan.read(tool) {
+        Some(Reading::Decided(decision)) => Some(decision),
+        Some(Reading::Varies) => state.callers.own(key, tool, Instant::now()),
+        Some(Reading::Forgotten) | None => None,
+    };
+    decision.map_or(Answer::NotListed, Answer::Listed)
+}
+
+/// A listing for a caller that is under way. Those who wait for it go on when it is dropped.
+pub(in crate::selection) struct Listing<T> {
+    plan: Plan<T>,
+    key: Vec<u8>,
+    end: watch::Sender<bool>,
+    pub(in crate::selection) running: Arc<Semaphore>,
+}
+
+impl<T> Listing<T> {
+    pub(in crate::selection) fn ended(&self) -> watch::Receiver<bool> {
+        self.end.subscribe()
+    }
+
+    /// Notes that the tools were listed.
+    pub(in crate::selection) fn succeed(self) {
+        self.end.send_replace(true);
+    }
+}
+
+impl<T> Drop for Listing<T> {
+    fn drop(&mut self) {
+        let mut state = self.plan.state();
+        if !*self.end.borrow() {
+            state.callers.note_failure(&self.key, Instant::now());
+        }
+        state.look_ups.end(&self.key);
+    }
+}
