@@ -1,4 +1,4 @@
-//! Calls, as bulk functions get them, and how they are made where there is no bulk function.
+//! Calls on their way through the batcher, and how they are made where there is no bulk function.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,34 +11,15 @@ use futures_util::future::{BoxFuture, Either, select};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use turbomcp_core::{Cancellable, McpError, McpHandler, McpResult, RequestContext};
-use turbomcp_types::ToolResult;
 
 use super::answers::BatchError;
-use super::layer::ToolPlan;
+use super::batcher::Batcher;
+use super::execute;
 use super::own_call::{Own, OwnCall};
-use super::under_way;
-use crate::arguments::Taken;
+use super::plan::{Answer, Bulk, Call, ToolPlan};
 use crate::canonical::encode;
 use crate::scope::Captured;
 use crate::shared_work::{SessionOfCall, SharedContext, Work};
-
-/// A call of a tool, as it travels with others.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Call {
-    /// The tool's name.
-    pub tool: String,
-    /// The tool's own arguments, without those of [layers](crate::arguments) further in.
-    pub args: Value,
-    /// Who calls: their identity, session, progress token and metadata. It is cancelled when the caller has left.
-    pub ctx: RequestContext,
-    /// Its arguments that are none of the tool's.
-    pub(super) of_layers: Taken,
-}
-
-/// What the bulk functions of all tools look like to the layer.
-pub(super) type Bulk =
-    Arc<dyn Fn(Vec<Call>) -> BoxFuture<'static, McpResult<Vec<McpResult<ToolResult>>>> + Send + Sync>;
 
 /// Calls the handler that the layer is on, which is one of many types.
 type Inner = Arc<dyn Fn(String, Value, SharedContext) -> BoxFuture<'static, Answer> + Send + Sync>;
@@ -60,8 +41,8 @@ pub(super) struct Traveller {
     pub(super) work: Arc<Work>,
 }
 
-/// What a call is answered with. An error is one of the protocol.
-pub(super) type Answer = McpResult<ToolResult>;
+/// The engine of the layer.
+pub(super) type Calls = Batcher<Traveller, Answer>;
 
 /// Makes a call of `handler` whenever it is asked to.
 pub(super) fn inner(handler: impl McpHandler) -> Inner {
@@ -118,7 +99,7 @@ async fn answer_equal_ones_once(bulk: &Bulk, batch: Vec<Traveller>) -> Answers {
         let results = match ask(bulk, scope, calls).await {
             Ok(results) if results.len() == left.len() => results,
             Ok(results) => {
-                under_way::log_miscount(tool.as_deref(), left.len(), results.len());
+                execute::log_miscount(tool.as_deref(), left.len(), results.len());
                 left.iter().map(|_| Err(<McpError as BatchError>::miscounted())).collect()
             }
             // What was answered before stays so.

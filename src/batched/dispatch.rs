@@ -13,9 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::answers::BatchError;
+use super::execute;
 use super::queue::{Group, Item, Next, Queue};
 use super::settings::{Settings, WhenFull};
-use super::under_way;
 
 /// What clones of a batcher share.
 pub(super) struct Shared<K, V, E> {
@@ -182,7 +182,7 @@ where
         loop {
             self.gather().await;
             let Some(batch) = self.next_batch().await else { return };
-            under_way::send(&self.settings, self.shared.ended.subscribe(), batch).await;
+            execute::send(&self.settings, self.shared.ended.subscribe(), batch).await;
             if !self.look_again() {
                 return;
             }

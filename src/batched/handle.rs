@@ -1,5 +1,5 @@
 use super::batcher::Stats;
-use super::layer::Calls;
+use super::call::Calls;
 
 /// Tells how a [`BatchedTool`](super::BatchedTool) is doing. Cheap to clone.
 #[derive(Debug, Clone)]

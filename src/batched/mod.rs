@@ -244,20 +244,22 @@
 
 mod answers;
 mod batcher;
+mod builder;
 mod call;
 mod dispatch;
+mod execute;
 mod handle;
 mod instruments;
 mod layer;
 mod own_call;
+mod plan;
 mod queue;
 mod settings;
-mod under_way;
 pub use answers::{Answers, BatchError};
 pub use batcher::{Batcher, Stats};
-pub use call::Call;
+pub use builder::BatchedTool;
 pub use handle::Handle;
-pub use layer::BatchedTool;
+pub use plan::Call;
 
 #[cfg(test)]
 mod tests;

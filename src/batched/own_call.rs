@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, Either, select};
 use tokio::sync::Notify;
 use turbomcp_core::RequestContext;
 
-use super::call::Answer;
+use super::plan::Answer;
 use crate::shared_work::{Caller, Waits, Work};
 
 /// What a caller does with a call that is theirs alone.

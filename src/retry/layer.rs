@@ -1,5 +1,5 @@
-use std::collections::BTreeSet;
-use std::fmt;
+//! What the layer does with a call.
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,16 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
 use super::attempts::{Judge, Verdict};
-use super::policy::{RetryPolicy, policy_setters};
+use super::builder::{RetryEvent, RetryTool};
+use super::plan::ToolPlan;
 use crate::idempotency::KeySource;
 use crate::masked::CallLabel;
 use crate::middleware::impl_layer;
-use crate::outcome::{self, Failure};
+use crate::outcome;
 use crate::progress::Progress;
 use crate::questions::Questions;
-use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
-use crate::telemetry::{Counter, Warning};
+use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up};
+use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware, scope};
 
 const LAYER: &str = "RetryTool";
@@ -31,115 +32,7 @@ const RULE: Rule = Rule::new(
                 twice, give it an idempotency key, or name it in `allow_repeated_effects`",
 );
 
-/// Calls a tool again after a temporary failure. See the [manual](super).
-#[derive(Clone)]
-#[must_use = "a layer does nothing until it is put on a handler"]
-pub struct RetryTool {
-    policy: RetryPolicy,
-    selection: Selection,
-    /// The tools whose questions may be asked again.
-    asking: Arc<BTreeSet<String>>,
-    temporary: Option<Predicate>,
-    on_retry: Option<Hook>,
-    tells: bool,
-    plan: Plan<Arc<ToolPlan>>,
-}
-
-type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
-type Hook = Arc<dyn Fn(&RetryEvent<'_>) + Send + Sync>;
-
-/// A call is about to be made again.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct RetryEvent<'a> {
-    /// The tool.
-    pub tool: &'a str,
-    /// The attempt that failed, from 1.
-    pub attempt: u32,
-    /// How it failed.
-    pub failure: Failure<'a>,
-    /// How long the next attempt waits.
-    pub delay: Duration,
-}
-
-/// What the layer keeps for a tool that it acts on.
-#[derive(Debug, Clone)]
-struct ToolPlan {
-    /// Where a call must carry a key to be made twice: a layer further in then sees to it that it takes effect once.
-    key: Option<KeySource>,
-    may_ask_again: bool,
-    /// Whether a call takes effect once however often it is made, by its author's annotation or by its key.
-    is_idempotent: bool,
-    retries: Counter,
-    exhausted: Counter,
-    giving_up: Arc<Warning>,
-}
-
-impl ToolPlan {
-    fn may_repeat(&self, args: &Value, ctx: &RequestContext) -> bool {
-        self.key.as_ref().is_none_or(|key| key.is_given(args, ctx))
-    }
-}
-
-/// The counters follow from the name.
-impl PartialEq for ToolPlan {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.key, self.may_ask_again, self.is_idempotent) == (&other.key, other.may_ask_again, other.is_idempotent)
-    }
-}
-
 impl RetryTool {
-    /// Up to three attempts with full jitter, for read-only and idempotent tools. See the [defaults](super#defaults).
-    pub fn new() -> Self {
-        Self {
-            policy: RetryPolicy::new(),
-            selection: Selection::new(),
-            asking: Arc::default(),
-            temporary: None,
-            on_retry: None,
-            tells: true,
-            plan: Plan::default(),
-        }
-    }
-
-    selectors!();
-
-    /// Acts on these tools too, although calling them twice may have their effect twice.
-    ///
-    /// A failure does not prove that nothing happened: a tool that timed out may have charged the card.
-    pub fn allow_repeated_effects(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.selection.opt_in(tools);
-        self
-    }
-
-    /// Calls these tools again also after an attempt that has asked its client: the user sees the same question once more.
-    ///
-    /// Otherwise, an attempt that has sent a question is the last one. See [the manual](super#tools-that-ask-their-client).
-    pub fn allow_repeated_questions(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Arc::make_mut(&mut self.asking).extend(tools.into_iter().map(Into::into));
-        self
-    }
-
-    policy_setters!(|this| this.policy);
-
-    /// Replaces the judgement which failures are temporary. A failure that an inner layer gave up on never is.
-    pub fn with_temporary(mut self, temporary: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
-        self.temporary = Some(Arc::new(temporary));
-        self
-    }
-
-    /// Calls `hook` before each wait for another attempt.
-    pub fn on_retry(mut self, hook: impl Fn(&RetryEvent<'_>) + Send + Sync + 'static) -> Self {
-        self.on_retry = Some(Arc::new(hook));
-        self
-    }
-
-    /// Says nothing in the `_meta` of a success. A failure still says how often it was tried, to layers further out.
-    pub fn without_meta(mut self) -> Self {
-        self.tells = false;
-        self
-    }
-
     fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
         self.selection.includes(tool, RULE).then(|| {
             let is_safe = Hints::of(tool).idempotent || self.selection.is_opted_in(tool);
@@ -293,21 +186,5 @@ impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
 
     fn may_repeat(&self) -> bool {
         !self.questions.is_some_and(Questions::were_asked)
-    }
-}
-
-impl Default for RetryTool {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for RetryTool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryTool")
-            .field("policy", &self.policy)
-            .field("selection", &self.selection)
-            .field("asking", &self.asking)
-            .finish_non_exhaustive()
     }
 }

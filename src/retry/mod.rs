@@ -180,20 +180,22 @@
 
 mod attempts;
 mod budget;
+mod builder;
 mod debts;
 mod delays;
 mod layer;
+mod plan;
 mod policy;
 
 pub(crate) use attempts::{ByError, Judge};
 pub use attempts::{Retryable, Verdict};
 pub use budget::Budget;
+pub use builder::{RetryEvent, RetryTool};
 pub use delays::Delays;
 #[cfg(feature = "backoff")]
 pub use delays::from_backoff;
 #[cfg(feature = "backon")]
 pub use delays::from_backon;
-pub use layer::{RetryEvent, RetryTool};
 pub use policy::{Jitter, RetryPolicy};
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::VALIDATION;
+use super::builder::ValidatedTool;
 use super::hints::Hints;
-use super::layer::ValidatedTool;
 use super::plan::{Outcome, ToolPlan};
 use super::rules;
 use super::violations::{Found, Violations};

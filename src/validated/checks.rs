@@ -1,54 +1,14 @@
-//! What is asked beyond the schema, and about which part of the arguments.
-
-use std::fmt;
+//! About which part of the arguments a type or a rule is asked.
 
 use serde_json::{Map, Value};
 use turbomcp_types::Tool;
 
 use super::fields::{Fields, wrong_place};
 use super::hints::nearest;
-use super::plan::LAYER;
-use super::rules::Rule;
-use super::typed::Mistake;
+use super::settings::{LAYER, Place};
 use super::violation::Violation;
 use crate::ConfigError;
 use crate::references::References;
-
-/// What is asked beyond the schema, as it was set.
-#[derive(Clone)]
-pub(super) enum Check {
-    Typed { tool: String, place: Place, fields: Fields, check: TypedCheck },
-    Rule { tool: String, place: Place, fields: Fields, rule: Rule },
-}
-
-pub(super) type TypedCheck = fn(&Value) -> Result<(), Mistake>;
-
-/// Where in the arguments a value is.
-#[derive(Debug, Clone)]
-pub(super) enum Place {
-    /// In the only parameter, where that is an object; else the arguments are the value.
-    Obvious,
-    Parameter(String),
-}
-
-impl Check {
-    pub(super) fn tool(&self) -> &str {
-        match self {
-            Self::Typed { tool, .. } | Self::Rule { tool, .. } => tool,
-        }
-    }
-}
-
-impl fmt::Debug for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Typed { tool, place, .. } => {
-                f.debug_struct("Typed").field("tool", tool).field("place", place).finish()
-            }
-            Self::Rule { tool, place, .. } => f.debug_struct("Rule").field("tool", tool).field("place", place).finish(),
-        }
-    }
-}
 
 /// What is asked, and about which part of the arguments.
 #[derive(Debug)]

@@ -1,7 +1,3 @@
-use serde_json::Value;
-
-use super::violation::Violation;
-use super::walk::Walk;
 use crate::ConfigError;
 
 /// The deepest nesting that can be allowed: what a parser of JSON lets through.
@@ -79,15 +75,6 @@ impl Limits {
     pub fn with_max_string_bytes(mut self, max_string_bytes: usize) -> Self {
         self.max_string_bytes = max_string_bytes;
         self
-    }
-
-    /// Checks an input.
-    ///
-    /// # Errors
-    ///
-    /// The first limit that the walk finds passed. What lies behind it was not looked at.
-    pub fn check(&self, value: &Value) -> Result<(), Violation> {
-        Walk::new(self).run(value)
     }
 
     pub(super) fn check_settings(&self, layer: &'static str, setting: &'static str) -> Result<(), ConfigError> {

@@ -181,6 +181,7 @@
 //! `bad_output`. Each call logs an event (debug) with `tool` and `validation`; a rule that failed is logged as a warning, and an
 //! answer that breaks its promise as an error, both with the id in the answer.
 
+mod builder;
 mod call;
 mod checks;
 mod defaults;
@@ -189,6 +190,7 @@ mod formats;
 mod hints;
 mod layer;
 mod limits;
+mod messages;
 mod meter;
 mod metered;
 mod patterns;
@@ -196,15 +198,15 @@ mod plan;
 mod pointer;
 mod rules;
 mod schema;
-mod sentences;
+mod settings;
 mod telling;
 mod typed;
 mod violation;
 mod violations;
 mod walk;
 mod words;
+pub use builder::ValidatedTool;
 pub use formats::Formats;
-pub use layer::ValidatedTool;
 pub use limits::Limits;
 pub use rules::{RuleContext, RuleError};
 pub use schema::{Schema, SchemaError};

@@ -6,21 +6,19 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use turbomcp_types::{Tool, ToolInputSchema, ToolOutputSchema};
 
-use super::checks::{Check, Placed, TypedCheck};
+use super::checks::Placed;
 use super::defaults::Defaults;
 use super::hints::Hints;
-use super::layer::Settings;
 use super::limits::Limits;
 use super::rules::Rule;
 use super::schema::Schema;
+use super::settings::{Check, LAYER, Settings, TypedCheck};
 use super::typed::{Mistake, Names};
 use super::violations::{Found, Violations};
 use crate::ConfigError;
 use crate::arguments::{LayerArguments, own_schema};
 use crate::references::References;
 use crate::telemetry::Counter;
-
-pub(super) const LAYER: &str = "ValidatedTool";
 
 #[derive(Debug)]
 pub(super) struct ToolPlan {

@@ -5,9 +5,9 @@ use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value, json};
 
 use super::hints::Hints;
+use super::messages::{MAX_OPTIONS, describe, keyword, names, one_of, options, types};
 use super::meter::is_true;
 use super::pointer::{pointer_of, push_name};
-use super::sentences::{MAX_OPTIONS, describe, keyword, names, one_of, options, types};
 use super::violation::Violation;
 use super::violations::Found;
 use super::words::{any_of, with_article};

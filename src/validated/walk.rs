@@ -9,6 +9,17 @@ use super::limits::Limits;
 use super::pointer::push_name;
 use super::violation::Violation;
 
+impl Limits {
+    /// Checks an input.
+    ///
+    /// # Errors
+    ///
+    /// The first limit that the walk finds passed. What lies behind it was not looked at.
+    pub fn check(&self, value: &Value) -> Result<(), Violation> {
+        Walk::new(self).run(value)
+    }
+}
+
 /// How deep a value is nested.
 pub(super) fn depth(value: &Value) -> usize {
     let mut deepest = 0;
@@ -55,7 +66,7 @@ impl Extent {
 }
 
 /// A walk over a value that does not recurse, since the value may be nested as deep as its sender likes.
-pub(super) struct Walk<'a, 'l> {
+struct Walk<'a, 'l> {
     limits: &'l Limits,
     bytes: usize,
     values: usize,
@@ -81,11 +92,11 @@ enum Part<'a> {
 }
 
 impl<'a, 'l> Walk<'a, 'l> {
-    pub(super) fn new(limits: &'l Limits) -> Self {
+    fn new(limits: &'l Limits) -> Self {
         Self { limits, bytes: 0, values: 0, levels: Levels::default() }
     }
 
-    pub(super) fn run(&mut self, root: &'a Value) -> Result<(), Violation> {
+    fn run(&mut self, root: &'a Value) -> Result<(), Violation> {
         let mut next = Some((Part::Root, root));
         loop {
             if let Some((part, value)) = next {
