@@ -11,16 +11,16 @@ use futures_util::FutureExt;
 use turbomcp_core::McpError;
 use turbomcp_types::IntoToolResult;
 
-use super::answers::Answers;
 use super::batcher::Batcher;
-use super::call::{self, Calls, Traveller};
+use super::call::{self, BatchItem, Calls};
 use super::handle::Handle;
 use super::plan::{Bulk, Call, ToolPlan};
-use super::settings::{Of, batch_setters};
+use super::results::IntoResults;
+use super::settings::{ItemFn, batch_setters};
 use crate::selection::{Plan, Selection, naming_selectors};
 use crate::{Identity, Scope};
 
-/// Turns calls that are made at the same time into one. See the [manual](super).
+/// Combines concurrent calls of a tool into one. See the [manual](super).
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it is put on a handler"]
 pub struct BatchedTool {
@@ -39,22 +39,23 @@ pub(super) struct Settings {
     pub(super) bulks: BTreeMap<String, Bulk>,
     pub(super) scope: Scope,
     pub(super) scopes: BTreeMap<String, Scope>,
-    pub(super) batch_key: Option<Of<Call, String>>,
+    pub(super) batch_key: Option<ItemFn<Call, String>>,
     pub(super) splits: bool,
     pub(super) repeatable: BTreeSet<String>,
     pub(super) drain_timeout: Duration,
-    pub(super) tells: bool,
+    pub(super) emits_meta: bool,
 }
 
 impl BatchedTool {
-    /// Up to 64 calls at a time, for the tools that you name, each user's apart. See the [defaults](super#defaults).
+    /// Creates a layer that sends up to 64 calls in a batch, for the tools that you name, for each user separately. See the
+    /// [defaults](super#defaults).
     pub fn new() -> Self {
         Self {
             calls: Batcher::new(call::answer)
-                .with_groups(|traveller: &Traveller| traveller.group.clone())
-                .with_instruments(|traveller| Arc::clone(&traveller.plan.instruments))
-                // A client is not asked again.
-                .split_failed_batches_of(|traveller| traveller.plan.splits && !traveller.work.has_asked()),
+                .with_groups(|item: &BatchItem| item.group.clone())
+                .with_instruments(|item| Arc::clone(&item.plan.instruments))
+                // A client that was asked is not asked again.
+                .split_failed_batches_of(|item| item.plan.splits && !item.work.has_asked()),
             selection: Selection::new(),
             is_selected: false,
             settings: Arc::new(Settings {
@@ -65,25 +66,25 @@ impl BatchedTool {
                 splits: false,
                 repeatable: BTreeSet::new(),
                 drain_timeout: Duration::from_secs(5),
-                tells: true,
+                emits_meta: true,
             }),
             plan: Plan::default(),
             running: Arc::default(),
         }
     }
 
-    /// Acts on this tool, and has `bulk` answer its calls instead of the tool.
+    /// Acts on this tool: `bulk` answers its calls instead of the tool.
     ///
-    /// It gets the calls and returns a result for each, in their order: a `Vec<McpResult<T>>`, or a `McpResult` of that with
-    /// an error that goes to all of them. `T` is what a tool returns: a [`ToolResult`], a text, a number. Of calls that are
-    /// equal it gets [one if the tool is read-only](super#equal-calls), and each if it is not.
+    /// `bulk` gets the calls and returns a result for each, in their order: a `Vec<McpResult<T>>`, or a `McpResult` of that, whose
+    /// error goes to all calls. `T` is the return type of a tool: a [`ToolResult`](turbomcp_types::ToolResult), a text, a number. Of
+    /// equal calls it gets [one if the tool is read-only](super#equal-calls), and each if it is not.
     pub fn with_bulk<F, T>(
         mut self,
         tool: impl Into<String>,
         bulk: impl Fn(Vec<Call>) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output: Answers<T, McpError>> + Send + 'static,
+        F: Future<Output: IntoResults<T, McpError>> + Send + 'static,
         T: IntoToolResult,
     {
         let bulk: Bulk = Arc::new(move |calls| {
@@ -100,7 +101,7 @@ impl BatchedTool {
 
     naming_selectors!(without every_write);
 
-    /// Acts on these tools too, although callers who ask for the same at the same time then share one effect.
+    /// Acts on these tools too, although concurrent equal calls then share one effect.
     pub fn allow_skipped_effects(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.is_selected = true;
         self.selection.opt_in(tools);
@@ -109,38 +110,37 @@ impl BatchedTool {
 
     batch_setters!(|this| this.calls.settings_mut());
 
-    /// Bounds what the calls of a batch weigh together. A call that is heavier than `max_weight` travels alone.
+    /// Limits the total weight of the calls of a batch. A call that is heavier than `max_weight` is sent alone.
     pub fn with_max_weight(mut self, max_weight: u64, weigh: impl Fn(&Call) -> u64 + Send + Sync + 'static) -> Self {
-        self.calls = self.calls.with_max_weight(max_weight, move |traveller| weigh(&traveller.call));
+        self.calls = self.calls.with_max_weight(max_weight, move |item| weigh(&item.call));
         self
     }
 
-    /// Sets who travels together: by default each user alone.
+    /// Sets whose calls may share a batch: by default only those of the same user.
     pub fn with_scope(mut self, scope: Scope) -> Self {
         self.settings_mut().scope = scope;
         self
     }
 
-    /// Sets who travels together when they call one tool.
+    /// Sets whose calls of this tool may share a batch.
     pub fn with_scope_for(mut self, tool: impl Into<String>, scope: Scope) -> Self {
         self.settings_mut().scopes.insert(tool.into(), scope);
         self
     }
 
-    /// Sets how callers are told apart, each of whom travels alone, with the same rights. Give all layers the
-    /// same [`Identity`].
+    /// Sets how callers and their rights are distinguished. Give all layers the same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.calls = self.calls.with_identity(identity);
         self
     }
 
-    /// Sends only calls with the same key together, such as those that ask the same shard.
+    /// Puts only calls with the same key into one batch, such as calls for the same shard.
     pub fn with_batch_key<K: Into<String>>(mut self, key: impl Fn(&Call) -> K + Send + Sync + 'static) -> Self {
         self.settings_mut().batch_key = Some(Arc::new(move |call| key(call).into()));
         self
     }
 
-    /// Tries the halves of a batch that failed as a whole, and theirs, until the calls that cannot succeed are found: for tools
+    /// Splits a batch that failed as a whole into halves, repeatedly, until the calls that cannot succeed are found: for tools
     /// that are annotated read-only or idempotent. A batch that failed for a temporary reason is not split.
     pub fn split_failed_batches(mut self) -> Self {
         self.settings_mut().splits = true;
@@ -155,19 +155,19 @@ impl BatchedTool {
         self
     }
 
-    /// Sets how long calls that wait may take to be answered when the server stops. What is left then is told so.
+    /// Sets how long a server that stops waits for the answers to waiting calls. Calls that are left then get an error.
     pub fn with_drain_timeout(mut self, timeout: Duration) -> Self {
         self.settings_mut().drain_timeout = timeout;
         self
     }
 
-    /// Says nothing in the `_meta` of results.
+    /// Adds nothing to the `_meta` of successful results.
     pub fn without_meta(mut self) -> Self {
-        self.settings_mut().tells = false;
+        self.settings_mut().emits_meta = false;
         self
     }
 
-    /// Returns what tells how the layer is doing, also after it has moved into a stack.
+    /// Returns a handle to the counters of the layer, which stays valid after the layer has moved into a stack.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { calls: self.calls.clone() }

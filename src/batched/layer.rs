@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
-use super::answers::BatchError;
 use super::builder::BatchedTool;
-use super::call::{self, Traveller};
+use super::call::{self, BatchItem};
+use super::error::BatchError;
 use super::instruments::Instruments;
-use super::own_call::{OrOwn, Own, OwnCall};
 use super::plan::{Call, ToolPlan};
+use super::unshared::{Unshared, UnsharedCell, UntilUnshared};
 use crate::arguments::LayerArguments;
 use crate::canonical::encode_str;
 use crate::middleware::impl_layer;
@@ -27,12 +27,12 @@ use crate::{ConfigError, Middleware};
 
 const LAYER: &str = "BatchedTool";
 
-/// Without a bulk function, callers who ask for the same share one call.
+/// Without a bulk function, equal calls are made once.
 const RULE: Rule = Rule::new(
     LAYER,
     |tool| Hints::of(tool).idempotent,
-    "whose identical calls may each have an effect, of which callers that share one would miss theirs: annotate it \
-                `idempotent = true` if they do not, give it a bulk function, or name it in `allow_skipped_effects`",
+    "whose callers would share one effect, since equal calls are made once: annotate it `idempotent = true` if that is \
+                safe, give it a bulk function, or name it in `allow_skipped_effects`",
 );
 
 impl BatchedTool {
@@ -76,14 +76,14 @@ impl BatchedTool {
     ) -> McpResult<ToolResult> {
         let identity = self.calls.identity();
         let partition = match identity.partition(plan.scope, ctx) {
-            // What runs inside a transaction may see what nobody else may see yet, and a batch would run outside it.
+            // A call inside a transaction may read uncommitted data, and a batch would run outside of the transaction.
             Some(partition) if !scope::is_in_transaction() => partition,
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
         let (caller, work) = (Caller::new(ctx, plan.scope, identity), Arc::<Work>::default());
         caller.begin(&work);
-        // A call is put to a bulk function once.
-        let own = plan.bulk.is_none().then(|| (Arc::<OwnCall>::default(), args.clone()));
+        // A bulk function gets each call once.
+        let own = plan.bulk.is_none().then(|| (Arc::<UnsharedCell>::default(), args.clone()));
         let shared = if plan.bulk.is_some() { context_of_starter(&work, ctx.clone()) } else { ctx.clone() };
         let of_layers = plan.arguments.take(&mut args);
         let call = Box::new(Call { tool: name.to_owned(), args, ctx: shared, of_layers });
@@ -95,13 +95,13 @@ impl BatchedTool {
         }
         let handler = own.as_ref().map(|(own, _)| (call::inner(inner.clone()), Arc::clone(own)));
         let (scope, session) = (scope::capture(), SessionOfCall::of(identity, ctx));
-        let traveller = Traveller { plan, call, group, handler, scope, session, work: Arc::clone(&work) };
+        let item = BatchItem { plan, call, group, handler, scope, session, work: Arc::clone(&work) };
         let reply = match &own {
-            None => self.calls.travel(&caller, traveller).await,
-            Some((own, _)) => Box::pin(self.calls.travel(&OrOwn { caller: &caller, own }, traveller)).await,
+            None => self.calls.submit(&caller, item).await,
+            Some((own, _)) => Box::pin(self.calls.submit(&UntilUnshared { caller: &caller, own }, item)).await,
         };
         if work.has_opened_session() {
-            // A cache further out has not seen it, if the call was made for somebody else.
+            // An outer cache has not seen it, if the call was made for another caller.
             session_opened();
         }
         if let Some((own, args)) = own
@@ -110,23 +110,23 @@ impl BatchedTool {
             return Box::pin(call_alone(own, &caller, &work, inner, name, args, ctx)).await;
         }
         if work.has_asked() {
-            // The bulk function has: which of its answers depend on that, only the function knows.
+            // Only the bulk function knows which of its answers depend on that client.
             client_asked();
         }
         work.end();
         let mut result = match reply.result {
             Ok(answer) => answer,
             Err(error) => {
-                // The work may go on, and is told.
+                // The work may continue, and learns that the caller has left.
                 caller.leave();
                 Ok(error.to_tool_result())
             }
         };
         let is_uncertain = !reply.is_certain && outcome::failure(&result).is_some();
-        if is_uncertain || (self.settings.tells && reply.size > 0) {
+        if is_uncertain || (self.settings.emits_meta && reply.size > 0) {
             let mut batch = json!({ "size": reply.size });
             if is_uncertain {
-                // Layers further out must not take a refusal for all that was done.
+                // Outer layers must not assume that nothing was done.
                 batch["outcome"] = "unknown".into();
             }
             outcome::note(&mut result, outcome::BATCH, batch);
@@ -135,9 +135,9 @@ impl BatchedTool {
     }
 }
 
-/// Goes on with a call that has asked the caller's client, or makes the caller's own, where that of another has.
+/// Continues a call that has asked the caller's client, or makes the caller's own call if the shared one has asked another client.
 async fn call_alone<H: McpHandler>(
-    own: Own,
+    own: Unshared,
     caller: &Caller<'_>,
     work: &Work,
     inner: &H,
@@ -146,11 +146,11 @@ async fn call_alone<H: McpHandler>(
     ctx: &RequestContext,
 ) -> McpResult<ToolResult> {
     match own {
-        Own::GoesOn(call) => {
+        Unshared::Resume(call) => {
             let answer = caller.wait_alone(call).await;
             answer.unwrap_or_else(|| Ok(<McpError as BatchError>::cancelled().to_tool_result()))
         }
-        Own::Call => {
+        Unshared::CallAgain => {
             work.leave();
             let from_here = caller.context_from_here();
             let ctx = from_here.as_ref().map_or(ctx, |attempt| &attempt.ctx);
@@ -164,8 +164,7 @@ impl Middleware for BatchedTool {
         self.calls.check()?;
         let settings = &self.settings;
         if settings.bulks.is_empty() && !self.is_selected {
-            let reason =
-                "no tool is batched yet: give one a bulk function with `with_bulk`, or name some with `only` or `when`";
+            let reason = "no tool is selected: give a tool a bulk function with `with_bulk`, or select tools with `only` or `when`";
             return Err(ConfigError::invalid(LAYER, "new", reason));
         }
         let tools = inner.list_tools();
@@ -210,7 +209,7 @@ impl Middleware for BatchedTool {
         inner.on_initialize().await
     }
 
-    /// First what waits is answered, then the server below stops. Other servers that run with this layer keep it open.
+    /// Answers the waiting calls, then stops the inner server. The layer stays open while other servers run with it.
     async fn on_shutdown<'a, H: McpHandler>(&'a self, inner: &'a H) -> McpResult<()> {
         let was_running =
             self.running.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |running| running.checked_sub(1));

@@ -12,7 +12,7 @@ use super::instruments::Instruments;
 use crate::Scope;
 use crate::arguments::{LayerArguments, Taken};
 
-/// A call of a tool, as it travels with others.
+/// A tool call in a batch.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Call {
@@ -20,24 +20,24 @@ pub struct Call {
     pub tool: String,
     /// The tool's own arguments, without those of [layers](crate::arguments) further in.
     pub args: Value,
-    /// Who calls: their identity, session, progress token and metadata. It is cancelled when the caller has left.
+    /// The caller's context: identity, session, progress token and metadata. It is cancelled when the caller has left.
     pub ctx: RequestContext,
-    /// Its arguments that are none of the tool's.
+    /// The arguments that belong to inner layers.
     pub(super) of_layers: Taken,
 }
 
-/// What the bulk functions of all tools look like to the layer.
+/// The bulk function of a tool.
 pub(super) type Bulk =
     Arc<dyn Fn(Vec<Call>) -> BoxFuture<'static, McpResult<Vec<McpResult<ToolResult>>>> + Send + Sync>;
 
-/// What a call is answered with. An error is one of the protocol.
+/// The answer to a call. An error is a protocol error.
 pub(super) type Answer = McpResult<ToolResult>;
 
 /// What the layer keeps for a tool that it acts on.
 pub(super) struct ToolPlan {
     pub(super) bulk: Option<Bulk>,
     pub(super) read_only: bool,
-    /// Those of layers further in: what the tool itself is asked does not have them.
+    /// The arguments of inner layers, which the bulk function does not get.
     pub(super) arguments: LayerArguments,
     pub(super) scope: Scope,
     pub(super) splits: bool,
