@@ -16,18 +16,18 @@ use crate::selection::{Plan, Selection, selectors};
 pub struct RetryTool {
     pub(super) policy: RetryPolicy,
     pub(super) selection: Selection,
-    /// The tools whose questions may be asked again.
-    pub(super) asking: Arc<BTreeSet<String>>,
-    pub(super) temporary: Option<Predicate>,
+    /// The tools whose questions may be repeated.
+    pub(super) repeats_questions: Arc<BTreeSet<String>>,
+    pub(super) retry_if: Option<Predicate>,
     pub(super) on_retry: Option<Hook>,
-    pub(super) tells: bool,
+    pub(super) emits_meta: bool,
     pub(super) plan: Plan<Arc<ToolPlan>>,
 }
 
 type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
 type Hook = Arc<dyn Fn(&RetryEvent<'_>) + Send + Sync>;
 
-/// A call is about to be made again.
+/// A call that is about to be made again.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RetryEvent<'a> {
@@ -35,29 +35,30 @@ pub struct RetryEvent<'a> {
     pub tool: &'a str,
     /// The attempt that failed, from 1.
     pub attempt: u32,
-    /// How it failed.
+    /// The failure of this attempt.
     pub failure: Failure<'a>,
-    /// How long the next attempt waits.
+    /// The delay before the next attempt.
     pub delay: Duration,
 }
 
 impl RetryTool {
-    /// Up to three attempts with full jitter, for read-only and idempotent tools. See the [defaults](super#defaults).
+    /// Creates a layer that makes up to three attempts with full jitter, for read-only and idempotent tools. See the
+    /// [defaults](super#defaults).
     pub fn new() -> Self {
         Self {
             policy: RetryPolicy::new(),
             selection: Selection::new(),
-            asking: Arc::default(),
-            temporary: None,
+            repeats_questions: Arc::default(),
+            retry_if: None,
             on_retry: None,
-            tells: true,
+            emits_meta: true,
             plan: Plan::default(),
         }
     }
 
     selectors!();
 
-    /// Acts on these tools too, although calling them twice may have their effect twice.
+    /// Acts on these tools too, although a second call may repeat their effect.
     ///
     /// A failure does not prove that nothing happened: a tool that timed out may have charged the card.
     pub fn allow_repeated_effects(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -65,31 +66,32 @@ impl RetryTool {
         self
     }
 
-    /// Calls these tools again also after an attempt that has asked its client: the user sees the same question once more.
+    /// Retries these tools also after an attempt that has asked its client: the user sees the same question again.
     ///
-    /// Otherwise, an attempt that has sent a question is the last one. See [the manual](super#tools-that-ask-their-client).
+    /// Without this setting, an attempt that has sent a question is the last one. See [the manual](super#tools-that-ask-their-client).
     pub fn allow_repeated_questions(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Arc::make_mut(&mut self.asking).extend(tools.into_iter().map(Into::into));
+        Arc::make_mut(&mut self.repeats_questions).extend(tools.into_iter().map(Into::into));
         self
     }
 
     policy_setters!(|this| this.policy);
 
-    /// Replaces the judgement which failures are temporary. A failure that an inner layer gave up on never is.
-    pub fn with_temporary(mut self, temporary: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
-        self.temporary = Some(Arc::new(temporary));
+    /// Retries the failures for which `predicate` returns true, instead of the temporary ones. A failure that an inner layer gave up on
+    /// is never retried.
+    pub fn retry_if(mut self, predicate: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.retry_if = Some(Arc::new(predicate));
         self
     }
 
-    /// Calls `hook` before each wait for another attempt.
+    /// Calls `hook` before each delay.
     pub fn on_retry(mut self, hook: impl Fn(&RetryEvent<'_>) + Send + Sync + 'static) -> Self {
         self.on_retry = Some(Arc::new(hook));
         self
     }
 
-    /// Says nothing in the `_meta` of a success. A failure still says how often it was tried, to layers further out.
+    /// Adds nothing to the `_meta` of a success. A failure still has the number of attempts, for outer layers.
     pub fn without_meta(mut self) -> Self {
-        self.tells = false;
+        self.emits_meta = false;
         self
     }
 }
@@ -105,7 +107,7 @@ impl fmt::Debug for RetryTool {
         f.debug_struct("RetryTool")
             .field("policy", &self.policy)
             .field("selection", &self.selection)
-            .field("asking", &self.asking)
+            .field("repeats_questions", &self.repeats_questions)
             .finish_non_exhaustive()
     }
 }

@@ -38,11 +38,11 @@ impl RetryTool {
             let is_safe = Hints::of(tool).idempotent || self.selection.is_opted_in(tool);
             Arc::new(ToolPlan {
                 key: KeySource::of(tool).filter(|_| !is_safe),
-                may_ask_again: self.asking.contains(&tool.name),
+                may_repeat_questions: self.repeats_questions.contains(&tool.name),
                 is_idempotent: Hints::of(tool).idempotent || !is_safe,
                 retries: Counter::new("mcp_patterns_retries_total", &[("tool", &tool.name)]),
                 exhausted: Counter::new("mcp_patterns_retries_exhausted_total", &[("tool", &tool.name)]),
-                giving_up: Arc::default(),
+                exhausted_warning: Arc::default(),
             })
         })
     }
@@ -68,11 +68,11 @@ impl RetryTool {
         args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
-        let questions = if plan.may_ask_again { None } else { Questions::of(ctx) };
+        let questions = if plan.may_repeat_questions { None } else { Questions::of(ctx) };
         let ctx = questions.as_deref().map_or(ctx, Questions::ctx);
         let progress = Progress::wanted(ctx);
         let judge = ByOutcome { layer: self, plan: &plan, tool: name, questions: questions.as_deref() };
-        let driven = self
+        let last = self
             .policy
             .drive(ctx, &judge, |number| {
                 let args = args.clone();
@@ -85,7 +85,7 @@ impl RetryTool {
                 };
                 Either::Right(match number {
                     1 => call.boxed(),
-                    // The log says which attempt it was.
+                    // The log has the number of the attempt.
                     _ => {
                         let label = CallLabel::current().with_attempt(number);
                         scope::capture().with(Arc::new(label)).enter(call).boxed()
@@ -93,19 +93,19 @@ impl RetryTool {
                 })
             })
             .await;
-        let mut result = driven.result;
-        if let Some(exhausted) = driven.exhausted {
+        let mut result = last.result;
+        if let Some(exhausted) = last.exhausted {
             plan.exhausted.increment();
-            if let Some(unsaid) = plan.giving_up.due() {
-                let (attempts, reason) = (driven.attempts, exhausted.as_str());
+            if let Some(unsaid) = plan.exhausted_warning.due() {
+                let (attempts, reason) = (last.attempts, exhausted.as_str());
                 tracing::warn!(tool = name, attempts, reason, unsaid, "no further attempt");
             }
             outcome::note(&mut result, outcome::EXHAUSTED, exhausted.as_str());
         }
-        // Layers further out have to know of a failure whether an earlier attempt may have taken effect.
-        let tells = self.tells || outcome::failure(&result).is_some();
-        if driven.exhausted.is_some() || (tells && driven.attempts > 1) {
-            outcome::note(&mut result, outcome::ATTEMPTS, driven.attempts);
+        // Outer layers need to know whether an earlier attempt of a failed call may have taken effect.
+        let emits_meta = self.emits_meta || outcome::failure(&result).is_some();
+        if last.exhausted.is_some() || (emits_meta && last.attempts > 1) {
+            outcome::note(&mut result, outcome::ATTEMPTS, last.attempts);
         }
         result
     }
@@ -116,9 +116,10 @@ impl Middleware for RetryTool {
         self.policy.check()?;
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
-        let asking = self.asking.iter().map(String::as_str);
-        check_names(LAYER, asking.clone(), &tools)?;
-        let plan = Plan::new(&self.policy.identity, self.selection.named().chain(asking), Unknown::LeftAlone);
+        let repeats_questions = self.repeats_questions.iter().map(String::as_str);
+        check_names(LAYER, repeats_questions.clone(), &tools)?;
+        let plan =
+            Plan::new(&self.policy.identity, self.selection.named().chain(repeats_questions), Unknown::LeftAlone);
         let bound = Self { plan, ..self };
         bound.observe_tools(&tools, None);
         Ok(bound)
@@ -141,7 +142,7 @@ impl Middleware for RetryTool {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name, ctx) {
             Known::Decided(Some(plan)) if plan.may_repeat(&args, ctx) => {
-                // On the heap, so that a call that is not retried does not carry a retry along.
+                // On the heap, so that the future of a call that is not retried stays small.
                 Either::Right(self.retry(plan, inner, name, args, ctx).boxed())
             }
             Known::Decided(_) => Either::Left(inner.call_tool(name, args, ctx)),
@@ -152,7 +153,7 @@ impl Middleware for RetryTool {
 
 impl_layer!(RetryTool);
 
-/// Judges the results of tool calls.
+/// Classifies the results of tool calls.
 struct ByOutcome<'a> {
     layer: &'a RetryTool,
     plan: &'a ToolPlan,
@@ -162,9 +163,9 @@ struct ByOutcome<'a> {
 
 impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
     fn verdict(&self, result: &McpResult<ToolResult>) -> Option<Verdict> {
-        outcome::failure(result).map(|failure| match &self.layer.temporary {
-            Some(temporary) => Verdict::of(&failure, temporary.as_ref()),
-            // A connection that was lost says nothing about the next one.
+        outcome::failure(result).map(|failure| match &self.layer.retry_if {
+            Some(retry_if) => Verdict::of(&failure, retry_if.as_ref()),
+            // A lost connection says nothing about the next one.
             None => {
                 Verdict::of(&failure, |failure| failure.is_temporary() || self.plan.is_idempotent && failure.is_lost())
             }

@@ -10,14 +10,14 @@ use crate::telemetry::{Counter, Warning};
 
 #[derive(Debug, Clone)]
 pub(super) struct ToolPlan {
-    /// Where a call must carry a key to be made twice: a layer further in then sees to it that it takes effect once.
+    /// The source of the key without which a call is not repeated. An inner layer ensures that a call with a key takes effect once.
     pub(super) key: Option<KeySource>,
-    pub(super) may_ask_again: bool,
-    /// Whether a call takes effect once however often it is made, by its author's annotation or by its key.
+    pub(super) may_repeat_questions: bool,
+    /// Whether repeated calls take effect once, by the author's annotation or by the key.
     pub(super) is_idempotent: bool,
     pub(super) retries: Counter,
     pub(super) exhausted: Counter,
-    pub(super) giving_up: Arc<Warning>,
+    pub(super) exhausted_warning: Arc<Warning>,
 }
 
 impl ToolPlan {
@@ -29,6 +29,7 @@ impl ToolPlan {
 /// The counters follow from the name.
 impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
-        (&self.key, self.may_ask_again, self.is_idempotent) == (&other.key, other.may_ask_again, other.is_idempotent)
+        (&self.key, self.may_repeat_questions, self.is_idempotent)
+            == (&other.key, other.may_repeat_questions, other.is_idempotent)
     }
 }
