@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -21,7 +20,7 @@ use super::violations::MAX_LISTED;
 use crate::Identity;
 use crate::selection::{Plan, Selection, selectors};
 
-/// Ends a call with bad input at the door, with an answer that says all that is wrong. See the [manual](super).
+/// Rejects a call with invalid arguments, with every violation listed. See the [manual](super).
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it is put on a handler"]
 pub struct ValidatedTool {
@@ -31,7 +30,7 @@ pub struct ValidatedTool {
 }
 
 impl ValidatedTool {
-    /// Limits and the schema of every tool. See the [defaults](super#defaults).
+    /// Creates a layer that checks limits and the schema of every tool. See the [defaults](super#defaults).
     pub fn new() -> Self {
         let settings = Settings {
             limits: Limits::new(),
@@ -39,9 +38,9 @@ impl ValidatedTool {
             checks: Vec::new(),
             names: BTreeMap::new(),
             messages: BTreeMap::new(),
-            max_violations: NonZeroUsize::new(MAX_LISTED).unwrap_or(NonZeroUsize::MIN),
+            max_violations: MAX_LISTED,
             formats: Formats::all(),
-            leaves_out_bad_schemas: false,
+            allows_invalid_schemas: false,
             fills_defaults: false,
             hints: true,
             checks_output: true,
@@ -53,16 +52,16 @@ impl ValidatedTool {
 
     selectors!();
 
-    /// Asks a `T`, read from the arguments, whether it is valid.
+    /// Reads a `T` from the arguments of the tool, and validates it.
     ///
-    /// A tool with one parameter, which is an object, has its `T` there (`register(data: UserRegistration)`); any other has its
-    /// arguments as a whole. [`typed_at`](Self::typed_at) says so itself.
+    /// If the tool has exactly one parameter and that is an object, the `T` is read from this parameter (`register(data:
+    /// UserRegistration)`); otherwise from the arguments as a whole. [`typed_at`](Self::typed_at) names the parameter.
     pub fn typed<T: DeserializeOwned + Validate + 'static>(self, tool: impl Into<String>) -> Self {
-        let (place, fields) = (Place::Obvious, fields::<T>());
+        let (place, fields) = (Place::Inferred, fields::<T>());
         self.check(Check::Typed { tool: tool.into(), place, fields, check: typed::check::<T> })
     }
 
-    /// Asks a `T`, read from this parameter of the tool, whether it is valid. A call without the parameter is not asked.
+    /// Reads a `T` from this parameter of the tool, and validates it. A call without the parameter is not checked.
     pub fn typed_at<T: DeserializeOwned + Validate + 'static>(
         self,
         tool: impl Into<String>,
@@ -72,20 +71,19 @@ impl ValidatedTool {
         self.check(Check::Typed { tool: tool.into(), place, fields, check: typed::check::<T> })
     }
 
-    /// Asks a rule of your own, which may look into the database, about input that is valid so far.
+    /// Checks input that is valid so far with a rule of your own, which may query the database.
     ///
-    /// Where its `T` is read from is told at [`typed`](Self::typed). The rules of a tool are asked at the same time, in the task of
-    /// the call.
+    /// Its `T` is read as for [`typed`](Self::typed). The rules of a tool run concurrently, in the task of the call.
     pub fn rule<T, F>(self, tool: impl Into<String>, rule: impl Fn(T, RuleContext) -> F + Send + Sync + 'static) -> Self
     where
         T: DeserializeOwned,
         F: Future<Output = Result<(), RuleError>> + Send + 'static,
     {
-        let (place, fields) = (Place::Obvious, fields::<T>());
+        let (place, fields) = (Place::Inferred, fields::<T>());
         self.check(Check::Rule { tool: tool.into(), place, fields, rule: Rule::new(rule) })
     }
 
-    /// Asks a rule about this parameter of the tool. A call without the parameter is not asked.
+    /// Checks this parameter of the tool with a rule. A call without the parameter is not checked.
     pub fn rule_at<T, F>(
         self,
         tool: impl Into<String>,
@@ -100,33 +98,28 @@ impl ValidatedTool {
         self.check(Check::Rule { tool: tool.into(), place, fields, rule: Rule::new(rule) })
     }
 
-    /// Sets what fields of Rust are called on the wire, where the schema does not tell.
+    /// Sets the name on the wire of a field of a tool's type, where the schema does not have it.
     ///
-    /// A name in another case is found without (`zip_code` for `zipCode`). A field of a nested struct may be given with the fields
-    /// that lead to it (`address.zip`).
-    pub fn with_names(
-        mut self,
-        tool: impl Into<String>,
-        names: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
-    ) -> Self {
-        let names = names.into_iter().map(|(field, name)| (field.into(), name.into()));
-        self.settings_mut().names.entry(tool.into()).or_default().extend(names);
+    /// A name in another case is found without this setting (`zip_code` for `zipCode`). The field of a nested struct may be given as
+    /// the path to it (`address.zip`).
+    pub fn with_name(mut self, tool: impl Into<String>, field: impl Into<String>, name: impl Into<String>) -> Self {
+        self.settings_mut().names.entry(tool.into()).or_default().insert(field.into(), name.into());
         self
     }
 
-    /// Sets how large the arguments of a call may be.
+    /// Sets the limits on the size of the arguments.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.settings_mut().limits = limits;
         self
     }
 
-    /// Sets how large the arguments of a call of this tool may be.
+    /// Sets the limits on the size of the arguments of this tool.
     pub fn with_limits_for(mut self, tool: impl Into<String>, limits: Limits) -> Self {
         self.settings_mut().limits_for.insert(tool.into(), limits);
         self
     }
 
-    /// Replaces the message of the violations with this code: in other words, or in another language.
+    /// Replaces the message of violations with this code, for example by one in another language.
     pub fn with_message(
         mut self,
         code: impl Into<String>,
@@ -136,58 +129,59 @@ impl ValidatedTool {
         self
     }
 
-    /// Sets how many violations an answer lists. How many more there are is told too.
-    pub fn with_max_violations(mut self, max_violations: NonZeroUsize) -> Self {
+    /// Sets how many violations an answer lists. It has the number of further ones too.
+    pub fn with_max_violations(mut self, max_violations: usize) -> Self {
         self.settings_mut().max_violations = max_violations;
         self
     }
 
-    /// Sets which formats are asserted, in what goes in and in what comes out.
+    /// Sets which formats are asserted, in arguments and in results.
     pub fn with_formats(mut self, formats: Formats) -> Self {
         self.settings_mut().formats = formats;
         self
     }
 
-    /// Serves a tool whose schema cannot be compiled, and holds nothing against that schema: limits, types and rules still do their
-    /// part. Each is logged as an error when the layer is put on.
+    /// Serves tools whose schema cannot be compiled, without that schema: limits, types and rules still apply. Each such schema is
+    /// logged as an error when the layer is put on.
     ///
-    /// Otherwise, such a schema is a [`ConfigError`](crate::ConfigError).
-    pub fn with_bad_schemas_left_out(mut self) -> Self {
-        self.settings_mut().leaves_out_bad_schemas = true;
+    /// Without this setting, such a schema is a [`ConfigError`](crate::ConfigError).
+    pub fn allow_invalid_schemas(mut self) -> Self {
+        self.settings_mut().allows_invalid_schemas = true;
         self
     }
 
-    /// Fills in the defaults of the schema before anything else sees the arguments, a cache's key included.
+    /// Fills in the defaults of the schema before anything else sees the arguments, the key of a cache included.
     ///
-    /// A default that its own schema refuses is not filled in, which is logged as a warning when the layer is put on. Where what was
-    /// given is valid, and is not with the defaults, it passes without them.
+    /// A default that does not match its own schema is not filled in, and is logged as a warning when the layer is put on. If the
+    /// arguments are valid without the defaults and invalid with them, they pass without them.
     pub fn with_defaults(mut self) -> Self {
         self.settings_mut().fills_defaults = true;
         self
     }
 
-    /// Lets tools be called that no listing has, for a server that leaves tools out of its listings on purpose.
+    /// Allows calls of tools that are in no listing, for a server that hides tools from its listings on purpose.
     ///
-    /// Of such a tool only the name is known: its arguments are held to the limits, and to what [`typed`](Self::typed) and [`rule`](Self::rule) say. Settings may then name tools that are not listed
-    /// when the server starts, such as those that only some callers see.
+    /// Only the name of such a tool is known: its arguments are checked by the limits, [`typed`](Self::typed) and
+    /// [`rule`](Self::rule). Settings may then name tools that are not listed when the server starts, such as those that only some
+    /// callers see.
     pub fn allow_unlisted_tools(mut self) -> Self {
         self.settings_mut().allows_unlisted = true;
         self
     }
 
-    /// Sets how callers are told apart where they see different schemas of one tool. Give all layers the same [`Identity`].
+    /// Sets how callers are distinguished who see different schemas of one tool. Give all layers the same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.settings_mut().identity = identity;
         self
     }
 
-    /// Suggests no name and no value that was probably meant.
+    /// Removes the hints: no answer suggests a name or a value that was probably meant.
     pub fn without_hints(mut self) -> Self {
         self.settings_mut().hints = false;
         self
     }
 
-    /// Leaves what the tools answer unchecked.
+    /// Does not check the results of tools.
     pub fn without_output_checks(mut self) -> Self {
         self.settings_mut().checks_output = false;
         self

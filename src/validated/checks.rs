@@ -1,21 +1,22 @@
-//! About which part of the arguments a type or a rule is asked.
+//! The part of the arguments that a type or a rule checks.
 
 use serde_json::{Map, Value};
 use turbomcp_types::Tool;
 
+use super::LAYER;
 use super::fields::{Fields, wrong_place};
 use super::hints::nearest;
-use super::settings::{LAYER, Place};
+use super::settings::Place;
 use super::violation::Violation;
 use crate::ConfigError;
 use crate::references::References;
 
-/// What is asked, and about which part of the arguments.
+/// A check, and the part of the arguments that it is about.
 #[derive(Debug)]
 pub(super) struct Placed<T> {
     parameter: Option<String>,
     pub(super) pointer: String,
-    pub(super) asked: T,
+    pub(super) check: T,
 }
 
 impl<T> Placed<T> {
@@ -25,17 +26,17 @@ impl<T> Placed<T> {
         fields: Fields,
         setting: &'static str,
         references: &References,
-        asked: T,
+        check: T,
     ) -> Result<Self, ConfigError> {
         let parameter = match place {
-            Place::Obvious => only_object(tool, references),
+            Place::Inferred => only_object(tool, references),
             Place::Parameter(name) => Some(known_parameter(tool, name, setting)?),
         };
         if let Some(reason) = wrong_place(&tool.name, parameter.as_deref(), fields, setting, references) {
             return Err(ConfigError::invalid(LAYER, setting, reason));
         }
         let pointer = parameter.as_deref().map(|name| Violation::new("", "").at(name).pointer().to_owned());
-        Ok(Self { parameter, pointer: pointer.unwrap_or_default(), asked })
+        Ok(Self { parameter, pointer: pointer.unwrap_or_default(), check })
     }
 
     pub(super) fn of<'a>(&self, args: &'a Value) -> Option<&'a Value> {
@@ -57,7 +58,7 @@ fn parameters(tool: &Tool) -> impl Iterator<Item = (&String, &Value)> {
     tool.input_schema.properties.as_ref().and_then(Value::as_object).into_iter().flat_map(Map::iter)
 }
 
-/// The only parameter, where that is an object.
+/// The only parameter, if it is an object.
 fn only_object(tool: &Tool, references: &References) -> Option<String> {
     let mut parameters = parameters(tool);
     let (name, parameter) = parameters.next()?;

@@ -1,4 +1,4 @@
-//! What the layer acts on, and which definition of a tool holds.
+//! Which tools the layer acts on, and which definition of a tool applies.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,14 +10,15 @@ use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
+use super::LAYER;
 use super::builder::ValidatedTool;
 use super::plan::ToolPlan;
-use super::settings::{Check, LAYER};
+use super::settings::Check;
 use crate::middleware::impl_layer;
 use crate::selection::{self, Known, Plan, Unknown, look_up, look_up_own};
 use crate::{ConfigError, Middleware};
 
-/// What is valid is what it was before, so whatever is asked for is done.
+/// Validation changes no valid call, so every tool is safe.
 const RULE: selection::Rule = selection::Rule::every_tool(LAYER);
 
 impl ValidatedTool {
@@ -41,7 +42,7 @@ impl ValidatedTool {
         }
     }
 
-    /// Whether a setting names the tool.
+    /// Returns whether a setting names the tool.
     fn names(&self, tool: &str) -> bool {
         let settings = &self.settings;
         self.selection.names(tool)
@@ -50,7 +51,7 @@ impl ValidatedTool {
             || settings.checks.iter().any(|check| check.tool() == tool)
     }
 
-    /// What the caller of `ctx` was told of the tool, where that is not what `plan` was made of.
+    /// Returns the plan of the caller's own definition of the tool, if it is another one than that of `plan`.
     pub(super) async fn own_plan<H: McpHandler>(
         &self,
         plan: &ToolPlan,
@@ -61,7 +62,7 @@ impl ValidatedTool {
         own.filter(|own| own.is_usable() && **own != *plan)
     }
 
-    /// What was decided for the tool, unless it has changed.
+    /// Returns the plan of the tool, which is made again if the tool has changed.
     fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
         if !self.selection.includes(tool, RULE) {
             return None;
@@ -71,7 +72,7 @@ impl ValidatedTool {
             return Some(plan);
         }
         Some(Arc::new(ToolPlan::new(tool, &self.settings).unwrap_or_else(|mistake| {
-            tracing::warn!(%mistake, tool = tool.name, "a tool that was not there at the start cannot be validated");
+            tracing::warn!(%mistake, tool = tool.name, "a tool that was added after the start cannot be validated");
             ToolPlan::unusable(tool)
         })))
     }
@@ -80,10 +81,13 @@ impl ValidatedTool {
 impl Middleware for ValidatedTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         let settings = &self.settings;
-        settings.limits.check_settings(LAYER, "with_limits")?;
-        settings.limits_for.values().try_for_each(|limits| limits.check_settings(LAYER, "with_limits_for"))?;
+        settings.limits.check_settings_of("with_limits")?;
+        settings.limits_for.values().try_for_each(|limits| limits.check_settings_of("with_limits_for"))?;
+        if settings.max_violations == 0 {
+            return Err(ConfigError::invalid(LAYER, "with_max_violations", "must be greater than zero"));
+        }
         settings.identity.check(LAYER)?;
-        settings.formats.check_settings(LAYER, "with_formats")?;
+        settings.formats.check().map_err(|reason| ConfigError::invalid(LAYER, "with_formats", reason))?;
         let tools = inner.list_tools();
         let named = settings.checks.iter().map(Check::tool).chain(settings.limits_for.keys().map(String::as_str));
         let named: Vec<_> = named.chain(settings.names.keys().map(String::as_str)).collect();
@@ -95,7 +99,7 @@ impl Middleware for ValidatedTool {
         let (validated, left_out): (Vec<_>, Vec<_>) =
             tools.iter().partition(|tool| self.selection.includes(tool, RULE));
         if let Some(tool) = left_out.iter().find(|tool| named.contains(&tool.name.as_str())) {
-            let reason = format!("`{}` has settings of its own, and is left out: do one of the two", tool.name);
+            let reason = format!("`{}` has settings of its own and is excluded: remove one of the two", tool.name);
             return Err(ConfigError::invalid(LAYER, "except", reason));
         }
         let mut plans = BTreeMap::new();
@@ -123,7 +127,7 @@ impl Middleware for ValidatedTool {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name, ctx) {
             Known::Decided(None) => Either::Left(inner.call_tool(name, args, ctx)),
-            // On the heap, so that a call that the layer does not act on stays small.
+            // On the heap, so that the future of a call that the layer does not act on stays small.
             Known::Decided(Some(plan)) => Either::Right(self.validate(plan, inner, name, args, ctx).boxed()),
             Known::Unknown if self.selection.leaves_out(name) => Either::Left(inner.call_tool(name, args, ctx)),
             Known::Unknown => Either::Right(self.call_unknown(inner, name, args, ctx).boxed()),

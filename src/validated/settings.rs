@@ -1,8 +1,7 @@
-//! What the layer is told to do.
+//! The settings of the layer.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -11,11 +10,9 @@ use super::fields::Fields;
 use super::formats::Formats;
 use super::limits::Limits;
 use super::rules::Rule;
-use super::typed::Mistake;
+use super::typed::TypedError;
 use super::violation::Violation;
 use crate::Identity;
-
-pub(super) const LAYER: &str = "ValidatedTool";
 
 /// Behind an `Arc`, since a layer is cloned for each request.
 #[derive(Clone)]
@@ -25,9 +22,9 @@ pub(super) struct Settings {
     pub(super) checks: Vec<Check>,
     pub(super) names: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) messages: BTreeMap<String, Message>,
-    pub(super) max_violations: NonZeroUsize,
+    pub(super) max_violations: usize,
     pub(super) formats: Formats,
-    pub(super) leaves_out_bad_schemas: bool,
+    pub(super) allows_invalid_schemas: bool,
     pub(super) fills_defaults: bool,
     pub(super) hints: bool,
     pub(super) checks_output: bool,
@@ -37,20 +34,20 @@ pub(super) struct Settings {
 
 pub(super) type Message = Arc<dyn Fn(&Violation) -> String + Send + Sync>;
 
-/// What is asked beyond the schema, as it was set.
+/// A check beyond the schema, as it was set.
 #[derive(Clone)]
 pub(super) enum Check {
     Typed { tool: String, place: Place, fields: Fields, check: TypedCheck },
     Rule { tool: String, place: Place, fields: Fields, rule: Rule },
 }
 
-pub(super) type TypedCheck = fn(&Value) -> Result<(), Mistake>;
+pub(super) type TypedCheck = fn(&Value) -> Result<(), TypedError>;
 
-/// Where in the arguments a value is.
+/// The part of the arguments that a check is about.
 #[derive(Debug, Clone)]
 pub(super) enum Place {
-    /// In the only parameter, where that is an object; else the arguments are the value.
-    Obvious,
+    /// The only parameter, if it is an object; otherwise all arguments.
+    Inferred,
     Parameter(String),
 }
 

@@ -1,4 +1,4 @@
-//! The one walk over a value that finds whether it is too large.
+//! The walk over a value that checks its limits.
 
 use std::fmt::{self, Write};
 use std::slice;
@@ -14,13 +14,13 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// The first limit that the walk finds passed. What lies behind it was not looked at.
+    /// The first limit that is exceeded. The walk ends there.
     pub fn check(&self, value: &Value) -> Result<(), Violation> {
         Walk::new(self).run(value)
     }
 }
 
-/// How deep a value is nested.
+/// Returns the depth of a value.
 pub(super) fn depth(value: &Value) -> usize {
     let mut deepest = 0;
     let mut left = vec![(value, 1)];
@@ -35,21 +35,21 @@ pub(super) fn depth(value: &Value) -> usize {
     deepest
 }
 
-/// How large a value is to somebody who reads it.
+/// The cost of reading a value.
 pub(super) struct Extent {
     /// One for each value, and one for each 16 bytes of its texts.
     pub(super) steps: u64,
-    /// The bytes of the longest place in it.
-    pub(super) longest_place: usize,
+    /// The length of the longest pointer into it, in bytes.
+    pub(super) longest_pointer: usize,
 }
 
 impl Extent {
     pub(super) fn of(value: &Value) -> Self {
-        let mut extent = Self { steps: 0, longest_place: 0 };
+        let mut extent = Self { steps: 0, longest_pointer: 0 };
         let mut left = vec![(value, 0)];
         while let Some((value, place)) = left.pop() {
             extent.steps += 1;
-            extent.longest_place = extent.longest_place.max(place);
+            extent.longest_pointer = extent.longest_pointer.max(place);
             match value {
                 Value::String(text) => extent.steps += (text.len() / 16) as u64,
                 // An index has no more than 20 digits.
@@ -65,7 +65,7 @@ impl Extent {
     }
 }
 
-/// A walk over a value that does not recurse, since the value may be nested as deep as its sender likes.
+/// A walk over a value that does not recurse, since the sender of the value chooses its depth.
 struct Walk<'a, 'l> {
     limits: &'l Limits,
     bytes: usize,
@@ -73,7 +73,7 @@ struct Walk<'a, 'l> {
     levels: Levels<'a>,
 }
 
-/// An array or an object that the walk is in, and by which name it went in.
+/// An array or an object that the walk is in, and the name by which it was entered.
 struct Level<'a> {
     entered_by: Part<'a>,
     rest: Rest<'a>,
@@ -148,9 +148,9 @@ impl<'a, 'l> Walk<'a, 'l> {
                 Rest::Items(items.iter().enumerate())
             }
             Value::Object(entries) => {
-                if entries.len() > limits.max_entries {
-                    let reason = format!("has more than {} properties", limits.max_entries);
-                    return Err(self.passed(Some(part), "max_entries", reason, limits.max_entries));
+                if entries.len() > limits.max_properties {
+                    let reason = format!("has more than {} properties", limits.max_properties);
+                    return Err(self.passed(Some(part), "max_properties", reason, limits.max_properties));
                 }
                 Rest::Entries(entries.iter())
             }
@@ -164,7 +164,7 @@ impl<'a, 'l> Walk<'a, 'l> {
         Ok(())
     }
 
-    /// Each value brings a separator, and the last one of them is too many: so little does not matter.
+    /// Each value counts a separator, so the last one counts a byte too many, which does not matter.
     fn count(&mut self, bytes: usize) -> Result<(), Violation> {
         self.bytes += bytes;
         if self.bytes > self.limits.max_bytes {
@@ -174,7 +174,7 @@ impl<'a, 'l> Walk<'a, 'l> {
     }
 
     fn whole(&self, code: &'static str, predicate: &str, limit: usize, unit: &str) -> Violation {
-        Violation::of(String::new(), code, format!("{predicate} {limit} {unit}")).expecting(json!({ code: limit }))
+        Violation::of(String::new(), code, format!("{predicate} {limit} {unit}")).with_expected(json!({ code: limit }))
     }
 
     fn passed(&self, part: Option<Part<'_>>, code: &'static str, predicate: String, limit: usize) -> Violation {
@@ -186,11 +186,11 @@ impl<'a, 'l> Walk<'a, 'l> {
                 Part::Name(name) => push_name(&mut pointer, name),
             }
         }
-        Violation::of(pointer, code, predicate).expecting(json!({ code: limit }))
+        Violation::of(pointer, code, predicate).with_expected(json!({ code: limit }))
     }
 }
 
-/// How many levels a walk goes down before it allocates.
+/// The number of levels for which the stack does not allocate.
 const SHALLOW: usize = 6;
 
 /// A stack that allocates nothing for the first levels.
@@ -234,7 +234,7 @@ impl<'a> Levels<'a> {
     }
 }
 
-/// How many digits a number is written with, without writing it anywhere.
+/// Returns the number of characters of a number, without writing it.
 fn digits(number: &Number) -> usize {
     struct Count(usize);
     impl Write for Count {
