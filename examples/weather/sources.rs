@@ -125,7 +125,7 @@ impl Sources {
         match Fallback::new().find(ctx, sources).await? {
             Some(found) => {
                 let text = format!("[{}] {}", found.source.to_uppercase(), found.value);
-                Ok(found.tell(ToolResult::text(text)))
+                Ok(found.annotate(ToolResult::text(text)))
             }
             None => Err(McpError::invalid_params(format!("No city named '{query}' is known"))),
         }

@@ -29,7 +29,7 @@ fuzz_target!(|input: &str| {
     mark(&mut args);
     let tool = Tool { input_schema: ToolInputSchema::from_value(schema), ..Tool::new("take", "takes") };
     let script = ScriptedServer::new("server").with_tool(tool, |_| async { Ok(ToolResult::text("taken")) });
-    let validated = ValidatedTool::new().with_defaults().with_bad_schemas_left_out();
+    let validated = ValidatedTool::new().with_defaults().allow_invalid_schemas();
     let Ok(server) = validated.try_layer(script) else { return };
     let Ok(runtime) = Builder::new_current_thread().build() else { return };
     let answer = runtime.block_on(server.call_tool("take", args, &RequestContext::new()));

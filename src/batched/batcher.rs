@@ -8,19 +8,20 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use turbomcp_core::McpError;
 
-use super::answers::{Answers, BatchError};
 use super::dispatch::Shared;
+use super::error::BatchError;
 use super::instruments::{InQueue, Instruments};
-use super::queue::{Group, Item, Reply};
+use super::queue::{Group, QueuedItem, Reply};
+use super::results::IntoResults;
 use super::settings::{MaxWeight, Settings, Split, WhenFull, batch_setters};
 use crate::cancellation::Cancellation;
 use crate::identity::share_of;
 use crate::shared_work::{Anybody, Waits};
 use crate::{ConfigError, Identity};
 
-/// Turns calls that are made at the same time into one call of a bulk function.
+/// Combines concurrent calls into one call of a bulk function.
 ///
-/// This is what [`BatchedTool`](super::BatchedTool) sends calls with; inside a tool it is a data loader. Clones send together.
+/// It is the engine of [`BatchedTool`](super::BatchedTool); inside a tool it is a data loader. Clones share batches.
 ///
 /// # Example
 ///
@@ -28,7 +29,7 @@ use crate::{ConfigError, Identity};
 /// use mcp_patterns::batched::Batcher;
 /// use turbomcp::{McpError, McpResult, RequestContext};
 ///
-/// /// One query for all of them: `select name from users where id = any($1)`.
+/// /// One query for all ids: `select name from users where id = any($1)`.
 /// async fn names(ids: Vec<u64>) -> McpResult<Vec<McpResult<String>>> {
 ///     let name = |id| match id {
 ///         1 => Ok("Ada".to_owned()),
@@ -50,25 +51,25 @@ use crate::{ConfigError, Identity};
 ///
 /// # Cancellation
 ///
-/// A batch belongs to all who wait for it: it runs in a task of its own, goes on when one of its callers leaves, and is
-/// dropped when the last one has left. Task-locals of the callers are not seen there.
+/// A batch runs in a task of its own: it continues when one of its callers leaves, and is dropped when the last one has left.
+/// It does not see the task-locals of the callers.
 #[must_use]
 pub struct Batcher<K, V, E = McpError> {
     settings: Arc<Settings<K, V, E>>,
     shared: Arc<Shared<K, V, E>>,
 }
 
-/// How a batcher is doing.
+/// The counters of a batcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Calls that wait to be sent now.
+    /// Calls that wait to be sent.
     pub queued: usize,
-    /// Batches under way now.
+    /// Batches in flight.
     pub in_flight: usize,
-    /// Calls that were sent, since the batcher was made.
+    /// Calls that were sent since the batcher was created.
     pub sent: u64,
-    /// Batches that they travelled in.
+    /// Batches in which they were sent.
     pub batches: u64,
     /// Calls that found the queue full.
     pub refused: u64,
@@ -80,39 +81,40 @@ where
     V: Send + 'static,
     E: BatchError,
 {
-    /// Calls `bulk` with up to 64 items at a time, in up to 4 batches. See the [defaults](crate::batched#defaults).
+    /// Creates a batcher that calls `bulk` with up to 64 items at a time, in up to 4 batches. See the
+    /// [defaults](crate::batched#defaults).
     ///
-    /// It returns a result for each item, in the order of the items: see [`Answers`].
+    /// `bulk` returns a result for each item, in the order of the items: see [`IntoResults`].
     pub fn new<F>(bulk: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output: Answers<V, E>> + Send + 'static,
+        F: Future<Output: IntoResults<V, E>> + Send + 'static,
     {
         Self { settings: Arc::new(Settings::new(bulk)), shared: Arc::default() }
     }
 
     batch_setters!(|this| this.settings_mut());
 
-    /// Bounds what the items of a batch weigh together. An item that is heavier than `max_weight` travels alone.
+    /// Limits the total weight of the items of a batch. An item that is heavier than `max_weight` is sent alone.
     pub fn with_max_weight(mut self, max_weight: u64, weigh: impl Fn(&K) -> u64 + Send + Sync + 'static) -> Self {
         self.settings_mut().max_weight = Some(MaxWeight { max: max_weight, weigh: Arc::new(weigh) });
         self
     }
 
-    /// Sets how callers are told apart, each of whom has a [share of the queue](Self::with_max_queue).
+    /// Sets how callers are distinguished. Each caller has a [share of the queue](Self::with_max_queue).
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.settings_mut().identity = identity;
         self
     }
 
-    /// Sends only items of one group together. The groups take turns.
+    /// Puts only items of the same group into one batch. The groups take turns.
     pub fn with_groups<G: Into<Vec<u8>>>(mut self, group: impl Fn(&K) -> G + Send + Sync + 'static) -> Self {
         self.settings_mut().group = Some(Arc::new(move |key| group(key).into()));
         self
     }
 
-    /// Tries the halves of a batch that failed as a whole, and theirs, until the items that cannot succeed are found.
+    /// Splits a batch that failed as a whole into halves, repeatedly, until the items that cannot succeed are found.
     ///
-    /// Items are then sent more than once, so that must do no harm. A batch whose error [is
+    /// Items are then sent more than once, so this must be safe. A batch whose error [is
     /// temporary](BatchError::is_temporary) is not split.
     pub fn split_failed_batches(self) -> Self
     where
@@ -121,12 +123,12 @@ where
         self.split_failed_batches_of(|_| true)
     }
 
-    /// [`split_failed_batches`](Self::split_failed_batches) for those whose items may all be sent again.
-    pub(super) fn split_failed_batches_of(mut self, may: impl Fn(&K) -> bool + Send + Sync + 'static) -> Self
+    /// [Splits](Self::split_failed_batches) the batches whose items may all be sent again.
+    pub(super) fn split_failed_batches_of(mut self, may_repeat: impl Fn(&K) -> bool + Send + Sync + 'static) -> Self
     where
         K: Clone,
     {
-        self.settings_mut().split = Some(Split { copy: K::clone, may: Arc::new(may) });
+        self.settings_mut().split = Some(Split { copy: K::clone, may_repeat: Arc::new(may_repeat) });
         self
     }
 
@@ -135,23 +137,23 @@ where
         self
     }
 
-    /// Sends `item` with others, and returns its result.
+    /// Sends `item` in a batch, and returns its result.
     ///
     /// A `cancellation` (the tool's `&RequestContext`, or `&()`) ends the wait within 50 ms.
     ///
     /// # Errors
     ///
-    /// The item's own, or its batch's. And what [`BatchError`] names.
+    /// The error of the item or of its batch, or an error that [`BatchError`] creates.
     pub async fn load(&self, cancellation: &impl Cancellation, item: K) -> Result<V, E> {
-        self.travel(&Anybody(cancellation), item).await.result
+        self.submit(&Anybody(cancellation), item).await.result
     }
 
-    /// Stops: accepts no more items, sends those that wait, and after `grace` answers all that are left.
+    /// Shuts down: accepts no more items, sends those that wait, and rejects those that are not answered after `grace`.
     pub async fn shut_down(&self, grace: Duration) {
         self.shared.shut_down(grace).await;
     }
 
-    /// Says how the batcher is doing.
+    /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let state = self.shared.lock();
@@ -169,41 +171,41 @@ where
         &self.settings.identity
     }
 
-    /// [`load`](Self::load), and how many travelled together.
-    pub(super) async fn travel(&self, caller: &impl Waits, key: K) -> Reply<V, E> {
-        let stays = |error| Reply { result: Err(error), size: 0, is_certain: true };
+    /// Sends an item as [`load`](Self::load) does, and returns the size of its batch too.
+    pub(super) async fn submit(&self, caller: &impl Waits, key: K) -> Reply<V, E> {
+        let unsent = |error| Reply { result: Err(error), size: 0, is_certain: true };
         if caller.is_cancelled() {
-            return stays(E::cancelled());
+            return unsent(E::cancelled());
         }
         let reply = async {
             let share = caller.call().map(|ctx| self.settings.identity.share_of(ctx));
-            let reply = match self.submit(key, share).await {
+            let reply = match self.enqueue(key, share).await {
                 Ok(reply) => reply,
-                Err(error) => return stays(error),
+                Err(error) => return unsent(error),
             };
-            let mut waiter = Waiter { shared: &self.shared, waits: true };
+            let mut notify = NotifyOnDrop { shared: &self.shared, is_armed: true };
             let reply = reply.await;
-            waiter.waits = false;
-            reply.unwrap_or_else(|_| Reply { result: Err(E::lost()), size: 0, is_certain: false })
+            notify.is_armed = false;
+            reply.unwrap_or_else(|_| Reply { result: Err(E::aborted()), size: 0, is_certain: false })
         };
-        caller.wait(pin!(reply)).await.unwrap_or_else(|| stays(E::cancelled()))
+        caller.wait(pin!(reply)).await.unwrap_or_else(|| unsent(E::cancelled()))
     }
 
-    async fn submit(&self, key: K, share: Option<u64>) -> Result<oneshot::Receiver<Reply<V, E>>, E> {
+    async fn enqueue(&self, key: K, share: Option<u64>) -> Result<oneshot::Receiver<Reply<V, E>>, E> {
         let settings = &self.settings;
         let group: Group = settings.group.as_ref().map_or_else(Vec::new, |group| group(&key)).into();
         let share = share.unwrap_or_else(|| share_of(&group));
         let weight = settings.max_weight.as_ref().map_or(1, |weight| (weight.weigh)(&key));
         let in_queue = settings.instruments.as_ref().map(|instruments| InQueue::enter(instruments(&key)));
         let queued = Instant::now();
-        let place = match &settings.when_full {
+        let permit = match &settings.when_full {
             WhenFull::Refuse => None,
-            // Places are never closed.
-            WhenFull::Wait(places) => Arc::clone(places).acquire_owned().await.ok(),
+            // The semaphore is never closed.
+            WhenFull::Wait(permits) => Arc::clone(permits).acquire_owned().await.ok(),
         };
         let (reply, waiter) = oneshot::channel();
-        let item = Item { key, reply, weight, share, queued, in_queue, _place: place };
-        self.shared.submit(settings, group, item)?;
+        let item = QueuedItem { key, reply, weight, share, queued, in_queue, _permit: permit };
+        self.shared.enqueue(settings, group, item)?;
         Ok(waiter)
     }
 
@@ -215,7 +217,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidSetting`] for batches, a queue or a time with room for nothing.
+    /// [`ConfigError::InvalidSetting`] for a bound of zero, or a timeout below one millisecond.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.settings.check("BatchedTool")
     }
@@ -225,21 +227,21 @@ where
     }
 }
 
-/// A caller who waits. Dropped while it does, it tells that it has left.
-struct Waiter<'a, K: Send + 'static, V: Send + 'static, E: BatchError> {
+/// Reports that a caller has left, unless it is disarmed before it is dropped.
+struct NotifyOnDrop<'a, K: Send + 'static, V: Send + 'static, E: BatchError> {
     shared: &'a Shared<K, V, E>,
-    waits: bool,
+    is_armed: bool,
 }
 
-impl<K, V, E> Drop for Waiter<'_, K, V, E>
+impl<K, V, E> Drop for NotifyOnDrop<'_, K, V, E>
 where
     K: Send + 'static,
     V: Send + 'static,
     E: BatchError,
 {
     fn drop(&mut self) {
-        if self.waits {
-            self.shared.left();
+        if self.is_armed {
+            self.shared.caller_left();
         }
     }
 }

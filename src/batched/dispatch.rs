@@ -1,8 +1,8 @@
-//! When batches are sent: one task for each batch under way.
+//! When batches are sent: one task for each batch in flight.
 //!
-//! There is no worker that waits for work. A call that finds a free place starts a task, which takes a batch, answers it, looks
-//! for the next one, and ends when there is none. At most one task looks at a time, so a queue that is not empty is looked
-//! at by exactly one, or all places are taken and the first that gets free looks.
+//! There is no permanent worker. A call that finds a free slot starts a task, which collects a batch, sends it, collects the next one,
+//! and ends when the queue is empty. At most one task collects at a time. So if the queue is not empty, exactly one task collects, or
+//! all slots are taken and the first task that has sent its batch collects.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,27 +12,27 @@ use futures_util::future::select;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::answers::BatchError;
-use super::queue::{Group, Item, Next, Queue};
+use super::error::BatchError;
+use super::execute;
+use super::queue::{Group, Next, Queue, QueuedItem};
 use super::settings::{Settings, WhenFull};
-use super::under_way;
 
-/// What clones of a batcher share.
+/// The state that clones of a batcher share.
 pub(super) struct Shared<K, V, E> {
     state: Mutex<State<K, V, E>>,
     /// Wakes the task that waits for a batch to fill.
     changed: Notify,
-    /// Wakes those who wait until nothing is under way.
+    /// Wakes a shutdown that waits until no batch is in flight.
     idle: Notify,
-    /// Becomes true when batches under way are given up.
+    /// Becomes true when batches in flight are aborted.
     ended: watch::Sender<bool>,
 }
 
 pub(super) struct State<K, V, E> {
     pub(super) queue: Queue<K, V, E>,
-    /// Tasks, whether they look for a batch or have one under way.
-    places: usize,
-    is_looking: bool,
+    /// The tasks that collect or send a batch.
+    slots: usize,
+    is_collecting: bool,
     is_closed: bool,
     pub(super) counts: Counts,
 }
@@ -45,7 +45,7 @@ pub(super) struct Counts {
     pub(super) refused: u64,
 }
 
-/// How long a caller who finds a full queue is told to wait.
+/// The time after which a caller who finds the queue full should call again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl<K, V, E> Shared<K, V, E>
@@ -58,60 +58,60 @@ where
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a call in the queue, and sees to it that somebody looks at it.
-    pub(super) fn submit(
+    /// Adds a call to the queue, and starts a task for it if no task collects and a slot is free.
+    pub(super) fn enqueue(
         self: &Arc<Self>,
         settings: &Arc<Settings<K, V, E>>,
         group: Group,
-        item: Item<K, V, E>,
+        item: QueuedItem<K, V, E>,
     ) -> Result<(), E> {
         let mut state = self.lock();
         if state.is_closed {
             return Err(E::closed());
         }
-        let mut pushed_out = None;
+        let mut displaced = None;
         if let WhenFull::Refuse = settings.when_full {
             let room = state.queue.make_room(item.share, &group, settings.max_queue);
             state.counts.refused += u64::from(!matches!(room, Ok(None)));
-            pushed_out = room.map_err(|()| E::overloaded(RETRY_AFTER))?;
+            displaced = room.map_err(|()| E::overloaded(RETRY_AFTER))?;
         }
         if state.queue.push(group, item, settings) {
             self.changed.notify_one();
         }
-        let place = state.look(self, settings);
+        let slot = state.take_slot(self, settings);
         drop(state);
-        if let Some(item) = pushed_out {
-            item.refuse(E::overloaded(RETRY_AFTER));
+        if let Some(item) = displaced {
+            item.reject(E::overloaded(RETRY_AFTER));
         }
-        Place::work_in_a_task(place);
+        Slot::spawn(slot);
         Ok(())
     }
 
-    /// Says that a caller has left, so that nobody waits for others to travel with it.
-    pub(super) fn left(&self) {
+    /// Wakes the task that collects, because a caller has left.
+    pub(super) fn caller_left(&self) {
         self.changed.notify_one();
     }
 
-    /// Accepts no more calls, sends those that wait, and after `grace` answers all that are left.
+    /// Accepts no more calls, sends those that wait, and rejects those that are left after `grace`.
     pub(super) async fn shut_down(&self, grace: Duration) {
         self.lock().is_closed = true;
         self.changed.notify_one();
-        let drained = async {
+        let all_sent = async {
             loop {
                 let idle = self.idle.notified();
-                if self.lock().places == 0 {
+                if self.lock().slots == 0 {
                     return;
                 }
                 idle.await;
             }
         };
-        let in_time = tokio::time::timeout(grace, drained).await;
+        let drained = tokio::time::timeout(grace, all_sent).await;
         let rest = self.lock().queue.drain();
-        if in_time.is_err() {
+        if drained.is_err() {
             self.ended.send_replace(true);
-            tracing::warn!(waiting = rest.len(), "batches were given up at the end of a shutdown");
+            tracing::warn!(waiting = rest.len(), "batches were aborted at the end of a shutdown");
         }
-        rest.into_iter().for_each(|item| item.refuse(E::closed()));
+        rest.into_iter().for_each(|item| item.reject(E::closed()));
     }
 
     /// Accepts calls again.
@@ -122,76 +122,76 @@ where
 }
 
 impl<K, V, E> State<K, V, E> {
-    /// Takes a place for a task that looks for a batch, where there is something to look for, nobody looks, and a place is free.
-    fn look(&mut self, shared: &Arc<Shared<K, V, E>>, settings: &Arc<Settings<K, V, E>>) -> Option<Place<K, V, E>>
+    /// Takes a slot for a task that collects a batch, if calls wait, no other task collects, and a slot is free.
+    fn take_slot(&mut self, shared: &Arc<Shared<K, V, E>>, settings: &Arc<Settings<K, V, E>>) -> Option<Slot<K, V, E>>
     where
         K: Send + 'static,
         V: Send + 'static,
         E: BatchError,
     {
-        if self.is_looking || self.queue.is_empty() || self.places >= settings.max_in_flight.max(1) {
+        if self.is_collecting || self.queue.is_empty() || self.slots >= settings.max_in_flight.max(1) {
             return None;
         }
-        self.is_looking = true;
-        self.places += 1;
-        Some(Place { shared: Arc::clone(shared), settings: Arc::clone(settings), doing: Doing::Looking })
+        self.is_collecting = true;
+        self.slots += 1;
+        Some(Slot { shared: Arc::clone(shared), settings: Arc::clone(settings), phase: Phase::Collecting })
     }
 
-    fn give_back(&mut self, doing: &mut Doing, idle: &Notify) {
-        match std::mem::replace(doing, Doing::Nothing) {
-            Doing::Looking => self.is_looking = false,
-            Doing::Sending => self.counts.in_flight -= 1,
-            Doing::Nothing => return,
+    fn release(&mut self, phase: &mut Phase, idle: &Notify) {
+        match std::mem::replace(phase, Phase::Done) {
+            Phase::Collecting => self.is_collecting = false,
+            Phase::Sending => self.counts.in_flight -= 1,
+            Phase::Done => return,
         }
-        self.places -= 1;
-        if self.places == 0 {
+        self.slots -= 1;
+        if self.slots == 0 {
             idle.notify_waiters();
         }
     }
 }
 
-/// A place for a batch. Its drop gives it back, however its task ends.
-struct Place<K: Send + 'static, V: Send + 'static, E: BatchError> {
+/// The right to have one batch in flight. Its drop releases it, however its task ends.
+struct Slot<K: Send + 'static, V: Send + 'static, E: BatchError> {
     shared: Arc<Shared<K, V, E>>,
     settings: Arc<Settings<K, V, E>>,
-    doing: Doing,
+    phase: Phase,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doing {
-    Looking,
+enum Phase {
+    Collecting,
     Sending,
-    Nothing,
+    Done,
 }
 
-type Batch<K, V, E> = Vec<Item<K, V, E>>;
+type Batch<K, V, E> = Vec<QueuedItem<K, V, E>>;
 
-impl<K, V, E> Place<K, V, E>
+impl<K, V, E> Slot<K, V, E>
 where
     K: Send + 'static,
     V: Send + 'static,
     E: BatchError,
 {
-    fn work_in_a_task(place: Option<Self>) {
-        if let Some(place) = place {
-            tokio::spawn(place.work());
+    fn spawn(slot: Option<Self>) {
+        if let Some(slot) = slot {
+            tokio::spawn(slot.run());
         }
     }
 
-    async fn work(mut self) {
+    async fn run(mut self) {
         loop {
-            self.gather().await;
+            self.let_others_call().await;
             let Some(batch) = self.next_batch().await else { return };
-            under_way::send(&self.settings, self.shared.ended.subscribe(), batch).await;
-            if !self.look_again() {
+            execute::run(&self.settings, self.shared.ended.subscribe(), batch).await;
+            if !self.collect_again() {
                 return;
             }
         }
     }
 
-    /// Lets run what is ready to: it may be about to make calls, which can travel with those that wait. As long as it makes some,
-    /// more may be to come. This takes no time but what others use.
-    async fn gather(&self) {
+    /// Yields to tasks that are ready to run: they may be about to make calls, which can join the batch. Yields again as long as new
+    /// calls arrive. This takes only the time that other tasks use.
+    async fn let_others_call(&self) {
         let mut waiting = self.shared.lock().queue.len();
         loop {
             tokio::task::yield_now().await;
@@ -203,7 +203,7 @@ where
         }
     }
 
-    /// Waits until there is a batch to send. Returns `None`, with the place given back, when nothing waits any more.
+    /// Waits until there is a batch to send. Returns `None`, with the slot released, when the queue is empty.
     async fn next_batch(&mut self) -> Option<Batch<K, V, E>> {
         loop {
             let until = {
@@ -211,19 +211,19 @@ where
                 let delay = if state.is_closed { Duration::ZERO } else { self.settings.max_delay };
                 match state.queue.next(&self.settings, delay, Instant::now()) {
                     Next::Batch(batch) => {
-                        state.is_looking = false;
+                        state.is_collecting = false;
                         state.counts.in_flight += 1;
                         state.counts.batches += 1;
                         state.counts.sent += batch.len() as u64;
-                        self.doing = Doing::Sending;
-                        let another = state.look(&self.shared, &self.settings);
+                        self.phase = Phase::Sending;
+                        let another = state.take_slot(&self.shared, &self.settings);
                         drop(state);
-                        Self::work_in_a_task(another);
+                        Self::spawn(another);
                         return Some(batch);
                     }
                     Next::Wait(until) => until,
                     Next::Nothing => {
-                        state.give_back(&mut self.doing, &self.shared.idle);
+                        state.release(&mut self.phase, &self.shared.idle);
                         return None;
                     }
                 }
@@ -232,37 +232,37 @@ where
         }
     }
 
-    /// Goes on with what came meanwhile, unless somebody else looks already.
-    fn look_again(&mut self) -> bool {
+    /// Starts to collect again, unless the queue is empty or another task collects. Returns false with the slot released.
+    fn collect_again(&mut self) -> bool {
         let mut state = self.shared.lock();
-        if state.is_looking || state.queue.is_empty() {
-            state.give_back(&mut self.doing, &self.shared.idle);
+        if state.is_collecting || state.queue.is_empty() {
+            state.release(&mut self.phase, &self.shared.idle);
             return false;
         }
         state.counts.in_flight -= 1;
-        state.is_looking = true;
-        self.doing = Doing::Looking;
+        state.is_collecting = true;
+        self.phase = Phase::Collecting;
         true
     }
 }
 
-impl<K, V, E> Drop for Place<K, V, E>
+impl<K, V, E> Drop for Slot<K, V, E>
 where
     K: Send + 'static,
     V: Send + 'static,
     E: BatchError,
 {
-    /// Only a runtime that shuts down drops a place with something to do. Whoever waits on another one must not wait for ever.
+    /// Only a runtime that shuts down drops a slot before it is done. Callers on another runtime must not wait forever.
     fn drop(&mut self) {
-        if self.doing == Doing::Nothing {
+        if self.phase == Phase::Done {
             return;
         }
         let rest = {
             let mut state = self.shared.lock();
-            state.give_back(&mut self.doing, &self.shared.idle);
-            if state.places == 0 { state.queue.drain() } else { Vec::new() }
+            state.release(&mut self.phase, &self.shared.idle);
+            if state.slots == 0 { state.queue.drain() } else { Vec::new() }
         };
-        rest.into_iter().for_each(|item| item.refuse(E::lost()));
+        rest.into_iter().for_each(|item| item.reject(E::aborted()));
     }
 }
 
@@ -270,8 +270,8 @@ impl<K, V, E> Default for Shared<K, V, E> {
     fn default() -> Self {
         let state = State {
             queue: Queue::default(),
-            places: 0,
-            is_looking: false,
+            slots: 0,
+            is_collecting: false,
             is_closed: false,
             counts: Counts::default(),
         };

@@ -1,14 +1,14 @@
 use super::batcher::Stats;
-use super::layer::Calls;
+use super::call::Calls;
 
-/// Tells how a [`BatchedTool`](super::BatchedTool) is doing. Cheap to clone.
+/// A handle to the counters of a [`BatchedTool`](super::BatchedTool). Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(super) calls: Calls,
 }
 
 impl Handle {
-    /// Says how the layer is doing.
+    /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.calls.stats()

@@ -1,4 +1,4 @@
-//! What is counted and logged about the calls of a tool.
+//! The metrics and log events of a tool's calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl InQueue {
         Self(instruments)
     }
 
-    /// The call is sent.
+    /// Records that the call is sent.
     pub(super) fn leave(self, waited: Duration) {
         self.0.wait.record(waited.as_secs_f64());
     }

@@ -1,15 +1,15 @@
-//! Turns calls that are made at the same time into one: [`BatchedTool`] for whole tool calls, [`Batcher`] inside a tool.
+//! Combines calls that arrive at the same time into one: [`BatchedTool`] for whole tool calls, [`Batcher`] inside a tool.
 //!
-//! A hundred callers become one query, and a caller who is alone waits for nobody: a batch is sent the moment a place for it
-//! is free, with what is there. While batches are under way, calls gather for the next one, so batches grow with the load by
-//! themselves.
+//! A hundred concurrent calls become one query, and a single call is not delayed: a batch is sent as soon as fewer batches than
+//! allowed are in flight, with the calls that are waiting then. While batches are in flight, new calls collect for the next one, so
+//! the size of a batch grows with the load.
 //!
-//! Use it where one question for many things costs about as much as one for a single thing: rows by their ids, places by
-//! their names, embeddings. A tool gets a bulk function for that ([`with_bulk`](BatchedTool::with_bulk)). Without one, the
-//! layer bounds how many calls are under way and makes identical ones once; if that is all, a
-//! [`CachedTool`](crate::CachedTool) does more. It does not fit a tool whose calls have nothing in common.
+//! Use it where one request for many items costs about as much as a request for one: rows by their ids, places by their names,
+//! embeddings. Give the tool a bulk function ([`with_bulk`](BatchedTool::with_bulk)). Without one, the layer limits how many calls
+//! are in flight and makes identical calls once; if that is all you need, a [`CachedTool`](crate::CachedTool) does more. Batching does
+//! not help a tool whose calls have nothing in common.
 //!
-//! It acts only on tools that you name, and each user's calls travel apart.
+//! The layer acts only on tools that you name, and never puts calls of different users into one batch by default.
 //!
 //! # Example
 //!
@@ -52,7 +52,7 @@
 //! # Ok::<(), McpError>(()) }).unwrap();
 //! ```
 //!
-//! # Example: by shard, everybody's calls together, a bad one found
+//! # Example: by shard, calls of all users together, one bad call found
 //!
 //! ```
 //! use std::time::Duration;
@@ -63,7 +63,7 @@
 //! use serde_json::json;
 //! # use turbomcp::{McpError, McpHandler, McpResult, RequestContext, ToolResult};
 //!
-//! /// One request to the shard, which refuses all of it where one word is bad.
+//! /// One request to the shard, which rejects the whole request if one word is bad.
 //! async fn translate(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
 //!     if calls.iter().any(|call| call.args["word"] == "") {
 //!         return Err(McpError::invalid_params("There is an empty word"));
@@ -98,35 +98,34 @@
 //! # Defaults
 //!
 //! - tools: none; give them a bulk function, or name them with [`only`](BatchedTool::only) or [`when`](BatchedTool::when)
-//! - 64 calls in a batch, 4 batches under way, no delay
+//! - 64 calls in a batch, 4 batches in flight, no delay
 //! - scope: [`Scope::Principal`](crate::Scope::Principal), each user apart, all anonymous callers together; identity: [the
 //!   defaults](crate::Identity#defaults)
-//! - 1,024 calls may wait; what comes then is refused
-//! - a batch is given up after 5 minutes
-//! - nothing is sent twice
-//! - a server that stops takes 5 seconds to answer what waits
-//! - `_meta["mcp-patterns/batch"]`: `{"size": 3}`, how many travelled together
+//! - 1,024 calls may wait; further calls are rejected
+//! - a batch times out after 5 minutes
+//! - no call is sent twice
+//! - a server that stops has 5 seconds to answer the calls that wait
+//! - `_meta["mcp-patterns/batch"]`: `{"size": 3}`, the number of calls in the batch
 //!
 //! # What travels together
 //!
-//! Calls of the same tool, by callers whom the [scope](BatchedTool::with_scope) does not tell apart, with the same
-//! [rights](crate::Identity) unless the scope is public, and with the same [batch
-//! key](BatchedTool::with_batch_key). These groups take turns: one with a thousand calls waiting delays the next one by a batch
-//! and not by a thousand calls.
+//! One batch has calls of the same tool, by callers whom the [scope](BatchedTool::with_scope) does not separate, with the same
+//! [rights](crate::Identity) unless the scope is public, and with the same [batch key](BatchedTool::with_batch_key). Such calls are a
+//! group. The groups take turns: a group with a thousand waiting calls delays another group by one batch, not by a thousand calls.
 //!
-//! A full queue takes from the caller who has most in it, in whatever groups: no caller fills it for others. Callers who are not
-//! authenticated have a share for each connection.
+//! If the queue is full, the caller with most waiting calls, in all groups together, loses one: no caller can fill the queue for
+//! others. Callers who are not authenticated have a share for each connection.
 //!
-//! All tools of a layer share its queue and its places. Put a second `BatchedTool` on for tools that must not wait for the
-//! others, or need other settings.
+//! All tools of a layer share its queue and its limit of batches in flight. Add a second `BatchedTool` for tools that must not wait
+//! for the others, or that need other settings.
 //!
 //! # Equal calls
 //!
-//! Calls are equal if they travel together and have the same arguments, in [canonical form](crate::canonical). Of equal calls of a
-//! read-only tool, the bulk function gets one, and all who made them get its answer; if it opens the session of a call, it is
-//! asked again for those in other sessions. A call of a tool that is not read-only may have an effect each time, so the function
-//! gets each of them, and must answer each of them. Rows that come back from a query are one for each id: give each call its
-//! own.
+//! Calls are equal if they may share a batch and have the same arguments, in [canonical form](crate::canonical). If a tool is
+//! read-only, its bulk function gets one of several equal calls, and all their callers get its answer; if the function opens the
+//! session of a call, it is called again for the callers in other sessions. If a tool is not read-only, each call may have an effect,
+//! so the function gets each of them and must return a result for each. A query returns one row for each id, so map the rows back to
+//! the calls:
 //!
 //! ```
 //! use std::collections::HashMap;
@@ -140,7 +139,7 @@
 //! # }
 //! async fn get_users(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
 //!     let ids: Vec<u64> = calls.iter().filter_map(|call| call.args["id"].as_u64()).collect();
-//!     let names = select_names(&ids).await; // one row for each id that there is, in any order
+//!     let names = select_names(&ids).await; // one row for each existing id, in any order
 //!     let name = |call: &Call| {
 //!         let name = call.args["id"].as_u64().and_then(|id| names.get(&id));
 //!         name.cloned().ok_or_else(|| McpError::invalid_params("There is no such user"))
@@ -162,102 +161,105 @@
 //!
 //! # Without a bulk function
 //!
-//! Distinct calls are made at the same time, each in a task of its own; [equal ones](#equal-calls) are made once, and all who
-//! made them get the answer. So callers share an effect, and a tool whose repeated calls have more than one must be named in
-//! [`allow_skipped_effects`](BatchedTool::allow_skipped_effects). Calls of such a tool with different idempotency keys are not
-//! equal.
+//! Different calls are made concurrently, each in its own task; [equal calls](#equal-calls) are made once, and all their callers get
+//! the answer. So these callers share one effect, and a tool that is not idempotent must be named in
+//! [`allow_skipped_effects`](BatchedTool::allow_skipped_effects). Calls with different idempotency keys are not equal.
 //!
 //! # Tools that ask the client
 //!
-//! A tool without a bulk function that elicits, samples, lists roots, or reads the client's capabilities or protocol version asks the
-//! client of the first caller. From that moment its call is no longer shared: the first caller goes on with it, outside the batch, and
-//! the others each make a call of their own, which asks their own client. Neither the batch nor the next one waits for a client. If
-//! the first caller has left, the question is refused (`cancelled`).
+//! A tool without a bulk function may elicit, sample, list roots, or read the client's capabilities or protocol version. It then asks
+//! the client of the first caller. From that moment the call is no longer shared: the first caller continues it outside the batch, and
+//! each other caller makes its own call, which asks its own client. Neither this batch nor the next one waits for a client. If the
+//! first caller has left, the question is rejected (`cancelled`).
 //!
-//! A bulk function is never run again for a call that it has answered. It has each caller's own client in the [`Call`]'s context, and
-//! only the function knows which of its results depend on which client: each caller gets the result that the function returns, and
-//! no layer further out keeps or shares any of them. Those whose [equal call](#equal-calls) it has not seen are not answered by
-//! what another's client said: it is asked for each of these calls. So let a result depend on the client of its own call alone,
-//! and better ask nobody: the whole batch waits.
+//! A bulk function is never called again for a call that it has answered. Each [`Call`]'s context has the client of its caller. Only
+//! the function knows which of its results depend on which client, so each caller gets the result that the function returned, and no
+//! outer layer stores or shares any of them. An [equal call](#equal-calls) that the function has not seen does not get an answer that
+//! another caller's client influenced: the function is called for each such call. So let a result depend only on the client of its own
+//! call, and better ask no client at all: the whole batch waits for the answer.
 //!
 //! # Progress and logs
 //!
-//! Everybody who shares a call hears its progress, on their own connection, by their own token, rising; a caller without a token
-//! hears none. Logs (`notifications/message`) go to all who share it. In [`Scope::Public`](crate::Scope::Public), only callers with
-//! the first one's identity and rights get logs and the messages of progress. All others get numbers. A bulk function
-//! tells each caller of that caller's own call, through the [`Call`]'s context.
+//! Every caller of a shared call gets its progress, on its own connection, with its own token, with rising numbers; a caller without a
+//! token gets none. Log messages (`notifications/message`) go to all callers of the call. In [`Scope::Public`](crate::Scope::Public),
+//! only callers with the identity and the rights of the first one get log messages and the texts of progress. The others get the
+//! numbers. A bulk function reports to each caller through the context of its [`Call`].
 //!
-//! A slow connection holds up neither the batch nor the other callers. Up to 128 notifications wait for it, then the oldest are
-//! dropped, and its own result waits for them for a second at most. Nothing is sent after the result.
+//! A slow connection delays neither the batch nor the other callers. Up to 128 notifications wait for it, then the oldest are dropped,
+//! and its own result waits for them for at most one second. No notification follows the result.
 //!
 //! # Order
 //!
-//! Outside: the cache, so that only what it does not have travels; validation and whatever decides who may call what. Inside:
-//! retries, which then serve all who share a call. A bulk function answers instead of everything inside: it does its own
-//! retries, with a [`RetryPolicy`](crate::retry::RetryPolicy), and gets no [arguments of layers](crate::arguments) further in: no
-//! idempotency key and no handle. A call that runs inside a transaction does not travel, since the
-//! batch would not see the transaction. See [the guide](crate::guide::ordering).
+//! Outside of this layer: the cache, so that only cache misses are batched; validation, and layers that decide who may call which tool.
+//! Inside: retries, which then serve all callers of a shared call. A bulk function replaces everything inside: it makes its own
+//! retries, with a [`RetryPolicy`](crate::retry::RetryPolicy), and does not get the [arguments of inner layers](crate::arguments): no
+//! idempotency key and no session handle. A call inside a transaction is not batched, since the batch would run outside of the
+//! transaction. See [the guide](crate::guide::ordering).
 //!
 //! # Errors
 //!
-//! A result of the bulk function is its caller's alone, in the form in which a tool fails. The function's own error goes to the
-//! whole batch, as does `internal` where it panicked or returned another number of results than it got calls: it is logged as its
-//! bug, with both numbers, and a caller reads that the results could not be told apart. `timeout` is for a batch that took too long, `server_overloaded` with `retryAfterMs` for a call that found
-//! no room, `unavailable` for one that comes, or is left, when the server stops. Those are results with `isError`.
+//! A result of the bulk function belongs to its caller alone, in the form in which a tool fails. An error of the function as a whole
+//! goes to all calls of the batch. So does `internal` if the function panicked or returned a wrong number of results: the log
+//! reports both numbers as a bug of the function, and the callers read that the results could not be assigned. Further errors:
+//! `timeout` for a batch that took too long, `server_overloaded` with `retryAfterMs` for a call that found the queue full,
+//! `unavailable` for a call that arrives, or still waits, when the server stops. They are results with `isError`.
 //!
-//! With [`split_failed_batches`](BatchedTool::split_failed_batches), a batch that failed as a whole is tried again in halves,
-//! until the calls that cannot succeed are found: up to twice as many calls of the bulk function as there are calls in the
-//! batch, one after the other within the time of the batch. This is for tools that are annotated read-only or idempotent. A
-//! batch that failed for a [temporary](crate::outcome::Failure::is_temporary) reason is not split, since all its parts would
-//! fail alike; nor is one whose function has asked a client, which would be asked again.
+//! With [`split_failed_batches`](BatchedTool::split_failed_batches), a batch that failed as a whole is tried again in halves, until
+//! the calls that cannot succeed are found. This takes up to twice as many calls of the bulk function as the batch has calls, one after
+//! the other, within the timeout of the batch. It applies to tools that are annotated read-only or idempotent. A batch that failed for
+//! a [temporary](crate::outcome::Failure::is_temporary) reason is not split, since all its parts would fail too; nor is a batch whose
+//! function has asked a client, because it would ask again.
 //!
-//! A failure of a call that was sent more than once, or whose batch was given up, does not prove that the call
-//! [was not executed](crate::outcome::Failure::is_not_executed), whatever its kind: its `_meta` has `"outcome": "unknown"` under
-//! `mcp-patterns/batch`, for the layers further out.
+//! If a call was sent more than once, or its batch timed out or was abandoned, its failure does not prove that the call
+//! [was not executed](crate::outcome::Failure::is_not_executed), whatever its kind: `_meta` has `"outcome": "unknown"` under
+//! `mcp-patterns/batch`, for outer layers.
 //!
 //! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
 //!
 //! # Cancellation
 //!
-//! A batch belongs to none of its callers: it runs in a task of its own, goes on when one of them leaves, and is dropped when
-//! the last has left. A caller who leaves before the batch is sent is not in it. A caller whose context is cancelled leaves
-//! within 50 ms. Each call comes with the identity and the progress token of its caller, and a cancellation token that fires when
-//! its caller has left.
+//! A batch runs in its own task and belongs to none of its callers: it continues when one caller leaves, and is dropped when the last
+//! one has left. A caller who leaves before the batch is sent is not in it. A caller whose context is cancelled leaves within 50 ms.
+//! Each call has the identity and the progress token of its caller, and a cancellation token that fires when its caller has left.
 //!
-//! Task-locals of the callers do not reach the bulk function, and so there is no session of the scope: it finds that of a call with
-//! [`SessionStore::of`](crate::SessionStore::of)`(&call.ctx)`, but none that is named by a handle. Without a bulk function, a tool
-//! finds its session, and callers share what it read there only if they are in the same one. Either way, a cache further out
-//! learns that a session was opened, also from a batch that failed.
+//! Task-locals of the callers do not reach the bulk function, so no session is in scope there: get the session of a call with
+//! [`SessionStore::of`](crate::SessionStore::of)`(&call.ctx)`. A session that is named by a handle is not available. Without a bulk
+//! function, a tool finds its session, and callers share what it read there only if they are in the same session. In both cases, a
+//! cache outside learns that a session was opened, also from a batch that failed.
 //!
-//! There is no worker: a task lives as long as there is something to send. Nobody waits for ever, even if the runtime that ran
+//! There is no permanent worker: a task runs only while there are calls to send. No caller waits forever, even if the runtime that ran
 //! the batches shuts down.
 //!
 //! # When the backend fails
 //!
-//! There is none: calls wait in this process.
+//! There is no backend: calls wait in this process.
 //!
 //! # What is counted and logged
 //!
-//! [`Handle::stats`], and by `tool` (feature `metrics`) the histograms `mcp_patterns_batch_size` and
-//! `mcp_patterns_batch_wait_seconds`, from the call until its batch was sent, and the gauge `mcp_patterns_batch_queue`. Each
-//! batch logs an event (debug) with `tool` and `batch`, its size.
+//! [`Handle::stats`], and by `tool` (feature `metrics`) the histograms `mcp_patterns_batch_size` and `mcp_patterns_batch_wait_seconds`,
+//! from the call until its batch was sent, and the gauge `mcp_patterns_batch_queue`. Each batch logs an event (debug) with `tool` and
+//! `batch`, its size.
 
-mod answers;
 mod batcher;
+mod builder;
 mod call;
 mod dispatch;
+mod error;
+mod execute;
 mod handle;
 mod instruments;
 mod layer;
-mod own_call;
+mod plan;
 mod queue;
+mod results;
 mod settings;
-mod under_way;
-pub use answers::{Answers, BatchError};
+mod unshared;
 pub use batcher::{Batcher, Stats};
-pub use call::Call;
+pub use builder::BatchedTool;
+pub use error::BatchError;
 pub use handle::Handle;
-pub use layer::BatchedTool;
+pub use plan::Call;
+pub use results::IntoResults;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Calls that wait to be sent, by group, and whose turn it is.
+//! The queue of calls that wait to be sent: groups that take turns.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,38 +11,38 @@ use super::instruments::InQueue;
 use super::settings::Settings;
 use crate::clock::later;
 
-/// What travels together: calls of different groups never do.
+/// The key of a group. A batch has calls of one group only.
 pub(super) type Group = Arc<[u8]>;
 
-/// A call that waits.
-pub(super) struct Item<K, V, E> {
+/// A waiting call.
+pub(super) struct QueuedItem<K, V, E> {
     pub(super) key: K,
     pub(super) reply: oneshot::Sender<Reply<V, E>>,
     pub(super) weight: u64,
-    /// In whose share of the queue it is.
+    /// The share of the queue that it counts for.
     pub(super) share: u64,
     pub(super) queued: Instant,
     pub(super) in_queue: Option<InQueue>,
-    /// Its place in a queue whose callers wait for one.
-    pub(super) _place: Option<OwnedSemaphorePermit>,
+    /// Its permit in a queue whose callers wait for room.
+    pub(super) _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// What a caller is told.
+/// The answer to a caller.
 pub(super) struct Reply<V, E> {
     pub(super) result: Result<V, E>,
-    /// How many calls travelled together. Zero for a call that was not sent.
+    /// The number of calls in the batch. Zero for a call that was not sent.
     pub(super) size: usize,
-    /// Whether an error says all that was done: the call was sent once and answered, or not sent at all.
+    /// Whether an error describes the whole effect: the call was sent once and answered, or not sent at all.
     pub(super) is_certain: bool,
 }
 
-impl<K, V, E> Item<K, V, E> {
+impl<K, V, E> QueuedItem<K, V, E> {
     /// Tells the caller that the call is not sent.
-    pub(super) fn refuse(self, error: E) {
+    pub(super) fn reject(self, error: E) {
         let _ = self.reply.send(Reply { result: Err(error), size: 0, is_certain: true });
     }
 
-    fn is_wanted(&self) -> bool {
+    fn is_awaited(&self) -> bool {
         !self.reply.is_closed()
     }
 }
@@ -55,15 +55,15 @@ pub(super) struct Queue<K, V, E> {
 }
 
 struct Waiting<K, V, E> {
-    items: VecDeque<Item<K, V, E>>,
-    /// Of all of them.
+    items: VecDeque<QueuedItem<K, V, E>>,
+    /// The total of its items.
     weight: u128,
 }
 
-/// What there is to do.
+/// The next thing to do.
 pub(super) enum Next<K, V, E> {
-    Batch(Vec<Item<K, V, E>>),
-    /// No group is full, and none has waited long enough before this moment.
+    Batch(Vec<QueuedItem<K, V, E>>),
+    /// No group is full, and the first delay ends at this moment.
     Wait(Instant),
     Nothing,
 }
@@ -77,8 +77,8 @@ impl<K, V, E> Queue<K, V, E> {
         self.len == 0
     }
 
-    /// Adds a call. Returns true if its group is full now.
-    pub(super) fn push(&mut self, group: Group, item: Item<K, V, E>, settings: &Settings<K, V, E>) -> bool {
+    /// Adds a call. Returns whether its group is full now.
+    pub(super) fn push(&mut self, group: Group, item: QueuedItem<K, V, E>, settings: &Settings<K, V, E>) -> bool {
         let waiting = match self.groups.get_mut(&group) {
             Some(waiting) => waiting,
             None => {
@@ -92,8 +92,8 @@ impl<K, V, E> Queue<K, V, E> {
         waiting.is_full(settings)
     }
 
-    /// Takes the next batch: of the group whose turn it is, as much as may travel together. The group's next turn comes after
-    /// those of all others. With a `delay`, groups that are not full have no turn before their first call has waited for it.
+    /// Takes the next batch: as many calls of the group whose turn it is as a batch may have. The next turn of the group comes after
+    /// those of all others. With a `delay`, a group that is not full has no turn until its first call has waited for `delay`.
     pub(super) fn next(&mut self, settings: &Settings<K, V, E>, delay: Duration, now: Instant) -> Next<K, V, E> {
         let mut until: Option<Instant> = None;
         let mut at = 0;
@@ -102,7 +102,7 @@ impl<K, V, E> Queue<K, V, E> {
                 self.turns.remove(at);
                 continue;
             };
-            self.len -= waiting.drop_unwanted();
+            self.len -= waiting.drop_abandoned();
             let Some(first) = waiting.items.front() else {
                 self.groups.remove(group);
                 self.turns.remove(at);
@@ -129,13 +129,19 @@ impl<K, V, E> Queue<K, V, E> {
         until.map_or(Next::Nothing, Next::Wait)
     }
 
-    /// Makes room for a call, first of all by forgetting those whose callers have left. Returns the call that has to go: the newest
-    /// of who has most in the queue. An error if that is the caller of the new one, unless another group of his has more in it.
-    pub(super) fn make_room(&mut self, share: u64, group: &Group, max: usize) -> Result<Option<Item<K, V, E>>, ()> {
+    /// Makes room for a call, first by removing calls whose callers have left. Otherwise returns the call that is displaced: the
+    /// newest call of the caller with most calls in the queue. Returns an error if that is the caller of the new call, unless another
+    /// group of this caller has more calls.
+    pub(super) fn make_room(
+        &mut self,
+        share: u64,
+        group: &Group,
+        max: usize,
+    ) -> Result<Option<QueuedItem<K, V, E>>, ()> {
         if self.len < max {
             return Ok(None);
         }
-        self.len -= self.groups.values_mut().map(Waiting::drop_unwanted).sum::<usize>();
+        self.len -= self.groups.values_mut().map(Waiting::drop_abandoned).sum::<usize>();
         if self.len < max {
             return Ok(None);
         }
@@ -157,8 +163,8 @@ impl<K, V, E> Queue<K, V, E> {
         Ok(Some(newest))
     }
 
-    /// Takes everything.
-    pub(super) fn drain(&mut self) -> Vec<Item<K, V, E>> {
+    /// Takes all calls.
+    pub(super) fn drain(&mut self) -> Vec<QueuedItem<K, V, E>> {
         self.turns.clear();
         self.len = 0;
         self.groups.drain().flat_map(|(_, waiting)| waiting.items).collect()
@@ -171,10 +177,10 @@ impl<K, V, E> Waiting<K, V, E> {
             || settings.max_weight.as_ref().is_some_and(|weight| self.weight >= u128::from(weight.max))
     }
 
-    /// Forgets the calls whose callers have left, and says how many these were.
-    fn drop_unwanted(&mut self) -> usize {
+    /// Removes the calls whose callers have left, and returns their number.
+    fn drop_abandoned(&mut self) -> usize {
         let before = self.items.len();
-        self.items.retain(Item::is_wanted);
+        self.items.retain(QueuedItem::is_awaited);
         let dropped = before - self.items.len();
         if dropped > 0 {
             self.weight = weight(&self.items);
@@ -186,17 +192,17 @@ impl<K, V, E> Waiting<K, V, E> {
         self.items.iter().filter(|item| item.share == share).count()
     }
 
-    fn take_newest_of(&mut self, share: u64) -> Option<Item<K, V, E>> {
+    fn take_newest_of(&mut self, share: u64) -> Option<QueuedItem<K, V, E>> {
         let newest = self.items.iter().rposition(|item| item.share == share)?;
         let newest = self.items.remove(newest)?;
         self.weight -= u128::from(newest.weight);
         Some(newest)
     }
 
-    /// Takes from the front what may travel together: one call at least, however heavy.
-    fn take(&mut self, settings: &Settings<K, V, E>) -> Vec<Item<K, V, E>> {
+    /// Takes as many calls from the front as a batch may have: at least one, however heavy.
+    fn take(&mut self, settings: &Settings<K, V, E>) -> Vec<QueuedItem<K, V, E>> {
         let mut taken: u128 = 0;
-        let fits = |item: &&Item<K, V, E>| {
+        let fits = |item: &&QueuedItem<K, V, E>| {
             taken += u128::from(item.weight);
             settings.max_weight.as_ref().is_none_or(|weight| taken <= u128::from(weight.max))
         };
@@ -207,7 +213,7 @@ impl<K, V, E> Waiting<K, V, E> {
     }
 }
 
-fn weight<'a, K: 'a, V: 'a, E: 'a>(items: impl IntoIterator<Item = &'a Item<K, V, E>>) -> u128 {
+fn weight<'a, K: 'a, V: 'a, E: 'a>(items: impl IntoIterator<Item = &'a QueuedItem<K, V, E>>) -> u128 {
     items.into_iter().map(|item| u128::from(item.weight)).sum()
 }
 

@@ -1,4 +1,4 @@
-//! What a batcher may do, and what it calls.
+//! The settings of a batcher, and its bulk function.
 
 use std::fmt;
 use std::future::Future;
@@ -9,16 +9,17 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
-use super::answers::{Answers, BatchError};
+use super::error::BatchError;
 use super::instruments::Instruments;
+use super::results::IntoResults;
 use crate::clock::is_too_short;
 use crate::{ConfigError, Identity};
 
 pub(super) type Results<V, E> = Result<Vec<Result<V, E>>, E>;
 type Bulk<K, V, E> = Arc<dyn Fn(Vec<K>) -> BoxFuture<'static, Results<V, E>> + Send + Sync>;
 
-/// Says something of an item.
-pub(super) type Of<K, T> = Arc<dyn Fn(&K) -> T + Send + Sync>;
+/// A function of an item.
+pub(super) type ItemFn<K, T> = Arc<dyn Fn(&K) -> T + Send + Sync>;
 
 pub(super) struct Settings<K, V, E> {
     pub(super) bulk: Bulk<K, V, E>,
@@ -29,31 +30,31 @@ pub(super) struct Settings<K, V, E> {
     pub(super) max_queue: usize,
     pub(super) when_full: WhenFull,
     pub(super) batch_timeout: Option<Duration>,
-    pub(super) group: Option<Of<K, Vec<u8>>>,
-    /// Tells apart who has a share of the queue.
+    pub(super) group: Option<ItemFn<K, Vec<u8>>>,
+    /// Distinguishes the callers, each of whom has a share of the queue.
     pub(super) identity: Identity,
     pub(super) split: Option<Split<K>>,
-    pub(super) instruments: Option<Of<K, Arc<Instruments>>>,
+    pub(super) instruments: Option<ItemFn<K, Arc<Instruments>>>,
 }
 
-/// Bounds a batch by what its items weigh together.
+/// Limits a batch by the total weight of its items.
 pub(super) struct MaxWeight<K> {
     pub(super) max: u64,
-    pub(super) weigh: Of<K, u64>,
+    pub(super) weigh: ItemFn<K, u64>,
 }
 
-/// What becomes of a caller when the queue is full.
+/// The behaviour when the queue is full.
 #[derive(Debug, Clone)]
 pub(super) enum WhenFull {
     Refuse,
-    /// It waits for one of as many places as the queue has.
+    /// A caller waits for a permit. There are as many as the queue has places.
     Wait(Arc<Semaphore>),
 }
 
-/// How the items of a batch that failed are tried again in halves, and whether they may.
+/// How the items of a failed batch are copied for its halves, and whether they may be sent again.
 pub(super) struct Split<K> {
     pub(super) copy: fn(&K) -> K,
-    pub(super) may: Of<K, bool>,
+    pub(super) may_repeat: ItemFn<K, bool>,
 }
 
 impl<K, V, E> Settings<K, V, E>
@@ -64,9 +65,9 @@ where
 {
     pub(super) fn new<F>(bulk: impl Fn(Vec<K>) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output: Answers<V, E>> + Send + 'static,
+        F: Future<Output: IntoResults<V, E>> + Send + 'static,
     {
-        let bulk: Bulk<K, V, E> = Arc::new(move |items| bulk(items).map(Answers::into_results).boxed());
+        let bulk: Bulk<K, V, E> = Arc::new(move |items| bulk(items).map(IntoResults::into_results).boxed());
         Self {
             bulk,
             max_size: 64,
@@ -85,60 +86,58 @@ where
 
     pub(super) fn check(&self, layer: &'static str) -> Result<(), ConfigError> {
         let refuse = |setting, reason| Err(ConfigError::invalid(layer, setting, reason));
-        if self.max_size == 0 {
-            return refuse("with_max_size", "a batch of 0 calls answers none: allow 1 or more");
-        }
-        if self.max_in_flight == 0 {
-            return refuse("with_max_in_flight", "with 0 batches at a time nothing is sent: allow 1 or more");
-        }
-        self.identity.check(layer)?;
-        if self.max_queue == 0 {
-            return refuse("with_max_queue", "a queue of 0 calls refuses all of them: allow 1 or more");
-        }
-        if self.max_weight.as_ref().is_some_and(|weight| weight.max == 0) {
-            return refuse("with_max_weight", "a batch of weight 0 has room for nothing: allow more");
+        let max_weight = self.max_weight.as_ref().map_or(1, |weight| weight.max);
+        for (setting, is_zero) in [
+            ("with_max_size", self.max_size == 0),
+            ("with_max_in_flight", self.max_in_flight == 0),
+            ("with_max_queue", self.max_queue == 0),
+            ("with_max_weight", max_weight == 0),
+        ] {
+            if is_zero {
+                return refuse(setting, "must be greater than zero");
+            }
         }
         if self.batch_timeout.is_some_and(is_too_short) {
             return refuse(
                 "with_batch_timeout",
-                "it must be at least a millisecond: use a longer timeout, or `without_batch_timeout`",
+                "must be at least one millisecond; `without_batch_timeout` removes the limit",
             );
         }
-        Ok(())
+        self.identity.check(layer)
     }
 }
 
 /// The setters that the engine and the layer share. `$settings` are the [`Settings`] of `$this`.
 macro_rules! batch_setters {
     (|$this:ident| $settings:expr) => {
-        /// Sets how many calls travel together at most.
+        /// Sets the maximum number of calls in a batch.
         pub fn with_max_size(mut self, max_size: usize) -> Self {
             let $this = &mut self;
             $settings.max_size = max_size;
             self
         }
 
-        /// Sets how many batches are under way at the same time, of all groups together.
+        /// Sets the maximum number of batches in flight, of all groups together.
         pub fn with_max_in_flight(mut self, max_in_flight: usize) -> Self {
             let $this = &mut self;
             $settings.max_in_flight = max_in_flight;
             self
         }
 
-        /// Lets a batch that is not full wait for more, for so long after its first call came. Without this setting, it is sent
-        /// the moment a place is free.
+        /// Lets a batch that is not full wait for more calls, until `max_delay` after the arrival of its first call. Without this
+        /// setting, it is sent as soon as fewer batches than allowed are in flight.
         pub fn with_max_delay(mut self, max_delay: std::time::Duration) -> Self {
             let $this = &mut self;
             $settings.max_delay = max_delay;
             self
         }
 
-        /// Sets how many calls may wait to be sent. What comes then is refused, or [waits](Self::wait_when_full).
+        /// Sets how many calls may wait to be sent. Further calls are rejected, or [wait](Self::wait_when_full).
         ///
-        /// A full queue makes room for a call of who has fewer in it than another caller: the one who has most gives up the newest, in
-        /// the group with most of them. Among the calls of one caller, a group with fewer takes from the largest. Callers who are not
-        /// authenticated are told apart by their connection. Where calls are made for nobody (`&()` as their cancellation), each
-        /// group stands for a caller.
+        /// A full queue makes room for the call of a caller who has fewer calls in it than another: the caller with most calls loses the
+        /// newest one, in the group with most of them. Among the calls of one caller, a smaller group takes from the largest. Callers
+        /// who are not authenticated are distinguished by their connection. If a call has no caller (`&()` as its cancellation), its
+        /// group counts as the caller.
         pub fn with_max_queue(mut self, max_queue: usize) -> Self {
             let $this = &mut self;
             let settings = $settings;
@@ -149,21 +148,21 @@ macro_rules! batch_setters {
             self
         }
 
-        /// Lets callers wait for room in a full queue, in the order in which they came, instead of refusing them.
+        /// Lets callers wait for room in a full queue, in the order of their arrival, instead of rejecting their calls.
         pub fn wait_when_full(mut self) -> Self {
             let $this = &mut self;
             $settings.wait_when_full();
             self
         }
 
-        /// Gives a batch up after `timeout`, with an error to all who have no answer yet.
+        /// Ends a batch after `timeout`, with an error for all callers who have no answer yet.
         pub fn with_batch_timeout(mut self, timeout: std::time::Duration) -> Self {
             let $this = &mut self;
             $settings.batch_timeout = Some(timeout);
             self
         }
 
-        /// Lets batches take as long as they take.
+        /// Removes the time limit of batches.
         pub fn without_batch_timeout(mut self) -> Self {
             let $this = &mut self;
             $settings.batch_timeout = None;
@@ -175,8 +174,8 @@ pub(super) use batch_setters;
 
 impl<K, V, E> Settings<K, V, E> {
     pub(super) fn wait_when_full(&mut self) {
-        let places = self.max_queue.min(Semaphore::MAX_PERMITS);
-        self.when_full = WhenFull::Wait(Arc::new(Semaphore::new(places)));
+        let permits = self.max_queue.min(Semaphore::MAX_PERMITS);
+        self.when_full = WhenFull::Wait(Arc::new(Semaphore::new(permits)));
     }
 }
 
@@ -203,7 +202,7 @@ impl<K> Clone for MaxWeight<K> {
 
 impl<K> Clone for Split<K> {
     fn clone(&self) -> Self {
-        Self { copy: self.copy, may: Arc::clone(&self.may) }
+        Self { copy: self.copy, may_repeat: Arc::clone(&self.may_repeat) }
     }
 }
 

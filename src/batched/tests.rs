@@ -1,5 +1,6 @@
-//! What batches promise, by subject.
+//! The guarantees of batches, by subject.
 
+mod cancellation;
 #[cfg(all(feature = "cached", feature = "session"))]
 mod clients;
 mod equal_calls;
@@ -7,7 +8,6 @@ mod failures;
 mod full;
 mod groups;
 mod layer;
-mod leaving;
 mod macro_server;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -46,13 +46,13 @@ struct Sent(Arc<Mutex<Vec<Vec<u64>>>>);
 
 impl Sent {
     fn note(&self, batch: &[u64]) -> usize {
-        let mut sent = self.0.lock().expect("nobody panicked");
+        let mut sent = self.0.lock().expect("no panic");
         sent.push(batch.to_vec());
         sent.len()
     }
 
     fn all(&self) -> Vec<Vec<u64>> {
-        self.0.lock().expect("nobody panicked").clone()
+        self.0.lock().expect("no panic").clone()
     }
 
     fn sizes(&self) -> Vec<usize> {
@@ -90,12 +90,12 @@ fn tenfold(sent: &Sent) -> Batcher<u64, u64> {
     Batcher::new(tenfold_after(sent, || tokio::time::sleep(Duration::from_millis(10))))
 }
 
-/// Like [`tenfold`], but each batch waits at the door.
-fn tenfold_behind(door: &Door, sent: &Sent) -> Batcher<u64, u64> {
-    let door = door.clone();
+/// Like [`tenfold`], but each batch waits at the gate.
+fn tenfold_gated(gate: &Gate, sent: &Sent) -> Batcher<u64, u64> {
+    let gate = gate.clone();
     Batcher::new(tenfold_after(sent, move || {
-        let door = door.clone();
-        async move { door.pass().await }
+        let gate = gate.clone();
+        async move { gate.pass().await }
     }))
 }
 
@@ -146,18 +146,18 @@ fn size(result: &McpResult<ToolResult>) -> Option<u64> {
 
 /// Where batches wait until the test lets them go on, one by one.
 #[derive(Debug, Clone)]
-struct Door(Arc<Semaphore>);
+struct Gate(Arc<Semaphore>);
 
-impl Door {
+impl Gate {
     fn closed() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 
     async fn pass(&self) {
-        self.0.acquire().await.expect("the door stays").forget();
+        self.0.acquire().await.expect("the gate stays").forget();
     }
 
-    fn let_pass(&self, batches: usize) {
+    fn open_for(&self, batches: usize) {
         self.0.add_permits(batches);
     }
 }

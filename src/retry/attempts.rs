@@ -1,4 +1,4 @@
-//! How attempts follow each other, and what their results mean.
+//! The loop of attempts, and what their results mean for the next one.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use turbomcp_core::McpError;
 
-use super::debts::Borrower;
+use super::usage::Caller;
 use super::{Jitter, RetryPolicy};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::{CENTURY, share};
@@ -16,27 +16,30 @@ use crate::outcome::{Failure, RETRY, marked, timed_out};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Trying again would fail again.
+    /// Another attempt would fail too.
     Permanent,
     /// The same call may succeed later.
+    #[non_exhaustive]
     Temporary {
-        /// How long the failing side asked to be left alone.
+        /// The time that the failing service asks callers to wait.
         retry_after: Option<Duration>,
-        /// Whether the failure asks for less load: then delays start higher.
+        /// Whether the failure asks for less load. Delays then start higher.
         throttled: bool,
     },
 }
 
-/// An error that knows whether trying again may help. [`McpError`](turbomcp_core::McpError) is one.
+/// An error that says whether another attempt may succeed. [`McpError`](turbomcp_core::McpError) implements it.
+///
+/// Later versions may add methods that have a default.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say whether trying again may help",
-    note = "map it to `turbomcp::McpError`, whose kind says so, or implement `mcp_patterns::retry::Retryable` for a type of your own"
+    message = "`{Self}` does not say whether another attempt may succeed",
+    note = "map it to `turbomcp::McpError`, whose kind says so, or implement `mcp_patterns::retry::Retryable` for your own type"
 )]
 pub trait Retryable: Sized {
-    /// Says whether to try again.
+    /// Returns whether another attempt may succeed.
     fn verdict(&self) -> Verdict;
 
-    /// Makes the error of an attempt that took longer than the [attempt timeout](RetryPolicy::with_attempt_timeout).
+    /// Creates the error of an attempt that took longer than the [attempt timeout](RetryPolicy::with_attempt_timeout).
     fn timed_out(after: Duration) -> Self;
 }
 
@@ -51,7 +54,19 @@ impl Retryable for McpError {
 }
 
 impl Verdict {
-    /// Judges a failure. `is_temporary` says what it means.
+    /// Creates the verdict that another attempt may succeed, after `retry_after` if the failing service asks for that.
+    #[must_use]
+    pub const fn temporary(retry_after: Option<Duration>) -> Self {
+        Self::Temporary { retry_after, throttled: false }
+    }
+
+    /// Creates the verdict that another attempt may succeed and that the failing service asks for less load.
+    #[must_use]
+    pub const fn throttled(retry_after: Option<Duration>) -> Self {
+        Self::Temporary { retry_after, throttled: true }
+    }
+
+    /// Classifies a failure: an exhausted one is permanent, any other is what `is_temporary` says.
     pub(super) fn of<'a>(failure: &Failure<'a>, is_temporary: impl Fn(&Failure<'a>) -> bool) -> Self {
         if failure.is_exhausted() || !is_temporary(failure) {
             Self::Permanent
@@ -61,7 +76,7 @@ impl Verdict {
     }
 }
 
-/// Why a temporary failure is not tried again.
+/// Why there is no further attempt after a temporary failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exhausted {
     Attempts,
@@ -83,27 +98,27 @@ impl Exhausted {
     }
 }
 
-/// The last result, with what it took to get there.
-pub(crate) struct Driven<R> {
+/// The result of the last attempt, and how many there were.
+pub(crate) struct LastAttempt<R> {
     pub(crate) result: R,
     pub(crate) attempts: u32,
     pub(crate) exhausted: Option<Exhausted>,
 }
 
-/// Knows the results of the attempts that a policy makes.
+/// Classifies the results of attempts.
 pub(crate) trait Judge<R>: Sync {
     /// Returns `None` for a success.
     fn verdict(&self, result: &R) -> Option<Verdict>;
     fn timed_out(&self, after: Duration) -> R;
     fn will_retry(&self, attempt: u32, result: &R, delay: Duration);
 
-    /// Whether the attempts so far allow another one, whatever they came to.
+    /// Whether another attempt is allowed, whatever the results so far.
     fn may_repeat(&self) -> bool {
         true
     }
 }
 
-/// Judges by the error, which knows.
+/// Classifies a result by its error.
 pub(crate) struct ByError;
 
 impl<T, E: Retryable> Judge<Result<T, E>> for ByError {
@@ -121,9 +136,9 @@ impl<T, E: Retryable> Judge<Result<T, E>> for ByError {
 }
 
 impl RetryPolicy {
-    /// Calls `attempt` until it succeeds, fails for good, or the policy gives up, and returns its last result.
+    /// Calls `attempt` until it succeeds, fails permanently, or the policy allows no further attempt, and returns the last result.
     ///
-    /// `attempt` is given the number of the attempt, from 1. A `cancellation` (the tool's `&RequestContext`, or `&()`) ends
+    /// `attempt` gets the number of the attempt, from 1. A `cancellation` (the tool's `&RequestContext`, or `&()`) ends
     /// a wait between two attempts within 50 ms; then the last failure is returned.
     ///
     /// # Errors
@@ -143,7 +158,7 @@ impl RetryPolicy {
         cancellation: &impl Cancellation,
         judge: &impl Judge<R>,
         mut attempt: A,
-    ) -> Driven<R>
+    ) -> LastAttempt<R>
     where
         A: FnMut(u32) -> F,
         F: Future<Output = R>,
@@ -151,9 +166,9 @@ impl RetryPolicy {
         let started = Instant::now();
         let mut delays = None;
         let mut attempts = 0;
-        let borrower = cancellation.call().map(|ctx| Borrower { identity: &self.identity, ctx });
+        let caller = cancellation.call().map(|ctx| Caller { identity: &self.identity, ctx });
         if let Some(budget) = &self.budget {
-            budget.deposit(borrower);
+            budget.deposit(caller);
         }
         loop {
             attempts += 1;
@@ -163,21 +178,21 @@ impl RetryPolicy {
             };
             let (retry_after, throttled) = match judge.verdict(&result) {
                 Some(Verdict::Temporary { retry_after, throttled }) => (retry_after, throttled),
-                None | Some(Verdict::Permanent) => return Driven { result, attempts, exhausted: None },
+                None | Some(Verdict::Permanent) => return LastAttempt { result, attempts, exhausted: None },
             };
             let delays = delays.get_or_insert_with(|| self.delays.as_ref().map(|delays| delays.start()));
             let delay = match delays {
                 None => Some(self.delay(attempts, throttled && retry_after.is_none())),
                 Some(delays) => delays.next(),
             }
-            // The failing side is left alone for as long as it asked; the delay on top keeps its callers apart.
+            // The failing service gets the time that it asked for; the delay on top keeps its callers apart.
             .map(|delay| delay.saturating_add(retry_after.unwrap_or_default()).min(CENTURY));
-            let go_on = match delay {
+            let next = match delay {
                 _ if attempts >= self.max_attempts => Err(Exhausted::Attempts),
                 None => Err(Exhausted::Attempts),
                 _ if !judge.may_repeat() => Err(Exhausted::Asked),
                 _ if cancellation.is_cancelled() => Err(Exhausted::Cancelled),
-                // Whoever asks for a century does not want to be called again, also where there is no deadline.
+                // A service that asks for a century does not want another call, even without a deadline.
                 Some(delay)
                     if retry_after.is_some_and(|asked| asked >= CENTURY)
                         || self
@@ -186,10 +201,10 @@ impl RetryPolicy {
                 {
                     Err(Exhausted::Deadline)
                 }
-                _ if self.budget.as_ref().is_some_and(|budget| !budget.withdraw(borrower)) => Err(Exhausted::Budget),
+                _ if self.budget.as_ref().is_some_and(|budget| !budget.withdraw(caller)) => Err(Exhausted::Budget),
                 Some(delay) => Ok(delay),
             };
-            let exhausted = match go_on {
+            let exhausted = match next {
                 Ok(delay) => {
                     judge.will_retry(attempts, &result, delay);
                     let cancelled =
@@ -199,12 +214,12 @@ impl RetryPolicy {
                 Err(exhausted) => Some(exhausted),
             };
             if exhausted.is_some() {
-                return Driven { result, attempts, exhausted };
+                return LastAttempt { result, attempts, exhausted };
             }
         }
     }
 
-    /// A later attempt gets no more than what is left of the deadline; the first one is nobody's to shorten.
+    /// The deadline shortens the timeout of later attempts, not of the first one.
     fn attempt_timeout(&self, started: Instant, attempt: u32) -> Option<Duration> {
         let timeout = self.attempt_timeout?;
         Some(match self.deadline {

@@ -4,19 +4,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use super::debts::{Borrower, Debts};
+use super::usage::{Caller, Usage};
 use crate::ConfigError;
 
-/// A token bucket that bounds how much retries add to the load of a service that fails for everybody.
+/// A token bucket that limits how much load retries add to a service that fails for all callers.
 ///
-/// Each call pays a part of a token in, each retry takes one out; a few tokens per second come in on their own, so that a
-/// quiet server recovers. When none is left, failures are returned at once. Clones share the bucket.
+/// Each call adds a part of a token, each retry takes one; a few tokens per second are added too, so that a quiet server
+/// recovers. If the bucket is empty, failures are returned at once. Clones share the bucket.
 ///
-/// Each caller has a share of it: whoever has used as much of late as is left in the bucket gets nothing more from it. A caller whose
-/// calls all fail takes half of a full bucket, the next one up to half of the rest, and `n` of them come to leave `1/(n+1)` of it for
-/// others (the rule of dynamic thresholds, Choudhury and Hahne, 1998). What a caller has used is paid back by what the
-/// caller's own calls pay in, and is forgotten when the bucket is full. Callers who are not authenticated are told apart by their connection. Work that is for no call
-/// (`&()` as its cancellation) takes what there is.
+/// Each caller has a share of it: a caller whose recent usage is as large as the rest of the bucket gets no more tokens. A caller whose
+/// calls all fail takes half of a full bucket, the next one up to half of the rest, and `n` such callers leave `1/(n+1)` of it to
+/// others (the rule of dynamic thresholds, Choudhury and Hahne, 1998). The caller's own calls reduce its usage, and a full bucket
+/// resets it. Callers who are not authenticated are distinguished by their connection. Work without a caller (`&()` as its
+/// cancellation) may take all tokens.
 ///
 /// The ratio follows "a per-client retry budget" of the [Site Reliability Engineering book][sre]: retries add a tenth to the
 /// load instead of tripling it.
@@ -35,31 +35,31 @@ struct Bucket {
     /// Millionths of a token.
     tokens: AtomicI64,
     refilled: Mutex<Option<Instant>>,
-    debts: Debts,
+    usage: Usage,
 }
 
 /// Millionths of a token to the token.
 const TOKEN: i64 = 1_000_000;
 
 impl Budget {
-    /// One retry for ten calls and one per second, with a burst of 100.
+    /// Creates a budget of one retry for ten calls and one per second, with a burst of 100.
     pub fn new() -> Self {
         Self { ratio: 0.1, per_second: 1.0, burst: 100, bucket: Bucket::full(100) }
     }
 
-    /// Sets how many retries each call pays for.
+    /// Sets how many retries each call adds.
     pub const fn with_ratio(mut self, ratio: f64) -> Self {
         self.ratio = ratio;
         self
     }
 
-    /// Sets how many retries per second are allowed whatever the number of calls.
+    /// Sets how many retries are added per second, whatever the number of calls.
     pub const fn with_retries_per_second(mut self, per_second: f64) -> Self {
         self.per_second = per_second;
         self
     }
 
-    /// Sets how many retries can be saved up. The bucket starts full, and is a new one.
+    /// Sets how many retries can be saved up. This creates a new bucket, which is full.
     pub fn with_burst(mut self, burst: u32) -> Self {
         self.burst = burst;
         self.bucket = Bucket::full(burst);
@@ -73,17 +73,17 @@ impl Budget {
         u32::try_from(self.bucket.tokens.load(Ordering::Relaxed) / TOKEN).unwrap_or(0)
     }
 
-    /// Pays for a call.
-    pub(super) fn deposit(&self, borrower: Option<Borrower<'_>>) {
+    /// Adds what a call pays.
+    pub(super) fn deposit(&self, caller: Option<Caller<'_>>) {
         let paid = parts(self.ratio);
         self.add(paid);
-        if let Some(borrower) = borrower {
-            self.bucket.debts.repay(borrower, paid);
+        if let Some(caller) = caller {
+            self.bucket.usage.credit(caller, paid);
         }
     }
 
-    /// Takes a token for a retry. False where there is none, or none for this caller.
-    pub(super) fn withdraw(&self, borrower: Option<Borrower<'_>>) -> bool {
+    /// Takes a token for a retry. Returns false if there is none, or none for this caller.
+    pub(super) fn withdraw(&self, caller: Option<Caller<'_>>) -> bool {
         self.refill();
         let tokens = &self.bucket.tokens;
         let take = || {
@@ -93,9 +93,9 @@ impl Budget {
                 })
                 .is_ok()
         };
-        match borrower {
+        match caller {
             None => take(),
-            Some(borrower) => self.bucket.debts.lend(borrower, TOKEN, tokens.load(Ordering::Relaxed), take),
+            Some(caller) => self.bucket.usage.charge(caller, TOKEN, tokens.load(Ordering::Relaxed), take),
         }
     }
 
@@ -104,7 +104,7 @@ impl Budget {
             return Err(ConfigError::invalid(
                 layer,
                 "with_budget",
-                "a ratio or rate is below zero or no number: use `without_budget()` to retry without bounds",
+                "the ratio and the rate must be finite numbers of at least 0; `without_budget` removes the limit",
             ));
         }
         Ok(())
@@ -115,7 +115,7 @@ impl Budget {
         let mut refilled = self.bucket.refilled.lock().unwrap_or_else(PoisonError::into_inner);
         let since = refilled.get_or_insert(now);
         let earned = parts(now.duration_since(*since).as_secs_f64() * self.per_second);
-        // Time that has not earned anything yet goes on counting.
+        // Time that has not yet added a part of a token is kept for the next time.
         if earned > 0 {
             *since = now;
             drop(refilled);
@@ -132,7 +132,7 @@ impl Budget {
                 Some(tokens.saturating_add(added).min(full))
             });
             if before.is_ok_and(|before| before.saturating_add(added) >= full) {
-                self.bucket.debts.forgive();
+                self.bucket.usage.reset();
             }
         }
     }
@@ -148,7 +148,7 @@ impl Bucket {
         Arc::new(Self {
             tokens: AtomicI64::new(i64::from(burst) * TOKEN),
             refilled: Mutex::new(None),
-            debts: Debts::default(),
+            usage: Usage::default(),
         })
     }
 }

@@ -2,9 +2,10 @@ use std::time::Duration;
 
 /// Supplies the delays between the attempts of one call.
 ///
-/// A closure that returns an iterator does: `|| [10, 20, 40].map(Duration::from_millis).into_iter()`.
+/// A closure that returns an iterator implements it: `|| [10, 20, 40].map(Duration::from_millis).into_iter()`. Later versions may
+/// add methods that have a default.
 pub trait Delays: Send + Sync + 'static {
-    /// Starts over, for a call that just failed for the first time.
+    /// Returns the delays for a call that has just failed for the first time.
     fn start(&self) -> Box<dyn Iterator<Item = Duration> + Send>;
 }
 
@@ -18,7 +19,7 @@ where
     }
 }
 
-/// Takes the delays from a builder of the crate `backon`.
+/// Creates delays from a builder of the crate `backon`.
 ///
 /// ```
 /// use mcp_patterns::RetryTool;
@@ -27,7 +28,7 @@ where
 /// let retry = RetryTool::new().with_delays(from_backon(backon::FibonacciBuilder::default()));
 /// ```
 ///
-/// What the builder calls `max_times` counts retries, so `max_attempts` of the policy still applies: the smaller wins.
+/// The builder's `max_times` counts retries. `max_attempts` of the policy still applies: the smaller limit holds.
 #[cfg(feature = "backon")]
 #[cfg_attr(docsrs, doc(cfg(feature = "backon")))]
 pub fn from_backon<B>(builder: B) -> impl Delays
@@ -38,7 +39,7 @@ where
     move || builder.clone().build()
 }
 
-/// Takes the delays from a backoff of the crate `backoff`.
+/// Creates delays from a backoff of the crate `backoff`.
 ///
 /// ```
 /// use mcp_patterns::RetryTool;
@@ -47,7 +48,7 @@ where
 /// let retry = RetryTool::new().with_delays(from_backoff(backoff::ExponentialBackoff::default()));
 /// ```
 ///
-/// The crate is [unmaintained](https://rustsec.org/advisories/RUSTSEC-2025-0012): this is for moving away from it.
+/// The crate is [unmaintained](https://rustsec.org/advisories/RUSTSEC-2025-0012): use this only to migrate from it.
 #[cfg(feature = "backoff")]
 #[cfg_attr(docsrs, doc(cfg(feature = "backoff")))]
 pub fn from_backoff<B>(backoff: B) -> impl Delays

@@ -1,5 +1,5 @@
-use std::collections::BTreeSet;
-use std::fmt;
+//! What the layer does with a call.
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,16 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
 use super::attempts::{Judge, Verdict};
-use super::policy::{RetryPolicy, policy_setters};
+use super::builder::{RetryEvent, RetryTool};
+use super::plan::ToolPlan;
 use crate::idempotency::KeySource;
 use crate::masked::CallLabel;
 use crate::middleware::impl_layer;
-use crate::outcome::{self, Failure};
+use crate::outcome;
 use crate::progress::Progress;
 use crate::questions::Questions;
-use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
-use crate::telemetry::{Counter, Warning};
+use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up};
+use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware, scope};
 
 const LAYER: &str = "RetryTool";
@@ -31,125 +32,17 @@ const RULE: Rule = Rule::new(
                 twice, give it an idempotency key, or name it in `allow_repeated_effects`",
 );
 
-/// Calls a tool again after a temporary failure. See the [manual](super).
-#[derive(Clone)]
-#[must_use = "a layer does nothing until it is put on a handler"]
-pub struct RetryTool {
-    policy: RetryPolicy,
-    selection: Selection,
-    /// The tools whose questions may be asked again.
-    asking: Arc<BTreeSet<String>>,
-    temporary: Option<Predicate>,
-    on_retry: Option<Hook>,
-    tells: bool,
-    plan: Plan<Arc<ToolPlan>>,
-}
-
-type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
-type Hook = Arc<dyn Fn(&RetryEvent<'_>) + Send + Sync>;
-
-/// A call is about to be made again.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct RetryEvent<'a> {
-    /// The tool.
-    pub tool: &'a str,
-    /// The attempt that failed, from 1.
-    pub attempt: u32,
-    /// How it failed.
-    pub failure: Failure<'a>,
-    /// How long the next attempt waits.
-    pub delay: Duration,
-}
-
-/// What the layer keeps for a tool that it acts on.
-#[derive(Debug, Clone)]
-struct ToolPlan {
-    /// Where a call must carry a key to be made twice: a layer further in then sees to it that it takes effect once.
-    key: Option<KeySource>,
-    may_ask_again: bool,
-    /// Whether a call takes effect once however often it is made, by its author's annotation or by its key.
-    is_idempotent: bool,
-    retries: Counter,
-    exhausted: Counter,
-    giving_up: Arc<Warning>,
-}
-
-impl ToolPlan {
-    fn may_repeat(&self, args: &Value, ctx: &RequestContext) -> bool {
-        self.key.as_ref().is_none_or(|key| key.is_given(args, ctx))
-    }
-}
-
-/// The counters follow from the name.
-impl PartialEq for ToolPlan {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.key, self.may_ask_again, self.is_idempotent) == (&other.key, other.may_ask_again, other.is_idempotent)
-    }
-}
-
 impl RetryTool {
-    /// Up to three attempts with full jitter, for read-only and idempotent tools. See the [defaults](super#defaults).
-    pub fn new() -> Self {
-        Self {
-            policy: RetryPolicy::new(),
-            selection: Selection::new(),
-            asking: Arc::default(),
-            temporary: None,
-            on_retry: None,
-            tells: true,
-            plan: Plan::default(),
-        }
-    }
-
-    selectors!();
-
-    /// Acts on these tools too, although calling them twice may have their effect twice.
-    ///
-    /// A failure does not prove that nothing happened: a tool that timed out may have charged the card.
-    pub fn allow_repeated_effects(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.selection.opt_in(tools);
-        self
-    }
-
-    /// Calls these tools again also after an attempt that has asked its client: the user sees the same question once more.
-    ///
-    /// Otherwise, an attempt that has sent a question is the last one. See [the manual](super#tools-that-ask-their-client).
-    pub fn allow_repeated_questions(mut self, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Arc::make_mut(&mut self.asking).extend(tools.into_iter().map(Into::into));
-        self
-    }
-
-    policy_setters!(|this| this.policy);
-
-    /// Replaces the judgement which failures are temporary. A failure that an inner layer gave up on never is.
-    pub fn with_temporary(mut self, temporary: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
-        self.temporary = Some(Arc::new(temporary));
-        self
-    }
-
-    /// Calls `hook` before each wait for another attempt.
-    pub fn on_retry(mut self, hook: impl Fn(&RetryEvent<'_>) + Send + Sync + 'static) -> Self {
-        self.on_retry = Some(Arc::new(hook));
-        self
-    }
-
-    /// Says nothing in the `_meta` of a success. A failure still says how often it was tried, to layers further out.
-    pub fn without_meta(mut self) -> Self {
-        self.tells = false;
-        self
-    }
-
     fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
         self.selection.includes(tool, RULE).then(|| {
             let is_safe = Hints::of(tool).idempotent || self.selection.is_opted_in(tool);
             Arc::new(ToolPlan {
                 key: KeySource::of(tool).filter(|_| !is_safe),
-                may_ask_again: self.asking.contains(&tool.name),
+                may_repeat_questions: self.repeats_questions.contains(&tool.name),
                 is_idempotent: Hints::of(tool).idempotent || !is_safe,
                 retries: Counter::new("mcp_patterns_retries_total", &[("tool", &tool.name)]),
                 exhausted: Counter::new("mcp_patterns_retries_exhausted_total", &[("tool", &tool.name)]),
-                giving_up: Arc::default(),
+                exhausted_warning: Arc::default(),
             })
         })
     }
@@ -175,11 +68,11 @@ impl RetryTool {
         args: Value,
         ctx: &RequestContext,
     ) -> McpResult<ToolResult> {
-        let questions = if plan.may_ask_again { None } else { Questions::of(ctx) };
+        let questions = if plan.may_repeat_questions { None } else { Questions::of(ctx) };
         let ctx = questions.as_deref().map_or(ctx, Questions::ctx);
         let progress = Progress::wanted(ctx);
         let judge = ByOutcome { layer: self, plan: &plan, tool: name, questions: questions.as_deref() };
-        let driven = self
+        let last = self
             .policy
             .drive(ctx, &judge, |number| {
                 let args = args.clone();
@@ -192,7 +85,7 @@ impl RetryTool {
                 };
                 Either::Right(match number {
                     1 => call.boxed(),
-                    // The log says which attempt it was.
+                    // The log has the number of the attempt.
                     _ => {
                         let label = CallLabel::current().with_attempt(number);
                         scope::capture().with(Arc::new(label)).enter(call).boxed()
@@ -200,19 +93,19 @@ impl RetryTool {
                 })
             })
             .await;
-        let mut result = driven.result;
-        if let Some(exhausted) = driven.exhausted {
+        let mut result = last.result;
+        if let Some(exhausted) = last.exhausted {
             plan.exhausted.increment();
-            if let Some(unsaid) = plan.giving_up.due() {
-                let (attempts, reason) = (driven.attempts, exhausted.as_str());
+            if let Some(unsaid) = plan.exhausted_warning.due() {
+                let (attempts, reason) = (last.attempts, exhausted.as_str());
                 tracing::warn!(tool = name, attempts, reason, unsaid, "no further attempt");
             }
             outcome::note(&mut result, outcome::EXHAUSTED, exhausted.as_str());
         }
-        // Layers further out have to know of a failure whether an earlier attempt may have taken effect.
-        let tells = self.tells || outcome::failure(&result).is_some();
-        if driven.exhausted.is_some() || (tells && driven.attempts > 1) {
-            outcome::note(&mut result, outcome::ATTEMPTS, driven.attempts);
+        // Outer layers need to know whether an earlier attempt of a failed call may have taken effect.
+        let emits_meta = self.emits_meta || outcome::failure(&result).is_some();
+        if last.exhausted.is_some() || (emits_meta && last.attempts > 1) {
+            outcome::note(&mut result, outcome::ATTEMPTS, last.attempts);
         }
         result
     }
@@ -223,9 +116,10 @@ impl Middleware for RetryTool {
         self.policy.check()?;
         let tools = inner.list_tools();
         self.selection.check(&tools, RULE)?;
-        let asking = self.asking.iter().map(String::as_str);
-        check_names(LAYER, asking.clone(), &tools)?;
-        let plan = Plan::new(&self.policy.identity, self.selection.named().chain(asking), Unknown::LeftAlone);
+        let repeats_questions = self.repeats_questions.iter().map(String::as_str);
+        check_names(LAYER, repeats_questions.clone(), &tools)?;
+        let plan =
+            Plan::new(&self.policy.identity, self.selection.named().chain(repeats_questions), Unknown::LeftAlone);
         let bound = Self { plan, ..self };
         bound.observe_tools(&tools, None);
         Ok(bound)
@@ -248,7 +142,7 @@ impl Middleware for RetryTool {
     ) -> impl Future<Output = McpResult<ToolResult>> + Send + 'a {
         match self.plan.get(name, ctx) {
             Known::Decided(Some(plan)) if plan.may_repeat(&args, ctx) => {
-                // On the heap, so that a call that is not retried does not carry a retry along.
+                // On the heap, so that the future of a call that is not retried stays small.
                 Either::Right(self.retry(plan, inner, name, args, ctx).boxed())
             }
             Known::Decided(_) => Either::Left(inner.call_tool(name, args, ctx)),
@@ -259,7 +153,7 @@ impl Middleware for RetryTool {
 
 impl_layer!(RetryTool);
 
-/// Judges the results of tool calls.
+/// Classifies the results of tool calls.
 struct ByOutcome<'a> {
     layer: &'a RetryTool,
     plan: &'a ToolPlan,
@@ -269,9 +163,9 @@ struct ByOutcome<'a> {
 
 impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
     fn verdict(&self, result: &McpResult<ToolResult>) -> Option<Verdict> {
-        outcome::failure(result).map(|failure| match &self.layer.temporary {
-            Some(temporary) => Verdict::of(&failure, temporary.as_ref()),
-            // A connection that was lost says nothing about the next one.
+        outcome::failure(result).map(|failure| match &self.layer.retry_if {
+            Some(retry_if) => Verdict::of(&failure, retry_if.as_ref()),
+            // A lost connection says nothing about the next one.
             None => {
                 Verdict::of(&failure, |failure| failure.is_temporary() || self.plan.is_idempotent && failure.is_lost())
             }
@@ -293,21 +187,5 @@ impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
 
     fn may_repeat(&self) -> bool {
         !self.questions.is_some_and(Questions::were_asked)
-    }
-}
-
-impl Default for RetryTool {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for RetryTool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryTool")
-            .field("policy", &self.policy)
-            .field("selection", &self.selection)
-            .field("asking", &self.asking)
-            .finish_non_exhaustive()
     }
 }

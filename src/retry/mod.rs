@@ -1,12 +1,12 @@
 //! Calls a tool again after a temporary failure: [`RetryTool`] for whole tool calls, [`RetryPolicy`] inside a tool.
 //!
-//! Use it where a tool depends on something that fails now and then and is soon back: a service over the network, a database
-//! that restarts. It does not help where the failure is the caller's (bad arguments, no permission) or lasts: then it only
-//! makes everybody wait. One layer should retry, not three on top of each other; here an outer layer leaves alone what an
-//! inner one gave up on.
+//! Use it if a tool depends on something that fails now and then and recovers soon: a service over the network, a database that
+//! restarts. It does not help with a failure that the caller caused (bad arguments, no permission), or with one that lasts: then it
+//! only makes callers wait. Only one layer should retry, not three nested ones; this layer does not retry a failure that an inner
+//! layer gave up on.
 //!
-//! A tool is called twice only if its author says that this does no harm: it is annotated `read_only` or `idempotent`. A
-//! failure does not prove that nothing happened, so anything else takes [`RetryTool::allow_repeated_effects`].
+//! A tool is called twice only if its author declares that this is safe: it is annotated `read_only` or `idempotent`. A failure does
+//! not prove that nothing happened, so every other tool needs [`RetryTool::allow_repeated_effects`].
 //!
 //! # Example
 //!
@@ -41,7 +41,7 @@
 //! # Ok::<(), McpError>(()) }).unwrap();
 //! ```
 //!
-//! # Example: a slow service, and what is retried of it
+//! # Example: a slow service, and which tools are retried
 //!
 //! ```
 //! use std::time::Duration;
@@ -62,7 +62,7 @@
 //!     .with_attempt_timeout(Duration::from_secs(2))
 //!     .with_deadline(Duration::from_secs(10))
 //!     .with_budget(Budget::new().with_ratio(0.2))
-//!     .with_temporary(|failure| failure.is_temporary() && failure.kind() != Some(ErrorKind::RateLimited))
+//!     .retry_if(|failure| failure.is_temporary() && failure.kind() != Some(ErrorKind::RateLimited))
 //!     .on_retry(|event| eprintln!("{} again after {:?}: {}", event.tool, event.delay, event.failure.message()))
 //!     .layer(script.clone());
 //!
@@ -79,7 +79,7 @@
 //!
 //! # Example: inside a tool
 //!
-//! A tool that makes several requests should retry the one that failed, not all of them:
+//! A tool that makes several requests should retry only the one that failed:
 //!
 //! ```
 //! use mcp_patterns::retry::RetryPolicy;
@@ -104,74 +104,75 @@
 //! # Ok::<(), McpError>(()) }).unwrap();
 //! ```
 //!
-//! Keep the policy with the server, not in the call: its budget counts over all calls.
+//! Store the policy in the server, not in the call: its budget counts all calls.
 //!
 //! # Defaults
 //!
-//! - tools: those annotated `read_only` or `idempotent`, as [the caller is told](crate::guide::catalogues) of them
+//! - tools: those annotated `read_only` or `idempotent`, in [the listing of the caller](crate::guide::catalogues)
 //! - attempts: 3 in all
-//! - delay: 50 ms before the second attempt, twice as long before each further one, at most 20 s; 1 s to begin with where the
-//!   failure asks for less load (rate limited, overloaded) and does not say for how long
-//! - jitter: full, so anything between nothing and the delay; the upper half of the delay where less load is asked for
-//! - `retryAfterMs` in the error's data: waited out in full, and the delay on top; one that goes beyond the deadline, or is a
-//!   century or more, means not now: there is no further attempt
-//! - deadline: 30 s after the first attempt began, none begins any more; what is running runs on
+//! - delay: 50 ms before the second attempt, doubled before each further one, at most 20 s; it starts at 1 s if the failure asks for
+//!   less load (rate limited, overloaded) without saying for how long
+//! - jitter: full, so anything between zero and the delay; the upper half of the delay if the failure asks for less load
+//! - `retryAfterMs` in the error's data: waited for in full, plus the delay; if it goes beyond the deadline, or is a century or more,
+//!   there is no further attempt
+//! - deadline: no attempt begins later than 30 s after the first one began; a running attempt is not cut short
 //! - attempt timeout: none
-//! - budget: one retry for ten calls and one per second, up to 100 saved up ([`Budget`]); a caller alone takes half of what is saved
-//!   up; identity: [the defaults](crate::Identity#defaults)
-//! - temporary: timeout, unavailable, transport, external service, rate limited, server overloaded; not a failure without a
-//!   kind, which is what a tool with an error type of its own returns ([`outcome`](crate::outcome))
+//! - budget: one retry for ten calls and one per second, up to 100 saved up ([`Budget`]); a single caller can use half of the saved
+//!   budget; identity: [the defaults](crate::Identity#defaults)
+//! - temporary failures: timeout, unavailable, transport, external service, rate limited, server overloaded; not a failure without a
+//!   kind, which a tool with an error type of its own returns ([`outcome`](crate::outcome))
 //!
-//! The numbers are those of the [AWS SDKs' standard mode][aws] (attempts, delays, jitter) and of the [Site Reliability
-//! Engineering book][sre] (budget). For throttling, full jitter may come back at once, so half of the delay is certain.
+//! The numbers come from the [AWS SDKs' standard mode][aws] (attempts, delays, jitter) and the [Site Reliability Engineering
+//! book][sre] (budget). With full jitter a throttled call might be repeated at once, so there half of the delay is fixed.
 //!
 //! [aws]: https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html
 //! [sre]: https://sre.google/sre-book/handling-overload/
 //!
 //! # Tools that ask their client
 //!
-//! An attempt that has sent its client a request (it elicits or samples) is the last one, whatever it comes to: the user has
-//! answered already, or still has the question on the screen, and a sample has been paid for. The failure is `exhausted` with
-//! `asked`, also where an attempt timeout cut the attempt. The client may call again, and its user then knows why the question
-//! comes again.
+//! An attempt that has sent its client a request (elicitation or sampling) is the last one, whatever its result: the user has
+//! already answered, or still sees the question, and a sample has been paid for. The failure is `exhausted` with `asked`, also if an
+//! attempt timeout ended the attempt. The client may call again; then its user knows why the question comes again.
 //!
-//! It counts from whatever task of the tool the question comes, and through layers further in. What a client answers without a
-//! person is no question: its roots, its capabilities, its protocol version, a ping. Attempts before the question are repeated as
-//! any are. So a tool should ask last, or make its requests with a [policy](#example-inside-a-tool) after it has asked.
-//! [`RetryTool::allow_repeated_questions`] names tools whose users may be asked once more.
+//! This holds for a question from any task of the tool, and through inner layers. Requests that a client answers without a person do
+//! not count: roots, capabilities, protocol version, ping. Attempts before the question are repeated as usual. So a tool should
+//! ask last, or use a [policy](#example-inside-a-tool) for its requests after it has asked.
+//! [`RetryTool::allow_repeated_questions`] names tools whose users may be asked again.
 //!
-//! A person takes longer than a service: give no attempt timeout to tools that ask (`except`, and a `RetryTool` of their own).
+//! A person takes longer than a service: set no attempt timeout for tools that ask (exclude them with `except`, and give them a
+//! `RetryTool` of their own).
 //!
 //! # Order
 //!
-//! Outside: validation, which no retry can help; the cache, whose hits need no retry and whose loads share one; a batch.
-//! Inside: the transaction, since what failed to serialize must begin anew. See [the guide](crate::guide::ordering).
+//! Outside of this layer: validation, since a retry cannot fix invalid arguments; the cache, whose hits need no retry and whose
+//! concurrent callers share one load; a batch. Inside: the transaction, since a serialization failure needs a new transaction. See
+//! [the guide](crate::guide::ordering).
 //!
 //! # Errors
 //!
-//! The last failure is returned as it came, in its form and with its kind, text and data. Its `_meta` (its data, where it is a
-//! protocol error) gains `mcp-patterns/attempts` and `mcp-patterns/exhausted`: why there was no further attempt, one of
-//! `attempts`, `deadline` (also where the failing side asked for a century), `budget`, `cancelled` and
-//! [`asked`](#tools-that-ask-their-client). A success that took more than one attempt says how many.
+//! The last failure is returned unchanged: its form, kind, text and data. Its `_meta` (its data, if it is a protocol error) gains
+//! `mcp-patterns/attempts` and `mcp-patterns/exhausted`, the reason why there was no further attempt: `attempts`, `deadline` (also if
+//! the failing service asked for a century), `budget`, `cancelled` or [`asked`](#tools-that-ask-their-client). A success after more than
+//! one attempt has the number of attempts.
 //!
 //! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on.
 //!
 //! # Cancellation
 //!
-//! A call that is dropped or whose context is cancelled ends its wait (a cancelled one within 50 ms, since turbomcp's token can
-//! only be polled) and makes no further attempt. An attempt that is running is the tool's to end, unless an attempt timeout
-//! is set. A panic unwinds to the caller; it is not retried.
+//! A call that is dropped, or whose context is cancelled, stops waiting (a cancelled one within 50 ms, since turbomcp's token can only
+//! be polled) and makes no further attempt. A running attempt ends when the tool ends it, unless an attempt timeout is set. A panic
+//! unwinds to the caller; it is not retried.
 //!
-//! A tool that reports progress starts over in each attempt. What the caller hears goes on from where it was, as the
-//! specification demands, and ends with the call.
+//! A tool that reports progress starts over in each attempt. The caller still gets rising numbers, as the specification demands, and
+//! none after the call has ended.
 //!
 //! # When the backend fails
 //!
-//! There is none: the budget is this process's own. While a service fails for everybody, retries add at most a tenth to its
-//! load once the saved-up budget is spent; from then on failures are returned at once.
+//! There is no backend: the budget belongs to this process. While a service fails for all callers, retries add at most a tenth to its
+//! load once the saved budget is used up; then failures are returned at once.
 //!
-//! While it fails for one caller, others are retried all the same: each has a [share](Budget) of the one budget, so that the total is
-//! bounded as before. A [policy inside a tool](#example-inside-a-tool) that is given the call's context does the same.
+//! While a service fails for one caller, others are still retried: each caller has a [share](Budget) of the one budget, so the total
+//! stays bounded. A [policy inside a tool](#example-inside-a-tool) that gets the call's context does the same.
 //!
 //! # What is counted and logged
 //!
@@ -180,20 +181,22 @@
 
 mod attempts;
 mod budget;
-mod debts;
+mod builder;
 mod delays;
 mod layer;
+mod plan;
 mod policy;
+mod usage;
 
 pub(crate) use attempts::{ByError, Judge};
 pub use attempts::{Retryable, Verdict};
 pub use budget::Budget;
+pub use builder::{RetryEvent, RetryTool};
 pub use delays::Delays;
 #[cfg(feature = "backoff")]
 pub use delays::from_backoff;
 #[cfg(feature = "backon")]
 pub use delays::from_backon;
-pub use layer::{RetryEvent, RetryTool};
 pub use policy::{Jitter, RetryPolicy};
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::{Budget, Delays};
 use crate::clock::is_too_short;
 use crate::{ConfigError, Identity};
 
-/// How often and when to try again.
+/// How often and when a failed operation is retried.
 ///
 /// See the [manual](super#example-inside-a-tool) for its use inside a tool, and [`RetryTool`](super::RetryTool) for the
 /// layer that applies it to whole tool calls.
@@ -27,14 +27,14 @@ pub struct RetryPolicy {
     pub(super) random: Random,
 }
 
-/// How much of a delay is left to chance, so that callers who failed together do not come back together.
+/// How much of a delay is random, so that callers that failed together do not retry together.
 ///
 /// See ["Exponential Backoff And Jitter"](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Anything between nothing and the whole delay. Between half and the whole where the failure asks for less load,
-    /// since coming back at once is what it asks not to do.
+    /// A random part of the delay, from zero to the whole. From half to the whole if the failure asks for less load, so that no call
+    /// is repeated at once.
     #[default]
     Full,
     /// The whole delay, each time.
@@ -42,7 +42,7 @@ pub enum Jitter {
 }
 
 impl RetryPolicy {
-    /// Three attempts with full jitter. See the [defaults](super#defaults).
+    /// Creates a policy of three attempts with full jitter. See the [defaults](super#defaults).
     pub fn new() -> Self {
         Self {
             max_attempts: 3,
@@ -64,7 +64,8 @@ impl RetryPolicy {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidSetting`] for a policy that could make no attempt or would never wait.
+    /// [`ConfigError::InvalidSetting`] for no attempts, a delay of zero, a factor below 1, a deadline or timeout below one
+    /// millisecond, or a budget whose numbers are negative or not finite.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_as("RetryTool")
     }
@@ -73,10 +74,7 @@ impl RetryPolicy {
     pub(crate) fn check_as(&self, layer: &'static str) -> Result<(), ConfigError> {
         let refuse = |setting, reason| Err(ConfigError::invalid(layer, setting, reason));
         if self.max_attempts == 0 {
-            return refuse(
-                "with_max_attempts",
-                "0 attempts would never call the tool: 1 calls it once, without retries",
-            );
+            return refuse("with_max_attempts", "must be greater than zero");
         }
         for (setting, delay) in [
             ("with_base_delay", self.base_delay),
@@ -84,30 +82,33 @@ impl RetryPolicy {
             ("with_max_delay", self.max_delay),
         ] {
             if delay.is_zero() {
-                return refuse(setting, "a delay of zero retries without a pause: use at least a millisecond");
+                return refuse(setting, "must be greater than zero");
             }
         }
         if !self.factor.is_finite() || self.factor < 1.0 {
-            return refuse("with_factor", "delays that shrink or are no number: use a finite factor of at least 1");
+            return refuse("with_factor", "must be a finite number of at least 1");
         }
         if self.deadline.is_some_and(is_too_short) {
             return refuse(
                 "with_deadline",
-                "a deadline below a millisecond allows no retry: use `with_max_attempts(1)` for that",
+                "must be at least one millisecond; `with_max_attempts(1)` disables retries",
             );
         }
         if self.attempt_timeout.is_some_and(is_too_short) {
-            return refuse("with_attempt_timeout", "it must be at least a millisecond: use a longer timeout, or none");
+            return refuse(
+                "with_attempt_timeout",
+                "must be at least one millisecond; remove this setting for no limit",
+            );
         }
         self.identity.check(layer)?;
         self.budget.as_ref().map_or(Ok(()), |budget| budget.check(layer))
     }
 }
 
-/// The settings, the same on the policy and on the layer that has one.
+/// The setters that the policy and the layer share.
 macro_rules! policy_setters {
     (|$this:ident| $policy:expr) => {
-        /// Sets how often the call is made at most, the first time included. One means no retries.
+        /// Sets the maximum number of attempts, the first one included. One means no retries.
         pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
             let $this = &mut self;
             $policy.max_attempts = max_attempts;
@@ -121,14 +122,14 @@ macro_rules! policy_setters {
             self
         }
 
-        /// Sets the delay before the second attempt where the failure asks for less load without saying for how long.
+        /// Sets the delay before the second attempt, before jitter, if the failure asks for less load without saying for how long.
         pub fn with_throttled_delay(mut self, delay: std::time::Duration) -> Self {
             let $this = &mut self;
             $policy.throttled_delay = delay;
             self
         }
 
-        /// Sets how much longer each delay is than the one before.
+        /// Sets the factor by which each delay is longer than the one before.
         pub fn with_factor(mut self, factor: f64) -> Self {
             let $this = &mut self;
             $policy.factor = factor;
@@ -142,65 +143,64 @@ macro_rules! policy_setters {
             self
         }
 
-        /// Sets how much of a delay is left to chance.
+        /// Sets how much of a delay is random.
         pub fn with_jitter(mut self, jitter: $crate::retry::Jitter) -> Self {
             let $this = &mut self;
             $policy.jitter = jitter;
             self
         }
 
-        /// Takes the delays from elsewhere instead of computing them. No delay left means no attempt left.
+        /// Takes the delays from `delays` instead of computing them. After the last delay there is no further attempt.
         ///
-        /// Any closure that returns an `Iterator<Item = Duration>` will do.
+        /// Any closure that returns an `Iterator<Item = Duration>` can be used.
         pub fn with_delays(mut self, delays: impl $crate::retry::Delays) -> Self {
             let $this = &mut self;
             $policy.delays = Some(std::sync::Arc::new(delays));
             self
         }
 
-        /// Sets how long after the first attempt began another may begin, its delay included.
+        /// Sets how long after the beginning of the first attempt another may begin, its delay included.
         ///
-        /// An attempt that is running is not cut short: for that, set an [attempt timeout](Self::with_attempt_timeout).
+        /// A running attempt is not cut short: for that, set an [attempt timeout](Self::with_attempt_timeout).
         pub fn with_deadline(mut self, deadline: std::time::Duration) -> Self {
             let $this = &mut self;
             $policy.deadline = Some(deadline);
             self
         }
 
-        /// Lets attempts begin at any time.
+        /// Removes the deadline.
         pub fn without_deadline(mut self) -> Self {
             let $this = &mut self;
             $policy.deadline = None;
             self
         }
 
-        /// Drops an attempt that takes longer than `timeout`: a temporary failure. Attempts after the first get no more than
-        /// what is left of the deadline.
+        /// Drops an attempt that takes longer than `timeout`, which is a temporary failure. Attempts after the first one get at most the
+        /// rest of the deadline.
         ///
-        /// A call with a key goes on in an `IdempotentTool`: the next attempt waits for it, and nothing is done twice.
+        /// Inside an `IdempotentTool`, a call with a key continues: the next attempt waits for it, and nothing is done twice.
         pub fn with_attempt_timeout(mut self, timeout: std::time::Duration) -> Self {
             let $this = &mut self;
             $policy.attempt_timeout = Some(timeout);
             self
         }
 
-        /// Replaces the budget, for instance by one that several policies share.
+        /// Sets the budget, which several policies may share.
         pub fn with_budget(mut self, budget: $crate::retry::Budget) -> Self {
             let $this = &mut self;
             $policy.budget = Some(budget);
             self
         }
 
-        /// Sets how callers are told apart: each has a share of the [budget](Self::with_budget), and may see other annotations of a tool
-        /// than others do. Give all layers the same
-        /// [`Identity`](crate::Identity).
+        /// Sets how callers are distinguished: each has a share of the [budget](Self::with_budget), and may see other annotations of a
+        /// tool than others do. Give all layers the same [`Identity`](crate::Identity).
         pub fn with_identity(mut self, identity: $crate::Identity) -> Self {
             let $this = &mut self;
             $policy.identity = identity;
             self
         }
 
-        /// Retries without regard to how many others do.
+        /// Removes the budget: retries are not limited by their number.
         pub fn without_budget(mut self) -> Self {
             let $this = &mut self;
             $policy.budget = None;
@@ -245,7 +245,7 @@ impl fmt::Debug for RetryPolicy {
     }
 }
 
-/// Where jitter comes from: the thread's generator, or one with a seed.
+/// The source of jitter: the thread's generator, or one with a seed.
 #[derive(Clone)]
 pub(super) struct Random(Option<Arc<Mutex<fastrand::Rng>>>);
 
@@ -254,7 +254,7 @@ impl Random {
         Self(Some(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)))))
     }
 
-    /// A number from 0 to 1, 1 excluded.
+    /// Returns a number from 0 to 1, 1 excluded.
     pub(super) fn unit(&self) -> f64 {
         match &self.0 {
             None => fastrand::f64(),

@@ -3,13 +3,13 @@ mod budget;
 mod delays;
 mod ends;
 mod hints;
+mod meta;
 mod nested;
 mod progress;
 mod questions;
 mod run;
 mod settings;
 mod shares;
-mod told;
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};

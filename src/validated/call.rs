@@ -1,4 +1,4 @@
-//! What becomes of a call, and of its answer.
+//! How a call and its result are checked.
 
 use std::mem;
 use std::pin::pin;
@@ -11,11 +11,11 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::VALIDATION;
+use super::builder::ValidatedTool;
 use super::hints::Hints;
-use super::layer::ValidatedTool;
 use super::plan::{Outcome, ToolPlan};
 use super::rules;
-use super::violations::{Found, Violations};
+use super::violations::{Collector, Violations};
 use crate::arguments::Taken;
 use crate::cancellation::cancelled;
 use crate::masked::error_id;
@@ -32,13 +32,13 @@ impl ValidatedTool {
     ) -> McpResult<ToolResult> {
         if !plan.is_usable() {
             plan.count(Outcome::Refused);
-            let reason = format!("`{name}` cannot be called: its schema is not one that can be checked");
+            let reason = format!("`{name}` cannot be called: its schema cannot be compiled");
             return Ok(McpError::internal(reason).to_tool_result());
         }
-        // In a block of its own and on the heap, so that a valid call does not carry it along.
+        // In a block of its own and on the heap, so that the future of a valid call stays small.
         let admitted = {
-            self.admit(&plan, &mut args).map_err(|violations| {
-                self.admit_by_own(Arc::clone(&plan), violations, mem::take(&mut args), inner, ctx).boxed()
+            self.check_input(&plan, &mut args).map_err(|violations| {
+                self.check_input_by_own(Arc::clone(&plan), violations, mem::take(&mut args), inner, ctx).boxed()
             })
         };
         let of_layers = match admitted {
@@ -52,19 +52,19 @@ impl ValidatedTool {
             },
         };
         if plan.has_rules() {
-            // On the heap, so that a call without rules does not carry them along.
+            // On the heap, so that the future of a call without rules stays small.
             if let Some(answer) = Box::pin(self.ask_rules(&plan, &args, ctx)).await {
                 return Ok(answer);
             }
         }
         plan.count(Outcome::Valid);
         of_layers.put_back(&mut args);
-        self.release(&plan, inner.call_tool(name, args, ctx).await)
+        self.check_output(&plan, inner.call_tool(name, args, ctx).await)
     }
 
-    /// Checks what the definition refuses by the caller's own, where the definition was another caller's, who was told something
-    /// else. Returns the answer if the call ends here.
-    async fn admit_by_own<H: McpHandler>(
+    /// Checks rejected arguments again by the caller's own definition of the tool, if the definition was that of another caller.
+    /// Returns the answer if the call is rejected.
+    async fn check_input_by_own<H: McpHandler>(
         &self,
         plan: Arc<ToolPlan>,
         violations: Violations,
@@ -72,22 +72,21 @@ impl ValidatedTool {
         inner: &H,
         ctx: &RequestContext,
     ) -> Result<(Arc<ToolPlan>, Value, Taken), ToolResult> {
-        let Some(own) = self.own_plan(&plan, inner, ctx).await else { return Err(self.refuse(&plan, violations)) };
-        match self.admit(&own, &mut args) {
+        let Some(own) = self.own_plan(&plan, inner, ctx).await else { return Err(self.refusal(&plan, violations)) };
+        match self.check_input(&own, &mut args) {
             Ok(of_layers) => Ok((own, args, of_layers)),
-            Err(violations) => Err(self.refuse(&own, violations)),
+            Err(violations) => Err(self.refusal(&own, violations)),
         }
     }
 
-    /// Checks what can be checked without asking anybody, and leaves the tool's own arguments in `args`. Where it refuses them, they
-    /// are all there still.
-    fn admit(&self, plan: &ToolPlan, args: &mut Value) -> Result<Taken, Violations> {
+    /// Runs all checks but the rules. On success `args` has the tool's own arguments only; on a violation it is unchanged.
+    fn check_input(&self, plan: &ToolPlan, args: &mut Value) -> Result<Taken, Violations> {
         if args.is_null() {
             *args = Value::Object(Map::new());
         }
         plan.limits.check(args)?;
         let of_layers = plan.arguments.take(args);
-        let mut found = Found::new(self.settings.max_violations.get());
+        let mut found = Collector::new(self.settings.max_violations);
         let mut hints = if self.settings.hints { Hints::new() } else { Hints::off() };
         plan.find(args, &mut hints, &mut found);
         match found.into_result() {
@@ -102,9 +101,9 @@ impl ValidatedTool {
         }
     }
 
-    /// Asks the rules, and returns the answer if the call ends here.
+    /// Runs the rules, and returns the answer if the call is rejected.
     async fn ask_rules(&self, plan: &ToolPlan, args: &Value, ctx: &RequestContext) -> Option<ToolResult> {
-        let mut found = Found::new(self.settings.max_violations.get());
+        let mut found = Collector::new(self.settings.max_violations);
         let asked = {
             let asked = pin!(rules::ask(plan.rules(args), plan.tool(), ctx, &mut found));
             match select(pin!(cancelled(ctx)), asked).await {
@@ -117,7 +116,7 @@ impl ValidatedTool {
         };
         match (asked, found.into_result()) {
             (Ok(()), Ok(())) => None,
-            (Ok(()), Err(violations)) => Some(self.refuse(plan, violations)),
+            (Ok(()), Err(violations)) => Some(self.refusal(plan, violations)),
             (Err(error), _) => {
                 plan.count(Outcome::RuleFailed);
                 Some(error.to_tool_result())
@@ -125,8 +124,8 @@ impl ValidatedTool {
         }
     }
 
-    /// The answer to a call that is not made.
-    fn refuse(&self, plan: &ToolPlan, mut violations: Violations) -> ToolResult {
+    /// Returns the answer to a rejected call.
+    fn refusal(&self, plan: &ToolPlan, mut violations: Violations) -> ToolResult {
         plan.count(Outcome::Refused);
         for violation in violations.iter_mut() {
             if let Some(message) = self.settings.messages.get(violation.code()) {
@@ -136,8 +135,8 @@ impl ValidatedTool {
         McpError::from(violations).to_tool_result()
     }
 
-    /// Checks what the tool answers. That is the server's to keep, so the caller learns no more than that it did not.
-    fn release(&self, plan: &ToolPlan, result: McpResult<ToolResult>) -> McpResult<ToolResult> {
+    /// Checks the result of the tool. A violation is a bug of the server, so the caller reads only that there is one.
+    fn check_output(&self, plan: &ToolPlan, result: McpResult<ToolResult>) -> McpResult<ToolResult> {
         if outcome::failure(&result).is_some() {
             return result;
         }
@@ -146,13 +145,14 @@ impl ValidatedTool {
         let id = error_id();
         plan.count(Outcome::BadOutput);
         tracing::error!(tool = plan.tool(), id, %violations, "a tool's answer does not match its output schema");
-        let error = McpError::internal(format!("The tool's answer was not what it must be (error {id})"));
+        let error = McpError::internal(format!(
+            "The tool returned a result that does not match its output schema (error {id})"
+        ));
         Ok(error.with_data(json!({ VALIDATION: "bad_output" })).to_tool_result())
     }
 }
 
-/// Suggests an argument of a layer that was not given, where a name is not known that comes close to it. The schema does not
-/// have it.
+/// Suggests an argument of an inner layer for an unknown name that is close to it. The schema does not have these arguments.
 fn suggest_of_layers(plan: &ToolPlan, given: &Taken, hints: &mut Hints, violations: &mut Violations) {
     for violation in violations.iter_mut().filter(|violation| violation.hint().is_none()) {
         let is_unknown = matches!(violation.code(), "additionalProperties" | "unevaluatedProperties");

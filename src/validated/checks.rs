@@ -1,61 +1,22 @@
-//! What is asked beyond the schema, and about which part of the arguments.
-
-use std::fmt;
+//! The part of the arguments that a type or a rule checks.
 
 use serde_json::{Map, Value};
 use turbomcp_types::Tool;
 
+use super::LAYER;
 use super::fields::{Fields, wrong_place};
 use super::hints::nearest;
-use super::plan::LAYER;
-use super::rules::Rule;
-use super::typed::Mistake;
+use super::settings::Place;
 use super::violation::Violation;
 use crate::ConfigError;
 use crate::references::References;
 
-/// What is asked beyond the schema, as it was set.
-#[derive(Clone)]
-pub(super) enum Check {
-    Typed { tool: String, place: Place, fields: Fields, check: TypedCheck },
-    Rule { tool: String, place: Place, fields: Fields, rule: Rule },
-}
-
-pub(super) type TypedCheck = fn(&Value) -> Result<(), Mistake>;
-
-/// Where in the arguments a value is.
-#[derive(Debug, Clone)]
-pub(super) enum Place {
-    /// In the only parameter, where that is an object; else the arguments are the value.
-    Obvious,
-    Parameter(String),
-}
-
-impl Check {
-    pub(super) fn tool(&self) -> &str {
-        match self {
-            Self::Typed { tool, .. } | Self::Rule { tool, .. } => tool,
-        }
-    }
-}
-
-impl fmt::Debug for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Typed { tool, place, .. } => {
-                f.debug_struct("Typed").field("tool", tool).field("place", place).finish()
-            }
-            Self::Rule { tool, place, .. } => f.debug_struct("Rule").field("tool", tool).field("place", place).finish(),
-        }
-    }
-}
-
-/// What is asked, and about which part of the arguments.
+/// A check, and the part of the arguments that it is about.
 #[derive(Debug)]
 pub(super) struct Placed<T> {
     parameter: Option<String>,
     pub(super) pointer: String,
-    pub(super) asked: T,
+    pub(super) check: T,
 }
 
 impl<T> Placed<T> {
@@ -65,17 +26,17 @@ impl<T> Placed<T> {
         fields: Fields,
         setting: &'static str,
         references: &References,
-        asked: T,
+        check: T,
     ) -> Result<Self, ConfigError> {
         let parameter = match place {
-            Place::Obvious => only_object(tool, references),
+            Place::Inferred => only_object(tool, references),
             Place::Parameter(name) => Some(known_parameter(tool, name, setting)?),
         };
         if let Some(reason) = wrong_place(&tool.name, parameter.as_deref(), fields, setting, references) {
             return Err(ConfigError::invalid(LAYER, setting, reason));
         }
         let pointer = parameter.as_deref().map(|name| Violation::new("", "").at(name).pointer().to_owned());
-        Ok(Self { parameter, pointer: pointer.unwrap_or_default(), asked })
+        Ok(Self { parameter, pointer: pointer.unwrap_or_default(), check })
     }
 
     pub(super) fn of<'a>(&self, args: &'a Value) -> Option<&'a Value> {
@@ -97,7 +58,7 @@ fn parameters(tool: &Tool) -> impl Iterator<Item = (&String, &Value)> {
     tool.input_schema.properties.as_ref().and_then(Value::as_object).into_iter().flat_map(Map::iter)
 }
 
-/// The only parameter, where that is an object.
+/// The only parameter, if it is an object.
 fn only_object(tool: &Tool, references: &References) -> Option<String> {
     let mut parameters = parameters(tool);
     let (name, parameter) = parameters.next()?;

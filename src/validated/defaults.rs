@@ -1,4 +1,4 @@
-//! What a schema says for what is not said.
+//! The defaults of a schema.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -11,26 +11,26 @@ use super::meter::Meter;
 use super::metered::Metered;
 use crate::references::References;
 
-/// How many references lead from one to the next.
+/// The maximum length of a chain of references.
 const MAX_REFERENCES: usize = 16;
 
-/// How deep `allOf` is nested in `allOf`: it may refer to itself.
+/// The maximum depth of `allOf` inside `allOf`, since it may refer to itself.
 const MAX_PARTS: usize = 8;
 
-/// Where the schema is while its parts are compiled.
+/// The address of the schema while its parts are compiled.
 const ROOT: &str = "json-schema:///root";
 
-/// The defaults of a schema that it accepts itself.
+/// The defaults that match their own schema.
 #[derive(Debug)]
 pub(super) struct Defaults {
     /// By the address of the property's schema.
     accepted: HashMap<usize, Value>,
-    /// The pointers of the properties whose schema refuses its own default.
+    /// The pointers of the properties whose default does not match its own schema.
     refused: Vec<String>,
 }
 
 impl Defaults {
-    /// Finds the defaults of all properties, and holds each against the schema of its property.
+    /// Finds the defaults of all properties, and checks each by the schema of its property.
     pub(super) fn of(references: &References, formats: &Formats) -> Self {
         let mut defaults = Self { accepted: HashMap::new(), refused: Vec::new() };
         let root = references.root();

@@ -1,4 +1,4 @@
-//! The names of a type's fields, learnt without a value of it.
+//! The names of a type's fields, found without a value of the type.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 
 use crate::references::References;
 
-/// What a type is read from, where it says so.
+/// The names of the fields of a struct. `None` if they are unknown.
 pub(super) type Fields = Option<&'static [&'static str]>;
 
-/// The names that a struct is read from, aliases included. `None` for what is no struct, or is more than its own fields
-/// (`#[serde(flatten)]`).
+/// Returns the names that a struct is read from, aliases included. `None` for other types, and for a struct that has more than its own
+/// fields (`#[serde(flatten)]`).
 pub(super) fn fields<T: DeserializeOwned>() -> Fields {
     match T::deserialize(Probe) {
         Err(Answer(fields)) => fields,
@@ -21,8 +21,8 @@ pub(super) fn fields<T: DeserializeOwned>() -> Fields {
     }
 }
 
-/// The properties of a part of a schema, if it has some and none of them is one of the fields: a type with these fields is not what
-/// is there.
+/// Returns the properties of a part of a schema if it has some and none of them is one of the fields: then the part is not of the type
+/// with these fields.
 fn others<'a>(references: &'a References, part: &'a Value, fields: Fields) -> Option<BTreeSet<&'a str>> {
     let fields = fields.filter(|fields| !fields.is_empty())?;
     let views = references.views(part);
@@ -37,7 +37,7 @@ fn others<'a>(references: &'a References, part: &'a Value, fields: Fields) -> Op
     (!known.is_empty() && !fields.iter().any(|field| known.contains(field))).then_some(known)
 }
 
-/// Says so where a type cannot be what is at its place: no field of it is a property there.
+/// Returns an error text if no field of the type is a property of its place.
 pub(super) fn wrong_place(
     tool: &str,
     parameter: Option<&str>,
@@ -56,23 +56,23 @@ pub(super) fn wrong_place(
     let place =
         parameter.map_or_else(|| "its arguments as a whole".to_owned(), |name| format!("its parameter `{name}`"));
     Some(format!(
-        "`{tool}` has {} in {place}, and none of the fields of the type that is read there ({}): say with `{setting}` which \
-         parameter is of that type, or take the type of the whole",
+        "`{tool}` has {} in {place}, and no field of the type that is read from there ({}): name the parameter of that type with \
+         `{setting}`, or use the type of all arguments",
         list(&mut known.into_iter()),
         list(&mut fields.unwrap_or_default().iter().copied()),
     ))
 }
 
-/// Asks a type how it wants to be read, and gives it nothing.
+/// A deserializer without a value, which records how a type wants to be read.
 struct Probe;
 
-/// What a type says of itself, on the way of an error.
+/// The fields of a type, returned as an error.
 #[derive(Debug)]
 struct Answer(Fields);
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a type was asked for its fields")
+        f.write_str("the fields of a type")
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_other_names_too_says_none() {
+    fn a_type_with_other_names_too_has_no_list_of_fields() {
         assert_eq!(fields::<Flat>(), None);
         assert_eq!(fields::<HashMap<String, Order>>(), None);
         assert_eq!(fields::<Value>(), None);

@@ -5,12 +5,11 @@ use jsonschema::{Draft, Retrieve, ValidationOptions};
 
 use super::hints::nearest;
 use super::metered::Reading;
-use crate::ConfigError;
 
-/// Every draft, since each has formats of its own.
+/// All drafts, since each has its own formats.
 const DRAFTS: [Draft; 5] = [Draft::Draft4, Draft::Draft6, Draft::Draft7, Draft::Draft201909, Draft::Draft202012];
 
-/// The formats of JSON Schema, for what was probably meant.
+/// The formats of JSON Schema, for hints.
 const KNOWN: [&str; 19] = [
     "date",
     "date-time",
@@ -33,7 +32,7 @@ const KNOWN: [&str; 19] = [
     "uuid",
 ];
 
-/// Which values of `format` are held against a text. The others say something of it to its reader, as all do in draft 2020-12.
+/// The values of `format` that are asserted. The others only annotate, as all do in draft 2020-12.
 ///
 /// # Example
 ///
@@ -57,17 +56,17 @@ pub struct Formats {
 }
 
 impl Formats {
-    /// All formats that JSON Schema defines; a name that it does not define says nothing.
+    /// Asserts all formats that JSON Schema defines. A name that it does not define has no effect.
     pub fn all() -> Self {
         Self { asserted: true, except: BTreeSet::new() }
     }
 
-    /// No format.
+    /// Asserts no format.
     pub fn none() -> Self {
         Self { asserted: false, except: BTreeSet::new() }
     }
 
-    /// Leaves formats out.
+    /// Excludes these formats.
     pub fn except(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.except.extend(names.into_iter().map(Into::into));
         self
@@ -79,13 +78,13 @@ impl Formats {
         self.except.iter().fold(options, |options, name| options.with_format(name.as_str(), |_: &str| true))
     }
 
-    pub(super) fn check_settings(&self, layer: &'static str, setting: &'static str) -> Result<(), ConfigError> {
+    /// Returns an error text if a name that is left out is not the name of a format.
+    pub(super) fn check(&self) -> Result<(), String> {
         let options = jsonschema::options();
         let is_known = |name: &&String| DRAFTS.iter().any(|draft| options.is_known_format(*draft, name));
         let Some(unknown) = self.except.iter().find(|name| !is_known(name)) else { return Ok(()) };
         let fix = nearest(unknown, KNOWN).map(|known| format!(": did you mean `{known}`?")).unwrap_or_default();
-        let reason = format!("no format is called `{unknown}`{fix}");
-        Err(ConfigError::invalid(layer, setting, reason))
+        Err(format!("there is no format `{unknown}`{fix}"))
     }
 }
 

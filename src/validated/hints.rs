@@ -1,12 +1,12 @@
-//! What was probably meant.
+//! Hints: the name or value that was probably meant.
 
-/// How long a name may be to be compared: the comparison takes the square of the time.
+/// The longest name that is compared: the time grows with the square of the length.
 const MAX_COMPARED: usize = 64;
 
-/// How much may be compared for the hints of one answer, in pairs of letters.
+/// The limit of comparisons for the hints of one answer, in pairs of letters.
 const MAX_PAIRS: usize = 200_000;
 
-/// The hints of one answer, which take no more than [`MAX_PAIRS`] together.
+/// The hints of one answer, which compare at most [`MAX_PAIRS`] together.
 #[derive(Debug)]
 pub(super) struct Hints {
     pairs_left: usize,
@@ -17,12 +17,12 @@ impl Hints {
         Self { pairs_left: MAX_PAIRS }
     }
 
-    /// No hints at all.
+    /// Creates no hints.
     pub(super) fn off() -> Self {
         Self { pairs_left: 0 }
     }
 
-    /// The name that comes closest, if at most a third of the letters differ, of as many as may still be compared.
+    /// Returns the closest name, if at most a third of the letters differ, among as many as may still be compared.
     pub(super) fn nearest<'a>(&mut self, name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
         if name.len() > MAX_COMPARED {
             return None;
@@ -43,19 +43,19 @@ impl Hints {
         nearest.map(|(_, known)| known.to_owned())
     }
 
-    /// What was compared so far, in pairs of letters.
+    /// Returns how many pairs of letters were compared.
     #[cfg(test)]
     pub(super) fn pairs(&self) -> usize {
         MAX_PAIRS - self.pairs_left
     }
 }
 
-/// The name that comes closest.
+/// Returns the closest name.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     Hints::new().nearest(name, known)
 }
 
-/// A name without what writers of names do not agree about: case and separators.
+/// Returns a name without case and separators.
 pub(super) fn plain(name: &str) -> String {
     name.chars().filter(|char| char.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_not_compared() {
+    fn names_that_are_too_long_are_not_compared() {
         let longest = "a".repeat(MAX_COMPARED);
         let longer = "a".repeat(MAX_COMPARED + 1);
         assert_eq!(nearest(&longest, [longest.as_str()]), Some(longest.clone()));

@@ -1,13 +1,10 @@
-use serde_json::Value;
-
-use super::violation::Violation;
-use super::walk::Walk;
+use super::LAYER;
 use crate::ConfigError;
 
-/// The deepest nesting that can be allowed: what a parser of JSON lets through.
+/// The deepest nesting that can be allowed: the limit of the JSON parser.
 const DEEPEST: usize = 128;
 
-/// How large an input may be. Checked in one walk that ends where a limit is passed.
+/// Limits on the size of an input. One walk checks them, and ends at the first limit that is exceeded.
 ///
 /// # Example
 ///
@@ -28,76 +25,79 @@ pub struct Limits {
     pub(super) max_depth: usize,
     pub(super) max_values: usize,
     pub(super) max_items: usize,
-    pub(super) max_entries: usize,
+    pub(super) max_properties: usize,
     pub(super) max_string_bytes: usize,
 }
 
 impl Limits {
-    /// 1 MiB in all and 512 KiB in one string, 32 levels, 50,000 values, 10,000 in one array, 1,000 properties of one object.
+    /// Creates the limits of 1 MiB in all and 512 KiB in one string, 32 levels, 50,000 values, 10,000 in one array, 1,000 properties of
+    /// one object.
     pub fn new() -> Self {
         Self {
             max_bytes: 1024 * 1024,
             max_depth: 32,
             max_values: 50_000,
             max_items: 10_000,
-            max_entries: 1_000,
+            max_properties: 1_000,
             max_string_bytes: 512 * 1024,
         }
     }
 
-    /// Sets how many bytes the input may have, written as JSON without spaces and escapes.
+    /// Sets the maximum size in bytes, written as JSON without spaces and escapes.
     pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// Sets how deep arrays and objects may be nested, the outermost included; at most 128.
+    /// Sets the maximum nesting of arrays and objects, the outermost included: from 1 to 128.
     pub fn with_max_depth(mut self, max_depth: usize) -> Self {
         self.max_depth = max_depth;
         self
     }
 
-    /// Sets how many values the input may have, arrays and objects included. Each may cost as much as a violation does.
+    /// Sets the maximum number of values, arrays and objects included. Each may cost as much as a violation.
     pub fn with_max_values(mut self, max_values: usize) -> Self {
         self.max_values = max_values;
         self
     }
 
-    /// Sets how many items an array may have.
+    /// Sets the maximum number of items of an array.
     pub fn with_max_items(mut self, max_items: usize) -> Self {
         self.max_items = max_items;
         self
     }
 
-    /// Sets how many properties an object may have.
-    pub fn with_max_entries(mut self, max_entries: usize) -> Self {
-        self.max_entries = max_entries;
+    /// Sets the maximum number of properties of an object.
+    pub fn with_max_properties(mut self, max_properties: usize) -> Self {
+        self.max_properties = max_properties;
         self
     }
 
-    /// Sets how many bytes a string, or a property's name, may have.
+    /// Sets the maximum length of a string, or of a property's name, in bytes.
     pub fn with_max_string_bytes(mut self, max_string_bytes: usize) -> Self {
         self.max_string_bytes = max_string_bytes;
         self
     }
 
-    /// Checks an input.
+    /// Checks the settings. A [`ValidatedTool`](super::ValidatedTool) does so when it is put on a server.
     ///
     /// # Errors
     ///
-    /// The first limit that the walk finds passed. What lies behind it was not looked at.
-    pub fn check(&self, value: &Value) -> Result<(), Violation> {
-        Walk::new(self).run(value)
+    /// [`ConfigError::InvalidSetting`] if the limits refuse every input, or allow a nesting deeper than 128 levels.
+    pub fn check_settings(&self) -> Result<(), ConfigError> {
+        self.check_settings_of("with_limits")
     }
 
-    pub(super) fn check_settings(&self, layer: &'static str, setting: &'static str) -> Result<(), ConfigError> {
+    /// Checks the settings of the limits that `setting` was given.
+    pub(super) fn check_settings_of(&self, setting: &'static str) -> Result<(), ConfigError> {
         let reason = match self {
-            Self { max_depth: 0, .. } => "not even an empty object has no depth: allow a depth of 1 or more",
-            Self { max_depth, .. } if *max_depth > DEEPEST => "a depth of more than 128 risks the stack: allow less",
-            Self { max_values: 0, .. } | Self { max_bytes: 0, .. } => "an input of nothing is none: allow more",
+            Self { max_depth: 0, .. } => "`with_max_depth` must be greater than zero",
+            Self { max_depth, .. } if *max_depth > DEEPEST => "`with_max_depth` must be at most 128",
+            Self { max_values: 0, .. } => "`with_max_values` must be greater than zero",
+            Self { max_bytes: 0, .. } => "`with_max_bytes` must be greater than zero",
             _ => return Ok(()),
         };
-        Err(ConfigError::invalid(layer, setting, reason))
+        Err(ConfigError::invalid(LAYER, setting, reason))
     }
 }
 

@@ -1,31 +1,31 @@
-//! How much the validator reads, and how much it may.
+//! Counts and limits how much the validator reads.
 
 use std::cell::Cell;
 
 use jsonschema::ValidationError;
 use serde_json::Value;
 
-/// How many bytes are read in the time of one step.
+/// The number of bytes that count as one step.
 pub(super) const BYTES_PER_STEP: usize = 16;
 
-/// The steps that it takes to make an error.
+/// The number of steps that an error counts for.
 const STEPS_PER_ERROR: u64 = 32;
 
-/// What an error that was made within the bounds says of its value, which it would otherwise copy.
+/// Stands for the value in an error that was made within the limit, which would otherwise copy the value.
 static MADE: Value = Value::Bool(true);
 
-/// What is read past the bounds, and what an error that was made of it says of its value.
+/// Stands for every value beyond the limit, and for the value in an error that was made there.
 pub(super) static NOTHING: Value = Value::Null;
 
-/// How much was read, and how much may be.
+/// A counter of reads with a limit.
 #[derive(Debug)]
 pub(super) struct Meter {
     steps: Cell<u64>,
     max_steps: Cell<u64>,
     errors: Cell<usize>,
     max_errors: usize,
-    /// What the place of an error takes to be written.
-    steps_per_place: u64,
+    /// The number of steps that the pointer of an error counts for.
+    steps_per_pointer: u64,
 }
 
 impl Meter {
@@ -33,18 +33,24 @@ impl Meter {
         Self::new(u64::MAX, usize::MAX, 0)
     }
 
-    /// A meter that lets no more be read, and no more errors be made. `longest_place` is the number of bytes of the longest place.
-    pub(super) fn new(max_steps: u64, max_errors: usize, longest_place: usize) -> Self {
-        let steps_per_place = (longest_place / BYTES_PER_STEP) as u64;
-        Self { steps: Cell::new(0), max_steps: Cell::new(max_steps), errors: Cell::new(0), max_errors, steps_per_place }
+    /// Creates a meter that allows this many steps and errors. `longest_pointer` is the length of the longest pointer, in bytes.
+    pub(super) fn new(max_steps: u64, max_errors: usize, longest_pointer: usize) -> Self {
+        let steps_per_pointer = (longest_pointer / BYTES_PER_STEP) as u64;
+        Self {
+            steps: Cell::new(0),
+            max_steps: Cell::new(max_steps),
+            errors: Cell::new(0),
+            max_errors,
+            steps_per_pointer,
+        }
     }
 
-    /// How much was read: a step is a value looked at, or 16 bytes of a text.
+    /// Returns the number of steps: one for each value read, and one for each 16 bytes of text.
     pub(super) fn steps(&self) -> u64 {
         self.steps.get()
     }
 
-    /// Whether there was more to read than there may be.
+    /// Returns whether the limit is exceeded.
     pub(super) fn is_over(&self) -> bool {
         self.steps.get() > self.max_steps.get()
     }
@@ -57,13 +63,13 @@ impl Meter {
         self.spend((text.len() / BYTES_PER_STEP) as u64);
     }
 
-    /// Counts an error, and ends the reading with the last that may be.
+    /// Counts an error, and ends the reading after the last one that is allowed.
     pub(super) fn make_error(&self) -> &'static Value {
         if self.is_over() {
             return &NOTHING;
         }
         self.errors.set(self.errors.get() + 1);
-        self.spend(STEPS_PER_ERROR + self.steps_per_place);
+        self.spend(STEPS_PER_ERROR + self.steps_per_pointer);
         if self.errors.get() > self.max_errors {
             self.max_steps.set(0);
             return &NOTHING;
@@ -72,7 +78,7 @@ impl Meter {
     }
 }
 
-/// Whether an error was made while its value was still read. Later ones say nothing true.
+/// Returns whether an error was made within the limit. Later ones are not true.
 pub(super) fn is_true(error: &ValidationError<'_>) -> bool {
     !error.instance().is_null()
 }

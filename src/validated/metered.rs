@@ -1,7 +1,7 @@
-//! JSON values as the validator reads them, with a meter of how much it reads.
+//! JSON values that the validator reads through a meter.
 //!
-//! The validator decides by itself in which order it looks at a value, and makes an error of everything that is wrong before it
-//! returns. So the bound of its work is in what it reads: past it, a value looks like a `null` with nothing in it.
+//! The validator chooses the order in which it reads a value, and creates all errors before it returns. So its work is limited by its
+//! reads: beyond the limit, every value looks like `null`.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -52,7 +52,7 @@ impl Json for Reading {
     }
 }
 
-/// Writes a text into a value, which keeps its allocation.
+/// Writes a text into a value, and reuses its allocation.
 fn written<'a>(buffer: &'a mut Value, string: &str) -> &'a Value {
     let mut text = match buffer.take() {
         Value::String(text) => text,
@@ -119,7 +119,7 @@ impl<'a> Node<'a, Reading> for Metered<'a> {
         Node::<SerdeJson>::equals_value(&value, expected)
     }
 
-    /// For errors alone, which say nothing of their values here.
+    /// Called for errors only, which contain no value here.
     fn to_value(&self) -> Cow<'a, Value> {
         Cow::Borrowed(self.meter.make_error())
     }
@@ -166,7 +166,7 @@ impl<'a> Object<'a, Reading> for Entries<'a> {
     }
 }
 
-/// The members of an object, as long as there may be more.
+/// The members of an object, up to the limit.
 pub(super) struct Members<'a> {
     entries: map::Iter<'a>,
     meter: &'a Meter,
@@ -209,7 +209,7 @@ impl<'a> Array<'a, Reading> for Items<'a> {
     }
 }
 
-/// The elements of an array, as long as there may be more.
+/// The elements of an array, up to the limit.
 pub(super) struct Elements<'a> {
     items: std::slice::Iter<'a, Value>,
     meter: &'a Meter,
@@ -225,7 +225,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The steps that it takes to compare a value as a whole.
+/// Returns the number of steps to compare a whole value.
 fn weight(value: &Value) -> u64 {
     match value {
         Value::Array(items) => 1 + items.iter().map(weight).sum::<u64>(),

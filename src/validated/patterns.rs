@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Says which pattern of a schema has what cannot be matched in linear time, and what to do about it.
+/// Returns an error text if a pattern of a schema cannot be matched in linear time.
 pub(super) fn unsupported(schema: &Value) -> Option<String> {
     let mut left = vec![(schema, None)];
     while let Some((value, keyword)) = left.pop() {
@@ -29,12 +29,12 @@ pub(super) fn unsupported(schema: &Value) -> Option<String> {
 
 fn reason(pattern: &str, construct: &str) -> String {
     format!(
-        "the pattern `{pattern}` has {construct}, which cannot be matched in linear time: write it without, check what it is for in \
-         a rule, or leave the schema out"
+        "the pattern `{pattern}` has {construct}, which cannot be matched in linear time: write it without, use \
+         a rule instead, or serve the tool without its schema (`allow_invalid_schemas`)"
     )
 }
 
-/// What a pattern has beyond a regular language.
+/// Returns the construct of a pattern that is beyond a regular language.
 fn construct(pattern: &str) -> Option<&'static str> {
     let mut rest = pattern;
     let mut in_class = false;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_regular_is_seen_and_what_only_looks_like_it_is_not() {
+    fn constructs_beyond_regular_languages_are_found_and_lookalikes_are_not() {
         for pattern in ["^(?!a)", "(?=.*[0-9])", "a(?<=b)", "a(?<!b)", r"[\]](?=a)"] {
             assert_eq!(construct(pattern), Some("look-around"), "{pattern}");
         }

@@ -6,32 +6,31 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use turbomcp_types::{Tool, ToolInputSchema, ToolOutputSchema};
 
-use super::checks::{Check, Placed, TypedCheck};
+use super::LAYER;
+use super::checks::Placed;
 use super::defaults::Defaults;
 use super::hints::Hints;
-use super::layer::Settings;
 use super::limits::Limits;
 use super::rules::Rule;
 use super::schema::Schema;
-use super::typed::{Mistake, Names};
-use super::violations::{Found, Violations};
+use super::settings::{Check, Settings, TypedCheck};
+use super::typed::{TypedError, WireNames};
+use super::violations::{Collector, Violations};
 use crate::ConfigError;
 use crate::arguments::{LayerArguments, own_schema};
 use crate::references::References;
 use crate::telemetry::Counter;
 
-pub(super) const LAYER: &str = "ValidatedTool";
-
 #[derive(Debug)]
 pub(super) struct ToolPlan {
     tool: String,
-    /// Those of layers further in, which are none of the tool's.
+    /// The arguments of inner layers.
     pub(super) arguments: LayerArguments,
-    /// As the tool's author wrote it.
+    /// The schema as the tool's author wrote it.
     input: ToolInputSchema,
     output: Option<ToolOutputSchema>,
     pub(super) limits: Limits,
-    /// `None` for a tool that came later, with a schema that cannot be compiled.
+    /// `None` for a tool that was added later with a schema that cannot be compiled.
     checks: Option<Checks>,
     counters: [Counter; Outcome::ALL.len()],
 }
@@ -40,7 +39,7 @@ pub(super) struct ToolPlan {
 struct Checks {
     input: Schema,
     output: Option<Schema>,
-    /// `None` where there is nothing to be filled in.
+    /// `None` if there is no default to fill in.
     defaults: Option<Defaults>,
     typed: Vec<Placed<TypedCheck>>,
     rules: Vec<Placed<Rule>>,
@@ -56,8 +55,8 @@ impl ToolPlan {
             };
             let mistake =
                 ConfigError::InvalidSchema { layer: LAYER, tool: tool.name.clone(), schema, reason: error.to_string() };
-            if settings.leaves_out_bad_schemas {
-                tracing::error!(%mistake, tool = tool.name, "the schema of a tool is left out: nothing is held against it");
+            if settings.allows_invalid_schemas {
+                tracing::error!(%mistake, tool = tool.name, "the schema of a tool is invalid and is not applied");
                 return Ok(Schema::unchecked(source));
             }
             Err(mistake)
@@ -92,7 +91,7 @@ impl ToolPlan {
         Ok(Self { limits, checks: Some(checks), ..Self::unusable(tool) })
     }
 
-    /// A plan that lets nothing through.
+    /// Creates a plan that rejects every call.
     pub(super) fn unusable(tool: &Tool) -> Self {
         let counters = Outcome::ALL.map(|outcome| {
             Counter::new("mcp_patterns_validation_total", &[("tool", &tool.name), ("outcome", outcome)])
@@ -108,7 +107,7 @@ impl ToolPlan {
         }
     }
 
-    /// Says whether the plan was made of the tool as it is.
+    /// Returns whether the plan was made from this definition of the tool.
     pub(super) fn is_of(&self, tool: &Tool) -> bool {
         self.arguments == LayerArguments::of(tool)
             && self.input == *own_schema(tool)
@@ -123,9 +122,8 @@ impl ToolPlan {
         self.checks.is_some()
     }
 
-    /// Fills in the defaults, and finds what the schema and the types refuse. Where they refuse something, `args` are as they
-    /// were given.
-    pub(super) fn find(&self, args: &mut Value, hints: &mut Hints, found: &mut Found) {
+    /// Fills in the defaults, and finds the violations of the schema and the types. If there are some, `args` is unchanged.
+    pub(super) fn find(&self, args: &mut Value, hints: &mut Hints, found: &mut Collector) {
         let Some(checks) = &self.checks else { return };
         let given = checks.defaults.as_ref().map(|defaults| {
             let given = args.clone();
@@ -133,7 +131,7 @@ impl ToolPlan {
             given
         });
         let given = given.and_then(|given| {
-            // Defaults that do not go with what was given, or with each other, are no reason to refuse it.
+            // Defaults that contradict the arguments or each other are no reason to reject the call.
             if !checks.input.is_valid(args) && checks.input.is_valid(&given) {
                 *args = given;
                 return None;
@@ -146,22 +144,22 @@ impl ToolPlan {
         }
     }
 
-    fn find_in(checks: &Checks, args: &Value, hints: &mut Hints, found: &mut Found) {
+    fn find_in(checks: &Checks, args: &Value, hints: &mut Hints, found: &mut Collector) {
         checks.input.find(args, hints, found);
         for typed in &checks.typed {
             let Some(value) = typed.of(args) else { continue };
-            match (typed.asked)(value) {
+            match (typed.check)(value) {
                 Ok(()) => {}
-                // What the schema refuses, the type cannot be read from: that is told already.
-                Err(Mistake::Undecodable(violation)) => {
+                // If the schema has rejected the value, the type cannot be read from it, and the violation is known.
+                Err(TypedError::Decode(violation)) => {
                     if found.is_empty() {
                         found.push(violation.below(&typed.pointer));
                     }
                 }
-                Err(Mistake::Invalid(errors)) => {
+                Err(TypedError::Validate(errors)) => {
                     let references = checks.input.references();
-                    let names = Names { references, explicit: checks.names.as_ref() };
-                    names.tell(&errors, &typed.pointer, typed.schema(references.root()), found);
+                    let names = WireNames { references, explicit: checks.names.as_ref() };
+                    names.report(&errors, &typed.pointer, typed.schema(references.root()), found);
                 }
             }
         }
@@ -171,10 +169,10 @@ impl ToolPlan {
         self.checks.as_ref().is_some_and(|checks| !checks.rules.is_empty())
     }
 
-    /// The rules, each with the part of the arguments that it is about and where that is.
+    /// Returns the rules, each with the pointer and the value of the part that it is about.
     pub(super) fn rules<'a>(&'a self, args: &'a Value) -> impl Iterator<Item = (&'a Rule, &'a str, &'a Value)> {
         let rules = self.checks.iter().flat_map(|checks| &checks.rules);
-        rules.filter_map(|rule| Some((&rule.asked, rule.pointer.as_str(), rule.of(args)?)))
+        rules.filter_map(|rule| Some((&rule.check, rule.pointer.as_str(), rule.of(args)?)))
     }
 
     pub(super) fn check_output(&self, content: &Value) -> Result<(), Violations> {
@@ -199,7 +197,7 @@ impl PartialEq for ToolPlan {
     }
 }
 
-/// What became of a call.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Outcome {
     Valid,
@@ -213,8 +211,8 @@ impl Outcome {
     const ALL: [&'static str; 4] = ["valid", "refused", "rule_failed", "bad_output"];
 }
 
-/// The schema that the arguments must match. What `Tool::new` makes for a tool whose author has given none says nothing about its
-/// arguments, although it refuses each by its letter. A tool that takes none says so without a `$schema`, or with empty `properties`.
+/// Returns the schema that the arguments must match. The schema that `Tool::new` makes if the author has given none allows any
+/// arguments, although by its letter it rejects all. A tool that takes none has a schema without `$schema`, or empty `properties`.
 fn input_schema(schema: &ToolInputSchema) -> Value {
     let mut source = serde_json::to_value(schema).unwrap_or_default();
     if *schema == ToolInputSchema::default()
@@ -225,7 +223,7 @@ fn input_schema(schema: &ToolInputSchema) -> Value {
     source
 }
 
-/// The defaults that are filled in.
+/// Returns the defaults that are filled in.
 fn defaults(tool: &Tool, references: &References, settings: &Settings) -> Option<Defaults> {
     let defaults = Defaults::of(references, &settings.formats);
     for pointer in defaults.refused() {
@@ -234,7 +232,7 @@ fn defaults(tool: &Tool, references: &References, settings: &Settings) -> Option
     (!defaults.is_empty()).then_some(defaults)
 }
 
-/// A tool without what layers further in have made of its schema.
+/// Returns the tool without the changes of inner layers to its schema.
 fn authored(tool: &Tool) -> Cow<'_, Tool> {
     match own_schema(tool) {
         Cow::Borrowed(_) => Cow::Borrowed(tool),

@@ -1,11 +1,11 @@
-//! Places in an input, as JSON pointers that are fit for an answer.
+//! JSON pointers that are safe to repeat in an answer.
 
 use std::cmp::Ordering;
 
-/// The longest part of a pointer that is repeated, in characters: a name may be the caller's own.
+/// The longest part of a pointer that is repeated, in characters: the caller may have chosen the name.
 const MAX_NAME_CHARS: usize = 100;
 
-/// Appends a name to a pointer: without what would end a line or a quotation, and no longer than a name is.
+/// Appends a name to a pointer: without characters that end a line or a quotation, and shortened if it is too long.
 pub(super) fn push_name(pointer: &mut String, name: &str) {
     pointer.push('/');
     for (position, char) in name.chars().enumerate() {
@@ -23,7 +23,7 @@ pub(super) fn push_name(pointer: &mut String, name: &str) {
     }
 }
 
-/// Writes a pointer of somebody else's as [`push_name`] does.
+/// Rewrites a pointer of the validator as [`push_name`] does.
 pub(super) fn pointer_of(raw: &str) -> String {
     let mut pointer = String::with_capacity(raw.len());
     for part in raw.split('/').skip(1) {
@@ -32,7 +32,7 @@ pub(super) fn pointer_of(raw: &str) -> String {
     pointer
 }
 
-/// A pointer as one would write it in code.
+/// Returns a pointer as a path in code.
 pub(super) fn path(pointer: &str) -> String {
     let mut path = String::new();
     for part in pointer.split('/').skip(1) {
@@ -52,7 +52,7 @@ fn is_index(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The order of places, in which the tenth item comes after the second.
+/// Compares pointers. The tenth item comes after the second.
 pub(super) fn by_place(one: &str, other: &str) -> Ordering {
     let (mut these, mut those) = (one.split('/'), other.split('/'));
     loop {

@@ -11,12 +11,12 @@ use turbomcp_core::{McpError, RequestContext};
 use super::VALIDATION;
 use super::typed::decode;
 use super::violation::Violation;
-use super::violations::Found;
+use super::violations::Collector;
 use crate::masked::error_id;
 
-/// What a rule sees of the call that it judges, and where it says what is wrong with it.
+/// The context of a rule: the request, and the violations that the rule reports.
 ///
-/// The transaction of the call, where there is one, is found as in the tool: `transactional::current::<Postgres>()`.
+/// A rule gets the transaction of the call, if there is one, as the tool does: `transactional::current::<Postgres>()`.
 #[derive(Debug, Clone)]
 pub struct RuleContext {
     request: Arc<RequestContext>,
@@ -24,22 +24,22 @@ pub struct RuleContext {
 }
 
 impl RuleContext {
-    /// Returns the context of the request: who calls, in which session.
+    /// Returns the context of the request, with the caller and the session.
     #[must_use]
     pub fn request(&self) -> &RequestContext {
         &self.request
     }
 
-    /// Adds a violation. Its place is relative to the value that the rule is given.
+    /// Reports a violation, which rejects the call. Its pointer is relative to the value that the rule gets.
     pub fn refuse(&self, violation: Violation) {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).push(violation);
     }
 }
 
-/// Why a rule could not be judged: what it asks is down, or broken. Any error becomes one with `?`.
+/// The error of a rule that could not decide, because a service that it needs failed. Any error becomes one with `?`.
 ///
-/// An [`McpError`] is the caller's answer as it is. Any other error is logged, and the caller is told that the input could not be
-/// checked.
+/// An [`McpError`] is returned to the caller unchanged. Any other error is logged, and the caller reads that the input cannot be
+/// checked at the moment.
 #[derive(Debug)]
 pub struct RuleError(Box<dyn std::error::Error + Send + Sync>);
 
@@ -55,7 +55,7 @@ impl RuleError {
             Ok(error) => return *error,
             Err(source) => source,
         };
-        // A conflict must be seen by the transaction, whatever becomes of the error.
+        // The transaction must learn of a conflict, whatever happens to the error.
         #[cfg(feature = "transactional")]
         let source = match source.downcast::<sqlx::Error>() {
             Ok(error) => Box::new(crate::transactional::TransactionError::from(*error)),
@@ -63,7 +63,7 @@ impl RuleError {
         };
         #[cfg(feature = "transactional")]
         if let Some(error) = source.downcast_ref::<crate::transactional::TransactionError>() {
-            // The log has it already.
+            // The error is already in the log.
             let answer = McpError::from(error.clone());
             return match error.id() {
                 Some(id) if answer.kind == turbomcp_core::ErrorKind::Internal => cannot_be_checked(id),
@@ -82,13 +82,13 @@ fn cannot_be_checked(id: &str) -> McpError {
         .with_data(json!({ VALIDATION: "rule_failed" }))
 }
 
-type Judged = BoxFuture<'static, Result<(), RuleError>>;
+type RuleFuture = BoxFuture<'static, Result<(), RuleError>>;
 
-/// A rule, whatever it wants to be given.
+/// A rule, whatever the type of its input.
 #[derive(Clone)]
-pub(super) struct Rule(Arc<Asked>);
+pub(super) struct Rule(Arc<RuleFn>);
 
-type Asked = dyn Fn(&Value, RuleContext) -> Result<Judged, Violation> + Send + Sync;
+type RuleFn = dyn Fn(&Value, RuleContext) -> Result<RuleFuture, Violation> + Send + Sync;
 
 impl Rule {
     pub(super) fn new<T, F>(rule: impl Fn(T, RuleContext) -> F + Send + Sync + 'static) -> Self
@@ -106,12 +106,12 @@ impl fmt::Debug for Rule {
     }
 }
 
-/// Asks all rules, each about its own part of the input, at the same time and in the task of the call.
+/// Runs all rules concurrently, each on its own part of the input, in the task of the call.
 pub(super) async fn ask<'a>(
     rules: impl Iterator<Item = (&'a Rule, &'a str, &'a Value)>,
     tool: &str,
     ctx: &RequestContext,
-    found: &mut Found,
+    found: &mut Collector,
 ) -> Result<(), McpError> {
     let request = Arc::new(ctx.clone());
     let mut asked = Vec::new();
@@ -136,7 +136,7 @@ pub(super) async fn ask<'a>(
         refused.into_iter().for_each(|violation| found.push(violation.below(pointer)));
     }
     match failed {
-        // What is wrong with the input is wrong with it whatever else is down.
+        // A violation holds even if another rule failed.
         Some(failed) if found.is_empty() => Err(failed),
         _ => Ok(()),
     }

@@ -8,27 +8,27 @@ use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKin
 use super::hints::plain;
 use super::pointer::{by_place, push_name};
 use super::violation::Violation;
-use super::violations::Found;
+use super::violations::Collector;
 use crate::references::References;
 
-/// Why a value is no good `T`.
-pub(super) enum Mistake {
-    /// It is none at all.
-    Undecodable(Violation),
-    /// It is one, and its own rules refuse it. The names are those of Rust, and the values are in it.
-    Invalid(ValidationErrors),
+/// Why a value is not a valid `T`.
+pub(super) enum TypedError {
+    /// No `T` can be read from it.
+    Decode(Violation),
+    /// The rules of the `T` reject it. The errors have the names of Rust and contain the values.
+    Validate(ValidationErrors),
 }
 
-/// Reads a `T`, without copying what it does not keep.
+/// Reads a `T`, without copying values that it does not keep.
 pub(super) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, Violation> {
-    // Keeping track of where the reader is costs more than reading, so it is done where something was wrong.
+    // To track the path costs more than to read the value, so it is done only after an error.
     T::deserialize(value)
         .or_else(|_| serde_path_to_error::deserialize(value).map_err(|error| undecodable(value, &error)))
 }
 
-/// Reads a `T` and asks it whether it is valid.
-pub(super) fn check<T: DeserializeOwned + Validate>(value: &Value) -> Result<(), Mistake> {
-    decode::<T>(value).map_err(Mistake::Undecodable)?.validate().map_err(Mistake::Invalid)
+/// Reads a `T` and validates it.
+pub(super) fn check<T: DeserializeOwned + Validate>(value: &Value) -> Result<(), TypedError> {
+    decode::<T>(value).map_err(TypedError::Decode)?.validate().map_err(TypedError::Validate)
 }
 
 fn undecodable(value: &Value, error: &serde_path_to_error::Error<serde_json::Error>) -> Violation {
@@ -44,7 +44,7 @@ fn undecodable(value: &Value, error: &serde_path_to_error::Error<serde_json::Err
                 push_name(&mut pointer, name);
                 place = place.and_then(|place| place.get(name));
             }
-            // Where the variant is written beside its content and not around it, it is no part of the way.
+            // A variant that is written beside its content is not a part of the path.
             Segment::Enum { variant } => {
                 if let Some(inside) = place.and_then(|place| place.get(variant)) {
                     push_name(&mut pointer, variant);
@@ -54,59 +54,64 @@ fn undecodable(value: &Value, error: &serde_path_to_error::Error<serde_json::Err
             Segment::Unknown => break,
         }
     }
-    let told = error.inner().to_string();
-    if let Some(name) = told.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+    let text = error.inner().to_string();
+    if let Some(name) = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         push_name(&mut pointer, name);
         return Violation::of(pointer, "required", "is missing");
     }
     Violation::of(
         pointer,
         "decode",
-        match expectation(&told) {
+        match expectation(&text) {
             Some(expectation) => format!("must be {expectation}").into(),
-            None => std::borrow::Cow::from("cannot be read: it has not the form that is expected"),
+            None => std::borrow::Cow::from("cannot be read: it does not have the expected form"),
         },
     )
 }
 
-/// What a standard error of serde says was expected. What it says was found is the caller's, and so may be the text of any other
-/// error.
-fn expectation(told: &str) -> Option<&str> {
+/// Returns the expectation of a standard error of serde. The rest of the text, and any other error, may contain the caller's values.
+fn expectation(text: &str) -> Option<&str> {
     const STANDARD: [&str; 4] = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
-    if !STANDARD.iter().any(|beginning| told.starts_with(beginning)) {
+    if !STANDARD.iter().any(|beginning| text.starts_with(beginning)) {
         return None;
     }
-    let (_, expectation) = told.rsplit_once(", expected ")?;
+    let (_, expectation) = text.rsplit_once(", expected ")?;
     (expectation.len() <= 200).then_some(expectation)
 }
 
-/// The names of the wire for the fields of Rust.
+/// The names on the wire of the fields of Rust.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Names<'a> {
+pub(super) struct WireNames<'a> {
     pub(super) references: &'a References,
     /// By field or by path of fields.
     pub(super) explicit: Option<&'a BTreeMap<String, String>>,
 }
 
-/// A struct of Rust, and what the schema says of it.
-struct Place<'a> {
+/// A struct of Rust, its place in the input, and its schemas.
+struct Location<'a> {
     pointer: String,
     /// The fields that lead here, joined with dots.
     path: String,
     schemas: Vec<&'a Value>,
 }
 
-impl<'a> Names<'a> {
-    /// Puts what `validator` found into the words and the names of the wire: the first by place, as many as are listed; the others
-    /// are counted. `pointer` is where the value is, `schema` what it must be.
-    pub(super) fn tell(&self, errors: &ValidationErrors, pointer: &str, schema: Option<&'a Value>, found: &mut Found) {
+impl<'a> WireNames<'a> {
+    /// Reports the errors of `validator` with the names on the wire: as many as are listed, ordered by pointer; the others are counted.
+    /// `pointer` and `schema` are those of the value.
+    pub(super) fn report(
+        &self,
+        errors: &ValidationErrors,
+        pointer: &str,
+        schema: Option<&'a Value>,
+        found: &mut Collector,
+    ) {
         let schemas = schema.map(|schema| self.references.views(schema)).unwrap_or_default();
-        let place = Place { pointer: pointer.to_owned(), path: String::new(), schemas };
+        let place = Location { pointer: pointer.to_owned(), path: String::new(), schemas };
         let mut room = found.max_listed();
-        self.tell_struct(errors, &place, &mut room, found);
+        self.report_struct(errors, &place, &mut room, found);
     }
 
-    fn tell_struct(&self, errors: &ValidationErrors, place: &Place<'a>, room: &mut usize, found: &mut Found) {
+    fn report_struct(&self, errors: &ValidationErrors, place: &Location<'a>, room: &mut usize, found: &mut Collector) {
         if *room == 0 {
             return found.omit(count(errors));
         }
@@ -115,7 +120,7 @@ impl<'a> Names<'a> {
             .iter()
             .map(|(field, kind)| {
                 let inner = match field.as_ref() {
-                    "__all__" => Place { pointer: place.pointer.clone(), path: String::new(), schemas: Vec::new() },
+                    "__all__" => Location { pointer: place.pointer.clone(), path: String::new(), schemas: Vec::new() },
                     field => self.field(place, field, matches!(kind, ValidationErrorsKind::Struct(_))),
                 };
                 (inner, kind)
@@ -125,7 +130,7 @@ impl<'a> Names<'a> {
         for (inner, kind) in fields {
             match kind {
                 ValidationErrorsKind::Field(errors) => {
-                    // What the schema says of the same place is the same trouble.
+                    // The schema has already reported this place.
                     if found.has(&inner.pointer) {
                         continue;
                     }
@@ -139,12 +144,12 @@ impl<'a> Names<'a> {
                         }
                     }
                 }
-                ValidationErrorsKind::Struct(errors) => self.tell_struct(errors, &inner, room, found),
+                ValidationErrorsKind::Struct(errors) => self.report_struct(errors, &inner, room, found),
                 ValidationErrorsKind::List(items) => {
                     for (index, errors) in items {
                         match room {
                             0 => found.omit(count(errors)),
-                            _ => self.tell_struct(errors, &self.item(&inner, *index), room, found),
+                            _ => self.report_struct(errors, &self.item(&inner, *index), room, found),
                         }
                     }
                 }
@@ -152,7 +157,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn field(&self, place: &Place<'a>, field: &str, is_struct: bool) -> Place<'a> {
+    fn field(&self, place: &Location<'a>, field: &str, is_struct: bool) -> Location<'a> {
         let field = field.strip_prefix("r#").unwrap_or(field);
         let path = if place.path.is_empty() { field.to_owned() } else { format!("{}.{field}", place.path) };
         let explicit = self.explicit.and_then(|names| names.get(&path).or_else(|| names.get(field)));
@@ -164,12 +169,12 @@ impl<'a> Names<'a> {
                 .find(|name| *name == field)
                 .or_else(|| known().find(|name| plain(name) == plain(field)))
                 .map(String::as_str)
-                // A struct that the schema does not know is written flat into the one around it.
+                // A struct that the schema does not have is flattened into its parent.
                 .or((!is_struct || place.schemas.is_empty()).then_some(field)),
         };
         let mut pointer = place.pointer.clone();
         let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return Place { pointer, path, schemas: place.schemas.clone() };
+            return Location { pointer, path, schemas: place.schemas.clone() };
         };
         push_name(&mut pointer, name);
         let schemas = place
@@ -178,27 +183,31 @@ impl<'a> Names<'a> {
             .filter_map(|schema| schema.get("properties")?.get(name))
             .flat_map(|schema| self.references.views(schema))
             .collect();
-        Place { pointer, path, schemas }
+        Location { pointer, path, schemas }
     }
 
-    fn item(&self, list: &Place<'a>, index: usize) -> Place<'a> {
+    fn item(&self, list: &Location<'a>, index: usize) -> Location<'a> {
         let below = |keyword: &str| -> Vec<&'a Value> {
             let schemas =
                 list.schemas.iter().filter_map(|schema| schema.get(keyword)).filter(|below| below.is_object());
             schemas.flat_map(|below| self.references.views(below)).collect()
         };
         let items = below("items");
-        // `validator` counts the entries of a map, in no order: which one it is cannot be known.
+        // `validator` numbers the entries of a map in no order, so the entry is unknown.
         let is_map = items.is_empty() && list.schemas.iter().any(|schema| schema.get("additionalProperties").is_some());
         let mut pointer = list.pointer.clone();
         if !is_map {
             push_name(&mut pointer, &index.to_string());
         }
-        Place { pointer, path: list.path.clone(), schemas: if is_map { below("additionalProperties") } else { items } }
+        Location {
+            pointer,
+            path: list.path.clone(),
+            schemas: if is_map { below("additionalProperties") } else { items },
+        }
     }
 }
 
-/// How many errors there are, at every depth.
+/// Counts the errors at every depth.
 fn count(errors: &ValidationErrors) -> usize {
     let count_one = |kind: &ValidationErrorsKind| match kind {
         ValidationErrorsKind::Field(errors) => errors.len(),
@@ -208,10 +217,10 @@ fn count(errors: &ValidationErrors) -> usize {
     errors.errors().values().map(count_one).sum()
 }
 
-/// What `validator` tells of what it expected. Anything else that it tells may be the value.
+/// The parameters of `validator` that say what it expected. Any other one may be the value.
 const EXPECTED: [&str; 6] = ["min", "max", "equal", "exclusive_min", "exclusive_max", "needle"];
 
-fn violation(error: &ValidationError, place: &Place<'_>) -> Violation {
+fn violation(error: &ValidationError, place: &Location<'_>) -> Violation {
     let code = error.code.clone();
     let asked = |name: &str| error.params.get(name).filter(|_| is_builtin(&code));
     let expected: Map<_, _> =
@@ -223,17 +232,17 @@ fn violation(error: &ValidationError, place: &Place<'_>) -> Violation {
             Violation::of(place.pointer.clone(), code, predicate)
         }
     };
-    if expected.is_empty() { violation } else { violation.expecting(json!(expected)) }
+    if expected.is_empty() { violation } else { violation.with_expected(json!(expected)) }
 }
 
 fn is_builtin(code: &str) -> bool {
     matches!(code, "length" | "range" | "contains" | "does_not_contain")
 }
 
-fn predicate(code: &str, expected: &Map<String, Value>, place: &Place<'_>) -> String {
+fn predicate(code: &str, expected: &Map<String, Value>, place: &Location<'_>) -> String {
     let bound = |name: &str, words: &str| expected.get(name).map(|bound| format!("{words} {}", shown(bound)));
     match code {
-        // A function of the author's own may bear a name like these.
+        // A function of the author may have such a name too.
         "length" | "range" | "contains" | "does_not_contain" if expected.is_empty() => format!("is not valid ({code})"),
         "length" => {
             let is = |name: &str| place.schemas.iter().any(|schema| schema.get("type").is_some_and(|is| *is == *name));
@@ -262,8 +271,8 @@ fn predicate(code: &str, expected: &Map<String, Value>, place: &Place<'_>) -> St
         "ipv4" => "must be an IPv4 address".to_owned(),
         "ipv6" => "must be an IPv6 address".to_owned(),
         "credit_card" => "must be the number of a credit card".to_owned(),
-        "must_match" => "must be the same as the field that it repeats".to_owned(),
-        "regex" => "has not the form that is asked for".to_owned(),
+        "must_match" => "must be equal to the field that it repeats".to_owned(),
+        "regex" => "does not have the required form".to_owned(),
         "required" | "required_nested" => "is missing".to_owned(),
         "non_control_character" => "must not have control characters".to_owned(),
         "contains" => format!("must contain {}", join([bound("needle", "").map(|needle| needle.trim().to_owned())])),

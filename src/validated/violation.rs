@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::pointer::{by_place, path, push_name};
 
-/// One thing that is wrong with an input: where, what, and what was expected. Never the value that was refused.
+/// One violation of an input: its place, its code and message, and what was expected. It never contains the rejected value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Violation(Box<Parts>);
 
@@ -22,16 +22,16 @@ struct Parts {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Wording {
-    /// What follows the name of the place: "must be an integer".
+    /// A predicate that follows the name of the place: "must be an integer".
     Predicate(Cow<'static, str>),
-    /// A whole sentence of somebody else's, before which the place is named.
+    /// A whole sentence of a rule or a type, which follows the name of the place and a colon.
     Sentence(Cow<'static, str>),
-    /// A whole sentence that names the place, where it wants to.
+    /// A whole sentence from `with_message`, which may name the place itself.
     Replaced(String),
 }
 
 impl Violation {
-    /// Makes a violation of the whole input.
+    /// Creates a violation of the whole input.
     ///
     /// The code is for machines (`out_of_stock`), the message a sentence for a reader (`Only 3 units available`).
     #[must_use]
@@ -45,7 +45,7 @@ impl Violation {
         }))
     }
 
-    /// What the crate itself finds: the message goes on where the name of the place ends.
+    /// Creates a violation whose message is the name of the place and `predicate`.
     pub(super) fn of(
         pointer: String,
         code: impl Into<Cow<'static, str>>,
@@ -60,7 +60,7 @@ impl Violation {
         }))
     }
 
-    /// Sets where it is: a property's name, or a [JSON pointer](https://www.rfc-editor.org/rfc/rfc6901) such as `/items/0/sku`.
+    /// Sets the place: a property's name, or a [JSON pointer](https://www.rfc-editor.org/rfc/rfc6901) such as `/items/0/sku`.
     #[must_use]
     pub fn at(mut self, place: &str) -> Self {
         self.0.pointer.clear();
@@ -74,7 +74,7 @@ impl Violation {
 
     /// Sets what was expected, for machines: `{"max": 3}`.
     #[must_use]
-    pub fn expecting(mut self, expected: Value) -> Self {
+    pub fn with_expected(mut self, expected: Value) -> Self {
         self.0.expected = Some(expected);
         self
     }
@@ -97,25 +97,25 @@ impl Violation {
         self
     }
 
-    /// Returns where it is, as a JSON pointer; the names in it are those of the wire.
+    /// Returns the place as a JSON pointer, with the names on the wire.
     #[must_use]
     pub fn pointer(&self) -> &str {
         &self.0.pointer
     }
 
-    /// Returns where it is, as one would write it in code: `others[1].zipCode`. Empty for the whole input.
+    /// Returns the place as a path in code: `others[1].zipCode`. Empty for the whole input.
     #[must_use]
     pub fn path(&self) -> String {
         path(&self.0.pointer)
     }
 
-    /// Returns the code: a keyword of JSON Schema, a code of `validator`, that of a rule, or one of the limits'.
+    /// Returns the code: a keyword of JSON Schema, a code of `validator`, the code of a rule, or the name of a limit.
     #[must_use]
     pub fn code(&self) -> &str {
         &self.0.code
     }
 
-    /// Returns the sentence.
+    /// Returns the message.
     #[must_use]
     pub fn message(&self) -> String {
         match &self.0.wording {
@@ -159,7 +159,7 @@ impl Violation {
     }
 }
 
-/// The sentence, with the place where it is somebody else's, and the hint.
+/// The message, with the place if the message does not name it, and the hint.
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if matches!(self.0.wording, Wording::Sentence(_)) && !self.0.pointer.is_empty() {

@@ -6,10 +6,10 @@ use turbomcp_core::McpError;
 use super::VALIDATION;
 use super::violation::Violation;
 
-/// How many violations are listed, where nothing else is set.
+/// The default number of violations that are listed.
 pub(super) const MAX_LISTED: usize = 20;
 
-/// Everything that is wrong with an input, sorted by place. At least one thing is.
+/// The violations of an input, sorted by place. There is at least one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Violations {
     listed: Vec<Violation>,
@@ -18,18 +18,18 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// Returns the violations that are listed, by place.
+    /// Returns the listed violations, sorted by place.
     pub fn iter(&self) -> std::slice::Iter<'_, Violation> {
         self.listed.iter()
     }
 
-    /// Returns how many more were found.
+    /// Returns the number of violations that were found and are not listed.
     #[must_use]
     pub fn omitted(&self) -> usize {
         self.omitted
     }
 
-    /// Returns whether everything that is wrong was found. The search ends after 1,000 things, and where it would take long.
+    /// Returns whether all violations were found. The search ends after 1,000 violations, and at its limit of work.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.is_complete
@@ -39,7 +39,7 @@ impl Violations {
         self.listed.iter_mut()
     }
 
-    /// The list as machines read it.
+    /// Returns the list for machines.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut list = json!({
@@ -93,16 +93,16 @@ impl From<Violations> for McpError {
     }
 }
 
-/// Collects violations and keeps the first of them, by place: an input may have as many as values.
+/// Collects violations and keeps the first ones by place, since an input may have as many violations as values.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Collector {
     kept: Vec<Violation>,
     max_listed: usize,
     count: usize,
     is_complete: bool,
 }
 
-impl Found {
+impl Collector {
     pub(super) fn new(max_listed: usize) -> Self {
         Self { kept: Vec::new(), max_listed, count: 0, is_complete: true }
     }
@@ -115,12 +115,12 @@ impl Found {
         }
     }
 
-    /// Counts violations that are not worded, since as many as are listed come before them.
+    /// Counts violations without a message, because the list is full.
     pub(super) fn omit(&mut self, count: usize) {
         self.count += count;
     }
 
-    /// Notes that there may be more than was found.
+    /// Notes that there may be more violations.
     pub(super) fn leave_open(&mut self) {
         self.is_complete = false;
     }
@@ -137,7 +137,7 @@ impl Found {
         self.max_listed
     }
 
-    /// Says whether something is wrong at this very place.
+    /// Returns whether there is a violation at exactly this place.
     pub(super) fn has(&self, pointer: &str) -> bool {
         self.kept.iter().any(|violation| violation.pointer() == pointer)
     }

@@ -1,4 +1,4 @@
-//! The one walk over a value that finds whether it is too large.
+//! The walk over a value that checks its limits.
 
 use std::fmt::{self, Write};
 use std::slice;
@@ -9,7 +9,18 @@ use super::limits::Limits;
 use super::pointer::push_name;
 use super::violation::Violation;
 
-/// How deep a value is nested.
+impl Limits {
+    /// Checks an input.
+    ///
+    /// # Errors
+    ///
+    /// The first limit that is exceeded. The walk ends there.
+    pub fn check(&self, value: &Value) -> Result<(), Violation> {
+        Walk::new(self).run(value)
+    }
+}
+
+/// Returns the depth of a value.
 pub(super) fn depth(value: &Value) -> usize {
     let mut deepest = 0;
     let mut left = vec![(value, 1)];
@@ -24,21 +35,21 @@ pub(super) fn depth(value: &Value) -> usize {
     deepest
 }
 
-/// How large a value is to somebody who reads it.
+/// The cost of reading a value.
 pub(super) struct Extent {
     /// One for each value, and one for each 16 bytes of its texts.
     pub(super) steps: u64,
-    /// The bytes of the longest place in it.
-    pub(super) longest_place: usize,
+    /// The length of the longest pointer into it, in bytes.
+    pub(super) longest_pointer: usize,
 }
 
 impl Extent {
     pub(super) fn of(value: &Value) -> Self {
-        let mut extent = Self { steps: 0, longest_place: 0 };
+        let mut extent = Self { steps: 0, longest_pointer: 0 };
         let mut left = vec![(value, 0)];
         while let Some((value, place)) = left.pop() {
             extent.steps += 1;
-            extent.longest_place = extent.longest_place.max(place);
+            extent.longest_pointer = extent.longest_pointer.max(place);
             match value {
                 Value::String(text) => extent.steps += (text.len() / 16) as u64,
                 // An index has no more than 20 digits.
@@ -54,15 +65,15 @@ impl Extent {
     }
 }
 
-/// A walk over a value that does not recurse, since the value may be nested as deep as its sender likes.
-pub(super) struct Walk<'a, 'l> {
+/// A walk over a value that does not recurse, since the sender of the value chooses its depth.
+struct Walk<'a, 'l> {
     limits: &'l Limits,
     bytes: usize,
     values: usize,
     levels: Levels<'a>,
 }
 
-/// An array or an object that the walk is in, and by which name it went in.
+/// An array or an object that the walk is in, and the name by which it was entered.
 struct Level<'a> {
     entered_by: Part<'a>,
     rest: Rest<'a>,
@@ -81,11 +92,11 @@ enum Part<'a> {
 }
 
 impl<'a, 'l> Walk<'a, 'l> {
-    pub(super) fn new(limits: &'l Limits) -> Self {
+    fn new(limits: &'l Limits) -> Self {
         Self { limits, bytes: 0, values: 0, levels: Levels::default() }
     }
 
-    pub(super) fn run(&mut self, root: &'a Value) -> Result<(), Violation> {
+    fn run(&mut self, root: &'a Value) -> Result<(), Violation> {
         let mut next = Some((Part::Root, root));
         loop {
             if let Some((part, value)) = next {
@@ -137,9 +148,9 @@ impl<'a, 'l> Walk<'a, 'l> {
                 Rest::Items(items.iter().enumerate())
             }
             Value::Object(entries) => {
-                if entries.len() > limits.max_entries {
-                    let reason = format!("has more than {} properties", limits.max_entries);
-                    return Err(self.passed(Some(part), "max_entries", reason, limits.max_entries));
+                if entries.len() > limits.max_properties {
+                    let reason = format!("has more than {} properties", limits.max_properties);
+                    return Err(self.passed(Some(part), "max_properties", reason, limits.max_properties));
                 }
                 Rest::Entries(entries.iter())
             }
@@ -153,7 +164,7 @@ impl<'a, 'l> Walk<'a, 'l> {
         Ok(())
     }
 
-    /// Each value brings a separator, and the last one of them is too many: so little does not matter.
+    /// Each value counts a separator, so the last one counts a byte too many, which does not matter.
     fn count(&mut self, bytes: usize) -> Result<(), Violation> {
         self.bytes += bytes;
         if self.bytes > self.limits.max_bytes {
@@ -163,7 +174,7 @@ impl<'a, 'l> Walk<'a, 'l> {
     }
 
     fn whole(&self, code: &'static str, predicate: &str, limit: usize, unit: &str) -> Violation {
-        Violation::of(String::new(), code, format!("{predicate} {limit} {unit}")).expecting(json!({ code: limit }))
+        Violation::of(String::new(), code, format!("{predicate} {limit} {unit}")).with_expected(json!({ code: limit }))
     }
 
     fn passed(&self, part: Option<Part<'_>>, code: &'static str, predicate: String, limit: usize) -> Violation {
@@ -175,11 +186,11 @@ impl<'a, 'l> Walk<'a, 'l> {
                 Part::Name(name) => push_name(&mut pointer, name),
             }
         }
-        Violation::of(pointer, code, predicate).expecting(json!({ code: limit }))
+        Violation::of(pointer, code, predicate).with_expected(json!({ code: limit }))
     }
 }
 
-/// How many levels a walk goes down before it allocates.
+/// The number of levels for which the stack does not allocate.
 const SHALLOW: usize = 6;
 
 /// A stack that allocates nothing for the first levels.
@@ -223,7 +234,7 @@ impl<'a> Levels<'a> {
     }
 }
 
-/// How many digits a number is written with, without writing it anywhere.
+/// Returns the number of characters of a number, without writing it.
 fn digits(number: &Number) -> usize {
     struct Count(usize);
     impl Write for Count {

@@ -11,10 +11,12 @@ use turbomcp_core::{ErrorKind, McpError, McpResult};
 
 use super::compensation::{Compensation, Undoing};
 use super::gather::gone;
-use super::{ChainError, Compensated};
+use super::source::check_timeout;
+use super::{ChainError, CompensationResult};
+use crate::ConfigError;
 use crate::cancellation::Cancellation;
 
-/// Runs steps one after the other, and undoes those that succeeded when a later one fails. See the
+/// Runs steps one after the other, and undoes the completed ones when a later one fails. See the
 /// [manual](super#steps-one-after-the-other-chain).
 #[derive(Debug, Clone)]
 #[must_use]
@@ -24,33 +26,51 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain of this name, whose compensations take 10 seconds each at most.
+    /// Creates a chain of this name, whose compensations take at most 10 seconds each.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self { name: name.into(), compensation_timeout: Duration::from_secs(10) }
     }
 
-    /// Gives up a compensation after `timeout`, and goes on with the next.
+    /// Ends a compensation after `timeout`, and runs the next one.
     pub const fn with_compensation_timeout(mut self, timeout: Duration) -> Self {
         self.compensation_timeout = timeout;
         self
     }
 
-    /// Runs `body`, which makes its steps through the [`Steps`] that it is given.
-    ///
-    /// Where it does not return `Ok`, the steps that can be undone are undone: in reverse order, one after the other, in a task of
-    /// their own. An error waits for that; so does nobody who has left, whether the call was dropped or panicked.
-    ///
-    /// Once `cancellation` (the tool's `&RequestContext`, or `&()`) is cancelled, no further step begins. One that runs is not cut
-    /// short, so that it is known how it ended.
+    /// Checks the settings. [`run`](Self::run) does so too.
     ///
     /// # Errors
     ///
-    /// The error of `body`, with the step that it came from and what was undone.
+    /// [`ConfigError::InvalidSetting`] for a timeout below one millisecond.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_timeout("Chain", "with_compensation_timeout", Some(self.compensation_timeout))
+    }
+
+    /// Runs `body`, which makes its steps with the [`Steps`] that it gets.
+    ///
+    /// If it does not return `Ok`, the steps that can be undone are undone: in reverse order, one after the other, in a task of
+    /// their own. An error is returned when they have ended. If the call was dropped or panicked, they run without it.
+    ///
+    /// Once `cancellation` (the tool's `&RequestContext`, or `&()`) is cancelled, no further step begins. A running step is not cut
+    /// short, so that its result is known.
+    ///
+    /// # Errors
+    ///
+    /// The error of `body`, with the step that it came from and the result of each compensation. A `configuration` error, before
+    /// `body` runs, if a setting cannot work.
     pub async fn run<'c, T, B, F>(&self, cancellation: &'c impl Cancellation, body: B) -> Result<T, ChainError>
     where
         B: FnOnce(Steps<'c>) -> F,
         F: Future<Output = McpResult<T>>,
     {
+        if let Err(error) = self.check() {
+            return Err(ChainError {
+                chain: self.name.clone(),
+                step: None,
+                error: error.into(),
+                compensations: Vec::new(),
+            });
+        }
         let progress = Arc::<Progress>::default();
         let unfinished =
             Unfinished { chain: self.clone(), progress: Arc::clone(&progress), runtime: Handle::try_current().ok() };
@@ -77,11 +97,11 @@ pub struct Steps<'c> {
 }
 
 impl Steps<'_> {
-    /// Makes a step that leaves nothing to undo, in a span of its name.
+    /// Makes a step that needs no compensation, in a span of its name.
     ///
     /// # Errors
     ///
-    /// The error of `action`, unchanged. `cancelled` if the call is, before the action begins.
+    /// The error of `action`, unchanged. `cancelled` if the call is cancelled before the action begins.
     pub async fn step<T>(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -94,9 +114,9 @@ impl Steps<'_> {
         made
     }
 
-    /// Makes a step that is undone when a later one fails: by the future that `undo` makes of what the step came to.
+    /// Makes a step that is undone when a later one fails, by the future that `undo` creates from the result of the step.
     ///
-    /// `undo` is called at once and its future is kept, to be polled only if it comes to that.
+    /// `undo` is called as soon as the step has succeeded. Its future is polled only if a later step fails.
     ///
     /// # Errors
     ///
@@ -116,10 +136,10 @@ impl Steps<'_> {
         Ok(done)
     }
 
-    /// Undoes something when the chain fails from here on, whether or not a step made it.
+    /// Runs `undo` if the chain fails from here on, whether or not a step has succeeded.
     ///
-    /// Before a step that may have had its effect although it failed (a request whose answer was lost), this undoes it in any
-    /// case: `undo` must then do no harm where there is nothing to undo.
+    /// Call it before a step that may have its effect although it fails (a request whose answer is lost). `undo` must then be
+    /// harmless if there is nothing to undo.
     pub fn on_failure(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -136,7 +156,7 @@ impl fmt::Debug for Steps<'_> {
     }
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Default)]
 struct Progress(Mutex<Made>);
 
@@ -145,7 +165,7 @@ struct Made {
     /// In the order in which the steps were made.
     compensations: Vec<Compensation>,
     failures: Vec<Failure>,
-    /// Whether a failure is the last thing that happened.
+    /// Whether the last step failed.
     ends_badly: bool,
 }
 
@@ -163,8 +183,8 @@ impl Made {
         }
     }
 
-    /// Finds the step that an error comes from: the one that failed with it, for steps may run side by side; or the one that
-    /// failed just now, for the body may have put it in its own words.
+    /// Finds the step that an error comes from: the one that failed with this error, since steps may run side by side; or the last
+    /// one if it failed, since the body may have changed the text.
     fn step_of(&self, error: &McpError) -> Option<Cow<'static, str>> {
         let is_it = |failure: &&Failure| failure.kind == error.kind && failure.message == error.message;
         let failed = self.failures.iter().rev().find(is_it);
@@ -182,11 +202,11 @@ impl Progress {
     }
 }
 
-/// A run that has not come to its end. Its drop undoes what was done.
+/// A run that has not ended. Its drop undoes the completed steps.
 struct Unfinished {
     chain: Chain,
     progress: Arc<Progress>,
-    /// A drop may happen outside of it.
+    /// A drop may happen outside of the runtime.
     runtime: Option<Handle>,
 }
 
@@ -195,28 +215,28 @@ impl Unfinished {
         Undoing::new(self.chain.name.clone(), self.progress.take(), self.chain.compensation_timeout)
     }
 
-    async fn undo(&self) -> Vec<Compensated> {
+    async fn undo(&self) -> Vec<CompensationResult> {
         let Some(undoing) = self.undoing() else { return Vec::new() };
         let steps = undoing.steps();
         let undone = match &self.runtime {
             Some(runtime) => runtime.spawn(undoing.run().in_current_span()).await.ok(),
             None => None,
         };
-        undone.unwrap_or_else(|| steps.into_iter().map(Compensated::lost).collect())
+        undone.unwrap_or_else(|| steps.into_iter().map(CompensationResult::aborted).collect())
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
         let Some(undoing) = self.undoing() else { return };
-        tracing::info!(chain = %self.chain.name, "a chain was left, undoing its steps");
+        tracing::info!(chain = %self.chain.name, "a chain was cancelled, undoing its steps");
         if let Some(runtime) = &self.runtime {
             runtime.spawn(undoing.run().in_current_span());
         }
     }
 }
 
-/// The error of a chain as a tool returns it: its kind and data are kept, the text names the step and what is not undone.
+/// The error of a chain as a tool returns it: its kind and data are kept, the text names the step and the steps that are not undone.
 impl From<ChainError> for McpError {
     fn from(failed: ChainError) -> Self {
         failed.into_error()

@@ -17,30 +17,30 @@ use super::source::panicked;
 use crate::outcome;
 use crate::telemetry::Counter;
 
-/// What undoes a step.
+/// The compensation of a step.
 pub(super) struct Compensation {
     pub(super) step: Cow<'static, str>,
     pub(super) undo: BoxFuture<'static, McpResult<()>>,
 }
 
-/// What became of a compensation.
+/// The result of a compensation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Compensated {
-    /// The step that was to be undone.
+pub struct CompensationResult {
+    /// The step that the compensation undoes.
     pub step: Cow<'static, str>,
-    /// Why it is not undone, in a sentence that is fit for a caller; `None` if it is.
+    /// Why the step is not undone, in a sentence that a caller may read; `None` if it is undone.
     pub error: Option<String>,
 }
 
-impl Compensated {
-    /// Nobody ran the compensation: the runtime is shutting down.
-    pub(super) fn lost(step: Cow<'static, str>) -> Self {
+impl CompensationResult {
+    /// Creates the result of a compensation that did not run, because the runtime is shutting down.
+    pub(super) fn aborted(step: Cow<'static, str>) -> Self {
         Self { step, error: Some("The server is shutting down".to_owned()) }
     }
 }
 
-/// Compensations that are due, the last step's first.
+/// The compensations of a failed run. The one of the last step runs first.
 pub(super) struct Undoing {
     chain: Cow<'static, str>,
     due: Vec<Compensation>,
@@ -48,7 +48,7 @@ pub(super) struct Undoing {
 }
 
 impl Undoing {
-    /// `None` if there is nothing to undo.
+    /// Returns `None` if there is nothing to undo.
     pub(super) fn new(chain: Cow<'static, str>, made: Vec<Compensation>, timeout: Duration) -> Option<Self> {
         (!made.is_empty()).then_some(Self { chain, due: made, timeout })
     }
@@ -59,11 +59,11 @@ impl Undoing {
     }
 
     /// Undoes one step after the other. One that cannot be undone does not stop the others.
-    pub(super) async fn run(mut self) -> Vec<Compensated> {
+    pub(super) async fn run(mut self) -> Vec<CompensationResult> {
         let mut undone = Vec::new();
         while let Some(Compensation { step, undo }) = self.due.last_mut() {
             let span = tracing::info_span!("compensation", chain = %self.chain, %step);
-            // The future stays in the list until it has ended, so that the drop knows of it.
+            // The future stays in the list until it has ended, so that a drop reports it.
             let outcome = async {
                 match timeout(self.timeout, AssertUnwindSafe(undo).catch_unwind()).await {
                     Ok(outcome) => outcome.unwrap_or_else(panicked),
@@ -78,7 +78,7 @@ impl Undoing {
                 masked.sentence
             });
             count(&self.chain, error.is_none());
-            undone.push(Compensated { step: step.clone(), error });
+            undone.push(CompensationResult { step: step.clone(), error });
             self.due.pop();
         }
         undone
@@ -99,7 +99,7 @@ fn count(chain: &str, undone: bool) {
     Counter::new("mcp_patterns_compensations_total", &[("chain", chain), ("outcome", outcome)]).increment();
 }
 
-/// Why a [`Chain`](super::Chain) did not come to its end, and what was undone.
+/// The error of a failed [`Chain`](super::Chain), with the results of its compensations.
 ///
 /// `?` turns it into an [`McpError`] of the same kind.
 #[derive(Debug, Clone)]
@@ -111,12 +111,12 @@ pub struct ChainError {
     pub step: Option<Cow<'static, str>>,
     /// Its error, unchanged.
     pub error: McpError,
-    /// What became of the compensations, in the order in which they were run.
-    pub compensations: Vec<Compensated>,
+    /// The results of the compensations, in the order in which they ran.
+    pub compensations: Vec<CompensationResult>,
 }
 
 impl ChainError {
-    /// Says whether all that could be undone is.
+    /// Returns whether all compensations succeeded.
     #[must_use]
     pub fn is_undone(&self) -> bool {
         self.compensations.iter().all(|compensated| compensated.error.is_none())
@@ -126,32 +126,32 @@ impl ChainError {
         let is_undone = self.is_undone();
         let message = self.to_string();
         let Self { step, mut error, compensations, .. } = self;
-        let mut told = Map::new();
+        let mut entries = Map::new();
         if let Some(step) = step {
-            told.insert("step".to_owned(), step.into());
+            entries.insert("step".to_owned(), step.into());
         }
         // Lists, since a loop may give many steps one name.
         let (mut undone, mut not_undone) = (Vec::new(), Vec::new());
-        for Compensated { step, error } in compensations {
+        for CompensationResult { step, error } in compensations {
             match error {
                 None => undone.push(Value::from(step)),
                 Some(sentence) => not_undone.push(json!({ "step": step, "error": sentence })),
             }
         }
         if !undone.is_empty() {
-            told.insert("undone".to_owned(), undone.into());
+            entries.insert("undone".to_owned(), undone.into());
         }
         if !not_undone.is_empty() {
-            told.insert("notUndone".to_owned(), not_undone.into());
+            entries.insert("notUndone".to_owned(), not_undone.into());
         }
-        // The step may have been a chain itself, which has told what it did not undo.
+        // The step may have been a chain itself, with lists of its own.
         if let Some(inner) = error.data().and_then(|data| data.get(CHAIN)) {
-            told.insert("inner".to_owned(), inner.clone());
+            entries.insert("inner".to_owned(), inner.clone());
         }
         error.message = message;
-        outcome::note_in(&mut error, CHAIN, told);
+        outcome::note_in(&mut error, CHAIN, entries);
         if !is_undone {
-            // Made again from the top, the call would do twice what is not undone.
+            // If the call were repeated, the steps that are not undone would be done twice.
             outcome::note_in(&mut error, outcome::EXHAUSTED, "compensation");
         }
         error

@@ -3,12 +3,12 @@ use std::collections::HashSet;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// What became of each source, in the order in which they were given.
+/// The value or the error of each source, in the order in which the sources were given.
 ///
 /// It serializes to an object with an entry for each: `{"status": "success", "data": …}`, or `{"status": "error", "error": …}`
-/// with a sentence that is fit for the caller. See [what the caller reads](super#what-the-caller-reads-of-an-error).
+/// with a sentence that the caller may read. See [what the caller reads](super#what-the-caller-reads-of-an-error).
 ///
-/// Each source has a name of its own here: of those that were given the same one, the second is `name#2`, the third `name#3`.
+/// Names are unique here: if several sources have the same name, the second one is `name#2`, the third one `name#3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Degraded<T>(Vec<(Cow<'static, str>, Result<T, String>)>);
 
@@ -18,7 +18,7 @@ impl<T> Degraded<T> {
         Self(answers.map(|(name, answer)| (distinct(name, &mut names), answer)).collect())
     }
 
-    /// Returns what the source of this name answered: its data, or the sentence that says why there is none.
+    /// Returns the data of the source with this name, or the sentence that says why there is none.
     ///
     /// `None` if there is no such source.
     #[must_use]
@@ -26,7 +26,7 @@ impl<T> Degraded<T> {
         self.iter().find(|(name, _)| *name == source).map(|(_, answer)| answer)
     }
 
-    /// Returns what each source answered.
+    /// Returns the data or the error of each source.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Result<&T, &str>)> {
         self.0.iter().map(|(name, answer)| (name.as_ref(), answer.as_ref().map_err(String::as_str)))
     }
@@ -36,14 +36,14 @@ impl<T> Degraded<T> {
         self.iter().filter(|(_, answer)| answer.is_err()).map(|(name, _)| name)
     }
 
-    /// Says whether every source answered. Else the answer is a partial one, which no cache should keep for long.
+    /// Returns whether every source succeeded. If not, the answer is partial, and no cache should keep it for long.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.failed().next().is_none()
     }
 }
 
-/// Numbers a name that is taken, so that no source is told in the place of another.
+/// Numbers a name that is taken, so that each source has an entry.
 fn distinct(name: Cow<'static, str>, names: &mut HashSet<Cow<'static, str>>) -> Cow<'static, str> {
     if names.insert(name.clone()) {
         return name;

@@ -13,8 +13,9 @@ use turbomcp_core::{ErrorKind, McpError, McpResult};
 use turbomcp_types::ToolResult;
 
 use super::gather::{count_failure, gone};
-use super::source::{Backfill, panicked};
+use super::source::{Backfill, check_timeout, panicked};
 use super::{SOURCE, Source};
+use crate::ConfigError;
 use crate::cancellation::{Cancellation, cancelled};
 use crate::outcome;
 use crate::telemetry::NamedWarning;
@@ -24,65 +25,81 @@ static NOT_FILLED: LazyLock<NamedWarning> = LazyLock::new(NamedWarning::default)
 
 /// Asks sources one after the other until one has the answer. See the [manual](super#sources-in-order-fallback).
 ///
-/// A small value: keep it with the server, or make it where it is used.
+/// It is small and has no state: store it in the server, or create it for each call.
 #[derive(Clone)]
 #[must_use]
 pub struct Fallback {
     timeout: Option<Duration>,
     backfill_timeout: Duration,
-    move_on: Option<Predicate>,
+    fall_back_if: Option<Predicate>,
 }
 
 type Predicate = Arc<dyn Fn(&McpError) -> bool + Send + Sync>;
 
 impl Fallback {
-    /// 30 seconds for each source, 250 ms for filling those that missed.
+    /// Creates a fallback with 30 seconds for each source and 250 ms for backfills.
     pub const fn new() -> Self {
-        Self { timeout: Some(Duration::from_secs(30)), backfill_timeout: Duration::from_millis(250), move_on: None }
+        Self {
+            timeout: Some(Duration::from_secs(30)),
+            backfill_timeout: Duration::from_millis(250),
+            fall_back_if: None,
+        }
     }
 
-    /// Gives up each source that has no [timeout of its own](Source::with_timeout) after `timeout`, and asks the next.
+    /// Ends each source that has no [timeout of its own](Source::with_timeout) after `timeout`, and asks the next one.
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Lets sources without a timeout of their own take as long as they take.
+    /// Removes the time limit of sources without a timeout of their own.
     pub const fn without_timeout(mut self) -> Self {
         self.timeout = None;
         self
     }
 
-    /// Bounds how long the answer waits for the sources that missed to be filled, all of them at once.
+    /// Sets how long the answer waits for the backfills of the sources that missed, all at once.
     pub const fn with_backfill_timeout(mut self, timeout: Duration) -> Self {
         self.backfill_timeout = timeout;
         self
     }
 
-    /// Replaces the judgement which errors lead to the next source. Any other ends the search.
-    pub fn with_move_on(mut self, move_on: impl Fn(&McpError) -> bool + Send + Sync + 'static) -> Self {
-        self.move_on = Some(Arc::new(move_on));
+    /// Sets after which errors the next source is asked. Any other error ends the search.
+    pub fn fall_back_if(mut self, fall_back_if: impl Fn(&McpError) -> bool + Send + Sync + 'static) -> Self {
+        self.fall_back_if = Some(Arc::new(fall_back_if));
         self
     }
 
-    /// Returns what the first source that has it answers, once those before it that missed are
-    /// [filled](Source::with_backfill).
+    /// Checks the settings. [`find`](Self::find) does so too.
     ///
-    /// A source misses with `Ok(None)`. `Ok(None)` comes back where the last source has nothing either.
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for a timeout below one millisecond.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_timeout("Fallback", "with_timeout", self.timeout)?;
+        check_timeout("Fallback", "with_backfill_timeout", Some(self.backfill_timeout))
+    }
+
+    /// Returns the answer of the first source that has one, after the [backfills](Source::with_backfill) of the sources before it that
+    /// missed.
+    ///
+    /// A source misses with `Ok(None)`. If the last source misses too, the result is `Ok(None)`.
     ///
     /// # Errors
     ///
     /// An error that ends the search, or the error of the last source; with the source's name in the data under
-    /// [`SOURCE`](super::SOURCE). `cancelled`, once `cancellation` (the tool's `&RequestContext`, or `&()`) is.
+    /// [`SOURCE`](super::SOURCE). `cancelled`, once `cancellation` (the tool's `&RequestContext`, or `&()`) is. `configuration` if a
+    /// setting cannot work.
     pub async fn find<'a, T: Clone + Send>(
         &self,
         cancellation: &impl Cancellation,
         sources: impl IntoIterator<Item = Source<'a, Option<T>>>,
     ) -> McpResult<Option<Found<T>>> {
+        self.check()?;
         let sources: Vec<_> = sources.into_iter().collect();
         let mut missed = Vec::new();
         let mut failed = Vec::new();
-        let mut last_word = Ok(None);
+        let mut last_answer = Ok(None);
         for mut source in sources {
             if cancellation.is_cancelled() {
                 return Err(gone());
@@ -101,24 +118,24 @@ impl Fallback {
                 }
                 Ok(None) => {
                     missed.push((source.name, source.backfill));
-                    last_word = Ok(None);
+                    last_answer = Ok(None);
                 }
-                Err(error) if self.moves_on(&error) => {
+                Err(error) if self.falls_back(&error) => {
                     if let Some(unsaid) = FAILED.due(&source.name) {
                         let (source, kind) = (&source.name, error.kind);
                         tracing::warn!(%source, ?kind, %error, unsaid, "a source failed, asking the next");
                     }
                     count_failure(&source.name);
-                    last_word = Err(source.sign(error));
+                    last_answer = Err(source.sign(error));
                     failed.push(source.name);
                 }
                 Err(error) => return Err(source.sign(error)),
             }
         }
-        last_word
+        last_answer
     }
 
-    /// Hands `value` to the sources that missed it, all at once, and returns the names of those that took it in time.
+    /// Hands `value` to the sources that missed, all at once, and returns the names of those that stored it in time.
     async fn backfill<'a, T: Clone + Send>(
         &self,
         cancellation: &impl Cancellation,
@@ -139,7 +156,7 @@ impl Fallback {
                     Ok(()) => Some(name),
                     Err(error) => {
                         if let Some(unsaid) = NOT_FILLED.due(&name) {
-                            tracing::warn!(source = %name, kind = ?error.kind, %error, unsaid, "a source was not filled");
+                            tracing::warn!(source = %name, kind = ?error.kind, %error, unsaid, "a backfill failed");
                         }
                         None
                     }
@@ -150,15 +167,15 @@ impl Fallback {
         join_all(fills).await.into_iter().flatten().collect()
     }
 
-    fn moves_on(&self, error: &McpError) -> bool {
-        match &self.move_on {
-            Some(move_on) => move_on(error),
+    fn falls_back(&self, error: &McpError) -> bool {
+        match &self.fall_back_if {
+            Some(fall_back_if) => fall_back_if(error),
             None => !is_about_the_call(error.kind),
         }
     }
 }
 
-/// Says whether an error is about the call, or about who makes it: no other source may answer differently.
+/// Returns whether an error is about the call or its caller: no other source may answer differently.
 const fn is_about_the_call(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -185,40 +202,40 @@ impl fmt::Debug for Fallback {
         f.debug_struct("Fallback")
             .field("timeout", &self.timeout)
             .field("backfill_timeout", &self.backfill_timeout)
-            .field("own_move_on", &self.move_on.is_some())
+            .field("own_fall_back_if", &self.fall_back_if.is_some())
             .finish()
     }
 }
 
-/// What a [`Fallback`] found, and where.
+/// The answer of a [`Fallback`], and the source that it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Found<T> {
-    /// What was found.
+    /// The answer.
     pub value: T,
     /// The source that had it.
     pub source: Cow<'static, str>,
-    /// The sources before it that had nothing.
+    /// The sources before it that missed.
     pub missed: Vec<Cow<'static, str>>,
     /// The sources before it that failed.
     pub failed: Vec<Cow<'static, str>>,
-    /// Those of the missed that have it now.
+    /// The sources that missed and were filled.
     pub backfilled: Vec<Cow<'static, str>>,
 }
 
 impl<T> Found<T> {
-    /// Tells in the `_meta` of `result`, under [`SOURCE`](super::SOURCE), where the answer comes from:
-    /// `{"name": "database", "missed": ["cache"], "backfilled": ["cache"]}`. Lists that are empty are left out.
+    /// Adds the source of the answer to the `_meta` of `result`, under [`SOURCE`](super::SOURCE):
+    /// `{"name": "database", "missed": ["cache"], "backfilled": ["cache"]}`, without empty lists.
     #[must_use]
-    pub fn tell(&self, mut result: ToolResult) -> ToolResult {
-        let mut told = Map::from_iter([("name".to_owned(), self.source.as_ref().into())]);
+    pub fn annotate(&self, mut result: ToolResult) -> ToolResult {
+        let mut entries = Map::from_iter([("name".to_owned(), self.source.as_ref().into())]);
         for (entry, sources) in [("missed", &self.missed), ("failed", &self.failed), ("backfilled", &self.backfilled)] {
             if !sources.is_empty() {
                 let sources = sources.iter().map(|source| Value::from(source.as_ref())).collect();
-                told.insert(entry.to_owned(), Value::Array(sources));
+                entries.insert(entry.to_owned(), Value::Array(sources));
             }
         }
-        result.meta.get_or_insert_default().insert(SOURCE.to_owned(), told.into());
+        result.meta.get_or_insert_default().insert(SOURCE.to_owned(), entries.into());
         result
     }
 }

@@ -7,13 +7,15 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use turbomcp_core::{McpError, McpResult};
 
 use super::mask::mask;
+use super::source::check_timeout;
 use super::{Degraded, Source};
+use crate::ConfigError;
 use crate::cancellation::{Cancellation, cancelled};
 use crate::telemetry::Counter;
 
 /// Asks independent sources side by side. See the [manual](super#sources-side-by-side-gather).
 ///
-/// A small value: keep it with the server, or make it where it is used.
+/// It is small and has no state: store it in the server, or create it for each call.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Gather {
@@ -22,46 +24,59 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// All sources at once, each for 30 seconds at most.
+    /// Creates a gather that asks all sources at once, each for at most 30 seconds.
     pub const fn new() -> Self {
         Self { timeout: Some(Duration::from_secs(30)), max_in_flight: usize::MAX }
     }
 
-    /// Gives up each source that has no [timeout of its own](Source::with_timeout) after `timeout`, from when it is asked.
+    /// Ends each source that has no [timeout of its own](Source::with_timeout) after `timeout`, which begins when it is asked.
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Lets sources without a timeout of their own take as long as they take.
+    /// Removes the time limit of sources without a timeout of their own.
     pub const fn without_timeout(mut self) -> Self {
         self.timeout = None;
         self
     }
 
-    /// Asks up to `max_in_flight` sources at a time, in the order in which they stand. At least one is asked.
+    /// Asks up to `max_in_flight` sources at a time, in the order in which they are given.
     pub const fn with_max_in_flight(mut self, max_in_flight: usize) -> Self {
-        self.max_in_flight = if max_in_flight == 0 { 1 } else { max_in_flight };
+        self.max_in_flight = max_in_flight;
         self
     }
 
-    /// Returns what all sources answer, in their order and with their types. The first failure ends it: sources that are
-    /// still being asked are dropped.
+    /// Checks the settings. [`all`](Self::all) and [`degrade`](Self::degrade) do so too.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for a timeout below one millisecond, or no source at a time.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_timeout("Gather", "with_timeout", self.timeout)?;
+        match self.max_in_flight {
+            0 => Err(ConfigError::invalid("Gather", "with_max_in_flight", "must be greater than zero")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the values of all sources, in their order and with their types. The first failure ends it: sources that have not
+    /// answered are dropped.
     ///
     /// # Errors
     ///
     /// The error of the source that failed first, with its name in the data under [`SOURCE`](super::SOURCE). `cancelled`, once
-    /// `cancellation` (the tool's `&RequestContext`, or `&()`) is.
+    /// `cancellation` (the tool's `&RequestContext`, or `&()`) is. `configuration` if a setting cannot work.
     pub async fn all<S: Sources>(&self, cancellation: &impl Cancellation, sources: S) -> McpResult<S::Values> {
         sources.ask_all(self, cancellation).await
     }
 
-    /// Returns what became of each source: its data, or why there is none. Only a [required](Source::required) one fails
-    /// the answer.
+    /// Returns the data or the error of each source. Only the failure of a [required](Source::required) source fails the answer.
     ///
     /// # Errors
     ///
-    /// The error of a required source, which ends it as in [`all`](Self::all). `cancelled`, once `cancellation` is.
+    /// The error of a required source, which ends it as in [`all`](Self::all). `cancelled`, once `cancellation` is. `configuration` if
+    /// a setting cannot work.
     pub async fn degrade<'a, T: Send>(
         &self,
         cancellation: &impl Cancellation,
@@ -87,8 +102,9 @@ impl Gather {
         Ok(Degraded::new(names.zip(answers)))
     }
 
-    /// Polls what was asked until all have answered, one has failed, or nobody waits any more.
+    /// Polls the sources until all have answered, one has failed, or the call is cancelled.
     async fn drive(&self, cancellation: &impl Cancellation, asked: Vec<BoxFuture<'_, McpResult<()>>>) -> McpResult<()> {
+        self.check()?;
         if cancellation.is_cancelled() {
             return Err(gone());
         }
@@ -117,10 +133,10 @@ impl Default for Gather {
     }
 }
 
-/// Logs and counts a failure that does not fail the answer, and returns what the caller reads of it.
+/// Logs and counts a failure that does not fail the answer, and returns the sentence for the caller.
 fn left_out(source: &str, error: &McpError) -> String {
     let masked = mask(source, error);
-    tracing::warn!(source, kind = ?error.kind, %error, id = masked.id, "a source was left out");
+    tracing::warn!(source, kind = ?error.kind, %error, id = masked.id, "a source failed, the answer is partial");
     count_failure(source);
     masked.sentence
 }
@@ -133,18 +149,19 @@ pub(super) fn gone() -> McpError {
     McpError::cancelled("The call was cancelled")
 }
 
-/// Cannot happen: who drives returns an error, or has polled everything to its end.
+/// Cannot happen: `drive` returns an error, or all sources have answered.
 fn lost() -> McpError {
     McpError::internal("A source ended without an answer")
 }
 
-/// [`Source`]s that are asked together: a tuple of up to eight, each with a type of its own, or an array or `Vec` of one type.
+/// [`Source`]s that are asked together: a tuple of up to eight, each with its own type, or an array or `Vec` of one type. No other type
+/// can implement it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be gathered",
     note = "write a tuple of up to eight `Source`s, or a `Vec` or an array of `Source`s of one type"
 )]
-pub trait Sources: Send {
-    /// What the sources answer: a tuple like the sources', or a `Vec`.
+pub trait Sources: sealed::Sealed + Send {
+    /// The values of the sources: a tuple like that of the sources, or a `Vec`.
     type Values;
 
     #[doc(hidden)]
@@ -154,6 +171,12 @@ pub trait Sources: Send {
         cancellation: &impl Cancellation,
     ) -> impl Future<Output = McpResult<Self::Values>> + Send;
 }
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<T: Send> sealed::Sealed for Vec<Source<'_, T>> {}
 
 impl<T: Send> Sources for Vec<Source<'_, T>> {
     type Values = Vec<T>;
@@ -167,6 +190,8 @@ impl<T: Send> Sources for Vec<Source<'_, T>> {
     }
 }
 
+impl<T: Send, const N: usize> sealed::Sealed for [Source<'_, T>; N] {}
+
 impl<T: Send, const N: usize> Sources for [Source<'_, T>; N] {
     type Values = Vec<T>;
 
@@ -177,6 +202,8 @@ impl<T: Send, const N: usize> Sources for [Source<'_, T>; N] {
 
 macro_rules! sources_tuples {
     ($(($($value:ident: $source:ident $answer:ident),+))+) => {$(
+        impl<$($value: Send),+> sealed::Sealed for ($(Source<'_, $value>,)+) {}
+
         impl<$($value: Send),+> Sources for ($(Source<'_, $value>,)+) {
             type Values = ($($value,)+);
 

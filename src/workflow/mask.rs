@@ -1,13 +1,13 @@
-//! What a caller reads of an error that is a part of an answer.
+//! The text that a caller reads of an error that is a part of an answer.
 
 use turbomcp_core::{ErrorKind, McpError};
 
 use crate::masked::error_id;
 
-/// Says whether errors of this kind speak to the caller, about what it asked for. Their texts are written for it.
+/// Returns whether errors of this kind address the caller, so that their texts are written for it.
 ///
-/// The text of any other may be a driver's own, with an address or a statement in it.
-const fn speaks_to_the_caller(kind: ErrorKind) -> bool {
+/// The text of any other error may come from a driver, with an address or a statement in it.
+const fn addresses_the_caller(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::InvalidParams
@@ -18,7 +18,7 @@ const fn speaks_to_the_caller(kind: ErrorKind) -> bool {
     )
 }
 
-/// The error as the caller may read it, and the id under which the log has it as it was.
+/// The sentence that the caller may read, and the id under which the log has the error.
 pub(super) struct Masked {
     pub(super) sentence: String,
     pub(super) id: String,
@@ -28,7 +28,7 @@ pub(super) struct Masked {
 pub(super) fn mask(of: &str, error: &McpError) -> Masked {
     let id = error_id();
     let sentence = match error.kind {
-        kind if speaks_to_the_caller(kind) => error.message.clone(),
+        kind if addresses_the_caller(kind) => error.message.clone(),
         ErrorKind::Timeout => format!("`{of}` did not answer in time (error {id})"),
         ErrorKind::Unavailable | ErrorKind::Transport | ErrorKind::ExternalService | ErrorKind::ServerOverloaded => {
             format!("`{of}` is not available at the moment (error {id})")

@@ -1,15 +1,15 @@
-//! What a tool does that asks several things: side by side ([`Gather`]), one after the other until one has it ([`Fallback`]), or
-//! in steps of which each needs the one before ([`Chain`]).
+//! Building blocks for a tool that asks several services: side by side ([`Gather`]), one after the other until one has the answer
+//! ([`Fallback`]), or in steps that each need the one before ([`Chain`]).
 //!
-//! Use it inside a tool that depends on more than one service, or on one in more than one step. They are plain functions over
-//! futures, without a language of their own: what they add to `try_join!`, `if let Ok` and `?` is time limits, retries,
-//! partial answers that leak nothing, and the undoing of what a failed workflow leaves half done. Where all steps write to one
-//! database, a transaction undoes them better: see [`transactional`](crate::guide::transactions).
+//! Use them inside a tool that depends on more than one service, or on one service in more than one step. They are plain functions
+//! over futures, without a language of their own. They add to `try_join!`, `if let Ok` and `?`: time limits, retries, partial answers
+//! that leak nothing, and compensation for the completed steps of a failed workflow. If all steps write to one database, a
+//! transaction is the better way to undo them: see [`transactional`](crate::guide::transactions).
 //!
 //! # Sources side by side: `Gather`
 //!
-//! A [`Source`] is a name and a closure that asks. [`Gather::all`] returns what all of them answer, each with its type, or the
-//! first failure; [`Gather::degrade`] returns what became of each, so that one that failed does not take the others along.
+//! A [`Source`] is a name and a closure that fetches a value. [`Gather::all`] returns the values of all sources, each with its type, or
+//! the first failure. [`Gather::degrade`] returns a value or an error for each source: a failing source does not affect the others.
 //!
 //! ```
 //! use std::time::Duration;
@@ -75,14 +75,14 @@
 //! # Ok::<(), McpError>(()) }).unwrap();
 //! ```
 //!
-//! Sources of different types stand in one list as [`Source::json`]. A partial answer is a success, and a cache around the tool
-//! would keep it: leave such a tool out of the cache, or give it a short ttl.
+//! [`Source::json`] puts sources of different types into one list. A partial answer is a success, so a cache around the tool stores
+//! it: exclude such a tool from the cache, or give it a short ttl.
 //!
 //! # Sources in order: `Fallback`
 //!
-//! The cheapest source first. One that has nothing says `Ok(None)`; once a later one has found it, those that missed are handed
-//! a copy. The answer waits for that, for a quarter of a second at most, so that the next call finds it; a backfill that fails,
-//! hangs or panics is logged, and never fails the answer. A source that failed is not filled: it has enough to do.
+//! Give the cheapest source first. A source without the answer returns `Ok(None)`; when a later source has found it, the sources that
+//! missed get a copy (a backfill). The answer waits for the backfill, at most 250 ms, so that the next call finds it; a backfill that
+//! fails, hangs or panics is logged and never fails the answer. A source that failed gets no backfill, to spare it the load.
 //!
 //! ```
 //! use mcp_patterns::cached::Cache;
@@ -96,7 +96,7 @@
 //!
 //! #[server(name = "search", version = "1.0.0")]
 //! impl Search {
-//!     /// Searches the nearest place that knows.
+//!     /// Searches the cheapest source that has the answer.
 //!     #[tool(read_only = true)]
 //!     async fn smart_search(&self, ctx: &RequestContext, query: String) -> McpResult<ToolResult> {
 //!         let query = &query;
@@ -109,7 +109,7 @@
 //!             Source::new("api", || self.search_api(query)),
 //!         ];
 //!         match Fallback::new().find(ctx, sources).await? {
-//!             Some(found) => Ok(found.tell(ToolResult::text(&found.value))),
+//!             Some(found) => Ok(found.annotate(ToolResult::text(&found.value))),
 //!             None => Err(McpError::invalid_request("Nothing was found")),
 //!         }
 //!     }
@@ -139,15 +139,15 @@
 //! # Ok::<(), McpError>(()) }).unwrap();
 //! ```
 //!
-//! An error leads to the next source, unless it is about the call or its caller, which no other source should judge again:
-//! invalid params or request, authentication, permission or access denied, security, rejected by the user, asking for a URL,
-//! cancelled. [`Fallback::with_move_on`] decides otherwise. The last source has the last word: it is its error that comes back,
-//! or `Ok(None)` where it has nothing.
+//! After an error, the next source is asked, unless the error is about the call or its caller, so that no other source may answer
+//! differently: invalid params or request, authentication, permission or access denied, security, rejected by the user, a required URL
+//! elicitation, cancelled. [`Fallback::fall_back_if`] replaces this rule. The last source decides the result: its error is returned, or
+//! `Ok(None)` if it has no answer.
 //!
 //! # Steps one after the other: `Chain`
 //!
-//! Each step has a name, which the error and the log tell. A step that is [`undoable`](Steps::undoable) says how; when a later
-//! one fails, those that succeeded are undone, the last one first (a [saga]).
+//! Each step has a name, which appears in the error and the log. An [`undoable`](Steps::undoable) step has a compensation; when a later
+//! step fails, the completed steps are undone, the last one first (a [saga]).
 //!
 //! ```
 //! use mcp_patterns::workflow::Chain;
@@ -180,66 +180,67 @@
 //! # });
 //! ```
 //!
-//! A step that fails may have had its effect all the same, when only its answer was lost. It is not undone, since that may do harm;
-//! where undoing what is not there does none, say so before the step with [`Steps::on_failure`]. A chain is not durable: a process
-//! that dies takes its compensations along. What must not be lost belongs in a [transaction](crate::guide::transactions), or
-//! under an [idempotency key](crate::idempotency), with which the call can be made again.
+//! A step that fails may still have had its effect, if only its answer was lost. It is not undone, since that may do harm. If undoing
+//! is harmless without the effect, register the compensation before the step with [`Steps::on_failure`]. A chain is not durable: if the
+//! process dies, its compensations are lost. Work that must not be lost belongs in a [transaction](crate::guide::transactions), or
+//! under an [idempotency key](crate::idempotency), with which the call can be repeated.
 //!
 //! [saga]: https://www.cs.cornell.edu/andru/cs711/2002fa/reading/sagas.pdf
 //!
 //! # Defaults
 //!
-//! - a source: asked once, for 30 seconds at most, all its attempts together; optional
+//! - a source: asked once, for at most 30 seconds, all its attempts together; optional
 //! - `Gather`: all sources at once
-//! - `Fallback`: 250 ms for filling the sources that missed, all at once
-//! - `Chain`: 10 seconds for each compensation; steps take as long as they take
+//! - `Fallback`: 250 ms for the backfill of the sources that missed, all at once
+//! - `Chain`: 10 seconds for each compensation; steps have no time limit
 //!
 //! # Order
 //!
-//! Workflows are inside the tool, so inside every layer. A `RetryTool` around the tool repeats the whole of it, a
-//! [policy on the source](Source::with_retry) only what failed; what the policy gave up on, the layer leaves alone. A `CachedTool` around a `Fallback` that has its own
-//! cache would tell where the first answer came from: leave one of them out.
+//! Workflows run inside the tool, so inside all layers. A `RetryTool` around the tool repeats the whole workflow, a [policy on the
+//! source](Source::with_retry) only the source that failed; the layer does not retry a failure that the policy gave up on. A
+//! `CachedTool` around a `Fallback` with a cache of its own would always report the source of the first answer: use only one of the two.
 //!
-//! Sources are polled side by side by the task of the call. They see its transaction, but only one at a time can hold its
-//! connection. Compensations run in a task of their own, and see neither the transaction nor the session.
+//! Sources are polled concurrently by the task of the call. They see its transaction, but only one at a time can use its connection.
+//! Compensations run in a task of their own, and see neither the transaction nor the session.
 //!
 //! # Errors
 //!
-//! The error of a source or step keeps its kind, its text and its data; `mcp-patterns/source` in the data names the source. A
-//! [`ChainError`] turned into an [`McpError`](turbomcp_core::McpError) names the step in its text too, and lists under
-//! `mcp-patterns/chain` what was `undone` (`["flight"]`) and what is `notUndone` (`[{"step": "room", "error": "It is sold"}]`): an
-//! entry for each compensation, also where a loop gives many steps one name. Where the step was a chain itself, its own lists are
-//! under `inner`. Where something is not undone, the error is marked with `mcp-patterns/exhausted`: no layer may then make the
-//! call again.
+//! The error of a source or step keeps its kind, text and data; `mcp-patterns/source` in the data has the name of the source. A
+//! [`ChainError`] that is turned into an [`McpError`](turbomcp_core::McpError) names the step in its text too, and lists under
+//! `mcp-patterns/chain` the steps that are `undone` (`["flight"]`) and `notUndone` (`[{"step": "room", "error": "It is sold"}]`), with
+//! one entry for each compensation, also if a loop gives many steps one name. If the step was itself a chain, the lists of that chain
+//! are under `inner`. If a step is not undone, the error is marked with `mcp-patterns/exhausted`: no layer may then repeat the call.
 //!
-//! A source, or a compensation, that panics has failed with an `internal` error. A panic in a step unwinds to the caller, and has the
-//! steps before it undone.
+//! A source or a compensation that panics has failed with an `internal` error. A panic in a step unwinds to the caller; the steps before
+//! it are undone.
+//!
+//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) of `check()`, and an error of kind `configuration` of each run.
 //!
 //! # What the caller reads of an error
 //!
-//! In a partial answer, and in the list of what is not undone, the text of an error would reach the client although no one
-//! returned it. Of errors that speak to the caller (invalid params or request, resource not found, permission denied, rejected
-//! by the user) it reads the text. Of all others, whose text may be a driver's with an address in it, it reads a sentence
-//! that tells the source or step, the kind and an id: ``"`news` did not answer in time (error 6b1f0c9e2d3a4855)"``. The log has
-//! the error under that id.
+//! A partial answer, and the list of steps that are not undone, carry error texts to the client that the tool did not return itself.
+//! The client reads the text of an error that addresses the caller: invalid params or request, resource not found, permission
+//! denied, rejected by the user. The text of any other error may come from a driver and contain an address, so the client reads a
+//! sentence with the name of the source or step, the kind and an id: ``"`news` did not answer in time (error 6b1f0c9e2d3a4855)"``. The
+//! log has the error under that id.
 //!
 //! # Cancellation
 //!
-//! Sources belong to the call: dropped or cancelled, it drops them (a cancelled one within 50 ms, since turbomcp's token can only
-//! be polled), and so does an answer that is decided without them. A chain that is cancelled begins no further step, but lets
-//! the running one end, so that it is known whether there is something to undo; one that is dropped drops its step. In both
-//! cases the steps that succeeded are undone in a task of its own, which nobody's leaving stops.
+//! Sources belong to the call: they are dropped when the call is dropped or cancelled (a cancelled one within 50 ms, since turbomcp's
+//! token can only be polled), and when the answer is decided without them. A chain that is cancelled begins no further step and lets
+//! the running step end, so that it is known whether there is something to undo; a chain that is dropped drops its step. In both cases
+//! the completed steps are undone in a separate task, which continues when the caller leaves.
 //!
 //! # When the backend fails
 //!
-//! There is none. Compensations are kept in this process only.
+//! There is no backend: compensations are kept in this process only.
 //!
 //! # What is counted and logged
 //!
 //! Counters (feature `metrics`): `mcp_patterns_source_failures_total` by `source`, of failures that did not end the call, and
 //! `mcp_patterns_compensations_total` by `chain` and `outcome` (`undone`, `failed`). Spans: `source`, `step` and `compensation`
-//! (info). Events: `a source was left out`, `a source failed, asking the next`, `a source was not filled`, `a step is not undone`
-//! (warn, with the error itself), `a chain was left, undoing its steps` (info) and `a chain failed` (debug).
+//! (info). Events: `a source failed, the answer is partial`, `a source failed, asking the next`, `a backfill failed`,
+//! `a step is not undone` (warn, with the error itself), `a chain was cancelled, undoing its steps` (info) and `a chain failed` (debug).
 
 mod chain;
 mod compensation;
@@ -249,7 +250,7 @@ mod gather;
 mod mask;
 mod source;
 pub use chain::{Chain, Steps};
-pub use compensation::{ChainError, Compensated};
+pub use compensation::{ChainError, CompensationResult};
 pub use degraded::Degraded;
 pub use fallback::{Fallback, Found};
 pub use gather::{Gather, Sources};

@@ -14,16 +14,18 @@ use tracing::Instrument;
 use turbomcp_core::{ErrorKind, McpError, McpResult};
 
 use super::SOURCE;
+use crate::ConfigError;
 use crate::cancellation::Cancellation;
+use crate::clock::is_too_short;
 use crate::outcome;
 use crate::retry::{ByError, RetryPolicy};
 
-/// Something that can be asked for a `T`, under a name.
+/// A named source of a `T`.
 ///
-/// What it is asked with is a closure, so that it can be asked again, or not at all. It may borrow from the tool:
+/// It is asked by a closure, so that it can be asked again, or not at all. The closure may borrow from the tool:
 /// `Source::new("news", || self.fetch_news(&query))`.
 ///
-/// The name stands in answers, logs and metrics: keep it one word, and the number of names small.
+/// The name appears in answers, logs and metrics: use one word, and few different names.
 #[must_use = "a source is asked by a `Gather` or a `Fallback`"]
 pub struct Source<'a, T> {
     pub(super) name: Cow<'static, str>,
@@ -38,7 +40,7 @@ type Ask<'a, T> = Box<dyn FnMut() -> BoxFuture<'a, McpResult<T>> + Send + 'a>;
 pub(super) type Backfill<'a, T> = Box<dyn FnOnce(T) -> BoxFuture<'a, McpResult<()>> + Send + 'a>;
 
 impl<'a, T: Send> Source<'a, T> {
-    /// A source of this name that is asked by calling `ask`.
+    /// Creates a source of this name that is asked by calling `ask`.
     pub fn new<F>(name: impl Into<Cow<'static, str>>, mut ask: impl FnMut() -> F + Send + 'a) -> Self
     where
         F: Future<Output = McpResult<T>> + Send + 'a,
@@ -53,9 +55,9 @@ impl<'a, T: Send> Source<'a, T> {
         }
     }
 
-    /// Gives the source up after `timeout`, all its attempts together. It then failed for the moment (`timeout`).
+    /// Ends the source after `timeout`, all its attempts together, with a temporary failure (`timeout`).
     ///
-    /// Without it, the timeout of the [`Gather`](super::Gather) or [`Fallback`](super::Fallback) holds.
+    /// Without this setting, the timeout of the [`Gather`](super::Gather) or [`Fallback`](super::Fallback) applies.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -63,19 +65,19 @@ impl<'a, T: Send> Source<'a, T> {
 
     /// Asks again after a temporary failure, as often as `policy` allows. Clones of a policy share its budget.
     ///
-    /// A failure that it gives up on is marked so, and a [`RetryTool`](crate::RetryTool) around the tool leaves it alone.
+    /// A failure that the policy gives up on is marked, and a [`RetryTool`](crate::RetryTool) around the tool does not retry it.
     pub fn with_retry(mut self, policy: &RetryPolicy) -> Self {
         self.retry = Some(policy.clone());
         self
     }
 
-    /// Lets no answer be given without this source. See [`Gather::degrade`](super::Gather::degrade).
+    /// Fails the whole answer if this source fails. See [`Gather::degrade`](super::Gather::degrade).
     pub fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    /// Turns the data into JSON, so that sources of different types stand in one list.
+    /// Turns the data into JSON, so that sources of different types fit into one list.
     pub fn json(self) -> Source<'a, Value>
     where
         T: Serialize + 'a,
@@ -99,12 +101,12 @@ impl<'a, T: Send> Source<'a, T> {
         let asked = async {
             match retry {
                 Some(policy) => {
-                    let driven = policy.drive(cancellation, &ByError, |_| ask()).await;
-                    driven.result.map_err(|mut error| {
+                    let last = policy.drive(cancellation, &ByError, |_| ask()).await;
+                    last.result.map_err(|mut error| {
                         // So that a layer around the tool does not multiply the attempts.
-                        if let Some(exhausted) = driven.exhausted {
+                        if let Some(exhausted) = last.exhausted {
                             outcome::note_in(&mut error, outcome::EXHAUSTED, exhausted.as_str());
-                            outcome::note_in(&mut error, outcome::ATTEMPTS, driven.attempts);
+                            outcome::note_in(&mut error, outcome::ATTEMPTS, last.attempts);
                         }
                         error
                     })
@@ -122,7 +124,7 @@ impl<'a, T: Send> Source<'a, T> {
         }
     }
 
-    /// Tells in the error's data whose error it is.
+    /// Adds the name of the source to the error's data.
     pub(super) fn sign(&self, mut error: McpError) -> McpError {
         outcome::note_in(&mut error, SOURCE, json!({ "name": self.name }));
         error
@@ -130,7 +132,7 @@ impl<'a, T: Send> Source<'a, T> {
 }
 
 impl<'a, T: Send + 'a> Source<'a, Option<T>> {
-    /// Hands this source what it missed, once a later one has found it. See [`Fallback`](super::Fallback).
+    /// Calls `backfill` with the answer that this source missed, once a later source has found it. See [`Fallback`](super::Fallback).
     pub fn with_backfill<F>(mut self, backfill: impl FnOnce(T) -> F + Send + 'a) -> Self
     where
         F: Future<Output = McpResult<()>> + Send + 'a,
@@ -148,9 +150,23 @@ impl<'a, T: Send + 'a> Source<'a, Option<T>> {
     }
 }
 
-/// The panic hook has told what happened; the caller need not know more.
+/// Refuses a timeout that is below what timers count.
+pub(super) fn check_timeout(
+    of: &'static str,
+    setting: &'static str,
+    timeout: Option<Duration>,
+) -> Result<(), ConfigError> {
+    match timeout {
+        Some(timeout) if is_too_short(timeout) => {
+            Err(ConfigError::invalid(of, setting, "must be at least one millisecond"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The error of a panic. The panic hook has logged the message.
 pub(super) fn panicked<T>(_: Box<dyn Any + Send>) -> McpResult<T> {
-    Err(McpError::new(ErrorKind::Internal, "It ended in a panic"))
+    Err(McpError::new(ErrorKind::Internal, "It panicked"))
 }
 
 impl<T> fmt::Debug for Source<'_, T> {

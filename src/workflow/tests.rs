@@ -1,10 +1,10 @@
 //! What the workflows promise, by subject.
 
+mod cancellation;
 mod chain;
 mod degrade;
 mod fallback;
 mod gather;
-mod left;
 mod masked;
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -87,7 +87,7 @@ async fn a_client_that_thinks_holds_up_neither_its_batch_nor_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_shares_a_call_is_released_as_soon_as_the_client_of_the_first_is_asked() {
+async fn callers_of_a_shared_call_are_released_as_soon_as_the_client_of_the_first_is_asked() {
     let script = asking();
     let server = batched().layer(script.clone());
     let (laptop, phone) = (Client::thinking("laptop"), Client::new("phone"));
@@ -142,7 +142,7 @@ async fn a_caller_who_leaves_while_the_client_thinks_ends_the_call() {
     let script = ScriptedServer::new("library").with_read_only("who", {
         let seen = Arc::clone(&seen);
         move |call| {
-            *seen.lock().expect("nobody panicked") = Some(call.ctx.clone());
+            *seen.lock().expect("no panic") = Some(call.ctx.clone());
             async move { Ok(ToolResult::text(ask_name(&call.ctx).await?)) }
         }
     });
@@ -152,7 +152,7 @@ async fn a_caller_who_leaves_while_the_client_thinks_ends_the_call() {
     let ctx = laptop.ctx("ada").with_cancellation_token(Arc::new(token.clone()));
     let (left, ()) = tokio::join!(call(&server, "who", json!({}), ctx), token.cancel_after(SECOND));
     assert_eq!(failed(&left).0, Some(ErrorKind::Cancelled));
-    let ctx = seen.lock().expect("nobody panicked").take().expect("the tool was called");
+    let ctx = seen.lock().expect("no panic").take().expect("the tool was called");
     assert!(ctx.is_cancelled(), "what the tool has spawned is told");
 }
 
@@ -231,7 +231,7 @@ async fn equal_calls_of_a_bulk_function_that_asks_are_each_put_to_it_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_whose_equal_calls_a_bulk_function_gets_once_hear_of_it() {
+async fn all_callers_of_equal_calls_get_the_progress_of_a_bulk_function_that_gets_one() {
     let layer = BatchedTool::new().with_bulk("read", |calls: Vec<Call>| async move {
         for call in &calls {
             work(&call.ctx).await?;
@@ -250,7 +250,7 @@ async fn all_whose_equal_calls_a_bulk_function_gets_once_hear_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_share_a_call_hear_of_it_by_their_own_token() {
+async fn all_callers_of_a_shared_call_get_its_progress_by_their_own_token() {
     let script = asking();
     let server = batched().layer(script.clone());
     let (clients, quiet) = (["laptop", "phone"].map(Client::new), Client::new("quiet"));
@@ -264,7 +264,7 @@ async fn all_who_share_a_call_hear_of_it_by_their_own_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_public_call_other_users_hear_numbers_only() {
+async fn other_users_of_a_public_call_get_numbers_only() {
     let server = batched().with_scope(Scope::Public).layer(asking());
     let (laptop, phone, eve) = (Client::new("laptop"), Client::new("phone"), Client::new("eve"));
     call_all(&server, "read", &[laptop.ctx("ada"), phone.ctx("ada"), eve.ctx("eve")]).await;
@@ -294,7 +294,7 @@ async fn progress_rises_where_a_call_is_made_again_for_another_session_or_client
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bulk_function_tells_each_caller_of_that_caller_s_own_call() {
+async fn a_bulk_function_reports_progress_to_the_caller_of_each_call() {
     let layer = BatchedTool::new().with_bulk("read", |calls: Vec<Call>| async move {
         for (call, step) in calls.iter().zip([1.0, 2.0]) {
             call.ctx.report_progress(step, None, None).await?;

@@ -85,10 +85,7 @@ async fn a_missing_row_is_told_as_what_it_is() {
     let ada = user("ada");
     let calls = [(&ada, json!(1)), (&ada, json!(1)), (&ada, json!(100))];
     for answer in get(&server, &calls).await {
-        assert_eq!(
-            answer,
-            "A batch of calls was answered with a wrong number of results, so nobody knows which is whose"
-        );
+        assert_eq!(answer, "The results of a batch cannot be assigned to its calls, since their number is wrong");
     }
     assert_eq!(sent.all(), [[1, 100]], "it is a bug of the function, which no other batch mends");
 }
@@ -107,7 +104,7 @@ async fn results_are_counted_by_the_calls_that_the_function_got() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_session_holds_is_not_told_in_another() {
+async fn the_data_of_one_session_is_not_answered_in_another() {
     let store = SessionStore::in_memory();
     let sessions = store.clone();
     let sent = Sent::default();
@@ -155,7 +152,7 @@ async fn a_call_for_several_is_cancelled_when_all_of_them_have_left() {
     let token: Arc<Mutex<Option<RequestContext>>> = Arc::default();
     let seen = Arc::clone(&token);
     let bulk = move |calls: Vec<Call>| {
-        *seen.lock().expect("nobody panicked") = Some(calls[0].ctx.clone());
+        *seen.lock().expect("no panic") = Some(calls[0].ctx.clone());
         std::future::pending::<Vec<McpResult<String>>>()
     };
     let server = BatchedTool::new().with_bulk("get", bulk).layer(server(true));
@@ -164,7 +161,7 @@ async fn a_call_for_several_is_cancelled_when_all_of_them_have_left() {
         tokio::spawn(async move { server.call_tool("get", json!({"id": 1}), &user("ada")).await })
     });
     tokio::time::sleep(Duration::from_millis(10)).await;
-    let is_cancelled = || token.lock().expect("nobody panicked").as_ref().is_some_and(RequestContext::is_cancelled);
+    let is_cancelled = || token.lock().expect("no panic").as_ref().is_some_and(RequestContext::is_cancelled);
     for (left, call) in calls.into_iter().enumerate() {
         assert!(!is_cancelled(), "{left} have left");
         call.abort();

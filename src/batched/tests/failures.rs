@@ -30,7 +30,7 @@ async fn an_error_of_the_batch_goes_to_all_of_it_and_to_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_number_of_results_is_an_error_to_all_and_goes_to_nobody_else() {
+async fn a_wrong_number_of_results_is_an_error_of_the_whole_batch_and_of_no_other() {
     for results in [0, 1, 2, 4, 100] {
         let batcher = Batcher::new(move |_: Vec<u64>| async move { vec![Ok(7); results] });
         for answer in load_all(&batcher, [1, 2, 3]).await {

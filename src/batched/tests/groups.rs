@@ -1,16 +1,16 @@
 use super::*;
 
 /// A batcher whose groups are the hundreds.
-fn by_hundreds(door: &Door, sent: &Sent) -> Batcher<u64, u64> {
-    tenfold_behind(door, sent).with_groups(|key| (key / 100).to_be_bytes()).with_max_in_flight(1)
+fn by_hundreds(gate: &Gate, sent: &Sent) -> Batcher<u64, u64> {
+    tenfold_gated(gate, sent).with_groups(|key| (key / 100).to_be_bytes()).with_max_in_flight(1)
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_of_different_groups_never_travel_together() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = by_hundreds(&door, &sent);
+async fn calls_of_different_groups_never_share_a_batch() {
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = by_hundreds(&gate, &sent);
     let calls: Vec<_> = [1, 101, 2, 201, 102, 3].into_iter().map(|key| load(&batcher, key)).collect();
-    door.let_pass(10);
+    gate.open_for(10);
     for call in join_all(calls).await {
         call.expect("no panic").expect("a number");
     }
@@ -19,28 +19,28 @@ async fn calls_of_different_groups_never_travel_together() {
 
 #[tokio::test(start_paused = true)]
 async fn a_busy_group_does_not_starve_another() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = by_hundreds(&door, &sent).with_max_size(10);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = by_hundreds(&gate, &sent).with_max_size(10);
     let busy: Vec<_> = (0..100).map(|key| load(&batcher, key)).collect();
     settle().await;
     let quiet = load(&batcher, 500);
     settle().await;
     // The batch under way, the busy group's turn, then the quiet group's.
-    door.let_pass(3);
+    gate.open_for(3);
     settle().await;
     assert_eq!(quiet.await.expect("no panic").expect("a number"), 5000);
-    door.let_pass(10);
+    gate.open_for(10);
     assert!(join_all(busy).await.into_iter().all(|call| call.expect("no panic").is_ok()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn groups_take_turns() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = by_hundreds(&door, &sent).with_max_size(2);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = by_hundreds(&gate, &sent).with_max_size(2);
     let first = load(&batcher, 900);
     settle().await;
     let calls: Vec<_> = [1, 2, 3, 4, 5, 101, 102, 103, 201].into_iter().map(|key| load(&batcher, key)).collect();
-    door.let_pass(20);
+    gate.open_for(20);
     first.await.expect("no panic").expect("a number");
     join_all(calls).await;
     assert_eq!(sent.all()[1..], [vec![1, 2], vec![101, 102], vec![201], vec![3, 4], vec![103], vec![5]]);

@@ -17,7 +17,7 @@ struct Calls(Arc<Mutex<Vec<Vec<Call>>>>);
 
 impl Calls {
     fn all(&self) -> Vec<Vec<Call>> {
-        self.0.lock().expect("nobody panicked").clone()
+        self.0.lock().expect("no panic").clone()
     }
 
     fn numbers(&self) -> Vec<Vec<u64>> {
@@ -35,7 +35,7 @@ impl Calls {
     fn answering_as(&self, tool: &str) -> BatchedTool {
         let seen = self.clone();
         BatchedTool::new().with_bulk(tool, move |calls: Vec<Call>| {
-            seen.0.lock().expect("nobody panicked").push(calls.clone());
+            seen.0.lock().expect("no panic").push(calls.clone());
             async move {
                 let answer = |call: Call| match call.args["n"].as_u64() {
                     Some(13) => Err(McpError::invalid_params("no 13")),
@@ -96,7 +96,7 @@ async fn other_tools_are_not_touched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn users_do_not_travel_together_unless_they_may() {
+async fn calls_of_different_users_share_a_batch_only_if_the_scope_allows_it() {
     async fn batches(layer: BatchedTool, calls: &Calls) -> usize {
         let server = layer.layer(script());
         let contexts = [user("ada"), user("bob"), nobody(), user("ada").with_session_id("2")];
@@ -120,7 +120,7 @@ async fn in_session_scope_a_call_without_a_session_goes_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_with_different_batch_keys_do_not_travel_together() {
+async fn calls_with_different_batch_keys_do_not_share_a_batch() {
     let calls = Calls::default();
     let shard = |call: &Call| (call.args["n"].as_u64().unwrap_or_default() % 2).to_string();
     let server = calls.answering().with_batch_key(shard).layer(script());
@@ -130,7 +130,7 @@ async fn calls_with_different_batch_keys_do_not_travel_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_of_different_tools_do_not_travel_together() {
+async fn calls_of_different_tools_do_not_share_a_batch() {
     let calls = Calls::default();
     let layer = calls.answering().with_bulk("write", |calls: Vec<Call>| async move {
         calls.into_iter().map(|call| Ok(call.tool)).collect::<Vec<McpResult<String>>>()
@@ -161,7 +161,7 @@ async fn a_tool_and_a_user_with_the_name_of_another_are_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn batches_are_bounded_by_what_the_calls_weigh() {
+async fn batches_are_limited_by_the_weight_of_the_calls() {
     let calls = Calls::default();
     let server = calls.answering().with_max_weight(5, |call| call.args["n"].as_u64().unwrap_or(1)).layer(script());
     let ctx = nobody();
@@ -197,7 +197,7 @@ async fn a_call_whose_caller_has_left_is_cancelled_in_the_batch_that_goes_on() {
             let seen = Arc::clone(&seen);
             async move {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                *seen.lock().expect("nobody panicked") = calls.iter().map(|call| call.ctx.is_cancelled()).collect();
+                *seen.lock().expect("no panic") = calls.iter().map(|call| call.ctx.is_cancelled()).collect();
                 calls.iter().map(|_| Ok("read")).collect::<Vec<McpResult<_>>>()
             }
         }
@@ -208,7 +208,7 @@ async fn a_call_whose_caller_has_left_is_cancelled_in_the_batch_that_goes_on() {
     let (left, stayed) = tokio::join!(leaving, read(&server, &ctx, 2));
     assert!(left.is_err());
     assert_eq!(text(&stayed), "read");
-    assert_eq!(*seen.lock().expect("nobody panicked"), [true, false]);
+    assert_eq!(*seen.lock().expect("no panic"), [true, false]);
 }
 
 #[tokio::test(start_paused = true)]

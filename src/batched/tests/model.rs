@@ -10,7 +10,7 @@ const SEEDS: u64 = 1000;
 const CALLERS: u64 = 40;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Told {
+enum TestError {
     /// The item is bad.
     Bad(u64),
     /// This batch failed.
@@ -19,13 +19,13 @@ enum Told {
     Down(usize),
     Overloaded,
     TimedOut,
-    Lost,
+    Aborted,
     Miscounted,
     Cancelled,
     Closed,
 }
 
-impl BatchError for Told {
+impl BatchError for TestError {
     fn overloaded(_: Duration) -> Self {
         Self::Overloaded
     }
@@ -34,8 +34,8 @@ impl BatchError for Told {
         Self::TimedOut
     }
 
-    fn lost() -> Self {
-        Self::Lost
+    fn aborted() -> Self {
+        Self::Aborted
     }
 
     fn miscounted() -> Self {
@@ -85,11 +85,11 @@ struct World {
 
 impl World {
     fn chance<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
-        draw(&mut self.rng.lock().expect("nobody panicked"))
+        draw(&mut self.rng.lock().expect("no panic"))
     }
 
     fn bulks(&self) -> Vec<Bulk> {
-        self.bulks.lock().expect("nobody panicked").clone()
+        self.bulks.lock().expect("no panic").clone()
     }
 
     fn begin(&self, keys: &[u64]) -> (usize, End, Duration, UnderWay) {
@@ -104,9 +104,9 @@ impl World {
             _ => End::Answers,
         });
         let work = Duration::from_millis(self.chance(|rng| rng.u64(0..10)));
-        let mut bulks = self.bulks.lock().expect("nobody panicked");
+        let mut bulks = self.bulks.lock().expect("no panic");
         bulks.push(Bulk { keys: keys.to_vec(), end, at: Instant::now() });
-        let mut under_way = self.under_way.lock().expect("nobody panicked");
+        let mut under_way = self.under_way.lock().expect("no panic");
         under_way.0 += 1;
         under_way.1 = under_way.1.max(under_way.0);
         (bulks.len() - 1, end, work, UnderWay(self.clone()))
@@ -118,7 +118,7 @@ struct UnderWay(World);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.lock().expect("nobody panicked").0 -= 1;
+        self.0.under_way.lock().expect("no panic").0 -= 1;
     }
 }
 
@@ -137,9 +137,9 @@ fn weight(key: u64) -> u64 {
 /// What a caller saw.
 #[derive(Debug)]
 enum Saw {
-    Told(Result<u64, Told>),
+    TestError(Result<u64, TestError>),
     /// It was cancelled while it waited, or about to be.
-    Cancelled(Result<u64, Told>),
+    Cancelled(Result<u64, TestError>),
     /// It left, at this moment.
     Left(Instant),
 }
@@ -178,12 +178,12 @@ async fn story(seed: u64) {
             async move {
                 let _under_way = under_way;
                 tokio::time::sleep(work).await;
-                let answer = |key: &u64| if is_bad(*key) { Err(Told::Bad(*key)) } else { Ok(key * 10) };
+                let answer = |key: &u64| if is_bad(*key) { Err(TestError::Bad(*key)) } else { Ok(key * 10) };
                 let mut answers: Vec<_> = keys.iter().map(answer).collect();
                 match end {
                     End::Answers => {}
-                    End::Fails => return Err(Told::Failed(number)),
-                    End::IsDown => return Err(Told::Down(number)),
+                    End::Fails => return Err(TestError::Failed(number)),
+                    End::IsDown => return Err(TestError::Down(number)),
                     End::Panics | End::PanicsAtOnce => panic!("as it was meant to"),
                     End::IsShort => drop(answers.pop()),
                     End::IsLong => answers.push(Ok(0)),
@@ -193,7 +193,7 @@ async fn story(seed: u64) {
             }
         }
     };
-    let mut batcher = Batcher::<u64, u64, Told>::new(bulk)
+    let mut batcher = Batcher::<u64, u64, TestError>::new(bulk)
         .with_max_size(limits.max_size)
         .with_max_in_flight(limits.max_in_flight)
         .with_max_weight(limits.max_weight, |key| weight(*key))
@@ -216,7 +216,7 @@ async fn story(seed: u64) {
         tokio::spawn(async move {
             tokio::time::sleep(comes).await;
             match leaves {
-                None => Saw::Told(batcher.load(&(), key).await),
+                None => Saw::TestError(batcher.load(&(), key).await),
                 Some(after) if is_cancelled => {
                     let token = Token::default();
                     let ctx = token.ctx();
@@ -227,7 +227,7 @@ async fn story(seed: u64) {
                     Saw::Cancelled(batcher.load(&ctx, key).await)
                 }
                 Some(after) => match tokio::time::timeout(after, batcher.load(&(), key)).await {
-                    Ok(told) => Saw::Told(told),
+                    Ok(told) => Saw::TestError(told),
                     Err(_) => Saw::Left(Instant::now()),
                 },
             }
@@ -249,7 +249,7 @@ async fn story(seed: u64) {
     judge(seed, &limits, &bulks, saw.into_iter().map(|saw| saw.expect("no caller panics")).collect());
     let stats = batcher.stats();
     assert_eq!((stats.queued, stats.in_flight), (0, 0), "seed {seed}");
-    let (under_way, most) = *world.under_way.lock().expect("nobody panicked");
+    let (under_way, most) = *world.under_way.lock().expect("no panic");
     assert_eq!(under_way, 0, "seed {seed}");
     assert!(most <= limits.max_in_flight, "seed {seed}: {most} at the same time");
 }
@@ -279,19 +279,19 @@ fn judge(seed: u64, limits: &Limits, bulks: &[Bulk], saw: Vec<Saw>) {
         };
         let is_right = match &saw {
             Saw::Left(at) => sent.first().is_none_or(|first| first.at <= *at),
-            Saw::Cancelled(Err(Told::Cancelled)) => true,
-            Saw::Told(told) | Saw::Cancelled(told) => match told {
+            Saw::Cancelled(Err(TestError::Cancelled)) => true,
+            Saw::TestError(told) | Saw::Cancelled(told) => match told {
                 Ok(answer) => *answer == key * 10 && !is_bad(key) && last == Some(End::Answers),
-                Err(Told::Bad(bad)) => *bad == key && is_bad(key) && last == Some(End::Answers),
-                Err(Told::Failed(number)) => is_last(number, End::Fails),
-                Err(Told::Down(number)) => is_last(number, End::IsDown),
-                Err(Told::Lost) => matches!(last, Some(End::Panics | End::PanicsAtOnce)),
-                Err(Told::Miscounted) => matches!(last, Some(End::IsShort | End::IsLong)),
+                Err(TestError::Bad(bad)) => *bad == key && is_bad(key) && last == Some(End::Answers),
+                Err(TestError::Failed(number)) => is_last(number, End::Fails),
+                Err(TestError::Down(number)) => is_last(number, End::IsDown),
+                Err(TestError::Aborted) => matches!(last, Some(End::Panics | End::PanicsAtOnce)),
+                Err(TestError::Miscounted) => matches!(last, Some(End::IsShort | End::IsLong)),
                 // It hung, was too slow, or its half had not been sent.
-                Err(Told::TimedOut) => last.is_some(),
-                Err(Told::Overloaded) => sent.is_empty() && !limits.waits,
-                Err(Told::Closed) => limits.shuts_down.is_some(),
-                Err(Told::Cancelled) => false,
+                Err(TestError::TimedOut) => last.is_some(),
+                Err(TestError::Overloaded) => sent.is_empty() && !limits.waits,
+                Err(TestError::Closed) => limits.shuts_down.is_some(),
+                Err(TestError::Cancelled) => false,
             },
         };
         assert!(is_right, "seed {seed}: {key} saw {saw:?} after {sent:?} with {limits:?}");

@@ -32,9 +32,9 @@ async fn each_caller_gets_the_result_in_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_came_while_all_places_were_taken_travels_together_the_moment_one_is_free() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent).with_max_in_flight(2);
+async fn calls_that_arrive_while_all_slots_are_taken_share_a_batch_as_soon_as_one_is_free() {
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(2);
     let mut calls = Vec::new();
     for key in 0..5 {
         calls.push(load(&batcher, key));
@@ -43,13 +43,13 @@ async fn what_came_while_all_places_were_taken_travels_together_the_moment_one_i
     assert_eq!(sent.all(), [[0], [1]]);
     assert_eq!((batcher.stats().queued, batcher.stats().in_flight), (3, 2));
     let start = Instant::now();
-    door.let_pass(2);
+    gate.open_for(2);
     while sent.all().len() < 3 {
         tokio::task::yield_now().await;
     }
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(sent.all().last().expect("a batch"), &[2, 3, 4]);
-    door.let_pass(1);
+    gate.open_for(1);
     for call in join_all(calls).await {
         call.expect("no panic").expect("a number");
     }
@@ -57,13 +57,13 @@ async fn what_came_while_all_places_were_taken_travels_together_the_moment_one_i
 
 #[tokio::test(start_paused = true)]
 async fn no_more_batches_are_under_way_than_allowed() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent).with_max_in_flight(3).with_max_size(2);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(3).with_max_size(2);
     let calls: Vec<_> = (0..10).map(|key| load(&batcher, key)).collect();
     settle().await;
     assert_eq!(sent.sizes(), [2, 2, 2]);
     for passed in 1..=5 {
-        door.let_pass(1);
+        gate.open_for(1);
         settle().await;
         assert_eq!(sent.all().len(), (3 + passed).min(5));
     }
@@ -108,13 +108,13 @@ async fn a_delay_for_ever_is_a_long_one_and_overflows_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_bounded_by_what_its_items_weigh_and_a_heavier_one_travels_alone() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent).with_max_in_flight(1).with_max_weight(10, |key| *key);
+async fn a_batch_is_limited_by_its_weight_and_an_item_that_is_too_heavy_is_sent_alone() {
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1).with_max_weight(10, |key| *key);
     let first = load(&batcher, 1);
     settle().await;
     let calls: Vec<_> = [4, 6, 3, 25, 2, 8].into_iter().map(|key| load(&batcher, key)).collect();
-    door.let_pass(5);
+    gate.open_for(5);
     first.await.expect("no panic").expect("a number");
     join_all(calls).await;
     assert_eq!(sent.all()[1..], [vec![4, 6], vec![3], vec![25], vec![2, 8]]);
@@ -122,10 +122,10 @@ async fn a_batch_is_bounded_by_what_its_items_weigh_and_a_heavier_one_travels_al
 
 #[tokio::test(start_paused = true)]
 async fn weights_beyond_all_numbers_are_added_up() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent).with_max_in_flight(1).with_max_weight(u64::MAX, |_| u64::MAX);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1).with_max_weight(u64::MAX, |_| u64::MAX);
     let calls: Vec<_> = (0..4).map(|key| load(&batcher, key)).collect();
-    door.let_pass(4);
+    gate.open_for(4);
     for call in join_all(calls).await {
         call.expect("no panic").expect("a number");
     }

@@ -60,7 +60,7 @@ async fn callers_who_share_a_call_do_not_share_what_another_session_holds() {
 
 /// Neither has a name, but one of them is told so, and the other has one.
 #[tokio::test(start_paused = true)]
-async fn a_failure_for_want_of_something_in_a_session_is_not_anothers() {
+async fn a_failure_that_depends_on_a_session_is_not_shared_with_other_sessions() {
     let store = SessionStore::in_memory();
     let server = (store.clone(), batched()).layer(library());
     name(&store, &ada("2"), "Countess").await;
@@ -215,7 +215,7 @@ async fn a_batch_that_fails_as_a_whole_after_a_look_at_a_session_fails_nobody_in
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_for_want_of_something_in_a_session_is_not_anothers() {
+async fn a_panic_that_depends_on_a_session_is_not_shared_with_other_sessions() {
     let store = SessionStore::in_memory();
     let script = ScriptedServer::new("library").with_read_only("name", |_| async {
         let name: Option<String> = Session::current()?.get("name").await?;

@@ -43,7 +43,7 @@ fn sharing_calls_that_have_effects_has_to_be_asked_for_by_name() {
 }
 
 #[test]
-fn settings_that_mean_nothing_are_mistakes() {
+fn settings_that_cannot_work_are_configuration_errors() {
     let on = || BatchedTool::new().with_bulk("read", bulk);
     for (layer, setting) in [
         (on().with_max_size(0), "with_max_size"),
@@ -90,8 +90,8 @@ async fn the_selectors_choose_tools_without_a_bulk_function() {
 
 #[tokio::test(start_paused = true)]
 async fn the_defaults_are_those_of_the_manual() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent);
     let mut calls = Vec::new();
     for key in 0..4 {
         calls.push(load(&batcher, key));
@@ -101,7 +101,7 @@ async fn the_defaults_are_those_of_the_manual() {
     let refused = calls.pop().expect("a call").await.expect("no panic");
     assert_eq!(kind(refused), ErrorKind::ServerOverloaded);
     assert_eq!(sent.sizes(), [1; 4]);
-    door.let_pass(4);
+    gate.open_for(4);
     settle().await;
     assert_eq!(sent.sizes()[4..], [64; 4]);
 }
@@ -109,7 +109,7 @@ async fn the_defaults_are_those_of_the_manual() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_given_up_after_five_minutes() {
     let start = Instant::now();
-    let answer = tenfold_behind(&Door::closed(), &Sent::default()).load(&(), 1).await;
+    let answer = tenfold_gated(&Gate::closed(), &Sent::default()).load(&(), 1).await;
     assert_eq!(kind(answer), ErrorKind::Timeout);
     assert_eq!(start.elapsed(), Duration::from_secs(300));
 }

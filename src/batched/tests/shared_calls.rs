@@ -89,7 +89,7 @@ async fn a_shared_call_is_cancelled_when_all_who_made_it_have_left_and_not_befor
     let script = ScriptedServer::new("library").with_read_only("read", {
         let seen = Arc::clone(&seen);
         move |call| {
-            seen.lock().expect("nobody panicked").push(call.ctx);
+            seen.lock().expect("no panic").push(call.ctx);
             async { std::future::pending().await }
         }
     });
@@ -102,8 +102,7 @@ async fn a_shared_call_is_cancelled_when_all_who_made_it_have_left_and_not_befor
         })
         .collect();
     settle().await;
-    let cancelled =
-        || -> Vec<_> { seen.lock().expect("nobody panicked").iter().map(RequestContext::is_cancelled).collect() };
+    let cancelled = || -> Vec<_> { seen.lock().expect("no panic").iter().map(RequestContext::is_cancelled).collect() };
     assert_eq!(cancelled(), [false, false]);
     calls[0].abort();
     settle().await;

@@ -4,14 +4,14 @@ use super::*;
 use crate::batched::BatchedTool;
 use crate::{Identity, Layer, Scope};
 
-/// A server whose batches wait at the door, and whose queue has ten places.
-fn behind(door: &Door, layer: impl FnOnce(BatchedTool) -> BatchedTool) -> impl McpHandler {
+/// A server whose batches wait at the gate, and whose queue has ten places.
+fn behind(gate: &Gate, layer: impl FnOnce(BatchedTool) -> BatchedTool) -> impl McpHandler {
     let script = ScriptedServer::new("users").with_read_only("get", |_| async { Ok(ToolResult::text("never asked")) });
-    let door = door.clone();
+    let gate = gate.clone();
     let bulk = move |calls: Vec<crate::batched::Call>| {
-        let door = door.clone();
+        let gate = gate.clone();
         async move {
-            door.pass().await;
+            gate.pass().await;
             calls.iter().map(|call| Ok(call.args["id"].to_string())).collect::<Vec<McpResult<String>>>()
         }
     };
@@ -44,7 +44,7 @@ async fn answered(calls: Vec<JoinHandle<McpResult<ToolResult>>>) -> usize {
 /// Mallory fills the queue, then ada makes three calls. How many of hers are answered, and how many of his?
 async fn ada_after_mallory(
     server: &impl McpHandler,
-    door: &Door,
+    gate: &Gate,
     mallory: &RequestContext,
     ada: &RequestContext,
 ) -> (usize, usize) {
@@ -53,7 +53,7 @@ async fn ada_after_mallory(
     let his = queued(server, mallory, 1..21).await;
     let hers = queued(server, ada, 100..103).await;
     let more_of_his = queued(server, mallory, 21..41).await;
-    door.let_pass(1_000);
+    gate.open_for(1_000);
     let answers = (answered(hers).await, answered(his).await + answered(more_of_his).await);
     assert_eq!(answered(first).await, 1);
     answers
@@ -61,38 +61,38 @@ async fn ada_after_mallory(
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_with_many_groups_takes_no_place_from_one_with_a_few_calls() {
-    let door = Door::closed();
-    let server = behind(&door, |batched| batched.with_batch_key(|call| call.args["id"].to_string()));
-    assert_eq!(ada_after_mallory(&server, &door, &user("mallory"), &user("ada")).await, (3, 7));
+    let gate = Gate::closed();
+    let server = behind(&gate, |batched| batched.with_batch_key(|call| call.args["id"].to_string()));
+    assert_eq!(ada_after_mallory(&server, &gate, &user("mallory"), &user("ada")).await, (3, 7));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_fills_a_public_queue_makes_room_for_others() {
-    let door = Door::closed();
-    let server = behind(&door, |batched| batched.with_scope(Scope::Public));
-    assert_eq!(ada_after_mallory(&server, &door, &user("mallory"), &user("ada")).await, (3, 7));
+    let gate = Gate::closed();
+    let server = behind(&gate, |batched| batched.with_scope(Scope::Public));
+    assert_eq!(ada_after_mallory(&server, &gate, &user("mallory"), &user("ada")).await, (3, 7));
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_whom_nobody_knows_have_a_share_for_each_connection() {
-    let door = Door::closed();
-    let server = behind(&door, |batched| batched);
+async fn anonymous_callers_have_a_share_for_each_connection() {
+    let gate = Gate::closed();
+    let server = behind(&gate, |batched| batched);
     let on = |connection: &str| nobody().with_session_id(connection);
-    assert_eq!(ada_after_mallory(&server, &door, &on("1"), &on("2")).await, (3, 7));
+    assert_eq!(ada_after_mallory(&server, &gate, &on("1"), &on("2")).await, (3, 7));
 }
 
 #[tokio::test(start_paused = true)]
 async fn shares_are_those_of_the_callers_that_the_identity_tells_apart() {
-    let door = Door::closed();
+    let gate = Gate::closed();
     let one = Identity::new().with_partition(|_| "all the same");
-    let server = behind(&door, |batched| batched.with_scope(Scope::Public).with_identity(one));
-    assert_eq!(ada_after_mallory(&server, &door, &user("mallory"), &user("ada")).await, (0, 10));
+    let server = behind(&gate, |batched| batched.with_scope(Scope::Public).with_identity(one));
+    assert_eq!(ada_after_mallory(&server, &gate, &user("mallory"), &user("ada")).await, (0, 10));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_groups_of_one_caller_share_what_he_has() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent)
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent)
         .with_max_in_flight(1)
         .with_max_queue(4)
         .with_groups(|key| (key / 100).to_be_bytes());
@@ -106,7 +106,7 @@ async fn the_groups_of_one_caller_share_what_he_has() {
     settle().await;
     let small = load(100);
     settle().await;
-    door.let_pass(10);
+    gate.open_for(10);
     assert!(first.await.expect("no panic").is_ok() && small.await.expect("no panic").is_ok());
     let large = join_all(large).await.into_iter().filter(|call| call.as_ref().expect("no panic").is_ok()).count();
     assert_eq!(large, 3, "the newest of the large group went");

@@ -3,7 +3,7 @@ use super::*;
 const GRACE: Duration = Duration::from_secs(5);
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_is_sent_and_what_comes_later_is_refused() {
+async fn waiting_calls_are_sent_and_later_ones_are_rejected() {
     let sent = Sent::default();
     let batcher = tenfold(&sent).with_max_size(2).with_max_in_flight(1).with_max_delay(Duration::from_secs(3600));
     let calls: Vec<_> = (0..5).map(|key| load(&batcher, key)).collect();
@@ -24,9 +24,9 @@ async fn what_waits_is_sent_and_what_comes_later_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_takes_longer_than_the_grace_is_answered_all_the_same() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent).with_max_in_flight(1).with_max_size(2);
+async fn a_call_that_takes_longer_than_the_grace_is_answered_too() {
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1).with_max_size(2);
     let calls: Vec<_> = (0..5).map(|key| load(&batcher, key)).collect();
     settle().await;
     let start = Instant::now();
@@ -43,8 +43,8 @@ async fn what_takes_longer_than_the_grace_is_answered_all_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_room_is_answered_too() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent).with_max_in_flight(1).wait_when_full().with_max_queue(1);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1).wait_when_full().with_max_queue(1);
     let calls: Vec<_> = (0..9).map(|key| load(&batcher, key)).collect();
     settle().await;
     batcher.shut_down(GRACE).await;
@@ -63,12 +63,12 @@ async fn nothing_to_do_takes_no_time() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_leaves_nobody_of_another_one_waiting() {
+fn a_runtime_that_shuts_down_leaves_no_caller_on_another_one_waiting() {
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime");
     let (going, staying) = (runtime(), runtime());
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent).with_max_in_flight(1);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1);
     let under_way = going.spawn({
         let batcher = batcher.clone();
         async move { batcher.load(&(), 1).await }
@@ -89,11 +89,11 @@ fn a_runtime_that_shuts_down_leaves_nobody_of_another_one_waiting() {
     drop(under_way);
     going.shutdown_background();
     let waiting = staying.block_on(async { tokio::time::timeout(Duration::from_secs(30), waiting).await });
-    assert_eq!(kind(waiting.expect("no wait for ever").expect("no panic")), ErrorKind::Internal);
+    assert_eq!(kind(waiting.expect("no endless wait").expect("no panic")), ErrorKind::Internal);
     // And a batcher that lost its tasks goes on.
-    door.let_pass(1);
+    gate.open_for(1);
     let next = staying.block_on(async { tokio::time::timeout(Duration::from_secs(30), batcher.load(&(), 3)).await });
-    assert_eq!(next.expect("no wait for ever").expect("a number"), 30);
+    assert_eq!(next.expect("no endless wait").expect("a number"), 30);
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,7 +73,7 @@ async fn nothing_is_sent_twice_unless_asked_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_found_before_the_time_was_up_is_told() {
+async fn results_from_before_the_timeout_are_returned() {
     let batcher = Batcher::new(|keys: Vec<u64>| async move {
         tokio::time::sleep(Duration::from_millis(10)).await;
         if keys.contains(&3) { Err(refused()) } else { Ok(keys.into_iter().map(Ok).collect::<Vec<_>>()) }

@@ -2,7 +2,7 @@ use super::*;
 
 /// Callers on several threads, who leave at any moment: what the paused clock of one thread cannot show.
 #[test]
-fn on_many_threads_nobody_gets_what_is_another_s_and_nobody_waits_for_ever() {
+fn on_many_threads_each_caller_gets_its_own_answer_and_none_waits_forever() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().expect("a runtime");
     runtime.block_on(async {
@@ -45,7 +45,7 @@ fn on_many_threads_nobody_gets_what_is_another_s_and_nobody_waits_for_ever() {
             })
             .collect();
         let all = tokio::time::timeout(Duration::from_secs(60), join_all(callers)).await;
-        all.expect("no wait for ever").into_iter().for_each(|caller| caller.expect("no panic"));
+        all.expect("no endless wait").into_iter().for_each(|caller| caller.expect("no panic"));
         batcher.shut_down(Duration::from_secs(60)).await;
         assert_eq!((batcher.stats().queued, batcher.stats().in_flight), (0, 0));
     });
@@ -53,7 +53,7 @@ fn on_many_threads_nobody_gets_what_is_another_s_and_nobody_waits_for_ever() {
 
 /// Such a runtime runs what a task spawns before the tasks that are ready already.
 #[test]
-fn on_many_threads_who_is_about_to_call_travels_along() {
+fn on_many_threads_a_caller_that_is_about_to_call_joins_the_batch() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime");
     let sent = Sent::default();

@@ -5,7 +5,7 @@ mod sqlite {
     use crate::{BatchedTool, Layer, TransactionalTool};
 
     #[tokio::test]
-    async fn a_call_inside_a_transaction_does_not_travel() {
+    async fn a_call_inside_a_transaction_is_not_batched() {
         let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.expect("a database");
         let script = ScriptedServer::new("library").with_read_only("read", |_| async { Ok(ToolResult::text("alone")) });
         let bulk =

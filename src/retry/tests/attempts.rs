@@ -123,7 +123,7 @@ async fn a_failure_without_a_kind_is_not_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_nobody_knows_is_not_tried_again() {
+async fn an_unknown_kind_is_not_retried() {
     let unknown = ToolResult {
         meta: Some([("io.turbomcp/errorKind".to_owned(), json!("brand_new"))].into_iter().collect()),
         ..ToolResult::error("something new")

@@ -103,7 +103,7 @@ async fn the_budget_recovers_by_time_however_often_it_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_available_includes_what_time_has_earned() {
+async fn available_tokens_include_those_that_time_has_added() {
     let budget = Budget::new().with_burst(4);
     assert_eq!((0..9).filter(|_| budget.withdraw(None)).count(), 4);
     assert_eq!(budget.available(), 0);

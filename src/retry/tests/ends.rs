@@ -147,7 +147,7 @@ async fn the_deadline_is_30_s_by_default_and_can_be_lifted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_attempts_take_counts_towards_the_deadline() {
+async fn the_time_of_attempts_counts_towards_the_deadline() {
     let script = failing_after(ms(300));
     let retry = RetryTool::new().with_jitter(Jitter::None).with_max_attempts(99).with_deadline(ms(1_000));
     let result = call(&retry.layer(script.clone())).await;

@@ -75,12 +75,12 @@ async fn an_outer_layer_tries_again_what_the_inner_one_does_not_act_on() {
 #[tokio::test(start_paused = true)]
 async fn an_outer_judgement_of_its_own_does_not_try_again_what_an_inner_layer_gave_up_on() {
     let script = failing(ALWAYS, down());
-    let server = (RetryTool::new().with_temporary(|_| true), RetryTool::new()).layer(script.clone());
+    let server = (RetryTool::new().retry_if(|_| true), RetryTool::new()).layer(script.clone());
     call(&server).await.unwrap();
     assert_eq!(script.calls("get"), 3);
 
     let script = failing(ALWAYS, down());
-    let server = (RetryTool::new().with_temporary(|_| true), RetryTool::new()).layer(raising(script.clone(), down()));
+    let server = (RetryTool::new().retry_if(|_| true), RetryTool::new()).layer(raising(script.clone(), down()));
     call(&server).await.unwrap_err();
     assert_eq!(script.calls("get"), 3);
 }

@@ -37,7 +37,7 @@ async fn an_attempt_that_has_asked_its_client_is_the_last_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_client_answers_without_a_person_is_no_question() {
+async fn a_request_that_a_client_answers_without_a_person_is_no_question() {
     for way in ["roots", "capabilities", "version"] {
         let (script, laptop) = (asking(way, 1), Client::new("laptop"));
         let server = RetryTool::new().layer(script.clone());

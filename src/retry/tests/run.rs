@@ -121,7 +121,7 @@ async fn an_error_that_somebody_further_in_gave_up_on_is_returned_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_nobody_cancels_waits_out_its_delays() {
+async fn work_without_cancellation_waits_out_its_delays() {
     let began = Instant::now();
     let result = RetryPolicy::new()
         .with_jitter(Jitter::None)
@@ -142,8 +142,8 @@ impl Retryable for FetchError {
     fn verdict(&self) -> Verdict {
         match *self {
             Self::Gone => Verdict::Permanent,
-            Self::Busy { come_back_in } => Verdict::Temporary { retry_after: come_back_in, throttled: true },
-            Self::TookLongerThan(_) => Verdict::Temporary { retry_after: None, throttled: false },
+            Self::Busy { come_back_in } => Verdict::throttled(come_back_in),
+            Self::TookLongerThan(_) => Verdict::temporary(None),
         }
     }
 

@@ -178,20 +178,28 @@ fn mistakes() -> Vec<(&'static str, &'static str, RetryTool)> {
     let new = RetryTool::new;
     let budget = |budget| new().with_budget(budget);
     vec![
-        ("with_max_attempts", "0 attempts would never call the tool", new().with_max_attempts(0)),
-        ("with_base_delay", "a delay of zero", new().with_base_delay(Duration::ZERO)),
-        ("with_throttled_delay", "a delay of zero", new().with_throttled_delay(Duration::ZERO)),
-        ("with_max_delay", "a delay of zero", new().with_max_delay(Duration::ZERO)),
-        ("with_factor", "delays that shrink", new().with_factor(0.99)),
-        ("with_factor", "delays that shrink", new().with_factor(-2.0)),
-        ("with_factor", "delays that shrink", new().with_factor(f64::NAN)),
-        ("with_factor", "delays that shrink", new().with_factor(f64::INFINITY)),
-        ("with_deadline", "a deadline below a millisecond", new().with_deadline(Duration::ZERO)),
-        ("with_attempt_timeout", "it must be at least a millisecond", new().with_attempt_timeout(Duration::ZERO)),
-        ("with_budget", "a ratio or rate is below zero", budget(Budget::new().with_ratio(-0.1))),
-        ("with_budget", "a ratio or rate is below zero", budget(Budget::new().with_ratio(f64::NAN))),
-        ("with_budget", "a ratio or rate is below zero", budget(Budget::new().with_retries_per_second(-1.0))),
-        ("with_budget", "a ratio or rate is below zero", budget(Budget::new().with_retries_per_second(f64::INFINITY))),
+        ("with_max_attempts", "must be greater than zero", new().with_max_attempts(0)),
+        ("with_base_delay", "must be greater than zero", new().with_base_delay(Duration::ZERO)),
+        ("with_throttled_delay", "must be greater than zero", new().with_throttled_delay(Duration::ZERO)),
+        ("with_max_delay", "must be greater than zero", new().with_max_delay(Duration::ZERO)),
+        ("with_factor", "must be a finite number of at least 1", new().with_factor(0.99)),
+        ("with_factor", "must be a finite number of at least 1", new().with_factor(-2.0)),
+        ("with_factor", "must be a finite number of at least 1", new().with_factor(f64::NAN)),
+        ("with_factor", "must be a finite number of at least 1", new().with_factor(f64::INFINITY)),
+        ("with_deadline", "must be at least one millisecond", new().with_deadline(Duration::ZERO)),
+        ("with_attempt_timeout", "must be at least one millisecond", new().with_attempt_timeout(Duration::ZERO)),
+        ("with_budget", "the ratio and the rate must be finite numbers", budget(Budget::new().with_ratio(-0.1))),
+        ("with_budget", "the ratio and the rate must be finite numbers", budget(Budget::new().with_ratio(f64::NAN))),
+        (
+            "with_budget",
+            "the ratio and the rate must be finite numbers",
+            budget(Budget::new().with_retries_per_second(-1.0)),
+        ),
+        (
+            "with_budget",
+            "the ratio and the rate must be finite numbers",
+            budget(Budget::new().with_retries_per_second(f64::INFINITY)),
+        ),
     ]
 }
 

@@ -96,7 +96,7 @@ async fn each_caller_gets_as_much_as_is_left_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_whom_nobody_knows_are_told_apart_by_their_connection() {
+async fn anonymous_callers_are_distinguished_by_their_connection() {
     let retry = RetryTool::new().with_budget(saved(100));
     let on = |connection: &str| RequestContext::new().with_session_id(connection);
     for (connection, share) in [("1", 50), ("1", 0), ("2", 25)] {
@@ -108,7 +108,7 @@ async fn callers_whom_nobody_knows_are_told_apart_by_their_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_are_told_apart_as_the_identity_says() {
+async fn callers_are_distinguished_by_the_identity() {
     let by_header = Identity::new().with_partition(|ctx| json!(ctx.get_metadata_str("desk")));
     let retry = RetryTool::new().with_budget(saved(100)).with_identity(by_header);
     let at = |name: &str, desk: &str| user(name).with_metadata("desk", desk);
@@ -128,7 +128,7 @@ async fn a_full_budget_forgives_what_was_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_pays_back_with_calls_of_his_own_and_nobody_elses() {
+async fn only_the_caller_s_own_calls_reduce_its_usage() {
     let budget = Budget::new().with_ratio(0.1).with_retries_per_second(0.0).with_burst(100);
     let retry = RetryTool::new().with_budget(budget.clone());
     let healthy = retry.layer(failing(0, down()));

@@ -88,7 +88,7 @@ async fn a_default_that_does_not_go_with_what_was_given_is_no_reason_to_refuse_i
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_of_what_was_filled_in() {
+async fn violations_of_filled_in_values_are_reported() {
     let server = ValidatedTool::new().with_defaults().layer(taking(schema()));
     let refused = call(&server, "take", json!({"sort": "sideways"})).await;
     assert_eq!(text(&refused), "`sort` must be \"up\" or \"down\"", "the limit that is required has a default");

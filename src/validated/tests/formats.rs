@@ -29,7 +29,7 @@ async fn formats_are_switched_off_one_by_one_or_as_a_whole() {
 }
 
 #[tokio::test]
-async fn what_a_tool_answers_has_the_same_formats() {
+async fn results_are_checked_with_the_same_formats() {
     let (schema, args) = undashed();
     let answering = || {
         let output = turbomcp_types::ToolOutputSchema::from_value(schema.clone());
@@ -46,13 +46,15 @@ async fn what_a_tool_answers_has_the_same_formats() {
 }
 
 #[test]
-fn a_format_that_nobody_knows_is_a_mistake() {
+fn an_unknown_format_is_an_error_of_the_layer_and_of_the_schema() {
     let mistake = |name| {
         let validated = ValidatedTool::new().with_formats(Formats::all().except([name]));
         validated.try_layer(taking(json!({"type": "object"}))).expect_err("a mistake").to_string()
     };
     assert!(mistake("uid").contains("did you mean `uuid`?"), "{}", mistake("uid"));
-    assert!(mistake("no such").contains("no format is called `no such`"));
+    assert!(mistake("no such").contains("there is no format `no such`"));
+    let error = Schema::compile_with(&json!({}), &Formats::all().except(["uid"])).expect_err("a mistake");
+    assert_eq!(error.to_string(), "there is no format `uid`: did you mean `uuid`?");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The layer: which tools, with which settings, and what its answers are.
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use metrics_util::debugging::DebuggingRecorder;
@@ -144,7 +143,7 @@ async fn selectors_choose_the_tools() {
 }
 
 #[test]
-fn mistakes_are_found_when_the_layer_is_put_on() {
+fn settings_that_cannot_work_are_found_when_the_layer_is_put_on() {
     let mistake = |validated: ValidatedTool| validated.try_layer(numbered()).expect_err("a mistake").to_string();
     let nearest = "did you mean `take`?";
     for unknown in [
@@ -152,12 +151,14 @@ fn mistakes_are_found_when_the_layer_is_put_on() {
         ValidatedTool::new().typed::<Anything>("tke"),
         ValidatedTool::new().rule("tke", |_: Value, _| async { Ok(()) }),
         ValidatedTool::new().with_limits_for("tke", Limits::new()),
-        ValidatedTool::new().with_names("tke", [("a", "b")]),
+        ValidatedTool::new().with_name("tke", "a", "b"),
     ] {
         assert!(mistake(unknown.clone()).contains(nearest), "{unknown:?}");
     }
     let left_out = mistake(ValidatedTool::new().except(["take"]).typed::<Anything>("take"));
-    assert!(left_out.contains("`take` has settings of its own, and is left out"), "{left_out}");
+    assert!(left_out.contains("`take` has settings of its own and is excluded"), "{left_out}");
+    let none_listed = mistake(ValidatedTool::new().with_max_violations(0));
+    assert_eq!(none_listed, "ValidatedTool::with_max_violations: must be greater than zero");
 
     let bad = |schema| {
         ScriptedServer::new("server").with_tool(tool("search", schema), |_| async { Ok(ToolResult::text("")) })
@@ -183,8 +184,8 @@ async fn a_tool_with_a_bad_schema_need_not_stop_a_server() {
     let mistake = ValidatedTool::new().try_layer(script()).expect_err("a mistake, where nothing else is said");
     assert!(mistake.to_string().contains("look-around"), "{mistake}");
 
-    let limits = Limits::new().with_max_entries(1);
-    let validated = ValidatedTool::new().with_bad_schemas_left_out().with_limits_for("search", limits);
+    let limits = Limits::new().with_max_properties(1);
+    let validated = ValidatedTool::new().allow_invalid_schemas().with_limits_for("search", limits);
     let rule = |value: Value, cx: crate::validated::RuleContext| async move {
         if value["q"] == "forbidden" {
             cx.refuse(Violation::new("forbidden", "This is not searched for").at("q"));
@@ -194,7 +195,7 @@ async fn a_tool_with_a_bad_schema_need_not_stop_a_server() {
     let server = validated.rule("search", rule).layer(script());
     assert!(call(&server, "take", json!({"n": "x"})).await.is_error(), "the others are held against theirs");
     assert_eq!(text(&call(&server, "search", json!({"q": 1})).await), "{\"q\":1}");
-    assert_eq!(listed(&call(&server, "search", json!({"q": 1, "r": 1})).await)[0].1, "max_entries");
+    assert_eq!(listed(&call(&server, "search", json!({"q": 1, "r": 1})).await)[0].1, "max_properties");
     assert_eq!(listed(&call(&server, "search", json!({"q": "forbidden"})).await)[0].1, "forbidden");
 }
 
@@ -253,7 +254,7 @@ async fn hints_and_the_length_of_the_list_are_settings() {
     assert_eq!(violations(&without)[0]["hint"], Value::Null);
     assert_eq!(text(&without), "`color` is not known here");
 
-    let few = ValidatedTool::new().with_max_violations(NonZeroUsize::MIN).layer(taking(schema));
+    let few = ValidatedTool::new().with_max_violations(1).layer(taking(schema));
     let answer = call(&few, "take", json!({"b": 1, "a": 1, "c": 1})).await;
     assert_eq!(text(&answer), "`a` is not known here\nAnd 2 more");
     assert_eq!(data(&answer)["omitted"], 2);

@@ -18,12 +18,12 @@ fn each_limit_is_told_with_its_place() {
         .with_max_depth(3)
         .with_max_values(13)
         .with_max_items(4)
-        .with_max_entries(3)
+        .with_max_properties(3)
         .with_max_string_bytes(8);
     for (value, pointer, code, sentence) in [
         (json!({"a": [[[]]]}), "/a/0/0", "max_depth", "`a[0][0]` is nested deeper than 3 levels"),
         (json!({"a": [1, 2, 3, 4, 5]}), "/a", "max_items", "`a` has more than 4 items"),
-        (json!({"a": 1, "b": 1, "c": 1, "d": 1}), "", "max_entries", "The input has more than 3 properties"),
+        (json!({"a": 1, "b": 1, "c": 1, "d": 1}), "", "max_properties", "The input has more than 3 properties"),
         (json!({"a": ["123456789"]}), "/a/0", "max_string_bytes", "`a[0]` is longer than 8 bytes"),
         (
             json!({"a": {"123456789": 1}}),
@@ -58,7 +58,7 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(refused(&limits, &vec![1; 10_001].into()).1, "max_items");
     let object = |entries: usize| Value::Object((0..entries).map(|entry| (entry.to_string(), json!(1))).collect());
     assert_eq!(limits.check(&object(1_000)), Ok(()));
-    assert_eq!(refused(&limits, &object(1_001)).1, "max_entries");
+    assert_eq!(refused(&limits, &object(1_001)).1, "max_properties");
     assert_eq!(limits.check(&"x".repeat(512 * 1024).into()), Ok(()));
     assert_eq!(refused(&limits, &"x".repeat(512 * 1024 + 1).into()).1, "max_string_bytes");
     let values: Value = vec![json!(vec![1; 9_999]); 5].into();
@@ -105,16 +105,17 @@ async fn a_tool_has_its_own_limits_and_nothing_else_is_looked_at() {
 }
 
 #[test]
-fn limits_that_let_nothing_through_are_mistakes() {
-    for (limits, told) in [
-        (Limits::new().with_max_depth(0), "depth"),
-        (Limits::new().with_max_depth(129), "stack"),
-        (Limits::new().with_max_values(0), "nothing"),
-        (Limits::new().with_max_bytes(0), "nothing"),
+fn limits_that_refuse_every_input_are_configuration_errors() {
+    for (limits, reason) in [
+        (Limits::new().with_max_depth(0), "`with_max_depth` must be greater than zero"),
+        (Limits::new().with_max_depth(129), "`with_max_depth` must be at most 128"),
+        (Limits::new().with_max_values(0), "`with_max_values` must be greater than zero"),
+        (Limits::new().with_max_bytes(0), "`with_max_bytes` must be greater than zero"),
     ] {
         let server = || taking(json!({"type": "object"}));
         let mistake = ValidatedTool::new().with_limits(limits.clone()).try_layer(server()).expect_err("a mistake");
-        assert!(mistake.to_string().contains(told), "{mistake}");
+        assert_eq!(mistake.to_string(), format!("ValidatedTool::with_limits: {reason}"));
+        assert_eq!(limits.check_settings(), Err(mistake), "the limits themselves say the same");
         assert!(ValidatedTool::new().with_limits_for("take", limits).try_layer(server()).is_err());
     }
 }

@@ -8,7 +8,7 @@ use validator::Validate;
 use super::*;
 use crate::references::References;
 use crate::validated::hints::Hints;
-use crate::validated::violations::Found;
+use crate::validated::violations::Collector;
 
 /// Whether the part at this pointer leads to the part at that one.
 fn leads(schema: &Value, from: &str, to: &str) -> bool {
@@ -86,7 +86,7 @@ fn what_only_looks_like_a_reference_is_none() {
 }
 
 #[test]
-fn what_refers_to_itself_without_end_is_found_by_every_name() {
+fn endless_references_are_found_by_every_name() {
     for schema in [
         json!({"$ref": "#/$defs/a%20b", "$defs": {"a b": {"anyOf": [{"$ref": "#/$defs/a%20b"}]}}}),
         json!({"$id": "https://example.org/x", "allOf": [{"$ref": "https://example.org/x#"}]}),
@@ -179,7 +179,7 @@ fn a_recursive_union_takes_no_more_for_the_name_it_has() {
     };
     let nested = (0..30).fold(json!({"eq": 1}), |inner, _| json!({"not": inner}));
     let steps = |schema: &Schema| {
-        let mut found = Found::new(20);
+        let mut found = Collector::new(20);
         let steps = schema.find(&nested, &mut Hints::new(), &mut found);
         assert!(!found.is_empty());
         steps

@@ -38,7 +38,7 @@ fn stocked() -> ValidatedTool {
         .rule("take", |order: Order, cx: RuleContext| async move {
             if order.quantity > 3 {
                 let violation = Violation::new("out_of_stock", "Only 3 units available");
-                cx.refuse(violation.at("/quantity").expecting(json!({"max": 3})));
+                cx.refuse(violation.at("/quantity").with_expected(json!({"max": 3})));
             }
             Ok(())
         })

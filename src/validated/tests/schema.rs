@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::validated::hints::Hints;
-use crate::validated::violations::Found;
+use crate::validated::violations::Collector;
 
 /// Says what the schema finds wrong with the value: pointer, code and sentence of each violation.
 fn told(schema: &Value, value: &Value) -> Vec<String> {
@@ -54,7 +54,7 @@ fn each_keyword_has_a_sentence() {
         (
             json!({"oneOf": [{"minimum": 1}, {"minimum": 2}]}),
             json!(3),
-            "oneOf The input matches several of the forms that exclude each other",
+            "oneOf The input matches more than one of the forms that exclude each other",
         ),
         (
             json!({"propertyNames": {"maxLength": 2}}),
@@ -67,7 +67,7 @@ fn each_keyword_has_a_sentence() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_with_its_place() {
+fn every_violation_is_reported_with_its_place() {
     let schema = json!({
         "type": "object",
         "properties": {
@@ -142,7 +142,7 @@ fn of_several_alternatives_the_one_that_was_meant_is_told() {
 }
 
 #[test]
-fn what_is_missing_is_told_where_one_of_several_is_asked_for() {
+fn if_one_of_several_names_is_required_the_missing_ones_are_listed() {
     let schema = json!({"required": ["id"], "anyOf": [{"required": ["title"]}, {"required": ["body"]}]});
     assert_eq!(told(&schema, &json!({"id": 1})), [" anyOf The input must have `title` or `body`"]);
     let nested = json!({"properties": {"to": {"oneOf": [{"required": ["user"]}, {"required": ["room", "server"]}]}}});
@@ -271,7 +271,7 @@ fn a_name_that_is_not_listed_is_not_put_into_words() {
     let schema = Schema::compile(&schema).expect("a schema");
     let allocations = |count: usize| {
         let unknown = Value::Object((0..count).map(|at| (format!("x{at:05}"), json!(1))).collect());
-        let mut found = Found::new(20);
+        let mut found = Collector::new(20);
         let allocations = allocation_counter::measure(|| {
             schema.find(&unknown, &mut Hints::off(), &mut found);
         });
@@ -286,7 +286,7 @@ fn a_name_that_is_not_listed_is_not_put_into_words() {
 #[test]
 fn of_any_number_of_violations_no_more_are_kept_than_a_few_times_those_that_are_listed() {
     let kept = |count: usize| {
-        let mut found = Found::new(20);
+        let mut found = Collector::new(20);
         let push = |at: usize| found.push(Violation::new("wrong", "it is wrong").at(&format!("{at:06}")));
         allocation_counter::measure(|| (0..count).for_each(push)).bytes_max
     };

@@ -163,7 +163,7 @@ async fn a_field_with_another_name_altogether_is_given_it() {
     let answer = call(&validated.clone().layer(taking(order_schema())), "take", bad.clone()).await;
     assert_eq!(listed(&answer), pairs([("/discount", "odd")]));
 
-    let named = validated.with_names("take", [("discount", "code")]).layer(taking(order_schema()));
+    let named = validated.with_name("take", "discount", "code").layer(taking(order_schema()));
     let answer = call(&named, "take", bad).await;
     assert_eq!(listed(&answer), pairs([("/code", "odd")]));
     assert_eq!(violations(&answer)[0]["expected"], Value::Null, "what a custom function tells may be the value");
@@ -249,8 +249,8 @@ async fn of_very_many_mistakes_of_a_type_the_first_are_told_and_the_rest_counted
 #[test]
 fn a_mistake_of_a_type_that_is_not_listed_is_not_put_into_words() {
     use crate::references::References;
-    use crate::validated::typed::Names;
-    use crate::validated::violations::Found;
+    use crate::validated::typed::WireNames;
+    use crate::validated::violations::Collector;
 
     #[derive(Debug, Validate)]
     struct Many {
@@ -261,9 +261,10 @@ fn a_mistake_of_a_type_that_is_not_listed_is_not_put_into_words() {
     let allocations = |count: usize| {
         let items = (0..count).map(|_| Address { zip_code: "1".to_owned() }).collect();
         let errors = Many { items }.validate().expect_err("none is a code");
-        let names = Names { references: &references, explicit: None };
-        let mut found = Found::new(20);
-        let allocations = allocation_counter::measure(|| names.tell(&errors, "", Some(references.root()), &mut found));
+        let names = WireNames { references: &references, explicit: None };
+        let mut found = Collector::new(20);
+        let allocations =
+            allocation_counter::measure(|| names.report(&errors, "", Some(references.root()), &mut found));
         assert_eq!(found.count(), count);
         allocations.count_total
     };

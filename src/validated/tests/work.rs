@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::verdicts::{plain_values, schemas};
 use super::*;
 use crate::validated::hints::Hints;
-use crate::validated::violations::Found;
+use crate::validated::violations::Collector;
 use crate::validated::walk::Extent;
 
 /// What was done for one input.
@@ -24,7 +24,7 @@ fn work(schema: &Schema, value: &Value) -> Work {
     let mut counted = (0, 0);
     let bytes = measure(|| {
         let mut hints = Hints::new();
-        let mut found = Found::new(20);
+        let mut found = Collector::new(20);
         let (verdict, telling) = schema.find(value, &mut hints, &mut found);
         let told = found.into_result().map_or_else(|violations| violations.to_string().len(), |()| 0);
         counted = (verdict, telling + (hints.pairs() + told) as u64 / 16);
@@ -277,7 +277,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn telling_takes_a_fixed_number_of_times_what_reading_and_judging_take(schema in schemas(), value in plain_values(), times in 1..5_usize) {
+    fn a_report_reads_at_most_a_fixed_multiple_of_the_input_and_of_the_verdict(schema in schemas(), value in plain_values(), times in 1..5_usize) {
         let Ok(schema) = Schema::compile(&schema) else { return Ok(()) };
         let value = repeated(&value, times);
         let work = work(&schema, &value);

@@ -65,7 +65,7 @@ async fn an_error_in_the_bodys_own_words_is_still_the_steps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_whose_failure_is_made_up_for_is_not_blamed() {
+async fn a_step_whose_failure_the_body_handled_is_not_named() {
     let failed = Chain::new("order")
         .run(&(), |steps| async move {
             let _ = steps.step("recommend", failing::<u8>(ms(1), down())).await;

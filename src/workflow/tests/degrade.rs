@@ -30,7 +30,7 @@ async fn a_failure_takes_its_own_place_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_source_is_told_also_where_a_loop_gives_all_one_name() {
+async fn each_source_has_an_entry_even_if_a_loop_gives_all_one_name() {
     let sources = ["page", "page#2", "page", "page"].into_iter().enumerate();
     let sources = sources.map(|(number, name)| {
         Source::new(name, move || async move { if number == 3 { Err(secondary_is_gone()) } else { Ok(number) } })

@@ -156,7 +156,7 @@ async fn an_error_about_the_call_ends_the_search_and_any_other_does_not() {
 
 #[tokio::test(start_paused = true)]
 async fn which_errors_lead_on_can_be_set() {
-    let fallback = Fallback::new().with_move_on(|error| error.kind == ErrorKind::PermissionDenied);
+    let fallback = Fallback::new().fall_back_if(|error| error.kind == ErrorKind::PermissionDenied);
     let denied = || async { Err(McpError::permission_denied("not yours")) };
     let found = fallback.find(&(), [Source::new("theirs", denied), Source::new("ours", || having("tea"))]).await;
     assert_eq!(found.unwrap().unwrap().source, "ours");
@@ -181,7 +181,7 @@ async fn where_it_was_found_is_told_in_the_meta() {
     let sources =
         [source(&log, "cache", missing), source(&log, "replica", broken), source(&log, "database", || having("tea"))];
     let found = Fallback::new().find(&(), sources).await.unwrap().unwrap();
-    let told = found.tell(ToolResult::text("[DATABASE] tea"));
+    let told = found.annotate(ToolResult::text("[DATABASE] tea"));
     assert_eq!(told.first_text(), Some("[DATABASE] tea"), "the text is the tool's");
     assert_eq!(
         told.meta.unwrap()["mcp-patterns/source"],
@@ -189,7 +189,7 @@ async fn where_it_was_found_is_told_in_the_meta() {
     );
 
     let found = Fallback::new().find(&(), [source(&log, "cache", || having("tea"))]).await.unwrap().unwrap();
-    assert_eq!(found.tell(ToolResult::text("tea")).meta.unwrap()["mcp-patterns/source"], json!({"name": "cache"}));
+    assert_eq!(found.annotate(ToolResult::text("tea")).meta.unwrap()["mcp-patterns/source"], json!({"name": "cache"}));
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,7 +32,7 @@ async fn the_texts_of_a_source_stay_inside_and_the_log_has_them_under_an_id() {
         let id = read.strip_prefix(sentence).and_then(|rest| rest.strip_prefix(" (error "));
         let id = id.and_then(|rest| rest.strip_suffix(')')).unwrap_or_else(|| panic!("{kind:?}: {read}"));
         assert_eq!(id.len(), 16);
-        let line = logged.lines().find(|line| line.contains("a source was left out")).unwrap();
+        let line = logged.lines().find(|line| line.contains("a source failed, the answer is partial")).unwrap();
         assert!(line.contains(id) && line.contains(secret), "{line}");
     }
 }

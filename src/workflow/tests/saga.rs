@@ -154,7 +154,7 @@ async fn a_compensation_that_fails_is_told_and_the_others_still_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_step_that_is_not_undone_is_told_also_where_a_loop_gives_all_one_name() {
+async fn each_step_that_is_not_undone_is_listed_even_if_a_loop_gives_all_one_name() {
     let failed = Chain::new("order")
         .run(&(), |steps| async move {
             for seat in 1..=3 {
@@ -172,7 +172,7 @@ async fn each_step_that_is_not_undone_is_told_also_where_a_loop_gives_all_one_na
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_chain_in_a_chain_has_not_undone_is_told_too() {
+async fn steps_that_an_inner_chain_has_not_undone_are_listed_too() {
     let sold = McpError::invalid_request("It is sold");
     let failed = Chain::new("trip")
         .run(&(), |steps| async move {
@@ -225,7 +225,7 @@ async fn the_bodys_own_error_undoes_the_steps_too() {
 }
 
 #[test]
-fn what_cannot_be_undone_because_the_runtime_is_gone_is_logged() {
+fn a_compensation_that_cannot_run_because_the_runtime_has_shut_down_is_logged() {
     let traced = Traced::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let log = Log::default();

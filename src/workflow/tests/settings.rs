@@ -33,13 +33,39 @@ async fn a_compensation_is_given_up_after_10_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_least_one_source_is_asked_at_a_time() {
-    let sources = [Source::new("a", || slow(ms(1), 1)), Source::new("b", || slow(ms(1), 2))];
-    assert_eq!(Gather::new().with_max_in_flight(0).all(&(), sources).await.unwrap(), [1, 2]);
+async fn a_setting_that_cannot_work_is_an_error_of_its_check_and_of_each_run() {
+    let short = Duration::from_nanos(1);
+    for (gather, mistake) in [
+        (Gather::new().with_max_in_flight(0), "Gather::with_max_in_flight: must be greater than zero"),
+        (Gather::new().with_timeout(short), "Gather::with_timeout: must be at least one millisecond"),
+    ] {
+        let source = || [Source::new("a", || slow(ms(1), 1))];
+        let errors = [gather.all(&(), source()).await.unwrap_err(), gather.degrade(&(), source()).await.unwrap_err()];
+        assert_eq!(gather.check().unwrap_err().to_string(), mistake);
+        assert!(
+            errors.iter().all(|error| error.kind == ErrorKind::Configuration && error.message == mistake),
+            "{errors:?}"
+        );
+    }
+    for (fallback, mistake) in [
+        (Fallback::new().with_timeout(short), "Fallback::with_timeout: must be at least one millisecond"),
+        (
+            Fallback::new().with_backfill_timeout(short),
+            "Fallback::with_backfill_timeout: must be at least one millisecond",
+        ),
+    ] {
+        let error = fallback.find(&(), [Source::new("a", || slow(ms(1), Some(1)))]).await.unwrap_err();
+        assert_eq!(fallback.check().unwrap_err().to_string(), mistake);
+        assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Configuration, mistake));
+    }
+    let chain = Chain::new("trip").with_compensation_timeout(short);
+    let failed = chain.run(&(), |_| async { Ok(()) }).await.unwrap_err();
+    assert_eq!(failed.error.message, chain.check().unwrap_err().to_string());
+    assert_eq!(failed.error.message, "Chain::with_compensation_timeout: must be at least one millisecond");
 }
 
 #[test]
-fn what_is_debugged_names_the_settings() {
+fn debug_output_names_the_settings() {
     let source = Source::new("news", || slow(ms(1), 1)).with_timeout(ms(5)).required();
     assert!(format!("{source:?}").starts_with(r#"Source { name: "news", timeout: Some(5ms)"#), "{source:?}");
     assert!(format!("{:?}", Fallback::new()).contains("backfill_timeout: 250ms"));

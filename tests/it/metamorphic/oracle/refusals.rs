@@ -81,7 +81,7 @@ impl<'a> Refusal<'a> {
             }
             "overloaded" => Some(Self::Overloaded),
             "cancelled" => Some(Self::Cancelled),
-            "lost" => Some(Self::Lost),
+            "lost" | "aborted" => Some(Self::Lost),
             _ => None,
         }
     }

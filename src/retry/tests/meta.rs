@@ -152,9 +152,9 @@ async fn the_hook_sees_tool_attempt_failure_and_delay_before_each_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_judgement_of_ones_own_replaces_the_usual_one() {
+async fn retry_if_replaces_the_rule_for_temporary_failures() {
     let busy = |failure: &outcome::Failure<'_>| failure.message() == "database is locked";
-    let retry = RetryTool::new().with_temporary(busy);
+    let retry = RetryTool::new().retry_if(busy);
 
     let locked = failing(ALWAYS, McpError::internal("database is locked"));
     call(&retry.layer(locked.clone())).await.unwrap();

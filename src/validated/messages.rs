@@ -1,4 +1,4 @@
-//! What a violation of a schema is called, in words that repeat nothing of the value.
+//! The messages of violations of a schema. They repeat nothing of the value.
 
 use std::borrow::Cow;
 
@@ -6,13 +6,13 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use jsonschema::{JsonType, ValidationError};
 use serde_json::{Value, json};
 
+use super::phrases::{MAX_QUOTED, any_of, counted, format_name, properties, shown, with_article};
 use super::violation::Violation;
-use super::words::{MAX_TOLD, any_of, counted, format_name, properties, shown, with_article};
 
-/// How many options of a list are told.
+/// The number of options that a message lists.
 pub(super) const MAX_OPTIONS: usize = 50;
 
-/// The keyword that refused the value, which is the code of the violation.
+/// Returns the keyword that rejected the value, which is the code of the violation.
 pub(super) fn keyword(error: &ValidationError<'_>) -> &'static str {
     match error.kind() {
         Kind::AdditionalItems { .. } => "additionalItems",
@@ -49,53 +49,59 @@ pub(super) fn keyword(error: &ValidationError<'_>) -> &'static str {
     }
 }
 
-pub(super) type Told = (Cow<'static, str>, Option<Value>);
+pub(super) type Description = (Cow<'static, str>, Option<Value>);
 
-/// What is to be said of the value, and what the keyword asks for.
-pub(super) fn describe(kind: &Kind) -> Told {
-    let told = |predicate: String, expected: Value| (predicate.into(), Some(expected));
+/// Returns the predicate of the message, and the expected value for machines.
+pub(super) fn describe(kind: &Kind) -> Description {
+    let described = |predicate: String, expected: Value| (predicate.into(), Some(expected));
     let plain = |predicate: &'static str| (predicate.into(), None);
     match kind {
         Kind::Type { kind } => {
             let types = types(kind);
-            told(format!("must be {}", any_of(types.iter().copied().map(with_article))), names(&types))
+            described(format!("must be {}", any_of(types.iter().copied().map(with_article))), names(&types))
         }
         Kind::Constant { expected_value } => {
-            told(format!("must be {}", shown(expected_value)), Value::clone(expected_value))
+            described(format!("must be {}", shown(expected_value)), Value::clone(expected_value))
         }
-        Kind::MinLength { limit } => told(format!("must have at least {}", counted(*limit, "character")), json!(limit)),
-        Kind::MaxLength { limit } => told(format!("must have at most {}", counted(*limit, "character")), json!(limit)),
-        Kind::MinItems { limit } => told(format!("must have at least {}", counted(*limit, "item")), json!(limit)),
-        Kind::MaxItems { limit } => told(format!("must have at most {}", counted(*limit, "item")), json!(limit)),
+        Kind::MinLength { limit } => {
+            described(format!("must have at least {}", counted(*limit, "character")), json!(limit))
+        }
+        Kind::MaxLength { limit } => {
+            described(format!("must have at most {}", counted(*limit, "character")), json!(limit))
+        }
+        Kind::MinItems { limit } => described(format!("must have at least {}", counted(*limit, "item")), json!(limit)),
+        Kind::MaxItems { limit } => described(format!("must have at most {}", counted(*limit, "item")), json!(limit)),
         Kind::AdditionalItems { limit } => {
             let limit = u64::try_from(*limit).unwrap_or(u64::MAX);
-            told(format!("must have at most {}", counted(limit, "item")), json!(limit))
+            described(format!("must have at most {}", counted(limit, "item")), json!(limit))
         }
         Kind::UnevaluatedItems { .. } => plain("has more items than are known here"),
-        Kind::MinProperties { limit } => told(format!("must have at least {}", properties(*limit)), json!(limit)),
-        Kind::MaxProperties { limit } => told(format!("must have at most {}", properties(*limit)), json!(limit)),
-        Kind::Minimum { limit } => told(format!("must be at least {limit}"), limit.clone()),
-        Kind::Maximum { limit } => told(format!("must be at most {limit}"), limit.clone()),
-        Kind::ExclusiveMinimum { limit } => told(format!("must be greater than {limit}"), limit.clone()),
-        Kind::ExclusiveMaximum { limit } => told(format!("must be less than {limit}"), limit.clone()),
-        Kind::MultipleOf { multiple_of } => told(format!("must be a multiple of {multiple_of}"), json!(multiple_of)),
-        Kind::Pattern { pattern } if pattern.len() <= MAX_TOLD => {
-            told(format!("must match the pattern `{pattern}`"), json!(pattern))
+        Kind::MinProperties { limit } => described(format!("must have at least {}", properties(*limit)), json!(limit)),
+        Kind::MaxProperties { limit } => described(format!("must have at most {}", properties(*limit)), json!(limit)),
+        Kind::Minimum { limit } => described(format!("must be at least {limit}"), limit.clone()),
+        Kind::Maximum { limit } => described(format!("must be at most {limit}"), limit.clone()),
+        Kind::ExclusiveMinimum { limit } => described(format!("must be greater than {limit}"), limit.clone()),
+        Kind::ExclusiveMaximum { limit } => described(format!("must be less than {limit}"), limit.clone()),
+        Kind::MultipleOf { multiple_of } => {
+            described(format!("must be a multiple of {multiple_of}"), json!(multiple_of))
+        }
+        Kind::Pattern { pattern } if pattern.len() <= MAX_QUOTED => {
+            described(format!("must match the pattern `{pattern}`"), json!(pattern))
         }
         Kind::Pattern { .. } => plain("must match the pattern of its schema"),
-        Kind::Format { format } => told(format!("must be {}", format_name(format)), json!(format)),
+        Kind::Format { format } => described(format!("must be {}", format_name(format)), json!(format)),
         Kind::ContentEncoding { content_encoding } => {
-            told(format!("must be encoded as {content_encoding}"), json!(content_encoding))
+            described(format!("must be encoded as {content_encoding}"), json!(content_encoding))
         }
         Kind::FromUtf8 { .. } => plain("must be encoded text"),
         Kind::ContentMediaType { content_media_type } => {
-            told(format!("must be of the media type {content_media_type}"), json!(content_media_type))
+            described(format!("must be of the media type {content_media_type}"), json!(content_media_type))
         }
         Kind::UniqueItems => plain("must not have the same item twice"),
         Kind::Contains => plain("does not have the items that it must contain"),
         Kind::FalseSchema => plain("is not allowed here"),
         Kind::Not { .. } => plain("has a form that is not allowed"),
-        Kind::OneOfMultipleValid { .. } => plain("matches several of the forms that exclude each other"),
+        Kind::OneOfMultipleValid { .. } => plain("matches more than one of the forms that exclude each other"),
         Kind::PropertyNames { error } => {
             let (predicate, expected) = describe(error.kind());
             let expected = expected.map(|expected| json!({ keyword(error): expected }));
@@ -105,13 +111,13 @@ pub(super) fn describe(kind: &Kind) -> Told {
     }
 }
 
-/// That the value must be one of these.
+/// Returns the violation of a value that must be one of these.
 pub(super) fn one_of(at: String, all: &[Value]) -> Violation {
     let predicate = match all.len() > MAX_OPTIONS {
         true => "must be one of the values of its schema".to_owned(),
         false => format!("must be {}", any_of(all.iter().map(|option| shown(option).into()))),
     };
-    Violation::of(at, "enum", predicate).expecting(json!({ "enum": options(all.iter().cloned()) }))
+    Violation::of(at, "enum", predicate).with_expected(json!({ "enum": options(all.iter().cloned()) }))
 }
 
 pub(super) fn options(all: impl Iterator<Item = Value>) -> Value {

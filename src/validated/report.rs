@@ -1,29 +1,29 @@
-//! Tells what the schema found wrong: as many violations as are listed, and of the others how many they are.
+//! Turns the validator's errors into violations: as many as are listed. Further ones are counted.
 
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value, json};
 
 use super::hints::Hints;
+use super::messages::{MAX_OPTIONS, describe, keyword, names, one_of, options, types};
 use super::meter::is_true;
+use super::phrases::{any_of, with_article};
 use super::pointer::{pointer_of, push_name};
-use super::sentences::{MAX_OPTIONS, describe, keyword, names, one_of, options, types};
 use super::violation::Violation;
-use super::violations::Found;
-use super::words::{any_of, with_article};
+use super::violations::Collector;
 use crate::references::References;
 
-/// Puts the errors of one input into words.
-pub(super) struct Telling<'a> {
+/// Reports the errors of one input as violations.
+pub(super) struct Reporter<'a> {
     pub(super) references: &'a References,
     pub(super) input: &'a Value,
     pub(super) hints: &'a mut Hints,
-    pub(super) found: &'a mut Found,
+    pub(super) found: &'a mut Collector,
 }
 
-impl Telling<'_> {
-    /// Puts an error into words. Once as many are listed as may be, errors are counted and not worded.
-    pub(super) fn tell(&mut self, error: &ValidationError<'_>) {
+impl Reporter<'_> {
+    /// Reports an error. Once the list is full, errors are counted and not worded.
+    pub(super) fn report(&mut self, error: &ValidationError<'_>) {
         if self.is_full() {
             return self.found.omit(self.count(error));
         }
@@ -36,18 +36,18 @@ impl Telling<'_> {
             }
             Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
                 let known = known_names(self.references, error);
-                self.tell_unknown(keyword(error), &at, unexpected.iter().map(String::as_str), &known, error);
+                self.report_unknown(keyword(error), &at, unexpected.iter().map(String::as_str), &known, error);
             }
-            // Where no property is known, that is all that is said of any.
+            // Without known properties, all properties are unknown.
             Kind::FalseSchema if is_of_all_properties(error.schema_path().as_str()) => {
                 let names = given(self.input, error).into_iter().flat_map(Map::keys).map(String::as_str);
-                self.tell_unknown("additionalProperties", &at, names, &[], error);
+                self.report_unknown("additionalProperties", &at, names, &[], error);
             }
-            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => self.tell_alternatives(error, at, context),
+            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => self.report_alternatives(error, at, context),
             Kind::OneOfMultipleValid { context } => {
                 let predicate = match exclusive_names(self.references, error, context) {
                     Some(names) => format!("must have only one of {names}"),
-                    None => "matches several of the forms that exclude each other".to_owned(),
+                    None => "matches more than one of the forms that exclude each other".to_owned(),
                 };
                 self.found.push(Violation::of(at, "oneOf", predicate));
             }
@@ -60,7 +60,7 @@ impl Telling<'_> {
                 let (predicate, expected) = describe(kind);
                 let violation = Violation::of(at, keyword(error), predicate);
                 self.found.push(match expected {
-                    Some(expected) => violation.expecting(json!({ keyword(error): expected })),
+                    Some(expected) => violation.with_expected(json!({ keyword(error): expected })),
                     None => violation,
                 });
             }
@@ -71,7 +71,7 @@ impl Telling<'_> {
         self.found.count() >= self.found.max_listed()
     }
 
-    /// How many violations an error is, as far as that can be seen without words.
+    /// Returns how many violations an error stands for.
     fn count(&self, error: &ValidationError<'_>) -> usize {
         match error.kind() {
             Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => unexpected.len(),
@@ -82,7 +82,7 @@ impl Telling<'_> {
         }
     }
 
-    fn tell_unknown<'n>(
+    fn report_unknown<'n>(
         &mut self,
         code: &'static str,
         at: &str,
@@ -105,7 +105,9 @@ impl Telling<'_> {
             let violation = Violation::of(at, code, "is not known here").with_hint(hint);
             self.found.push(match known.is_empty() {
                 true => violation,
-                false => violation.expecting(json!({ "properties": options(known.iter().map(|name| json!(name))) })),
+                false => {
+                    violation.with_expected(json!({ "properties": options(known.iter().map(|name| json!(name))) }))
+                }
             });
         }
     }
@@ -115,16 +117,15 @@ impl Telling<'_> {
         self.hints.nearest(given, options.iter().filter_map(Value::as_str))
     }
 
-    /// Tells what is wrong with the one alternative that was meant, if that can be seen: the others are of another type, or bear
-    /// another tag.
-    fn tell_alternatives(
+    /// Reports the violations of the alternative that was meant, if the others have another type or another tag.
+    fn report_alternatives(
         &mut self,
         error: &ValidationError<'_>,
         at: String,
         alternatives: &[Vec<ValidationError<'static>>],
     ) {
         let here = error.instance_path().as_str();
-        // Where the reading ended in the middle of them, nothing more is known than that none matches.
+        // If the reading ended within the alternatives, it is only known that none matches.
         if !alternatives.iter().flatten().all(is_true) {
             return self.found.push(Violation::of(at, keyword(error), no_form(alternatives.len())));
         }
@@ -133,13 +134,13 @@ impl Telling<'_> {
             .filter(|violations| !violations.is_empty() && !violations.iter().any(|error| is_other(here, error)))
             .collect();
         if let [meant] = meant[..] {
-            return meant.iter().for_each(|error| self.tell(error));
+            return meant.iter().for_each(|error| self.report(error));
         }
         if let Some(missing) = missing_names(here, alternatives) {
             let predicate = format!("must have {}", any_of(missing.iter().map(|names| both(names).into())));
             let expected: Vec<_> = missing.iter().map(|names| json!({ "required": names })).collect();
             let violation = Violation::of(at, keyword(error), predicate);
-            return self.found.push(violation.expecting(json!({ keyword(error): expected })));
+            return self.found.push(violation.with_expected(json!({ keyword(error): expected })));
         }
         let firsts = || alternatives.iter().map(|violations| violations.iter().find(|error| is_other(here, error)));
         if let Some(types) = firsts()
@@ -151,7 +152,9 @@ impl Telling<'_> {
         {
             let types = types.concat();
             let predicate = format!("must be {}", any_of(types.iter().copied().map(with_article)));
-            return self.found.push(Violation::of(at, "type", predicate).expecting(json!({ "type": names(&types) })));
+            return self
+                .found
+                .push(Violation::of(at, "type", predicate).with_expected(json!({ "type": names(&types) })));
         }
         if let Some(tags) = firsts()
             .map(|error| match error?.kind() {
@@ -178,12 +181,12 @@ fn no_form(count: usize) -> String {
     format!("does not match any of the {count} forms that are allowed")
 }
 
-/// The object that an error is about.
+/// Returns the object that an error is about.
 fn given<'a>(input: &'a Value, error: &ValidationError<'_>) -> Option<&'a Map<String, Value>> {
     input.pointer(error.instance_path().as_str())?.as_object()
 }
 
-/// Whether the violation shows that the alternative was not meant: its type is another, or its tag.
+/// Returns whether the error shows that the alternative was not meant: it has another type or another tag.
 fn is_other(here: &str, error: &ValidationError<'_>) -> bool {
     let place = error.instance_path().as_str();
     let Some(below) = place.strip_prefix(here) else { return false };
@@ -194,7 +197,7 @@ fn is_other(here: &str, error: &ValidationError<'_>) -> bool {
     }
 }
 
-/// What each alternative misses here, if that is all that is wrong with any.
+/// Returns the names that each alternative misses here, if there are no other violations.
 fn missing_names<'a>(here: &str, alternatives: &'a [Vec<ValidationError<'static>>]) -> Option<Vec<Vec<&'a str>>> {
     let missing = |error: &'a ValidationError<'static>| match error.kind() {
         Kind::Required { property } if error.instance_path().as_str() == here => property.as_str(),
@@ -207,7 +210,7 @@ fn missing_names<'a>(here: &str, alternatives: &'a [Vec<ValidationError<'static>
     (missing.iter().map(Vec::len).sum::<usize>() <= MAX_OPTIONS).then_some(missing)
 }
 
-/// The names of which only one may be there, if that is what the alternatives ask for.
+/// Returns the names of which only one may be given, if the alternatives differ in that only.
 fn exclusive_names(
     references: &References,
     error: &ValidationError<'_>,
@@ -224,12 +227,12 @@ fn exclusive_names(
     (groups.len() > 1 && groups.iter().map(Vec::len).sum::<usize>() <= MAX_OPTIONS).then(|| names.join(" and "))
 }
 
-/// Several names that belong together.
+/// Joins names that belong together.
 fn both(names: &[impl AsRef<str>]) -> String {
     names.iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(" with ")
 }
 
-/// Whether a place in a schema is what is said of all properties that are not named: a keyword, and no property of that name.
+/// Returns whether a place in a schema is the keyword for all properties that are not named, and not a property with that name.
 fn is_of_all_properties(place: &str) -> bool {
     let mut parts = place.split('/').skip(1).peekable();
     while let Some(keyword) = parts.next() {
@@ -247,7 +250,7 @@ fn is_of_all_properties(place: &str) -> bool {
     false
 }
 
-/// The names that the schema knows where the error found one that it does not.
+/// Returns the known names of the object in which the error found an unknown one.
 fn known_names<'a>(references: &'a References, error: &ValidationError<'_>) -> Vec<&'a str> {
     let root = references.root();
     let keyword = error.schema_path().as_str();

@@ -30,7 +30,7 @@ async fn a_gather_whose_call_is_cancelled_drops_its_sources_within_50_ms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_whose_call_is_cancelled_asks_nobody_else() {
+async fn a_fallback_whose_call_is_cancelled_asks_no_further_source() {
     let (token, log, began) = (Token::default(), Log::default(), Instant::now());
     let ctx = token.ctx();
     let sources = [
@@ -48,7 +48,7 @@ async fn a_fallback_whose_call_is_cancelled_asks_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_cancelled_before_asks_nobody() {
+async fn a_call_that_is_already_cancelled_asks_no_source() {
     let token = Token::default();
     token.cancel();
     let ctx = token.ctx();
@@ -63,7 +63,7 @@ async fn a_call_that_was_cancelled_before_asks_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_found_is_returned_although_the_call_is_cancelled_while_it_fills() {
+async fn an_answer_is_returned_even_if_the_call_is_cancelled_during_the_backfill() {
     let (token, began) = (Token::default(), Instant::now());
     let ctx = token.ctx();
     let sources = [
@@ -97,7 +97,7 @@ fn source<'a>(log: &Log, name: &'static str) -> Source<'a, Option<u8>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_dropped_at_any_await_point_leaves_nothing_running() {
+async fn a_workflow_that_is_dropped_at_any_await_point_leaves_nothing_running() {
     let mut ends = [false; 3];
     for polls in 0..30 {
         let log = Log::default();

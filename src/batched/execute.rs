@@ -1,4 +1,4 @@
-//! A batch under way: what the bulk function says of it, and to whom.
+//! Executes a batch: calls the bulk function and hands out the results.
 
 use std::collections::VecDeque;
 use std::iter;
@@ -10,15 +10,15 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::sync::{oneshot, watch};
 
-use super::answers::BatchError;
-use super::queue::{Item, Reply};
+use super::error::BatchError;
+use super::queue::{QueuedItem, Reply};
 use super::settings::Settings;
 
-/// Asks for the results of a batch and hands them out, or an error where it is given up.
-pub(super) async fn send<K, V, E>(
+/// Calls the bulk function and hands out the results, or an error if the batch is abandoned.
+pub(super) async fn run<K, V, E>(
     settings: &Settings<K, V, E>,
     ended: watch::Receiver<bool>,
-    mut batch: Vec<Item<K, V, E>>,
+    mut batch: Vec<QueuedItem<K, V, E>>,
 ) where
     K: Send + 'static,
     V: Send + 'static,
@@ -40,21 +40,21 @@ pub(super) async fn send<K, V, E>(
     let unanswered = {
         let tool = instruments.as_ref().map(|instruments| instruments.tool.as_str());
         let answered = pin!(answer(settings, keys, &mut results, tool));
-        let given_up = pin!(given_up(settings.batch_timeout, &mut replies, ended));
-        match select(answered, given_up).await {
+        let abandoned = pin!(abandoned(settings.batch_timeout, &mut replies, ended));
+        match select(answered, abandoned).await {
             Either::Left(((), _)) => None,
             Either::Right((error, _)) => Some(error),
         }
     };
     let results = results.into_iter().chain(iter::from_fn(|| unanswered.clone().map(|error| (Err(error), false))));
     for (reply, (result, is_certain)) in replies.into_iter().zip(results) {
-        // A caller who has left does not want it.
+        // A caller who has left ignores it.
         let _ = reply.send(Reply { result, size, is_certain });
     }
 }
 
-/// Asks the bulk function, for the halves too where the whole fails and may be split. There are then as many results as keys, each
-/// with whether it is of the only time that its key was sent.
+/// Calls the bulk function, for the halves too if the whole fails and may be split. `results` gets one entry for each key, with
+/// whether the key was sent only once.
 async fn answer<K, V, E>(
     settings: &Settings<K, V, E>,
     keys: Vec<K>,
@@ -68,7 +68,7 @@ async fn answer<K, V, E>(
     let mut parts = vec![(keys, true)];
     while let Some((part, is_whole)) = parts.pop() {
         let size = part.len();
-        let split = settings.split.as_ref().filter(|split| size > 1 && part.iter().all(|key| (split.may)(key)));
+        let split = settings.split.as_ref().filter(|split| size > 1 && part.iter().all(|key| (split.may_repeat)(key)));
         let mut halves: Option<Vec<K>> = split.map(|split| part.iter().map(split.copy).collect());
         let (error, may_split) = match AssertUnwindSafe(async { (settings.bulk)(part).await }).catch_unwind().await {
             Ok(Ok(found)) if found.len() == size => {
@@ -85,11 +85,11 @@ async fn answer<K, V, E>(
             }
             Err(_) => {
                 tracing::error!(tool, calls = size, "a bulk function panicked");
-                (E::lost(), true)
+                (E::aborted(), true)
             }
         };
-        // What the part has done may bar that it is sent again.
-        let may_repeat = |keys: &[K]| split.is_some_and(|split| keys.iter().all(|key| (split.may)(key)));
+        // The part may have done something that forbids to send it again.
+        let may_repeat = |keys: &[K]| split.is_some_and(|split| keys.iter().all(|key| (split.may_repeat)(key)));
         match halves.take_if(|keys| may_split && may_repeat(keys)) {
             Some(mut first) => {
                 let second = first.split_off(size / 2);
@@ -109,8 +109,8 @@ pub(super) fn log_miscount(tool: Option<&str>, calls: usize, results: usize) {
     );
 }
 
-/// Waits until the batch is of no use any more: it took too long, all callers have left, or the batcher has ended.
-async fn given_up<V, E: BatchError>(
+/// Waits until the batch is to be abandoned: it took too long, all callers have left, or the batcher has shut down.
+async fn abandoned<V, E: BatchError>(
     timeout: Option<Duration>,
     replies: &mut VecDeque<oneshot::Sender<Reply<V, E>>>,
     mut ended: watch::Receiver<bool>,
@@ -124,18 +124,18 @@ async fn given_up<V, E: BatchError>(
             }
         }
     };
-    let nobody_waits = async {
+    let all_left = async {
         for reply in replies {
             reply.closed().await;
         }
         E::cancelled()
     };
     let ended = async {
-        // The sender lives as long as the task's place.
+        // The sender lives as long as the task's slot.
         let _ = ended.wait_for(|ended| *ended).await;
         E::closed()
     };
-    match select(pin!(too_long), select(pin!(nobody_waits), pin!(ended))).await {
+    match select(pin!(too_long), select(pin!(all_left), pin!(ended))).await {
         Either::Left((error, _)) | Either::Right((Either::Left((error, _)) | Either::Right((error, _)), _)) => error,
     }
 }

@@ -2,15 +2,15 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_left_before_the_batch_was_sent_is_not_in_it() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent).with_max_in_flight(1);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1);
     let first = load(&batcher, 0);
     settle().await;
     let calls: Vec<_> = (1..5).map(|key| load(&batcher, key)).collect();
     settle().await;
     calls[1].abort();
     settle().await;
-    door.let_pass(2);
+    gate.open_for(2);
     first.await.expect("no panic").expect("a number");
     settle().await;
     assert_eq!(sent.all(), [vec![0], vec![1, 3, 4]]);
@@ -30,8 +30,8 @@ async fn a_batch_goes_on_when_one_of_its_callers_leaves() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_whose_callers_have_all_left_is_cancelled_and_its_place_is_free() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent).with_max_in_flight(1);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1);
     let calls: Vec<_> = (0..3).map(|key| load(&batcher, key)).collect();
     settle().await;
     let next = load(&batcher, 9);
@@ -42,14 +42,14 @@ async fn a_batch_whose_callers_have_all_left_is_cancelled_and_its_place_is_free(
         settle().await;
     }
     assert_eq!(sent.all(), [vec![0, 1, 2], vec![9]]);
-    door.let_pass(1);
+    gate.open_for(1);
     assert_eq!(next.await.expect("no panic").expect("a number"), 90);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_caller_leaves_within_50_ms_and_the_others_go_on() {
-    let (sent, door) = (Sent::default(), Door::closed());
-    let batcher = tenfold_behind(&door, &sent);
+    let (sent, gate) = (Sent::default(), Gate::closed());
+    let batcher = tenfold_gated(&gate, &sent);
     let token = Token::default();
     let ctx = token.ctx();
     let leaving = {
@@ -62,7 +62,7 @@ async fn a_cancelled_caller_leaves_within_50_ms_and_the_others_go_on() {
     token.cancel();
     assert_eq!(kind(leaving.await.expect("no panic")), ErrorKind::Cancelled);
     assert!(cancelled.elapsed() <= Duration::from_millis(50));
-    door.let_pass(1);
+    gate.open_for(1);
     assert_eq!(other.await.expect("no panic").expect("a number"), 20);
 }
 
@@ -76,7 +76,7 @@ async fn a_caller_who_is_cancelled_already_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_that_waits_for_more_ends_when_nobody_waits_any_more() {
+async fn a_task_that_waits_for_more_calls_ends_when_no_caller_waits() {
     let sent = Sent::default();
     let batcher = tenfold(&sent).with_max_delay(Duration::from_secs(3600));
     let call = load(&batcher, 1);

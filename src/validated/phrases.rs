@@ -1,11 +1,11 @@
-//! How numbers, names and lists are said.
+//! Phrases for numbers, names and lists in messages.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// How long a pattern or an option may be to be told.
-pub(super) const MAX_TOLD: usize = 200;
+/// The longest pattern or option that a message quotes, in bytes.
+pub(super) const MAX_QUOTED: usize = 200;
 
 pub(super) fn with_article(name: &'static str) -> Cow<'static, str> {
     match name {
@@ -25,10 +25,10 @@ pub(super) fn any_of<'a>(all: impl Iterator<Item = Cow<'a, str>>) -> String {
     }
 }
 
-/// A value of the schema, in a sentence.
+/// Returns a value of the schema for a message.
 pub(super) fn shown(value: &Value) -> String {
     match value.to_string() {
-        short if short.len() <= MAX_TOLD => short,
+        short if short.len() <= MAX_QUOTED => short,
         _ => "the value of its schema".to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! How much of a budget each caller has used of late.
+//! How much of a budget each caller has used recently.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,59 +8,59 @@ use turbomcp_core::RequestContext;
 
 use crate::Identity;
 
-/// Whose call is to be tried again.
+/// The caller of a call that may be tried again.
 #[derive(Clone, Copy)]
-pub(super) struct Borrower<'a> {
+pub(super) struct Caller<'a> {
     pub(super) identity: &'a Identity,
     pub(super) ctx: &'a RequestContext,
 }
 
-/// The callers who have used more than their calls have paid for, by their share.
+/// Tokens that each caller has used beyond what its calls have paid in, by the caller's share.
 #[derive(Default)]
-pub(super) struct Debts {
+pub(super) struct Usage {
     callers: Mutex<HashMap<u64, i64>>,
-    /// Usually there are none, and nothing is locked.
+    /// Usually false, and then nothing is locked.
     has_any: AtomicBool,
 }
 
-/// How many callers are known. More only come where almost everybody fails, and then all of them begin anew.
+/// The number of callers whose usage is kept. Beyond it, almost every caller fails, and all usage is forgotten.
 const MAX_CALLERS: usize = 10_000;
 
-impl Debts {
-    /// Lends `tokens`, which `take` takes, unless the caller has used more than there is.
-    pub(super) fn lend(&self, borrower: Borrower<'_>, tokens: i64, left: i64, take: impl FnOnce() -> bool) -> bool {
-        let caller = borrower.share();
+impl Usage {
+    /// Charges the caller for `tokens`, which `take` takes from the bucket, unless the caller has used as many as are `left` there.
+    pub(super) fn charge(&self, caller: Caller<'_>, tokens: i64, left: i64, take: impl FnOnce() -> bool) -> bool {
+        let share = caller.share();
         let mut callers = self.lock();
-        let used = callers.get(&caller).copied().unwrap_or_default();
+        let used = callers.get(&share).copied().unwrap_or_default();
         if used >= left || !take() {
             return false;
         }
         if callers.len() >= MAX_CALLERS {
             callers.clear();
         }
-        callers.insert(caller, used.saturating_add(tokens));
+        callers.insert(share, used.saturating_add(tokens));
         self.has_any.store(true, Ordering::Relaxed);
         true
     }
 
-    /// Notes what a call of the caller pays for.
-    pub(super) fn repay(&self, borrower: Borrower<'_>, tokens: i64) {
+    /// Credits the caller with what one of its calls pays in.
+    pub(super) fn credit(&self, caller: Caller<'_>, tokens: i64) {
         if !self.has_any.load(Ordering::Relaxed) {
             return;
         }
-        let caller = borrower.share();
+        let share = caller.share();
         let mut callers = self.lock();
-        if let Some(used) = callers.get_mut(&caller) {
+        if let Some(used) = callers.get_mut(&share) {
             *used -= tokens;
             if *used <= 0 {
-                callers.remove(&caller);
+                callers.remove(&share);
                 self.has_any.store(!callers.is_empty(), Ordering::Relaxed);
             }
         }
     }
 
-    /// Forgets what was used: nothing of it is missing any more.
-    pub(super) fn forgive(&self) {
+    /// Forgets all usage: the bucket is full again.
+    pub(super) fn reset(&self) {
         if self.has_any.load(Ordering::Relaxed) {
             self.lock().clear();
             self.has_any.store(false, Ordering::Relaxed);
@@ -72,7 +72,7 @@ impl Debts {
     }
 }
 
-impl Borrower<'_> {
+impl Caller<'_> {
     fn share(self) -> u64 {
         self.identity.share_of(self.ctx)
     }

@@ -1,4 +1,4 @@
-//! How a caller gets back a call that is theirs alone.
+//! How a caller gets a call that it no longer shares with others.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -8,42 +8,42 @@ use futures_util::future::{BoxFuture, Either, select};
 use tokio::sync::Notify;
 use turbomcp_core::RequestContext;
 
-use super::call::Answer;
+use super::plan::Answer;
 use crate::shared_work::{Caller, Waits, Work};
 
-/// What a caller does with a call that is theirs alone.
-pub(super) enum Own {
-    /// Goes on with it, since it has asked the caller's client.
-    GoesOn(BoxFuture<'static, Answer>),
-    /// Makes it, since it was made for another one, whose client it has asked.
-    Call,
+/// How a caller continues with an unshared call.
+pub(super) enum Unshared {
+    /// Continues the call, since it has asked the caller's client.
+    Resume(BoxFuture<'static, Answer>),
+    /// Makes a call of its own, since the shared one has asked the client of another caller.
+    CallAgain,
 }
 
-/// Where a caller gets it.
+/// Hands an unshared call to its caller.
 #[derive(Default)]
-pub(super) struct OwnCall {
-    own: Mutex<Option<Own>>,
+pub(super) struct UnsharedCell {
+    own: Mutex<Option<Unshared>>,
     given: Notify,
 }
 
-impl OwnCall {
-    pub(super) fn give(&self, own: Own) {
+impl UnsharedCell {
+    pub(super) fn give(&self, own: Unshared) {
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(own);
         self.given.notify_one();
     }
 
-    pub(super) fn take(&self) -> Option<Own> {
+    pub(super) fn take(&self) -> Option<Unshared> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// A caller who waits for the answer of a batch, or until there is something to take.
-pub(super) struct OrOwn<'a> {
+/// A caller who waits for the answer of a batch, or for an unshared call.
+pub(super) struct UntilUnshared<'a> {
     pub(super) caller: &'a Caller<'a>,
-    pub(super) own: &'a OwnCall,
+    pub(super) own: &'a UnsharedCell,
 }
 
-impl Waits for OrOwn<'_> {
+impl Waits for UntilUnshared<'_> {
     fn is_cancelled(&self) -> bool {
         self.caller.is_cancelled()
     }
