@@ -252,7 +252,11 @@ impl<T: Clone + PartialEq> Plan<T> {
 /// What a caller who asks for a tool that is not known has to do.
 pub(super) enum Asked<T> {
     Answered(Answer<T>),
-    Waits(tokio::sync::watch::Receiver<bool>),
+    /// Waits for the listing that is under way. If it fails, the log has it under this id.
+    Waits {
+        ended: tokio::sync::watch::Receiver<bool>,
+        id: Arc<str>,
+    },
     Lists(Listing<T>),
 }
 
@@ -262,10 +266,15 @@ pub(super) enum Answer<T> {
     Listed(Option<T>),
     NotListed,
     /// It was not listed, because there were too many who wanted to know. Whether the tool is there for others.
+    /// The log has it under this id.
     TooMany {
         exists: bool,
+        id: Arc<str>,
     },
-    Failed,
+    /// The log has it under this id.
+    Failed {
+        id: Arc<str>,
+    },
 }
 
 impl<T: Clone + PartialEq> Plan<T> {
@@ -280,16 +289,21 @@ impl<T: Clone + PartialEq> Plan<T> {
         if is_own || (!anew && matches!(answer, Answer::Listed(_))) {
             return Asked::Answered(answer);
         }
-        if last == Some(Last::Failed) {
-            return Asked::Answered(Answer::Failed);
+        if let Some(Last::Failed { id }) = last {
+            return Asked::Answered(Answer::Failed { id });
         }
         match state.look_ups.turn(&key, now) {
-            Turn::Wait(ended) => Asked::Waits(ended),
-            Turn::List(end, running) => Asked::Lists(Listing { plan: self.clone(), key, end, running }),
-            Turn::Overdue => Asked::Answered(Answer::Failed),
-            Turn::TooMany => {
+            Turn::Wait { ended, id } => Asked::Waits { ended, id },
+            Turn::List { end, running, id } => Asked::Lists(Listing { plan: self.clone(), key, end, running, id }),
+            Turn::Overdue { id } => Asked::Answered(Answer::Failed { id }),
+            Turn::TooMany { id, unsaid } => {
+                drop(state);
+                if let Some(unsaid) = unsaid {
+                    let (id, tool) = (&*id, &*shortened(tool));
+                    tracing::warn!(id, tool, unsaid, "too many callers ask for tools that are not known");
+                }
                 let exists = matches!(self.read(tool), Some(Reading::Decided(_) | Reading::Varies));
-                Asked::Answered(Answer::TooMany { exists })
+                Asked::Answered(Answer::TooMany { exists, id })
             }
         }
     }
@@ -315,6 +329,8 @@ pub(super) struct Listing<T> {
     key: Vec<u8>,
     end: tokio::sync::watch::Sender<bool>,
     pub(super) running: Arc<tokio::sync::Semaphore>,
+    /// What the log calls its failure.
+    pub(super) id: Arc<str>,
 }
 
 impl<T> Listing<T> {
@@ -332,10 +348,15 @@ impl<T> Drop for Listing<T> {
     fn drop(&mut self) {
         let mut state = self.plan.state();
         if !*self.end.borrow() {
-            state.callers.note_failure(&self.key, Instant::now());
+            state.callers.note_failure(&self.key, Arc::clone(&self.id), Instant::now());
         }
         state.look_ups.end(&self.key);
     }
+}
+
+/// A name as the log has it. Whoever calls has made it up, so it may have any length.
+pub(super) fn shortened(tool: &str) -> String {
+    tool.chars().take(100).collect()
 }
 
 /// One of 64 bits, by what is read of a name in no time: its length and its ends.
