@@ -80,6 +80,23 @@ async fn what_too_few_replicas_have_is_not_acknowledged_and_what_was_not_written
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_waits_for_the_slowest_of_as_many_replicas_as_were_asked_for() {
+    let redis = Replicated::start();
+    let slow = redis.start_another();
+    let both = NonZeroU32::new(2).expect("two");
+    let backend = RedisBackend::new(connect(&redis).await).with_replicas(both, MINUTE / 2);
+    let write = Write { version: 1, data: "{}", ttl: MINUTE, ends_in: Duration::MAX, opener: None };
+    slow.hang();
+    // Long enough for the other one to have acknowledged it.
+    let goes_on = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        slow.resume();
+    };
+    let (written, ()) = tokio::join!(backend.create("a", write), goes_on);
+    assert!(matches!(written, Ok(Written::Yes)), "{written:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_replica_acknowledges_may_have_been_kept_or_not_and_is_said_to() {
     let redis = Replicated::start();
     let patient = session(&replicated(&redis, MINUTE / 2).await);
