@@ -9,13 +9,12 @@ use std::collections::HashMap;
 use std::io;
 use std::iter::from_fn;
 use std::pin::pin;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use sqlx::{Connection, Error, Pool};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clock::later;
 use crate::database::SupportedDatabase;
@@ -30,7 +29,7 @@ mod waits;
 use places::Places;
 pub(crate) use places::{Apart, Place, What};
 pub(crate) use pooled::{Pooled, RETURN_TIMEOUT};
-use spare::Kept;
+use spare::KeptConnection;
 pub(crate) use spare::Spare;
 pub(crate) use waits::WaitsForItself;
 
@@ -41,9 +40,7 @@ pub(crate) const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 pub(crate) struct Connections<DB: SupportedDatabase> {
     pool: Pool<DB>,
     places: Arc<Places>,
-    kept: tokio::sync::Mutex<Kept<DB>>,
-    /// The time until which the kept connection is needed.
-    until: Mutex<Instant>,
+    kept: Arc<KeptConnection<DB>>,
     /// The outage during which no transaction can begin.
     #[cfg(feature = "transactional")]
     pub(crate) outage: Outage,
@@ -67,8 +64,7 @@ impl<DB: SupportedDatabase> Connections<DB> {
         let new = Arc::new(Self {
             pool: pool.clone(),
             places: Places::new(pool.options().get_max_connections()),
-            kept: tokio::sync::Mutex::new(Kept { connection: None, watch: None }),
-            until: Mutex::new(Instant::now()),
+            kept: KeptConnection::new(pool),
             #[cfg(feature = "transactional")]
             outage: Outage::default(),
         });
@@ -163,19 +159,19 @@ impl<DB: SupportedDatabase> Connections<DB> {
         if !self.places.has_room_to_keep() {
             return Ok(Spare { connection: self.acquire().await?, home: None });
         }
-        let mut kept = self.kept.lock().await;
+        let mut kept = self.kept.connection.lock().await;
         match kept.connection.take() {
             // After one silent connection, there is no time to test another.
             Some(connection) if is_silent => connection.give_back(self.answer_timeout()),
             Some(connection) => {
                 if let Some(connection) = self.asked(connection, &mut is_silent).await {
-                    return Ok(Spare { connection, home: Some((self, kept)) });
+                    return Ok(Spare { connection, home: Some((&self.kept, kept)) });
                 }
             }
             None => {}
         }
         let connection = self.acquire().await?;
-        Ok(Spare { connection, home: Some((self, kept)) })
+        Ok(Spare { connection, home: Some((&self.kept, kept)) })
     }
 
     /// Keeps a connection for at least `time` from now, if none is kept: then statements that need a [spare](Self::spare) connection do
@@ -183,54 +179,23 @@ impl<DB: SupportedDatabase> Connections<DB> {
     pub(crate) fn keep(self: &Arc<Self>, connection: Pooled<DB>, time: Duration) {
         self.want_for(time);
         // If the lock is taken, its holder is about to return the connection.
-        if let Ok(kept) = self.kept.try_lock()
+        if let Ok(kept) = self.kept.connection.try_lock()
             && kept.connection.is_none()
             && self.places.has_room_to_keep()
         {
-            self.put(kept, connection);
+            self.kept.put(kept, connection);
         }
     }
 
     /// Keeps the kept connection for `time` from now.
     pub(crate) fn want_for(&self, time: Duration) {
-        let mut until = self.until();
-        *until = (*until).max(later(Instant::now(), time));
+        self.kept.want_for(time);
     }
 
     /// Returns how long the kept connection is still needed.
     #[cfg(test)]
     pub(crate) fn wanted_for(&self) -> Duration {
-        self.until().saturating_duration_since(Instant::now())
-    }
-
-    fn until(&self) -> MutexGuard<'_, Instant> {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(self: &Arc<Self>, mut kept: tokio::sync::MutexGuard<'_, Kept<DB>>, connection: Pooled<DB>) {
-        if self.pool.is_closed() {
-            return;
-        }
-        kept.connection = Some(connection);
-        if kept.watch.as_ref().is_none_or(JoinHandle::is_finished) {
-            kept.watch = Some(tokio::spawn(Self::watch(Arc::downgrade(self), self.pool.clone())));
-        }
-    }
-
-    /// Returns the kept connection to the pool once it is not needed any more, or the pool closes, which waits for it.
-    async fn watch(connections: Weak<Self>, pool: Pool<DB>) {
-        let mut closes = Box::pin(pool.close_event());
-        loop {
-            let Some(until) = connections.upgrade().map(|connections| *connections.until()) else { return };
-            let is_closed = matches!(select(&mut closes, Box::pin(sleep_until(until))).await, Either::Left(_));
-            let Some(connections) = connections.upgrade() else { return };
-            let mut kept = connections.kept.lock().await;
-            if is_closed || *connections.until() <= Instant::now() {
-                kept.connection = None;
-                kept.watch = None;
-                return;
-            }
-        }
+        self.kept.wanted_for()
     }
 }
 

@@ -1,14 +1,15 @@
 //! The look-up of a tool that no listing has had yet.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_util::future::{Either, select};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::Tool;
 
-use super::plan::{Answer, Asked, Listing, Plan, TIMEOUT, answer, ask};
+use super::plan::{Answer, Asked, Listing, Plan, TIMEOUT, answer, ask, shortened};
 use crate::Middleware;
 use crate::arguments;
 use crate::cancellation::cancelled;
@@ -54,7 +55,7 @@ where
     let asked = ask(plan, tool, ctx, true);
     match list(asked, plan, layer, inner, tool, ctx).await {
         Answer::Listed(decision) => decision,
-        Answer::NotListed | Answer::TooMany { .. } | Answer::Failed => None,
+        Answer::NotListed | Answer::TooMany { .. } | Answer::Failed { .. } => None,
     }
 }
 
@@ -71,50 +72,71 @@ where
     H: McpHandler,
     T: Clone + PartialEq + Send + Sync + 'static,
 {
-    let ended = match asked {
+    let (ended, id) = match asked {
         Asked::Answered(answer) => return answer,
-        Asked::Waits(ended) => ended,
+        Asked::Waits { ended, id } => (ended, id),
         Asked::Lists(listing) => {
-            let ended = listing.ended();
+            let waits_for = (listing.ended(), Arc::clone(&listing.id));
             let (layer, inner, ctx) = (layer.clone(), inner.clone(), ctx.clone());
             // Others wait for it too, so it continues if this caller cancels.
-            tokio::spawn(run(listing, move || {
+            tokio::spawn(run(listing, shortened(tool), move || {
                 arguments::listing(|| {
                     let tools = layer.list_tools_for(&inner, &ctx);
                     layer.observe_tools(&tools, Some(&ctx));
                 });
             }));
-            ended
+            waits_for
         }
     };
-    if waited(ended, ctx).await { answer(plan, tool, ctx) } else { Answer::Failed }
+    match waited(ended, ctx).await {
+        Waited::Listed => answer(plan, tool, ctx),
+        Waited::Failed => Answer::Failed { id },
+        Waited::Cancelled => {
+            tracing::debug!(id = &*id, tool = &*shortened(tool), "a call was cancelled while its tools were listed");
+            Answer::Failed { id }
+        }
+    }
 }
 
-async fn run<T: Send + 'static>(listing: Listing<T>, list: impl FnOnce() + Send + 'static) {
+/// Lists, and logs once why that failed: all callers who waited for it, or arrive shortly after it, get the id.
+async fn run<T: Send + 'static>(listing: Listing<T>, tool: String, list: impl FnOnce() + Send + 'static) {
+    let (late_at, id) = (Instant::now() + TIMEOUT, Arc::clone(&listing.id));
+    let (id, tool) = (&*id, &*tool);
     // Listings that hang take the permits of others, but these wait no longer than the timeout.
-    let Ok(Ok(place)) = timeout(TIMEOUT, listing.running.clone().acquire_owned()).await else { return };
+    let Ok(Ok(place)) = timeout_at(late_at, listing.running.clone().acquire_owned()).await else {
+        tracing::warn!(id, tool, "the tools of a caller are not listed: too many other listings hang");
+        return;
+    };
     let mut listed = tokio::task::spawn_blocking(move || {
         let _place = place;
         list();
     });
-    let ended = match timeout(TIMEOUT, &mut listed).await {
+    let ended = match timeout_at(late_at, &mut listed).await {
         Ok(ended) => ended,
         Err(_) => {
-            tracing::warn!("the tools of a caller are not listed in time");
+            tracing::warn!(id, tool, "the tools of a caller are not listed in time");
             listed.await
         }
     };
     match ended {
         Ok(()) => listing.succeed(),
-        Err(_) => tracing::warn!("the tools of a caller cannot be listed: the listing panicked"),
+        Err(_) => tracing::warn!(id, tool, "the tools of a caller cannot be listed: the listing panicked"),
     }
 }
 
-async fn waited(mut ended: watch::Receiver<bool>, ctx: &RequestContext) -> bool {
+/// What a caller has waited for.
+enum Waited {
+    Listed,
+    Failed,
+    Cancelled,
+}
+
+async fn waited(mut ended: watch::Receiver<bool>, ctx: &RequestContext) -> Waited {
     let ended = pin!(timeout(TIMEOUT, async { ended.wait_for(|ended| *ended).await.is_ok() }));
     match select(ended, pin!(cancelled(ctx))).await {
-        Either::Left((ended, _)) => ended.unwrap_or(false),
-        Either::Right(((), _)) => false,
+        Either::Left((Ok(true), _)) => Waited::Listed,
+        Either::Left(_) => Waited::Failed,
+        Either::Right(((), _)) => Waited::Cancelled,
     }
 }
 
@@ -123,7 +145,7 @@ impl<T> LookedUp<T> {
     pub(crate) fn or_by_name(self, tool: &str, decide: impl FnOnce(&Tool) -> Option<T>) -> Option<T> {
         match self.0 {
             Answer::Listed(decision) => decision,
-            Answer::NotListed | Answer::TooMany { .. } | Answer::Failed => decide(&bare(tool)),
+            Answer::NotListed | Answer::TooMany { .. } | Answer::Failed { .. } => decide(&bare(tool)),
         }
     }
 
@@ -141,9 +163,10 @@ impl<T> LookedUp<T> {
             Answer::Listed(decision) => Ok(decision),
             Answer::NotListed if is_allowed => Ok(decide(&bare(tool))),
             Answer::NotListed => Err(McpError::tool_not_found(tool)),
-            Answer::TooMany { exists: false } if !is_allowed => Err(McpError::tool_not_found(tool)),
-            Answer::TooMany { .. } | Answer::Failed => {
-                let sentence = "The tools cannot be listed at the moment: try again later. Nothing was done";
+            Answer::TooMany { exists: false, .. } if !is_allowed => Err(McpError::tool_not_found(tool)),
+            Answer::TooMany { id, .. } | Answer::Failed { id } => {
+                let sentence =
+                    format!("The tools cannot be listed at the moment: try again later. Nothing was done (error {id})");
                 Err(outcome::marked(outcome::CATALOGUE, "unavailable", McpError::unavailable(sentence)))
             }
         }
@@ -154,3 +177,6 @@ impl<T> LookedUp<T> {
 pub(crate) fn bare(name: &str) -> Tool {
     Tool { name: name.to_owned(), ..Tool::default() }
 }
+
+#[cfg(all(test, feature = "validated"))]
+mod tests;

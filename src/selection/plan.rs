@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use turbomcp_core::RequestContext;
 use turbomcp_types::Tool;
 
-pub(super) use self::ask::{Answer, Asked, Listing, answer, ask};
+pub(super) use self::ask::{Answer, Asked, Listing, answer, ask, shortened};
 use self::callers::{Callers, FRESH};
 use self::cell::{Cell, Lister, Reading, Updated};
 use self::later::{Later, MAX_LATER};

@@ -58,7 +58,7 @@ pub(crate) use caller::Token;
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub use second_level::second_level_contract;
 #[cfg(test)]
-pub(crate) use seen::{Traced, counted, counts};
+pub(crate) use seen::{Took, Traced, counted, counts};
 
 use std::collections::HashMap;
 use std::fmt;

@@ -100,10 +100,15 @@ impl Drop for PrivateRedis {
     }
 }
 
+fn replica_of(port: &str) -> PrivateRedis {
+    PrivateRedis::start_with(&["--save", "", "--replicaof", "127.0.0.1", port])
+}
+
 /// A primary and its replica, and an address that leads to the one of them that is the primary.
 pub(crate) struct Replicated {
     primary: Option<PrivateRedis>,
     pub(crate) replica: PrivateRedis,
+    port: String,
     address: PathBuf,
 }
 
@@ -111,10 +116,10 @@ impl Replicated {
     pub(crate) fn start() -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
         let primary = PrivateRedis::start_with(&["--save", "", "--port", &port, "--repl-diskless-sync-delay", "0"]);
-        let replica = PrivateRedis::start_with(&["--save", "", "--replicaof", "127.0.0.1", &port]);
+        let replica = replica_of(&port);
         let address = replica.dir.join("primary.sock");
         std::os::unix::fs::symlink(primary.dir.join("redis.sock"), &address).unwrap();
-        let replicated = Self { primary: Some(primary), replica, address };
+        let replicated = Self { primary: Some(primary), replica, port, address };
         replicated.catch_up();
         replicated
     }
@@ -123,12 +128,23 @@ impl Replicated {
         redis::Client::open(format!("redis+unix://{}?protocol=resp3", self.address.display())).unwrap()
     }
 
+    /// Starts one more replica, which has all that the primary has.
+    pub(crate) fn start_another(&self) -> PrivateRedis {
+        let another = replica_of(&self.port);
+        self.wait_for(&another);
+        another
+    }
+
     /// Waits until the replica has all that the primary has.
     pub(crate) fn catch_up(&self) {
+        self.wait_for(&self.replica);
+    }
+
+    fn wait_for(&self, replica: &PrivateRedis) {
         let mark = format!("{:016x}", fastrand::u64(..));
         self.primary.as_ref().expect("no failover yet").command(&["SET", "mark", &mark]);
         let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while self.replica.command(&["GET", "mark"]) != redis::Value::BulkString(mark.clone().into_bytes()) {
+        while replica.command(&["GET", "mark"]) != redis::Value::BulkString(mark.clone().into_bytes()) {
             assert!(std::time::Instant::now() < until, "the replica does not catch up");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }

@@ -47,6 +47,19 @@ impl io::Write for Text {
     }
 }
 
+/// Prints how long something took, for `docs/reliability.md`. Tests assert no duration.
+pub(crate) struct Took(std::time::Instant);
+
+impl Took {
+    pub(crate) fn begin() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    pub(crate) fn until(&self, what: &str) {
+        eprintln!("{:.3} s until {what}", self.0.elapsed().as_secs_f64());
+    }
+}
+
 /// The counters that are not zero, as `name label=value ..`, where the name is without what is the same in all.
 pub(crate) fn counted(recorder: &DebuggingRecorder) -> BTreeMap<String, u64> {
     let mut counted = BTreeMap::new();

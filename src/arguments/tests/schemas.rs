@@ -87,6 +87,7 @@ fn references_and_combinations_without_a_count_are_said_exactly() {
         json!({"type": "object", "title": "T", "$ref": "#/definitions/A%3Cint%3E", "definitions": {"A<int>": a}}),
         json!({"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#/definitions/A", "additionalProperties": false, "definitions": {"A": a}}),
         json!({"$ref": "#/$defs/A", "minProperties": 0, "$defs": {"A": a}}),
+        json!({"$ref": "#/$defs/A", "required": ["b"], "$defs": {"A": {"properties": {"a": {}, "b": {}}, "additionalProperties": false}}}),
         json!({"$ref": "#/$defs/B", "$defs": {"A": a, "B": {"$ref": "#/$defs/A"}}}),
         json!({"$ref": "#/$defs/A", "allOf": [{"propertyNames": {"pattern": "^[a-z]"}}], "$defs": {"A": a}}),
         json!({"not": {"$ref": "#/$defs/A", "allOf": [{"propertyNames": {"pattern": "^[a-z]"}}]}, "$defs": {"A": a}}),
@@ -96,6 +97,7 @@ fn references_and_combinations_without_a_count_are_said_exactly() {
         json!({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}], "unevaluatedProperties": false}),
         json!({"allOf": [{"$ref": "#/$defs/A"}, {"propertyNames": {"pattern": "^[a-z]$"}}], "$defs": {"A": a}}),
         json!({"$schema": "http://json-schema.org/draft-07/schema#", "oneOf": [{"$ref": "#/definitions/A", "maxProperties": 1}, {"$ref": "#/definitions/B"}], "definitions": {"A": a, "B": b}}),
+        json!({"$schema": "http://json-schema.org/draft-07/schema#", "oneOf": [{"$ref": "#/definitions/A", "maxProperties": 0}, {"$ref": "#/definitions/B"}], "definitions": {"A": {"required": ["a"]}, "B": {"required": ["b"]}}}),
         json!({"not": a}),
         json!({"if": a, "then": {"properties": {"a": {"const": 1}}, "unevaluatedProperties": false}, "else": b}),
         json!({"properties": {"a": {"type": "object", "$ref": "#"}, "b": {}}, "additionalProperties": false}),
@@ -155,6 +157,19 @@ fn a_required_argument_is_none_of_the_properties_that_there_must_be() {
     let listed = listed(&json!({"type": "object", "minProperties": 1}), &key().required());
     assert!(accepts(&listed).is_valid(&json!({"a": 1, "key": "k"})));
     assert!(!accepts(&listed).is_valid(&json!({"key": "k"})), "{listed}");
+}
+
+#[test]
+fn a_recursive_schema_has_its_copy_where_its_draft_has_definitions() {
+    for (dialect, definitions) in [
+        ("http://json-schema.org/draft-07/schema#", "definitions"),
+        ("https://json-schema.org/draft/2020-12/schema", "$defs"),
+    ] {
+        let own =
+            json!({"$schema": dialect, "properties": {"a": {"$ref": "#"}, "b": {}}, "additionalProperties": false});
+        assert!(listed(&own, &key())[definitions]["Arguments"]["properties"]["b"].is_object(), "{dialect}");
+        assert_eq!(differences(&own), (vec![], vec![]), "{dialect}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::fleet::*;
 use super::in_redis::{patiently, shares};
 use super::*;
 use crate::cached::RedisLevel;
+use crate::testing::Took;
 use crate::testing::private_redis::PrivateRedis;
 use crate::testing::proxy::Proxy;
 use crate::{CachedTool, RedisConnection};
@@ -30,10 +31,13 @@ async fn a_replica_whose_connections_fall_silent_shares_and_hears_again_and_serv
     }
     a.read().await;
     proxy.silence();
+    let took = Took::begin();
     // What `a` has in its memory is wrong from here on, and nobody can tell it.
     let version = b.write().await;
     patiently(async || !a.level().is_subscribed).await;
+    took.until("the subscription ends");
     patiently(async || a.level().is_subscribed).await;
+    took.until("invalidations are heard again");
     assert_eq!(a.read().await, version, "whatever it had is not served any more");
 
     patiently(async || {
@@ -48,6 +52,7 @@ async fn a_replica_whose_connections_fall_silent_shares_and_hears_again_and_serv
         b.read_of(key).await.1 == "hit"
     })
     .await;
+    took.until("answers are shared again");
     let version = b.write().await;
     patiently(async || a.read().await == version).await;
 }

@@ -1,8 +1,8 @@
 //! What the layer refuses, in words and marks of its own, with an id that the log repeats.
 
 use super::*;
-use crate::testing::Traced;
 use crate::testing::private_redis::PrivateRedis;
+use crate::testing::{Took, Traced};
 
 /// The id in the text of an error.
 fn id_in(text: &str) -> &str {
@@ -31,8 +31,9 @@ async fn a_redis_without_memory_refuses_a_call_that_is_not_made_and_leaves_nothi
     let connection = redis.client().get_connection_manager().await.expect("it is there");
     let server = layer(RedisStore::new(connection)).layer(post.clone());
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    let traced = Traced::start();
+    let (traced, took) = (Traced::start(), Took::begin());
     let refused = send(&server, "secret-key").await;
+    took.until("a claim without memory is refused");
     assert_eq!((kind(&refused), told(&refused)), (Some(ErrorKind::Unavailable), json!("unavailable")));
     is_logged(&traced, &text(&refused), &["backend=\"Redis\"", "OOM"]);
     assert_eq!(post.calls("send"), 0);

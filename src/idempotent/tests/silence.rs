@@ -3,9 +3,9 @@
 use super::redis_down::send_until_available;
 use super::*;
 use crate::RedisConnection;
-use crate::testing::Traced;
 use crate::testing::private_redis::PrivateRedis;
 use crate::testing::proxy::Proxy;
+use crate::testing::{Took, Traced};
 
 async fn behind_a_proxy() -> (PrivateRedis, Proxy, ScriptedServer, impl McpHandler) {
     let redis = PrivateRedis::start_on_request();
@@ -21,8 +21,10 @@ async fn keys_are_recorded_again_after_the_connection_of_their_store_has_fallen_
     let (_redis, proxy, post, server) = behind_a_proxy().await;
     assert_eq!(text(&send(&server, "before").await), "sent 1");
     proxy.silence();
+    let took = Took::begin();
     assert_eq!(kind(&send(&server, "before").await), Some(ErrorKind::Unavailable), "nothing is taken on trust");
     let during = send_until_available(&server, "during").await;
+    took.until("keys are recorded again");
     assert_eq!((text(&during), told(&during)), ("sent 2".into(), Value::Null));
     let before = send(&server, "before").await;
     assert_eq!((text(&before), told(&before)), ("sent 1".into(), json!("replayed")));

@@ -14,7 +14,11 @@ use super::{Plan, State};
 /// What a caller who asks for a tool that is not known has to do.
 pub(in crate::selection) enum Asked<T> {
     Answered(Answer<T>),
-    Waits(watch::Receiver<bool>),
+    /// Waits for the listing that is under way. If it fails, the log has it under this id.
+    Waits {
+        ended: watch::Receiver<bool>,
+        id: Arc<str>,
+    },
     Lists(Listing<T>),
 }
 
@@ -24,10 +28,15 @@ pub(in crate::selection) enum Answer<T> {
     Listed(Option<T>),
     NotListed,
     /// It was not listed, because there were too many who wanted to know. Whether the tool is there for others.
+    /// The log has it under this id.
     TooMany {
         exists: bool,
+        id: Arc<str>,
     },
-    Failed,
+    /// The log has it under this id.
+    Failed {
+        id: Arc<str>,
+    },
 }
 
 /// Asks for a tool that is not known, or with `anew` for one that the caller has not been told of within a minute.
@@ -46,16 +55,21 @@ pub(in crate::selection) fn ask<T: Clone + PartialEq>(
     if is_own || (!anew && matches!(answer, Answer::Listed(_))) {
         return Asked::Answered(answer);
     }
-    if last == Some(Last::Failed) {
-        return Asked::Answered(Answer::Failed);
+    if let Some(Last::Failed { id }) = last {
+        return Asked::Answered(Answer::Failed { id });
     }
     match state.look_ups.turn(&key, now) {
-        Turn::Wait(ended) => Asked::Waits(ended),
-        Turn::List(end, running) => Asked::Lists(Listing { plan: plan.clone(), key, end, running }),
-        Turn::Overdue => Asked::Answered(Answer::Failed),
-        Turn::TooMany => {
+        Turn::Wait { ended, id } => Asked::Waits { ended, id },
+        Turn::List { end, running, id } => Asked::Lists(Listing { plan: plan.clone(), key, end, running, id }),
+        Turn::Overdue { id } => Asked::Answered(Answer::Failed { id }),
+        Turn::TooMany { id, unsaid } => {
+            drop(state);
+            if let Some(unsaid) = unsaid {
+                let (id, tool) = (&*id, &*shortened(tool));
+                tracing::warn!(id, tool, unsaid, "too many callers ask for tools that are not known");
+            }
             let exists = matches!(plan.read(tool), Some(Reading::Decided(_) | Reading::Varies));
-            Asked::Answered(Answer::TooMany { exists })
+            Asked::Answered(Answer::TooMany { exists, id })
         }
     }
 }
@@ -84,6 +98,8 @@ pub(in crate::selection) struct Listing<T> {
     key: Vec<u8>,
     end: watch::Sender<bool>,
     pub(in crate::selection) running: Arc<Semaphore>,
+    /// The id of its failure in the log.
+    pub(in crate::selection) id: Arc<str>,
 }
 
 impl<T> Listing<T> {
@@ -101,8 +117,13 @@ impl<T> Drop for Listing<T> {
     fn drop(&mut self) {
         let mut state = self.plan.state();
         if !*self.end.borrow() {
-            state.callers.note_failure(&self.key, Instant::now());
+            state.callers.note_failure(&self.key, Arc::clone(&self.id), Instant::now());
         }
         state.look_ups.end(&self.key);
     }
+}
+
+/// A name as the log has it. The caller chose it, so it may have any length.
+pub(in crate::selection) fn shortened(tool: &str) -> String {
+    tool.chars().take(100).collect()
 }

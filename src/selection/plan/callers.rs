@@ -1,6 +1,7 @@
 //! What each caller was told of the tools whose definition is not the same for all callers.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -30,16 +31,17 @@ struct Record<T> {
     at: Instant,
     /// The number of the listing. `None` where there was none yet.
     listing: Option<u64>,
-    failed: Option<Instant>,
+    /// When that failed, and the id that the log has for it.
+    failed: Option<(Instant, Arc<str>)>,
     /// The tools whose definition varies.
     varying: HashMap<Box<str>, Option<T>, RandomState>,
 }
 
 /// What became of a caller's last listing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Last {
     Listed,
-    Failed,
+    Failed { id: Arc<str> },
 }
 
 impl<T> Default for Callers<T> {
@@ -53,20 +55,23 @@ impl<T> Callers<T> {
     /// `success`.
     pub(super) fn last(&self, key: &[u8], failure: Duration, success: Duration, now: Instant) -> Option<Last> {
         let record = self.records.get(key)?;
-        if record.failed.is_some_and(|failed| now.duration_since(failed) < failure) {
-            return Some(Last::Failed);
+        if let Some((failed, id)) = &record.failed
+            && now.duration_since(*failed) < failure
+        {
+            return Some(Last::Failed { id: Arc::clone(id) });
         }
         let is_complete = record.listing.is_some_and(|listing| listing >= self.varied);
         (is_complete && now.duration_since(record.at) < success).then_some(Last::Listed)
     }
 
     /// Notes that the caller's tools could not be listed. What they were before still counts as long as it would have.
-    pub(super) fn note_failure(&mut self, key: &[u8], now: Instant) {
+    pub(super) fn note_failure(&mut self, key: &[u8], id: Arc<str>, now: Instant) {
+        let failed = Some((now, id));
         match self.records.get_mut(key) {
-            Some(record) => record.failed = Some(now),
+            Some(record) => record.failed = failed,
             None => {
                 let varying = HashMap::default();
-                self.replace(key, Record { at: now, listing: None, failed: Some(now), varying });
+                self.replace(key, Record { at: now, listing: None, failed, varying });
                 self.shrink(0);
             }
         }

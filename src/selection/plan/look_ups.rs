@@ -8,6 +8,9 @@ use foldhash::fast::RandomState;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::masked::error_id;
+use crate::telemetry::Warning;
+
 /// How long a listing may take.
 pub(in crate::selection) const TIMEOUT: Duration = Duration::from_secs(5);
 /// A caller whose tools were listed so shortly before is told what they were.
@@ -24,23 +27,27 @@ pub(super) struct LookUps {
     left: u32,
     refilled: Option<Instant>,
     running: Arc<Semaphore>,
+    too_many: Warning,
+    /// The id of the refusals since that was said.
+    too_many_id: Arc<str>,
 }
 
 struct UnderWay {
     since: Instant,
+    id: Arc<str>,
     ended: watch::Receiver<bool>,
 }
 
 /// What a caller does who wants the tools to be listed.
 pub(super) enum Turn {
     /// Waits for the listing that is under way.
-    Wait(watch::Receiver<bool>),
+    Wait { ended: watch::Receiver<bool>, id: Arc<str> },
     /// Lists them.
-    List(watch::Sender<bool>, Arc<Semaphore>),
+    List { end: watch::Sender<bool>, running: Arc<Semaphore>, id: Arc<str> },
     /// The one that is under way should have ended long ago.
-    Overdue,
-    /// There were too many.
-    TooMany,
+    Overdue { id: Arc<str> },
+    /// There were too many. All refusals have one id until it is time to log that again, after so many that were not logged.
+    TooMany { id: Arc<str>, unsaid: Option<u64> },
 }
 
 impl Default for LookUps {
@@ -50,6 +57,8 @@ impl Default for LookUps {
             left: BURST,
             refilled: None,
             running: Arc::new(Semaphore::new(MAX_RUNNING)),
+            too_many: Warning::new(),
+            too_many_id: Arc::default(),
         }
     }
 }
@@ -58,14 +67,20 @@ impl LookUps {
     pub(super) fn turn(&mut self, key: &[u8], now: Instant) -> Turn {
         if let Some(under_way) = self.under_way.get(key) {
             let is_overdue = now.duration_since(under_way.since) >= TIMEOUT;
-            return if is_overdue { Turn::Overdue } else { Turn::Wait(under_way.ended.clone()) };
+            let id = Arc::clone(&under_way.id);
+            return if is_overdue { Turn::Overdue { id } } else { Turn::Wait { ended: under_way.ended.clone(), id } };
         }
         if !self.take(now) {
-            return Turn::TooMany;
+            let unsaid = self.too_many.due();
+            if unsaid.is_some() {
+                self.too_many_id = error_id().into();
+            }
+            return Turn::TooMany { id: Arc::clone(&self.too_many_id), unsaid };
         }
         let (end, ended) = watch::channel(false);
-        self.under_way.insert(key.into(), UnderWay { since: now, ended });
-        Turn::List(end, Arc::clone(&self.running))
+        let id: Arc<str> = error_id().into();
+        self.under_way.insert(key.into(), UnderWay { since: now, id: Arc::clone(&id), ended });
+        Turn::List { end, running: Arc::clone(&self.running), id }
     }
 
     pub(super) fn end(&mut self, key: &[u8]) {

@@ -354,7 +354,7 @@ async fn one_caller_has_one_listing_a_second_and_all_together_have_200() {
             true
         }
         Asked::Answered(_) => false,
-        Asked::Waits(_) => panic!("none is under way"),
+        Asked::Waits { .. } => panic!("none is under way"),
     };
     let (eve, ada) = (user("eve"), user("ada"));
     for _ in 0..10 {
@@ -368,7 +368,7 @@ async fn one_caller_has_one_listing_a_second_and_all_together_have_200() {
     advance(Duration::from_secs(2)).await;
     assert_eq!(crowd(), 400);
     let answer = ask(&plan, "made_up", &user("late"), false);
-    assert!(matches!(answer, Asked::Answered(Answer::TooMany { exists: false })));
+    assert!(matches!(answer, Asked::Answered(Answer::TooMany { exists: false, .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,11 +377,11 @@ async fn a_listing_that_fails_is_not_tried_again_at_once() {
     let ada = user("ada");
     let asked = || ask(&plan, "late", &ada, false);
     let Asked::Lists(listing) = asked() else { panic!("it is not known") };
-    assert!(matches!(asked(), Asked::Waits(_)));
+    assert!(matches!(asked(), Asked::Waits { .. }));
     drop(listing);
-    assert!(matches!(asked(), Asked::Answered(Answer::Failed)));
+    assert!(matches!(asked(), Asked::Answered(Answer::Failed { .. })));
     advance(REMEMBERED).await;
     let Asked::Lists(_overdue) = asked() else { panic!("a second later") };
     advance(TIMEOUT).await;
-    assert!(matches!(asked(), Asked::Answered(Answer::Failed)), "it should have ended");
+    assert!(matches!(asked(), Asked::Answered(Answer::Failed { .. })), "it should have ended");
 }

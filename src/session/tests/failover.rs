@@ -77,6 +77,22 @@ async fn a_write_on_too_few_replicas_is_not_acknowledged_and_a_step_without_a_wr
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_waits_for_the_slowest_of_as_many_replicas_as_were_asked_for() {
+    let redis = Replicated::start();
+    let slow = redis.start_another();
+    let backend = RedisBackend::new(connect(&redis).await).with_replicas(2, MINUTE / 2);
+    let write = Write { version: 1, data: "{}", ttl: MINUTE, ends_in: Duration::MAX, opener: None };
+    slow.hang();
+    // Long enough for the other one to have acknowledged it.
+    let resumed = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        slow.resume();
+    };
+    let (written, ()) = tokio::join!(backend.create("a", write), resumed);
+    assert!(matches!(written, Ok(Written::Yes)), "{written:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_no_replica_acknowledges_has_an_unknown_outcome() {
     let redis = Replicated::start();
     let patient = session(&replicated(&redis, MINUTE / 2).await);

@@ -5,7 +5,7 @@ use sqlx::postgres::PgPoolOptions;
 use super::*;
 use crate::testing::private_redis::PrivateRedis;
 use crate::testing::proxy::Proxy;
-use crate::testing::{Traced, databases};
+use crate::testing::{Took, Traced, databases};
 
 async fn connected(redis: &PrivateRedis) -> AnyRedisConnection {
     AnyRedisConnection::from_redis_1(redis.client().get_connection_manager().await.expect("it is there"))
@@ -28,7 +28,9 @@ async fn a_redis_that_refuses_a_write_has_kept_nothing_and_the_outcome_is_not_un
         session.set("count", &at).await.expect("it is kept");
         redis.command(breaks);
         for _ in 0..3 {
+            let took = Took::begin();
             let refused = session.set("count", &100).await;
+            took.until(&format!("a write is refused: {what}"));
             assert!(matches!(refused, Err(SessionError::Unavailable(_))), "{what}: {refused:?}");
         }
         redis.command(repairs);
@@ -133,6 +135,7 @@ async fn a_write_that_changed_nothing_is_not_in_doubt_if_the_current_record_cann
     let backend = SqlBackend::new(PgPoolOptions::new().connect_with(through).await.unwrap());
     let write = |version| Write { version, data: "{}", ttl: MINUTE, ends_in: Duration::MAX, opener: None };
     assert!(matches!(backend.create("id", write(1)).await, Ok(Written::Yes)));
+    // The planner decides whether the write asks for the time.
     let slow_read =
         "create or replace function clock_timestamp() returns timestamptz language plpgsql volatile as $$ begin
             if current_query() like 'select%' then perform pg_sleep(60); end if;
@@ -141,10 +144,13 @@ async fn a_write_that_changed_nothing_is_not_in_doubt_if_the_current_record_cann
     sqlx::raw_sql(slow_read).execute(&direct).await.unwrap();
     let reads = "select count(*) from pg_stat_activity where application_name = current_setting('application_name') \
                  and wait_event = 'PgSleep'";
-    let (swapped, ()) = tokio::join!(backend.compare_and_swap("id", 7, write(2)), async {
-        while sqlx::query_scalar::<_, i64>(reads).fetch_one(&direct).await.unwrap() == 0 {}
-        network.reset();
-    });
+    let cut_off = async {
+        tokio::join!(backend.compare_and_swap("id", 7, write(2)), async {
+            while sqlx::query_scalar::<_, i64>(reads).fetch_one(&direct).await.unwrap() == 0 {}
+            network.reset();
+        })
+    };
+    let (swapped, ()) = tokio::time::timeout(MINUTE, cut_off).await.expect("it reads what there is");
     let error = swapped.expect_err("nothing could be read");
     assert!(!error.may_be_taken(), "{error}");
 }

@@ -4,9 +4,9 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::RedisConnection;
-use crate::testing::Traced;
 use crate::testing::private_redis::PrivateRedis;
 use crate::testing::proxy::Proxy;
+use crate::testing::{Took, Traced};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -55,7 +55,9 @@ async fn sessions_are_used_again_after_their_connection_has_fallen_silent() {
     let session = session(&SessionStore::redis(connection));
     assert_eq!(until_acknowledged(&session).await, 0);
     proxy.silence();
+    let took = Took::begin();
     let unknown = until_acknowledged(&session).await;
+    took.until("sessions are written again");
     assert_eq!(proxy.accepted(), 2, "one connection more");
     assert!((2..=2 + unknown).contains(&count(&session).await));
     assert_eq!(crowd(&session).await, [62, 0, 0]);
@@ -91,7 +93,9 @@ async fn one_slow_answer_of_redis_fails_the_call_that_waits_for_it_and_not_those
     let session = session(&SessionStore::redis(connection).with_backend_timeout(16 * SECOND));
     assert_eq!(until_acknowledged(&session).await, 0);
     proxy.delay_once(6 * SECOND);
+    let took = Took::begin();
     let during = crowd(&session).await;
+    took.until("all 62 are answered");
     assert_eq!(during[0] + during[2], 62, "{during:?}");
     assert!((1..=2).contains(&during[2]), "{during:?}");
     assert!((1 + during[0]..=1 + during[0] + during[2]).contains(&count(&session).await));
@@ -105,7 +109,9 @@ async fn a_redis_that_hangs_does_not_keep_a_crowd_waiting_one_after_the_other() 
     assert_eq!(until_acknowledged(&session).await, 0);
     redis.hang();
     // In turn they would take two minutes.
+    let took = Took::begin();
     let during = tokio::time::timeout(MINUTE, crowd(&session)).await.expect("each waits for its own time");
+    took.until("all 62 are refused");
     assert_eq!(during[0], 0);
     assert!(during[1] > 50, "most have sent nothing: {during:?}");
     redis.resume();

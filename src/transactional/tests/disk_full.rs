@@ -10,8 +10,8 @@ use turbomcp_types::ToolResult;
 
 use super::databases::TestDb;
 use crate::idempotency::Idempotency;
-use crate::testing::ScriptedServer;
 use crate::testing::databases::{new_name, sqlite_at};
+use crate::testing::{ScriptedServer, Took};
 use crate::transactional::{TRANSACTION, TransactionalTool, current, failed};
 use crate::{Layer, outcome};
 
@@ -86,7 +86,9 @@ async fn is_refused(pool: &SqlitePool, server: &impl McpHandler, bytes: u32) {
     let before = Sqlite::numbers(pool).await;
     for key in [None, Some("a"), Some("b")] {
         for _ in 0..3 {
+            let took = Took::begin();
             let refused = call(server, key, bytes).await;
+            took.until("the disk is told to be full");
             let failure = outcome::failure(&refused).expect("there is no room");
             assert!(failure.is_not_executed() && failure.is_temporary(), "{refused:?}");
             let reason = failure.data().and_then(|data| data[TRANSACTION].as_str()).expect("it is marked");

@@ -15,7 +15,7 @@ use super::databases::{NONE, TestDb, numbers_at_rest, write};
 use super::traps::{Commit, cut_at_commit};
 use crate::idempotency::Idempotency;
 use crate::testing::private_postgres::PrivatePostgres;
-use crate::testing::{ScriptedServer, Traced};
+use crate::testing::{ScriptedServer, Took, Traced};
 use crate::transactional::{TransactionalTool, Transactor, after_commit, current, failed};
 use crate::{Layer, RetryTool, outcome};
 
@@ -74,7 +74,9 @@ fn reason(result: &McpResult<ToolResult>) -> Value {
 async fn a_commit_that_was_done_although_its_answer_was_lost_is_answered_as_done_and_its_hooks_run() {
     let (direct, hooks) = (prepared().await, Arc::default());
     let server = layer(&through(&direct, Commit::CutAfter).await).layer(writer(&hooks));
+    let took = Took::begin();
     let answer = call(&server).await.expect("a result");
+    took.until("the answer to a commit that was done");
     assert_eq!(answer.first_text(), Some("call 1"), "{answer:?}");
     assert!(!answer.is_error());
     assert_eq!(hooks.load(Ordering::SeqCst), 1);
@@ -85,7 +87,10 @@ async fn a_commit_that_was_done_although_its_answer_was_lost_is_answered_as_done
 async fn a_commit_that_the_server_never_saw_is_answered_as_not_done_and_the_key_is_free() {
     let (direct, hooks) = (prepared().await, Arc::default());
     let script = writer(&hooks);
-    let refused = call(&layer(&through(&direct, Commit::CutBefore).await).layer(script.clone())).await;
+    let server = layer(&through(&direct, Commit::CutBefore).await).layer(script.clone());
+    let took = Took::begin();
+    let refused = call(&server).await;
+    took.until("the answer to a commit that was not done");
     assert_eq!(reason(&refused), "unavailable", "{refused:?}");
     let failure = outcome::failure(&refused).expect("a failure");
     assert!(failure.is_temporary() && failure.is_not_executed());

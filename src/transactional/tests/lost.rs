@@ -17,9 +17,8 @@ use turbomcp_types::ToolResult;
 use super::databases::{NONE, TestDb, numbers_at_rest};
 use crate::idempotent::MemoryStore;
 use crate::outcome::{self, ErrorKind, Failure};
-use crate::testing::ScriptedServer;
-use crate::testing::Traced;
 use crate::testing::databases::postgres_options;
+use crate::testing::{ScriptedServer, Took, Traced};
 use crate::transactional::{TRANSACTION, TransactionalTool, Transactor, current, failed};
 use crate::{IdempotentTool, Layer, RetryTool};
 
@@ -77,9 +76,11 @@ async fn server() -> (ScriptedServer, PgPool) {
 }
 
 async fn call(server: &impl McpHandler, tool: &str) -> McpResult<ToolResult> {
-    let ctx = RequestContext::new();
+    let (ctx, took) = (RequestContext::new(), Took::begin());
     let called = server.call_tool(tool, json!({"idempotency_key": "secret-key"}), &ctx);
-    timeout(GUARD, called).await.expect("it ends")
+    let answer = timeout(GUARD, called).await.expect("it ends");
+    took.until("the answer; where the connection is cut, that is after 0.3 s");
+    answer
 }
 
 fn failure(result: &McpResult<ToolResult>) -> Failure<'_> {

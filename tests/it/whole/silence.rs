@@ -158,6 +158,16 @@ async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) 
     outer.layer(inner.layer(office.clone()))
 }
 
+/// Whether the pool lends all of its connections, and Redis answers, after both were silent.
+async fn is_whole(pool: &PgPool, redis: &RedisConnection) {
+    let all =
+        timeout(HUNG, async { while !join_all((0..4).map(|_| pool.acquire())).await.iter().all(Result::is_ok) {} });
+    assert!(all.await.is_ok(), "a connection to PostgreSQL is lost for good");
+    let answers =
+        timeout(HUNG, async { while redis::cmd("PING").query_async::<()>(&mut redis.clone()).await.is_err() {} });
+    assert!(answers.await.is_ok(), "the connection to Redis stays silent");
+}
+
 async fn every_tenant_gets_its_own_answers_and_effects_once() {
     let database = Database::postgres().await;
     let direct = PgPool::connect(&database.url()).await.expect("a pool");
@@ -185,6 +195,7 @@ async fn every_tenant_gets_its_own_answers_and_effects_once() {
         tokio::join!(leaving, all_answer(&server, &stay, round));
     }
     all_answer(&server, &desks, 4).await;
+    is_whole(&pool, &redis).await;
 
     let paid: Vec<(String, i64, i64)> =
         sqlx::query_as("select tenant, cents, count(*) from payments group by tenant, cents order by 1, 2")
