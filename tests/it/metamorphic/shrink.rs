@@ -58,6 +58,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         with(&|plan| drop(plan.stack.layers.remove(at)));
     }
     with(&|plan| plan.stack.identities = Identities::default());
+    with(&|plan| plan.stack.has_small_store = false);
+    with(&|plan| plan.stack.session_room = None);
+    with(&|plan| plan.stack.keeps_in_database = false);
     if plan.stack.has_staging {
         with(&|plan| {
             let staging = plan.stack.replicas;
