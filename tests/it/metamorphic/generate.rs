@@ -64,6 +64,7 @@ fn stack(rng: &mut Rng, backends: BackendKind) -> Stack {
     let keeps_in_database = has_database && rng.bool();
     // What a database alone keeps apart needs more than one process: each lets its own callers take turns.
     let replicas = if percent(rng, if keeps_in_database { 60 } else { 25 }) { 2 } else { 1 };
+    let has_small_store = layers.iter().any(|layer| layer.kind == Kind::Idempotent) && percent(rng, 25);
     let room = match rng.u8(..12) {
         0 | 1 => Some(SessionRoom::Sessions(rng.usize(1..5))),
         // An empty session takes 256 bytes, one with a visit 280, and each further visit up to 4.
@@ -77,7 +78,7 @@ fn stack(rng: &mut Rng, backends: BackendKind) -> Stack {
         has_staging: percent(rng, 20),
         backends,
         keeps_in_database,
-        has_small_store: percent(rng, 15),
+        has_small_store,
         session_room: room,
     }
 }

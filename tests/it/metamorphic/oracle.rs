@@ -47,6 +47,7 @@ pub(super) fn judge(plan: &Plan, history: &History) -> Verdict {
     judge.effects();
     judge.sessions();
     judge.handles();
+    judge.session_room();
     judge.bookings();
     judge.notices();
     judge.verdict
@@ -174,6 +175,9 @@ impl<'a> Judge<'a> {
         self.saw(if answer.said.is_failure() { "a failure of the server" } else { "an answer" });
         if self.executions_of(number).count() > 1 {
             self.saw("a call that was repeated");
+            if self.stack.layers(Kind::Retry).count() > 1 {
+                self.saw("a call that was repeated in two layers of retries");
+            }
         }
         if execution.origin != Some(number) {
             self.shared(number, made, at, execution, answer);

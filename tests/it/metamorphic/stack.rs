@@ -50,8 +50,7 @@ pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: u
             Kind::Validated => put(&validated(layered), handler),
             Kind::Session => put(&building.sessions(layered), handler),
             Kind::Cached => {
-                // Two on one second level must not take each other's answers for their own.
-                let layer = building.cached(layered).with_version(caches.len().to_string());
+                let layer = building.cached(layered);
                 caches.push(layer.handle());
                 put(&layer, handler)
             }
@@ -150,9 +149,10 @@ impl Building<'_> {
                 let layer = if layered.keeps(Op::Note) { layer.with_resources() } else { layer };
                 if layered.keeps(Op::Greeting) { layer.with_prompts() } else { layer }
             }
-            Setting::Keeps(half) => {
-                layer.when(move |tool| Op::TOOLS.into_iter().any(|op| op.name() == tool.name && half.has(op)))
-            }
+            Setting::Keeps(half) => layer.when(move |tool| {
+                let is_read_only = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint) == Some(true);
+                is_read_only && Op::TOOLS.into_iter().any(|op| op.name() == tool.name && half.has(op))
+            }),
             Setting::LoadTimeout(timeout) => layer.with_load_timeout(millis(timeout)),
             Setting::Invalidates(way) => invalidates(layer, way, layered),
             _ => layer,

@@ -19,6 +19,8 @@ pub(super) struct Script<'a> {
     refreshes: bool,
     /// Whether sessions have handles.
     has_handles: bool,
+    /// Who has opened a session, so far.
+    openers: Vec<usize>,
 }
 
 impl<'a> Script<'a> {
@@ -56,15 +58,22 @@ impl<'a> Script<'a> {
         if has_invalidation && percent(rng, 70) {
             ops.push(Op::Update);
         }
+        // Sessions in a database are rare otherwise, and two servers that write to one at the same time.
+        if stack.keeps_in_database && stack.layer(Kind::Session).is_some() && percent(rng, 50) {
+            ops = vec![Op::Visit, Op::Visit, Op::Seen];
+        }
         let has_handles = stack.layer(Kind::Session).is_some_and(|layer| layer.has(Setting::ByHandle));
         if has_handles && ops.iter().any(|op| op.takes_handle()) {
             ops.push(Op::Open);
             ops.extend(percent(rng, 40).then_some(Op::Close));
         }
+        if stack.has_small_store {
+            ops.extend([Op::Pay; 2]);
+        }
         if refreshes {
             ops = vec![Op::News];
         }
-        Self { rng, stack, connections, ops, refreshes, has_handles }
+        Self { rng, stack, connections, ops, refreshes, has_handles, openers: Vec::new() }
     }
 
     pub(super) fn draw(mut self) -> Vec<Step> {
@@ -86,6 +95,9 @@ impl<'a> Script<'a> {
     }
 
     fn calls(&mut self) -> Step {
+        if self.stack.keeps_in_database && percent(self.rng, 35) {
+            return self.crowd();
+        }
         let count = self.rng.usize(1..6);
         // Often they all ask for the same.
         let common = percent(self.rng, 40).then(|| self.request());
@@ -94,6 +106,14 @@ impl<'a> Script<'a> {
             self.call(request)
         });
         Step::Calls(calls.collect())
+    }
+
+    /// One caller asks all servers for the same at the same time: only the database keeps them apart.
+    fn crowd(&mut self) -> Step {
+        let request = self.request();
+        let call = Call { leaves: Leaves::Never, ..self.call(request) };
+        let servers = (0..self.stack.servers()).cycle().take(4);
+        Step::Calls(servers.map(|server| Call { server, ..call }).collect())
     }
 
     fn call(&mut self, request: Request) -> Call {
@@ -108,11 +128,19 @@ impl<'a> Script<'a> {
             3 if request.op == Op::Ask && !is_real => Leaves::HangsUp,
             _ => Leaves::Never,
         };
-        // Mostly the last one that was opened, whoever opened it.
-        let handle = (self.has_handles && request.op.takes_handle() && percent(self.rng, 90))
-            .then(|| one_of(self.rng, &[0, 0, 0, 0, 1, 1, 2, 9]));
+        let mut connection = one_of(self.rng, &self.connections.clone());
+        let takes_handle = self.has_handles && request.op.takes_handle();
+        let handle = (takes_handle && percent(self.rng, 90)).then(|| one_of(self.rng, &[0, 0, 1, 2, 9]));
+        if let Some(opener) = handle.and_then(|opened| self.openers.iter().rev().nth(opened))
+            && percent(self.rng, 70)
+        {
+            connection = *opener;
+        }
+        if request.op == Op::Open {
+            self.openers.push(connection);
+        }
         Call {
-            connection: one_of(self.rng, &self.connections.clone()),
+            connection,
             server: self.rng.usize(..self.stack.servers()),
             after: if is_real { 0 } else { after },
             request,

@@ -91,6 +91,37 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// There are never more sessions than there is room for.
+    pub(super) fn session_room(&mut self) {
+        let Some(SessionRoom::Sessions(most)) = self.stack.session_room.filter(|_| self.stack.has_sessions_in_memory())
+        else {
+            return;
+        };
+        let history = self.history;
+        for (number, made) in history.calls.iter().enumerate() {
+            let is_young = |at: Duration| made.begun.at.saturating_sub(at) < LIVES;
+            let is_kept = |open: &&Made| {
+                let may_be_closed = |close: &&Made| close.begun.number < made.begun.number;
+                open.ended.number < made.begun.number
+                    && is_young(open.ended.at)
+                    && opened(open).is_some_and(|handle| self.closings(handle).find(may_be_closed).is_none())
+            };
+            let opened = history.calls.iter().filter(is_kept).count();
+            let begun = history.executions.iter().filter(|execution| {
+                execution.visits.is_some()
+                    && execution.request.op == Op::Visit
+                    && execution.handle.is_none()
+                    && execution.read.number < made.begun.number
+                    && is_young(execution.read.at)
+            });
+            let begun: BTreeSet<_> = begun.map(|execution| self.session_of(execution)).collect();
+            if opened + begun.len() > most {
+                let text = format!("there are {} when call {number} begins, of {most}", opened + begun.len());
+                return self.fault("no more sessions are kept than there is room for", text);
+            }
+        }
+    }
+
     /// Calls that have opened a session under this handle.
     fn openings<'b>(&'b self, handle: &'b str) -> impl Iterator<Item = &'a Made> + 'b {
         self.history.calls.iter().filter(move |made| opened(made) == Some(handle))

@@ -45,6 +45,9 @@ impl<'a> Judge<'a> {
         } else {
             "an answer of a call of others"
         });
+        if self.caches(&made.call).count() > 1 {
+            self.saw("an answer out of one of two caches");
+        }
         if is_cached {
             self.fresh(number, made, at, execution, answer);
         } else if made.begun.at.saturating_sub(execution.ended.map_or(Duration::MAX, |end| end.at)) > Duration::ZERO {
