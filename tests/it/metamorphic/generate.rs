@@ -100,6 +100,10 @@ fn add_a_cache(rng: &mut Rng, layers: &mut Vec<Layered>, has_database: bool) {
     for (layer, half) in layers.iter_mut().filter(|layer| layer.kind == Kind::Cached).zip(halves) {
         layer.settings.extend(half.map(Setting::Keeps));
     }
+    if let Some(inner) = layers.iter_mut().rfind(|layer| layer.kind == Kind::Cached).filter(|_| percent(rng, 30)) {
+        inner.settings.retain(|setting| !matches!(setting, Setting::PublicFor(_) | Setting::BySession));
+        inner.settings.push(Setting::BySession);
+    }
 }
 
 /// Failures and what ends them meet too rarely, unless there is one entry for everybody, in which little else happens.
