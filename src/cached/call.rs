@@ -94,6 +94,11 @@ impl CachedTool {
         ctx: &'a RequestContext,
     ) -> impl Future<Output = McpResult<A>> + Send + 'a {
         async move {
+            if plan.scope == Scope::Session {
+                // A cache further out keeps nothing that depends on a session: it does not see the handler open one where the answer is
+                // kept, and what a call without a session gets is not what one with a session would get.
+                session_opened();
+            }
             let caller = match plan.identity.partition(plan.scope, ctx) {
                 // What runs inside a transaction may see what nobody else may see yet, and a shared call would run outside it.
                 Some(caller) if !scope::is_in_transaction() => caller,
@@ -172,10 +177,6 @@ pub(super) async fn get_or_call<A: Cacheable, H: McpHandler>(
     ctx: &RequestContext,
 ) -> Result<(A, Source), Failed<A>> {
     let (key, domains) = plan.entry::<A>(partition, name, &args);
-    if plan.scope == Scope::Session {
-        // An outer cache does not see the handler open its session, where the answer is kept.
-        session_opened();
-    }
     let (caller, mut args) = (Caller::new(ctx, plan.scope, &plan.identity), Some(args));
     let load = |work: &Arc<Work>| {
         let args = args.take().unwrap_or_default();

@@ -186,6 +186,18 @@
 //! around, limits, and a [`SessionStore`](crate::SessionStore). Inside: retries, which a hit does not need, and
 //! transactions, which a hit must not open; a call that runs inside one is passed by. See [the guide](crate::guide::ordering).
 //!
+//! # Two caches in one stack
+//!
+//! Two layers can share the work, each for tools of its own. Where both keep the answers of one tool:
+//!
+//! - An answer may be as old as both allow together, since the outer one takes what the inner one has for new. So may a failure.
+//! - Each must be told what becomes wrong: give both the same [`invalidates`](CachedTool::invalidates), and call the handle of the inner
+//!   one first. In the other order, the outer one may load again what the inner one has not forgotten yet.
+//! - Each hears by itself what other replicas invalidate. If the outer one hears it first, it may take from the inner one what is wrong
+//!   by then, and keep it for its ttl. Where that matters, keep the tool's answers in one cache.
+//! - What the inner one keeps for one session ([`Scope::Session`](crate::Scope::Session)), the outer one does not keep, whatever its
+//!   scope.
+//!
 //! # Errors
 //!
 //! A failure is shared by those who wait for it and kept for nobody; its form, kind and text stay as they are. A call to the

@@ -108,6 +108,7 @@ fn random_stacks_answer_as_the_bare_server_could() {
         20,
         &[
             "a call that was repeated",
+            "a call that was repeated in two layers of retries",
             "a caller who was dropped",
             "a failure of the server",
             "a failure that was kept",
@@ -117,10 +118,14 @@ fn random_stacks_answer_as_the_bare_server_could() {
             "a panic",
             "a replay",
             "a session",
+            "a session that was closed",
+            "a session that was opened",
+            "a session with a handle",
             "a stale hit",
             "a valid call",
             "an answer",
             "an answer of a call of others",
+            "an answer out of one of two caches",
             "an answer out of the cache after an invalidation",
             "an answer out of the cache, or of a load of others",
             "progress",
@@ -133,7 +138,10 @@ fn random_stacks_answer_as_the_bare_server_could() {
             "refused: shared work has panicked",
             "refused: the answer breaks its promise",
             "refused: the key was used for another call",
+            "refused: the session is not known",
             "refused: there is no key",
+            "refused: there is no room for the key",
+            "refused: there is no room for the session",
             "refused: there is no session",
             "refused: there is no such tool",
         ],
@@ -143,7 +151,11 @@ fn random_stacks_answer_as_the_bare_server_could() {
 #[test]
 fn random_stacks_on_sqlite_answer_as_the_bare_server_could() {
     let seen = each(BackendKind::Sqlite, 200, 2);
-    is_enough(&seen, 5, &["a commit", "a rollback", "a replay", "an answer out of the cache after an invalidation"]);
+    is_enough(
+        &seen,
+        5,
+        &["a commit", "a rollback", "a replay", "a session", "an answer out of the cache after an invalidation"],
+    );
 }
 
 #[test]

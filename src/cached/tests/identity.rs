@@ -93,6 +93,18 @@ async fn two_users_who_name_the_same_session_do_not_share() {
 }
 
 #[tokio::test]
+async fn a_cache_around_one_that_keeps_sessions_apart_keeps_nothing_of_it() {
+    for callers in [[session("1"), session("2")], [nobody(), session("1")], [session("1"), nobody()]] {
+        let script = numbered();
+        let apart = CachedTool::new().with_scope(Scope::Session);
+        let server = (CachedTool::new(), apart).layer(script.clone());
+        for (ctx, number) in callers.iter().zip(["1", "2"]) {
+            assert_eq!(answer(&server, "read", json!({}), ctx).await, number);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_call_without_a_session_is_passed_through_where_sessions_are_kept_apart() {
     let script = numbered();
     let layer = CachedTool::new().with_scope(Scope::Session);

@@ -1,6 +1,7 @@
 //! What the servers of a stack share: a second level, a store of keys, sessions, and a database.
 
 use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
 use std::process;
 
 use futures_util::FutureExt;
@@ -16,7 +17,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{Pool, Postgres, Sqlite};
 use turbomcp_core::McpResult;
 
-use super::plan::{BackendKind, Stack};
+use super::plan::{BackendKind, SessionRoom, Stack};
 use super::world::Books;
 use crate::support::Database;
 
@@ -81,10 +82,15 @@ impl Backends {
     async fn apart(stack: &Stack) -> Self {
         let store = MemoryStore::new();
         let store = if stack.has_small_store { store.with_max_records(SMALL) } else { store };
+        let sessions = match stack.session_room {
+            Some(SessionRoom::Sessions(most)) => MemoryBackend::new().with_max_sessions(at_least_one(most)),
+            Some(SessionRoom::Bytes(most)) => MemoryBackend::new().with_max_bytes(at_least_one(most)),
+            None => MemoryBackend::new(),
+        };
         let memory = |pool, database| Self {
             level: Level::Memory(MemoryLevel::new()),
             keys: Keys::Memory(store),
-            sessions: Sessions::Memory(MemoryBackend::new()),
+            sessions: Sessions::Memory(sessions),
             pool,
             _database: database,
         };
@@ -116,6 +122,10 @@ impl Backends {
             }
         }
     }
+}
+
+fn at_least_one(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN)
 }
 
 impl Tables {

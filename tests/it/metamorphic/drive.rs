@@ -18,8 +18,8 @@ use turbomcp_core::{Cancellable, McpHandler, RequestContext};
 
 use super::backends::Backends;
 use super::callers::{CONNECTIONS, Client, Token};
-use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp};
-use super::plan::{BackendKind, Call, Leaves, Order, Plan, Step};
+use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp, opened};
+use super::plan::{BackendKind, Call, Kind, Leaves, Order, Plan, Step};
 use super::requests::{Op, Request, is_viewer};
 use super::stack::{Server, build};
 use super::world::{Books, World, context};
@@ -128,7 +128,7 @@ impl<'a> Run<'a> {
     /// Waits, and until everybody who listens has heard of what was invalidated before.
     async fn settle(&mut self, pause: Duration) {
         sleep(pause).await;
-        let caches: Vec<_> = self.servers.iter().filter_map(|server| server.cache.clone()).collect();
+        let caches: Vec<_> = self.servers.iter().flat_map(|server| server.caches.clone()).collect();
         join_all(caches.iter().map(Handle::synced)).await;
         for _ in 0..100 {
             let is_subscribed = caches.iter().all(|cache| {
@@ -149,29 +149,31 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Tells the handle of a cache what to do, and returns after what an older answer is wrong.
+    /// Tells the handles of a server's caches what to do, the innermost first, and returns after what an older answer is wrong.
     fn tell(&self, server: usize, order: Order, after: u64) -> impl Future<Output = Option<Forgotten>> + Send + use<> {
-        let (cache, log) = (self.servers[server].cache.clone(), Arc::clone(&self.log));
+        let (caches, log) = (self.servers[server].caches.clone(), Arc::clone(&self.log));
+        let keeps = |op| self.plan.stack.layers(Kind::Cached).rev().map(move |layer| layer.keeps(op));
+        let keep: Vec<_> = if let Order::Refresh(request) = order { keeps(request.op).collect() } else { Vec::new() };
         async move {
-            let cache = cache?;
+            if caches.is_empty() {
+                return None;
+            }
             if after > 0 {
                 sleep(Duration::from_millis(after)).await;
             }
             let begun = log.stamp();
             let (what, only_for_nobody) = match order {
                 Order::Refresh(request) => {
-                    // Refused where the cache does not keep the answers of nobody.
-                    let is_refreshed = cache.refresh(request.op.name(), request.args()).await.unwrap_or_default();
+                    let mut is_refreshed = true;
+                    for (cache, _) in caches.iter().zip(keep).filter(|(_, keeps)| *keeps) {
+                        // Refused where the cache does not keep the answers of nobody.
+                        let answer = cache.refresh(request.op.name(), request.args()).await;
+                        is_refreshed &= answer.unwrap_or_default();
+                    }
                     (Forget::Call(request), is_refreshed.then_some(true)?)
                 }
                 Order::Forget(what) => {
-                    match what {
-                        Forget::Call(request) if request.op == Op::Note => cache.invalidate_resource(&request.uri()),
-                        Forget::Call(request) => cache.invalidate(request.op.name(), &request.args()),
-                        Forget::All(op) => cache.invalidate_tool(op.name()),
-                        Forget::Topic(topic) => cache.invalidate_tag(&format!("topic {topic}")),
-                        Forget::Everything => cache.clear(),
-                    }
+                    caches.iter().for_each(|cache| forget(cache, what));
                     (what, false)
                 }
             };
@@ -179,14 +181,30 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// The handle that the call gives, of those that were opened before these calls.
+    fn handle(&self, call: &Call) -> Option<String> {
+        let before = call.handle?;
+        let opened = self.calls.iter().rev().filter_map(opened);
+        Some(opened.skip(before).map(str::to_owned).next().unwrap_or_else(|| "made up".into()))
+    }
+
     async fn make(&mut self, calls: &[Call]) {
         let first = self.calls.len();
-        let tasks = calls.iter().enumerate().map(|(at, call)| {
+        let handles: Vec<_> = calls.iter().map(|call| self.handle(call)).collect();
+        let tasks = calls.iter().zip(handles).enumerate().map(|(at, (call, handle))| {
             let handler = self.servers[call.server].handler.clone();
             let endless = if self.is_real() { ENDLESS_IN_REALITY } else { ENDLESS };
             let are_told_apart = self.told_apart[call.server];
             let log = Arc::clone(&self.log);
-            tokio::spawn(make(handler, *call, are_told_apart, first + at, log, self.plan.seed, endless))
+            let call = Made {
+                call: *call,
+                handle,
+                are_told_apart,
+                begun: log.stamp(),
+                ended: log.stamp(),
+                end: End::Unending,
+            };
+            tokio::spawn(make(handler, call, first + at, log, self.plan.seed, endless))
         });
         let tasks: Vec<_> = tasks.collect();
         for task in tasks {
@@ -198,16 +216,19 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Makes one call, from its caller's point of view.
-async fn make(
-    handler: BoxHandler,
-    call: Call,
-    are_told_apart: bool,
-    number: usize,
-    log: Arc<Log>,
-    seed: u64,
-    endless: Duration,
-) -> Made {
+fn forget(cache: &Handle, what: Forget) {
+    match what {
+        Forget::Call(request) if request.op == Op::Note => cache.invalidate_resource(&request.uri()),
+        Forget::Call(request) => cache.invalidate(request.op.name(), &request.args()),
+        Forget::All(op) => cache.invalidate_tool(op.name()),
+        Forget::Topic(topic) => cache.invalidate_tag(&format!("topic {topic}")),
+        Forget::Everything => cache.clear(),
+    }
+}
+
+/// Makes one call, from its caller's point of view. It is unending until it has ended.
+async fn make(handler: BoxHandler, made: Made, number: usize, log: Arc<Log>, seed: u64, endless: Duration) -> Made {
+    let call = made.call;
     sleep(Duration::from_millis(call.after)).await;
     let token = Arc::new(Token::default());
     let mut ctx = context_of(call, number, seed).with_cancellation_token(Arc::clone(&token) as Arc<dyn Cancellable>);
@@ -216,7 +237,7 @@ async fn make(
         ctx.set_session(Arc::new(Client { at: call.connection, log: Arc::clone(&log), hangs_up }));
     }
     let begun = log.stamp();
-    let answer = AssertUnwindSafe(ask(&handler, call.request, &ctx)).catch_unwind();
+    let answer = AssertUnwindSafe(ask(&handler, call.request, made.handle.as_deref(), &ctx)).catch_unwind();
     let cancels = async {
         if let Leaves::Cancels(millis) = call.leaves {
             sleep(Duration::from_millis(millis)).await;
@@ -239,7 +260,7 @@ async fn make(
     };
     let ended = log.stamp();
     ctx.end_progress();
-    Made { call, are_told_apart, begun, ended, end }
+    Made { begun, ended, end, ..made }
 }
 
 fn context_of(call: Call, number: usize, seed: u64) -> RequestContext {
@@ -252,11 +273,17 @@ fn context_of(call: Call, number: usize, seed: u64) -> RequestContext {
     if call.listens { ctx.with_progress_token(json!(number)) } else { ctx }
 }
 
-async fn ask(handler: &BoxHandler, request: Request, ctx: &RequestContext) -> Answer {
+async fn ask(handler: &BoxHandler, request: Request, handle: Option<&str>, ctx: &RequestContext) -> Answer {
     match request.op {
         Op::Note => Answer::of_resource(handler.read_resource(&request.uri(), ctx).await),
         Op::Greeting => Answer::of_prompt(handler.get_prompt("greeting", Some(request.args()), ctx).await),
-        op => Answer::of_tool(handler.call_tool(op.name(), request.args(), ctx).await),
+        op => {
+            let mut args = request.args();
+            if let (Some(handle), true) = (handle, op.takes_handle()) {
+                args["session"] = handle.into();
+            }
+            Answer::of_tool(handler.call_tool(op.name(), args, ctx).await)
+        }
     }
 }
 

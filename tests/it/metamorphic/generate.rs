@@ -8,7 +8,7 @@ use turbomcp_core::ErrorKind;
 use self::script::Script;
 use super::callers::Identities;
 use super::log::Form;
-use super::plan::{BackendKind, Behaviour, Kind, Layered, Outcome, Plan, Setting, Stack, Way};
+use super::plan::{BackendKind, Behaviour, Half, Kind, Layered, Outcome, Plan, SessionRoom, Setting, Stack, Way};
 use super::requests::Op;
 
 /// Draws the plan of this seed.
@@ -53,20 +53,56 @@ fn stack(rng: &mut Rng, backends: BackendKind) -> Stack {
     if let Some(at) = layers.iter().position(|layer| layer.kind == Kind::Retry).filter(|_| percent(rng, 15)) {
         layers.insert(at, Layered { kind: Kind::Retry, settings: settings(rng, Kind::Retry, has_database) });
     }
+    if layers.iter().any(|layer| layer.kind == Kind::Cached) && percent(rng, 25) {
+        add_a_cache(rng, &mut layers, has_database);
+    }
     let identities = Identities {
         ignore_rights: percent(rng, 10),
         know_workspaces: percent(rng, 30),
         anonymous_by_session: percent(rng, 30),
     };
-    let replicas = if percent(rng, 25) { 2 } else { 1 };
+    let keeps_in_database = has_database && rng.bool();
+    // What a database alone keeps apart needs more than one process: each lets its own callers take turns.
+    let replicas = if percent(rng, if keeps_in_database { 60 } else { 25 }) { 2 } else { 1 };
+    let has_small_store = layers.iter().any(|layer| layer.kind == Kind::Idempotent) && percent(rng, 25);
+    let room = match rng.u8(..12) {
+        0 | 1 => Some(SessionRoom::Sessions(rng.usize(1..5))),
+        // An empty session takes 256 bytes, one with a visit 280, and each further visit up to 4.
+        2 => Some(SessionRoom::Bytes(one_of(rng, &[580, 600, 900, 1200]))),
+        _ => None,
+    };
     Stack {
         layers,
         identities,
         replicas,
         has_staging: percent(rng, 20),
         backends,
-        keeps_in_database: has_database && rng.bool(),
-        has_small_store: percent(rng, 15),
+        keeps_in_database,
+        has_small_store,
+        session_room: room,
+    }
+}
+
+/// Adds a second cache: for one half of what they keep, or for all; beside the first, around the sessions, or behind the batches.
+fn add_a_cache(rng: &mut Rng, layers: &mut Vec<Layered>, has_database: bool) {
+    let place = |kind: Kind| layers.iter().position(|layer| layer.kind == kind);
+    let first = place(Kind::Cached).unwrap_or_default();
+    let (session, batched) = (place(Kind::Session), place(Kind::Batched));
+    let half = |rng: &mut Rng| one_of(rng, &[None, Some(Half::One), Some(Half::Other)]);
+    let (mut halves, mut at) = ([half(rng), half(rng)], first);
+    match (rng.u8(..4), session, batched) {
+        // A hit of what reads a session would get around the refusal of a call without one.
+        (0, Some(session), _) => (halves[0], at) = (Some(Half::One), session),
+        (1, _, Some(batched)) => at = batched + 1,
+        _ => {}
+    }
+    layers.insert(at, Layered { kind: Kind::Cached, settings: settings(rng, Kind::Cached, has_database) });
+    for (layer, half) in layers.iter_mut().filter(|layer| layer.kind == Kind::Cached).zip(halves) {
+        layer.settings.extend(half.map(Setting::Keeps));
+    }
+    if let Some(inner) = layers.iter_mut().rfind(|layer| layer.kind == Kind::Cached).filter(|_| percent(rng, 30)) {
+        inner.settings.retain(|setting| !matches!(setting, Setting::PublicFor(_) | Setting::BySession));
+        inner.settings.push(Setting::BySession);
     }
 }
 
@@ -88,18 +124,21 @@ fn keep_failures_of_everybody(rng: &mut Rng, stack: &mut Stack) {
 
 fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
     use Setting::{
-        AllowRepeated, AllowRepeatedQuestions, AttemptTimeout, BatchTimeout, ByPrincipal, BySession, Deadline,
-        EarlyRefresh, FaultyBackend, FirstLevelTtl, Invalidates, KeyLease, KeyTtl, Lease, LoadTimeout, MaxAttempts,
-        MaxDelay, MaxInFlight, MaxQueue, MaxSize, NegativeTtl, Only, Optional, PublicFor, RecordsFailures, Required,
-        ResourcesAndPrompts, RunsAgainWhenAmbiguous, SecondLevel, Splits, StaleIfError, StaleWhileRevalidate, Ttl,
-        TtlJitter, Wait, WaitWhenFull, WithoutBudget, WithoutMeta, WithoutOutputChecks,
+        AllowRepeated, AllowRepeatedQuestions, AttemptTimeout, BatchTimeout, ByHandle, ByPrincipal, BySession,
+        Deadline, EarlyRefresh, FaultyBackend, FirstLevelTtl, Invalidates, KeyLease, KeyTtl, Lease, LoadTimeout,
+        MaxAttempts, MaxDelay, MaxInFlight, MaxQueue, MaxSize, NegativeTtl, Only, Optional, PublicFor, RecordsFailures,
+        Required, ResourcesAndPrompts, RunsAgainWhenAmbiguous, SecondLevel, Splits, StaleIfError, StaleWhileRevalidate,
+        Ttl, TtlJitter, Wait, WaitWhenFull, WithoutBudget, WithoutMeta, WithoutOutputChecks,
     };
     // Timeouts would depend on how fast the machine is where the clock is the real one.
     let timed = |chance: u8| if has_database { 0 } else { chance };
     let drawn: Vec<(Setting, u8)> = match kind {
         Kind::Wrong(_) | Kind::Own => vec![],
         Kind::Validated => vec![(WithoutOutputChecks, 20), (Only(Op::Varies), 40)],
-        Kind::Session => vec![(ByPrincipal, 50), (Optional, 30)],
+        Kind::Session => {
+            let mode = one_of(rng, &[None, Some(ByPrincipal), Some(ByHandle)]);
+            mode.map(|mode| (mode, 100)).into_iter().chain([(Optional, 30)]).collect()
+        }
         Kind::Cached => {
             let way = one_of(rng, &[Way::Tool, Way::Tag, Way::Call]);
             let level = percent(rng, 40);

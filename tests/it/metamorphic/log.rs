@@ -11,7 +11,7 @@ use turbomcp_core::{ErrorKind, McpError, McpResult};
 use turbomcp_types::{PromptResult, ResourceResult, ToolResult};
 
 use super::callers::Identities;
-use super::requests::Request;
+use super::requests::{Op, Request};
 
 /// A moment: what came before has a smaller number.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -63,6 +63,8 @@ pub(super) struct Execution {
     pub(super) lied: bool,
     pub(super) progress: Vec<f64>,
     pub(super) visits: Option<Visits>,
+    /// The name of its session, where that has a handle.
+    pub(super) handle: Option<String>,
     /// What it read of the database.
     pub(super) rows: Vec<u64>,
 }
@@ -80,9 +82,8 @@ impl Execution {
 /// What `Visit` keeps in a session.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Visits {
-    /// The execution that began it.
-    pub(super) begun_by: u64,
-    pub(super) count: u64,
+    /// The executions that have visited it, the first one first.
+    pub(super) by: Vec<u64>,
 }
 
 /// What a client was told, apart from answers.
@@ -229,11 +230,21 @@ impl Said {
 #[derive(Debug, Clone)]
 pub(super) struct Made {
     pub(super) call: super::plan::Call,
+    /// The handle that it gave.
+    pub(super) handle: Option<String>,
     /// Whether a listing had shown before that callers see a tool differently.
     pub(super) are_told_apart: bool,
     pub(super) begun: Stamp,
     pub(super) ended: Stamp,
     pub(super) end: End,
+}
+
+/// The handle of the session that a call has opened.
+pub(super) fn opened(made: &Made) -> Option<&str> {
+    match &made.end {
+        End::Answered(Answer { said: Said::Text(handle), .. }) if made.call.request.op == Op::Open => Some(handle),
+        _ => None,
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -261,7 +272,7 @@ pub(super) struct Forgotten {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Forget {
     Call(Request),
-    All(super::requests::Op),
+    All(Op),
     Topic(u8),
     Everything,
 }

@@ -4,6 +4,7 @@ mod effects;
 mod freshness;
 mod notices;
 mod refusals;
+mod sessions;
 mod sharing;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ pub(super) fn judge(plan: &Plan, history: &History) -> Verdict {
     }
     judge.effects();
     judge.sessions();
+    judge.handles();
+    judge.session_room();
     judge.bookings();
     judge.notices();
     judge.verdict
@@ -78,12 +81,16 @@ impl<'a> Judge<'a> {
         self.layer(kind).is_some_and(|layer| layer.has(setting))
     }
 
-    /// Whether the cache keeps answers to such a call.
+    /// The caches that keep answers to such a call, the outermost first.
+    fn caches(&self, call: &Call) -> impl DoubleEndedIterator<Item = &'a Layered> + use<'a> {
+        let request = call.request;
+        let is_safe = !request.op.is_tool() || request.is_read_only_for(call.connection);
+        self.stack.layers(Kind::Cached).filter(move |layer| is_safe && layer.keeps(request.op))
+    }
+
+    /// Whether a cache keeps answers to such a call.
     fn is_cached(&self, call: &Call) -> bool {
-        self.layer(Kind::Cached).is_some_and(|layer| match call.request.op {
-            Op::Note | Op::Greeting => layer.has(Setting::ResourcesAndPrompts),
-            _ => call.request.is_read_only_for(call.connection),
-        })
+        self.caches(call).next().is_some()
     }
 
     /// Whether calls of this kind travel together.
@@ -144,7 +151,10 @@ impl<'a> Judge<'a> {
 
     fn answer(&mut self, number: usize, made: &'a Made, answer: &'a Answer) {
         let Some((at, execution)) = self.execution(&answer.said) else {
-            return self.refusal(number, made, answer);
+            return match matches!(made.call.request.op, Op::Open | Op::Close) && !answer.said.is_failure() {
+                true => self.managed(number, made, answer),
+                false => self.refusal(number, made, answer),
+            };
         };
         let is_as_said = execution.said.as_ref().is_some_and(|said| is_same(said, &answer.said, execution.is_bulk));
         if !is_as_said {
@@ -165,6 +175,9 @@ impl<'a> Judge<'a> {
         self.saw(if answer.said.is_failure() { "a failure of the server" } else { "an answer" });
         if self.executions_of(number).count() > 1 {
             self.saw("a call that was repeated");
+            if self.stack.layers(Kind::Retry).count() > 1 {
+                self.saw("a call that was repeated in two layers of retries");
+            }
         }
         if execution.origin != Some(number) {
             self.shared(number, made, at, execution, answer);

@@ -35,6 +35,15 @@ pub(super) struct Stack {
     pub(super) keeps_in_database: bool,
     /// Whether the store of keys has room for a few only.
     pub(super) has_small_store: bool,
+    /// What there is room for in the sessions of memory, if it is little.
+    pub(super) session_room: Option<SessionRoom>,
+}
+
+/// What there is room for in the sessions, of all callers together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SessionRoom {
+    Sessions(usize),
+    Bytes(usize),
 }
 
 /// Where the layers keep what they share.
@@ -93,6 +102,8 @@ pub(super) enum Setting {
     /// How `Update` says what it makes wrong.
     Invalidates(Way),
     LoadTimeout(u64),
+    /// The answers of one half only.
+    Keeps(Half),
     // BatchedTool. Times are in milliseconds.
     MaxInFlight(usize),
     MaxSize(usize),
@@ -117,9 +128,19 @@ pub(super) enum Setting {
     KeyLease(u64),
     // SessionStore.
     ByPrincipal,
+    ByHandle,
     Optional,
     // ValidatedTool.
     WithoutOutputChecks,
+}
+
+/// One half of what a cache can keep, so that two share the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    /// What reads no session, with the resource.
+    One,
+    /// With the prompt.
+    Other,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +220,9 @@ pub(super) struct Call {
     /// Milliseconds after the step has begun.
     pub(super) after: u64,
     pub(super) request: Request,
+    /// The session that the call is to belong to, where sessions have handles: how many have been opened since, by anybody. Beyond
+    /// the first there is a handle that somebody has made up.
+    pub(super) handle: Option<usize>,
     pub(super) leaves: Leaves,
     /// Whether the caller wants to hear of progress.
     pub(super) listens: bool,
@@ -216,6 +240,7 @@ pub(super) enum Leaves {
 }
 
 impl Stack {
+    /// The outermost of this kind.
     pub(super) fn layer(&self, kind: Kind) -> Option<&Layered> {
         self.layers.iter().find(|layer| layer.kind == kind)
     }
@@ -233,8 +258,24 @@ impl Stack {
         self.backends != BackendKind::Memory
     }
 
-    pub(super) fn layers(&self, kind: Kind) -> impl Iterator<Item = &Layered> {
+    /// Whether the sessions are in memory.
+    pub(super) fn has_sessions_in_memory(&self) -> bool {
+        match self.backends {
+            BackendKind::Memory => true,
+            BackendKind::Sqlite => !self.keeps_in_database,
+            BackendKind::Servers => false,
+        }
+    }
+
+    pub(super) fn layers(&self, kind: Kind) -> impl DoubleEndedIterator<Item = &Layered> {
         self.layers.iter().filter(move |layer| layer.kind == kind)
+    }
+}
+
+impl Half {
+    pub(super) fn has(self, op: Op) -> bool {
+        let is_first = matches!(op, Op::News | Op::Slow | Op::Price | Op::Balance | Op::Note);
+        is_first == (self == Self::One)
     }
 }
 
@@ -248,6 +289,12 @@ impl Leaves {
 impl Layered {
     pub(super) fn has(&self, setting: Setting) -> bool {
         self.settings.contains(&setting)
+    }
+
+    /// Whether a cache keeps the answers of this kind, if those of one half, or resources and prompts, are not left out.
+    pub(super) fn keeps(&self, op: Op) -> bool {
+        let is_in_half = self.settings.iter().all(|it| if let Setting::Keeps(half) = it { half.has(op) } else { true });
+        is_in_half && (op.is_tool() || self.has(Setting::ResourcesAndPrompts))
     }
 
     pub(super) fn find<T>(&self, of: impl Fn(&Setting) -> Option<T>) -> Option<T> {
@@ -265,6 +312,10 @@ impl fmt::Display for Layered {
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} → server {}: {}", CONNECTIONS[self.connection].name, self.server, self.request)?;
+        match self.handle {
+            None => {}
+            Some(opened) => write!(f, ", in the session before {opened} others")?,
+        }
         if self.after > 0 {
             write!(f, ", after {} ms", self.after)?;
         }
@@ -289,6 +340,9 @@ impl fmt::Display for Plan {
         }
         if stack.has_small_store {
             writeln!(f, "    little room for keys")?;
+        }
+        if let Some(room) = stack.session_room {
+            writeln!(f, "    room for {room:?}")?;
         }
         if stack.identities != Identities::default() {
             writeln!(f, "    {:?}", stack.identities)?;

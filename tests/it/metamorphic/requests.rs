@@ -40,6 +40,10 @@ pub(super) enum Op {
     Late,
     /// Changes nothing for a viewer, and has an effect for all others, who may also ask for more.
     Varies,
+    /// Opens a session, where sessions have handles.
+    Open,
+    /// Closes it.
+    Close,
     /// There is no such tool.
     Ghost,
     /// Is a resource.
@@ -97,6 +101,8 @@ impl Op {
             Self::Late => "late",
             Self::Varies => "varies",
             Self::Ghost => "ghost",
+            Self::Open => "open_session",
+            Self::Close => "close_session",
             Self::Note => "note",
             Self::Greeting => "greeting",
         }
@@ -119,6 +125,11 @@ impl Op {
     /// Whether each call of it has an effect.
     pub(super) fn has_effect(self) -> bool {
         matches!(self, Self::Update | Self::Pay | Self::Late | Self::Varies)
+    }
+
+    /// Whether it belongs to a session, which a handle may name.
+    pub(super) fn takes_handle(self) -> bool {
+        matches!(self, Self::Visit | Self::Seen | Self::Close)
     }
 
     pub(super) fn takes_key(self) -> bool {
@@ -177,7 +188,7 @@ impl Request {
         let mut args = match self.op {
             Op::Ask => json!({"how": WAYS_TO_ASK[usize::from(self.n) % WAYS_TO_ASK.len()]}),
             Op::Pay | Op::Book | Op::Late | Op::Varies | Op::Check => json!({"n": self.n}),
-            Op::Visit | Op::Seen | Op::Balance => json!({}),
+            Op::Visit | Op::Seen | Op::Balance | Op::Open | Op::Close => json!({}),
             // The same number, in another spelling.
             _ if self.n % 2 == 1 => json!({"topic": f64::from(self.topic)}),
             _ => json!({"topic": self.topic}),
@@ -213,7 +224,7 @@ impl Request {
     /// Whether two requests ask for the same.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         let what = |request: &Self| match request.op {
-            Op::Visit | Op::Seen | Op::Balance | Op::Ghost => (0, 0),
+            Op::Visit | Op::Seen | Op::Balance | Op::Ghost | Op::Open | Op::Close => (0, 0),
             Op::Ask => (0, request.n % WAYS_TO_ASK.len() as u8),
             Op::Pay | Op::Book | Op::Late | Op::Varies | Op::Check => (0, request.n),
             _ => (request.topic, 0),

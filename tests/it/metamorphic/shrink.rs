@@ -3,10 +3,16 @@
 use super::callers::Identities;
 use super::drive::run;
 use super::oracle::{Fault, judge};
-use super::plan::{Behaviour, Leaves, Outcome, Plan, Step};
+use super::plan::{BackendKind, Behaviour, Leaves, Outcome, Plan, Step};
 
-/// How often a plan is run, to find a smaller one.
-const TRIES: usize = 4_000;
+/// How often a plan is run, to find a smaller one: less often where a run takes long.
+fn tries(backends: BackendKind) -> usize {
+    match backends {
+        BackendKind::Memory => 4_000,
+        BackendKind::Sqlite => 1_000,
+        BackendKind::Servers => 100,
+    }
+}
 
 /// Runs a plan, and returns what is wrong with it.
 pub(super) fn faults(plan: &Plan) -> Vec<Fault> {
@@ -17,7 +23,7 @@ pub(super) fn faults(plan: &Plan) -> Vec<Fault> {
 pub(super) fn shrink(mut plan: Plan, rule: &str) -> (Plan, String) {
     let broken = |plan: &Plan| faults(plan).into_iter().find(|fault| fault.rule == rule);
     let Some(mut fault) = broken(&plan) else { return (plan, "it does not happen again".into()) };
-    let mut left = TRIES;
+    let mut left = tries(plan.stack.backends);
     'smaller: loop {
         for smaller in candidates(&plan) {
             if left == 0 {
@@ -58,6 +64,9 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
         with(&|plan| drop(plan.stack.layers.remove(at)));
     }
     with(&|plan| plan.stack.identities = Identities::default());
+    with(&|plan| plan.stack.has_small_store = false);
+    with(&|plan| plan.stack.session_room = None);
+    with(&|plan| plan.stack.keeps_in_database = false);
     if plan.stack.has_staging {
         with(&|plan| {
             let staging = plan.stack.replicas;

@@ -25,7 +25,8 @@ use crate::whole::shop::Own;
 /// A server of a stack.
 pub(super) struct Server {
     pub(super) handler: BoxHandler,
-    pub(super) cache: Option<cached::Handle>,
+    /// The innermost first: what one of them is told must not come back out of one further in.
+    pub(super) caches: Vec<cached::Handle>,
 }
 
 /// What a layer is built from.
@@ -41,7 +42,7 @@ struct Building<'a> {
 pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: usize, seed: u64) -> Server {
     let namespace = stack.has_staging.then(|| ["production", "staging"][stack.environment(server)]);
     let building = Building { stack, backends, world, seed, namespace };
-    let (mut handler, mut cache) = (boxed(world.clone()), None);
+    let (mut handler, mut caches) = (boxed(world.clone()), Vec::new());
     for layered in stack.layers.iter().rev() {
         handler = match layered.kind {
             Kind::Wrong(wrong) => put(&layer(Does::new(wrong)), handler),
@@ -50,7 +51,7 @@ pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: u
             Kind::Session => put(&building.sessions(layered), handler),
             Kind::Cached => {
                 let layer = building.cached(layered);
-                cache = Some(layer.handle());
+                caches.push(layer.handle());
                 put(&layer, handler)
             }
             Kind::Batched => put(&building.batched(layered), handler),
@@ -63,7 +64,7 @@ pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: u
             },
         };
     }
-    Server { handler, cache }
+    Server { handler, caches }
 }
 
 fn put<L: TryLayer<BoxHandler>>(layer: &L, inner: BoxHandler) -> BoxHandler
@@ -113,6 +114,7 @@ impl Building<'_> {
         let new = self.namespace.map_or_else(|| new.clone(), |namespace| new.clone().with_namespace(namespace));
         layered.settings.iter().fold(new, |layer, setting| match setting {
             Setting::ByPrincipal => layer.with_mode(SessionMode::Principal),
+            Setting::ByHandle => layer.with_mode(SessionMode::Handle),
             Setting::Optional => layer.optional(),
             _ => layer,
         })
@@ -143,9 +145,16 @@ impl Building<'_> {
             },
             Setting::FirstLevelTtl(ttl) => layer.with_first_level_ttl(secs(ttl)),
             Setting::Lease => layer.with_lease(secs(1)),
-            Setting::ResourcesAndPrompts => layer.with_resources().with_prompts(),
+            Setting::ResourcesAndPrompts => {
+                let layer = if layered.keeps(Op::Note) { layer.with_resources() } else { layer };
+                if layered.keeps(Op::Greeting) { layer.with_prompts() } else { layer }
+            }
+            Setting::Keeps(half) => layer.when(move |tool| {
+                let is_read_only = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint) == Some(true);
+                is_read_only && Op::TOOLS.into_iter().any(|op| op.name() == tool.name && half.has(op))
+            }),
             Setting::LoadTimeout(timeout) => layer.with_load_timeout(millis(timeout)),
-            Setting::Invalidates(way) => invalidates(layer, way, layered.has(Setting::ResourcesAndPrompts)),
+            Setting::Invalidates(way) => invalidates(layer, way, layered),
             _ => layer,
         })
     }
@@ -228,16 +237,16 @@ fn keys(layered: &Layered) -> Idempotency {
     })
 }
 
-fn invalidates(layer: CachedTool, way: Way, has_resources: bool) -> CachedTool {
+fn invalidates(layer: CachedTool, way: Way, layered: &Layered) -> CachedTool {
     let uri = |args: &Value| [format!("note://{}", topic(args))];
-    let layer = if has_resources { layer.invalidates_resources("update", uri) } else { layer };
+    let layer = if layered.keeps(Op::Note) { layer.invalidates_resources("update", uri) } else { layer };
     let tag = |topic: u8| [format!("topic {topic}")];
     match way {
         Way::Tool => layer.invalidates("update", ["news", "mine"]),
         Way::Tag => {
             let layer = layer.tag("news", move |args| tag(topic(args))).tag("mine", move |args| tag(topic(args)));
             let layer = layer.invalidates_tags("update", move |args| tag(topic(args)));
-            match has_resources {
+            match layered.keeps(Op::Greeting) {
                 true => layer.tag_prompts(move |_, args| tag(topic(args))),
                 false => layer,
             }

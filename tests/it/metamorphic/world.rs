@@ -167,6 +167,7 @@ impl Inner {
             lied: false,
             progress: Vec::new(),
             visits: None,
+            handle: None,
             rows: Vec::new(),
         });
         (Running { inner: self, id }, self.behaviours.get(id as usize).copied().unwrap_or_default())

@@ -17,6 +17,10 @@ pub(super) struct Script<'a> {
     ops: Vec<Op>,
     /// Whether this is about what the handle of the cache calls anew.
     refreshes: bool,
+    /// Whether sessions have handles.
+    has_handles: bool,
+    /// Who has opened a session, so far.
+    openers: Vec<usize>,
 }
 
 impl<'a> Script<'a> {
@@ -29,7 +33,7 @@ impl<'a> Script<'a> {
             match kind {
                 Kind::Wrong(_) | Kind::Own => &[],
                 Kind::Validated => &[Op::Check, Op::Check, Op::Pay],
-                Kind::Session => &[Op::Visit, Op::Seen, Op::Visit],
+                Kind::Session => &[Op::Visit, Op::Seen, Op::Visit, Op::Seen],
                 Kind::Cached => &[Op::News, Op::News, Op::Mine, Op::Mine, Op::Ask, Op::Slow, Op::Seen, Op::Update],
                 Kind::Batched => &[Op::Price, Op::Mine, Op::Ask, Op::Slow],
                 Kind::Retry => &[Op::News, Op::Slow, Op::Check, Op::Update, Op::Pay, Op::Ask],
@@ -54,14 +58,32 @@ impl<'a> Script<'a> {
         if has_invalidation && percent(rng, 70) {
             ops.push(Op::Update);
         }
+        // Sessions in a database are rare otherwise, and two servers that write to one at the same time.
+        if stack.keeps_in_database && stack.layer(Kind::Session).is_some() && percent(rng, 50) {
+            ops = vec![Op::Visit, Op::Visit, Op::Seen];
+        }
+        let has_handles = stack.layer(Kind::Session).is_some_and(|layer| layer.has(Setting::ByHandle));
+        if has_handles && ops.iter().any(|op| op.takes_handle()) {
+            ops.push(Op::Open);
+            ops.extend(percent(rng, 40).then_some(Op::Close));
+        }
+        if stack.has_small_store {
+            ops.extend([Op::Pay; 2]);
+        }
         if refreshes {
             ops = vec![Op::News];
         }
-        Self { rng, stack, connections, ops, refreshes }
+        Self { rng, stack, connections, ops, refreshes, has_handles, openers: Vec::new() }
     }
 
     pub(super) fn draw(mut self) -> Vec<Step> {
         let mut script = Vec::new();
+        if self.ops.contains(&Op::Open) {
+            // Some of those who call have a session from the beginning.
+            let open = Request { op: Op::Open, topic: 0, n: 0, key: None };
+            let calls = (0..self.rng.usize(1..4)).map(|_| self.call(open)).collect();
+            script.push(Step::Calls(calls));
+        }
         for _ in 0..self.rng.usize(3..10) {
             script.push(self.calls());
             if percent(self.rng, 55) {
@@ -73,6 +95,9 @@ impl<'a> Script<'a> {
     }
 
     fn calls(&mut self) -> Step {
+        if self.stack.keeps_in_database && percent(self.rng, 35) {
+            return self.crowd();
+        }
         let count = self.rng.usize(1..6);
         // Often they all ask for the same.
         let common = percent(self.rng, 40).then(|| self.request());
@@ -81,6 +106,14 @@ impl<'a> Script<'a> {
             self.call(request)
         });
         Step::Calls(calls.collect())
+    }
+
+    /// One caller asks all servers for the same at the same time: only the database keeps them apart.
+    fn crowd(&mut self) -> Step {
+        let request = self.request();
+        let call = Call { leaves: Leaves::Never, ..self.call(request) };
+        let servers = (0..self.stack.servers()).cycle().take(4);
+        Step::Calls(servers.map(|server| Call { server, ..call }).collect())
     }
 
     fn call(&mut self, request: Request) -> Call {
@@ -95,11 +128,23 @@ impl<'a> Script<'a> {
             3 if request.op == Op::Ask && !is_real => Leaves::HangsUp,
             _ => Leaves::Never,
         };
+        let mut connection = one_of(self.rng, &self.connections.clone());
+        let takes_handle = self.has_handles && request.op.takes_handle();
+        let handle = (takes_handle && percent(self.rng, 90)).then(|| one_of(self.rng, &[0, 0, 1, 2, 9]));
+        if let Some(opener) = handle.and_then(|opened| self.openers.iter().rev().nth(opened))
+            && percent(self.rng, 70)
+        {
+            connection = *opener;
+        }
+        if request.op == Op::Open {
+            self.openers.push(connection);
+        }
         Call {
-            connection: one_of(self.rng, &self.connections.clone()),
+            connection,
             server: self.rng.usize(..self.stack.servers()),
             after: if is_real { 0 } else { after },
             request,
+            handle,
             leaves,
             listens: percent(self.rng, 50),
         }
@@ -124,9 +169,7 @@ impl<'a> Script<'a> {
 
     fn other(&mut self) -> Step {
         let server = self.rng.usize(..self.stack.servers());
-        let way = self.stack.layer(Kind::Cached).and_then(|layer| {
-            layer.find(|setting| if let Setting::Invalidates(way) = setting { Some(*way) } else { None })
-        });
+        let is_tagged = self.stack.layers(Kind::Cached).all(|layer| layer.has(Setting::Invalidates(Way::Tag)));
         if self.refreshes && self.rng.bool() {
             let order = Order::Refresh(self.request());
             // A load that takes 40 ms has read, and has not ended.
@@ -140,7 +183,7 @@ impl<'a> Script<'a> {
                 let order = match self.rng.u8(..6) {
                     0 => Order::Forget(Forget::All(op)),
                     1 => Order::Forget(Forget::Everything),
-                    2 if way == Some(Way::Tag) => Order::Forget(Forget::Topic(request.topic)),
+                    2 if is_tagged => Order::Forget(Forget::Topic(request.topic)),
                     2 | 3 => Order::Forget(Forget::Call(request)),
                     _ => Order::Refresh(request),
                 };

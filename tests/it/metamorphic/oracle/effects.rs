@@ -1,6 +1,6 @@
 //! How often something happened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Judge;
@@ -35,8 +35,15 @@ impl Judge<'_> {
                 false => 1,
             }
         };
-        // One around another one repeats what it has cut.
-        let attempts: usize = self.stack.layers(Kind::Retry).map(attempts).product();
+        let is_cut = |retry: &Layered| retry.settings.iter().any(|it| matches!(it, Setting::AttemptTimeout(_)));
+        let mut retries = self.stack.layers(Kind::Retry);
+        let attempts = match (retries.next(), retries.next()) {
+            (None, _) => 1,
+            (Some(retry), None) => attempts(retry),
+            // One around another one repeats what it has cut, and leaves alone what the other has repeated in vain.
+            (Some(outer), Some(inner)) if is_cut(outer) || attempts(inner) == 1 => attempts(outer) * attempts(inner),
+            (Some(_), Some(inner)) => attempts(inner),
+        };
         // A batch that failed is split until the calls that cannot succeed are found.
         let splits = request.op == Op::Price && self.has(Kind::Batched, Setting::Splits);
         // Conflicts begin a transaction anew.
@@ -87,28 +94,6 @@ impl Judge<'_> {
                     let text = format!("key {key} of {owner}: executions {one} and {other} both took effect");
                     self.fault("a key has one effect", text);
                 }
-            }
-        }
-    }
-
-    /// No write to a session is lost, and each session counts by itself.
-    pub(super) fn sessions(&mut self) {
-        let mut counts = BTreeSet::new();
-        for (at, execution) in self.history.executions.iter().enumerate() {
-            let Some(visits) = execution.visits.as_ref().filter(|visits| visits.count > 0) else { continue };
-            self.saw("a session");
-            if execution.request.op == Op::Visit && !counts.insert((visits.begun_by, visits.count)) {
-                self.fault("no write to a session is lost", format!("execution {at}: {visits:?} for the second time"));
-            }
-            let Ok(begun_by) = usize::try_from(visits.begun_by) else { continue };
-            let first = &self.history.executions[begun_by];
-            let identities = self.stack.identities;
-            let is_same = first.owner(identities) == execution.owner(identities)
-                && first.environment == execution.environment
-                && (self.has(Kind::Session, Setting::ByPrincipal) || first.session_id == execution.session_id);
-            if !is_same {
-                let text = format!("execution {at} found the session of execution {begun_by}");
-                self.fault("a session is seen by whoever opened it", text);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Judge;
 use crate::metamorphic::callers::CONNECTIONS;
 use crate::metamorphic::log::{Answer, Execution, Forget, Forgotten, Made, Stamp};
-use crate::metamorphic::plan::{Call, Kind, Setting, Way};
+use crate::metamorphic::plan::{Call, Kind, Layered, Setting, Way};
 use crate::metamorphic::requests::{Op, Request};
 
 impl Judge<'_> {
@@ -13,7 +13,8 @@ impl Judge<'_> {
     pub(super) fn fresh(&mut self, number: usize, made: &Made, at: u64, execution: &Execution, answer: &Answer) {
         let Some(ended) = execution.ended else { return };
         let age = made.begun.at.saturating_sub(ended.at);
-        let most = if answer.said.is_failure() { self.failures_last(answer) } else { self.answers_last() };
+        let caches: Vec<_> = self.caches(&made.call).collect();
+        let most = if answer.said.is_failure() { failures_last(&caches, answer) } else { answers_last(&caches) };
         if !self.stack.has_database() && age > most {
             let text = format!("call {number} got execution {at}, {age:?} old: at most {most:?}");
             self.fault("an answer is no older than allowed", text);
@@ -34,32 +35,16 @@ impl Judge<'_> {
         }
     }
 
-    fn answers_last(&self) -> Duration {
-        let of = |of: fn(&Setting) -> Option<u64>| self.setting(Kind::Cached, of).map(Duration::from_secs);
-        let ttl = of(|setting| if let Setting::Ttl(ttl) = setting { Some(*ttl) } else { None });
-        let revalidated =
-            of(|setting| if let Setting::StaleWhileRevalidate(time) = setting { Some(*time) } else { None });
-        let if_error = of(|setting| if let Setting::StaleIfError(time) = setting { Some(*time) } else { None });
-        ttl.unwrap_or(Duration::from_secs(300)) + revalidated.max(if_error).unwrap_or_default()
-    }
-
-    fn failures_last(&self, answer: &Answer) -> Duration {
-        use turbomcp_core::ErrorKind::{ResourceNotFound, Unavailable};
-        let ttl = self.setting(Kind::Cached, |setting| match setting {
-            Setting::NegativeTtl(ttl) => Some(Duration::from_secs(*ttl)),
-            _ => None,
-        });
-        match answer.said.kind() {
-            Some(Unavailable | ResourceNotFound) => ttl.unwrap_or_default(),
-            _ => Duration::ZERO,
-        }
-    }
-
     /// A failure that was kept, although the same has succeeded since.
     fn not_since_succeeded(&mut self, number: usize, made: &Made, at: u64, failed: &Execution) {
+        let mut caches = self.caches(&made.call);
+        let (Some(cache), None) = (caches.next(), caches.next()) else {
+            // A success that one of them has had need not have come to the other.
+            return;
+        };
         let sharer = |execution: &Execution| execution.sharer(self.stack.identities);
-        let is_public = self.has(Kind::Cached, Setting::PublicFor(failed.request.op));
-        let is_by_session = self.has(Kind::Cached, Setting::BySession);
+        let is_public = cache.has(Setting::PublicFor(failed.request.op));
+        let is_by_session = cache.has(Setting::BySession);
         let since = self.history.executions.iter().position(|execution| {
             execution.request.is_same_as(&failed.request)
                 && execution.environment == failed.environment
@@ -102,9 +87,6 @@ impl Judge<'_> {
 
     /// Whoever is told that a resource has changed reads at once, and finds the change.
     fn told_to_read_again(&self) -> Vec<Forgotten> {
-        if !self.has(Kind::Cached, Setting::ResourcesAndPrompts) {
-            return Vec::new();
-        }
         let told = self.history.executions.iter().filter_map(|execution| {
             let (effect, origin) = (execution.effect?, execution.origin?);
             let Call { request, connection, server, .. } = self.history.calls[origin].call;
@@ -123,8 +105,11 @@ impl Judge<'_> {
     fn is_known_to(&self, forgotten: &Forgotten, made: &Made) -> bool {
         let identities = self.stack.identities;
         let is_nobody = CONNECTIONS[made.call.connection].sharer(identities) == identities.sharer(None, None);
-        if forgotten.only_for_nobody && !(is_nobody || self.has(Kind::Cached, Setting::PublicFor(made.call.request.op)))
-        {
+        let is_public = self.all_caches(made, Setting::PublicFor(made.call.request.op));
+        if forgotten.only_for_nobody && !(is_nobody || is_public) {
+            return false;
+        }
+        if matches!(forgotten.what, Forget::Topic(_)) && !self.is_tagged(made) {
             return false;
         }
         let is_before = |stamp: &Stamp| stamp.number < made.begun.number;
@@ -133,27 +118,68 @@ impl Judge<'_> {
         }
         // Other replicas share answers only by the second level, and hear of it there.
         self.stack.environment(forgotten.server) == self.stack.environment(made.call.server)
-            && self.has(Kind::Cached, Setting::SecondLevel)
-            && !self.has(Kind::Cached, Setting::FaultyBackend)
+            && self.all_caches(made, Setting::SecondLevel)
+            && !self.caches(&made.call).any(|cache| cache.has(Setting::FaultyBackend))
             && self.history.settled.iter().any(|settled| settled.number > forgotten.ended.number && is_before(settled))
     }
 
-    /// What the cache is told that a write makes wrong.
+    /// Whether each cache that keeps the answer has a setting.
+    fn all_caches(&self, made: &Made, setting: Setting) -> bool {
+        self.caches(&made.call).all(|cache| cache.has(setting))
+    }
+
+    /// What the caches are told that a write makes wrong: as far as each one is told that keeps it.
     fn made_wrong_by(&self, write: &Request) -> Vec<Forget> {
         if write.op == Op::Book {
             return vec![Forget::All(Op::Balance)];
         }
-        let way = self.setting(Kind::Cached, |it| if let Setting::Invalidates(way) = it { Some(*way) } else { None });
-        let Some(way) = way.filter(|_| write.op == Op::Update) else { return Vec::new() };
-        let of = |op| Forget::Call(Request { op, topic: write.topic, n: 0, key: None });
-        let mut what = vec![of(Op::News), of(Op::Mine)];
-        if self.has(Kind::Cached, Setting::ResourcesAndPrompts) {
-            what.push(of(Op::Note));
-            if way == Way::Tag {
-                what.push(of(Op::Greeting));
-            }
+        if write.op != Op::Update {
+            return Vec::new();
         }
-        what
+        let way = |cache: &Layered| cache.find(|it| if let Setting::Invalidates(way) = it { Some(*way) } else { None });
+        let are_told = |op: &Op| {
+            let mut ways = self.stack.layers(Kind::Cached).filter(|cache| cache.keeps(*op)).map(way);
+            ways.all(|way| if *op == Op::Greeting { way == Some(Way::Tag) } else { way.is_some() })
+        };
+        let read = [Op::News, Op::Mine, Op::Note, Op::Greeting].into_iter().filter(are_told);
+        read.map(|op| Forget::Call(Request { op, topic: write.topic, n: 0, key: None })).collect()
+    }
+
+    /// Whether each cache that keeps the answer tags it.
+    fn is_tagged(&self, made: &Made) -> bool {
+        self.all_caches(made, Setting::Invalidates(Way::Tag))
+    }
+}
+
+/// How old an answer may be: what one cache has from another one may be as old as both allow.
+fn answers_last(caches: &[&Layered]) -> Duration {
+    let lasts = |cache: &Layered| {
+        let of = |of: fn(&Setting) -> Option<u64>| cache.find(of).map(Duration::from_secs);
+        let ttl = of(|setting| if let Setting::Ttl(ttl) = setting { Some(*ttl) } else { None });
+        let revalidated =
+            of(|setting| if let Setting::StaleWhileRevalidate(time) = setting { Some(*time) } else { None });
+        let if_error = of(|setting| if let Setting::StaleIfError(time) = setting { Some(*time) } else { None });
+        ttl.unwrap_or(Duration::from_secs(300)) + revalidated.max(if_error).unwrap_or_default()
+    };
+    // What one further in keeps for a session, others do not keep.
+    let of_sessions = caches.iter().rposition(|cache| cache.has(Setting::BySession));
+    let keep = caches
+        .iter()
+        .enumerate()
+        .filter(|(at, cache)| cache.has(Setting::BySession) || of_sessions.is_none_or(|inner| *at > inner));
+    keep.map(|(_, cache)| lasts(cache)).sum()
+}
+
+fn failures_last(caches: &[&Layered], answer: &Answer) -> Duration {
+    use turbomcp_core::ErrorKind::{ResourceNotFound, Unavailable};
+    let ttl = |cache: &&Layered| {
+        cache.find(
+            |setting| if let Setting::NegativeTtl(ttl) = setting { Some(Duration::from_secs(*ttl)) } else { None },
+        )
+    };
+    match answer.said.kind() {
+        Some(Unavailable | ResourceNotFound) => caches.iter().filter_map(ttl).sum(),
+        _ => Duration::ZERO,
     }
 }
 

@@ -1,7 +1,6 @@
 //! Answers that no execution gave: a layer refused, and had a reason.
 
 use super::Judge;
-use crate::metamorphic::callers::CONNECTIONS;
 use crate::metamorphic::log::{Answer, Execution, Made};
 use crate::metamorphic::plan::{Kind, Layered, Setting};
 use crate::metamorphic::requests::Op;
@@ -15,7 +14,8 @@ enum Refusal<'a> {
     Key(&'a str),
     NoKey,
     NoStore,
-    Session,
+    /// A word of the sessions.
+    Session(&'a str),
     Transaction(&'a str),
     TimedOut(u64),
     Overloaded,
@@ -35,7 +35,9 @@ impl<'a> Refusal<'a> {
             Self::Key(_) => "refused: nobody knows what became of the call with the key",
             Self::NoStore => "refused: the store of keys fails",
             Self::NoKey => "refused: there is no key",
-            Self::Session => "refused: there is no session",
+            Self::Session("no_room") => "refused: there is no room for the session",
+            Self::Session("unknown") => "refused: the session is not known",
+            Self::Session(_) => "refused: there is no session",
             Self::Transaction(_) => "refused: by a transaction",
             Self::TimedOut(_) => "refused: it takes too long",
             Self::Overloaded => "refused: overloaded",
@@ -66,8 +68,8 @@ impl<'a> Refusal<'a> {
         if let Some(word) = answer.word("mcp-patterns/transaction") {
             return Some(Self::Transaction(word));
         }
-        if answer.mark("mcp-patterns/session").is_some() {
-            return Some(Self::Session);
+        if let Some(word) = answer.word("mcp-patterns/session") {
+            return Some(Self::Session(word));
         }
         // The server itself says so in the same words.
         if kind == ErrorKind::ToolNotFound {
@@ -99,25 +101,21 @@ impl<'a> Judge<'a> {
     }
 
     fn has_reason(&self, number: usize, made: &Made, refusal: &Refusal<'_>) -> bool {
-        let (request, connection) = (made.call.request, made.call.connection);
+        let request = made.call.request;
         let is_shared = self.is_cached(&made.call) || self.is_batched(request.op);
         match refusal {
             // One that is in no listing may be taken for one that is not there.
-            Refusal::UnknownTool => matches!(request.op, Op::Ghost | Op::Late),
+            Refusal::UnknownTool => match request.op {
+                Op::Open | Op::Close => !self.has(Kind::Session, Setting::ByHandle),
+                op => matches!(op, Op::Ghost | Op::Late),
+            },
             Refusal::Validation => self.layer(Kind::Validated).is_some() && !self.is_valid(&made.call),
             Refusal::NoStore => request.key.is_some() && self.has(Kind::Idempotent, Setting::FaultyBackend),
             Refusal::NoKey => {
                 request.key.is_none()
                     && self.honours_keys(request.op).is_some_and(|keys| keys.has(Setting::Required(request.op)))
             }
-            Refusal::Session => {
-                let has_one = match (self.layer(Kind::Session), self.has(Kind::Session, Setting::ByPrincipal)) {
-                    (None, _) => false,
-                    (Some(_), true) => CONNECTIONS[connection].principal.is_some(),
-                    (Some(_), false) => CONNECTIONS[connection].session_id.is_some(),
-                };
-                matches!(request.op, Op::Visit | Op::Seen) && !has_one
-            }
+            Refusal::Session(word) => self.has_reason_to_refuse_session(made, word),
             Refusal::Key(word) => self.has_reason_to_refuse_key(number, made, word),
             Refusal::Transaction(_) => self.has_reason_for_transaction(made, refusal),
             Refusal::TimedOut(millis) => self.is_timeout(*millis),

@@ -45,6 +45,9 @@ impl<'a> Judge<'a> {
         } else {
             "an answer of a call of others"
         });
+        if self.caches(&made.call).count() > 1 {
+            self.saw("an answer out of one of two caches");
+        }
         if is_cached {
             self.fresh(number, made, at, execution, answer);
         } else if made.begun.at.saturating_sub(execution.ended.map_or(Duration::MAX, |end| end.at)) > Duration::ZERO {
@@ -55,27 +58,28 @@ impl<'a> Judge<'a> {
     /// Whether the caller may have the answer of this execution, by the scopes.
     fn sharers(&mut self, number: usize, made: &Made, at: u64, execution: &Execution) {
         let op = made.call.request.op;
-        let is_public = |kind| self.has(kind, Setting::PublicFor(op));
+        let public = Setting::PublicFor(op);
         let connection = &CONNECTIONS[made.call.connection];
         let identities = self.stack.identities;
         let is_same_caller = connection.sharer(identities) == execution.sharer(identities);
-        let may_differ = (self.is_cached(&made.call) && is_public(Kind::Cached))
-            || (self.is_batched(op) && is_public(Kind::Batched));
+        let may_differ = self.caches(&made.call).any(|cache| cache.has(public))
+            || (self.is_batched(op) && self.has(Kind::Batched, public));
         if !is_same_caller && !may_differ {
             let from =
                 execution.principal.as_ref().map(|principal| (&principal.subject, &principal.claims, &principal.roles));
             let text = format!("call {number} of {} got execution {at} of {from:?}", connection.name);
             return self.fault("an answer is shared only by callers who are the same, with the same rights", text);
         }
-        let is_by_session =
-            self.has(Kind::Cached, Setting::BySession) && self.is_cached(&made.call) && !self.is_batched(op);
+        // The innermost cache decides: what it keeps for one session, no other cache keeps for more.
+        let innermost = self.caches(&made.call).next_back();
+        let is_by_session = innermost.is_some_and(|cache| cache.has(Setting::BySession)) && !self.is_batched(op);
         // A call that has no session opens none: what it reads is nobody's.
         let is_kept = made.begun.at > execution.ended.map_or(Duration::MAX, |ended| ended.at);
         let opened = op == Op::Seen && self.layer(Kind::Session).is_some() && execution.visits.is_some();
         if (is_by_session || opened) && !self.is_same_session(made, execution, is_by_session) {
             let text = format!("call {number} of {} got execution {at} of {:?}", connection.name, execution.session_id);
             self.fault("what depends on a session is for this session", text);
-        } else if opened && is_kept && !self.has(Kind::Cached, Setting::BySession) {
+        } else if opened && is_kept && !self.caches(&made.call).any(|cache| cache.has(Setting::BySession)) {
             self.fault("what depends on a session is not kept", format!("call {number} got execution {at}"));
         }
     }
@@ -85,9 +89,10 @@ impl<'a> Judge<'a> {
         let is_same_id = execution.session_id.is_some() && execution.session_id.as_deref() == connection.session_id;
         let identities = self.stack.identities;
         let is_same_owner = connection.owner(identities) == execution.owner(identities);
-        // A session that belongs to the user is the same on all connections, if nothing else is.
+        // A session that belongs to the user, or has a handle, is the same on all connections, if nothing else is.
         let by_user = self.has(Kind::Session, Setting::ByPrincipal) && !by_scope;
-        is_same_owner && (is_same_id || by_user)
+        let by_handle = self.has(Kind::Session, Setting::ByHandle) && !by_scope;
+        is_same_owner && if by_handle { execution.handle == made.handle } else { is_same_id || by_user }
     }
 
     /// The answer to a call that was made before, with the same key.

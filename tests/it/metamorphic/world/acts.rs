@@ -51,10 +51,7 @@ impl Inner {
             Op::Visit => {
                 session
                     .update("visits", |visits: &mut Visits| {
-                        if visits.count == 0 {
-                            visits.begun_by = running.id;
-                        }
-                        visits.count += 1;
+                        visits.by.push(running.id);
                         visits.clone()
                     })
                     .await?
@@ -65,6 +62,7 @@ impl Inner {
         running.note(|execution| {
             execution.read = now;
             execution.visits = Some(visits);
+            execution.handle = session.handle().map(str::to_owned);
         });
         Ok(text)
     }
