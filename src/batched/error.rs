@@ -48,7 +48,7 @@ impl BatchError for McpError {
     }
 
     fn miscounted() -> Self {
-        let sentence = "The results of a batch cannot be assigned to its calls, since their number is wrong";
+        let sentence = "The batch got a wrong number of results, so they cannot be assigned to its calls";
         marked(BATCH, "miscounted", Self::internal(sentence))
     }
 

@@ -82,7 +82,7 @@ impl Schema {
         formats.check().map_err(SchemaError)?;
         let references = References::of(schema.clone());
         if references.is_endless() {
-            return Err(SchemaError("a reference in it leads back to itself".to_owned()));
+            return Err(SchemaError("a part of it refers to itself without end".to_owned()));
         }
         let options = formats.options().with_pattern_options(PatternOptions::regex()).offline();
         let validator = options.build(schema).map_err(|error| {
