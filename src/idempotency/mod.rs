@@ -57,14 +57,14 @@ mod call;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod key_space;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod metrics;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod origin;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod record;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod settings;
 mod source;
-#[cfg(any(feature = "idempotent", feature = "transactional"))]
-mod told;
 
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub use ambiguous::{AmbiguousCall, AmbiguousCalls, Handle, Page, Resolution, ResolveError, Resolved};
@@ -76,6 +76,8 @@ pub use call::CallKey;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub(crate) use key_space::KeySpace;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
+pub(crate) use metrics::{KeyCounts, Told};
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub(crate) use origin::Origin;
 #[cfg(feature = "idempotent")]
 pub(crate) use record::record_without_answer;
@@ -84,8 +86,6 @@ pub(crate) use record::{from_record, to_record};
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 pub use settings::Idempotency;
 pub use source::KeySource;
-#[cfg(any(feature = "idempotent", feature = "transactional"))]
-pub(crate) use told::{KeyCounts, Told};
 
 /// `_meta` entry of a result, and of a tool: what an idempotency key did, and where a tool takes it from.
 pub const IDEMPOTENCY: &str = "mcp-patterns/idempotency";

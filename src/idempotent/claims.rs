@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use turbomcp_core::McpError;
 
-use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
+use super::backend::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;
 use crate::idempotency::{self, CallKey, Idempotency, Resolved};

@@ -9,8 +9,8 @@ use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
+use super::backend::{Store, StoreLedger};
 use super::claims::Claims;
-use super::store::{Store, StoreLedger};
 use crate::clock::is_too_short;
 use crate::idempotency::{Bound, Handle, Idempotency, KeyCounts, KeySpace};
 use crate::middleware::impl_layer;

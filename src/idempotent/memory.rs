@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
+use super::backend::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::clock::later;
 use crate::idempotency::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
 use crate::shares::{Holder, Room, Shares};

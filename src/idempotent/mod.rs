@@ -219,26 +219,26 @@
 //! with a hash of the key, never the key itself: [`AmbiguousCall::key_hash`](crate::idempotency::AmbiguousCall::key_hash) is the same.
 //! A store that fails is logged at most once in ten seconds with a count of the rest, and one that works again as an information.
 
+mod backend;
 mod claims;
+mod keyed_call;
 mod layer;
 mod memory;
-mod once;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "transactional")]
 mod renewals;
 #[cfg(feature = "transactional")]
 mod sql;
-mod store;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::RedisStore;
+pub use backend::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 pub use layer::IdempotentTool;
 pub use memory::MemoryStore;
 #[cfg(feature = "transactional")]
 #[cfg_attr(docsrs, doc(cfg(feature = "transactional")))]
 pub use sql::SqlStore;
-pub use store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 
 #[cfg(test)]
 mod tests;

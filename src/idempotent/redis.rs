@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use redis::{FromRedisValue, Script, ScriptInvocation};
 
-use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
+use super::backend::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::clock::millis;
 use crate::idempotency::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
 use crate::replication::{self, Replication};

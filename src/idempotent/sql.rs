@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sqlx::Pool;
 
+use super::backend::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use super::renewals::Renewals;
-use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::connections::{Apart, Connections, Spare, WaitsForItself, What, in_time};
 use crate::idempotency::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
 use crate::sweeper::Sweeper;

@@ -5,9 +5,9 @@ use turbomcp_core::{McpError, McpResult};
 use turbomcp_types::ToolResult;
 
 use super::drive::Results;
-use super::ends::{End, Ends};
 use super::error::{ENDED_EARLY, TRANSACTION, TransactionError};
 use super::in_doubt::FoundOut;
+use super::metrics::{End, Ends};
 use crate::key_hash::KeyHash;
 use crate::masked::CallLabel;
 use crate::outcome;

@@ -13,13 +13,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::current::{Part, within};
 use super::dialect::Dialect;
-use super::ends::End;
 use super::error::TransactionError;
 use super::hooks::{Hooks, invalidate};
 use super::in_doubt::FoundOut;
-use super::nested::{join, savepoint};
+use super::metrics::End;
 use super::open::{Committed, NotBegun, Open};
 use super::options::{Begin, Propagation};
+use super::savepoint::{join, savepoint};
 use super::transactor::Transactor;
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;

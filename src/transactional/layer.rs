@@ -15,8 +15,8 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::answer::{Answer, ByOutcome, Wanted};
 use super::dialect::Dialect;
-use super::ends::Ends;
-use super::once::{Keys, Once};
+use super::keyed_call::{Keys, Once};
+use super::metrics::Ends;
 use super::records::{self, EXPIRED};
 use super::transactor::Transactor;
 use crate::connections::{Connections, in_time};

@@ -251,20 +251,20 @@ mod answer;
 mod current;
 mod dialect;
 mod drive;
-mod ends;
 mod error;
 mod hooks;
 mod in_doubt;
+mod in_flight;
+mod keyed_call;
 mod layer;
-mod nested;
-mod once;
+mod metrics;
 mod open;
 mod options;
 #[cfg(feature = "postgres")]
 mod postgres;
 pub(crate) mod records;
 mod reuse;
-mod running;
+mod savepoint;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod transactor;

@@ -16,8 +16,8 @@ use super::hooks::{Hooks, Running, invalidate};
 use super::options::{Begin, Unsupported};
 use super::reuse::{Reuse, Taken};
 use crate::connections::{Connections, Place, Pooled, RETURN_TIMEOUT, no_answer};
+use crate::detached::finish;
 use crate::fault::{self, Fault};
-use crate::finish::finish;
 use crate::masked::{CallLabel, error_id};
 use crate::telemetry::{Over, Warning};
 

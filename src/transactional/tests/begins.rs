@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::databases::{LONG, NONE, TestDb, hooked_pool, nothing, numbers_at_rest, until_idle, write};
 use super::on_each_database;
-use crate::finish::finish;
+use crate::detached::finish;
 use crate::testing::Traced;
 use crate::transactional::{TransactionError, Transactor};
 

@@ -15,7 +15,7 @@ use super::on_each_database;
 use crate::idempotency::Idempotency;
 use crate::testing::ScriptedServer;
 use crate::transactional::TransactionalTool;
-use crate::transactional::running::{Running, Turn};
+use crate::transactional::in_flight::{Running, Turn};
 use crate::{Layer, outcome};
 
 on_each_database! {

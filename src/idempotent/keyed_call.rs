@@ -10,10 +10,10 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::IdempotentTool;
+use super::backend::StoreError;
 use super::claims::{Ended, Found, Held};
 use super::layer::Predicate;
-use super::store::StoreError;
-use crate::finish::finish;
+use crate::detached::finish;
 use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
 use crate::masked::{CallLabel, error_id};
 use crate::outcome::{self, ErrorKind};
