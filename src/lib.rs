@@ -123,7 +123,7 @@ mod error;
 mod fault;
 pub mod guide;
 mod hints;
-pub mod idempotency;
+pub mod idempotency_keys;
 mod identity;
 mod key_hash;
 mod masked;

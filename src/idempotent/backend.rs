@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 
-use crate::idempotency::{AmbiguousCalls, Ledger, Page, Resolved};
+use crate::idempotency_keys::{AmbiguousCalls, Ledger, Page, Resolved};
 
 /// What a step of a [`Store`] returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -194,7 +194,7 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
 }
 
-/// A store as a [`Handle`](crate::idempotency::Handle) sees it.
+/// A store as a [`Handle`](crate::idempotency_keys::Handle) sees it.
 pub(super) struct StoreLedger(pub(super) Arc<dyn Store>);
 
 impl Ledger for StoreLedger {

@@ -17,7 +17,7 @@ use turbomcp_core::McpError;
 use super::backend::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;
-use crate::idempotency::{self, CallKey, Idempotency, Resolved};
+use crate::idempotency_keys::{self, CallKey, Idempotency, Resolved};
 use crate::masked::{CallLabel, error_id};
 use crate::scope;
 use crate::telemetry::{Outage, Over, Warning};
@@ -119,7 +119,7 @@ impl Claims {
 
     /// Has an ambiguous call answered with a refusal from now on. False if it is not ambiguous any more.
     async fn end_for_good(&self, call: &CallKey, refusal: &McpError) -> Result<bool, StoreError> {
-        let Some(refusal) = idempotency::to_record(&Ok(refusal.to_tool_result()), None) else {
+        let Some(refusal) = idempotency_keys::to_record(&Ok(refusal.to_tool_result()), None) else {
             return Err(StoreError::unavailable("a refusal cannot be written"));
         };
         let step = || self.store.resolve(&call.id, Some(&refusal), self.idempotency.ttl());
@@ -364,7 +364,7 @@ impl End {
     /// The same, as far as there is room for it.
     fn without_answer(self) -> Self {
         match self {
-            Self::Complete { ttl, .. } => Self::Complete { record: idempotency::record_without_answer(), ttl },
+            Self::Complete { ttl, .. } => Self::Complete { record: idempotency_keys::record_without_answer(), ttl },
             Self::Release | Self::Abandon => self,
         }
     }

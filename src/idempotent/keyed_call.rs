@@ -14,7 +14,7 @@ use super::backend::StoreError;
 use super::claims::{Ended, Found, Held};
 use super::layer::Predicate;
 use crate::detached::finish;
-use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
+use crate::idempotency_keys::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
 use crate::masked::{CallLabel, error_id};
 use crate::outcome::{self, ErrorKind};
 use crate::scope;
@@ -65,7 +65,7 @@ impl IdempotentTool {
             Found::Other => counts.answer(Told::Refused, &call.refused()),
             Found::Running => counts.answer(Told::InProgress, &call.in_progress(RETRY_AFTER)),
             Found::Cancelled => counts.answer(Told::Cancelled, &cancelled()),
-            Found::Answer(record) => match idempotency::from_record(&record, call, self.tells) {
+            Found::Answer(record) => match idempotency_keys::from_record(&record, call, self.tells) {
                 Some(result) => {
                     counts.count(Told::Replayed);
                     result
@@ -140,7 +140,7 @@ impl Run {
                 held.release().await;
             }
             None | Some(true) => {
-                let ended = match idempotency::to_record(&result, self.call.origin.connection.as_deref()) {
+                let ended = match idempotency_keys::to_record(&result, self.call.origin.connection.as_deref()) {
                     Some(record) => held.complete(record, self.idempotency.ttl()).await,
                     None => {
                         held.abandon().await;

@@ -12,7 +12,7 @@ use turbomcp_types::{Tool, ToolResult};
 use super::backend::{Store, StoreLedger};
 use super::claims::Claims;
 use crate::clock::is_too_short;
-use crate::idempotency::{Bound, Handle, Idempotency, KeyCounts, KeySpace};
+use crate::idempotency_keys::{Bound, Handle, Idempotency, KeyCounts, KeySpace};
 use crate::middleware::impl_layer;
 use crate::outcome::Failure;
 use crate::selection::{Known, Plan, Rule, Selection, check_names, look_up, naming_selectors};
@@ -121,7 +121,7 @@ impl IdempotentTool {
     /// Replaces the judgement which failures prove that the call [took no effect](Failure::is_not_executed), so that the same key
     /// may try again.
     ///
-    /// Wrong on the safe side, a key is stuck until somebody [resolves](crate::idempotency::Handle::resolve) it; wrong on the
+    /// Wrong on the safe side, a key is stuck until somebody [resolves](crate::idempotency_keys::Handle::resolve) it; wrong on the
     /// other, the effect happens twice.
     pub fn with_not_executed(mut self, not_executed: impl Fn(&Failure<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.not_executed = Some(Arc::new(not_executed));

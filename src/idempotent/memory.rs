@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::backend::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::clock::later;
-use crate::idempotency::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
+use crate::idempotency_keys::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
 use crate::shares::{Holder, Room, Shares};
 
 /// Keeps claims and answers in this process. Clones share them.

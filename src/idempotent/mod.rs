@@ -1,15 +1,15 @@
 //! Makes a call with a key take effect once, wherever the effect is: [`IdempotentTool`].
 //!
 //! **Callers who are not authenticated share their keys**, and read each other's answers: all right for a local server with one user,
-//! and not on a network. See [who shares a key](crate::idempotency#who-shares-a-key).
+//! and not on a network. See [who shares a key](crate::idempotency_keys#who-shares-a-key).
 //!
-//! A model, or a client, that does not know whether a call took effect makes it again with the same [key](crate::idempotency)
+//! A model, or a client, that does not know whether a call took effect makes it again with the same [key](crate::idempotency_keys)
 //! and gets the first answer instead of a second effect. The first call claims the key, runs, and records its answer.
 //!
 //! Use it for effects outside your database: a mail, a payment through a provider, a ticket. Between such an effect and its
 //! record a process can die, and then nobody can know by looking at the record whether the effect happened. Such a call is
 //! *ambiguous*: it is reported as that, and never made again until you
-//! [decide](crate::idempotency::Handle::resolve). Where the effect is in a SQL database,
+//! [decide](crate::idempotency_keys::Handle::resolve). Where the effect is in a SQL database,
 //! [`TransactionalTool`](crate::TransactionalTool) does better: effect and record commit together. Only two things are ambiguous to it:
 //! a commit whose answer got lost, and a tool that ends its transaction by itself. Where the provider takes idempotency keys itself, hand it one of yours
 //! as well.
@@ -54,7 +54,7 @@
 //! ```no_run
 //! # #[cfg(feature = "redis")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use mcp_patterns::idempotency::Idempotency;
+//! use mcp_patterns::idempotency_keys::Idempotency;
 //! use mcp_patterns::idempotent::RedisStore;
 //! use mcp_patterns::{IdempotentTool, Layer, RedisConnection, RetryTool};
 //! # use mcp_patterns::testing::ScriptedServer;
@@ -76,7 +76,7 @@
 //! # Example: a call of which nobody knows whether it took effect
 //!
 //! ```
-//! use mcp_patterns::idempotency::Resolution;
+//! use mcp_patterns::idempotency_keys::Resolution;
 //! use mcp_patterns::idempotent::MemoryStore;
 //! use mcp_patterns::{IdempotentTool, Layer, testing::ScriptedServer};
 //! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
@@ -114,12 +114,12 @@
 //! | has other arguments | `invalid_params`, `"key_reused"` | no |
 //! | belongs to a call that runs | after a wait that call's answer, or `unavailable`, `"in_progress"` and `retryAfterMs` | no |
 //! | belongs to an ambiguous call | `internal`, `"ambiguous"` | no, unless [asked for by name](IdempotentTool::run_again_when_ambiguous) |
-//! | … that nobody resolved in the [chosen time](crate::idempotency::Idempotency::with_final_refusal_after) | `internal`, `"unresolved"`, for the key's ttl | no |
+//! | … that nobody resolved in the [chosen time](crate::idempotency_keys::Idempotency::with_final_refusal_after) | `internal`, `"unresolved"`, for the key's ttl | no |
 //!
 //! A call that fails is [not executed](crate::outcome::Failure::is_not_executed) where the failure proves that it took no effect:
 //! it was refused (`invalid_params`, not found, not permitted, rejected by the user), or turned away (`rate_limited`,
 //! `server_overloaded`, `unavailable`). Its key is free again, or keeps the failure with
-//! [`recording_failures`](crate::idempotency::Idempotency::recording_failures). Any other failure proves nothing and makes the call
+//! [`recording_failures`](crate::idempotency_keys::Idempotency::recording_failures). Any other failure proves nothing and makes the call
 //! ambiguous: a timeout, a broken connection, a failing service, an internal error, no kind at all; an error that `?` made of a
 //! JSON or an IO error, which may have come after the effect whatever its kind; a refusal after retries further in.
 //! [`with_not_executed`](IdempotentTool::with_not_executed) replaces the judgement: a tool that answers `unavailable` although it
@@ -131,12 +131,12 @@
 //!
 //! # Ambiguous calls
 //!
-//! [`handle`](IdempotentTool::handle) lists them, a [page](crate::idempotency::Handle::ambiguous) at a time: tool, key, age, and a few
+//! [`handle`](IdempotentTool::handle) lists them, a [page](crate::idempotency_keys::Handle::ambiguous) at a time: tool, key, age, and a few
 //! digits that all calls of one caller share. Neither arguments nor names of callers are kept. Each is resolved as executed, with its
 //! result, or as not executed; then the key is free.
 //!
 //! Without a chosen time, a call that nobody resolves stays ambiguous, and in the store. With
-//! [`with_final_refusal_after`](crate::idempotency::Idempotency::with_final_refusal_after), it is refused for good once it is asked for
+//! [`with_final_refusal_after`](crate::idempotency_keys::Idempotency::with_final_refusal_after), it is refused for good once it is asked for
 //! after that time; the refusal is the answer to its key for the key's ttl, like any other, and is not taken back. One that nobody asks
 //! for again is forgotten after the chosen time and a ttl, when the refusal would have been forgotten too.
 //!
@@ -146,7 +146,7 @@
 //!   [looked up](crate::guide::catalogues), and refused (tool not found, -32602) if its caller's listing does not have it, unless `only`
 //!   leaves it out or [unlisted tools are allowed](IdempotentTool::allow_unlisted_tools)
 //! - key: the optional argument `idempotency_key`, one for each [namespace](IdempotentTool::with_namespace), server,
-//!   [version](crate::idempotency::Idempotency::with_version), user ([identity](crate::Identity#defaults)) and tool; a key survives a token with other scopes; a call without one passes
+//!   [version](crate::idempotency_keys::Idempotency::with_version), user ([identity](crate::Identity#defaults)) and tool; a key survives a token with other scopes; a call without one passes
 //!   untouched
 //! - an answer is remembered for 24 hours after it was given
 //! - a lease is 30 s and renewed every 10 s while the tool runs; a call that runs waits for nobody and ends when it ends
@@ -198,7 +198,7 @@
 //! A [`MemoryStore`] drops no claim, and no answer before its time: neither for room, nor for another caller. Each caller has a
 //! share of it, and each anonymous connection a part of the share that all of them have together. Where that is full, new keys are
 //! refused with `server_overloaded` until answers expire or ambiguous calls are
-//! [resolved](crate::idempotency::Handle::resolve). An answer that is too large for the share is given to its caller, marked `"not_recorded"`; the call is not made again. Stores that are shared bound no
+//! [resolved](crate::idempotency_keys::Handle::resolve). An answer that is too large for the share is given to its caller, marked `"not_recorded"`; the call is not made again. Stores that are shared bound no
 //! number: bound the rate of calls.
 //!
 //! A pool that tools use up does not end the lease of a call that runs: a [`SqlStore`] keeps a connection for that. See [how large a
@@ -216,7 +216,7 @@
 //! The counter (feature `metrics`) `mcp_patterns_idempotency_total` by `tool` and `outcome`: `recorded`, `replayed`, `released`
 //! (not executed), `ambiguous`, `unresolved`, `not_recorded`, `in_progress`, `refused`, `cancelled`, `unavailable`, `overloaded`. Each
 //! call with a key logs an event (debug) with `tool` and `idempotency`; what needs somebody's attention is logged as a warning,
-//! with a hash of the key, never the key itself: [`AmbiguousCall::key_hash`](crate::idempotency::AmbiguousCall::key_hash) is the same.
+//! with a hash of the key, never the key itself: [`AmbiguousCall::key_hash`](crate::idempotency_keys::AmbiguousCall::key_hash) is the same.
 //! A store that fails is logged at most once in ten seconds with a count of the rest, and one that works again as an information.
 
 mod backend;

@@ -8,13 +8,13 @@ use redis::{FromRedisValue, Script, ScriptInvocation};
 
 use super::backend::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use crate::clock::millis;
-use crate::idempotency::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
+use crate::idempotency_keys::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
 use crate::replication::{self, Replication};
 
 /// Keeps claims and answers in Redis, for all replicas.
 ///
 /// Each step is one script on one key, so it fits a cluster. Leases and ages are measured by Redis' own
-/// [clock](crate::idempotency#clocks). Ambiguous calls are listed by a
+/// [clock](crate::idempotency_keys#clocks). Ambiguous calls are listed by a
 /// scan of the database, 1,000 keys a page; in a cluster, list them through a store on a connection to each of its nodes.
 ///
 /// A claim must not get lost: let Redis write to disk (`appendonly yes`), and evict no keys (`maxmemory-policy noeviction`, or

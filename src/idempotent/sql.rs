@@ -7,7 +7,7 @@ use sqlx::Pool;
 use super::backend::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
 use super::renewals::Renewals;
 use crate::connections::{Apart, Connections, Spare, WaitsForItself, What, in_time};
-use crate::idempotency::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
+use crate::idempotency_keys::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
 use crate::sweeper::Sweeper;
 use crate::transactional::records::{self, EXPIRED, kept_for};
 use crate::transactional::{Dialect, within};
@@ -15,7 +15,7 @@ use crate::transactional::{Dialect, within};
 /// Keeps claims and answers in a table of a database, for all replicas.
 ///
 /// It is the [table](crate::transactional::IDEMPOTENCY_SCHEMA) that [`TransactionalTool`](crate::TransactionalTool) has, and must
-/// be there: see [`ensure_schema`](Self::ensure_schema). Leases and ages are measured by the [clock](crate::idempotency#clocks) of the
+/// be there: see [`ensure_schema`](Self::ensure_schema). Leases and ages are measured by the [clock](crate::idempotency_keys#clocks) of the
 /// database.
 ///
 /// While calls with a key run, one connection of the pool is kept for their claims: all leases are renewed, and answers recorded,

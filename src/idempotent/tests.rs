@@ -27,7 +27,7 @@ use turbomcp_core::{ErrorKind, McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::*;
-use crate::idempotency::{IDEMPOTENCY, Idempotency, OTHER_CONNECTION, Resolution, ResolveError, Resolved};
+use crate::idempotency_keys::{IDEMPOTENCY, Idempotency, OTHER_CONNECTION, Resolution, ResolveError, Resolved};
 use crate::testing::ScriptedServer;
 use crate::{ConfigError, Layer, TryLayer, outcome};
 

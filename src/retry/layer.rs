@@ -12,7 +12,7 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::attempts::{Judge, Verdict};
 use super::policy::{RetryPolicy, policy_setters};
-use crate::idempotency::KeySource;
+use crate::idempotency_keys::KeySource;
 use crate::masked::CallLabel;
 use crate::middleware::impl_layer;
 use crate::outcome::{self, Failure};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::idempotency::{AmbiguousCall, Page, Resolved};
+use crate::idempotency_keys::{AmbiguousCall, Page, Resolved};
 use crate::idempotent::{Claim, Claimed, Owner, Store, StoreError};
 
 const LEASE: Duration = Duration::from_secs(60);

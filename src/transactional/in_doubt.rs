@@ -17,7 +17,7 @@ use super::hooks::Hooks;
 use super::keyed_call::Once;
 use super::metrics::End;
 use super::transactor::Transactor;
-use crate::idempotency;
+use crate::idempotency_keys;
 use crate::key_hash::KeyHash;
 use crate::masked::CallLabel;
 
@@ -117,7 +117,7 @@ impl<DB: Dialect> Once<'_, DB> {
         if self.to_record(result).is_some_and(|ours| ours == recorded) {
             return Ok(FoundOut::Committed);
         }
-        Ok(match idempotency::from_record(&recorded, self.key, self.tells) {
+        Ok(match idempotency_keys::from_record(&recorded, self.key, self.tells) {
             Some(answer) => FoundOut::Instead(answer),
             None => FoundOut::Unknown,
         })

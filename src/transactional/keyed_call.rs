@@ -17,7 +17,7 @@ use super::metrics::Ends;
 use super::records::{EXPIRED, kept_for};
 use super::transactor::Transactor;
 use crate::fault::Fault;
-use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
+use crate::idempotency_keys::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
 use crate::masked::{CallLabel, error_id};
 use crate::outcome;
 use crate::questions::Questions;
@@ -155,7 +155,7 @@ impl<DB: Dialect> Once<'_, DB> {
             return unused(self.counts.answer(Told::Refused, &self.key.refused()));
         }
         if let Some(result) = &record.result {
-            let Some(answer) = idempotency::from_record(result, self.key, self.tells) else {
+            let Some(answer) = idempotency_keys::from_record(result, self.key, self.tells) else {
                 return unused(self.in_progress());
             };
             self.counts.count(Told::Replayed);
@@ -167,7 +167,7 @@ impl<DB: Dialect> Once<'_, DB> {
         let refusal = self.idempotency.final_refusal_after().filter(|after| age >= *after);
         let refusal = refusal.map(|_| self.key.unresolved(&id));
         if let Some(refusal) = refusal
-            && let Some(record) = idempotency::to_record(&Ok(refusal.to_tool_result()), None)
+            && let Some(record) = idempotency_keys::to_record(&Ok(refusal.to_tool_result()), None)
             && DB::resolve(connection, &self.key.id, Some(&record), self.idempotency.ttl()).await?
         {
             tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call was not found out in time");
@@ -207,7 +207,7 @@ impl<DB: Dialect> Once<'_, DB> {
     }
 
     pub(super) fn to_record(&self, result: &McpResult<ToolResult>) -> Option<String> {
-        idempotency::to_record(result, self.key.origin.connection.as_deref())
+        idempotency_keys::to_record(result, self.key.origin.connection.as_deref())
     }
 
     fn in_progress(&self) -> McpResult<ToolResult> {

@@ -20,7 +20,7 @@ use super::metrics::Ends;
 use super::records::{self, EXPIRED};
 use super::transactor::Transactor;
 use crate::connections::{Connections, in_time};
-use crate::idempotency::{
+use crate::idempotency_keys::{
     AmbiguousCalls, Bound, Handle, Idempotency, KeyCounts, KeySpace, Ledger, Page, Resolved, Told,
 };
 use crate::questions::Questions;

@@ -5,7 +5,7 @@
 //! committed by hand on `Ok`, half of a transfer would stay. It cannot undo what a tool does outside the database: for
 //! that, see [`IdempotentTool`](crate::IdempotentTool).
 //!
-//! With [`Idempotency`](crate::idempotency::Idempotency), a call that carries a key takes effect once: the answer is recorded in
+//! With [`Idempotency`](crate::idempotency_keys::Idempotency), a call that carries a key takes effect once: the answer is recorded in
 //! the same transaction, so neither a crash nor a lost answer can part the two.
 //!
 //! # Example
@@ -56,7 +56,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use mcp_patterns::idempotency::Idempotency;
+//! use mcp_patterns::idempotency_keys::Idempotency;
 //! use mcp_patterns::transactional::{Isolation, Transactor, current};
 //! use mcp_patterns::{Layer, RetryTool, TransactionalTool, testing::ScriptedServer};
 //! use serde_json::json;
@@ -162,7 +162,7 @@
 //!   `_meta` (its data, where it is a protocol error). Neither proves that nothing was done, and the call is not tried again;
 //! - with a key, the call is *ambiguous*: the key is not free, and each further call with it hears so. [`handle`](TransactionalTool::handle)
 //!   lists such calls and resolves them, and
-//!   [`with_final_refusal_after`](crate::idempotency::Idempotency::with_final_refusal_after) ends them by itself. So it is, too, if the
+//!   [`with_final_refusal_after`](crate::idempotency_keys::Idempotency::with_final_refusal_after) ends them by itself. So it is, too, if the
 //!   process dies after such a `COMMIT`. Only a process that dies, or a call that is dropped, between a `ROLLBACK` of the tool's and
 //!   the end of the tool leaves a key that is free: such a tool must not do anything after it;
 //! - a tool that begins another transaction after its `COMMIT` is not noticed: that one is committed, with the answer in it;
@@ -192,7 +192,7 @@
 //! # Who shares a key
 //!
 //! **Callers who are not authenticated share their keys**, and read each other's answers: all right for a local server with one user,
-//! and not on a network. See [who shares a key](crate::idempotency#who-shares-a-key).
+//! and not on a network. See [who shares a key](crate::idempotency_keys#who-shares-a-key).
 //!
 //! # When the backend fails
 //!

@@ -8,7 +8,7 @@ use sqlx::Pool;
 use crate::clock::CENTURY;
 use crate::connections::Connections;
 use crate::database::SupportedDatabase;
-use crate::idempotency::{AmbiguousCalls, CallKey, Page, Resolved};
+use crate::idempotency_keys::{AmbiguousCalls, CallKey, Page, Resolved};
 use crate::sweeper::Expired;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

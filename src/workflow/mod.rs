@@ -183,7 +183,7 @@
 //! A step that fails may have had its effect all the same, when only its answer was lost. It is not undone, since that may do harm;
 //! where undoing what is not there does none, say so before the step with [`Steps::on_failure`]. A chain is not durable: a process
 //! that dies takes its compensations along. What must not be lost belongs in a [transaction](crate::guide::transactions), or
-//! under an [idempotency key](crate::idempotency), with which the call can be made again.
+//! under an [idempotency key](crate::idempotency_keys), with which the call can be made again.
 //!
 //! [saga]: https://www.cs.cornell.edu/andru/cs711/2002fa/reading/sagas.pdf
 //!

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mcp_patterns::batched::Batcher;
 use mcp_patterns::cached::{Cache, MemoryLevel, RedisLevel};
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::{MemoryStore, RedisStore, SqlStore};
 use mcp_patterns::outcome::ErrorKind;
 use mcp_patterns::retry::RetryPolicy;

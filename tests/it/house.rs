@@ -5,8 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that layers stand on, and that know no layer. Everything at the top of `src` is ground but for these.
-const LAYERS: [&str; 9] =
-    ["batched", "cached", "idempotency", "idempotent", "retry", "session", "transactional", "validated", "workflow"];
+const LAYERS: [&str; 9] = [
+    "batched",
+    "cached",
+    "idempotency_keys",
+    "idempotent",
+    "retry",
+    "session",
+    "transactional",
+    "validated",
+    "workflow",
+];
 /// Pages and test kit: they may know everything.
 const ABOVE: [&str; 3] = ["guide", "lib", "testing"];
 

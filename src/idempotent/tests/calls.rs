@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::*;
-use crate::idempotency::KeySource;
+use crate::idempotency_keys::KeySource;
 
 #[tokio::test(start_paused = true)]
 async fn the_same_call_again_gets_the_first_answer_marked_as_replayed() {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use super::*;
-use crate::idempotency::Page;
+use crate::idempotency_keys::Page;
 use crate::idempotent::renewals::Renewals;
 use crate::testing::databases::{new_name, postgres_options, postgres_schema};
 use crate::testing::proxy::Proxy;

@@ -3,7 +3,7 @@
 use super::ambiguous::Unheard;
 use super::*;
 use crate::RetryTool;
-use crate::idempotency::AmbiguousCall;
+use crate::idempotency_keys::AmbiguousCall;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

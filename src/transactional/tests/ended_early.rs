@@ -7,7 +7,7 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{TestDb, numbers_at_rest, refusal, write};
 use super::on_each_database;
-use crate::idempotency::{Idempotency, Resolution, ResolveError};
+use crate::idempotency_keys::{Idempotency, Resolution, ResolveError};
 use crate::testing::ScriptedServer;
 use crate::transactional::{Dialect, TransactionError, TransactionalTool, Transactor, current};
 use crate::{Layer, outcome};

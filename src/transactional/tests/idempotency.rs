@@ -12,7 +12,7 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{NONE, TestDb, numbers_at_rest, write};
 use super::on_each_database;
-use crate::idempotency::{Idempotency, KeySource};
+use crate::idempotency_keys::{Idempotency, KeySource};
 use crate::idempotent::MemoryStore;
 use crate::sweeper::Sweeper;
 use crate::testing::ScriptedServer;

@@ -6,7 +6,7 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::databases::{NONE, TestDb, numbers_at_rest, write};
-use crate::idempotency::Idempotency;
+use crate::idempotency_keys::Idempotency;
 use crate::testing::client::{Client, ask_name};
 use crate::testing::{ScriptedServer, Traced};
 use crate::transactional::{Dialect, TransactionalTool, current, failed};

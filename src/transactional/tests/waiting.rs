@@ -12,7 +12,7 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{TestDb, numbers_at_rest, write};
 use super::on_each_database;
-use crate::idempotency::Idempotency;
+use crate::idempotency_keys::Idempotency;
 use crate::testing::ScriptedServer;
 use crate::transactional::TransactionalTool;
 use crate::transactional::in_flight::{Running, Turn};

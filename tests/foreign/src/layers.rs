@@ -2,7 +2,7 @@
 
 use std::convert::identity;
 
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::MemoryStore;
 use mcp_patterns::selection::Hints;
 use mcp_patterns::{

@@ -1,7 +1,7 @@
 //! Tools that were in no listing yet: after a restart, on another replica, or made up.
 
 use futures_util::future::join_all;
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::session::SessionMode;
 use mcp_patterns::validated::Limits;
 use mcp_patterns::{ConfigError, Middleware, TryLayer, layer};

@@ -1,6 +1,6 @@
 //! A server whose word counts for nothing.
 
-use mcp_patterns::idempotency::IDEMPOTENCY;
+use mcp_patterns::idempotency_keys::IDEMPOTENCY;
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::{ConfigError, TryLayer, UntrustedServer, outcome};
 

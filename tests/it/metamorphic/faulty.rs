@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mcp_patterns::cached::{LevelError, LevelFuture, MemoryLevel, Put, Read, SecondLevel, Subscription};
-use mcp_patterns::idempotency::Resolved;
+use mcp_patterns::idempotency_keys::Resolved;
 use mcp_patterns::idempotent::{Claim, Claimed, MemoryStore, Owner, Store, StoreError, StoreFuture};
 
 /// A backend of which each fifth step fails, half of them after they were taken.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::join_all;
 use mcp_patterns::arguments::own_schema;
 use mcp_patterns::batched::Call as Together;
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::MemoryStore;
 use mcp_patterns::session::{Session, SessionMode};
 use mcp_patterns::testing::ScriptedServer;

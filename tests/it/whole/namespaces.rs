@@ -1,7 +1,7 @@
 //! Staging and production: the same server, with the same name, on the same backends.
 
 use mcp_patterns::cached::{self, MemoryLevel, SecondLevelStats};
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::MemoryStore;
 use mcp_patterns::session::{MemoryBackend, SessionMode};
 use mcp_patterns::testing::ScriptedServer;

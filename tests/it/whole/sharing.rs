@@ -1,6 +1,6 @@
 //! Who shares with whom, through all layers: two callers who differ in exactly one thing.
 
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::MemoryStore;
 use mcp_patterns::session::{Session, SessionMode};
 use mcp_patterns::testing::{Call, ScriptedServer};

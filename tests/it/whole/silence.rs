@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use mcp_patterns::cached::RedisLevel;
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::SqlStore;
 use mcp_patterns::session::{Session, SessionMode, SqlBackend};
 use mcp_patterns::testing::ScriptedServer;

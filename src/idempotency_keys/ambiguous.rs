@@ -24,7 +24,7 @@ const MAX_PAGE: usize = 1000;
 /// It is that of the server on which its layer was put last.
 ///
 /// ```
-/// use mcp_patterns::idempotency::Resolution;
+/// use mcp_patterns::idempotency_keys::Resolution;
 /// use mcp_patterns::idempotent::MemoryStore;
 /// use mcp_patterns::{IdempotentTool, Layer, testing::ScriptedServer};
 /// # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
