@@ -1,6 +1,9 @@
 use std::fmt;
+use std::time::Duration;
 
 use turbomcp_core::McpError;
+
+use crate::clock::is_too_short;
 
 /// A setting that cannot work, found when a layer is put on a handler. Its text names the fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,14 +59,29 @@ impl ConfigError {
         Self::InvalidSetting { layer, setting, reason: reason.into() }
     }
 
-    /// Refuses a namespace without a name, which would keep nothing apart.
+    /// Refuses an empty namespace, which would separate nothing.
     pub(crate) fn check_namespace(layer: &'static str, namespace: Option<&str>) -> Result<(), Self> {
         match namespace {
             Some("") => {
-                Err(Self::invalid(layer, "with_namespace", "it has an empty name: give it one, or remove this setting"))
+                Err(Self::invalid(layer, "with_namespace", "the name is empty: give it a name, or remove this setting"))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a bound of zero.
+    pub(crate) fn check_positive<N: Default + PartialEq>(
+        layer: &'static str,
+        setting: &'static str,
+        bound: N,
+    ) -> Result<(), Self> {
+        if bound == N::default() { Err(Self::invalid(layer, setting, "must be greater than zero")) } else { Ok(()) }
+    }
+
+    /// Refuses a timeout of zero, and one that timers cannot count: they count in milliseconds.
+    pub(crate) fn check_timeout(layer: &'static str, setting: &'static str, timeout: Duration) -> Result<(), Self> {
+        Self::check_positive(layer, setting, timeout)?;
+        if is_too_short(timeout) { Err(Self::invalid(layer, setting, "must be at least 1 ms")) } else { Ok(()) }
     }
 
     /// Names the tool that was probably meant: at most a third of the letters differ.

@@ -9,103 +9,102 @@ use serde_json::{Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
-use super::IdempotentTool;
-use super::backend::StoreError;
-use super::claims::{Ended, Found, Held};
-use super::layer::Predicate;
-use crate::detached::finish;
-use crate::idempotency_keys::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
+use super::backend::BackendError;
+use super::builder::{IdempotentTool, Predicate};
+use super::held_claim::{Ended, Found, HeldClaim};
+use crate::detached::run_to_end;
+use crate::idempotency_keys::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, KeyOutcome};
 use crate::masked::{CallLabel, error_id};
 use crate::outcome::{self, ErrorKind};
 use crate::scope;
 
-/// How long a caller is told to wait for the first call with its key.
+/// After what time a caller should ask again for the result of the first call with its key.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-impl IdempotentTool {
-    pub(super) async fn once<H: McpHandler>(
-        &self,
-        counts: Arc<KeyCounts>,
-        inner: &H,
-        name: &str,
-        mut args: Value,
-        ctx: &RequestContext,
-    ) -> McpResult<ToolResult> {
-        let call = match self.idempotency.key(&self.space, name, &counts.arguments, &mut args, ctx) {
-            Ok(Some(call)) => Arc::new(call),
-            // On the heap, so that a call with a key does not carry it along.
-            Ok(None) => return Box::pin(inner.call_tool(name, args, ctx)).await,
-            Err(refused) => return counts.answer(Told::Refused, &refused),
-        };
-        let held = match self.claims.claim(&call, ctx).await {
-            Ok(Found::Nothing(held)) => held,
-            Ok(found) => return self.told(&counts, &call, found),
-            Err(error) => return self.closed(&counts, &call, &error),
-        };
-        if ctx.is_cancelled() {
-            held.release().await;
-            return counts.answer(Told::Cancelled, &cancelled());
-        }
-        // The log names the call by it.
-        let labelled = scope::capture().with(Arc::clone(&call));
-        let run =
-            Run { counts, call, idempotency: Arc::clone(&self.idempotency), not_executed: self.not_executed.clone() };
-        let (inner, name, ctx) = (inner.clone(), name.to_owned(), ctx.clone());
-        let made = run.make(held, async move || inner.call_tool(&name, args, &ctx).await).boxed();
-        match scope::is_in_transaction() {
-            true => labelled.enter(made).await,
-            // If the caller leaves, what became of the call is known all the same, to whoever asks with its key.
-            false => finish(labelled.enter(made).boxed()).await,
-        }
+/// Makes a call with a key, unless the key has an answer. A call without a key passes.
+pub(super) async fn make_once<H: McpHandler>(
+    tool: &IdempotentTool,
+    counts: Arc<KeyCounts>,
+    inner: &H,
+    name: &str,
+    mut args: Value,
+    ctx: &RequestContext,
+) -> McpResult<ToolResult> {
+    let idempotency = tool.idempotency();
+    let call = match idempotency.key(&tool.space, name, &counts.arguments, &mut args, ctx) {
+        Ok(Some(call)) => Arc::new(call),
+        // On the heap, so that a call with a key does not carry it along.
+        Ok(None) => return Box::pin(inner.call_tool(name, args, ctx)).await,
+        Err(refused) => return counts.answer(KeyOutcome::Refused, &refused),
+    };
+    let held = match tool.claims.claim(&call, ctx).await {
+        Ok(Found::Nothing(held)) => held,
+        Ok(found) => return answer_found(tool, &counts, &call, found),
+        Err(error) => return refuse(tool, &counts, &call, &error),
+    };
+    if ctx.is_cancelled() {
+        held.release().await;
+        return counts.answer(KeyOutcome::Cancelled, &cancelled());
     }
-
-    /// The answer to a call that is not made.
-    fn told(&self, counts: &KeyCounts, call: &CallKey, found: Found) -> McpResult<ToolResult> {
-        match found {
-            Found::Other => counts.answer(Told::Refused, &call.refused()),
-            Found::Running => counts.answer(Told::InProgress, &call.in_progress(RETRY_AFTER)),
-            Found::Cancelled => counts.answer(Told::Cancelled, &cancelled()),
-            Found::Answer(record) => match idempotency_keys::from_record(&record, call, self.tells) {
-                Some(result) => {
-                    counts.count(Told::Replayed);
-                    result
-                }
-                None => self.closed(counts, call, &StoreError::unavailable("the record of an answer is unreadable")),
-            },
-            Found::Unresolved(refusal) => counts.answer(Told::Unresolved, &refusal),
-            Found::Ambiguous(_) | Found::Nothing(_) => {
-                let (id, attempt, backend) = (error_id(), CallLabel::current().attempt, self.claims.store.name());
-                let (tool, key_hash) = (&call.tool, call.hash());
-                let key_hash = key_hash.as_str();
-                tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call is not known: resolve it");
-                counts.answer(Told::Ambiguous, &call.ambiguous(&id))
-            }
-        }
+    // The log names the call by its key.
+    let labelled = scope::capture().with(Arc::clone(&call));
+    let run = Run { counts, call, idempotency: Arc::clone(idempotency), not_executed: tool.not_executed.clone() };
+    let (inner, name, ctx) = (inner.clone(), name.to_owned(), ctx.clone());
+    let made = run.make(held, async move || inner.call_tool(&name, args, &ctx).await).boxed();
+    match scope::is_in_transaction() {
+        true => labelled.enter(made).await,
+        // If the caller leaves, the outcome of the call is still recorded for whoever calls again with its key.
+        false => run_to_end(labelled.enter(made).boxed()).await,
     }
+}
 
-    /// The answer while the store cannot be trusted. Whether a call was made cannot be known then, so none is made.
-    fn closed(&self, counts: &KeyCounts, call: &CallKey, error: &StoreError) -> McpResult<ToolResult> {
-        let (id, attempt, backend) = (error_id(), CallLabel::current().attempt, self.claims.store.name());
-        let (tool, key_hash) = (&call.tool, call.hash());
-        let key_hash = key_hash.as_str();
-        tracing::warn!(%error, id, tool, key_hash, attempt, backend, "a call with a key was not made");
-        match error {
-            StoreError::Full => {
-                let sentence = "You have too many calls with idempotency keys that are not forgotten yet; nothing was done by this one";
-                let error = McpError::new(ErrorKind::ServerOverloaded, sentence);
-                counts.answer(Told::Overloaded, &error.with_data(json!({ IDEMPOTENCY: "overloaded" })))
+/// The answer to a call that is not made.
+fn answer_found(tool: &IdempotentTool, counts: &KeyCounts, call: &CallKey, found: Found) -> McpResult<ToolResult> {
+    match found {
+        Found::Other => counts.answer(KeyOutcome::Refused, &call.refused()),
+        Found::Running => counts.answer(KeyOutcome::InProgress, &call.in_progress(RETRY_AFTER)),
+        Found::Cancelled => counts.answer(KeyOutcome::Cancelled, &cancelled()),
+        Found::Answer(record) => match idempotency_keys::from_record(&record, call, tool.emit_meta) {
+            Some(result) => {
+                counts.count(KeyOutcome::Replayed);
+                result
             }
-            StoreError::Unavailable(_) => {
-                let sentence =
-                    format!("The record of idempotency keys is not available; this call did nothing (error {id})");
-                let error = McpError::unavailable(sentence).with_data(json!({ IDEMPOTENCY: "unavailable" }));
-                counts.answer(Told::Unavailable, &error)
-            }
+            None => refuse(tool, counts, call, &BackendError::unavailable("the record of an answer is unreadable")),
+        },
+        Found::Unresolved(refusal) => counts.answer(KeyOutcome::Unresolved, &refusal),
+        Found::Ambiguous(_) | Found::Nothing(_) => {
+            let (id, attempt, backend) = (error_id(), CallLabel::current().attempt, tool.backend_name());
+            let (tool, key_hash) = (&call.tool, call.hash());
+            let key_hash = key_hash.as_str();
+            tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call is not known: resolve it");
+            counts.answer(KeyOutcome::Ambiguous, &call.ambiguous(&id))
         }
     }
 }
 
-/// A call that is claimed, with all that it needs when its caller has left.
+/// The answer while the backend fails. Then it cannot be known whether a call was made, so none is made.
+fn refuse(tool: &IdempotentTool, counts: &KeyCounts, call: &CallKey, error: &BackendError) -> McpResult<ToolResult> {
+    let (id, attempt, backend) = (error_id(), CallLabel::current().attempt, tool.backend_name());
+    let (tool, key_hash) = (&call.tool, call.hash());
+    let key_hash = key_hash.as_str();
+    tracing::warn!(%error, id, tool, key_hash, attempt, backend, "a call with a key was not made");
+    match error {
+        BackendError::Full => {
+            let sentence =
+                "You have too many calls with idempotency keys that have not expired yet; nothing was done by this one";
+            let error = McpError::new(ErrorKind::ServerOverloaded, sentence);
+            counts.answer(KeyOutcome::Overloaded, &error.with_data(json!({ IDEMPOTENCY: "overloaded" })))
+        }
+        BackendError::Unavailable(_) => {
+            let sentence =
+                format!("The record of idempotency keys is not available; this call did nothing (error {id})");
+            let error = McpError::unavailable(sentence).with_data(json!({ IDEMPOTENCY: "unavailable" }));
+            counts.answer(KeyOutcome::Unavailable, &error)
+        }
+    }
+}
+
+/// A claimed call, with everything that it needs if its caller leaves.
 struct Run {
     counts: Arc<KeyCounts>,
     call: Arc<CallKey>,
@@ -114,10 +113,10 @@ struct Run {
 }
 
 impl Run {
-    /// Makes the call, and sees to it that what became of it is known. Dropped while it runs, or unwound, it is ambiguous.
+    /// Makes the call and records its outcome. If it is dropped while it runs, or panics, it is ambiguous.
     async fn make<F: Future<Output = McpResult<ToolResult>>>(
         self,
-        mut held: Held,
+        mut held: HeldClaim,
         call: impl FnOnce() -> F,
     ) -> McpResult<ToolResult> {
         held.begin();
@@ -128,7 +127,7 @@ impl Run {
         });
         match is_not_executed {
             Some(false) => {
-                self.counts.count(Told::Ambiguous);
+                self.counts.count(KeyOutcome::Ambiguous);
                 held.abandon().await;
                 outcome::note(&mut result, IDEMPOTENCY, "ambiguous");
                 let key_hash = self.call.hash();
@@ -136,7 +135,7 @@ impl Run {
                 tracing::warn!(tool, key_hash, "a call failed, and it is not known what it did");
             }
             Some(true) if !self.idempotency.records_failures() => {
-                self.counts.count(Told::Released);
+                self.counts.count(KeyOutcome::Released);
                 held.release().await;
             }
             None | Some(true) => {
@@ -148,9 +147,9 @@ impl Run {
                     }
                 };
                 match ended {
-                    Ended::Yes => self.counts.count(Told::Recorded),
+                    Ended::Yes => self.counts.count(KeyOutcome::Recorded),
                     Ended::WithoutAnswer | Ended::Lost | Ended::Unknown => {
-                        self.counts.count(Told::NotRecorded);
+                        self.counts.count(KeyOutcome::NotRecorded);
                         let key_hash = self.call.hash();
                         let (tool, key_hash) = (&self.counts.tool, key_hash.as_str());
                         tracing::warn!(tool, key_hash, ?ended, "the answer to a call with a key was not recorded");
