@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{self, Dialect, Transactor, failed};
 use mcp_patterns::{Layer, TransactionalTool};

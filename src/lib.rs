@@ -121,14 +121,14 @@ mod clock;
 mod connections;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod database;
+#[cfg(any(feature = "idempotent", feature = "transactional"))]
+mod detached;
 mod error;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", feature = "transactional"))]
 mod fault;
-#[cfg(any(feature = "idempotent", feature = "transactional"))]
-mod finish;
 pub mod guide;
 mod hints;
-pub mod idempotency;
+pub mod idempotency_keys;
 mod identity;
 mod key_hash;
 mod masked;

@@ -7,7 +7,7 @@ use std::sync::{
 
 use mcp_patterns::{
     Layer, Middleware, RetryTool, TransactionalTool,
-    idempotency::{IDEMPOTENCY, Idempotency},
+    idempotency_keys::{IDEMPOTENCY, Idempotency},
     layer,
     transactional::Transactor,
 };

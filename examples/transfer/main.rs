@@ -1,7 +1,7 @@
 //! The transfer server: `cargo run --example transfer -- --http 127.0.0.1:8080`.
 
 use clap::Parser;
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::transactional::{Dialect, Transactor};
 use mcp_patterns::{RetryTool, TransactionalTool, TryLayer};
 use sqlx::{Pool, Postgres, Sqlite};

@@ -13,7 +13,7 @@ use crate::transactional::Dialect;
 /// How many claims one statement renews: each takes two of its parameters.
 const BATCH: usize = 1000;
 
-/// The claims that are to be renewed. Whoever gets the connection renews those of all who wait for it.
+/// The claims to renew. The task that gets the connection renews those of all tasks that wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Renewals(Mutex<Vec<Renewal>>);
 
@@ -29,7 +29,7 @@ impl Renewals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Prolongs a lease. False if the claim is not the owner's any more.
+    /// Renews a lease. Returns false if the claim is no longer the owner's.
     pub(super) async fn renew<DB: Dialect>(
         &self,
         connections: &Arc<Connections<DB>>,
@@ -59,7 +59,7 @@ impl Renewals {
         }
     }
 
-    /// Takes those who still wait and want the same.
+    /// Takes the renewals that still wait and have the same lease.
     fn next_batch(&self, lease: Duration) -> Vec<Renewal> {
         let mut waiting = self.waiting();
         let (mut batch, others): (Vec<_>, Vec<_>) = take(&mut *waiting)

@@ -2,30 +2,31 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::Pool;
 
+use super::backend::{Backend, BackendError, Claim, Claimed, Owner};
 use super::renewals::Renewals;
-use super::store::{Claim, Claimed, Owner, Store, StoreError, StoreFuture};
-use crate::connections::{Apart, Connections, Spare, WaitsForItself, What, in_time};
-use crate::idempotency::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
+use crate::connections::{Apart, Connections, Spare, WaitsForItself, What};
+use crate::idempotency_keys::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
 use crate::sweeper::Sweeper;
 use crate::transactional::records::{self, EXPIRED, kept_for};
 use crate::transactional::{Dialect, within};
 
 /// Keeps claims and answers in a table of a database, for all replicas.
 ///
-/// It is the [table](crate::transactional::IDEMPOTENCY_SCHEMA) that [`TransactionalTool`](crate::TransactionalTool) has, and must
-/// be there: see [`ensure_schema`](Self::ensure_schema). Leases and ages are measured by the [clock](crate::idempotency#clocks) of the
-/// database.
+/// It is the same [table](crate::transactional::IDEMPOTENCY_SCHEMA) as that of [`TransactionalTool`](crate::TransactionalTool), and it
+/// must exist: see [`ensure_schema`](Self::ensure_schema). The [clock](crate::idempotency_keys#clocks) of the database measures leases
+/// and ages.
 ///
-/// While calls with a key run, one connection of the pool is kept for their claims: all leases are renewed, and answers recorded,
-/// without waiting for tools that use the same pool, however long they take. A pool of one connection has none to keep. On SQLite a
-/// transaction that writes bars all others from writing, so a lease must be longer than any of them takes.
+/// While calls with a key run, one connection of the pool is reserved for their claims: all leases are renewed, and answers recorded,
+/// without waiting for tools that use the same pool, however long they take. A pool of one connection has none to reserve. On SQLite, a
+/// transaction that writes keeps all others from writing, so a lease must be longer than any such transaction takes.
 ///
-/// A database that replicates without waiting loses its last claims when it fails over, and a call whose claim is lost is made a
-/// second time: let PostgreSQL wait for a standby (`synchronous_standby_names`).
+/// A database that replicates without waiting loses its last claims when it fails over, and a call whose claim is lost is made a second
+/// time: let PostgreSQL wait for a standby (`synchronous_standby_names`).
 #[must_use]
-pub struct SqlStore<DB: Dialect> {
+pub struct SqlBackend<DB: Dialect> {
     pool: Pool<DB>,
     sweeper: Sweeper,
     connections: Arc<Connections<DB>>,
@@ -34,28 +35,37 @@ pub struct SqlStore<DB: Dialect> {
     apart: Arc<Apart>,
 }
 
-impl<DB: Dialect> SqlStore<DB> {
-    /// On connections of `pool`. Each step is a statement or two outside any transaction of the tool's.
+impl<DB: Dialect> SqlBackend<DB> {
+    /// Creates a backend on a pool. Each step is a statement or two outside any transaction of the tool's.
     pub fn new(pool: Pool<DB>) -> Self {
         let connections = Connections::of(&pool);
         let apart = Arc::new(connections.set_apart(What::Statements));
         Self { pool, sweeper: Sweeper::new(&EXPIRED), connections, renewals: Arc::default(), apart }
     }
 
-    /// Makes the table where there is none.
+    /// Creates the [table](crate::transactional::IDEMPOTENCY_SCHEMA), unless it exists.
     ///
     /// # Errors
     ///
-    /// Those of the database, and that it did not answer within a minute.
-    pub async fn ensure_schema(&self) -> Result<(), sqlx::Error> {
-        let mut connection = self.connections.acquire().await?;
-        in_time(DB::ensure_schema(&mut connection)).await
+    /// The error of the database, or [`sqlx::Error::Io`] if it does not answer within a minute.
+    pub async fn ensure_schema(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
+        records::ensure_schema(pool).await
     }
 
-    async fn claim_or_find(&self, claim: Claim<'_>) -> Result<Claimed, StoreError> {
+    /// Deletes the expired records, 500 at a time, and returns how many it has deleted. It leaves those that a call holds for the next
+    /// time; on SQLite these are all records while another connection writes.
+    ///
+    /// # Errors
+    ///
+    /// The error of the database.
+    pub async fn sweep(pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
+        records::sweep(pool).await
+    }
+
+    async fn claim_or_find(&self, claim: Claim<'_>) -> Result<Claimed, BackendError> {
         if let Some(around) = within(&self.pool) {
             if around.bars(true) {
-                return Err(StoreError::unavailable(WaitsForItself));
+                return Err(BackendError::unavailable(WaitsForItself));
             }
             let mut connection = self.connections.spare().await?;
             let claimed = claim_or_find::<DB>(&mut connection, claim).await?;
@@ -65,13 +75,13 @@ impl<DB: Dialect> SqlStore<DB> {
         let mut connection = self.connections.acquire().await?;
         let claimed = claim_or_find::<DB>(&mut connection, claim).await?;
         if claimed == Claimed::New {
-            // What renews the claim must not wait for the tools that may take all others.
+            // The renewal of the claim must not wait for tools, which may take all other connections.
             self.connections.keep(connection, claim.lease);
         }
         Ok(claimed)
     }
 
-    async fn spare(&self) -> Result<Spare<'_, DB>, StoreError> {
+    async fn spare(&self) -> Result<Spare<'_, DB>, BackendError> {
         Ok(self.connections.spare().await?)
     }
 }
@@ -85,13 +95,13 @@ async fn claim_or_find<DB: Dialect>(connection: &mut DB::Connection, claim: Clai
         origin: Origin::default(),
     };
     let owner = records::Owner { token: claim.token, lease: claim.lease };
-    // Once there is an answer, its expiry is set anew.
+    // Once there is an answer, it sets a new expiry.
     let kept_for = kept_for(claim.kept_for);
     if DB::claim(connection, &call, Some(owner), kept_for).await? {
         return Ok(Claimed::New);
     }
     let Some(record) = DB::find(connection, claim.id).await? else {
-        // It was released in between: whoever waits asks again.
+        // It was released in between: the caller looks again.
         return Ok(Claimed::Running);
     };
     if record.fingerprint != claim.fingerprint {
@@ -111,66 +121,59 @@ async fn claim_or_find<DB: Dialect>(connection: &mut DB::Connection, claim: Clai
     }
 }
 
-impl From<sqlx::Error> for StoreError {
+impl From<sqlx::Error> for BackendError {
     fn from(error: sqlx::Error) -> Self {
         Self::unavailable(error)
     }
 }
 
-impl<DB: Dialect> Store for SqlStore<DB> {
+#[async_trait]
+impl<DB: Dialect> Backend for SqlBackend<DB> {
     fn name(&self) -> &'static str {
         DB::NAME
     }
 
-    fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
-        Box::pin(async move {
-            let claimed = self.claim_or_find(claim).await;
-            self.sweeper.sweep_now_and_then(&self.pool);
-            claimed
-        })
+    async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, BackendError> {
+        let claimed = self.claim_or_find(claim).await;
+        self.sweeper.sweep_now_and_then(&self.pool);
+        claimed
     }
 
-    fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(async move { Ok(self.renewals.renew(&self.connections, (owner.id, owner.token), lease).await?) })
+    async fn renew(&self, owner: Owner<'_>, lease: Duration) -> Result<bool, BackendError> {
+        Ok(self.renewals.renew(&self.connections, (owner.id, owner.token), lease).await?)
     }
 
-    fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(async move {
-            let mut connection = self.spare().await?;
-            let done = DB::record(&mut connection, owner.id, owner.token, record, ttl).await?;
-            connection.done();
-            Ok(done)
-        })
+    async fn complete(&self, owner: Owner<'_>, record: &str, ttl: Duration) -> Result<bool, BackendError> {
+        let mut connection = self.spare().await?;
+        let done = DB::record(&mut connection, owner.id, owner.token, record, ttl).await?;
+        connection.done();
+        Ok(done)
     }
 
-    fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        Box::pin(async move {
-            let mut connection = self.spare().await?;
-            let done = DB::release(&mut connection, owner.id, owner.token).await?;
-            connection.done();
-            Ok(done)
-        })
+    async fn release(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        let mut connection = self.spare().await?;
+        let done = DB::release(&mut connection, owner.id, owner.token).await?;
+        connection.done();
+        Ok(done)
     }
 
-    fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        Box::pin(async move {
-            let mut connection = self.spare().await?;
-            let done = DB::abandon(&mut connection, owner.id, owner.token).await?;
-            connection.done();
-            Ok(done)
-        })
+    async fn abandon(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        let mut connection = self.spare().await?;
+        let done = DB::abandon(&mut connection, owner.id, owner.token).await?;
+        connection.done();
+        Ok(done)
     }
 
-    fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
-        Box::pin(async move { Ok(records::resolve(&self.pool, id, record, ttl).await?) })
+    async fn resolve(&self, id: &str, record: Option<&str>, ttl: Duration) -> Result<Resolved, BackendError> {
+        Ok(records::resolve(&self.pool, id, record, ttl).await?)
     }
 
-    fn ambiguous<'a>(&'a self, page: Page<'a>) -> StoreFuture<'a, AmbiguousCalls> {
-        Box::pin(async move { Ok(records::list(&self.pool, page).await?) })
+    async fn ambiguous(&self, page: Page<'_>) -> Result<AmbiguousCalls, BackendError> {
+        Ok(records::list(&self.pool, page).await?)
     }
 }
 
-impl<DB: Dialect> Clone for SqlStore<DB> {
+impl<DB: Dialect> Clone for SqlBackend<DB> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
@@ -182,8 +185,8 @@ impl<DB: Dialect> Clone for SqlStore<DB> {
     }
 }
 
-impl<DB: Dialect> fmt::Debug for SqlStore<DB> {
+impl<DB: Dialect> fmt::Debug for SqlBackend<DB> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqlStore").field("database", &DB::NAME).field("apart", &self.apart).finish_non_exhaustive()
+        f.debug_struct("SqlBackend").field("database", &DB::NAME).field("apart", &self.apart).finish_non_exhaustive()
     }
 }

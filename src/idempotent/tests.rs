@@ -21,15 +21,16 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use turbomcp_core::{ErrorKind, McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::*;
-use crate::idempotency::{IDEMPOTENCY, Idempotency, OTHER_CONNECTION, Resolution, ResolveError, Resolved};
+use crate::idempotency_keys::{IDEMPOTENCY, Idempotency, OTHER_CONNECTION, Resolution, ResolveError, Resolved};
 use crate::testing::ScriptedServer;
-use crate::{ConfigError, Layer, TryLayer, outcome};
+use crate::{AnyRedisConnection, ConfigError, Layer, TryLayer, outcome};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -89,12 +90,17 @@ fn sent(number: usize) -> ToolResult {
     ToolResult::text(format!("sent {number}"))
 }
 
-fn layer(store: impl Store) -> IdempotentTool {
-    IdempotentTool::new(store).only(["send"])
+fn layer(backend: impl Backend) -> IdempotentTool {
+    IdempotentTool::new(backend).only(["send"])
+}
+
+/// A backend on a connection that is not replaced.
+fn in_redis(connection: ::redis::aio::ConnectionManager) -> RedisBackend {
+    RedisBackend::new(AnyRedisConnection::from_redis_1(connection))
 }
 
 fn memory() -> IdempotentTool {
-    layer(MemoryStore::new())
+    layer(MemoryBackend::new())
 }
 
 async fn send(server: &impl McpHandler, key: &str) -> McpResult<ToolResult> {

@@ -13,7 +13,7 @@ use turbomcp_types::{Tool, ToolResult};
 use super::attempts::{Judge, Verdict};
 use super::builder::{RetryEvent, RetryTool};
 use super::plan::ToolPlan;
-use crate::idempotency::KeySource;
+use crate::idempotency_keys::KeySource;
 use crate::masked::CallLabel;
 use crate::middleware::impl_layer;
 use crate::outcome;

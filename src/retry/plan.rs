@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use turbomcp_core::RequestContext;
 
-use crate::idempotency::KeySource;
+use crate::idempotency_keys::KeySource;
 use crate::telemetry::{Counter, Warning};
 
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::idempotency::{AmbiguousCall, Page, Resolved};
-use crate::idempotent::{Claim, Claimed, Owner, Store, StoreError};
+use crate::idempotency_keys::{AmbiguousCall, Page, Resolved};
+use crate::idempotent::{Backend, BackendError, Claim, Claimed, Owner};
 
 const LEASE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(60);
@@ -16,238 +16,241 @@ const MINUTES: Duration = Duration::from_secs(600);
 /// A lease that is over at once, and a time after which an answer is forgotten at once.
 const NONE: Duration = Duration::ZERO;
 
-/// Checks that a [`Store`] keeps what its documentation promises, and panics where it does not.
+/// Checks that a [`Backend`] keeps the promises of its documentation, and panics if it does not.
 ///
-/// `make_store` is called for each check. The stores it makes may share their records: every check uses ids of its own.
+/// `make_backend` is called for each check. The backends it makes may share their records: every check uses ids of its own.
 ///
 /// ```
-/// use mcp_patterns::{idempotent::MemoryStore, testing::idempotency_store_contract};
+/// use mcp_patterns::{idempotent::MemoryBackend, testing::idempotency_backend_contract};
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// idempotency_store_contract(|| async { MemoryStore::new() }).await;
+/// idempotency_backend_contract(|| async { MemoryBackend::new() }).await;
 /// # });
 /// ```
-pub async fn idempotency_store_contract<S: Store, F: Future<Output = S>>(make_store: impl Fn() -> F) {
-    a_new_call_is_claimed_once(&Checked(make_store().await)).await;
-    of_many_who_claim_at_once_one_succeeds(&Checked(make_store().await)).await;
-    an_answer_is_kept_and_told(&Checked(make_store().await)).await;
-    an_answer_expires(&Checked(make_store().await)).await;
-    other_arguments_are_told_apart_in_every_state(&Checked(make_store().await)).await;
-    a_released_claim_was_never_made(&Checked(make_store().await)).await;
-    a_claim_whose_lease_is_over_is_ambiguous_for_ever(&Checked(make_store().await)).await;
-    a_lease_is_renewed_by_its_owner_only(&Checked(make_store().await)).await;
-    a_late_owner_records_what_nobody_took(&Checked(make_store().await)).await;
-    an_ambiguous_claim_is_taken_over_when_asked_for(&Checked(make_store().await)).await;
-    who_lost_a_claim_changes_nothing(&Checked(make_store().await)).await;
-    an_ambiguous_claim_is_resolved(&Checked(make_store().await)).await;
-    what_is_not_ambiguous_is_not_resolved(&Checked(make_store().await)).await;
-    an_ambiguous_claim_ends_by_itself_where_it_is_to(&Checked(make_store().await)).await;
-    ambiguous_claims_are_listed_by_pages(&Checked(make_store().await)).await;
-    any_text_comes_back_as_it_was(&Checked(make_store().await)).await;
+pub async fn idempotency_backend_contract<B: Backend, F: Future<Output = B>>(make_backend: impl Fn() -> F) {
+    a_new_call_is_claimed_once(&Checked(make_backend().await)).await;
+    of_many_who_claim_at_once_one_succeeds(&Checked(make_backend().await)).await;
+    an_answer_is_kept_and_returned(&Checked(make_backend().await)).await;
+    an_answer_expires(&Checked(make_backend().await)).await;
+    other_arguments_are_detected_in_every_state(&Checked(make_backend().await)).await;
+    a_released_claim_was_never_made(&Checked(make_backend().await)).await;
+    a_claim_whose_lease_is_over_is_ambiguous_for_ever(&Checked(make_backend().await)).await;
+    a_lease_is_renewed_by_its_owner_only(&Checked(make_backend().await)).await;
+    a_late_owner_records_a_claim_that_was_not_taken_over(&Checked(make_backend().await)).await;
+    an_ambiguous_claim_is_taken_over_when_asked_for(&Checked(make_backend().await)).await;
+    an_owner_who_lost_a_claim_changes_nothing(&Checked(make_backend().await)).await;
+    an_ambiguous_claim_is_resolved(&Checked(make_backend().await)).await;
+    a_claim_that_is_not_ambiguous_is_not_resolved(&Checked(make_backend().await)).await;
+    an_ambiguous_claim_ends_after_the_time_that_it_is_kept_for(&Checked(make_backend().await)).await;
+    ambiguous_claims_are_listed_by_pages(&Checked(make_backend().await)).await;
+    any_text_comes_back_as_it_was(&Checked(make_backend().await)).await;
 }
 
-async fn a_new_call_is_claimed_once<S: Store>(store: &Checked<S>) {
+async fn a_new_call_is_claimed_once<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    assert_eq!(store.claim(&id, "a", LEASE).await, Claimed::New);
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running, "a claim with a lease is running");
-    assert_eq!(store.claim(&self::id(), "b", LEASE).await, Claimed::New, "another call is not affected");
+    assert_eq!(backend.claim(&id, "a", LEASE).await, Claimed::New);
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running, "a claim with a lease is running");
+    assert_eq!(backend.claim(&self::id(), "b", LEASE).await, Claimed::New, "another call is not affected");
 }
 
-async fn of_many_who_claim_at_once_one_succeeds<S: Store>(store: &Checked<S>) {
+async fn of_many_who_claim_at_once_one_succeeds<B: Backend>(backend: &Checked<B>) {
     let id = id();
     let tokens: Vec<_> = (0..50).map(|number| format!("owner {number}")).collect();
-    let claims = join_all(tokens.iter().map(|token| store.claim(&id, token, LEASE))).await;
+    let claims = join_all(tokens.iter().map(|token| backend.claim(&id, token, LEASE))).await;
     let (new, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(|claimed| *claimed == Claimed::New);
     assert_eq!(new.len(), 1, "a call is claimed once");
     assert!(others.iter().all(|claimed| *claimed == Claimed::Running), "the others see it running: {others:?}");
 }
 
-async fn an_answer_is_kept_and_told<S: Store>(store: &Checked<S>) {
+async fn an_answer_is_kept_and_returned<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", LEASE).await;
-    assert!(store.complete(&id, "a", "first", TTL).await, "its owner records the answer");
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
-    assert!(store.complete(&id, "a", "first", TTL).await, "the same answer again is no harm");
-    assert!(!store.complete(&id, "a", "second", TTL).await, "an answer is not replaced");
+    backend.claim(&id, "a", LEASE).await;
+    assert!(backend.complete(&id, "a", "first", TTL).await, "its owner records the answer");
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
+    assert!(backend.complete(&id, "a", "first", TTL).await, "the same answer again is no harm");
+    assert!(!backend.complete(&id, "a", "second", TTL).await, "an answer is not replaced");
     assert!(
-        !store.release(&id, "a").await && !store.abandon(&id, "a").await,
+        !backend.release(&id, "a").await && !backend.abandon(&id, "a").await,
         "an answered claim does not end otherwise"
     );
-    assert!(!store.renew(&id, "a", LEASE).await, "an answered claim has no lease");
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
+    assert!(!backend.renew(&id, "a", LEASE).await, "an answered claim has no lease");
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
 }
 
-async fn an_answer_expires<S: Store>(store: &Checked<S>) {
+async fn an_answer_expires<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", LEASE).await;
-    assert!(store.complete(&id, "a", "first", NONE).await);
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::New, "an expired answer is none");
-    assert!(!store.complete(&id, "a", "late", TTL).await, "and its owner has lost the claim");
-    assert_eq!(store.claim(&id, "c", LEASE).await, Claimed::Running);
+    backend.claim(&id, "a", LEASE).await;
+    assert!(backend.complete(&id, "a", "first", NONE).await);
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::New, "an expired answer is none");
+    assert!(!backend.complete(&id, "a", "late", TTL).await, "and its owner has lost the claim");
+    assert_eq!(backend.claim(&id, "c", LEASE).await, Claimed::Running);
 }
 
-async fn other_arguments_are_told_apart_in_every_state<S: Store>(store: &Checked<S>) {
+async fn other_arguments_are_detected_in_every_state<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", NONE).await;
+    backend.claim(&id, "a", NONE).await;
     let other = || async {
         for takes_over in [false, true] {
-            let claimed = store.claim_as(&id, "other", "b", LEASE, takes_over).await;
+            let claimed = backend.claim_as(&id, "other", "b", LEASE, takes_over).await;
             assert_eq!(claimed, Claimed::Other, "a key is not used for another call");
         }
     };
     other().await;
-    assert!(store.renew(&id, "a", LEASE).await);
+    assert!(backend.renew(&id, "a", LEASE).await);
     other().await;
-    assert!(store.abandon(&id, "a").await);
+    assert!(backend.abandon(&id, "a").await);
     other().await;
-    assert!(store.complete(&id, "a", "first", TTL).await);
+    assert!(backend.complete(&id, "a", "first", TTL).await);
     other().await;
 }
 
-async fn a_released_claim_was_never_made<S: Store>(store: &Checked<S>) {
+async fn a_released_claim_was_never_made<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", LEASE).await;
-    assert!(!store.release(&id, "b").await, "nobody else releases a claim");
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running);
-    assert!(store.release(&id, "a").await, "its owner releases a claim");
-    assert_eq!(store.claim_as(&id, "other", "b", LEASE, false).await, Claimed::New);
-    assert!(!store.complete(&id, "a", "late", TTL).await, "who released a claim has lost it");
+    backend.claim(&id, "a", LEASE).await;
+    assert!(!backend.release(&id, "b").await, "nobody else releases a claim");
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running);
+    assert!(backend.release(&id, "a").await, "its owner releases a claim");
+    assert_eq!(backend.claim_as(&id, "other", "b", LEASE, false).await, Claimed::New);
+    assert!(!backend.complete(&id, "a", "late", TTL).await, "who released a claim has lost it");
 }
 
-async fn a_claim_whose_lease_is_over_is_ambiguous_for_ever<S: Store>(store: &Checked<S>) {
+async fn a_claim_whose_lease_is_over_is_ambiguous_for_ever<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", NONE).await;
+    backend.claim(&id, "a", NONE).await;
     for _ in 0..3 {
-        assert!(is_ambiguous(&store.claim(&id, "b", LEASE).await), "it is not run again");
+        assert!(is_ambiguous(&backend.claim(&id, "b", LEASE).await), "it is not run again");
     }
     let id = self::id();
-    store.claim(&id, "a", LEASE).await;
-    assert!(!store.abandon(&id, "b").await, "nobody else abandons a claim");
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running);
-    assert!(store.abandon(&id, "a").await, "its owner abandons a claim");
-    assert!(is_ambiguous(&store.claim(&id, "b", LEASE).await));
-    assert!(!store.renew(&id, "a", LEASE).await, "what is abandoned stays so");
-    assert!(is_ambiguous(&store.claim(&id, "b", LEASE).await));
+    backend.claim(&id, "a", LEASE).await;
+    assert!(!backend.abandon(&id, "b").await, "nobody else abandons a claim");
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running);
+    assert!(backend.abandon(&id, "a").await, "its owner abandons a claim");
+    assert!(is_ambiguous(&backend.claim(&id, "b", LEASE).await));
+    assert!(!backend.renew(&id, "a", LEASE).await, "what is abandoned stays so");
+    assert!(is_ambiguous(&backend.claim(&id, "b", LEASE).await));
 }
 
-async fn a_lease_is_renewed_by_its_owner_only<S: Store>(store: &Checked<S>) {
+async fn a_lease_is_renewed_by_its_owner_only<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", NONE).await;
-    assert!(!store.renew(&id, "b", LEASE).await, "nobody else renews a lease");
-    assert!(is_ambiguous(&store.claim(&id, "b", LEASE).await));
-    assert!(store.renew(&id, "a", LEASE).await, "its owner renews a lease, also if it is over");
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Running);
-    assert!(!store.renew(&self::id(), "a", LEASE).await, "what is not claimed has no lease");
+    backend.claim(&id, "a", NONE).await;
+    assert!(!backend.renew(&id, "b", LEASE).await, "nobody else renews a lease");
+    assert!(is_ambiguous(&backend.claim(&id, "b", LEASE).await));
+    assert!(backend.renew(&id, "a", LEASE).await, "its owner renews a lease, also if it is over");
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running);
+    assert!(!backend.renew(&self::id(), "a", LEASE).await, "what is not claimed has no lease");
 }
 
-async fn a_late_owner_records_what_nobody_took<S: Store>(store: &Checked<S>) {
+async fn a_late_owner_records_a_claim_that_was_not_taken_over<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", NONE).await;
-    assert!(store.complete(&id, "a", "late", TTL).await, "late is better than never");
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("late".into()));
+    backend.claim(&id, "a", NONE).await;
+    assert!(backend.complete(&id, "a", "late", TTL).await, "late is better than never");
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Done("late".into()));
 }
 
-async fn an_ambiguous_claim_is_taken_over_when_asked_for<S: Store>(store: &Checked<S>) {
+async fn an_ambiguous_claim_is_taken_over_when_asked_for<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", LEASE).await;
-    assert_eq!(store.claim_as(&id, "same", "b", LEASE, true).await, Claimed::Running, "what runs is not taken over");
-    assert!(store.abandon(&id, "a").await);
+    backend.claim(&id, "a", LEASE).await;
+    assert_eq!(backend.claim_as(&id, "same", "b", LEASE, true).await, Claimed::Running, "what runs is not taken over");
+    assert!(backend.abandon(&id, "a").await);
     let tokens: Vec<_> = (0..20).map(|number| format!("heir {number}")).collect();
-    let claims = join_all(tokens.iter().map(|token| store.claim_as(&id, "same", token, LEASE, true))).await;
+    let claims = join_all(tokens.iter().map(|token| backend.claim_as(&id, "same", token, LEASE, true))).await;
     assert_eq!(claims.iter().filter(|claimed| **claimed == Claimed::New).count(), 1, "by one: {claims:?}");
-    assert!(!store.complete(&id, "a", "late", TTL).await, "its first owner has lost it");
-    assert_eq!(store.claim(&id, "c", LEASE).await, Claimed::Running);
+    assert!(!backend.complete(&id, "a", "late", TTL).await, "its first owner has lost it");
+    assert_eq!(backend.claim(&id, "c", LEASE).await, Claimed::Running);
 }
 
-async fn who_lost_a_claim_changes_nothing<S: Store>(store: &Checked<S>) {
+async fn an_owner_who_lost_a_claim_changes_nothing<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", NONE).await;
-    assert_eq!(store.resolve(&id, None).await, Resolved::Yes);
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::New);
-    assert!(!store.renew(&id, "a", LEASE).await);
-    assert!(!store.abandon(&id, "a").await);
-    assert!(!store.release(&id, "a").await);
-    assert!(!store.complete(&id, "a", "late", TTL).await);
-    assert_eq!(store.claim(&id, "c", LEASE).await, Claimed::Running);
-    assert!(store.complete(&id, "b", "right", TTL).await);
-    assert!(!store.complete(&id, "a", "late", TTL).await);
-    assert_eq!(store.claim(&id, "c", LEASE).await, Claimed::Done("right".into()));
+    backend.claim(&id, "a", NONE).await;
+    assert_eq!(backend.resolve(&id, None).await, Resolved::Yes);
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::New);
+    assert!(!backend.renew(&id, "a", LEASE).await);
+    assert!(!backend.abandon(&id, "a").await);
+    assert!(!backend.release(&id, "a").await);
+    assert!(!backend.complete(&id, "a", "late", TTL).await);
+    assert_eq!(backend.claim(&id, "c", LEASE).await, Claimed::Running);
+    assert!(backend.complete(&id, "b", "right", TTL).await);
+    assert!(!backend.complete(&id, "a", "late", TTL).await);
+    assert_eq!(backend.claim(&id, "c", LEASE).await, Claimed::Done("right".into()));
 }
 
-async fn an_ambiguous_claim_is_resolved<S: Store>(store: &Checked<S>) {
+async fn an_ambiguous_claim_is_resolved<B: Backend>(backend: &Checked<B>) {
     let id = id();
-    store.claim(&id, "a", NONE).await;
-    assert_eq!(store.resolve(&id, Some("found out")).await, Resolved::Yes);
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("found out".into()));
-    assert!(!store.complete(&id, "a", "late", TTL).await, "what was resolved is not recorded over");
-    assert!(!store.complete(&id, "a", "found out", TTL).await, "not even with the same answer: it is not the owner's");
+    backend.claim(&id, "a", NONE).await;
+    assert_eq!(backend.resolve(&id, Some("found out")).await, Resolved::Yes);
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Done("found out".into()));
+    assert!(!backend.complete(&id, "a", "late", TTL).await, "what was resolved is not recorded over");
+    assert!(
+        !backend.complete(&id, "a", "found out", TTL).await,
+        "not even with the same answer: it is not the owner's"
+    );
     let id = self::id();
-    store.claim(&id, "a", LEASE).await;
-    assert!(store.abandon(&id, "a").await);
-    assert_eq!(store.resolve(&id, None).await, Resolved::Yes);
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::New);
+    backend.claim(&id, "a", LEASE).await;
+    assert!(backend.abandon(&id, "a").await);
+    assert_eq!(backend.resolve(&id, None).await, Resolved::Yes);
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::New);
 }
 
-async fn what_is_not_ambiguous_is_not_resolved<S: Store>(store: &Checked<S>) {
+async fn a_claim_that_is_not_ambiguous_is_not_resolved<B: Backend>(backend: &Checked<B>) {
     let id = id();
     for record in [None, Some("made up")] {
-        assert_eq!(store.resolve(&id, record).await, Resolved::Unknown);
+        assert_eq!(backend.resolve(&id, record).await, Resolved::Unknown);
     }
-    store.claim(&id, "a", LEASE).await;
+    backend.claim(&id, "a", LEASE).await;
     for record in [None, Some("made up")] {
-        assert_eq!(store.resolve(&id, record).await, Resolved::Running);
+        assert_eq!(backend.resolve(&id, record).await, Resolved::Running);
     }
-    assert!(store.complete(&id, "a", "first", TTL).await);
+    assert!(backend.complete(&id, "a", "first", TTL).await);
     for record in [None, Some("made up")] {
-        assert_eq!(store.resolve(&id, record).await, Resolved::Answered);
+        assert_eq!(backend.resolve(&id, record).await, Resolved::Answered);
     }
-    assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
+    assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
 }
 
-async fn an_ambiguous_claim_ends_by_itself_where_it_is_to<S: Store>(store: &Checked<S>) {
+async fn an_ambiguous_claim_ends_after_the_time_that_it_is_kept_for<B: Backend>(backend: &Checked<B>) {
     const MOMENT: Duration = Duration::from_millis(30);
     let for_a_moment = Some(MOMENT);
     let (lapsed, abandoned, running, renewed) = (id(), id(), id(), id());
-    store.claim_for(&lapsed, "same", "a", NONE, false, for_a_moment).await;
-    store.claim_for(&abandoned, "same", "a", LEASE, false, for_a_moment).await;
-    store.claim_for(&running, "same", "a", LEASE, false, for_a_moment).await;
-    store.claim_for(&renewed, "same", "a", NONE, false, for_a_moment).await;
-    assert!(store.renew(&renewed, "a", LEASE).await);
-    assert!(store.abandon(&abandoned, "a").await);
+    backend.claim_for(&lapsed, "same", "a", NONE, false, for_a_moment).await;
+    backend.claim_for(&abandoned, "same", "a", LEASE, false, for_a_moment).await;
+    backend.claim_for(&running, "same", "a", LEASE, false, for_a_moment).await;
+    backend.claim_for(&renewed, "same", "a", NONE, false, for_a_moment).await;
+    assert!(backend.renew(&renewed, "a", LEASE).await);
+    assert!(backend.abandon(&abandoned, "a").await);
     tokio::time::sleep(2 * MOMENT).await;
     for id in [&running, &renewed] {
-        assert_eq!(store.claim(id, "b", LEASE).await, Claimed::Running, "what runs is kept");
+        assert_eq!(backend.claim(id, "b", LEASE).await, Claimed::Running, "what runs is kept");
     }
     for id in [&lapsed, &abandoned] {
-        assert_eq!(store.resolve(id, Some("late")).await, Resolved::Unknown, "it is gone");
-        assert_eq!(store.claim(id, "b", LEASE).await, Claimed::New, "it has ended by itself");
-        assert!(!store.complete(id, "a", "late", TTL).await, "and its owner has lost it");
+        assert_eq!(backend.resolve(id, Some("late")).await, Resolved::Unknown, "it is gone");
+        assert_eq!(backend.claim(id, "b", LEASE).await, Claimed::New, "it has ended by itself");
+        assert!(!backend.complete(id, "a", "late", TTL).await, "and its owner has lost it");
     }
     let answered = id();
-    store.claim_for(&answered, "same", "a", NONE, false, for_a_moment).await;
-    assert!(store.complete(&answered, "a", "first", TTL).await);
+    backend.claim_for(&answered, "same", "a", NONE, false, for_a_moment).await;
+    assert!(backend.complete(&answered, "a", "first", TTL).await);
     tokio::time::sleep(2 * MOMENT).await;
     assert_eq!(
-        store.claim(&answered, "b", LEASE).await,
+        backend.claim(&answered, "b", LEASE).await,
         Claimed::Done("first".into()),
         "an answer has a time of its own"
     );
 }
 
-async fn ambiguous_claims_are_listed_by_pages<S: Store>(store: &Checked<S>) {
+async fn ambiguous_claims_are_listed_by_pages<B: Backend>(backend: &Checked<B>) {
     let space = &id()[..16];
     let id = || format!("{space}{}", self::id());
     let mut expected: Vec<_> = (0..5).map(|_| id()).collect();
     for (number, id) in expected.iter().enumerate() {
-        store.claim(id, "a", if number % 2 == 0 { NONE } else { LEASE }).await;
-        store.abandon(id, "a").await;
+        backend.claim(id, "a", if number % 2 == 0 { NONE } else { LEASE }).await;
+        backend.abandon(id, "a").await;
     }
     let (running, answered, other) = (id(), id(), self::id());
-    store.claim(&running, "a", LEASE).await;
-    store.claim(&answered, "a", NONE).await;
-    store.complete(&answered, "a", "first", TTL).await;
-    store.claim(&other, "a", NONE).await;
-    let mut listed = store.ambiguous(space).await;
+    backend.claim(&running, "a", LEASE).await;
+    backend.claim(&answered, "a", NONE).await;
+    backend.complete(&answered, "a", "first", TTL).await;
+    backend.claim(&other, "a", NONE).await;
+    let mut listed = backend.ambiguous(space).await;
     listed.sort_unstable_by(|one, other| one.id.cmp(&other.id));
     listed.dedup_by(|one, other| one.id == other.id);
     expected.sort_unstable();
@@ -255,25 +258,25 @@ async fn ambiguous_claims_are_listed_by_pages<S: Store>(store: &Checked<S>) {
     for call in &listed {
         assert_eq!((call.tool.as_str(), call.key.as_str()), ("tool", "key"));
         assert!(call.age < MINUTES, "it has become ambiguous just now: {call:?}");
-        assert_eq!(store.resolve(&call.id, Some("seen")).await, Resolved::Yes);
+        assert_eq!(backend.resolve(&call.id, Some("seen")).await, Resolved::Yes);
     }
-    assert_eq!(store.ambiguous(space).await, [], "what is resolved is not ambiguous");
+    assert_eq!(backend.ambiguous(space).await, [], "what is resolved is not ambiguous");
 }
 
-async fn any_text_comes_back_as_it_was<S: Store>(store: &Checked<S>) {
+async fn any_text_comes_back_as_it_was<B: Backend>(backend: &Checked<B>) {
     let long = "0123456789".repeat(20_000);
     for record in ["", "{\"ok\":{}}", "π 🦀 'quoted' \"twice\" %s $1 {0}\r\n\t", &long] {
         let id = id();
-        store.claim(&id, "a", LEASE).await;
-        assert!(store.complete(&id, "a", record, TTL).await);
-        assert_eq!(store.claim(&id, "b", LEASE).await, Claimed::Done(record.to_owned()));
+        backend.claim(&id, "a", LEASE).await;
+        assert!(backend.complete(&id, "a", record, TTL).await);
+        assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Done(record.to_owned()));
     }
 }
 
-/// A store whose failures end the check.
-struct Checked<S>(S);
+/// A backend whose failures end the check.
+struct Checked<B>(B);
 
-impl<S: Store> Checked<S> {
+impl<B: Backend> Checked<B> {
     async fn claim(&self, id: &str, token: &str, lease: Duration) -> Claimed {
         self.claim_as(id, "same", token, lease, false).await
     }
@@ -330,7 +333,7 @@ impl<S: Store> Checked<S> {
     }
 }
 
-fn done<T>(step: Result<T, StoreError>) -> T {
+fn done<T>(step: Result<T, BackendError>) -> T {
     match step {
         Ok(done) => done,
         Err(error) => panic!("{error}"),

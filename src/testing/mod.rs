@@ -31,7 +31,7 @@ pub(crate) mod databases;
 mod idempotency;
 #[cfg(feature = "idempotent")]
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
-pub use idempotency::idempotency_store_contract;
+pub use idempotency::idempotency_backend_contract;
 #[cfg(test)]
 #[cfg(feature = "postgres")]
 #[expect(dead_code, reason = "`tests/it` has it, too, and uses the rest")]

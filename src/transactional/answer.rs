@@ -4,34 +4,33 @@ use serde_json::json;
 use turbomcp_core::{McpError, McpResult};
 use turbomcp_types::ToolResult;
 
-use super::drive::Results;
-use super::ends::{End, Ends};
 use super::error::{ENDED_EARLY, TRANSACTION, TransactionError};
-use super::in_doubt::FoundOut;
+use super::metrics::{End, TransactionCounts};
+use super::results::{CommitOutcome, Results};
 use crate::key_hash::KeyHash;
 use crate::masked::CallLabel;
 use crate::outcome;
 use crate::questions::Questions;
 
-/// The answer to a call, and how the transaction is to end with it.
+/// The answer to a call, and how its transaction ends.
 pub(super) struct Answer {
     pub(super) result: McpResult<ToolResult>,
-    pub(super) end: Wanted,
+    pub(super) end: Ending,
 }
 
 #[derive(Debug)]
-pub(super) enum Wanted {
+pub(super) enum Ending {
     /// As the result says.
     ByResult,
     /// Committed, after this statement if there is one: the answer is recorded.
     Recorded(Option<String>),
-    /// Nothing was done in it, because the key has its answer.
+    /// Nothing was done in it, because the key has its answer already.
     Unused,
-    /// Committed: that the call is refused from now on.
+    /// Committed, because it records that the call is refused from now on.
     Unresolved,
-    /// Nothing can be done in it.
+    /// The transaction failed.
     Failed,
-    /// It had ended before: some of it may be done.
+    /// The transaction had ended before its tool: a part of it may have been kept.
     EndedEarly,
 }
 
@@ -39,77 +38,80 @@ pub(super) enum Wanted {
 pub(super) trait Key: Sync {
     fn hash(&self) -> KeyHash;
 
-    /// Finds out whether a transaction was committed that has recorded this answer, or another one.
-    fn find_out<'a>(&'a self, result: &'a McpResult<ToolResult>) -> BoxFuture<'a, FoundOut<McpResult<ToolResult>>>;
+    /// Looks up whether the transaction that recorded this answer was committed, or another one.
+    fn look_up_commit<'a>(
+        &'a self,
+        result: &'a McpResult<ToolResult>,
+    ) -> BoxFuture<'a, CommitOutcome<McpResult<ToolResult>>>;
 }
 
-/// Commits what succeeded in the eyes of a caller.
+/// Commits the calls that a caller sees succeed.
 pub(super) struct ByOutcome<'a> {
-    pub(super) ends: &'a Ends,
+    pub(super) counts: &'a TransactionCounts,
     /// The call's key, if it has one.
     pub(super) key: Option<&'a dyn Key>,
-    /// Whether an answer says what it took.
-    pub(super) tells: bool,
+    /// Whether answers get entries in their `_meta`.
+    pub(super) emit_meta: bool,
     pub(super) questions: Option<&'a Questions>,
 }
 
 impl Results<Answer> for ByOutcome<'_> {
     fn is_success(&self, answer: &Answer) -> bool {
         match answer.end {
-            Wanted::ByResult => outcome::failure(&answer.result).is_none(),
-            Wanted::Recorded(_) | Wanted::Unresolved => true,
-            Wanted::Unused | Wanted::Failed | Wanted::EndedEarly => false,
+            Ending::ByResult => outcome::failure(&answer.result).is_none(),
+            Ending::Recorded(_) | Ending::Unresolved => true,
+            Ending::Unused | Ending::Failed | Ending::EndedEarly => false,
         }
     }
 
-    fn failed(&self, error: TransactionError) -> Answer {
-        let end = if error == TransactionError::EndedEarly { Wanted::EndedEarly } else { Wanted::Failed };
+    fn failure(&self, error: TransactionError) -> Answer {
+        let end = if error == TransactionError::EndedEarly { Ending::EndedEarly } else { Ending::Failed };
         Answer { result: Ok(McpError::from(error).to_tool_result()), end }
     }
 
-    /// A replay does.
-    fn spares_the_whole(&self, answer: &Answer) -> bool {
-        !matches!(answer.end, Wanted::Failed | Wanted::EndedEarly) && outcome::failure(&answer.result).is_none()
+    /// A replay lets it commit, too.
+    fn lets_outer_commit(&self, answer: &Answer) -> bool {
+        !matches!(answer.end, Ending::Failed | Ending::EndedEarly) && outcome::failure(&answer.result).is_none()
     }
 
     fn take_last_statement(&self, answer: &mut Answer) -> Option<String> {
         match &mut answer.end {
-            Wanted::Recorded(last) => last.take(),
+            Ending::Recorded(last) => last.take(),
             _ => None,
         }
     }
 
     fn note_ended_early(&self, answer: &mut Answer) {
         outcome::note(&mut answer.result, TRANSACTION, ENDED_EARLY);
-        answer.end = Wanted::EndedEarly;
+        answer.end = Ending::EndedEarly;
     }
 
     fn note_attempts(&self, answer: &mut Answer, attempts: u32) {
-        if self.tells {
+        if self.emit_meta {
             outcome::note(&mut answer.result, TRANSACTION, json!({ "attempts": attempts }));
         }
     }
 
     fn note_end(&self, answer: Option<&Answer>, end: End) {
-        let is_unused = answer.is_some_and(|answer| matches!(answer.end, Wanted::Unused));
-        self.ends.count(if is_unused { End::Unused } else { end });
+        let is_unused = answer.is_some_and(|answer| matches!(answer.end, Ending::Unused));
+        self.counts.count(if is_unused { End::Unused } else { end });
     }
 
     fn label(&self, attempt: u32) -> CallLabel {
-        let label = self.ends.label().with_attempt(attempt);
+        let label = self.counts.label().with_attempt(attempt);
         match self.key {
             Some(key) => label.with_key_hash(key.hash()),
             None => label,
         }
     }
 
-    fn find_out<'a>(&'a self, answer: &'a Answer) -> Option<BoxFuture<'a, FoundOut<Answer>>> {
-        let found_out = self.key?.find_out(&answer.result);
-        Some(found_out.map(|found_out| found_out.map(|result| Answer { result, end: Wanted::Unused })).boxed())
+    fn look_up_commit<'a>(&'a self, answer: &'a Answer) -> Option<BoxFuture<'a, CommitOutcome<Answer>>> {
+        let outcome = self.key?.look_up_commit(&answer.result);
+        Some(outcome.map(|outcome| outcome.map(|result| Answer { result, end: Ending::Unused })).boxed())
     }
 
     fn note_retry(&self) {
-        self.ends.count_retry();
+        self.counts.count_retry();
     }
 
     fn may_repeat(&self) -> bool {

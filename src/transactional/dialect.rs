@@ -2,11 +2,12 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
+use super::options::{Begin, Unsupported};
 use super::records::Records;
 
-use super::options::{Begin, Unsupported};
-
-/// What differs between databases. Implemented for `sqlx::Postgres` and `sqlx::Sqlite`.
+/// A database that transactions run on: `sqlx::Postgres` or `sqlx::Sqlite`.
+///
+/// The trait is sealed: only this crate implements it, so a later version may add to it.
 pub trait Dialect: Records {
     /// Writes the statements that begin a transaction, all of them in one round trip.
     #[doc(hidden)]
@@ -16,31 +17,31 @@ pub trait Dialect: Records {
     #[doc(hidden)]
     const HAS_ONE_WRITER: bool;
 
-    /// Restores what `begin` changed of the connection, before the transaction ends.
+    /// Restores the settings of the connection that `begin` changed, before the transaction ends.
     #[doc(hidden)]
     fn before_end(
         begin: &Begin,
         connection: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// Writes a statement that records the answer to a claimed call and fails if the claim is gone, where it spares a round trip
-    /// to send it with the commit.
+    /// Writes a statement that records the answer to a claimed call and fails if the claim is gone. `None` if sending it with the commit
+    /// saves no round trip.
     #[doc(hidden)]
     fn recording(id: &str, record: &str, ttl: Duration) -> Option<String>;
 
-    /// Commits, after the statement `last` if there is one, with an error if that fails or the transaction cannot be committed any
-    /// more: then it is rolled back. Returns whether the next transaction may begin in place of the empty one that follows.
+    /// Commits, after the statement `last` if there is one. If that fails, or the transaction can no longer be committed, it is rolled back
+    /// and this returns an error. Returns whether the next transaction may begin in place of the empty one that follows.
     #[doc(hidden)]
     fn commit(
         connection: &mut Self::Connection,
         last: Option<String>,
     ) -> impl Future<Output = Result<bool, NotCommitted>> + Send;
 
-    /// Rolls back. False if there is no transaction any more: what ran in it has ended it.
+    /// Rolls back. Returns false if there is no transaction any more, because its body has ended it.
     #[doc(hidden)]
     fn rollback(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-    /// Says whether a transaction is there, where one was begun.
+    /// Returns whether the transaction that was begun still exists.
     #[doc(hidden)]
     fn is_open(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 

@@ -4,40 +4,37 @@ use std::time::Duration;
 use serde_json::json;
 use turbomcp_core::{ErrorKind, McpError};
 
-use super::current::Control;
-use crate::fault::{self, Fault, Judged};
-use crate::masked::{CallLabel, error_id};
-use crate::scope;
+use crate::fault::Fault;
 
-/// The entry of an error's data that says what became of a transaction.
+/// The entry of an error's data that says how a transaction ended.
 pub const TRANSACTION: &str = "mcp-patterns/transaction";
 
-/// The word for a transaction that was ended before its tool was.
+/// The word for a transaction that ended before its tool did.
 pub(super) const ENDED_EARLY: &str = "ended_early";
 
-/// Why a transaction did not do what it was asked to. Its text is fit for a caller: it names no statement and no address.
+/// Why a transaction failed. Callers may read its text: it names no statement and no address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TransactionError {
-    /// There is no transaction here: the tool is not named to a `TransactionalTool`, or its work was moved to another task.
+    /// There is no transaction here: no `TransactionalTool` acts on the tool, or its work was moved to another task.
     None,
-    /// The connection of the transaction is held elsewhere in the same call.
+    /// Another part of the same call holds the connection of the transaction.
     Held,
     /// A statement failed. The log has its error, under this id.
     Statement {
         /// What the error means for the transaction.
         fault: Fault,
-        /// What the log calls the error.
+        /// The id of the error in the log.
         id: String,
     },
     /// No transaction could be begun, or the database could not commit it. Nothing was done.
     Unavailable {
-        /// What the log calls the error.
+        /// The id of the error in the log.
         id: String,
     },
-    /// The call is inside a transaction and needs another connection of the same pool, and found none in time. Nothing was done.
+    /// The call is inside a transaction, needs another connection of the same pool, and found none in time. Nothing was done.
     Overloaded,
-    /// The call waits for what the transaction that it is in holds: the only connection of the pool, or the write lock of the
+    /// The call waits for something that its own transaction holds: the only connection of the pool, or the write lock of the
     /// database. Nothing was done.
     WaitsForItself,
     /// Every attempt gave way to another transaction. Nothing was done.
@@ -45,7 +42,7 @@ pub enum TransactionError {
         /// How often it was tried.
         attempts: u32,
     },
-    /// The tool succeeded, but a part of the transaction had failed, or asked for a rollback. Nothing was done.
+    /// The tool succeeded, but a part of the transaction had failed or requested a rollback. Nothing was done.
     RolledBack,
     /// The tool returned while it still held the connection. Nothing was done.
     Leaked,
@@ -56,18 +53,18 @@ pub enum TransactionError {
     },
     /// The caller cancelled. Nothing was done.
     Cancelled,
-    /// The transaction was ended before the tool was: by a `COMMIT` or a `ROLLBACK` of its own, or by the database after an error.
-    /// What the tool did may have been kept, in part or as a whole.
+    /// The transaction ended before the tool did: by a `COMMIT` or a `ROLLBACK` of the tool, or by the database after an error. The
+    /// effects of the tool may have been kept, in part or as a whole.
     EndedEarly,
-    /// The connection was lost during the commit, or outside of a transaction during a statement: nobody knows whether it was done.
+    /// The connection was lost during the commit, or outside a transaction during a statement. It is not known whether it was done.
     Unknown {
-        /// What the log calls the error.
+        /// The id of the error in the log.
         id: String,
     },
 }
 
 impl TransactionError {
-    /// Returns what the log calls the error, where it has it.
+    /// Returns the id of the error in the log, if it is logged.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         match self {
@@ -76,7 +73,7 @@ impl TransactionError {
         }
     }
 
-    /// The machine's word for it.
+    /// The word for programs.
     const fn reason(&self) -> &'static str {
         match self {
             Self::None => "none",
@@ -123,7 +120,7 @@ impl fmt::Display for TransactionError {
             Self::Statement { fault, id } => {
                 let sentence = match fault {
                     Fault::Conflict => "A statement gave way to another transaction",
-                    Fault::Timeout => "A statement took the database too long",
+                    Fault::Timeout => "The database took too long for a statement",
                     Fault::Unavailable => "The database is not available",
                     Fault::Permanent => "The database refused a statement",
                 };
@@ -133,13 +130,15 @@ impl fmt::Display for TransactionError {
             Self::Overloaded => {
                 f.write_str("All connections to the database are in use by other calls; nothing was done")
             }
-            Self::WaitsForItself => f.write_str("The call waits for what its own transaction holds; nothing was done"),
+            Self::WaitsForItself => f.write_str(
+                "The call waits for a connection or a lock that its own transaction holds; nothing was done",
+            ),
             Self::Conflict { attempts } => {
-                write!(f, "The data was changed by others in each of {attempts} attempts; nothing was done")
+                write!(f, "Other calls changed the data in each of {attempts} attempts; nothing was done")
             }
             Self::RolledBack => f.write_str("A part of the transaction failed, so nothing was done"),
-            Self::Leaked => f.write_str("The transaction was still in use when it should end; nothing was done"),
-            Self::TimedOut { after } => write!(f, "Not done within {} ms; nothing was done", after.as_millis()),
+            Self::Leaked => f.write_str("The transaction was still in use when the tool returned; nothing was done"),
+            Self::TimedOut { after } => write!(f, "Not finished within {} ms; nothing was done", after.as_millis()),
             Self::Cancelled => f.write_str("The call was cancelled; nothing was done"),
             Self::EndedEarly => f.write_str(
                 "The transaction ended before the tool did: the call may have taken effect, in part or as a whole",
@@ -156,27 +155,6 @@ impl fmt::Display for TransactionError {
 
 impl std::error::Error for TransactionError {}
 
-/// Logs the error under an id and notes what it means for the transaction in whose scope it happened, so that a conflict is
-/// retried although the tool maps it to an error of its own.
-///
-/// Outside of a transaction a statement may have taken effect although its connection was lost: that is
-/// [`Unknown`](TransactionError::Unknown).
-impl From<sqlx::Error> for TransactionError {
-    fn from(error: sqlx::Error) -> Self {
-        let (id, label) = (error_id(), CallLabel::current());
-        let control = scope::current::<Control>();
-        let backend = control.as_ref().map_or_else(|| fault::backend_of(&error), |control| control.backend);
-        let Judged { fault, may_have_run } = match &control {
-            // It is rolled back.
-            Some(control) => Judged { fault: control.note(&error), may_have_run: false },
-            None => fault::of_sql(&error),
-        };
-        let (tool, key_hash, attempt) = (label.tool(), label.key_hash(), label.attempt);
-        tracing::warn!(%error, ?fault, may_have_run, id, tool, key_hash, attempt, backend, "a statement failed");
-        if may_have_run { Self::Unknown { id } } else { Self::Statement { fault, id } }
-    }
-}
-
 impl From<TransactionError> for McpError {
     fn from(error: TransactionError) -> Self {
         let mut data = json!({ TRANSACTION: error.reason() });
@@ -186,15 +164,4 @@ impl From<TransactionError> for McpError {
         }
         Self::new(error.kind(), error.to_string()).with_data(data)
     }
-}
-
-/// Masks a database error for the caller: `sqlx::query(..).execute(&mut *db).await.map_err(transactional::failed)?`.
-///
-/// The error is told as [what it is](crate::guide::transactions#what-an-error-of-the-database-means): `unavailable` where nothing was
-/// sent, and of unknown outcome where the connection was lost afterwards. Inside a transaction either means that nothing was done.
-/// Outside of one, this is about the one statement: a tool that has done something before must not pass an error on as it is, or
-/// must use a transaction.
-#[must_use]
-pub fn failed(error: sqlx::Error) -> McpError {
-    TransactionError::from(error).into()
 }

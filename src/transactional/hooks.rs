@@ -1,4 +1,4 @@
-//! What runs after the commit.
+//! The hooks and invalidations that run after the commit.
 
 #[cfg(feature = "cached")]
 use std::future::Future;
@@ -16,21 +16,21 @@ use tokio::time::timeout;
 use crate::scope::{self, Scoped};
 use crate::telemetry::Warning;
 
-/// What a user has registered.
+/// A hook of a user.
 pub(super) type Hook = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
-/// What a layer of the crate invalidates. It bounds its own time, and can be repeated.
+/// An invalidation of a layer of this crate. It bounds its own time, and may run twice.
 pub(super) type Invalidation = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// What a layer around a transaction invalidates, as the call scope holds it.
+/// The invalidation of a layer around a transaction, as the call scope holds it.
 #[cfg(feature = "cached")]
 struct Around(Invalidation);
 
 #[cfg(feature = "cached")]
 impl Scoped for Around {}
 
-/// Runs `call`, and `invalidation` at the end of each transaction in it that is committed, or may be: before the hooks of that run,
-/// and so before anybody can hear of the commit by a hook.
+/// Runs `call`, and `invalidation` at the end of each transaction in it that is committed, or may be. The invalidation runs before the
+/// hooks of that transaction, and so before a hook can tell anyone of the commit.
 #[cfg(feature = "cached")]
 pub(crate) fn invalidating<I, F, C>(invalidation: I, call: C) -> impl Future<Output = C::Output>
 where
@@ -42,17 +42,17 @@ where
     scope::capture().with(around).enter(call)
 }
 
-/// What is registered in a transaction.
+/// The hooks and invalidations that are registered in a transaction.
 #[derive(Default)]
 pub(super) struct Hooks {
-    /// They run first and wait for no hook, also where nobody knows whether the transaction was committed.
+    /// They run first and wait for no hook, also if it is not known whether the transaction was committed.
     pub(super) invalidations: Vec<Invalidation>,
     /// They run one after the other.
     pub(super) after_commit: Vec<Hook>,
 }
 
 impl Hooks {
-    /// Adds what layers around the transaction invalidate.
+    /// Adds the invalidations of layers around the transaction.
     #[cfg(feature = "cached")]
     pub(super) fn add_those_around(&mut self) {
         self.invalidations.extend(scope::all::<Around>().map(|around| Arc::clone(&around.0)));
@@ -63,7 +63,7 @@ impl Hooks {
         self.after_commit.extend(others.after_commit);
     }
 
-    /// Runs all of them in a task of their own: a caller who leaves does not stop them.
+    /// Runs all of them in a task of their own, so that a caller who leaves does not stop them.
     pub(super) fn run(self) -> Option<Running> {
         if self.invalidations.is_empty() && self.after_commit.is_empty() {
             return None;
@@ -73,7 +73,7 @@ impl Hooks {
             invalidate(&self.invalidations).await;
             let _ = tell.send(());
             for hook in self.after_commit {
-                // A hook that panics keeps neither the answer nor the other hooks.
+                // A hook that panics stops neither the answer nor the other hooks.
                 if AssertUnwindSafe(async { hook().await }).catch_unwind().await.is_err() {
                     static PANICKING: Warning = Warning::new();
                     if let Some(unsaid) = PANICKING.due() {
@@ -91,7 +91,7 @@ pub(super) async fn invalidate(invalidations: &[Invalidation]) {
     let all = invalidations.iter().map(|invalidation| async {
         if AssertUnwindSafe(async { invalidation().await }).catch_unwind().await.is_err() {
             tracing::error!(
-                "an invalidation after a commit panicked: what is cached may be out of date until its ttl ends"
+                "an invalidation after a commit panicked: cached values may be out of date until their ttl ends"
             );
         }
     });
@@ -105,9 +105,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Waits until all is invalidated, and then for the hooks of the user, but no longer than `limit`. They go on if they take longer.
+    /// Waits for all invalidations, and then for the hooks of the user, but no longer than `limit`. Hooks that take longer continue.
     pub(super) async fn wait(self, limit: Duration) {
-        // An error says that the runtime shuts down.
+        // An error means that the runtime shuts down.
         let _ = self.invalidated.await;
         let _ = timeout(limit, self.all).await;
     }

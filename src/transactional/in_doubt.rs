@@ -1,4 +1,4 @@
-//! A commit that was not answered, and how it is found out what became of it.
+//! Whether a commit that was not answered has taken effect, as the record of its call says.
 
 use std::time::Duration;
 
@@ -9,117 +9,80 @@ use turbomcp_core::McpResult;
 use turbomcp_types::ToolResult;
 
 use super::answer::Key;
-use super::current::{current, set_rollback_only};
+use super::control::set_rollback_only;
+use super::current::current;
 use super::dialect::Dialect;
-use super::drive::{Ended, PATIENCE, Results};
-use super::ends::End;
 use super::error::TransactionError;
-use super::hooks::Hooks;
-use super::once::Once;
+use super::results::CommitOutcome;
 use super::transactor::Transactor;
-use crate::idempotency;
+use crate::idempotency_keys::{self, CallKey};
 use crate::key_hash::KeyHash;
-use crate::masked::CallLabel;
 
-/// What became of a transaction whose commit was not answered.
-pub(super) enum FoundOut<R> {
-    Committed,
-    /// It was rolled back, and can no longer be committed. Another call has this result.
-    Instead(R),
-    /// It was rolled back, and can no longer be committed.
-    RolledBack,
-    Unknown,
+/// How long the record is looked for.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause after a lookup that failed.
+const LOOKUP_PAUSE: Duration = Duration::from_millis(200);
+
+/// Looks for the record that a transaction was to commit.
+pub(super) struct RecordLookup<'a, DB: Dialect> {
+    pub(super) transactor: &'a Transactor<DB>,
+    pub(super) key: &'a CallKey,
+    /// How long a claim without an answer is kept.
+    pub(super) kept_for: Duration,
+    pub(super) emit_meta: bool,
 }
 
-impl<R> FoundOut<R> {
-    pub(super) fn map<T>(self, map: impl FnOnce(R) -> T) -> FoundOut<T> {
-        match self {
-            Self::Committed => FoundOut::Committed,
-            Self::Instead(result) => FoundOut::Instead(map(result)),
-            Self::RolledBack => FoundOut::RolledBack,
-            Self::Unknown => FoundOut::Unknown,
-        }
-    }
-}
-
-impl<DB: Dialect> Transactor<DB> {
-    /// Ends a transaction that may be committed: as what it is, if that is found out.
-    pub(super) async fn find_out<R>(&self, results: &impl Results<R>, result: R, id: String, hooks: Hooks) -> Ended<R> {
-        let found_out = match results.find_out(&result) {
-            Some(found_out) => found_out.await,
-            None => FoundOut::Unknown,
-        };
-        let label = CallLabel::current();
-        let (tool, key_hash, attempt, backend) = (label.tool(), label.key_hash(), label.attempt, DB::NAME);
-        let found = match &found_out {
-            FoundOut::Committed => "committed",
-            FoundOut::Instead(_) | FoundOut::RolledBack => "rolled_back",
-            FoundOut::Unknown => "nothing",
-        };
-        tracing::info!(id, tool, key_hash, attempt, backend, found, "a commit in doubt was looked into");
-        match found_out {
-            FoundOut::Committed => {
-                if let Some(hooks) = hooks.run() {
-                    hooks.wait(PATIENCE).await;
-                }
-                Ended::Done(result, End::Committed)
-            }
-            FoundOut::Instead(result) => Ended::Done(result, End::Unused),
-            FoundOut::RolledBack => Ended::Done(results.failed(TransactionError::Unavailable { id }), End::Unavailable),
-            FoundOut::Unknown => Ended::Done(results.failed(TransactionError::Unknown { id }), End::Unknown),
-        }
-    }
-}
-
-/// How long it is tried to find out what became of a commit.
-const FIND_OUT: Duration = Duration::from_secs(5);
-
-/// The pause before the database is asked again that could not be asked.
-const PAUSE: Duration = Duration::from_millis(200);
-
-impl<DB: Dialect> Key for Once<'_, DB> {
+impl<DB: Dialect> Key for RecordLookup<'_, DB> {
     fn hash(&self) -> KeyHash {
         self.key.hash()
     }
 
-    fn find_out<'a>(&'a self, result: &'a McpResult<ToolResult>) -> BoxFuture<'a, FoundOut<McpResult<ToolResult>>> {
-        let asked = async move {
+    fn look_up_commit<'a>(
+        &'a self,
+        result: &'a McpResult<ToolResult>,
+    ) -> BoxFuture<'a, CommitOutcome<McpResult<ToolResult>>> {
+        let found = async move {
             loop {
-                match self.look(result).await {
-                    Ok(found) => return found,
-                    Err(_) => sleep(PAUSE).await,
+                match self.look_up(result).await {
+                    Ok(outcome) => return outcome,
+                    Err(_) => sleep(LOOKUP_PAUSE).await,
                 }
             }
         };
-        async move { timeout(FIND_OUT, asked).await.unwrap_or(FoundOut::Unknown) }.boxed()
+        async move { timeout(LOOKUP_TIMEOUT, found).await.unwrap_or(CommitOutcome::Unknown) }.boxed()
     }
 }
 
-impl<DB: Dialect> Once<'_, DB> {
-    /// Looks for the record that the transaction was to commit. That there is none proves nothing, but a claim in its place does:
-    /// it waits for the end of the transaction, if that may still come.
-    async fn look(&self, result: &McpResult<ToolResult>) -> Result<FoundOut<McpResult<ToolResult>>, TransactionError> {
-        let transactor = self.transactor.clone().with_timeout(FIND_OUT);
+impl<DB: Dialect> RecordLookup<'_, DB> {
+    /// That there is no record proves nothing, but a claim in its place does: the claim waits for the end of the transaction, if that
+    /// may still come.
+    async fn look_up(
+        &self,
+        result: &McpResult<ToolResult>,
+    ) -> Result<CommitOutcome<McpResult<ToolResult>>, TransactionError> {
+        let transactor = self.transactor.clone().with_timeout(LOOKUP_TIMEOUT);
         let record = transactor.run(&(), || async {
             let mut connection = current::<DB>().await?;
-            // A commit could be lost like the one that is looked into.
+            // The answer to this commit could be lost, too.
             set_rollback_only()?;
-            if DB::claim(&mut connection, self.key, None, self.kept_for()).await? {
+            if DB::claim(&mut connection, self.key, None, self.kept_for).await? {
                 return Ok::<_, TransactionError>(None);
             }
             Ok(Some(DB::find(&mut connection, &self.key.id).await?))
         });
         let record = match record.await? {
-            None => return Ok(FoundOut::RolledBack),
+            None => return Ok(CommitOutcome::RolledBack),
             Some(record) => record.filter(|record| record.fingerprint == self.key.fingerprint),
         };
-        let Some(recorded) = record.and_then(|record| record.result) else { return Ok(FoundOut::Unknown) };
-        if self.to_record(result).is_some_and(|ours| ours == recorded) {
-            return Ok(FoundOut::Committed);
+        let Some(recorded) = record.and_then(|record| record.result) else { return Ok(CommitOutcome::Unknown) };
+        let ours = idempotency_keys::to_record(result, self.key.origin.connection.as_deref());
+        if ours.is_some_and(|ours| ours == recorded) {
+            return Ok(CommitOutcome::Committed);
         }
-        Ok(match idempotency::from_record(&recorded, self.key, self.tells) {
-            Some(answer) => FoundOut::Instead(answer),
-            None => FoundOut::Unknown,
+        Ok(match idempotency_keys::from_record(&recorded, self.key, self.emit_meta) {
+            Some(answer) => CommitOutcome::OtherResult(answer),
+            None => CommitOutcome::Unknown,
         })
     }
 }

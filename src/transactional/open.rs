@@ -5,208 +5,83 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sqlx::{AssertSqlSafe, Database, SqlSafeStr};
-use sqlx_core::transaction::TransactionManager;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::dialect::{Dialect, NotCommitted};
-use super::error::TransactionError;
 use super::hooks::{Hooks, Running, invalidate};
-use super::options::{Begin, Unsupported};
-use super::reuse::{Reuse, Taken};
-use crate::connections::{Connections, Place, Pooled, RETURN_TIMEOUT, no_answer};
+use super::options::Begin;
+use super::reuse::Reuse;
+use crate::connections::{Place, Pooled, RETURN_TIMEOUT, no_answer};
+use crate::detached::run_to_end;
 use crate::fault::{self, Fault};
-use crate::finish::finish;
 use crate::masked::{CallLabel, error_id};
-use crate::telemetry::{Over, Warning};
+use crate::telemetry::Warning;
 
 /// An open transaction. Its drop rolls it back.
 pub(super) struct Open<DB: Dialect> {
     connection: Option<Pooled<DB>>,
     begin: Begin,
-    rights: Rights,
-    heir: Option<Heir<DB>>,
+    permits: Permits,
+    return_to: Option<ReturnTo<DB>>,
 }
 
-/// What a transaction may, until it has ended.
+/// The permits that a transaction holds until it has ended.
 #[derive(Clone, Default)]
-struct Rights {
-    _turn: Option<Turn>,
+pub(super) struct Permits {
+    _write: Option<WritePermit>,
     _place: Option<Arc<Place>>,
 }
 
-/// Who gets the connection once the transaction is committed, and since when the pool has lent it.
-type Heir<DB> = (Arc<Reuse<DB>>, Instant);
+impl Permits {
+    pub(super) fn new(write: Option<WritePermit>, place: Option<Arc<Place>>) -> Self {
+        Self { _write: write, _place: place }
+    }
+}
+
+/// Where a connection is returned to once its transaction is committed, and since when the pool has lent it.
+pub(super) struct ReturnTo<DB: Dialect> {
+    pub(super) reuse: Arc<Reuse<DB>>,
+    pub(super) lent_at: Instant,
+}
 
 /// Lets writers of one process begin in the order in which they came.
-pub(super) type Turns = Arc<Semaphore>;
+pub(super) type WriteQueue = Arc<Semaphore>;
 
-/// A writer's turn, until its transaction has ended.
-type Turn = Arc<OwnedSemaphorePermit>;
+/// The right of one writer to write, until its transaction has ended.
+pub(super) type WritePermit = Arc<OwnedSemaphorePermit>;
 
-/// How long a writer waits for its turn before it takes its chance in the database.
-const TURN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a server may take to commit. Its answer is worth more than the connection.
+/// How long a server may take to commit. Its answer matters more than the connection.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Whether a transaction was committed.
 pub(super) enum Committed {
-    /// It was, and what waited for that is running.
+    /// It was, and its hooks are running.
     Yes(Option<Running>),
     /// Nothing was done. The log has the error under this id.
     No(Fault, String),
-    /// There was none any more at its end: what ran in it has ended it by itself, and may have gone on without one.
+    /// It no longer existed at its end: its body has ended it by itself, and may have continued without one.
     EndedEarly,
-    /// The log has the error under this id. What is registered was not run, but what it invalidates is invalidated.
+    /// The log has the error under this id. The hooks did not run, but the invalidations did.
     Unknown(String, Hooks),
 }
 
-/// The same of a commit that does not know what waits for it.
+/// The same for a commit that does not know its hooks.
 enum NotDone {
     No(Fault, String),
     EndedEarly,
     Unknown(String),
 }
 
-/// Why a transaction was not begun.
-pub(super) enum NotBegun {
-    Conflict(TransactionError),
-    Failed(TransactionError),
-}
-
 impl<DB: Dialect> Open<DB> {
-    /// Begins a transaction, unless its caller leaves while it waits for a connection.
-    ///
-    /// Where the database has one writer at a time, those of this process wait in `turns` for each other, each without a
-    /// connection: in the database they would sleep, and wake up by chance. Who `is_outermost`, in no other transaction on the pool,
-    /// waits for a place among the connections, too. All of this ends when the pool's time to acquire a connection is over.
-    pub(super) async fn begin(
-        connections: &Connections<DB>,
-        reuse: Option<&Arc<Reuse<DB>>>,
-        begin: Begin,
-        turns: Option<&Turns>,
-        is_outermost: bool,
-    ) -> Result<Self, NotBegun> {
-        let sql = DB::begin(&begin).map_err(|Unsupported(setting)| NotBegun::Failed(not_begun::<DB>(&setting)))?;
-        let deadline = connections.deadline();
-        let begun = async {
-            let turn = match turns.filter(|_| DB::HAS_ONE_WRITER && !begin.read_only) {
-                Some(turns) => {
-                    // Half of the time is left for the rest.
-                    let patience = ((deadline - Instant::now()) / 2).min(TURN_TIMEOUT);
-                    timeout(patience, Arc::clone(turns).acquire_owned()).await.ok().and_then(Result::ok).map(Arc::new)
-                }
-                None => None,
-            };
-            let place = if is_outermost { Some(Arc::new(connections.place(deadline).await?)) } else { None };
-            let rights = Rights { _turn: turn, _place: place };
-            match reuse {
-                None => Self::begin_on_another(connections, begin, sql, rights, deadline).await,
-                Some(reuse) => Self::begin_on_free(connections, reuse, begin, sql, rights, deadline).await,
-            }
-        };
-        let begun = begun.await;
-        if begun.is_ok()
-            && let Some(Over { after_ms, failures }) = connections.outage.worked()
-        {
-            tracing::info!(after_ms, failures, backend = DB::NAME, "transactions can be begun again");
-        }
-        begun.map_err(|error| {
-            if !is_outermost && matches!(error, sqlx::Error::PoolTimedOut) {
-                static FULL: Warning = Warning::new();
-                if let Some(unsaid) = FULL.due() {
-                    tracing::warn!(
-                        unsaid,
-                        "a transaction inside another one found no connection in time: give the pool more of them"
-                    );
-                }
-                return NotBegun::Failed(TransactionError::Overloaded);
-            }
-            let not_begun = not_begun::<DB>(&error);
-            if fault::of_sql(&error).fault == Fault::Conflict {
-                return NotBegun::Conflict(not_begun);
-            }
-            // Each is said, since its caller has its id: this counts for the log's word that it is over.
-            connections.outage.failed();
-            NotBegun::Failed(not_begun)
-        })
+    pub(super) fn new(connection: Pooled<DB>, begin: Begin, permits: Permits) -> Self {
+        Self { connection: Some(connection), begin, permits, return_to: None }
     }
 
-    /// Begins on a connection that nobody has tested: if it is dead, or silent, on another.
-    async fn begin_on_free(
-        connections: &Connections<DB>,
-        reuse: &Arc<Reuse<DB>>,
-        begin: Begin,
-        sql: String,
-        rights: Rights,
-        deadline: Instant,
-    ) -> Result<Self, sqlx::Error> {
-        let taken = reuse.take(deadline).await?;
-        let answers_until = deadline.min(Instant::now() + connections.answer_timeout());
-        let begin_on = |connection, deadline| Self::begin_on(connection, begin, sql.clone(), rights.clone(), deadline);
-        let (begun, lent) = match taken {
-            Taken::Tested(connection) => (Some(begin_on(connection, deadline).await), None),
-            Taken::Untested(connection) => match begin_on(connection, answers_until).await {
-                Err(error) if fault::of_sql(&error).fault == Fault::Unavailable => (None, None),
-                begun => (Some(begun), None),
-            },
-            Taken::Spent(spent) => match spent.begin(&sql, answers_until).await {
-                Ok((connection, lent)) => (Some(Ok(Self::new(connection, begin, rights.clone()))), Some(lent)),
-                Err(_) => (None, None),
-            },
-        };
-        let mut open = match begun {
-            Some(begun) => begun?,
-            None => {
-                if Instant::now() >= answers_until {
-                    connections.test_idle();
-                }
-                Self::begin_on_another(connections, begin, sql, rights, deadline).await?
-            }
-        };
-        open.heir = Some((Arc::clone(reuse), lent.unwrap_or_else(Instant::now)));
-        Ok(open)
-    }
-
-    /// Begins on a connection that the pool has tested.
-    async fn begin_on_another(
-        connections: &Connections<DB>,
-        begin: Begin,
-        sql: String,
-        rights: Rights,
-        deadline: Instant,
-    ) -> Result<Self, sqlx::Error> {
-        Self::begin_on(connections.acquire_until(deadline).await?, begin, sql, rights, deadline).await
-    }
-
-    /// A begin is not left half-way: sqlx would hand a connection of PostgreSQL's back to the pool that is inside a transaction
-    /// and does not know it, and on SQLite the turn would be over before the transaction. One that a server does not answer ends with
-    /// its connection; SQLite's ends with its `busy_timeout`.
-    async fn begin_on(
-        mut connection: Pooled<DB>,
-        begin: Begin,
-        sql: String,
-        rights: Rights,
-        deadline: Instant,
-    ) -> Result<Self, sqlx::Error> {
-        let begun = async move {
-            let statement = Some(AssertSqlSafe(sql).into_sql_str());
-            let begun = <DB as Database>::TransactionManager::begin(&mut connection, statement);
-            match until::<DB, _>(deadline, begun).await {
-                Some(begun) => begun.map(|()| Self::new(connection, begin, rights)),
-                None => {
-                    connection.close();
-                    Err(no_answer())
-                }
-            }
-        };
-        finish(begun.boxed()).await
-    }
-
-    fn new(connection: Pooled<DB>, begin: Begin, rights: Rights) -> Self {
-        Self { connection: Some(connection), begin, rights, heir: None }
+    /// Sets where the connection is returned to once the transaction is committed.
+    pub(super) fn return_to(mut self, return_to: ReturnTo<DB>) -> Self {
+        self.return_to = Some(return_to);
+        self
     }
 
     pub(super) fn is_read_only(&self) -> bool {
@@ -217,10 +92,10 @@ impl<DB: Dialect> Open<DB> {
         self.connection.as_deref_mut()
     }
 
-    /// Commits with `last` as the last statement, and has the hooks run: a caller who leaves changes neither.
+    /// Commits with `last` as the last statement, and runs the hooks. A caller who leaves stops neither.
     pub(super) async fn commit(mut self, last: Option<String>, hooks: Hooks) -> Committed {
         let Some(connection) = self.connection.take() else { return Committed::EndedEarly };
-        let committed = commit(connection, self.begin, last, take(&mut self.rights), self.heir.take());
+        let committed = commit(connection, self.begin, last, take(&mut self.permits), self.return_to.take());
         let ended = async move {
             match committed.await {
                 Ok(()) => Committed::Yes(hooks.run()),
@@ -236,13 +111,13 @@ impl<DB: Dialect> Open<DB> {
                 }
             }
         };
-        finish(ended.boxed()).await
+        run_to_end(ended.boxed()).await
     }
 
-    /// Rolls back, whether or not its caller waits for it. False if there was nothing any more to roll back.
+    /// Rolls back, also if its caller leaves. Returns false if there was no transaction any more.
     pub(super) async fn rollback(mut self) -> bool {
         match self.connection.take() {
-            Some(connection) => finish(roll_back(connection, self.begin, take(&mut self.rights)).boxed()).await,
+            Some(connection) => run_to_end(roll_back(connection, self.begin, take(&mut self.permits)).boxed()).await,
             None => true,
         }
     }
@@ -251,9 +126,9 @@ impl<DB: Dialect> Open<DB> {
 impl<DB: Dialect> Drop for Open<DB> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        // Without a runtime the connection cannot be used any more, and its pool neither.
+        // Without a runtime, neither the connection nor its pool can be used any more.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(roll_back(connection, self.begin, take(&mut self.rights)));
+            runtime.spawn(roll_back(connection, self.begin, take(&mut self.permits)));
         }
     }
 }
@@ -262,8 +137,8 @@ async fn commit<DB: Dialect>(
     mut connection: Pooled<DB>,
     begin: Begin,
     last: Option<String>,
-    _rights: Rights,
-    heir: Option<Heir<DB>>,
+    _permits: Permits,
+    return_to: Option<ReturnTo<DB>>,
 ) -> Result<(), NotDone> {
     if let Err(error) = DB::before_end(&begin, &mut connection).await {
         return Err(NotDone::No(fault::of_sql(&error).fault, not_committed::<DB>(&error, false)));
@@ -276,7 +151,7 @@ async fn commit<DB: Dialect>(
     };
     let is_chained = committed.map_err(|NotCommitted { error, was_open }| {
         let judged = fault::of_commit(&error);
-        // A read leaves nothing that could be in doubt.
+        // A read has no effect that could be in doubt.
         let may_be_done = judged.may_have_run && !begin.read_only;
         let id = not_committed::<DB>(&error, may_be_done);
         match () {
@@ -285,16 +160,17 @@ async fn commit<DB: Dialect>(
             () => NotDone::EndedEarly,
         }
     })?;
-    if let Some((reuse, lent)) = heir.filter(|_| is_chained) {
-        reuse.give(connection, lent);
+    if let Some(ReturnTo { reuse, lent_at }) = return_to.filter(|_| is_chained) {
+        reuse.give(connection, lent_at);
     }
     Ok(())
 }
 
 static NOT_ROLLED_BACK: Warning = Warning::new();
 
-/// Hands the connection back as it was. One on which that fails is closed. False if there was no transaction any more.
-async fn roll_back<DB: Dialect>(mut connection: Pooled<DB>, begin: Begin, _rights: Rights) -> bool {
+/// Rolls back, and returns the connection as it was; if that fails, the connection is closed. Returns false if there was no transaction
+/// any more.
+async fn roll_back<DB: Dialect>(mut connection: Pooled<DB>, begin: Begin, _permits: Permits) -> bool {
     let failed = |error: sqlx::Error| {
         if let Some(unsaid) = NOT_ROLLED_BACK.due() {
             tracing::warn!(%error, unsaid, "the rollback failed");
@@ -320,19 +196,11 @@ async fn roll_back<DB: Dialect>(mut connection: Pooled<DB>, begin: Begin, _right
 }
 
 /// Waits for a server no longer than until `deadline`.
-async fn until<DB: Dialect, F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+pub(super) async fn until<DB: Dialect, F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     if DB::IS_REMOTE { timeout_at(deadline, future).await.ok() } else { Some(future.await) }
 }
 
-/// Logs why no transaction could be begun.
-fn not_begun<DB: Dialect>(error: &dyn std::fmt::Display) -> TransactionError {
-    let (id, label) = (error_id(), CallLabel::current());
-    let (tool, key_hash, attempt, backend) = (label.tool(), label.key_hash(), label.attempt, DB::NAME);
-    tracing::warn!(%error, id, tool, key_hash, attempt, backend, "no transaction could be begun");
-    TransactionError::Unavailable { id }
-}
-
-/// Logs why a transaction was not committed, or may not have been, and returns what the log calls the error.
+/// Logs why a transaction was not committed, or may not have been, and returns the id of the error in the log.
 fn not_committed<DB: Dialect>(error: &dyn std::fmt::Display, may_be_done: bool) -> String {
     let (id, label) = (error_id(), CallLabel::current());
     let (tool, key_hash, attempt, backend) = (label.tool(), label.key_hash(), label.attempt, DB::NAME);

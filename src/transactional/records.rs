@@ -1,4 +1,4 @@
-//! Where answers are remembered: one table, the same statements on every database.
+//! The table of idempotency records, with the same statements on every database.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use sqlx::Pool;
 
 use crate::clock::CENTURY;
-use crate::connections::Connections;
+use crate::connections::{Connections, in_time};
 use crate::database::SupportedDatabase;
-use crate::idempotency::{AmbiguousCalls, CallKey, Page, Resolved};
-use crate::sweeper::Expired;
+use crate::idempotency_keys::{AmbiguousCalls, CallKey, Page, Resolved};
+use crate::sweeper::{Expired, Sweeper};
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod statements;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) use statements::impl_records;
 
-/// The table of idempotency records, for those who run their own migrations. `ensure_schema` runs it too.
+/// The statements that create the table of idempotency records, for migrations of your own. `ensure_schema` runs them too.
 ///
-/// It stands alone: neither sqlx's `_sqlx_migrations` nor any other table is touched.
+/// They touch no other table, and not sqlx's `_sqlx_migrations`.
 pub const IDEMPOTENCY_SCHEMA: &str = "\
 create table if not exists mcp_patterns_idempotency (
     id text primary key,
@@ -46,7 +46,7 @@ pub(crate) fn kept_for(kept_for: Option<Duration>) -> Duration {
     kept_for.unwrap_or(CENTURY)
 }
 
-/// What the table knows of a call. Its times are the database's, in milliseconds since 1970.
+/// A row of the table. Its times are the database's, in milliseconds since 1970.
 #[derive(Debug, Clone)]
 #[doc(hidden)]
 pub struct Record {
@@ -61,9 +61,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// How long nobody has known whether the call took effect. None: somebody is at it.
+    /// How long it has not been known whether the call took effect. `None`: the call runs.
     ///
-    /// The claim of a transaction is seen by others only once that was ended by its own tool.
+    /// Others see the claim of a transaction only if its own tool has ended the transaction.
     pub(crate) fn ambiguous_for(&self) -> Option<Duration> {
         let since = match self.lease_until {
             None | Some(0) => self.created_at,
@@ -154,16 +154,27 @@ pub trait Records: SupportedDatabase {
         page: Page<'_>,
     ) -> impl Future<Output = Result<AmbiguousCalls, sqlx::Error>> + Send;
 
-    /// Makes the table where there is none.
+    /// Creates the table, unless it exists.
     fn ensure_schema(connection: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
-/// Who has claimed a call, and for how long they are surely at it.
+/// The owner of a claim, and how long its call counts as running.
 #[derive(Debug, Clone, Copy)]
 #[doc(hidden)]
 pub struct Owner<'a> {
     pub(crate) token: &'a str,
     pub(crate) lease: Duration,
+}
+
+/// Creates the table, unless it exists.
+pub(crate) async fn ensure_schema<DB: Records>(pool: &Pool<DB>) -> Result<(), sqlx::Error> {
+    let mut connection = Connections::of(pool).acquire().await?;
+    in_time(DB::ensure_schema(&mut connection)).await
+}
+
+/// Deletes the expired records, a batch at a time, and returns how many it has deleted.
+pub(crate) async fn sweep<DB: Records>(pool: &Pool<DB>) -> Result<u64, sqlx::Error> {
+    Sweeper::new(&EXPIRED).sweep(pool).await
 }
 
 /// Lists the ambiguous claims of a table.
@@ -172,7 +183,7 @@ pub(crate) async fn list<DB: Records>(pool: &Pool<DB>, page: Page<'_>) -> Result
     DB::ambiguous(&mut connection, page).await
 }
 
-/// Ends an ambiguous claim, or says what it is instead.
+/// Ends an ambiguous claim. If the claim is not ambiguous, returns its state.
 pub(crate) async fn resolve<DB: Records>(
     pool: &Pool<DB>,
     id: &str,

@@ -1,4 +1,4 @@
-//! Connections that go from one transaction straight to the next.
+//! Connections that pass from one transaction directly to the next.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -18,40 +18,40 @@ const LONGEST_IDLE: Duration = Duration::from_millis(5);
 /// How long transactions hand a connection on before it goes back to its pool, where others may wait for it.
 const LONGEST_LOAN: Duration = Duration::from_millis(100);
 
-/// Hands connections on. Who waits for one gets the next that becomes free, here or in the pool.
+/// Passes connections on. A transaction that waits for one gets the next that becomes free, here or in the pool.
 pub(super) struct Reuse<DB: Dialect> {
     pool: Pool<DB>,
     connections: Arc<Connections<DB>>,
-    shelf: Mutex<Shelf<DB>>,
+    idle_list: Mutex<IdleList<DB>>,
 }
 
-struct Shelf<DB: Dialect> {
-    /// Those that nobody waits for, each with the time since when. The last one came last.
-    idle: Vec<(Instant, Spent<DB>)>,
+struct IdleList<DB: Dialect> {
+    /// The idle connections, each with the time since when. The newest is the last.
+    idle: Vec<(Instant, ChainedTransaction<DB>)>,
     waiting: VecDeque<oneshot::Sender<Result<Taken<DB>, Error>>>,
-    /// How many tasks are at the pool for those who wait.
+    /// How many tasks wait for the pool, on behalf of transactions.
     fetching: usize,
     /// Whether a task takes back what has been idle for too long.
     is_watched: bool,
 }
 
-/// What a transaction can begin on.
+/// A connection that a transaction can begin on.
 pub(super) enum Taken<DB: Dialect> {
     Tested(Pooled<DB>),
     Untested(Pooled<DB>),
-    Spent(Spent<DB>),
+    Chained(ChainedTransaction<DB>),
 }
 
-/// What a commit leaves behind: a connection in an empty transaction.
-pub(super) struct Spent<DB: Dialect> {
+/// A connection after a commit, in the empty transaction that the commit has begun.
+pub(super) struct ChainedTransaction<DB: Dialect> {
     connection: Pooled<DB>,
     lent: Instant,
 }
 
-impl<DB: Dialect> Spent<DB> {
+impl<DB: Dialect> ChainedTransaction<DB> {
     /// Begins a new transaction in its place, in one round trip.
     ///
-    /// Left half-way it is rolled back: for sqlx it was in a transaction all the time.
+    /// If it is dropped half-way, it is rolled back: for sqlx it was in a transaction all the time.
     pub(super) async fn begin(mut self, sql: &str, deadline: Instant) -> Result<(Pooled<DB>, Instant), Error> {
         match timeout_at(deadline, DB::execute(&mut self.connection, format!("ROLLBACK; {sql}").into())).await {
             Ok(begun) => begun.map(|()| (self.connection, self.lent)),
@@ -65,29 +65,29 @@ impl<DB: Dialect> Spent<DB> {
 
 impl<DB: Dialect> Reuse<DB> {
     pub(super) fn new(pool: Pool<DB>, connections: Arc<Connections<DB>>) -> Arc<Self> {
-        let shelf = Shelf { idle: Vec::new(), waiting: VecDeque::new(), fetching: 0, is_watched: false };
-        Arc::new(Self { pool, connections, shelf: Mutex::new(shelf) })
+        let idle_list = IdleList { idle: Vec::new(), waiting: VecDeque::new(), fetching: 0, is_watched: false };
+        Arc::new(Self { pool, connections, idle_list: Mutex::new(idle_list) })
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf<DB>> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle_list(&self) -> MutexGuard<'_, IdleList<DB>> {
+        self.idle_list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a connection that is free, or waits for one.
     pub(super) async fn take(self: &Arc<Self>, deadline: Instant) -> Result<Taken<DB>, Error> {
         let (taken, fetching) = {
-            let mut shelf = self.shelf();
-            if let Some((_, spent)) = shelf.idle.pop() {
-                return Ok(Taken::Spent(spent));
+            let mut idle_list = self.idle_list();
+            if let Some((_, chained)) = idle_list.idle.pop() {
+                return Ok(Taken::Chained(chained));
             }
             if let Some(connection) = self.pool.try_acquire() {
                 return Ok(Taken::Untested(Pooled::new(connection)));
             }
             let (give, taken) = oneshot::channel();
-            shelf.waiting.retain(|waiting| !waiting.is_closed());
-            shelf.waiting.push_back(give);
-            let fetching = shelf.fetching < shelf.waiting.len();
-            (taken, fetching.then(|| Fetching::new(self, &mut shelf)))
+            idle_list.waiting.retain(|waiting| !waiting.is_closed());
+            idle_list.waiting.push_back(give);
+            let fetching = idle_list.fetching < idle_list.waiting.len();
+            (taken, fetching.then(|| Fetching::new(self, &mut idle_list)))
         };
         if let Some(fetching) = fetching {
             tokio::spawn(fetching.fetch());
@@ -98,31 +98,32 @@ impl<DB: Dialect> Reuse<DB> {
         }
     }
 
-    /// Hands on the connection of a transaction that is committed, unless it is time that it goes back to the pool.
+    /// Passes on the connection of a committed transaction, unless it has to return to the pool.
     pub(super) fn give(self: &Arc<Self>, connection: Pooled<DB>, lent: Instant) {
         if self.pool.is_closed() || lent.elapsed() > LONGEST_LOAN {
             return;
         }
-        let mut shelf = self.shelf();
-        if let Some(Taken::Spent(spent)) = shelf.serve(Taken::Spent(Spent { connection, lent })) {
-            shelf.idle.push((Instant::now(), spent));
-            if !mem::replace(&mut shelf.is_watched, true) {
+        let mut idle_list = self.idle_list();
+        if let Some(Taken::Chained(chained)) = idle_list.serve(Taken::Chained(ChainedTransaction { connection, lent }))
+        {
+            idle_list.idle.push((Instant::now(), chained));
+            if !mem::replace(&mut idle_list.is_watched, true) {
                 tokio::spawn(Self::watch(Arc::downgrade(self)));
             }
         }
     }
 
-    /// Takes back what is idle for too long, until there is nothing left.
+    /// Returns connections that are idle for too long, until none is left.
     async fn watch(reuse: Weak<Self>) {
         let mut watching = Watching { reuse, is_over: false };
         loop {
             sleep(LONGEST_IDLE).await;
             let Some(reuse) = watching.reuse.upgrade() else { return };
-            let mut shelf = reuse.shelf();
-            let is_over = shelf.idle.partition_point(|(since, _)| since.elapsed() >= LONGEST_IDLE);
-            shelf.idle.drain(..is_over);
-            if shelf.idle.is_empty() {
-                shelf.is_watched = false;
+            let mut idle_list = reuse.idle_list();
+            let is_over = idle_list.idle.partition_point(|(since, _)| since.elapsed() >= LONGEST_IDLE);
+            idle_list.idle.drain(..is_over);
+            if idle_list.idle.is_empty() {
+                idle_list.is_watched = false;
                 watching.is_over = true;
                 return;
             }
@@ -130,13 +131,13 @@ impl<DB: Dialect> Reuse<DB> {
     }
 }
 
-impl<DB: Dialect> Shelf<DB> {
-    /// Gives it to whoever has waited longest, or back where nobody waits.
+impl<DB: Dialect> IdleList<DB> {
+    /// Gives it to the transaction that has waited longest. Returns it if none waits.
     fn serve(&mut self, mut taken: Taken<DB>) -> Option<Taken<DB>> {
         while let Some(waiting) = self.waiting.pop_front() {
             match waiting.send(Ok(taken)) {
                 Ok(()) => return None,
-                // That one has left.
+                // That transaction has left.
                 Err(Ok(back)) => taken = back,
                 Err(Err(_)) => return None,
             }
@@ -154,20 +155,20 @@ struct Watching<DB: Dialect> {
 impl<DB: Dialect> Drop for Watching<DB> {
     fn drop(&mut self) {
         if let Some(reuse) = self.reuse.upgrade().filter(|_| !self.is_over) {
-            reuse.shelf().is_watched = false;
+            reuse.idle_list().is_watched = false;
         }
     }
 }
 
-/// Somebody who is at the pool for one of those who wait.
+/// A task that waits for the pool, on behalf of a transaction.
 struct Fetching<DB: Dialect> {
     reuse: Arc<Reuse<DB>>,
     is_counted: bool,
 }
 
 impl<DB: Dialect> Fetching<DB> {
-    fn new(reuse: &Arc<Reuse<DB>>, shelf: &mut Shelf<DB>) -> Self {
-        shelf.fetching += 1;
+    fn new(reuse: &Arc<Reuse<DB>>, idle_list: &mut IdleList<DB>) -> Self {
+        idle_list.fetching += 1;
         Self { reuse: Arc::clone(reuse), is_counted: true }
     }
 
@@ -175,23 +176,23 @@ impl<DB: Dialect> Fetching<DB> {
         let reuse = Arc::clone(&self.reuse);
         loop {
             let fetched = reuse.connections.acquire().await;
-            let mut shelf = reuse.shelf();
+            let mut idle_list = reuse.idle_list();
             let is_done = fetched.is_ok();
             match fetched {
-                // Where nobody waits any more, it goes back.
-                Ok(connection) => drop(shelf.serve(Taken::Tested(connection))),
-                // Who was here when this began knows the time. Those who came later count on this one.
+                // If none waits any more, it returns to the pool.
+                Ok(connection) => drop(idle_list.serve(Taken::Tested(connection))),
+                // The transactions that waited when this began know the timeout. Those that came later count on this task.
                 Err(Error::PoolTimedOut) => {}
                 Err(error) => {
-                    if let Some(waiting) = shelf.waiting.pop_front() {
+                    if let Some(waiting) = idle_list.waiting.pop_front() {
                         let _ = waiting.send(Err(error));
                     }
                 }
             }
-            shelf.waiting.retain(|waiting| !waiting.is_closed());
-            if is_done || shelf.waiting.len() < shelf.fetching {
-                // Who comes next counts only on those who stay: it is told before anybody can come.
-                shelf.fetching -= 1;
+            idle_list.waiting.retain(|waiting| !waiting.is_closed());
+            if is_done || idle_list.waiting.len() < idle_list.fetching {
+                // The next transaction must count only the tasks that stay: so the count changes before it can come.
+                idle_list.fetching -= 1;
                 self.is_counted = false;
                 return;
             }
@@ -199,13 +200,13 @@ impl<DB: Dialect> Fetching<DB> {
     }
 }
 
-/// A hook of the pool may panic: the one who has waited longest hears that there is nothing.
+/// A hook of the pool may panic. Then the transaction that has waited longest gets no connection.
 impl<DB: Dialect> Drop for Fetching<DB> {
     fn drop(&mut self) {
         if self.is_counted {
-            let mut shelf = self.reuse.shelf();
-            shelf.fetching -= 1;
-            shelf.waiting.pop_front();
+            let mut idle_list = self.reuse.idle_list();
+            idle_list.fetching -= 1;
+            idle_list.waiting.pop_front();
         }
     }
 }

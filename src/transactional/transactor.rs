@@ -1,5 +1,4 @@
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,21 +6,17 @@ use sqlx::Pool;
 use tokio::sync::Semaphore;
 
 use super::dialect::Dialect;
-use super::drive::Results;
-use super::error::TransactionError;
-use super::open::Turns;
-use super::options::{Begin, Isolation, Propagation};
+use super::open::WriteQueue;
+use super::options::{Begin, Isolation, Propagation, Unsupported};
 use super::reuse::Reuse;
 use crate::ConfigError;
-use crate::cancellation::Cancellation;
-use crate::clock::is_too_short;
 use crate::connections::{Apart, Connections, What};
 use crate::retry::RetryPolicy;
 
-/// Runs a function in a transaction: what [`TransactionalTool`](super::TransactionalTool) does with a tool call.
+/// Runs a function in a transaction, as [`TransactionalTool`](super::TransactionalTool) does with a tool call.
 ///
-/// It is committed if the function succeeds, and rolled back if it fails, panics, takes too long, is cancelled or dropped. Where
-/// the database lets another transaction go first, the function runs again in a new one.
+/// The transaction is committed if the function succeeds, and rolled back if it fails, panics, takes too long, is cancelled or dropped. If
+/// the transaction gives way to another one, the function runs again in a new transaction.
 ///
 /// # Example
 ///
@@ -51,15 +46,15 @@ pub struct Transactor<DB: Dialect> {
     pub(super) begin: Begin,
     pub(super) propagation: Propagation,
     pub(super) policy: RetryPolicy,
-    pub(super) turns: Turns,
+    pub(super) write_queue: WriteQueue,
     pub(super) reuse: Option<Arc<Reuse<DB>>>,
     pub(super) connections: Arc<Connections<DB>>,
-    /// Has other transactions leave a connection to this one, which may be inside of them.
+    /// Makes other transactions leave a connection to those of this transactor, which may be inside of them.
     apart: Option<Arc<Apart>>,
 }
 
 impl<DB: Dialect> Transactor<DB> {
-    /// Transactions on connections of `pool`. See the [defaults](super#defaults).
+    /// Creates a transactor on a pool. See the [defaults](super#defaults).
     pub fn new(pool: Pool<DB>) -> Self {
         let policy = RetryPolicy::new()
             .with_max_attempts(5)
@@ -67,78 +62,79 @@ impl<DB: Dialect> Transactor<DB> {
             .with_max_delay(Duration::from_secs(1))
             .without_budget();
         let begin = Begin { timeout: Some(Duration::from_secs(30)), ..Begin::default() };
-        let turns = Arc::new(Semaphore::new(1));
+        let write_queue = Arc::new(Semaphore::new(1));
         let connections = Connections::of(&pool);
         let propagation = Propagation::default();
-        Self { pool, begin, propagation, policy, turns, reuse: None, connections, apart: None }
+        Self { pool, begin, propagation, policy, write_queue, reuse: None, connections, apart: None }
             .with_timeout(Duration::from_secs(30))
     }
 
-    /// Sets how much a transaction sees of those that run beside it. Default: the database's.
+    /// Sets how much a transaction sees of concurrent transactions. Default: the database's.
     pub fn with_isolation(mut self, isolation: Isolation) -> Self {
         self.begin.isolation = Some(isolation);
         self
     }
 
-    /// Refuses every write.
+    /// Makes the database refuse every write in the transactions.
     pub fn read_only(mut self) -> Self {
         self.begin.read_only = true;
         self
     }
 
-    /// Bounds each statement, 24 days at the most. PostgreSQL only.
+    /// Bounds each statement. At least 1 ms and at most 24 days. PostgreSQL only. Default: none.
     pub fn with_statement_timeout(mut self, timeout: Duration) -> Self {
         self.begin.statement_timeout = Some(timeout);
         self
     }
 
-    /// Bounds each wait for a lock, 24 days at the most. PostgreSQL only; SQLite's is the `busy_timeout` of its connections.
+    /// Bounds each wait for a lock. At least 1 ms and at most 24 days. PostgreSQL only; on SQLite, set the `busy_timeout` of the connections.
+    /// Default: none.
     pub fn with_lock_timeout(mut self, timeout: Duration) -> Self {
         self.begin.lock_timeout = Some(timeout);
         self
     }
 
-    /// Bounds how long PostgreSQL waits for the next statement of the transaction, 24 days at the most. PostgreSQL only.
+    /// Bounds how long PostgreSQL waits for the next statement of the transaction. At least 1 ms and at most 24 days. PostgreSQL only.
     ///
-    /// Then it rolls back and closes the connection (`idle_in_transaction_session_timeout`), so that a process that hangs, is paused or
-    /// has vanished from the network does not keep its locks for longer. The call, if it is still there, is told of a timeout, and
-    /// nothing was done. Default: the [timeout](Self::with_timeout), so that only a transaction whose time is over is ended so, and
-    /// five minutes [without one](Self::without_timeout).
+    /// Then PostgreSQL rolls back and closes the connection (`idle_in_transaction_session_timeout`), so that a process that hangs, is paused
+    /// or has vanished from the network keeps its locks no longer. If the call still runs, it fails with a timeout, and nothing was done.
+    /// Default: the [timeout](Self::with_timeout), so that this ends only a transaction whose time is over, and five minutes
+    /// [without one](Self::without_timeout).
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
         self.begin.idle_timeout = Some(timeout);
         self
     }
 
-    /// Bounds the whole, the attempts together.
+    /// Bounds all attempts together. At least 1 ms. Default: 30 seconds.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.begin.timeout = Some(timeout);
         self.policy = self.policy.with_deadline(timeout);
         self
     }
 
-    /// Lets a transaction take as long as it takes.
+    /// Removes the bound on the time of a transaction.
     pub fn without_timeout(mut self) -> Self {
         self.begin.timeout = None;
         self.policy = self.policy.without_deadline();
         self
     }
 
-    /// Takes a connection from the pool as it is, and on PostgreSQL hands it from one transaction, once it is committed, straight to
-    /// the next, here and in clones. That spares the round trips in which sqlx tests a connection before and after it is lent: that
-    /// the `BEGIN` succeeds is the test, and where it does not, a connection is taken that is tested.
+    /// Takes a connection from the pool untested. On PostgreSQL, it also passes a connection from a committed transaction directly to the
+    /// next one, of this transactor or a clone. That saves the round trips in which sqlx tests a connection before it is lent and after it is
+    /// returned. The `BEGIN` is the test instead: if it fails, a tested connection takes its place.
     ///
-    /// A `BEGIN` without an answer within a third of the pool's acquire timeout, a second at the most, fails the test, too.
+    /// A `BEGIN` without an answer within a third of the pool's acquire timeout, a second at most, fails the test, too.
     ///
-    /// The pool's `before_acquire` and `after_release` hooks are not run in between: not for a pool that has some that matter, such
-    /// as one that resets what a caller has set. A connection goes back to the pool when no transaction has wanted it for 5 ms, and
-    /// after the commit that comes 100 ms after it was lent, so that others who use the pool have their turn. Meanwhile it is in an
-    /// empty transaction, which holds no lock and sees nothing yet.
+    /// The pool's `before_acquire` and `after_release` hooks do not run in between. Do not use this if they matter, for example because one
+    /// resets the settings of a caller. A connection returns to the pool if no transaction takes it for 5 ms, and after the first commit that
+    /// comes 100 ms after it was lent, so that others can use the pool. Meanwhile it is in an empty transaction, which holds no lock and sees
+    /// nothing yet.
     pub fn with_connection_reuse(mut self) -> Self {
         self.reuse = Some(Reuse::new(self.pool.clone(), Arc::clone(&self.connections)));
         self
     }
 
-    /// Sets what happens where there is a transaction already.
+    /// Sets how a transaction relates to one that the call is already in. Default: [`Propagation::Required`].
     pub fn with_propagation(mut self, propagation: Propagation) -> Self {
         self.propagation = propagation;
         let is_nested = propagation == Propagation::RequiresNew;
@@ -146,45 +142,20 @@ impl<DB: Dialect> Transactor<DB> {
         self
     }
 
-    /// Sets how often a transaction is tried that gives way to others, the first time included.
+    /// Bounds how many transactions a call begins if they give way to others, the first one included. It must be greater than zero.
+    /// Default: 5.
     pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
         self.policy = self.policy.with_max_attempts(max_attempts);
         self
-    }
-
-    /// Runs `body` in a transaction. [`current`](super::current()) gives it the connection.
-    ///
-    /// `body` runs once for each attempt: what it does outside the database happens as often.
-    ///
-    /// # Errors
-    ///
-    /// The error of `body`, after the rollback; or a [`TransactionError`] of the transaction itself.
-    pub async fn run<T, E, B, F>(&self, cancellation: &impl Cancellation, body: B) -> Result<T, E>
-    where
-        B: FnMut() -> F,
-        F: Future<Output = Result<T, E>>,
-        E: From<TransactionError>,
-    {
-        struct ByResult;
-        impl<T, E: From<TransactionError>> Results<Result<T, E>> for ByResult {
-            fn is_success(&self, result: &Result<T, E>) -> bool {
-                result.is_ok()
-            }
-            fn failed(&self, error: TransactionError) -> Result<T, E> {
-                Err(error.into())
-            }
-        }
-        self.drive(false, cancellation, &ByResult, body).await
     }
 
     /// Checks the settings. A [`TransactionalTool`](super::TransactionalTool) does so when it is put on a server.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::InvalidSetting`] for a time that is too short for anything, or a setting that the database does not have.
+    /// [`ConfigError::InvalidSetting`] for a timeout below a millisecond, and for a setting that the database does not support.
     pub fn check(&self) -> Result<(), ConfigError> {
-        const LAYER: &str = "TransactionalTool";
-        let refuse = |setting, reason: String| Err(ConfigError::invalid(LAYER, setting, reason));
+        const ENGINE: &str = "Transactor";
         let begin = &self.begin;
         for (setting, timeout) in [
             ("with_timeout", begin.timeout),
@@ -192,14 +163,15 @@ impl<DB: Dialect> Transactor<DB> {
             ("with_lock_timeout", begin.lock_timeout),
             ("with_idle_timeout", begin.idle_timeout),
         ] {
-            if timeout.is_some_and(is_too_short) {
-                return refuse(setting, "it must be at least a millisecond: use a longer timeout, or none".into());
+            if let Some(timeout) = timeout {
+                ConfigError::check_timeout(ENGINE, setting, timeout)?;
             }
         }
-        if let Err(unsupported) = DB::begin(begin) {
-            return refuse(unsupported.0, format!("{} has none: leave it out, or use `with_timeout`", DB::NAME));
+        if let Err(Unsupported(setting)) = DB::begin(begin) {
+            let reason = format!("{} does not support it: remove this setting, or use `with_timeout`", DB::NAME);
+            return Err(ConfigError::invalid(ENGINE, setting, reason));
         }
-        self.policy.check_as(LAYER)
+        self.policy.check_as(ENGINE)
     }
 }
 
@@ -216,7 +188,7 @@ impl<DB: Dialect> Clone for Transactor<DB> {
             begin: self.begin,
             propagation: self.propagation,
             policy: self.policy.clone(),
-            turns: Arc::clone(&self.turns),
+            write_queue: Arc::clone(&self.write_queue),
             reuse: self.reuse.clone(),
             connections: Arc::clone(&self.connections),
             apart: self.apart.clone(),

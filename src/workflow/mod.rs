@@ -183,7 +183,7 @@
 //! A step that fails may still have had its effect, if only its answer was lost. It is not undone, since that may do harm. If undoing
 //! is harmless without the effect, register the compensation before the step with [`Steps::on_failure`]. A chain is not durable: if the
 //! process dies, its compensations are lost. Work that must not be lost belongs in a [transaction](crate::guide::transactions), or
-//! under an [idempotency key](crate::idempotency), with which the call can be repeated.
+//! under an [idempotency key](crate::idempotency_keys), with which the call can be repeated.
 //!
 //! [saga]: https://www.cs.cornell.edu/andru/cs711/2002fa/reading/sagas.pdf
 //!

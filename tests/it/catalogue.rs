@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use mcp_patterns::idempotent::MemoryStore;
+use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::{
     BatchedTool, CachedTool, IdempotentTool, Layer, RetryTool, SessionStore, TransactionalTool, ValidatedTool,
     transactional,
@@ -157,7 +157,7 @@ fn whole(pool: SqlitePool, server: Catalogue) -> impl McpHandler {
         CachedTool::new(),
         BatchedTool::new().when(|tool| mcp_patterns::selection::Hints::of(tool).read_only),
         RetryTool::new(),
-        IdempotentTool::new(MemoryStore::new()).when(|tool| tool.name == "send"),
+        IdempotentTool::new(MemoryBackend::new()).when(|tool| tool.name == "send"),
         TransactionalTool::new(pool).when(|tool| tool.name == "transfer"),
     )
         .layer(server)

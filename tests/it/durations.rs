@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mcp_patterns::batched::Batcher;
 use mcp_patterns::cached::{Cache, MemoryLevel, RedisLevel};
-use mcp_patterns::idempotency::Idempotency;
-use mcp_patterns::idempotent::{MemoryStore, RedisStore, SqlStore};
+use mcp_patterns::idempotency_keys::Idempotency;
+use mcp_patterns::idempotent;
 use mcp_patterns::outcome::ErrorKind;
 use mcp_patterns::retry::RetryPolicy;
 use mcp_patterns::session::{Session, SqlBackend};
@@ -120,16 +120,19 @@ async fn idempotency_keys() {
     TransactionalTool::ensure_schema(&postgres).await.expect("the table is made");
     for time in times() {
         let stores = [
-            &|| IdempotentTool::new(MemoryStore::new()),
-            &|| IdempotentTool::new(SqlStore::new(sqlite.clone())),
-            &|| IdempotentTool::new(SqlStore::new(postgres.clone())),
-            &|| IdempotentTool::new(RedisStore::new(redis.clone()).with_prefix(prefix())),
+            &|| IdempotentTool::new(idempotent::MemoryBackend::new()),
+            &|| IdempotentTool::new(idempotent::SqlBackend::new(sqlite.clone())),
+            &|| IdempotentTool::new(idempotent::SqlBackend::new(postgres.clone())),
+            &|| {
+                let connection = AnyRedisConnection::from_redis_1(redis.clone());
+                IdempotentTool::new(idempotent::RedisBackend::new(connection).with_prefix(prefix()))
+            },
         ] as [&dyn Fn() -> IdempotentTool; 4];
         for new in stores {
             for layer in [
                 new().with_wait(time),
                 new().with_lease(time),
-                new().with_store_timeout(time),
+                new().with_backend_timeout(time),
                 new().with_idempotency(Idempotency::new().with_ttl(time)),
             ] {
                 works(time, "write", layer.only(["write"])).await;

@@ -5,10 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that layers stand on, and that know no layer. Everything at the top of `src` is ground but for these.
-const LAYERS: [&str; 9] =
-    ["batched", "cached", "idempotency", "idempotent", "retry", "session", "transactional", "validated", "workflow"];
+const LAYERS: [&str; 9] = [
+    "batched",
+    "cached",
+    "idempotency_keys",
+    "idempotent",
+    "retry",
+    "session",
+    "transactional",
+    "validated",
+    "workflow",
+];
 /// What two layers share, so no layer itself.
-const SHARED_BY_LAYERS: &str = "idempotency";
+const SHARED_BY_LAYERS: &str = "idempotency_keys";
 
 /// Pages and test kit: they may know everything.
 const ABOVE: [&str; 3] = ["guide", "lib", "testing"];

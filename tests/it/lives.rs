@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mcp_patterns::idempotency::Idempotency;
-use mcp_patterns::idempotent::SqlStore;
+use mcp_patterns::idempotency_keys::Idempotency;
+use mcp_patterns::idempotent::SqlBackend;
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{current, failed};
 use mcp_patterns::{IdempotentTool, Layer, TransactionalTool};
@@ -53,11 +53,11 @@ async fn call_and_sweep(url: &str) {
         }),
     );
     let patient = Duration::from_secs(60);
-    let idempotent = IdempotentTool::new(SqlStore::new(keys.clone()))
+    let idempotent = IdempotentTool::new(SqlBackend::new(keys.clone()))
         .only(["send"])
         .with_idempotency(idempotency())
         .with_wait(patient)
-        .with_store_timeout(patient)
+        .with_backend_timeout(patient)
         .layer(ScriptedServer::new("post").with_plain("send", move |call| {
             let effects = effects.clone();
             async move {

@@ -102,13 +102,14 @@ async fn a_cluster_of_three_masters_keeps_the_contract() {
 #[cfg(feature = "idempotent")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_cluster_a_claim_is_waited_for_on_the_node_that_has_it() {
-    use crate::idempotent::{Claim, Claimed, RedisStore, Store};
-    use std::num::NonZeroU32;
+    use crate::AnyRedisConnection;
+    use crate::idempotent::{Backend, Claim, Claimed, RedisBackend};
     let cluster = Cluster::start().await;
     let urls: Vec<_> = (0..3).map(|at| cluster.url(at)).collect();
     let client = redis::cluster::ClusterClient::new(urls).expect("a client");
-    let store = RedisStore::new(client.get_async_connection().await.expect("a connection")).with_prefix(prefix());
-    let waiting = store.clone().with_replicas(NonZeroU32::MIN, Duration::from_millis(10));
+    let connection = AnyRedisConnection::from_redis_1(client.get_async_connection().await.expect("a connection"));
+    let store = RedisBackend::new(connection).with_prefix(prefix());
+    let waiting = store.clone().with_replicas(1, Duration::from_millis(10));
     for id in 0..20 {
         let id = id.to_string();
         let claim = Claim {

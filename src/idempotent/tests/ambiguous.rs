@@ -111,7 +111,7 @@ async fn a_duplicate_that_is_cancelled_stops_waiting_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_done_is_resolved_with_its_result() {
+async fn a_call_that_took_effect_is_resolved_with_its_result() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let layer = memory();
     let handle = layer.handle();
@@ -126,7 +126,7 @@ async fn what_was_done_is_resolved_with_its_result() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_not_done_is_made_again_by_the_next_call() {
+async fn a_call_that_took_no_effect_is_made_again_by_the_next_one() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let layer = memory();
     let handle = layer.handle();
@@ -139,7 +139,7 @@ async fn what_was_not_done_is_made_again_by_the_next_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_is_ambiguous_is_resolved() {
+async fn only_ambiguous_calls_are_resolved() {
     let (post, go) = held_post();
     let layer = memory();
     let handle = layer.handle();
@@ -162,7 +162,7 @@ async fn only_what_is_ambiguous_is_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ambiguous_call_is_made_again_where_that_was_asked_for_by_name() {
+async fn an_ambiguous_call_is_made_again_if_the_setting_says_so() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let server = memory().run_again_when_ambiguous().layer(post.clone());
     assert_eq!(kind(&send(&server, "k").await), Some(ErrorKind::Timeout));
@@ -173,7 +173,7 @@ async fn an_ambiguous_call_is_made_again_where_that_was_asked_for_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_runs_is_not_made_again_even_where_ambiguous_calls_are() {
+async fn a_running_call_is_not_made_again_even_if_ambiguous_calls_are() {
     let (post, go) = held_post();
     let server = memory().run_again_when_ambiguous().with_wait(Duration::ZERO).layer(post.clone());
     let first = start(&server, "k");
@@ -186,46 +186,47 @@ async fn what_runs_is_not_made_again_even_where_ambiguous_calls_are() {
     assert_eq!(post.calls("send"), 1);
 }
 
-/// A replica that the store cannot hear: its leases are not renewed.
+/// A replica that the backend cannot hear: its leases are not renewed.
 #[derive(Clone)]
 pub(super) struct Unheard {
-    pub(super) store: MemoryStore,
+    pub(super) backend: MemoryBackend,
     pub(super) renews: Arc<AtomicBool>,
 }
 
-impl Store for Unheard {
-    fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
-        self.store.claim(claim)
+#[async_trait]
+impl Backend for Unheard {
+    async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, BackendError> {
+        self.backend.claim(claim).await
     }
 
-    fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
+    async fn renew(&self, owner: Owner<'_>, lease: Duration) -> Result<bool, BackendError> {
         match self.renews.load(Ordering::SeqCst) {
-            true => self.store.renew(owner, lease),
-            false => Box::pin(ready(Err(StoreError::unavailable("not heard")))),
+            true => self.backend.renew(owner, lease).await,
+            false => Err(BackendError::unavailable("not heard")),
         }
     }
 
-    fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        self.store.complete(owner, record, ttl)
+    async fn complete(&self, owner: Owner<'_>, record: &str, ttl: Duration) -> Result<bool, BackendError> {
+        self.backend.complete(owner, record, ttl).await
     }
 
-    fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        self.store.release(owner)
+    async fn release(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        self.backend.release(owner).await
     }
 
-    fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        self.store.abandon(owner)
+    async fn abandon(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        self.backend.abandon(owner).await
     }
 
-    fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
-        self.store.resolve(id, record, ttl)
+    async fn resolve(&self, id: &str, record: Option<&str>, ttl: Duration) -> Result<Resolved, BackendError> {
+        self.backend.resolve(id, record, ttl).await
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_replica_was_not_heard_of_for_a_lease_is_ambiguous_and_its_late_answer_counts() {
     let (post, go) = held_post();
-    let unheard = Unheard { store: MemoryStore::new(), renews: Arc::default() };
+    let unheard = Unheard { backend: MemoryBackend::new(), renews: Arc::default() };
     let server = layer(unheard).layer(post.clone());
     let first = start(&server, "k");
     tokio::time::sleep(secs(29)).await;
@@ -238,10 +239,10 @@ async fn a_call_whose_replica_was_not_heard_of_for_a_lease_is_ambiguous_and_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_who_comes_late_cannot_overwrite_what_took_its_place() {
+async fn a_late_owner_cannot_overwrite_the_claim_that_replaced_its_own() {
     for by_policy in [false, true] {
         let (post, go) = held_post();
-        let unheard = Unheard { store: MemoryStore::new(), renews: Arc::default() };
+        let unheard = Unheard { backend: MemoryBackend::new(), renews: Arc::default() };
         let layer = layer(unheard.clone());
         let layer = if by_policy { layer.run_again_when_ambiguous() } else { layer };
         let handle = layer.handle();

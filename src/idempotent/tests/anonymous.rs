@@ -45,8 +45,8 @@ async fn anonymous_callers_share_a_key_unless_their_sessions_tell_them_apart() {
     );
 }
 
-async fn a_replay_says_whether_another_connection_got_the_answer_first(store: impl Store) {
-    let server = layer(store).layer(post());
+async fn a_replay_says_whether_another_connection_got_the_answer_first(backend: impl Backend) {
+    let server = layer(backend).layer(post());
     let key = new_name();
     let first = send_as(&server, &key, &on("1")).await;
     assert!(!is_from_elsewhere(&first));
@@ -60,7 +60,7 @@ async fn a_replay_says_whether_another_connection_got_the_answer_first(store: im
 
 #[tokio::test]
 async fn a_replay_from_memory_says_whether_another_connection_got_the_answer_first() {
-    a_replay_says_whether_another_connection_got_the_answer_first(MemoryStore::new()).await;
+    a_replay_says_whether_another_connection_got_the_answer_first(MemoryBackend::new()).await;
 }
 
 #[tokio::test]
@@ -70,8 +70,8 @@ async fn a_replay_from_redis_says_whether_another_connection_got_the_answer_firs
 
 #[tokio::test]
 async fn a_replay_from_sqlite_says_whether_another_connection_got_the_answer_first() {
-    let (store, _file) = sqlite().await;
-    a_replay_says_whether_another_connection_got_the_answer_first(store).await;
+    let (backend, _file) = sqlite().await;
+    a_replay_says_whether_another_connection_got_the_answer_first(backend).await;
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_replay_from_postgres_says_whether_another_connection_got_the_answer_f
 }
 
 #[tokio::test]
-async fn a_failure_that_is_replayed_says_so_too_and_where_nothing_is_told_neither_does() {
+async fn a_replayed_failure_says_so_too_unless_the_layer_adds_no_meta() {
     let refuses = || ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::invalid_params("No Ada"))));
     let recording = || memory().with_idempotency(Idempotency::new().recording_failures());
     let server = recording().layer(refuses());
@@ -94,8 +94,8 @@ async fn a_failure_that_is_replayed_says_so_too_and_where_nothing_is_told_neithe
 
 #[tokio::test]
 async fn no_session_id_is_kept_where_answers_are() {
-    let (store, file) = sqlite().await;
-    let server = layer(store).layer(post());
+    let (backend, file) = sqlite().await;
+    let server = layer(backend).layer(post());
     send_as(&server, "k", &on("the session of ada's browser")).await.unwrap();
     let kept: (String, String) =
         sqlx::query_as("select id, result from mcp_patterns_idempotency").fetch_one(&file.pool).await.unwrap();
@@ -103,7 +103,7 @@ async fn no_session_id_is_kept_where_answers_are() {
 }
 
 #[tokio::test]
-async fn an_answer_that_somebody_found_out_belongs_to_no_connection() {
+async fn a_resolved_answer_belongs_to_no_connection() {
     let script = ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::timeout("Lost"))));
     let layer = memory();
     let handle = layer.handle();
@@ -135,10 +135,10 @@ async fn a_key_that_is_too_short_is_refused_with_what_to_send() {
     let key = &schema["properties"]["idempotency_key"];
     assert_eq!(key["minLength"], 16);
     assert!(key["description"].as_str().unwrap().contains("a new random UUID"), "{key}");
-    for length in [0, 256] {
+    for (length, reason) in [(0, "greater than zero"), (256, "at most 255")] {
         let layer = memory().with_idempotency(Idempotency::new().with_min_key_length(length));
         let refused = layer.try_layer(post.clone()).map(|_| ()).unwrap_err().to_string();
-        assert!(refused.contains("choose one from 1 to 255 characters"), "{refused}");
+        assert!(refused.starts_with(&format!("Idempotency::with_min_key_length: must be {reason}")), "{refused}");
     }
 }
 
@@ -171,7 +171,7 @@ async fn anonymous_callers_over_a_network_are_warned_of_once_for_each_layer() {
 }
 
 #[tokio::test]
-async fn who_tells_anonymous_callers_apart_is_not_warned() {
+async fn a_layer_that_tells_anonymous_callers_apart_does_not_warn() {
     let traced = Traced::start();
     let by_header = Identity::new().with_partition(|ctx| json!(ctx.header("x-user")));
     for identity in [Identity::new().with_anonymous_by_session(), by_header] {

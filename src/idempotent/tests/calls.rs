@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::*;
-use crate::idempotency::KeySource;
+use crate::idempotency_keys::KeySource;
 
 #[tokio::test(start_paused = true)]
 async fn the_same_call_again_gets_the_first_answer_marked_as_replayed() {
@@ -68,9 +68,9 @@ async fn a_required_key_that_is_missing_or_no_key_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_of_other_users_and_other_versions_are_other_keys() {
-    let (post, store) = (post(), MemoryStore::new());
-    let server = layer(store.clone()).layer(post.clone());
-    let newer = layer(store).with_idempotency(Idempotency::new().with_version("2")).layer(post.clone());
+    let (post, backend) = (post(), MemoryBackend::new());
+    let server = layer(backend.clone()).layer(post.clone());
+    let newer = layer(backend).with_idempotency(Idempotency::new().with_version("2")).layer(post.clone());
     let (ada, bob) = (RequestContext::new().with_user_id("ada"), RequestContext::new().with_user_id("bob"));
     let answers = [send(&server, "k").await, send_as(&server, "k", &ada).await, send_as(&server, "k", &bob).await];
     assert_eq!(answers.each_ref().map(text), ["sent 1", "sent 2", "sent 3"]);
@@ -102,7 +102,7 @@ async fn a_duplicate_waits_for_the_call_that_runs_and_gets_its_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duplicate_waits_no_longer_than_it_is_told_to() {
+async fn a_duplicate_waits_no_longer_than_its_setting() {
     let (post, go) = held_post();
     let server = memory().with_wait(secs(3)).layer(post.clone());
     let first = tokio::spawn({
@@ -122,7 +122,7 @@ async fn a_duplicate_waits_no_longer_than_it_is_told_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_wait_a_duplicate_is_told_at_once() {
+async fn without_a_wait_a_duplicate_returns_at_once() {
     let (post, _go) = held_post();
     let server = memory().with_wait(Duration::ZERO).layer(post);
     let _first = tokio::spawn({

@@ -9,13 +9,13 @@ const HOUR: i64 = 3600;
 async fn a_claim_in_postgres_is_held_and_kept_by_the_clock_of_the_database() {
     for wrong_by in [-24 * HOUR, 0, 24 * HOUR] {
         let pool = postgres_with_clock(4).await;
-        let store = SqlStore::new(pool.clone());
-        store.ensure_schema().await.unwrap();
+        SqlBackend::ensure_schema(&pool).await.unwrap();
+        let backend = SqlBackend::new(pool.clone());
         move_clock(&pool, wrong_by).await;
         let (post, go) = held_post();
         let settings = Idempotency::new().with_ttl(secs(3600));
         // Nothing renews the lease in time: the database's clock alone goes on.
-        let tool = layer(store).with_lease(secs(600)).with_wait(Duration::ZERO).with_idempotency(settings);
+        let tool = layer(backend).with_lease(secs(600)).with_wait(Duration::ZERO).with_idempotency(settings);
         let handle = tool.handle();
         let server = tool.layer(post.clone());
         let first = tokio::spawn({

@@ -7,9 +7,9 @@ use futures_util::poll;
 
 use super::*;
 
-/// A store that takes its time, before and after each step.
+/// A backend that takes its time, before and after each step.
 #[derive(Clone)]
-struct Hesitant(MemoryStore);
+struct Hesitant(MemoryBackend);
 
 async fn hesitate() {
     for _ in 0..3 {
@@ -24,29 +24,30 @@ async fn hesitating<T>(step: impl Future<Output = T>) -> T {
     done
 }
 
-impl Store for Hesitant {
-    fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
-        Box::pin(hesitating(async move { self.0.claim(claim).await }))
+#[async_trait]
+impl Backend for Hesitant {
+    async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, BackendError> {
+        hesitating(self.0.claim(claim)).await
     }
 
-    fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(hesitating(async move { self.0.renew(owner, lease).await }))
+    async fn renew(&self, owner: Owner<'_>, lease: Duration) -> Result<bool, BackendError> {
+        hesitating(self.0.renew(owner, lease)).await
     }
 
-    fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(hesitating(async move { self.0.complete(owner, record, ttl).await }))
+    async fn complete(&self, owner: Owner<'_>, record: &str, ttl: Duration) -> Result<bool, BackendError> {
+        hesitating(self.0.complete(owner, record, ttl)).await
     }
 
-    fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        Box::pin(hesitating(async move { self.0.release(owner).await }))
+    async fn release(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        hesitating(self.0.release(owner)).await
     }
 
-    fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        Box::pin(hesitating(async move { self.0.abandon(owner).await }))
+    async fn abandon(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        hesitating(self.0.abandon(owner)).await
     }
 
-    fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
-        Box::pin(hesitating(async move { self.0.resolve(id, record, ttl).await }))
+    async fn resolve(&self, id: &str, record: Option<&str>, ttl: Duration) -> Result<Resolved, BackendError> {
+        hesitating(self.0.resolve(id, record, ttl)).await
     }
 }
 
@@ -65,7 +66,7 @@ async fn a_caller_who_leaves_at_any_point_neither_doubles_the_effect_nor_blocks_
             hesitate().await;
             Ok(sent(call.number))
         });
-        let server = layer(Hesitant(MemoryStore::new())).with_wait(Duration::ZERO).layer(post.clone());
+        let server = layer(Hesitant(MemoryBackend::new())).with_wait(Duration::ZERO).layer(post.clone());
         let mut is_over = false;
         {
             let mut call = pin!(send(&server, "k"));
@@ -105,7 +106,7 @@ async fn a_caller_who_leaves_at_any_point_neither_doubles_the_effect_nor_blocks_
 async fn a_duplicate_who_leaves_at_any_point_changes_nothing() {
     for polls in 0..40 {
         let (post, go) = held_post();
-        let server = layer(Hesitant(MemoryStore::new())).layer(post.clone());
+        let server = layer(Hesitant(MemoryBackend::new())).layer(post.clone());
         let first = tokio::spawn({
             let server = server.clone();
             async move { send(&server, "k").await }

@@ -1,14 +1,14 @@
-//! Stores that fail: before a call it is not made, after it the caller gets its answer.
+//! Backends that fail: before a call it is not made, after it the caller gets its answer.
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::sync::Mutex;
 
 use super::*;
 
-/// A store that fails in a step as it is told to.
+/// A backend that fails in a step as it is told to.
 #[derive(Clone, Default)]
 struct Faulty {
-    store: MemoryStore,
+    backend: MemoryBackend,
     plan: Arc<Mutex<Plan>>,
 }
 
@@ -57,28 +57,29 @@ impl Faulty {
     }
 }
 
-async fn faulty<T>(fault: Fault, step: StoreFuture<'_, T>) -> Result<T, StoreError> {
+async fn faulty<T>(fault: Fault, step: impl Future<Output = Result<T, BackendError>>) -> Result<T, BackendError> {
     match fault {
         Fault::None => step.await,
-        Fault::Down => Err(StoreError::unavailable("down")),
+        Fault::Down => Err(BackendError::unavailable("down")),
         Fault::Deaf => {
             step.await?;
-            Err(StoreError::unavailable("the answer was lost"))
+            Err(BackendError::unavailable("the answer was lost"))
         }
         Fault::Hung => pending().await,
         Fault::Late | Fault::Remote => {
             tokio::time::sleep(secs(4)).await;
             step.await
         }
-        Fault::Panics => panic!("a bug in the store"),
+        Fault::Panics => panic!("a bug in the backend"),
     }
 }
 
-impl Store for Faulty {
-    fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
+#[async_trait]
+impl Backend for Faulty {
+    async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, BackendError> {
         let fault = self.plan.lock().unwrap().claims;
         if fault == Fault::Remote {
-            let store = self.store.clone();
+            let backend = self.backend.clone();
             let [id, fingerprint, caller, token] =
                 [claim.id, claim.fingerprint, claim.caller, claim.token].map(str::to_owned);
             let lease = claim.lease;
@@ -89,55 +90,58 @@ impl Store for Faulty {
                 let kept_for = None;
                 let claim =
                     Claim { id, fingerprint, tool, key, caller, connection, token, lease, kept_for, takes_over };
-                store.claim(claim).await
+                backend.claim(claim).await
             });
-            return Box::pin(async { remote.await.unwrap() });
+            return remote.await.unwrap();
         }
-        Box::pin(faulty(fault, Box::pin(async move { self.store.claim(claim).await })))
+        faulty(fault, self.backend.claim(claim)).await
     }
 
-    fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
-        let mut plan = self.plan.lock().unwrap();
-        if plan.renewals_that_panic > 0 {
-            plan.renewals_that_panic -= 1;
-            drop(plan);
-            std::panic::resume_unwind(Box::new("a bug in the store"));
+    async fn renew(&self, owner: Owner<'_>, lease: Duration) -> Result<bool, BackendError> {
+        let panics = {
+            let mut plan = self.plan.lock().unwrap();
+            let panics = plan.renewals_that_panic > 0;
+            plan.renewals_that_panic = plan.renewals_that_panic.saturating_sub(1);
+            panics
+        };
+        if panics {
+            std::panic::resume_unwind(Box::new("a bug in the backend"));
         }
-        self.store.renew(owner, lease)
+        self.backend.renew(owner, lease).await
     }
 
-    fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(faulty(self.end(), Box::pin(async move { self.store.complete(owner, record, ttl).await })))
+    async fn complete(&self, owner: Owner<'_>, record: &str, ttl: Duration) -> Result<bool, BackendError> {
+        faulty(self.end(), self.backend.complete(owner, record, ttl)).await
     }
 
-    fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        Box::pin(faulty(self.end(), Box::pin(async move { self.store.release(owner).await })))
+    async fn release(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        faulty(self.end(), self.backend.release(owner)).await
     }
 
-    fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        Box::pin(faulty(self.end(), Box::pin(async move { self.store.abandon(owner).await })))
+    async fn abandon(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        faulty(self.end(), self.backend.abandon(owner)).await
     }
 
-    fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
-        self.store.resolve(id, record, ttl)
+    async fn resolve(&self, id: &str, record: Option<&str>, ttl: Duration) -> Result<Resolved, BackendError> {
+        self.backend.resolve(id, record, ttl).await
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_store_fails_no_call_with_a_key_is_made_and_the_key_is_free_afterwards() {
+async fn while_the_backend_fails_no_call_with_a_key_is_made_and_the_key_is_free_afterwards() {
     for fault in [Fault::Down, Fault::Deaf, Fault::Hung, Fault::Late, Fault::Remote, Fault::Panics] {
-        let (post, store) = (post(), Faulty::default());
-        let server = layer(store.clone()).layer(post.clone());
-        store.plan(Plan { claims: fault, ..Plan::default() });
+        let (post, backend) = (post(), Faulty::default());
+        let server = layer(backend.clone()).layer(post.clone());
+        backend.plan(Plan { claims: fault, ..Plan::default() });
         let asked = tokio::time::Instant::now();
         let refused = send(&server, "k").await;
-        assert!(asked.elapsed() <= secs(2), "the store has two seconds");
+        assert!(asked.elapsed() <= secs(2), "the backend has two seconds");
         assert_eq!(kind(&refused), Some(ErrorKind::Unavailable));
         assert_eq!(post.calls("send"), 0);
         let unkeyed = server.call_tool("send", json!({}), &RequestContext::new()).await;
-        assert_eq!(text(&unkeyed), "sent 1", "calls without a key need no store");
+        assert_eq!(text(&unkeyed), "sent 1", "calls without a key need no backend");
 
-        store.plan(Plan::default());
+        backend.plan(Plan::default());
         tokio::time::sleep(secs(60)).await;
         assert_eq!(text(&send(&server, "k").await), "sent 2", "nothing was done under the key");
     }
@@ -146,14 +150,14 @@ async fn while_the_store_fails_no_call_with_a_key_is_made_and_the_key_is_free_af
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_cannot_be_recorded_is_the_callers_and_the_call_ambiguous_afterwards() {
     for fault in [Fault::Down, Fault::Hung, Fault::Panics] {
-        let (post, store) = (post(), Faulty::default());
-        let server = layer(store.clone()).layer(post.clone());
-        store.plan(Plan { ends: fault, times: usize::MAX, ..Plan::default() });
+        let (post, backend) = (post(), Faulty::default());
+        let server = layer(backend.clone()).layer(post.clone());
+        backend.plan(Plan { ends: fault, times: usize::MAX, ..Plan::default() });
         let answer = send(&server, "k").await;
         assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("not_recorded")));
         assert!(outcome::failure(&answer).is_none(), "it is a success");
         tokio::time::sleep(secs(60)).await;
-        store.plan(Plan::default());
+        backend.plan(Plan::default());
         assert!(is_ambiguous(&send(&server, "k").await));
         assert_eq!(post.calls("send"), 1);
     }
@@ -162,9 +166,9 @@ async fn an_answer_that_cannot_be_recorded_is_the_callers_and_the_call_ambiguous
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_soon_back_gets_the_answer_after_all() {
     for fault in [Fault::Down, Fault::Deaf, Fault::Panics] {
-        let (post, store) = (post(), Faulty::default());
-        let server = layer(store.clone()).layer(post.clone());
-        store.plan(Plan { ends: fault, times: 2, ..Plan::default() });
+        let (post, backend) = (post(), Faulty::default());
+        let server = layer(backend.clone()).layer(post.clone());
+        backend.plan(Plan { ends: fault, times: 2, ..Plan::default() });
         assert_eq!(told(&send(&server, "k").await), Value::Null);
         assert_eq!(told(&send(&server, "k").await), "replayed");
         assert_eq!(post.calls("send"), 1);
@@ -173,9 +177,9 @@ async fn a_store_that_is_soon_back_gets_the_answer_after_all() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_panics_as_a_lease_is_renewed_does_not_end_the_claim_of_a_call_that_runs() {
-    let ((post, go), store) = (held_post(), Faulty::default());
-    let server = layer(store.clone()).layer(post.clone());
-    store.plan(Plan { renewals_that_panic: 2, ..Plan::default() });
+    let ((post, go), backend) = (held_post(), Faulty::default());
+    let server = layer(backend.clone()).layer(post.clone());
+    backend.plan(Plan { renewals_that_panic: 2, ..Plan::default() });
     let first = server.clone();
     let first = tokio::spawn(async move { send(&first, "k").await });
     tokio::time::sleep(secs(100)).await;
@@ -186,10 +190,10 @@ async fn a_store_that_panics_as_a_lease_is_renewed_does_not_end_the_claim_of_a_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_recorded_behind_the_back_of_a_caller_who_was_told_that_it_was_not() {
-    let (post, store) = (post(), Faulty::default());
-    let server = layer(store.clone()).layer(post.clone());
-    store.plan(Plan { ends: Fault::Hung, times: 1, ..Plan::default() });
+async fn an_answer_that_is_marked_as_not_recorded_is_still_recorded_in_the_background() {
+    let (post, backend) = (post(), Faulty::default());
+    let server = layer(backend.clone()).layer(post.clone());
+    backend.plan(Plan { ends: Fault::Hung, times: 1, ..Plan::default() });
     assert_eq!(told(&send(&server, "k").await), "not_recorded");
     assert_eq!(told(&send(&server, "k").await), "replayed", "a duplicate waits for it");
     assert_eq!(post.calls("send"), 1);
@@ -197,20 +201,20 @@ async fn an_answer_is_recorded_behind_the_back_of_a_caller_who_was_told_that_it_
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_leaves_while_the_key_is_claimed_leaves_no_claim_however_late_it_is_made() {
-    let (post, store) = (post(), Faulty::default());
-    let server = layer(store.clone()).layer(post.clone());
-    store.plan(Plan { claims: Fault::Remote, ..Plan::default() });
+    let (post, backend) = (post(), Faulty::default());
+    let server = layer(backend.clone()).layer(post.clone());
+    backend.plan(Plan { claims: Fault::Remote, ..Plan::default() });
     assert!(tokio::time::timeout(secs(1), send(&server, "k")).await.is_err());
-    store.plan(Plan::default());
+    backend.plan(Plan::default());
     tokio::time::sleep(secs(60)).await;
     assert_eq!((text(&send(&server, "k").await), post.calls("send")), ("sent 1".into(), 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_leaves_while_the_answer_is_recorded_leaves_the_answer() {
-    let (post, store) = (post(), Faulty::default());
-    let server = layer(store.clone()).layer(post.clone());
-    store.plan(Plan { ends: Fault::Hung, times: 1, ..Plan::default() });
+async fn a_caller_who_leaves_while_the_answer_is_recorded_does_not_stop_that() {
+    let (post, backend) = (post(), Faulty::default());
+    let server = layer(backend.clone()).layer(post.clone());
+    backend.plan(Plan { ends: Fault::Hung, times: 1, ..Plan::default() });
     assert!(tokio::time::timeout(secs(1), send(&server, "k")).await.is_err());
     assert_eq!(told(&send(&server, "k").await), "replayed");
     assert_eq!(post.calls("send"), 1);
@@ -218,36 +222,37 @@ async fn a_caller_who_leaves_while_the_answer_is_recorded_leaves_the_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_call_that_could_not_be_released_is_ambiguous_rather_than_made_again() {
-    let (post, store) = (stumbling_post(McpError::permission_denied("no")), Faulty::default());
-    let server = layer(store.clone()).layer(post.clone());
-    store.plan(Plan { ends: Fault::Down, times: usize::MAX, ..Plan::default() });
+    let (post, backend) = (stumbling_post(McpError::permission_denied("no")), Faulty::default());
+    let server = layer(backend.clone()).layer(post.clone());
+    backend.plan(Plan { ends: Fault::Down, times: usize::MAX, ..Plan::default() });
     assert_eq!(text(&send(&server, "k").await), "no");
     tokio::time::sleep(secs(60)).await;
-    store.plan(Plan::default());
+    backend.plan(Plan::default());
     assert!(is_ambiguous(&send(&server, "k").await));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_nobody_can_read_is_not_taken_for_an_answer() {
+async fn an_unreadable_record_is_not_taken_for_an_answer() {
     struct Rubbish;
-    impl Store for Rubbish {
-        fn claim<'a>(&'a self, _: Claim<'a>) -> StoreFuture<'a, Claimed> {
-            Box::pin(ready(Ok(Claimed::Done("what is this?".into()))))
+    #[async_trait]
+    impl Backend for Rubbish {
+        async fn claim(&self, _: Claim<'_>) -> Result<Claimed, BackendError> {
+            Ok(Claimed::Done("what is this?".into()))
         }
-        fn renew<'a>(&'a self, _: Owner<'a>, _: Duration) -> StoreFuture<'a, bool> {
-            Box::pin(ready(Ok(false)))
+        async fn renew(&self, _: Owner<'_>, _: Duration) -> Result<bool, BackendError> {
+            Ok(false)
         }
-        fn complete<'a>(&'a self, _: Owner<'a>, _: &'a str, _: Duration) -> StoreFuture<'a, bool> {
-            Box::pin(ready(Ok(false)))
+        async fn complete(&self, _: Owner<'_>, _: &str, _: Duration) -> Result<bool, BackendError> {
+            Ok(false)
         }
-        fn release<'a>(&'a self, _: Owner<'a>) -> StoreFuture<'a, bool> {
-            Box::pin(ready(Ok(false)))
+        async fn release(&self, _: Owner<'_>) -> Result<bool, BackendError> {
+            Ok(false)
         }
-        fn abandon<'a>(&'a self, _: Owner<'a>) -> StoreFuture<'a, bool> {
-            Box::pin(ready(Ok(false)))
+        async fn abandon(&self, _: Owner<'_>) -> Result<bool, BackendError> {
+            Ok(false)
         }
-        fn resolve<'a>(&'a self, _: &'a str, _: Option<&'a str>, _: Duration) -> StoreFuture<'a, Resolved> {
-            Box::pin(ready(Ok(Resolved::Unknown)))
+        async fn resolve(&self, _: &str, _: Option<&str>, _: Duration) -> Result<Resolved, BackendError> {
+            Ok(Resolved::Unknown)
         }
     }
     let post = post();

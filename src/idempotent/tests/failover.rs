@@ -1,7 +1,5 @@
 //! A Redis that fails over to a replica: what is acknowledged only once the replica has it is not lost.
 
-use std::num::NonZeroU32;
-
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use super::redis_down::send_until_available;
@@ -15,8 +13,8 @@ async fn connect(client: ::redis::Client) -> ConnectionManager {
     client.get_connection_manager_with_config(config).await.unwrap()
 }
 
-async fn replicated(client: ::redis::Client, timeout: Duration) -> RedisStore<ConnectionManager> {
-    RedisStore::new(connect(client).await).with_replicas(NonZeroU32::MIN, timeout)
+async fn replicated(client: ::redis::Client, timeout: Duration) -> RedisBackend {
+    in_redis(connect(client).await).with_replicas(1, timeout)
 }
 
 /// What the manual warns of.
@@ -24,7 +22,7 @@ async fn replicated(client: ::redis::Client, timeout: Duration) -> RedisStore<Co
 async fn without_waiting_for_replicas_a_failover_loses_the_key_and_the_call_is_made_again() {
     let mut redis = Replicated::start();
     let post = post();
-    let server = layer(RedisStore::new(connect(redis.client()).await)).layer(post.clone());
+    let server = layer(in_redis(connect(redis.client()).await)).layer(post.clone());
     redis.fall_behind();
     assert_eq!(text(&send(&server, "k").await), "sent 1");
     redis.fail_over();
@@ -35,8 +33,8 @@ async fn without_waiting_for_replicas_a_failover_loses_the_key_and_the_call_is_m
 async fn a_call_whose_claim_and_answer_the_replica_has_is_replayed_after_a_failover() {
     let mut redis = Replicated::start();
     let post = post();
-    let store = replicated(redis.client(), secs(30)).await;
-    let server = layer(store).with_store_timeout(secs(60)).layer(post.clone());
+    let backend = replicated(redis.client(), secs(30)).await;
+    let server = layer(backend).with_backend_timeout(secs(60)).layer(post.clone());
     for call in 1..=20 {
         assert_eq!(text(&send(&server, &call.to_string()).await), format!("sent {call}"));
     }
@@ -57,14 +55,14 @@ async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_f
     let redis = Replicated::start();
     let post = post();
     let server = layer(replicated(redis.client(), Duration::from_millis(50)).await).layer(post.clone());
-    let elsewhere = layer(RedisStore::new(connect(redis.client()).await)).layer(post.clone());
+    let elsewhere = layer(in_redis(connect(redis.client()).await)).layer(post.clone());
     redis.replica.hang();
     let refused = send(&server, "k").await;
     assert_eq!(kind(&refused), Some(ErrorKind::Unavailable));
     assert_eq!(post.calls("send"), 0);
     assert_eq!(text(&send(&elsewhere, "other").await), "sent 1", "no other connection is held up");
     redis.replica.resume();
-    let patient = layer(replicated(redis.client(), secs(30)).await).with_store_timeout(secs(60)).layer(post.clone());
+    let patient = layer(replicated(redis.client(), secs(30)).await).with_backend_timeout(secs(60)).layer(post.clone());
     let sent = send_until_available(&patient, "k").await;
     assert_eq!((text(&sent), told(&sent)), ("sent 2".into(), Value::Null), "it is no ambiguous call");
 }
@@ -73,10 +71,9 @@ async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_f
 async fn a_claim_counts_only_on_as_many_replicas_as_were_asked_for_and_a_resolution_too() {
     let redis = Replicated::start();
     let claim = |id: &'static str| claim_of(id, "token", Duration::from_millis(1));
-    let two = NonZeroU32::new(2).expect("two");
     // Long enough for the one that there is to acknowledge it.
-    let store = RedisStore::new(connect(redis.client()).await).with_replicas(two, secs(2));
-    assert!(store.claim(claim("a")).await.is_err(), "there is one replica");
+    let backend = in_redis(connect(redis.client()).await).with_replicas(2, secs(2));
+    assert!(backend.claim(claim("a")).await.is_err(), "there is one replica");
     let patient = replicated(redis.client(), secs(30)).await;
     assert_eq!(patient.claim(claim("b")).await.unwrap(), Claimed::New);
     redis.replica.hang();
@@ -96,8 +93,8 @@ async fn a_claim_counts_only_on_as_many_replicas_as_were_asked_for_and_a_resolut
 async fn many_calls_at_once_that_wait_for_a_replica_are_all_made_once() {
     let redis = Replicated::start();
     let post = post();
-    let store = replicated(redis.client(), secs(30)).await;
-    let server = layer(store).with_store_timeout(secs(60)).layer(post.clone());
+    let backend = replicated(redis.client(), secs(30)).await;
+    let server = layer(backend).with_backend_timeout(secs(60)).layer(post.clone());
     let keys: Vec<_> = (0..100).map(|call| (call % 50).to_string()).collect();
     let calls = keys.iter().map(|key| send(&server, key));
     for answer in futures_util::future::join_all(calls).await {
@@ -118,8 +115,8 @@ async fn a_failover_that_loses_an_answer_leaves_an_ambiguous_call_and_not_a_free
         ready(Ok(sent(call.number)))
     });
     let client = redis.lock().unwrap().client();
-    let store = replicated(client, Duration::from_millis(200)).await;
-    let layer = layer(store).with_lease(Duration::from_millis(500)).with_wait(secs(30));
+    let backend = replicated(client, Duration::from_millis(200)).await;
+    let layer = layer(backend).with_lease(Duration::from_millis(500)).with_wait(secs(30));
     let server = layer.layer(post.clone());
     let answer = send_until_available(&server, "k").await;
     assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("not_recorded")));

@@ -1,4 +1,4 @@
-//! The bounds of the store in memory: who gets how much of it, and what becomes of whom there is no room for.
+//! The bounds of the backend in memory: who gets how much of it, and what becomes of whom there is no room for.
 
 use super::*;
 
@@ -24,7 +24,7 @@ async fn accepted(server: &impl McpHandler, ctx: &RequestContext, times: usize) 
 #[tokio::test(start_paused = true)]
 async fn no_callers_calls_drop_the_answer_of_another() {
     let post = post();
-    let server = layer(MemoryStore::new().with_max_records(1_000)).layer(post.clone());
+    let server = layer(MemoryBackend::new().with_max_records(1_000)).layer(post.clone());
     let (ada, mallory) = (user("ada"), user("mallory"));
     send_as(&server, "rent", &ada).await.unwrap();
     assert_eq!(accepted(&server, &mallory, 1_000).await, 500, "a caller alone gets half of the room");
@@ -40,7 +40,7 @@ async fn no_callers_ambiguous_calls_lock_out_another() {
         let is_ada = call.ctx.subject() == Some("ada");
         ready(Ok(if is_ada { ToolResult::text("sent") } else { ToolResult::error("no such address") }))
     });
-    let server = layer(MemoryStore::new().with_max_records(1_000)).layer(script.clone());
+    let server = layer(MemoryBackend::new().with_max_records(1_000)).layer(script.clone());
     let mallory = user("mallory");
     assert_eq!(accepted(&server, &mallory, 1_000).await, 500);
     for number in [0, 499] {
@@ -52,7 +52,7 @@ async fn no_callers_ambiguous_calls_lock_out_another() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_kept_until_its_time_and_its_room_is_free_from_then_on() {
     let post = post();
-    let server = layer(MemoryStore::new().with_max_records(8)).layer(post.clone());
+    let server = layer(MemoryBackend::new().with_max_records(8)).layer(post.clone());
     let ada = user("ada");
     assert_eq!(accepted(&server, &ada, 8).await, 4);
     tokio::time::advance(secs(24 * 60 * 60 - 1)).await;
@@ -70,13 +70,13 @@ async fn an_answer_is_kept_until_its_time_and_its_room_is_free_from_then_on() {
 async fn a_key_that_is_free_again_takes_no_room() {
     let script =
         ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::invalid_params("no such address"))));
-    let server = layer(MemoryStore::new().with_max_records(2)).layer(script.clone());
+    let server = layer(MemoryBackend::new().with_max_records(2)).layer(script.clone());
     assert_eq!(accepted(&server, &user("ada"), 100).await, 100);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_anonymous_connection_locks_out_neither_another_one_nor_a_user() {
-    let server = layer(MemoryStore::new().with_max_records(1_000)).layer(post());
+    let server = layer(MemoryBackend::new().with_max_records(1_000)).layer(post());
     // The keys of anonymous callers are the same ones, so each connection has to choose others.
     let mut number = 0;
     let mut accepted_on = async |connection: usize| {
@@ -106,8 +106,8 @@ async fn the_bytes_of_answers_are_bounded_for_each_caller_and_for_all() {
     let script = ScriptedServer::new("post").with_plain("send", |call| {
         ready(Ok(ToolResult::text("x".repeat(MIB).replace('x', &(call.number % 10).to_string()))))
     });
-    let store = MemoryStore::new().with_max_bytes(16 * MIB);
-    let server = layer(store.clone()).layer(script.clone());
+    let backend = MemoryBackend::new().with_max_bytes(16 * MIB);
+    let server = layer(backend.clone()).layer(script.clone());
     let (ada, mallory) = (user("ada"), user("mallory"));
     send_as(&server, "report", &ada).await.unwrap();
 
@@ -139,9 +139,9 @@ async fn the_bytes_of_answers_are_bounded_for_each_caller_and_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_somebody_found_out_is_refused_where_there_is_no_room_for_it() {
+async fn a_resolved_answer_is_refused_if_there_is_no_room_for_it() {
     let script = ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::timeout("Lost"))));
-    let layer = layer(MemoryStore::new().with_max_bytes(1 << 20));
+    let layer = layer(MemoryBackend::new().with_max_bytes(1 << 20));
     let handle = layer.handle();
     let server = layer.layer(script);
     let ada = user("ada");
@@ -149,7 +149,7 @@ async fn an_answer_that_somebody_found_out_is_refused_where_there_is_no_room_for
     let resolve = async |text: &str| handle.resolve(&ada, "send", "k", Resolution::Done(ToolResult::text(text))).await;
     let refused = resolve(&"x".repeat(1 << 20)).await.unwrap_err();
     assert!(
-        matches!(&refused, ResolveError::Store(error) if matches!(error.downcast_ref(), Some(StoreError::Full))),
+        matches!(&refused, ResolveError::Backend(error) if matches!(error.downcast_ref(), Some(BackendError::Full))),
         "{refused}"
     );
     assert!(is_ambiguous(&send_as(&server, "k", &ada).await), "nothing has changed");
@@ -171,7 +171,7 @@ async fn claims_are_never_dropped_and_a_store_full_of_them_refuses_new_ones() {
             Ok(sent(call.number))
         }
     });
-    let layer = layer(MemoryStore::new().with_max_records(4)).with_wait(Duration::ZERO);
+    let layer = layer(MemoryBackend::new().with_max_records(4)).with_wait(Duration::ZERO);
     let handle = layer.handle();
     let server = layer.layer(post.clone());
     let running = tokio::spawn({
@@ -197,8 +197,8 @@ async fn claims_are_never_dropped_and_a_store_full_of_them_refuses_new_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn expired_answers_are_cleared_away() {
-    let store = MemoryStore::new();
-    let server = layer(store.clone()).with_idempotency(Idempotency::new().with_ttl(secs(1))).layer(post());
+    let backend = MemoryBackend::new();
+    let server = layer(backend.clone()).with_idempotency(Idempotency::new().with_ttl(secs(1))).layer(post());
     for number in 0..100 {
         send(&server, &format!("old.{number}")).await.unwrap();
     }
@@ -206,5 +206,5 @@ async fn expired_answers_are_cleared_away() {
     for number in 0..50 {
         send(&server, &format!("new.{number}")).await.unwrap();
     }
-    assert!(format!("{store:?}").contains("records: 50"), "{store:?}");
+    assert!(format!("{backend:?}").contains("records: 50"), "{backend:?}");
 }

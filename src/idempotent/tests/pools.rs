@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 
 use super::*;
-use crate::idempotency::Page;
+use crate::idempotency_keys::Page;
 use crate::idempotent::renewals::Renewals;
 use crate::testing::databases::{new_name, postgres_options, postgres_schema};
 use crate::testing::proxy::Proxy;
@@ -16,7 +16,7 @@ const LEASE: Duration = Duration::from_millis(500);
 /// A pool of so many connections, and another one to the same database.
 async fn pools(connections: u32) -> (PgPool, PgPool) {
     let pool = postgres_schema(postgres_options(), connections).await;
-    SqlStore::new(pool.clone()).ensure_schema().await.unwrap();
+    SqlBackend::ensure_schema(&pool).await.unwrap();
     let options = pool.connect_options().as_ref().clone();
     (pool, PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap())
 }
@@ -44,8 +44,8 @@ async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_f
     // They are all there, so that the tool finds them.
     drop(join_all((0..3).map(|_| pool.acquire())).await);
     let post = greedy(&pool);
-    let server = layer(SqlStore::new(pool.clone())).with_lease(LEASE).layer(post.clone());
-    let elsewhere = layer(SqlStore::new(other)).with_lease(LEASE).with_wait(Duration::ZERO).layer(post.clone());
+    let server = layer(SqlBackend::new(pool.clone())).with_lease(LEASE).layer(post.clone());
+    let elsewhere = layer(SqlBackend::new(other)).with_lease(LEASE).with_wait(Duration::ZERO).layer(post.clone());
     let key = new_name();
     let call = tokio::spawn({
         let key = key.clone();
@@ -73,7 +73,7 @@ async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_f
 #[tokio::test]
 async fn all_claims_that_wait_are_renewed_by_one_statement_each_by_its_owner_only() {
     let (pool, _) = pools(1).await;
-    let store = SqlStore::new(pool.clone());
+    let backend = SqlBackend::new(pool.clone());
     let ids: Vec<String> = (0..2500).map(|_| new_name()).collect();
     let insert = "insert into mcp_patterns_idempotency \
                   (id, tool, key, fingerprint, token, lease_until, created_at, expires_at) \
@@ -103,20 +103,20 @@ async fn all_claims_that_wait_are_renewed_by_one_statement_each_by_its_owner_onl
     let kept = "select count(*) from mcp_patterns_idempotency where expires_at - lease_until = 9";
     let kept: i64 = sqlx::query_scalar(kept).fetch_one(&pool).await.unwrap();
     assert_eq!(kept, 2500, "they are kept as long as before beyond the lease");
-    drop(store);
+    drop(backend);
 }
 
 #[tokio::test]
 async fn a_page_of_ambiguous_calls_has_no_more_than_was_asked_for() {
     let (pool, _) = pools(1).await;
-    let store = SqlStore::new(pool.clone());
+    let backend = SqlBackend::new(pool.clone());
     let insert = "insert into mcp_patterns_idempotency \
                   (id, tool, key, fingerprint, token, lease_until, created_at, expires_at) \
                   select 'abc' || n, 'send', 'k', 'f', 'mine', 1, 0, 9000000000000000 from generate_series(1, 5) as n";
     sqlx::query(insert).execute(&pool).await.unwrap();
     let (mut pages, mut after) = (Vec::new(), None::<String>);
     loop {
-        let page = store.ambiguous(Page::new("abc", after.as_deref(), 2)).await.unwrap();
+        let page = backend.ambiguous(Page::new("abc", after.as_deref(), 2)).await.unwrap();
         pages.push(page.calls.len());
         after = page.next;
         if after.is_none() {
@@ -129,7 +129,7 @@ async fn a_page_of_ambiguous_calls_has_no_more_than_was_asked_for() {
 #[tokio::test]
 async fn claims_of_different_leases_are_each_renewed_for_their_own() {
     let (pool, _) = pools(1).await;
-    let store = SqlStore::new(pool.clone());
+    let backend = SqlBackend::new(pool.clone());
     let ids = [new_name(), new_name()];
     let insert = "insert into mcp_patterns_idempotency \
                   (id, tool, key, fingerprint, token, lease_until, created_at, expires_at) \
@@ -148,33 +148,33 @@ async fn claims_of_different_leases_are_each_renewed_for_their_own() {
     let long: i64 = sqlx::query_scalar(until).bind(&ids[1]).fetch_one(&pool).await.unwrap();
     assert!((long - short).abs_diff(5_940_000) < 60_000, "{short} and {long}");
     assert!(connections.wanted_for() > secs(3000), "the connection is kept as long as the longest of them");
-    drop(store);
+    drop(backend);
 }
 
 #[tokio::test]
-async fn who_leaves_while_renewing_leaves_the_others_to_somebody_else() {
+async fn a_caller_who_leaves_while_renewing_passes_the_other_renewals_on() {
     let (pool, _) = pools(2).await;
-    let store = SqlStore::new(pool.clone());
+    let backend = SqlBackend::new(pool.clone());
     let claims: Vec<String> = (0..2).map(|_| new_name()).collect();
     for id in &claims {
         let claim = claim_of(id, "mine", secs(60));
-        assert_eq!(store.claim(claim).await.unwrap(), Claimed::New);
+        assert_eq!(backend.claim(claim).await.unwrap(), Claimed::New);
     }
     for polls in 0..10 {
         let owner = |number: usize| Owner { id: &claims[number], token: "mine" };
-        let mut first = store.renew(owner(0), secs(60));
+        let mut first = backend.renew(owner(0), secs(60));
         for _ in 0..polls {
             if futures_util::poll!(&mut first).is_ready() {
                 break;
             }
             tokio::task::yield_now().await;
         }
-        let second = store.renew(owner(1), secs(60));
+        let second = backend.renew(owner(1), secs(60));
         let (second, ()) = tokio::join!(second, async { drop(first) });
         // One of a batch that was left half-way hears that it is not known.
         let renewed = match second {
             Ok(renewed) => renewed,
-            Err(_) => store.renew(owner(1), secs(60)).await.unwrap(),
+            Err(_) => backend.renew(owner(1), secs(60)).await.unwrap(),
         };
         assert!(renewed, "left after {polls} polls");
     }
@@ -191,8 +191,8 @@ async fn keys_go_on_when_postgres_falls_silent_on_the_connections_that_there_are
         silent.silence();
         async move { Ok(sent(call.number)) }
     });
-    let store = SqlStore::new(pool.clone());
-    let server = layer(store).with_store_timeout(Duration::from_secs(20)).layer(post.clone());
+    let backend = SqlBackend::new(pool.clone());
+    let server = layer(backend).with_backend_timeout(Duration::from_secs(20)).layer(post.clone());
     for n in 1..=3 {
         let key = new_name();
         for told_again in [Value::Null, json!("replayed")] {

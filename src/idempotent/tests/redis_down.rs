@@ -28,7 +28,7 @@ pub(super) async fn send_until_available(server: &impl McpHandler, key: &str) ->
 async fn a_redis_that_is_killed_makes_calls_unavailable_and_remembers_when_it_is_back() {
     let mut redis = PrivateRedis::start();
     let post = post();
-    let server = layer(RedisStore::new(connect(redis.client()).await)).layer(post.clone());
+    let server = layer(in_redis(connect(redis.client()).await)).layer(post.clone());
     assert_eq!(text(&send(&server, "before").await), "sent 1");
 
     redis.kill();
@@ -56,8 +56,7 @@ async fn a_redis_that_is_killed_between_effect_and_record_leaves_the_call_ambigu
         ready(Ok(sent(call.number)))
     });
     let client = redis.lock().unwrap().client();
-    let layer =
-        layer(RedisStore::new(connect(client).await)).with_lease(Duration::from_millis(500)).with_wait(secs(30));
+    let layer = layer(in_redis(connect(client).await)).with_lease(Duration::from_millis(500)).with_wait(secs(30));
     let handle = layer.handle();
     let server = layer.layer(post.clone());
     let answer = send(&server, "k").await;
@@ -79,7 +78,7 @@ async fn a_key_of_another_kind_in_redis_is_not_taken_for_a_claim() {
     let redis = PrivateRedis::start();
     let mut connection = connect(redis.client()).await;
     let post = post();
-    let server = layer(RedisStore::new(connect(redis.client()).await)).layer(post.clone());
+    let server = layer(in_redis(connect(redis.client()).await)).layer(post.clone());
     send(&server, "k").await.unwrap();
     let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
     assert!(keys.len() == 1 && keys[0].starts_with("mcp-patterns:idempotency:"), "one key for each call: {keys:?}");

@@ -29,7 +29,7 @@ async fn a_redis_without_memory_refuses_a_call_that_is_not_made_and_leaves_nothi
     let redis = PrivateRedis::start_on_request();
     let post = post();
     let connection = redis.client().get_connection_manager().await.expect("it is there");
-    let server = layer(RedisStore::new(connection)).layer(post.clone());
+    let server = layer(in_redis(connection)).layer(post.clone());
     redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let (traced, took) = (Traced::start(), Took::begin());
     let refused = send(&server, "secret-key").await;
@@ -81,7 +81,7 @@ async fn each_refusal_of_a_key_is_marked() {
         let refused = server.call_tool("send", args.clone(), &RequestContext::new()).await;
         assert_eq!((kind(&refused), told(&refused)), (Some(ErrorKind::InvalidParams), json!(mark)), "{args}");
     }
-    let one = MemoryStore::new().with_max_records(1);
+    let one = MemoryBackend::new().with_max_records(1);
     let server = layer(one).layer(post());
     let _first = send(&server, "first").await;
     let refused = send(&server, "second").await;

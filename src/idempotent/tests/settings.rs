@@ -26,7 +26,7 @@ fn keyed(layer: &IdempotentTool) -> Vec<String> {
 
 #[test]
 fn the_tools_that_are_selected_advertise_a_key() {
-    let new = || IdempotentTool::new(MemoryStore::new());
+    let new = || IdempotentTool::new(MemoryBackend::new());
     assert_eq!(keyed(&new().only(["print"])), ["print"]);
     assert_eq!(keyed(&new().every_write()), ["send", "print"]);
     assert_eq!(keyed(&new().every_write().except(["send"])), ["print"]);
@@ -53,12 +53,24 @@ fn mistake(layer: &IdempotentTool) -> String {
 
 #[test]
 fn a_setting_that_cannot_work_is_refused_with_the_fix() {
-    let nothing = IdempotentTool::new(MemoryStore::new());
+    let nothing = IdempotentTool::new(MemoryBackend::new());
     assert!(mistake(&nothing).contains("name them with `only`, or use `when` or `every_write`"));
-    assert!(mistake(&memory().with_lease(Duration::ZERO)).starts_with("IdempotentTool::with_lease"));
-    assert!(mistake(&memory().with_store_timeout(Duration::ZERO)).starts_with("IdempotentTool::with_store_timeout"));
+    assert!(
+        mistake(&memory().with_lease(Duration::ZERO))
+            .starts_with("IdempotentTool::with_lease: must be greater than zero")
+    );
+    let hasty = memory().with_backend_timeout(Duration::from_nanos(1));
+    assert!(mistake(&hasty).starts_with("IdempotentTool::with_backend_timeout: must be at least 1 ms"));
+    for (setting, backend) in [
+        ("with_max_records", MemoryBackend::new().with_max_records(0)),
+        ("with_max_bytes", MemoryBackend::new().with_max_bytes(0)),
+    ] {
+        assert_eq!(mistake(&layer(backend)), format!("MemoryBackend::{setting}: must be greater than zero"));
+    }
     let no_ttl = Idempotency::new().with_ttl(Duration::ZERO);
-    assert!(mistake(&memory().with_idempotency(no_ttl)).starts_with("IdempotentTool::with_idempotency"));
+    assert!(
+        mistake(&memory().with_idempotency(no_ttl)).starts_with("Idempotency::with_ttl: must be greater than zero")
+    );
     let unknown = memory().only(["sent"]).try_layer(tools()).map(|_| ()).unwrap_err();
     assert_eq!(
         unknown,
@@ -71,14 +83,14 @@ fn a_setting_that_cannot_work_is_refused_with_the_fix() {
 #[test]
 fn the_defaults_are_those_of_the_manual() {
     let debug = format!("{:?}", memory());
-    for default in ["lease: 30s", "wait: 5s", "store_timeout: 2s", "takes_over: false", "ttl: 86400s"] {
+    for default in ["lease: 30s", "wait: 5s", "backend_timeout: 2s", "takes_over: false", "ttl: 86400s"] {
         assert!(debug.contains(default), "{default} in {debug}");
     }
-    assert!(format!("{:?}", MemoryStore::new()).contains("max_records: 100000"));
+    assert!(format!("{:?}", MemoryBackend::new()).contains("max_records: 100000"));
 }
 
 #[test]
-fn what_became_of_each_call_with_a_key_is_counted() {
+fn the_outcome_of_each_call_with_a_key_is_counted() {
     let recorder = DebuggingRecorder::new();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

@@ -1,36 +1,34 @@
-//! Many callers and several replicas on one store of each kind.
+//! Many callers and several replicas on one backend of each kind.
 
-use ::redis::aio::ConnectionManager;
 use futures_util::future::join_all;
 use sqlx::{Postgres, Sqlite};
 
 use super::*;
 use crate::testing::databases::{self, SqliteFile, new_name};
 
-pub(super) async fn redis() -> RedisStore<ConnectionManager> {
-    RedisStore::new(databases::redis().await).with_prefix("mcp-patterns:test:")
+pub(super) async fn redis() -> RedisBackend {
+    in_redis(databases::redis().await).with_prefix("mcp-patterns:test:")
 }
 
-pub(super) async fn postgres() -> SqlStore<Postgres> {
-    let store = SqlStore::new(databases::postgres().await);
-    store.ensure_schema().await.unwrap();
-    store
+pub(super) async fn postgres() -> SqlBackend<Postgres> {
+    let pool = databases::postgres().await;
+    SqlBackend::ensure_schema(&pool).await.unwrap();
+    SqlBackend::new(pool)
 }
 
-pub(super) async fn sqlite() -> (SqlStore<Sqlite>, SqliteFile) {
+pub(super) async fn sqlite() -> (SqlBackend<Sqlite>, SqliteFile) {
     let file = databases::sqlite().await;
-    let store = SqlStore::new(file.pool.clone());
-    store.ensure_schema().await.unwrap();
-    store.ensure_schema().await.expect("a table that is there is left alone");
-    (store, file)
+    SqlBackend::ensure_schema(&file.pool).await.unwrap();
+    SqlBackend::ensure_schema(&file.pool).await.expect("an existing table stays as it is");
+    (SqlBackend::new(file.pool.clone()), file)
 }
 
 /// A patient layer: a machine that is busy must not fail the test.
-fn replica(store: impl Store, post: &ScriptedServer) -> impl McpHandler {
-    layer(store).with_wait(secs(60)).with_store_timeout(secs(30)).layer(post.clone())
+fn replica(backend: impl Backend, post: &ScriptedServer) -> impl McpHandler {
+    layer(backend).with_wait(secs(60)).with_backend_timeout(secs(30)).layer(post.clone())
 }
 
-async fn a_hundred_callers_with_one_key(one: impl Store, other: impl Store) {
+async fn a_hundred_callers_with_one_key(one: impl Backend, other: impl Backend) {
     let (post, key) = (post(), new_name());
     let replicas = [Either::A(replica(one, &post)), Either::B(replica(other, &post))];
     let answers = join_all((0..100).map(|number| {
@@ -86,8 +84,8 @@ impl<A: McpHandler, B: McpHandler> Either<A, B> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_callers_with_one_key_have_one_effect_in_memory() {
-    let store = MemoryStore::new();
-    a_hundred_callers_with_one_key(store.clone(), store).await;
+    let backend = MemoryBackend::new();
+    a_hundred_callers_with_one_key(backend.clone(), backend).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -97,8 +95,8 @@ async fn a_hundred_callers_with_one_key_have_one_effect_with_redis() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_callers_with_one_key_have_one_effect_with_sqlite() {
-    let (store, _file) = sqlite().await;
-    a_hundred_callers_with_one_key(store.clone(), store).await;
+    let (backend, _file) = sqlite().await;
+    a_hundred_callers_with_one_key(backend.clone(), backend).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -107,12 +105,12 @@ async fn a_hundred_callers_with_one_key_have_one_effect_with_postgres() {
 }
 
 /// A replica that died while a call ran: its claim is there, its lease is over, and nobody will ever record an answer.
-async fn what_a_dead_replica_left_is_ambiguous_on_the_others(store: impl Store + Clone) {
+async fn the_claim_of_a_dead_replica_is_ambiguous_on_the_others(backend: impl Backend + Clone) {
     let (dead, alive, key) = (post(), post(), new_name());
-    let dying = layer(Dying(store.clone())).layer(dead.clone());
+    let dying = layer(Dying(backend.clone())).layer(dead.clone());
     assert_eq!(told(&send(&dying, &key).await), "not_recorded");
 
-    let survivor = layer(store);
+    let survivor = layer(backend);
     let handle = survivor.handle();
     let server = survivor.layer(alive.clone());
     for _ in 0..2 {
@@ -125,47 +123,48 @@ async fn what_a_dead_replica_left_is_ambiguous_on_the_others(store: impl Store +
     assert_eq!(alive.calls("send"), 0);
 }
 
-/// A store whose claims have no lease and get no answer.
+/// A backend whose claims have no lease and get no answer.
 struct Dying<S>(S);
 
-impl<S: Store> Store for Dying<S> {
-    fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
-        self.0.claim(Claim { lease: Duration::ZERO, ..claim })
+#[async_trait]
+impl<S: Backend> Backend for Dying<S> {
+    async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, BackendError> {
+        self.0.claim(Claim { lease: Duration::ZERO, ..claim }).await
     }
 
-    fn renew<'a>(&'a self, _: Owner<'a>, _: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(ready(Ok(true)))
+    async fn renew(&self, _: Owner<'_>, _: Duration) -> Result<bool, BackendError> {
+        Ok(true)
     }
 
-    fn complete<'a>(&'a self, _: Owner<'a>, _: &'a str, _: Duration) -> StoreFuture<'a, bool> {
-        Box::pin(ready(Ok(false)))
+    async fn complete(&self, _: Owner<'_>, _: &str, _: Duration) -> Result<bool, BackendError> {
+        Ok(false)
     }
 
-    fn release<'a>(&'a self, _: Owner<'a>) -> StoreFuture<'a, bool> {
-        Box::pin(ready(Ok(false)))
+    async fn release(&self, _: Owner<'_>) -> Result<bool, BackendError> {
+        Ok(false)
     }
 
-    fn abandon<'a>(&'a self, _: Owner<'a>) -> StoreFuture<'a, bool> {
-        Box::pin(ready(Ok(false)))
+    async fn abandon(&self, _: Owner<'_>) -> Result<bool, BackendError> {
+        Ok(false)
     }
 
-    fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
-        self.0.resolve(id, record, ttl)
+    async fn resolve(&self, id: &str, record: Option<&str>, ttl: Duration) -> Result<Resolved, BackendError> {
+        self.0.resolve(id, record, ttl).await
     }
 }
 
 #[tokio::test]
-async fn what_a_dead_replica_left_in_redis_is_ambiguous_on_the_others() {
-    what_a_dead_replica_left_is_ambiguous_on_the_others(redis().await).await;
+async fn the_claim_of_a_dead_replica_in_redis_is_ambiguous_on_the_others() {
+    the_claim_of_a_dead_replica_is_ambiguous_on_the_others(redis().await).await;
 }
 
 #[tokio::test]
-async fn what_a_dead_replica_left_in_sqlite_is_ambiguous_on_the_others() {
-    let (store, _file) = sqlite().await;
-    what_a_dead_replica_left_is_ambiguous_on_the_others(store).await;
+async fn the_claim_of_a_dead_replica_in_sqlite_is_ambiguous_on_the_others() {
+    let (backend, _file) = sqlite().await;
+    the_claim_of_a_dead_replica_is_ambiguous_on_the_others(backend).await;
 }
 
 #[tokio::test]
-async fn what_a_dead_replica_left_in_postgres_is_ambiguous_on_the_others() {
-    what_a_dead_replica_left_is_ambiguous_on_the_others(postgres().await).await;
+async fn the_claim_of_a_dead_replica_in_postgres_is_ambiguous_on_the_others() {
+    the_claim_of_a_dead_replica_is_ambiguous_on_the_others(postgres().await).await;
 }

@@ -12,7 +12,7 @@ async fn behind_a_proxy() -> (PrivateRedis, Proxy, ScriptedServer, impl McpHandl
     let proxy = Proxy::to(redis.socket()).await;
     let connection = RedisConnection::open(&proxy.redis_url()).unwrap().with_ping_timeout(secs(3));
     let post = post();
-    let server = layer(RedisStore::new(connection)).layer(post.clone());
+    let server = layer(RedisBackend::new(connection)).layer(post.clone());
     (redis, proxy, post, server)
 }
 
@@ -49,7 +49,7 @@ async fn keys_are_recorded_again_after_their_redis_was_stopped_for_long_and_cont
     let milli = Duration::from_millis(1);
     let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(100 * milli);
     let connection = connection.with_ping_timeout(100 * milli).with_connect_timeout(100 * milli);
-    let server = layer(RedisStore::new(connection)).layer(post());
+    let server = layer(RedisBackend::new(connection)).layer(post());
     assert_eq!(text(&send(&server, "before").await), "sent 1");
     redis.hang();
     for _ in 0..10 {
@@ -64,7 +64,7 @@ async fn keys_are_recorded_again_after_their_redis_was_stopped_for_long_and_cont
 async fn the_log_says_that_the_store_fails_and_that_it_works_again() {
     let mut redis = PrivateRedis::start();
     let connection = RedisConnection::open(&redis.url()).unwrap().with_connect_timeout(Duration::from_millis(50));
-    let server = layer(RedisStore::new(connection)).layer(post());
+    let server = layer(RedisBackend::new(connection)).layer(post());
     assert_eq!(text(&send(&server, "before").await), "sent 1");
     let traced = Traced::start();
     redis.kill();
@@ -75,6 +75,6 @@ async fn the_log_says_that_the_store_fails_and_that_it_works_again() {
     assert_eq!(text(&send_until_available(&server, "during").await), "sent 2");
     // What the dropped claims release comes later, perhaps.
     let log = traced.text();
-    assert_eq!(log.matches("the store of idempotency keys fails").count(), 1, "{log}");
-    assert!(log.matches("the store of idempotency keys works again").count() >= 1, "{log}");
+    assert_eq!(log.matches("the backend of idempotency keys fails").count(), 1, "{log}");
+    assert!(log.matches("the backend of idempotency keys works again").count() >= 1, "{log}");
 }

@@ -3,13 +3,13 @@
 use super::ambiguous::Unheard;
 use super::*;
 use crate::RetryTool;
-use crate::idempotency::AmbiguousCall;
+use crate::idempotency_keys::AmbiguousCall;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// An hour until the refusal is final, and two until it is forgotten.
-fn ending(store: impl Store) -> IdempotentTool {
-    layer(store).with_idempotency(Idempotency::new().with_ttl(2 * HOUR).with_final_refusal_after(HOUR))
+fn ending(backend: impl Backend) -> IdempotentTool {
+    layer(backend).with_idempotency(Idempotency::new().with_ttl(2 * HOUR).with_final_refusal_after(HOUR))
 }
 
 fn lost_post() -> ScriptedServer {
@@ -19,7 +19,7 @@ fn lost_post() -> ScriptedServer {
 #[tokio::test(start_paused = true)]
 async fn an_ambiguous_call_ends_in_a_refusal_that_is_final_until_the_ttl_of_its_key() {
     let post = lost_post();
-    let tool = ending(MemoryStore::new());
+    let tool = ending(MemoryBackend::new());
     let handle = tool.handle();
     let server = tool.layer(post.clone());
     send(&server, "k").await.unwrap();
@@ -44,9 +44,9 @@ async fn an_ambiguous_call_ends_in_a_refusal_that_is_final_until_the_ttl_of_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ambiguous_call_that_nobody_asks_for_again_does_not_stay_for_ever() {
+async fn an_ambiguous_call_without_further_calls_does_not_stay_for_ever() {
     let post = ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::timeout("no answer"))));
-    let tool = ending(MemoryStore::new().with_max_records(6));
+    let tool = ending(MemoryBackend::new().with_max_records(6));
     let handle = tool.handle();
     let server = tool.layer(post.clone());
     for key in ["a", "b", "c"] {
@@ -66,10 +66,10 @@ async fn an_ambiguous_call_that_nobody_asks_for_again_does_not_stay_for_ever() {
 async fn an_answer_that_comes_while_a_call_is_ambiguous_counts_and_one_after_the_final_refusal_does_not() {
     for late in [false, true] {
         let (post, go) = held_post();
-        let store = MemoryStore::new();
+        let backend = MemoryBackend::new();
         // A process that nobody hears of.
-        let silent = ending(Unheard { store: store.clone(), renews: Arc::default() }).layer(post.clone());
-        let server = ending(store).layer(post.clone());
+        let silent = ending(Unheard { backend: backend.clone(), renews: Arc::default() }).layer(post.clone());
+        let server = ending(backend).layer(post.clone());
         let first = tokio::spawn(async move { send(&silent, "k").await });
         settle().await;
         tokio::time::advance(secs(31)).await;
@@ -103,8 +103,8 @@ async fn without_a_chosen_time_a_call_stays_ambiguous_and_can_be_resolved() {
 #[tokio::test(start_paused = true)]
 async fn ambiguous_calls_are_listed_by_pages_without_arguments_and_of_this_server_only() {
     let post = ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::timeout("no answer"))));
-    let store = MemoryStore::new();
-    let (tool, other) = (layer(store.clone()), layer(store).with_namespace("staging"));
+    let backend = MemoryBackend::new();
+    let (tool, other) = (layer(backend.clone()), layer(backend).with_namespace("staging"));
     let (handle, staging) = (tool.handle(), other.handle());
     assert!(matches!(handle.ambiguous(None, 10).await, Err(ResolveError::NotLayered)));
     assert_eq!(handle.caller(&RequestContext::new()), None);
@@ -174,7 +174,7 @@ async fn an_attempt_after_the_cut_one_gets_its_answer_if_it_comes_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_final_refusal_in_no_time_is_refused_as_a_setting() {
+async fn a_final_refusal_after_no_time_is_refused_as_a_setting() {
     let hasty = memory().with_idempotency(Idempotency::new().with_final_refusal_after(Duration::ZERO));
     let error = hasty.try_layer(post()).unwrap_err();
     assert!(matches!(error, ConfigError::InvalidSetting { setting: "with_final_refusal_after", .. }), "{error:?}");

@@ -5,7 +5,7 @@ macro_rules! impl_records {
         impl crate::transactional::records::Records for $database {
             async fn claim(
                 connection: &mut <Self as sqlx::Database>::Connection,
-                call: &crate::idempotency::CallKey,
+                call: &crate::idempotency_keys::CallKey,
                 owner: Option<crate::transactional::records::Owner<'_>>,
                 kept_for: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
@@ -92,7 +92,7 @@ macro_rules! impl_records {
 
             async fn take_over(
                 connection: &mut <Self as sqlx::Database>::Connection,
-                call: &crate::idempotency::CallKey,
+                call: &crate::idempotency_keys::CallKey,
                 owner: crate::transactional::records::Owner<'_>,
                 kept_for: std::time::Duration,
             ) -> Result<bool, sqlx::Error> {
@@ -202,8 +202,8 @@ macro_rules! impl_records {
 
             async fn ambiguous(
                 connection: &mut <Self as sqlx::Database>::Connection,
-                page: crate::idempotency::Page<'_>,
-            ) -> Result<crate::idempotency::AmbiguousCalls, sqlx::Error> {
+                page: crate::idempotency_keys::Page<'_>,
+            ) -> Result<crate::idempotency_keys::AmbiguousCalls, sqlx::Error> {
                 use crate::transactional::records::Record;
                 let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
                 // No digit comes after `g`, in any collation.
@@ -223,9 +223,9 @@ macro_rules! impl_records {
                     let (fingerprint, expires_at) = (String::new(), i64::MAX);
                     let record = Record { fingerprint, lease_until, result: None, created_at, expires_at, now };
                     let age = record.ambiguous_for().unwrap_or_default();
-                    crate::idempotency::AmbiguousCall { id, tool, key, age }
+                    crate::idempotency_keys::AmbiguousCall { id, tool, key, age }
                 });
-                Ok(crate::idempotency::AmbiguousCalls { calls: calls.collect(), next })
+                Ok(crate::idempotency_keys::AmbiguousCalls { calls: calls.collect(), next })
             }
 
             async fn ensure_schema(connection: &mut <Self as sqlx::Database>::Connection) -> Result<(), sqlx::Error> {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::databases::{LONG, NONE, TestDb, hooked_pool, nothing, numbers_at_rest, until_idle, write};
 use super::on_each_database;
-use crate::finish::finish;
+use crate::detached::run_to_end;
 use crate::testing::Traced;
 use crate::transactional::{TransactionError, Transactor};
 
@@ -87,14 +87,14 @@ async fn whoever_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() 
 }
 
 #[tokio::test]
-async fn what_is_to_be_finished_goes_on_without_its_caller() {
+async fn work_that_must_end_continues_without_its_caller() {
     let (go, gone) = oneshot::channel::<()>();
     let (done, is_done) = oneshot::channel();
     let work: BoxFuture<'static, ()> = Box::pin(async move {
         let _ = gone.await;
         let _ = done.send("done");
     });
-    let mut work = Box::pin(finish(work));
+    let mut work = Box::pin(run_to_end(work));
     assert!(poll!(&mut work).is_pending());
     drop(work);
     assert!(go.send(()).is_ok(), "it waits still");
@@ -102,8 +102,8 @@ async fn what_is_to_be_finished_goes_on_without_its_caller() {
 }
 
 #[tokio::test]
-async fn what_is_to_be_finished_is_answered_to_a_caller_who_waits() {
-    assert_eq!(finish(Box::pin(async { 1 })).await, 1);
+async fn work_that_must_end_returns_its_result_to_a_caller_who_waits() {
+    assert_eq!(run_to_end(Box::pin(async { 1 })).await, 1);
 }
 
 /// Stands between a pool and its server, and replaces what the client says by something as long.

@@ -10,7 +10,7 @@ use turbomcp_types::ToolResult;
 use super::databases::{TestDb, write};
 use crate::clock::time_of;
 use crate::database::SupportedDatabase;
-use crate::idempotency::{CallKey, IDEMPOTENCY, Idempotency, Origin, Resolved};
+use crate::idempotency_keys::{CallKey, IDEMPOTENCY, Idempotency, Origin, Resolved};
 use crate::sweeper::Sweeper;
 use crate::testing::ScriptedServer;
 use crate::testing::databases::{move_clock, postgres_with_clock};

@@ -125,7 +125,7 @@ async fn other_failures_are_not_tried_again() {
 }
 
 #[tokio::test]
-async fn who_always_gives_way_is_told_so_after_a_bounded_number_of_attempts() {
+async fn a_transaction_that_always_gives_way_fails_after_a_bounded_number_of_attempts() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_max_attempts(3);
     let run = transactor.run(&(), || async {

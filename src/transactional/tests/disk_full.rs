@@ -9,7 +9,7 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::databases::TestDb;
-use crate::idempotency::Idempotency;
+use crate::idempotency_keys::Idempotency;
 use crate::testing::databases::{new_name, sqlite_at};
 use crate::testing::{ScriptedServer, Took};
 use crate::transactional::{TRANSACTION, TransactionalTool, current, failed};

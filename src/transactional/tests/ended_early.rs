@@ -7,21 +7,21 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{TestDb, numbers_at_rest, refusal, write};
 use super::on_each_database;
-use crate::idempotency::{Idempotency, Resolution, ResolveError};
+use crate::idempotency_keys::{Idempotency, Resolution, ResolveError};
 use crate::testing::ScriptedServer;
 use crate::transactional::{Dialect, TransactionError, TransactionalTool, Transactor, current};
 use crate::{Layer, outcome};
 
 on_each_database! {
-    a_tool_that_ends_its_transaction_is_not_told_that_nothing_was_done,
+    a_tool_that_ends_its_transaction_never_gets_an_error_that_says_nothing_was_done,
     a_tool_that_commits_and_fails_is_marked,
     the_key_of_a_tool_that_ended_its_transaction_is_ambiguous_until_it_is_resolved,
     an_ambiguous_key_is_refused_for_good_after_the_chosen_time_until_its_ttl,
     an_ambiguous_key_is_not_refused_for_good_before_the_chosen_time,
-    an_ambiguous_key_that_nobody_asks_for_is_forgotten_in_the_end,
+    an_ambiguous_key_without_further_calls_is_deleted_in_the_end,
     a_tool_that_commits_and_begins_again_is_recorded,
     a_transaction_that_ended_early_is_not_tried_again,
-    what_ended_as_it_should_is_not_marked,
+    a_transaction_that_ended_normally_is_not_marked,
 }
 
 async fn execute<DB: Dialect>(sql: &'static str) -> Result<(), TransactionError> {
@@ -70,7 +70,7 @@ fn told(answer: &McpResult<ToolResult>) -> (Value, Value) {
     (noted("mcp-patterns/transaction"), noted("mcp-patterns/idempotency"))
 }
 
-async fn a_tool_that_ends_its_transaction_is_not_told_that_nothing_was_done<DB: TestDb>() {
+async fn a_tool_that_ends_its_transaction_never_gets_an_error_that_says_nothing_was_done<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let server = layer(&pool, Idempotency::new()).layer(bank::<DB>());
     for ends in ["COMMIT", "ROLLBACK"] {
@@ -187,7 +187,7 @@ async fn an_ambiguous_key_is_not_refused_for_good_before_the_chosen_time<DB: Tes
     assert_eq!(TransactionalTool::sweep(&pool).await.expect("a sweep"), 0, "it is kept");
 }
 
-async fn an_ambiguous_key_that_nobody_asks_for_is_forgotten_in_the_end<DB: TestDb>() {
+async fn an_ambiguous_key_without_further_calls_is_deleted_in_the_end<DB: TestDb>() {
     use std::time::Duration;
     let pool = prepared::<DB>().await;
     let moment = Duration::from_millis(50);
@@ -226,14 +226,14 @@ async fn a_transaction_that_ended_early_is_not_tried_again<DB: TestDb>() {
         write::<DB>(1).await?;
         execute::<DB>("COMMIT").await?;
         // What the database would say of another transaction that was in the way.
-        crate::scope::current::<crate::transactional::current::Control>().expect("a transaction").note_conflict();
+        crate::scope::current::<crate::transactional::control::Control>().expect("a transaction").note_conflict();
         Err::<(), _>(refusal())
     });
     assert_eq!(run.await, Err(refusal()));
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn what_ended_as_it_should_is_not_marked<DB: TestDb>() {
+async fn a_transaction_that_ended_normally_is_not_marked<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let server = layer(&pool, Idempotency::new()).layer(bank::<DB>());
     for fails in [false, true] {

@@ -14,15 +14,15 @@ use crate::transactional::{TransactionError, Transactor, current, set_rollback_o
 on_each_database! {
     a_success_is_committed,
     a_failure_is_rolled_back,
-    a_panic_is_rolled_back_and_goes_on,
-    what_takes_too_long_is_rolled_back,
-    what_is_cancelled_is_rolled_back,
+    a_panic_rolls_back_and_continues_to_unwind,
+    a_body_that_takes_too_long_is_rolled_back,
+    a_cancelled_body_is_rolled_back,
     a_caller_dropped_at_any_point_leaves_all_or_nothing,
     outside_a_transaction_there_is_no_connection,
     another_task_has_no_connection,
     a_connection_that_is_kept_is_a_clear_error,
     two_parts_that_need_the_connection_at_once_take_turns,
-    what_asks_for_a_rollback_is_rolled_back,
+    a_body_that_requests_a_rollback_is_rolled_back,
     a_read_only_transaction_refuses_to_write_and_leaves_the_connection_writable,
     a_database_that_cannot_be_reached_is_unavailable,
 }
@@ -46,7 +46,7 @@ async fn a_failure_is_rolled_back<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn a_panic_is_rolled_back_and_goes_on<DB: TestDb>() {
+async fn a_panic_rolls_back_and_continues_to_unwind<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
@@ -61,7 +61,7 @@ async fn a_panic_is_rolled_back_and_goes_on<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn what_takes_too_long_is_rolled_back<DB: TestDb>() {
+async fn a_body_that_takes_too_long_is_rolled_back<DB: TestDb>() {
     let pool = DB::pool().await;
     let after = Duration::from_millis(300);
     let transactor = Transactor::new(pool.clone()).with_timeout(after);
@@ -73,7 +73,7 @@ async fn what_takes_too_long_is_rolled_back<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn what_is_cancelled_is_rolled_back<DB: TestDb>() {
+async fn a_cancelled_body_is_rolled_back<DB: TestDb>() {
     #[derive(Debug)]
     struct Cancelled;
     impl Cancellable for Cancelled {
@@ -166,7 +166,7 @@ async fn two_parts_that_need_the_connection_at_once_take_turns<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1, 2]);
 }
 
-async fn what_asks_for_a_rollback_is_rolled_back<DB: TestDb>() {
+async fn a_body_that_requests_a_rollback_is_rolled_back<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {

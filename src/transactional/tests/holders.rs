@@ -104,7 +104,7 @@ async fn a_process_that_is_stopped_keeps_its_locks_no_longer_than_its_transactio
     holder.signal("-CONT");
     let mut said = String::new();
     std::io::Read::read_to_string(holder.0.stdout.as_mut().expect("it is piped"), &mut said).expect("it can be read");
-    assert!(said.contains("It was told: Not done within 2000 ms; nothing was done"), "{said}");
+    assert!(said.contains("It was told: Not finished within 2000 ms; nothing was done"), "{said}");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ on_each_database! {
     a_hook_that_panics_keeps_nothing_from_the_others,
     hooks_of_a_part_that_was_undone_never_run,
     hooks_run_although_the_caller_has_gone,
-    what_a_layer_does_once_a_call_is_certain_waits_for_the_transaction_around_it,
+    a_hook_for_after_the_commit_or_now_waits_for_the_transaction_around_it,
 }
 
 #[derive(Clone, Default)]
@@ -152,7 +152,7 @@ impl Middleware for Noting {
     }
 }
 
-async fn what_a_layer_does_once_a_call_is_certain_waits_for_the_transaction_around_it<DB: TestDb>() {
+async fn a_hook_for_after_the_commit_or_now_waits_for_the_transaction_around_it<DB: TestDb>() {
     let (pool, seen) = (DB::pool().await, Seen::default());
     let script = ScriptedServer::new("numbers")
         .with_plain("write", |_| async { Ok(write::<DB>(1).await.map(|()| ToolResult::text("written"))?) })

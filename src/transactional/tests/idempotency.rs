@@ -12,8 +12,8 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{NONE, TestDb, numbers_at_rest, write};
 use super::on_each_database;
-use crate::idempotency::{Idempotency, KeySource};
-use crate::idempotent::MemoryStore;
+use crate::idempotency_keys::{Idempotency, KeySource};
+use crate::idempotent::MemoryBackend;
 use crate::sweeper::Sweeper;
 use crate::testing::ScriptedServer;
 use crate::transactional::records::EXPIRED;
@@ -255,7 +255,7 @@ async fn a_call_with_a_key_inside_a_transaction_ends_with_its_caller<DB: TestDb>
             }
         }
     });
-    let keys = IdempotentTool::new(MemoryStore::new()).only(["write"]);
+    let keys = IdempotentTool::new(MemoryBackend::new()).only(["write"]);
     let server = (TransactionalTool::new(pool.clone()).only(["write"]), keys).layer(script);
     let caller = tokio::spawn(async move { call(&server, json!({"idempotency_key": "a"})).await });
     begun.notified().await;

@@ -13,7 +13,7 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{NONE, TestDb, numbers_at_rest, write};
 use super::traps::{Commit, cut_at_commit};
-use crate::idempotency::Idempotency;
+use crate::idempotency_keys::Idempotency;
 use crate::testing::private_postgres::PrivatePostgres;
 use crate::testing::{ScriptedServer, Took, Traced};
 use crate::transactional::{TransactionalTool, Transactor, after_commit, current, failed};

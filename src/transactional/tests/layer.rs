@@ -106,12 +106,12 @@ async fn mistakes_are_found_when_the_layer_is_put_on<DB: TestDb>() {
     ] {
         let refused = TransactionalTool::new(transactor.clone()).every_write().try_layer(script()).map(|_| ());
         assert_eq!(transactor.check(), refused.clone(), "outside a server too");
-        assert!(text(refused.err()).starts_with(&format!("TransactionalTool::{setting}: ")), "{setting}");
+        assert!(text(refused.err()).starts_with(&format!("Transactor::{setting}: ")), "{setting}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_took_several_transactions_says_so_unless_told_not_to() {
+async fn an_answer_that_took_several_transactions_says_so_unless_the_layer_adds_no_meta() {
     let pool = Postgres::pool().await;
     let script = || {
         ScriptedServer::new("numbers").with_plain("write", |call| async move {

@@ -15,7 +15,7 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::databases::{NONE, TestDb, numbers_at_rest};
-use crate::idempotent::MemoryStore;
+use crate::idempotent::MemoryBackend;
 use crate::outcome::{self, ErrorKind, Failure};
 use crate::testing::databases::postgres_options;
 use crate::testing::{ScriptedServer, Took, Traced};
@@ -92,7 +92,7 @@ fn reason<'a>(failure: &Failure<'a>) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn a_pool_without_a_connection_in_time_is_told_as_unavailable_and_not_as_an_error_of_the_program() {
+async fn a_pool_without_a_connection_in_time_is_unavailable_and_no_internal_error() {
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
     let pool = pool.connect_with(postgres_options()).await.expect("the server is there");
     let all = pool.clone();
@@ -104,7 +104,7 @@ async fn a_pool_without_a_connection_in_time_is_told_as_unavailable_and_not_as_a
         }
     });
     let held = pool.acquire().await.expect("it is free");
-    let server = IdempotentTool::new(MemoryStore::new()).only(["write"]).layer(script);
+    let server = IdempotentTool::new(MemoryBackend::new()).only(["write"]).layer(script);
     let traced = Traced::start();
     let refused = call(&server, "write").await;
     let failure = failure(&refused);
@@ -126,7 +126,7 @@ async fn a_pool_without_a_connection_in_time_is_told_as_unavailable_and_not_as_a
 }
 
 #[tokio::test]
-async fn a_database_that_refuses_connections_is_told_as_unavailable() {
+async fn a_database_that_refuses_connections_is_unavailable() {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound").port();
     let options = postgres_options().host("127.0.0.1").port(port);
     let error = sqlx::PgConnection::connect_with(&options).await.err();
@@ -137,7 +137,7 @@ async fn a_database_that_refuses_connections_is_told_as_unavailable() {
 #[tokio::test]
 async fn a_statement_whose_connection_is_lost_leaves_its_key_ambiguous_and_is_not_repeated() {
     let (script, direct) = server().await;
-    let server = (RetryTool::new(), IdempotentTool::new(MemoryStore::new()).only(["write"])).layer(script.clone());
+    let server = (RetryTool::new(), IdempotentTool::new(MemoryBackend::new()).only(["write"])).layer(script.clone());
     let lost = call(&server, "write").await;
     let failure = failure(&lost);
     assert!(!failure.is_temporary() && !failure.is_not_executed(), "{lost:?}");

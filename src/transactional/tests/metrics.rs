@@ -16,7 +16,7 @@ use super::databases::{TestDb, write};
 use super::on_each_database;
 use super::traps::{Commit, cut_at_commit};
 use crate::Layer;
-use crate::idempotency::Idempotency;
+use crate::idempotency_keys::Idempotency;
 use crate::testing::{Call, ScriptedServer, counted, counts};
 use crate::transactional::{Dialect, TransactionalTool, Transactor, current, failed};
 

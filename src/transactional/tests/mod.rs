@@ -25,8 +25,8 @@ mod silence;
 mod standstill;
 mod sweeps;
 mod traps;
-mod turns;
 mod waiting;
+mod write_queue;
 
 /// Makes a test on each database out of an `async fn test<DB: TestDb>()`.
 macro_rules! on_each_database {

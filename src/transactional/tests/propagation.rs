@@ -7,15 +7,15 @@ use super::on_each_database;
 use crate::transactional::{Propagation, TransactionError, Transactor};
 
 on_each_database! {
-    what_joins_commits_and_fails_with_the_whole,
+    a_part_that_joins_commits_and_fails_with_the_whole,
     a_part_that_failed_is_not_committed_although_the_whole_says_success,
     a_part_that_was_left_in_the_middle_is_not_committed,
     a_nested_part_is_undone_alone,
     a_nested_part_that_was_left_in_the_middle_undoes_the_whole,
-    what_is_mandatory_needs_a_transaction,
+    a_mandatory_part_needs_a_transaction,
 }
 
-async fn what_joins_commits_and_fails_with_the_whole<DB: TestDb>() {
+async fn a_part_that_joins_commits_and_fails_with_the_whole<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let mandatory = transactor.clone().with_propagation(Propagation::Mandatory);
@@ -90,7 +90,7 @@ async fn a_nested_part_that_was_left_in_the_middle_undoes_the_whole<DB: TestDb>(
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn what_is_mandatory_needs_a_transaction<DB: TestDb>() {
+async fn a_mandatory_part_needs_a_transaction<DB: TestDb>() {
     let pool = DB::pool().await;
     let mandatory = Transactor::new(pool.clone()).with_propagation(Propagation::Mandatory);
     assert_eq!(mandatory.run(&(), || write::<DB>(1)).await, Err(TransactionError::None));
@@ -99,7 +99,7 @@ async fn what_is_mandatory_needs_a_transaction<DB: TestDb>() {
 
 /// On PostgreSQL alone: SQLite has one writer at a time, so a transaction of its own waits for the one around it.
 #[tokio::test]
-async fn what_requires_a_transaction_of_its_own_commits_whatever_happens_around_it() {
+async fn a_part_with_a_transaction_of_its_own_commits_whatever_happens_around_it() {
     type DB = sqlx::Postgres;
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());

@@ -6,7 +6,7 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::databases::{NONE, TestDb, numbers_at_rest, write};
-use crate::idempotency::Idempotency;
+use crate::idempotency_keys::Idempotency;
 use crate::testing::client::{Client, ask_name};
 use crate::testing::{ScriptedServer, Traced};
 use crate::transactional::{Dialect, TransactionalTool, current, failed};
@@ -60,7 +60,7 @@ async fn a_transaction_that_gives_way_after_a_question_is_not_begun_anew() {
 }
 
 #[tokio::test]
-async fn who_puts_a_transaction_around_a_tool_that_asks_is_told_once_what_to_do() {
+async fn a_transaction_around_a_tool_that_asks_its_client_is_warned_of_once() {
     let pool = Postgres::pool().await;
     let traced = Traced::start();
     let server = TransactionalTool::new(pool).only(["sign"]).layer(office());

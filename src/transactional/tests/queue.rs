@@ -96,7 +96,7 @@ async fn whoever_waits_hears_when_the_pool_closes<DB: TestDb>() {
 }
 
 #[tokio::test]
-async fn who_has_left_is_passed_over() {
+async fn a_caller_who_has_left_is_skipped() {
     let mut is_handed_on = false;
     // A transaction that takes longer than usual hands on nothing.
     for _ in 0..20 {
@@ -126,7 +126,7 @@ async fn who_has_left_is_passed_over() {
 }
 
 #[tokio::test]
-async fn who_waits_is_not_forgotten_when_the_time_of_another_is_over() {
+async fn a_waiting_caller_is_served_after_the_timeout_of_another() {
     let (pool, _) = hooked_pool(&Postgres::pool().await, 1).await;
     let transactor = Transactor::new(pool).with_connection_reuse();
     // Each runs until it is told to end.

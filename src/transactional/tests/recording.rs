@@ -15,7 +15,7 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{NONE, TestDb, numbers_at_rest, until_idle, write};
 use super::on_each_database;
-use crate::idempotency::Idempotency;
+use crate::idempotency_keys::Idempotency;
 use crate::testing::ScriptedServer;
 use crate::transactional::{Dialect, TransactionalTool, Transactor, current};
 use crate::{Layer, outcome};

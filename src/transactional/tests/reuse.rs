@@ -12,7 +12,7 @@ use crate::transactional::{Isolation, TransactionError, Transactor, current};
 
 on_each_database! {
     a_free_connection_is_taken_as_it_is,
-    a_connection_goes_back_to_its_pool_where_no_transaction_wants_it,
+    a_connection_returns_to_its_pool_if_no_transaction_takes_it,
     nothing_is_lost_or_mixed_up_under_load,
 }
 
@@ -120,7 +120,7 @@ async fn a_new_transaction_on_an_old_connection_begins_when_it_begins() {
 }
 
 #[tokio::test]
-async fn a_dead_connection_that_nobody_has_tested_is_replaced() {
+async fn a_dead_connection_that_was_not_tested_is_replaced() {
     let (pool, _) = hooked_pool(&Postgres::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     for round in 1..=3 {
@@ -138,7 +138,7 @@ async fn a_dead_connection_that_nobody_has_tested_is_replaced() {
     assert_eq!(numbers_at_rest(&pool).await, [2, 3, 4, 5, 6, 7]);
 }
 
-async fn a_connection_goes_back_to_its_pool_where_no_transaction_wants_it<DB: TestDb>() {
+async fn a_connection_returns_to_its_pool_if_no_transaction_takes_it<DB: TestDb>() {
     let (pool, hooks) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     for n in 1..=3 {
@@ -158,7 +158,7 @@ async fn a_pool_can_be_closed_while_a_connection_is_kept() {
 }
 
 #[tokio::test]
-async fn a_pool_that_is_closed_meanwhile_gives_nobody_anything() {
+async fn a_pool_that_is_closed_meanwhile_lends_no_connection() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     let close = || async {
@@ -226,7 +226,7 @@ fn after_its_runtime<DB: TestDb>() -> (Pool<DB>, Transactor<DB>) {
 }
 
 #[test]
-fn what_is_kept_when_the_runtime_ends_does_no_harm() {
+fn connections_that_are_idle_when_the_runtime_ends_do_no_harm() {
     fn test<DB: TestDb>() {
         let (pool, transactor) = after_its_runtime::<DB>();
         drop(transactor);

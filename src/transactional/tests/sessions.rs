@@ -15,7 +15,7 @@ use crate::transactional::{Isolation, Propagation, TransactionError, Transactor}
 on_each_database! {
     a_session_is_committed_with_the_transaction,
     a_session_is_rolled_back_with_the_transaction,
-    what_was_rolled_back_is_in_nobody_s_way,
+    a_session_write_that_was_rolled_back_blocks_no_later_one,
     a_session_is_undone_with_a_part_of_the_transaction,
     a_caller_dropped_at_any_point_leaves_both_or_none,
     outside_a_transaction_a_session_is_written_at_once,
@@ -75,7 +75,7 @@ async fn a_session_is_rolled_back_with_the_transaction<DB: TestDb + SessionDatab
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn what_was_rolled_back_is_in_nobody_s_way<DB: TestDb + SessionDatabase>() {
+async fn a_session_write_that_was_rolled_back_blocks_no_later_one<DB: TestDb + SessionDatabase>() {
     let (pool, session, _) = prepared::<DB>().await;
     let transactor = Transactor::new(pool);
     for round in 0..5 {

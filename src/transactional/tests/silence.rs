@@ -149,7 +149,7 @@ async fn a_call_spends_one_acquire_timeout_on_all_that_it_waits_for_before_it_be
     let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).acquire_timeout(after);
     let pool = pool.connect_with(file.connect_options().as_ref().clone()).await.expect("a file can be opened");
     let transactor = Transactor::new(pool.clone());
-    let _turn = std::sync::Arc::clone(&transactor.turns).acquire_owned().await.expect("it is open");
+    let _permit = std::sync::Arc::clone(&transactor.write_queue).acquire_owned().await.expect("it is open");
     let _only = pool.acquire().await.expect("it is idle");
     tokio::time::pause();
     for transactor in [transactor.clone(), transactor.with_connection_reuse()] {

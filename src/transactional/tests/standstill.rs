@@ -12,7 +12,7 @@ use turbomcp_core::{ErrorKind, McpHandler, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::databases::{LONG, TestDb, nothing, numbers_at_rest, postgres_pool, write};
-use crate::idempotent::SqlStore;
+use crate::idempotent;
 use crate::session::{Session, SessionError, SessionMode, SqlBackend};
 use crate::testing::ScriptedServer;
 use crate::testing::databases::postgres_options;
@@ -112,7 +112,8 @@ async fn forty_callers_who_claim_a_key_inside_or_outside_their_transaction_all_s
     };
     let pool = pool_of(10).await;
     let transactional = TransactionalTool::new(pool.clone()).only(["order"]);
-    let idempotent = || IdempotentTool::new(SqlStore::new(pool.clone())).only(["order"]).with_store_timeout(LONG);
+    let idempotent =
+        || IdempotentTool::new(idempotent::SqlBackend::new(pool.clone())).only(["order"]).with_backend_timeout(LONG);
     forty_callers_succeed(&(idempotent(), transactional.clone()).layer(shop())).await;
     forty_callers_succeed(&(transactional, idempotent().with_namespace("inside")).layer(shop())).await;
     assert_eq!(numbers_at_rest(&pool).await, [1; 2 * CALLERS]);
@@ -125,7 +126,7 @@ fn reason(answer: &ToolResult) -> (Option<ErrorKind>, Value) {
 }
 
 #[tokio::test]
-async fn a_call_that_needs_more_connections_than_its_pool_has_is_told_so_at_once() {
+async fn a_call_that_needs_more_connections_than_its_pool_has_is_refused_at_once() {
     for connections in 1..=2 {
         let pool = pool_of(connections).await;
         let transactor = Transactor::new(pool.clone());
@@ -146,7 +147,8 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_told_so_at_once
     let refused = timeout(LONG / 2, server.call_tool("order", json!({}), &ctx)).await.expect("it waits for nobody");
     let told = (Some(ErrorKind::Internal), json!({"mcp-patterns/session": "waits_for_itself"}));
     assert_eq!(reason(&refused.expect("a result")), told);
-    let idempotent = IdempotentTool::new(SqlStore::new(pool.clone())).only(["order"]).with_store_timeout(LONG);
+    let idempotent =
+        IdempotentTool::new(idempotent::SqlBackend::new(pool.clone())).only(["order"]).with_backend_timeout(LONG);
     let script = ScriptedServer::new("shop").with_plain("order", |_| ready(Ok(ToolResult::text("ordered"))));
     let server = (TransactionalTool::new(pool.clone()).only(["order"]), idempotent).layer(script.clone());
     let call = server.call_tool("order", json!({"idempotency_key": "a"}), &ctx);
@@ -157,7 +159,7 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_told_so_at_once
 
 /// A savepoint is a part of the connection that there is.
 #[tokio::test]
-async fn what_a_part_of_a_transaction_needs_is_not_refused_for_connections_that_it_does_not_hold() {
+async fn a_part_of_a_transaction_is_not_refused_for_connections_that_it_does_not_hold() {
     let pool = pool_of(2).await;
     let ctx = RequestContext::new().with_user_id("ada");
     let session = SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal).of(&ctx).expect("a session");

@@ -14,7 +14,7 @@ use super::on_each_database;
 use crate::Layer;
 use crate::clock::time_of;
 use crate::database::SupportedDatabase;
-use crate::idempotency::{CallKey, Idempotency, Origin};
+use crate::idempotency_keys::{CallKey, Idempotency, Origin};
 use crate::sweeper::Sweeper;
 use crate::testing::ScriptedServer;
 use crate::transactional::records::{EXPIRED, Owner, Records};

@@ -238,7 +238,7 @@ async fn a_commit_whose_answer_is_lost_is_reported_as_unknown_and_not_tried_agai
 
 #[cfg(feature = "cached")]
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_invalidates_what_it_may_have_made_wrong() {
+async fn a_commit_whose_answer_is_lost_invalidates_what_it_may_have_changed() {
     async fn call(server: &impl McpHandler, tool: &str) -> String {
         let result = server.call_tool(tool, json!({}), &RequestContext::new()).await;
         result.expect("a result").first_text().unwrap_or_default().to_owned()

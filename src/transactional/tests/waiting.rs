@@ -12,18 +12,18 @@ use turbomcp_types::ToolResult;
 
 use super::databases::{TestDb, numbers_at_rest, write};
 use super::on_each_database;
-use crate::idempotency::Idempotency;
+use crate::idempotency_keys::Idempotency;
 use crate::testing::ScriptedServer;
 use crate::transactional::TransactionalTool;
-use crate::transactional::running::{Running, Turn};
+use crate::transactional::in_flight::{Admission, InFlight};
 use crate::{Layer, outcome};
 
 on_each_database! {
     a_duplicate_waits_for_the_first_call_and_gets_its_answer,
     a_duplicate_that_does_not_wait_hears_that_the_first_is_in_progress,
     a_duplicate_that_is_cancelled_while_it_waits_makes_no_call,
-    where_the_first_call_fails_the_next_one_is_made,
-    where_the_first_caller_leaves_the_next_one_is_made,
+    if_the_first_call_fails_the_next_one_is_made,
+    if_the_first_caller_leaves_the_next_call_is_made,
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -141,7 +141,7 @@ async fn a_duplicate_that_is_cancelled_while_it_waits_makes_no_call<DB: TestDb>(
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn where_the_first_call_fails_the_next_one_is_made<DB: TestDb>() {
+async fn if_the_first_call_fails_the_next_one_is_made<DB: TestDb>() {
     let (pool, slow) = (prepared::<DB>().await, Slow::new::<DB>());
     let server = layer(&pool, LONG).layer(slow.script.clone());
     let (first, others) = tokio::join!(call(&server, "badly at first"), async {
@@ -154,7 +154,7 @@ async fn where_the_first_call_fails_the_next_one_is_made<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn where_the_first_caller_leaves_the_next_one_is_made<DB: TestDb>() {
+async fn if_the_first_caller_leaves_the_next_call_is_made<DB: TestDb>() {
     let (pool, slow) = (prepared::<DB>().await, Slow::new::<DB>());
     let server = layer(&pool, LONG).layer(slow.script.clone());
     let second = {
@@ -172,13 +172,13 @@ async fn where_the_first_caller_leaves_the_next_one_is_made<DB: TestDb>() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_known_for_as_long_as_its_call_runs_and_waited_for_no_longer_than_that() {
-    let (running, wait) = (Running::default(), Duration::from_secs(5));
-    let Turn::First(first) = running.turn("a", wait, &()).await else { panic!("nobody was before") };
-    assert!(matches!(running.turn("b", wait, &()).await, Turn::First(_)), "another key is another call");
-    assert!(matches!(running.turn("a", wait, &()).await, Turn::InProgress));
+    let (running, wait) = (InFlight::default(), Duration::from_secs(5));
+    let Admission::First(first) = running.admit("a", wait, &()).await else { panic!("nobody was before") };
+    assert!(matches!(running.admit("b", wait, &()).await, Admission::First(_)), "another key is another call");
+    assert!(matches!(running.admit("a", wait, &()).await, Admission::InProgress));
     first.has_answer();
-    assert!(matches!(running.turn("a", wait, &()).await, Turn::Ask));
+    assert!(matches!(running.admit("a", wait, &()).await, Admission::AskDatabase));
     drop(first);
-    assert!(matches!(running.turn("a", wait, &()).await, Turn::First(_)));
+    assert!(matches!(running.admit("a", wait, &()).await, Admission::First(_)));
     assert_eq!(running.len(), 0);
 }

@@ -281,11 +281,11 @@ async fn a_value_is_not_coerced() {
 #[tokio::test]
 async fn a_key_that_another_layer_takes_is_no_parameter() {
     use crate::IdempotentTool;
-    use crate::idempotent::MemoryStore;
+    use crate::idempotent::MemoryBackend;
 
     let server = (
         ValidatedTool::new().typed::<UserRegistration>("register"),
-        IdempotentTool::new(MemoryStore::new()).only(["register"]),
+        IdempotentTool::new(MemoryBackend::new()).only(["register"]),
     )
         .layer(Users);
     let mut args = json!({"data": {"username": "ada", "email": "ada@example.org", "age": 36, "password": "12345678"}});

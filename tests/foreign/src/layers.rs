@@ -2,8 +2,8 @@
 
 use std::convert::identity;
 
-use mcp_patterns::idempotency::Idempotency;
-use mcp_patterns::idempotent::MemoryStore;
+use mcp_patterns::idempotency_keys::Idempotency;
+use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::selection::Hints;
 use mcp_patterns::{
     BatchedTool, CachedTool, IdempotentTool, Middleware, RetryTool, SessionStore, TransactionalTool, TryLayer,
@@ -49,7 +49,7 @@ pub(crate) async fn defaults<H: McpHandler>(server: H, named: &Named) -> Result<
         (named.cached)(CachedTool::new()),
         BatchedTool::new().when(|tool| Hints::of(tool).read_only),
         RetryTool::new(),
-        IdempotentTool::new(MemoryStore::new()).only(named.idempotent.iter().copied()),
+        IdempotentTool::new(MemoryBackend::new()).only(named.idempotent.iter().copied()),
         TransactionalTool::new(pool).with_idempotency(Idempotency::new()).only(named.transactional.iter().copied()),
         layer(PassThrough),
     )
@@ -66,7 +66,7 @@ pub(crate) async fn everything<H: McpHandler>(server: H) -> Result<impl McpHandl
         CachedTool::new().allow_skipped_effects(&all).with_resources().with_prompts(),
         BatchedTool::new().only(&all).allow_skipped_effects(&all),
         RetryTool::new().allow_repeated_effects(&all),
-        IdempotentTool::new(MemoryStore::new()).only(&all),
+        IdempotentTool::new(MemoryBackend::new()).only(&all),
         TransactionalTool::new(pool).only(&all),
         layer(PassThrough),
     )

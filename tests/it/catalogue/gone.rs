@@ -71,7 +71,7 @@ fn upstream() -> (Catalogue, Arc<AtomicUsize>) {
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_is_away_for_a_while_strips_no_tool_of_its_protection() {
     let (script, away) = upstream();
-    let server = (ValidatedTool::new(), IdempotentTool::new(MemoryStore::new()).when(|tool| tool.name == "send"))
+    let server = (ValidatedTool::new(), IdempotentTool::new(MemoryBackend::new()).when(|tool| tool.name == "send"))
         .layer(script.clone());
     let send = async |args: Value| call(&server, "send", args, &nobody()).await;
     away.store(1, Ordering::SeqCst);

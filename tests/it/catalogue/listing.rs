@@ -38,7 +38,7 @@ async fn while_a_listing_panics_a_layer_that_protects_is_unavailable_and_nothing
 #[tokio::test]
 async fn while_a_listing_panics_each_layer_that_protects_refuses_and_the_others_pass() {
     let (script, _) = fails();
-    let idempotent = || IdempotentTool::new(MemoryStore::new()).every_write();
+    let idempotent = || IdempotentTool::new(MemoryBackend::new()).every_write();
     assert_eq!(call(&idempotent().layer(script.clone()), "send", json!({}), &nobody()).await, UNAVAILABLE);
     let allowed = idempotent().allow_unlisted_tools().layer(script.clone());
     assert_eq!(call(&allowed, "send", json!({}), &nobody()).await, UNAVAILABLE, "it may be listed");
@@ -137,7 +137,7 @@ async fn listings_that_hang_for_some_callers_leave_places_for_the_others() {
         }
         if ctx.is_some() { vec![tool("send")] } else { Vec::new() }
     });
-    let server = IdempotentTool::new(MemoryStore::new()).every_write().layer(script.clone());
+    let server = IdempotentTool::new(MemoryBackend::new()).every_write().layer(script.clone());
     let slow: Vec<_> = (0..15)
         .map(|number| {
             let (server, ctx) = (server.clone(), user(&format!("slow {number}")));

@@ -50,7 +50,8 @@ async fn nobody_is_refused_by_the_schema_of_somebody_else() {
 #[tokio::test]
 async fn a_key_is_not_lost_where_the_definition_of_somebody_else_is_asked_first() {
     let script = accounts();
-    let server = (ValidatedTool::new(), IdempotentTool::new(MemoryStore::new()).only(["update"])).layer(script.clone());
+    let server =
+        (ValidatedTool::new(), IdempotentTool::new(MemoryBackend::new()).only(["update"])).layer(script.clone());
     for _ in 0..2 {
         let args = json!({"name": "bob", "role": "admin", "idempotency_key": "k"});
         let answer = call(&server, "update", args, &user("admin")).await;

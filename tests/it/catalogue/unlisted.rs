@@ -1,7 +1,7 @@
 //! Tools that were in no listing yet: after a restart, on another replica, or made up.
 
 use futures_util::future::join_all;
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::session::SessionMode;
 use mcp_patterns::validated::Limits;
 use mcp_patterns::{ConfigError, Middleware, TryLayer, layer};
@@ -23,7 +23,7 @@ async fn a_tool_that_only_its_caller_sees_is_validated_from_the_first_call_on() 
 #[tokio::test]
 async fn a_tool_that_only_its_caller_sees_takes_effect_once_from_the_first_call_on() {
     let script = for_members();
-    let server = IdempotentTool::new(MemoryStore::new()).when(|tool| tool.name == "send").layer(script.clone());
+    let server = IdempotentTool::new(MemoryBackend::new()).when(|tool| tool.name == "send").layer(script.clone());
     for _ in 0..2 {
         let sent = call(&server, "send", json!({"to": "Bob", "idempotency_key": "once"}), &user("ada")).await;
         assert_eq!(sent.as_deref(), Ok(r#"1 {"to":"Bob"}"#));
@@ -68,7 +68,7 @@ async fn made_up(
 async fn a_layer_that_protects_refuses_a_tool_that_a_fresh_listing_does_not_have() {
     let refused = (UNKNOWN, 0);
     assert_eq!(made_up("made_up", ValidatedTool::new()).await, refused);
-    assert_eq!(made_up("made_up", IdempotentTool::new(MemoryStore::new()).every_write()).await, refused);
+    assert_eq!(made_up("made_up", IdempotentTool::new(MemoryBackend::new()).every_write()).await, refused);
     assert_eq!(made_up("made_up", TransactionalTool::new(pool().await).every_write()).await, refused);
     // As a client reads it.
     let refusal = ValidatedTool::new().layer(for_members()).call_tool("made_up", json!({}), &nobody()).await;
@@ -85,7 +85,7 @@ async fn a_layer_that_does_not_protect_the_tool_leaves_it_to_the_server() {
     assert_eq!(made_up("made_up", ValidatedTool::new().except(["ping"])).await.0, UNKNOWN);
     // A layer that acts on named tools alone needs no listing to leave the others alone.
     assert_eq!(made_up("made_up", ValidatedTool::new().only(["ping"])).await, passed);
-    assert_eq!(made_up("made_up", IdempotentTool::new(MemoryStore::new()).only(["ping"])).await, passed);
+    assert_eq!(made_up("made_up", IdempotentTool::new(MemoryBackend::new()).only(["ping"])).await, passed);
     assert_eq!(made_up("made_up", TransactionalTool::new(pool().await).only(["ping"])).await, passed);
 }
 
@@ -93,14 +93,14 @@ async fn a_layer_that_does_not_protect_the_tool_leaves_it_to_the_server() {
 async fn tools_that_are_not_listed_on_purpose_can_be_allowed() {
     let passed = (Ok("1 {}".to_owned()), 1);
     assert_eq!(made_up("made_up", ValidatedTool::new().allow_unlisted_tools()).await, passed);
-    let idempotent = IdempotentTool::new(MemoryStore::new()).every_write().allow_unlisted_tools();
+    let idempotent = IdempotentTool::new(MemoryBackend::new()).every_write().allow_unlisted_tools();
     assert_eq!(made_up("made_up", idempotent).await, passed);
     // They are protected as far as that needs no definition.
     let limits = Limits::new().with_max_depth(1);
     let server = ValidatedTool::new().with_limits(limits).allow_unlisted_tools().layer(for_members());
     assert_eq!(call(&server, "made_up", json!({"a": {"b": {"c": 1}}}), &nobody()).await, INVALID);
     let script = for_members();
-    let server = IdempotentTool::new(MemoryStore::new()).every_write().allow_unlisted_tools().layer(script.clone());
+    let server = IdempotentTool::new(MemoryBackend::new()).every_write().allow_unlisted_tools().layer(script.clone());
     for _ in 0..2 {
         let answer = call(&server, "hidden", json!({"idempotency_key": "once"}), &nobody()).await;
         assert_eq!(answer.as_deref(), Ok("1 {}"));
@@ -112,7 +112,7 @@ async fn tools_that_are_not_listed_on_purpose_can_be_allowed() {
 #[tokio::test]
 async fn settings_may_name_tools_that_only_some_callers_see_if_unlisted_tools_are_allowed() {
     let script = for_members();
-    let idempotent = || IdempotentTool::new(MemoryStore::new()).only(["send"]);
+    let idempotent = || IdempotentTool::new(MemoryBackend::new()).only(["send"]);
     assert!(matches!(idempotent().try_layer(script.clone()), Err(ConfigError::UnknownTool { .. })));
     let server = idempotent()
         .with_idempotency(Idempotency::new().required_for(["send"]))
@@ -154,7 +154,7 @@ async fn layers_that_pass_an_unknown_tool_on_do_not_list_once_more_each() {
     let script = for_members();
     let server = (
         SessionStore::in_memory().when(|_| true),
-        IdempotentTool::new(MemoryStore::new()).every_write().allow_unlisted_tools(),
+        IdempotentTool::new(MemoryBackend::new()).every_write().allow_unlisted_tools(),
         ValidatedTool::new().allow_unlisted_tools(),
     )
         .layer(script.clone());
@@ -214,7 +214,7 @@ impl Middleware for Adds {
 
 #[tokio::test]
 async fn what_layers_further_in_add_to_a_tool_is_looked_up_too() {
-    let idempotent = || IdempotentTool::new(MemoryStore::new()).when(|tool| tool.name == "send");
+    let idempotent = || IdempotentTool::new(MemoryBackend::new()).when(|tool| tool.name == "send");
     let server = (ValidatedTool::new(), layer(Adds), idempotent()).layer(for_members());
     let args = json!({"to": "Bob", "trace": "a", "idempotency_key": "once"});
     assert_eq!(call(&server, "send", args, &user("ada")).await.as_deref(), Ok(r#"1 {"to":"Bob","trace":"a"}"#));

@@ -1,6 +1,6 @@
 //! A server whose word counts for nothing.
 
-use mcp_patterns::idempotency::IDEMPOTENCY;
+use mcp_patterns::idempotency_keys::IDEMPOTENCY;
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::{ConfigError, TryLayer, UntrustedServer, outcome};
 
@@ -136,7 +136,7 @@ async fn an_answer_that_claims_to_be_marked_by_a_layer_is_not() {
 async fn a_failure_that_claims_that_nothing_happened_frees_no_key() {
     let refused = [(turbomcp_core::meta_keys::ERROR_KIND, json!("invalid_params"))];
     let script = upstream(move |_| Ok(says(&refused)));
-    let idempotent = || IdempotentTool::new(MemoryStore::new()).only(["order"]);
+    let idempotent = || IdempotentTool::new(MemoryBackend::new()).only(["order"]);
     let twice = async |server: &dyn Fn() -> mcp_patterns::BoxHandler| {
         let server = server();
         for _ in 0..2 {
@@ -153,7 +153,7 @@ async fn a_failure_that_claims_that_nothing_happened_frees_no_key() {
 #[tokio::test(start_paused = true)]
 async fn marks_of_layers_around_it_still_count() {
     let script = upstream(|number| if number == 1 { Err(McpError::unavailable("down")) } else { ok(number) });
-    let server = (RetryTool::new(), IdempotentTool::new(MemoryStore::new()).only(["order"]), UntrustedServer::new())
+    let server = (RetryTool::new(), IdempotentTool::new(MemoryBackend::new()).only(["order"]), UntrustedServer::new())
         .layer(Raw(script.clone()));
     let answer = call(&server, "order", json!({"idempotency_key": "k"}), &nobody()).await;
     assert_eq!(answer.as_deref(), Ok("2"), "the key is honoured by a layer of one's own");

@@ -1,7 +1,6 @@
 //! What the servers of a stack share: a second level, a store of keys, sessions, and a database.
 
 use std::hash::{BuildHasher, RandomState};
-use std::num::NonZeroUsize;
 use std::process;
 
 use futures_util::FutureExt;
@@ -9,7 +8,7 @@ use futures_util::future::BoxFuture;
 use mcp_patterns::RedisConnection;
 use mcp_patterns::TransactionalTool;
 use mcp_patterns::cached::{MemoryLevel, RedisLevel};
-use mcp_patterns::idempotent::{MemoryStore, RedisStore, SqlStore};
+use mcp_patterns::idempotent;
 use mcp_patterns::session::{MemoryBackend, RedisBackend, SqlBackend};
 use mcp_patterns::transactional::{self, current};
 use sqlx::pool::PoolOptions;
@@ -37,10 +36,10 @@ pub(super) enum Level {
 }
 
 pub(super) enum Keys {
-    Memory(MemoryStore),
-    Redis(RedisStore<RedisConnection>),
-    Sqlite(SqlStore<Sqlite>),
-    Postgres(SqlStore<Postgres>),
+    Memory(idempotent::MemoryBackend),
+    Redis(idempotent::RedisBackend),
+    Sqlite(idempotent::SqlBackend<Sqlite>),
+    Postgres(idempotent::SqlBackend<Postgres>),
 }
 
 #[derive(Clone)]
@@ -66,12 +65,12 @@ impl Backends {
         let backends = Self::apart(stack).await;
         match &backends.pool {
             Some(Tables::Sqlite(pool)) if stack.keeps_in_database => Self {
-                keys: Keys::Sqlite(SqlStore::new(pool.clone())),
+                keys: Keys::Sqlite(idempotent::SqlBackend::new(pool.clone())),
                 sessions: Sessions::Sqlite(SqlBackend::new(pool.clone())),
                 ..backends
             },
             Some(Tables::Postgres(pool)) if stack.keeps_in_database => Self {
-                keys: Keys::Postgres(SqlStore::new(pool.clone())),
+                keys: Keys::Postgres(idempotent::SqlBackend::new(pool.clone())),
                 sessions: Sessions::Postgres(SqlBackend::new(pool.clone())),
                 ..backends
             },
@@ -80,11 +79,11 @@ impl Backends {
     }
 
     async fn apart(stack: &Stack) -> Self {
-        let store = MemoryStore::new();
+        let store = idempotent::MemoryBackend::new();
         let store = if stack.has_small_store { store.with_max_records(SMALL) } else { store };
         let sessions = match stack.session_room {
-            Some(SessionRoom::Sessions(most)) => MemoryBackend::new().with_max_sessions(at_least_one(most)),
-            Some(SessionRoom::Bytes(most)) => MemoryBackend::new().with_max_bytes(at_least_one(most)),
+            Some(SessionRoom::Sessions(most)) => MemoryBackend::new().with_max_sessions(most),
+            Some(SessionRoom::Bytes(most)) => MemoryBackend::new().with_max_bytes(most),
             None => MemoryBackend::new(),
         };
         let memory = |pool, database| Self {
@@ -114,7 +113,7 @@ impl Backends {
                 let pool = PoolOptions::new().max_connections(6).connect(&database.url()).await.expect("a database");
                 Self {
                     level: Level::Redis(RedisLevel::new(redis.clone()).with_prefix(&prefix)),
-                    keys: Keys::Redis(RedisStore::new(redis.clone()).with_prefix(&prefix)),
+                    keys: Keys::Redis(idempotent::RedisBackend::new(redis.clone()).with_prefix(&prefix)),
                     sessions: Sessions::Redis(RedisBackend::new(redis).with_prefix(&prefix)),
                     pool: Some(Tables::make(Tables::Postgres(pool)).await),
                     _database: Some(database),
@@ -122,10 +121,6 @@ impl Backends {
             }
         }
     }
-}
-
-fn at_least_one(number: usize) -> NonZeroUsize {
-    NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN)
 }
 
 impl Tables {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use mcp_patterns::cached::{LevelError, LevelFuture, MemoryLevel, Put, Read, SecondLevel, Subscription};
-use mcp_patterns::idempotency::Resolved;
-use mcp_patterns::idempotent::{Claim, Claimed, MemoryStore, Owner, Store, StoreError, StoreFuture};
+use mcp_patterns::idempotency_keys::Resolved;
+use mcp_patterns::idempotent::{Backend, BackendError, Claim, Claimed, MemoryBackend, Owner};
 
 /// A backend of which each fifth step fails, half of them after they were taken.
 #[derive(Clone)]
@@ -71,28 +72,29 @@ impl SecondLevel for Faulty<MemoryLevel> {
     }
 }
 
-impl Store for Faulty<MemoryStore> {
-    fn claim<'a>(&'a self, claim: Claim<'a>) -> StoreFuture<'a, Claimed> {
-        step!(self, StoreError::unavailable("it fails"), self.backend.claim(claim))
+#[async_trait]
+impl Backend for Faulty<MemoryBackend> {
+    async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, BackendError> {
+        step!(self, BackendError::unavailable("it fails"), self.backend.claim(claim)).await
     }
 
-    fn renew<'a>(&'a self, owner: Owner<'a>, lease: Duration) -> StoreFuture<'a, bool> {
-        step!(self, StoreError::unavailable("it fails"), self.backend.renew(owner, lease))
+    async fn renew(&self, owner: Owner<'_>, lease: Duration) -> Result<bool, BackendError> {
+        step!(self, BackendError::unavailable("it fails"), self.backend.renew(owner, lease)).await
     }
 
-    fn complete<'a>(&'a self, owner: Owner<'a>, record: &'a str, ttl: Duration) -> StoreFuture<'a, bool> {
-        step!(self, StoreError::unavailable("it fails"), self.backend.complete(owner, record, ttl))
+    async fn complete(&self, owner: Owner<'_>, record: &str, ttl: Duration) -> Result<bool, BackendError> {
+        step!(self, BackendError::unavailable("it fails"), self.backend.complete(owner, record, ttl)).await
     }
 
-    fn release<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        step!(self, StoreError::unavailable("it fails"), self.backend.release(owner))
+    async fn release(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        step!(self, BackendError::unavailable("it fails"), self.backend.release(owner)).await
     }
 
-    fn abandon<'a>(&'a self, owner: Owner<'a>) -> StoreFuture<'a, bool> {
-        step!(self, StoreError::unavailable("it fails"), self.backend.abandon(owner))
+    async fn abandon(&self, owner: Owner<'_>) -> Result<bool, BackendError> {
+        step!(self, BackendError::unavailable("it fails"), self.backend.abandon(owner)).await
     }
 
-    fn resolve<'a>(&'a self, id: &'a str, record: Option<&'a str>, ttl: Duration) -> StoreFuture<'a, Resolved> {
-        step!(self, StoreError::unavailable("it fails"), self.backend.resolve(id, record, ttl))
+    async fn resolve(&self, id: &str, record: Option<&str>, ttl: Duration) -> Result<Resolved, BackendError> {
+        step!(self, BackendError::unavailable("it fails"), self.backend.resolve(id, record, ttl)).await
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mcp_patterns::cached;
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::session::SessionMode;
 use mcp_patterns::transactional::{Dialect, Transactor};
 use mcp_patterns::{

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mcp_patterns::idempotent::{IdempotentTool, MemoryStore};
+use mcp_patterns::idempotent::{IdempotentTool, MemoryBackend};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::{
     BatchedTool, CachedTool, ConfigError, Layer, RetryTool, SessionStore, TransactionalTool, TryLayer, ValidatedTool,
@@ -58,7 +58,7 @@ async fn sixteen_layers_can_be_those_of_the_crate_and_those_of_a_user() {
         digit(5),
         RetryTool::new(),
         digit(6),
-        IdempotentTool::new(MemoryStore::new()).only(["write"]),
+        IdempotentTool::new(MemoryBackend::new()).only(["write"]),
         digit(7),
         TransactionalTool::new(pool).only(["write"]),
         digit(8),
@@ -81,7 +81,7 @@ async fn one_whole_stack_can_be_served_inside_another() {
             CachedTool::new(),
             BatchedTool::new().only(["read"]),
             RetryTool::new(),
-            IdempotentTool::new(MemoryStore::new()).only([writes]),
+            IdempotentTool::new(MemoryBackend::new()).only([writes]),
             TransactionalTool::new(pool.clone()).only([writes]),
         )
     };

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::outcome;
 use mcp_patterns::transactional::{Dialect, Transactor};
 use mcp_patterns::{Layer, RetryTool, TransactionalTool};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_patterns::idempotency::Idempotency;
+use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::outcome;
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::Transactor;

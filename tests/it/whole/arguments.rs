@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::join_all;
 use mcp_patterns::arguments::own_schema;
 use mcp_patterns::batched::Call as Together;
-use mcp_patterns::idempotency::Idempotency;
-use mcp_patterns::idempotent::MemoryStore;
+use mcp_patterns::idempotency_keys::Idempotency;
+use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::session::{Session, SessionMode};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::current;
@@ -70,7 +70,7 @@ fn bank() -> ScriptedServer {
 }
 
 fn keyed() -> IdempotentTool {
-    IdempotentTool::new(MemoryStore::new()).only(["pay"])
+    IdempotentTool::new(MemoryBackend::new()).only(["pay"])
 }
 
 fn ada() -> RequestContext {
@@ -310,7 +310,7 @@ impl mcp_patterns::Middleware for Late {
 async fn a_tool_that_comes_later_keeps_an_argument_of_its_own() {
     let late = Late(Arc::default(), bank());
     let sessions = SessionStore::in_memory().with_mode(SessionMode::Handle);
-    let keys = IdempotentTool::new(MemoryStore::new()).every_write();
+    let keys = IdempotentTool::new(MemoryBackend::new()).every_write();
     let server = (ValidatedTool::new(), sessions, keys, mcp_patterns::layer(late.clone())).layer(late.1.clone());
     let properties = json!({"session": {"type": "integer"}, "idempotency_key": {"type": "integer"}});
     let schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
@@ -334,7 +334,7 @@ async fn another_key_does_not_make_another_call_of_a_read_only_tool() {
     let script = bank();
     let cached = CachedTool::new();
     let cache = cached.handle();
-    let keys = IdempotentTool::new(MemoryStore::new()).only(["read"]);
+    let keys = IdempotentTool::new(MemoryBackend::new()).only(["read"]);
     let server = (cached, keys.clone()).layer(script.clone());
     for key in ["1", "2"] {
         assert_eq!(call(&server, "read", json!({"id": 7, "idempotency_key": key})).await, "1");
@@ -351,7 +351,7 @@ async fn another_key_does_not_make_another_call_of_a_read_only_tool() {
 #[tokio::test]
 async fn another_key_is_another_call_of_a_tool_with_effects() {
     let script = bank();
-    let keys = IdempotentTool::new(MemoryStore::new()).only(["pay"]);
+    let keys = IdempotentTool::new(MemoryBackend::new()).only(["pay"]);
     let batched = BatchedTool::new().allow_skipped_effects(["pay"]);
     let server = (CachedTool::new().allow_skipped_effects(["pay"]), batched, keys).layer(script.clone());
     let pay = |key: &str| call(&server, "pay", json!({"to": "bob", "idempotency_key": key}));
@@ -433,7 +433,7 @@ async fn tags_and_what_a_write_invalidates_do_not_see_a_key() {
             note(&by_write, args);
             ["7".to_owned()]
         });
-    let keys = IdempotentTool::new(MemoryStore::new()).only(["read", "pay"]);
+    let keys = IdempotentTool::new(MemoryBackend::new()).only(["read", "pay"]);
     let server = (cached, keys).layer(bank());
     assert_eq!(call(&server, "read", json!({"id": 7, "idempotency_key": "a"})).await, "1");
     call(&server, "pay", json!({"to": "bob", "idempotency_key": "b"})).await;
@@ -448,7 +448,7 @@ async fn a_bulk_function_sees_the_tools_own_arguments() {
     let bulk = |calls: Vec<Together>| async move {
         calls.into_iter().map(|call| Ok(call.args.to_string())).collect::<Vec<McpResult<String>>>()
     };
-    let keys = IdempotentTool::new(MemoryStore::new()).only(["read"]);
+    let keys = IdempotentTool::new(MemoryBackend::new()).only(["read"]);
     let batched = BatchedTool::new().with_bulk("read", bulk).with_batch_key(|call| call.args.to_string());
     let server = (ValidatedTool::new(), batched, keys).layer(bank());
     assert_eq!(call(&server, "read", json!({"id": 1, "idempotency_key": "k"})).await, r#"{"id":1}"#);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
-use mcp_patterns::idempotent::MemoryStore;
+use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::testing::{Call, ScriptedServer};
 use mcp_patterns::{
     BatchedTool, CachedTool, IdempotentTool, Layer, RetryTool, SessionStore, TransactionalTool, ValidatedTool,
@@ -108,7 +108,7 @@ async fn whole(script: &ScriptedServer) -> impl McpHandler + use<> {
     let inner = (
         BatchedTool::new().only(["join files", "join count", "join sign"]),
         RetryTool::new(),
-        IdempotentTool::new(MemoryStore::new()).only([""; 0]),
+        IdempotentTool::new(MemoryBackend::new()).only([""; 0]),
         TransactionalTool::new(pool).only([""; 0]),
     );
     let outer = (own(), ValidatedTool::new(), SessionStore::in_memory().optional(), CachedTool::new());

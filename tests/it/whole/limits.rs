@@ -3,7 +3,7 @@
 use std::future::ready;
 
 use futures_util::future::join_all;
-use mcp_patterns::idempotent::MemoryStore;
+use mcp_patterns::idempotent;
 use mcp_patterns::outcome;
 use mcp_patterns::retry::Budget;
 use mcp_patterns::session::{MemoryBackend, Session, SessionMode};
@@ -43,7 +43,7 @@ fn whole(bank: &ScriptedServer) -> impl McpHandler + use<> {
         SessionStore::new(sessions).with_mode(SessionMode::Handle).only(["remember"]),
         BatchedTool::new().only(["balance"]).with_max_queue(16).with_max_in_flight(1),
         RetryTool::new().with_budget(Budget::new().with_burst(200).with_ratio(0.0).with_retries_per_second(0.0)),
-        IdempotentTool::new(MemoryStore::new().with_max_records(64)).only(["pay"]),
+        IdempotentTool::new(idempotent::MemoryBackend::new().with_max_records(64)).only(["pay"]),
     )
         .layer(bank.clone())
 }

@@ -1,8 +1,8 @@
 //! Staging and production: the same server, with the same name, on the same backends.
 
 use mcp_patterns::cached::{self, MemoryLevel, SecondLevelStats};
-use mcp_patterns::idempotency::Idempotency;
-use mcp_patterns::idempotent::MemoryStore;
+use mcp_patterns::idempotency_keys::Idempotency;
+use mcp_patterns::idempotent;
 use mcp_patterns::session::{MemoryBackend, SessionMode};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::{
@@ -18,7 +18,7 @@ use super::shop::database;
 /// What all environments work on.
 struct Backends {
     level: MemoryLevel,
-    store: MemoryStore,
+    store: idempotent::MemoryBackend,
     sessions: MemoryBackend,
     pool: SqlitePool,
 }
@@ -27,7 +27,12 @@ impl Backends {
     async fn new() -> Self {
         let pool = database().await.expect("a database");
         TransactionalTool::ensure_schema(&pool).await.expect("a table");
-        Self { level: MemoryLevel::new(), store: MemoryStore::new(), sessions: MemoryBackend::new(), pool }
+        Self {
+            level: MemoryLevel::new(),
+            store: idempotent::MemoryBackend::new(),
+            sessions: MemoryBackend::new(),
+            pool,
+        }
     }
 
     fn layers(&self) -> Layers {

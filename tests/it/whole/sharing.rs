@@ -1,7 +1,7 @@
 //! Who shares with whom, through all layers: two callers who differ in exactly one thing.
 
-use mcp_patterns::idempotency::Idempotency;
-use mcp_patterns::idempotent::MemoryStore;
+use mcp_patterns::idempotency_keys::Idempotency;
+use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::session::{Session, SessionMode};
 use mcp_patterns::testing::{Call, ScriptedServer};
 use mcp_patterns::transactional::current;
@@ -122,7 +122,7 @@ async fn shared(identity: &Identity, mode: SessionMode, one: &Who, other: &Who) 
     let inner = (
         BatchedTool::new().only(["join"]).with_identity(identity()),
         RetryTool::new(),
-        IdempotentTool::new(MemoryStore::new()).only(["send"]).with_identity(identity()),
+        IdempotentTool::new(MemoryBackend::new()).only(["send"]).with_identity(identity()),
         TransactionalTool::new(pool).only(["pay"]).with_idempotency(Idempotency::new()).with_identity(identity()),
     );
     let sessions = SessionStore::in_memory().with_mode(mode).with_identity(identity()).only(["note", "notes"]);

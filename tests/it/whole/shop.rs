@@ -1,7 +1,7 @@
 //! A shop with a tool for each layer, and all layers in the documented order: for tests and for benches.
 
 use mcp_patterns::batched::Call;
-use mcp_patterns::idempotent::MemoryStore;
+use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::session::{Session, SessionMode};
 use mcp_patterns::transactional::{self, current};
 use mcp_patterns::{
@@ -156,7 +156,7 @@ pub(crate) fn retry() -> RetryTool {
 }
 
 pub(crate) fn idempotent() -> IdempotentTool {
-    IdempotentTool::new(MemoryStore::new()).only(["send"])
+    IdempotentTool::new(MemoryBackend::new()).only(["send"])
 }
 
 pub(crate) fn transactional(pool: &SqlitePool) -> TransactionalTool<Sqlite> {

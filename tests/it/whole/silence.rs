@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use mcp_patterns::cached::RedisLevel;
-use mcp_patterns::idempotency::Idempotency;
-use mcp_patterns::idempotent::SqlStore;
+use mcp_patterns::idempotency_keys::Idempotency;
+use mcp_patterns::idempotent;
 use mcp_patterns::session::{Session, SessionMode, SqlBackend};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{Transactor, current, failed};
@@ -146,7 +146,7 @@ async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) 
     let transactor = Transactor::new(pool.clone()).with_timeout(Duration::from_secs(3));
     let inner = (
         RetryTool::new(),
-        IdempotentTool::new(SqlStore::new(pool.clone())).only(["send"]),
+        IdempotentTool::new(idempotent::SqlBackend::new(pool.clone())).only(["send"]),
         TransactionalTool::new(transactor).only(["pay"]).with_idempotency(Idempotency::new()),
     );
     let outer = (

@@ -14,14 +14,14 @@ pub(super) const SPACE: usize = 16;
 /// How many digits follow that are the caller's.
 pub(super) const CALLER: usize = 16;
 
-/// A call with a key, as stores know it.
+/// A call with a key, as backends know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[doc(hidden)]
 pub struct CallKey {
-    /// Namespace, server, version, caller, tool and key, hashed: who shares a store need not learn who called. It begins with a part of
-    /// the hash of the server, and of the caller, by which calls are listed.
+    /// The hash of namespace, server, version, caller, tool and key: others on the same backend cannot read who called. It begins with a
+    /// part of the hash of the server, and of the caller, by which calls are listed.
     pub(crate) id: String,
-    /// The arguments, hashed: the same key with other arguments is another call.
+    /// The hash of the arguments: the same key with other arguments is another call.
     pub(crate) fingerprint: String,
     pub(crate) tool: String,
     pub(crate) key: String,
@@ -54,7 +54,7 @@ impl CallKey {
         Self { id, fingerprint: sha256(&encoded), tool: tool.to_owned(), key, origin }
     }
 
-    /// What the log has instead of the key: digits of the id that are this call's own, from the thirty-third on.
+    /// The digits that stand for the key in the log: those of the id that are this call's own, from the thirty-third on.
     pub(crate) fn hash(&self) -> KeyHash {
         hash(&self.id)
     }
@@ -78,10 +78,10 @@ impl CallKey {
         .with_data(json!({ IDEMPOTENCY: "ambiguous" }))
     }
 
-    /// The last answer to a call that may have taken effect, where nobody has found out in time.
+    /// The last answer to a call that may have taken effect, if it was not resolved in time.
     pub(crate) fn unresolved(&self, id: &str) -> McpError {
         McpError::internal(format!(
-            "A call with the idempotency key `{}` ended without an answer, and nobody found out in time whether it took effect. This \
+            "A call with the idempotency key `{}` ended without an answer, and it is still not known whether it took effect. This \
              answer is final: the call is never made under this key. Call with a new key only if you know that nothing happened \
              (error {id})",
             self.key

@@ -1,4 +1,4 @@
-//! What is kept of an answer, and how it is told again.
+//! How an answer is kept, and read for a replay.
 
 use serde_json::{Value, json};
 #[cfg(feature = "idempotent")]
@@ -25,27 +25,27 @@ pub(crate) fn to_record(result: &McpResult<ToolResult>, connection: Option<&str>
     serde_json::to_string(&record).ok()
 }
 
-/// What is kept where there is no room for an answer: that the call has come to its end.
+/// The record of a call that has ended, without its answer, for which there is no room.
 #[cfg(feature = "idempotent")]
 pub(crate) fn record_without_answer() -> String {
     let error = McpError::internal(
-        "An earlier call with this idempotency key has come to its end, and its answer was too large to be kept. The call is not made \
-         again. Do not call with a new key unless you want another effect",
+        "An earlier call with this idempotency key has ended, and its answer was too large to be kept. The call is not made again. Do \
+         not call with a new key unless you want another effect",
     )
     .with_data(json!({ IDEMPOTENCY: "answer_not_kept" }));
     json!({ "ok": error.to_tool_result() }).to_string()
 }
 
-/// Reads what [`to_record`] wrote, for a later call. Marked if the layer tells: as a replay, and as one over another connection than
+/// Reads what [`to_record`] wrote, for a later call. Marked if the layer has `emit_meta`: as a replay, and as one over another connection than
 /// the first answer.
-pub(crate) fn from_record(record: &str, call: &CallKey, tells: bool) -> Option<McpResult<ToolResult>> {
+pub(crate) fn from_record(record: &str, call: &CallKey, emit_meta: bool) -> Option<McpResult<ToolResult>> {
     let Value::Object(mut record) = serde_json::from_str(record).ok()? else { return None };
     let mut result = match (record.remove("ok"), record.remove("err")) {
         (Some(result), None) => Ok(serde_json::from_value(result).ok()?),
         (None, Some(error)) => Err(serde_json::from_value(error).ok()?),
         _ => return None,
     };
-    if tells {
+    if emit_meta {
         outcome::note(&mut result, IDEMPOTENCY, "replayed");
         let first = record.get(CONNECTION).and_then(Value::as_str);
         if first.is_some() && first != call.origin.connection.as_deref() {

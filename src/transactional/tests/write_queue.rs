@@ -53,7 +53,7 @@ async fn writers_of_one_process_do_not_meet_in_the_database() {
 }
 
 #[tokio::test]
-async fn what_only_reads_waits_for_no_turn() {
+async fn a_transaction_that_only_reads_waits_in_no_write_queue() {
     let transactor = impatient(&impatient_pool().await);
     let reader = transactor.clone().read_only();
     let run = transactor.run(&(), || async {
@@ -88,7 +88,7 @@ async fn whoever_leaves_gives_the_turn_on_once_all_is_undone() {
             write::<Sqlite>(1).await?;
             std::future::pending::<Result<(), TransactionError>>().await
         }));
-        while transactor.turns.available_permits() > 0 {
+        while transactor.write_queue.available_permits() > 0 {
             assert!(poll!(&mut first).is_pending());
             tokio::task::yield_now().await;
         }
@@ -134,7 +134,7 @@ async fn whoever_leaves_keeps_the_turn_while_the_database_begins_or_commits() {
         drop(leaving);
         for _ in 0..100 {
             tokio::task::yield_now().await;
-            assert_eq!(transactor.turns.available_permits(), 0, "{other}");
+            assert_eq!(transactor.write_queue.available_permits(), 0, "{other}");
         }
         Sqlite::execute(&mut connection, "ROLLBACK".into()).await.expect("it can be rolled back");
         let next = timeout(SOON, transactor.run(&(), || write::<Sqlite>(2)));
@@ -147,7 +147,7 @@ async fn whoever_leaves_keeps_the_turn_while_the_database_begins_or_commits() {
 async fn whoever_waits_too_long_for_a_turn_takes_its_chance_in_the_database() {
     let pool = impatient_pool().await;
     let transactor = impatient(&pool);
-    let _turn = Arc::clone(&transactor.turns).acquire_owned().await.expect("it is open");
+    let _permit = Arc::clone(&transactor.write_queue).acquire_owned().await.expect("it is open");
     tokio::time::pause();
     let mut run = Box::pin(transactor.run(&(), || write::<Sqlite>(1)));
     assert!(poll!(&mut run).is_pending());

@@ -7,92 +7,104 @@ use std::time::Duration;
 use turbomcp_core::{McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
-use super::answer::{Answer, ByOutcome, Wanted};
+use super::answer::{Answer, ByOutcome, Ending};
 use super::current::current;
 use super::dialect::Dialect;
-use super::drive::Results;
-use super::ends::Ends;
 use super::error::TransactionError;
+use super::in_doubt::RecordLookup;
+use super::in_flight::{Admission, InFlight};
+use super::metrics::TransactionCounts;
 use super::records::{EXPIRED, kept_for};
-use super::running::{Running, Turn};
+use super::results::Results;
 use super::transactor::Transactor;
 use crate::fault::Fault;
-use crate::idempotency::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, Told};
+use crate::idempotency_keys::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, KeyOutcome};
 use crate::masked::{CallLabel, error_id};
 use crate::outcome;
 use crate::questions::Questions;
 use crate::sweeper::Sweeper;
 
-/// How long a caller is told to wait for the first call with its key.
+/// After what time a caller should ask again for the result of the first call with its key.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What all calls with keys share.
+/// The state that all calls with keys share.
 #[derive(Debug)]
-pub(super) struct Keys {
-    pub(super) running: Running,
+pub(super) struct KeyedCalls {
+    pub(super) in_flight: InFlight,
     sweeper: Sweeper,
 }
 
-impl Default for Keys {
+impl Default for KeyedCalls {
     fn default() -> Self {
-        Self { running: Running::default(), sweeper: Sweeper::new(&EXPIRED) }
+        Self { in_flight: InFlight::default(), sweeper: Sweeper::new(&EXPIRED) }
     }
 }
 
 /// One call with a key.
-pub(super) struct Once<'a, DB: Dialect> {
+pub(super) struct KeyedCall<'a, DB: Dialect> {
     pub(super) transactor: &'a Transactor<DB>,
-    pub(super) keys: &'a Keys,
+    pub(super) shared: &'a KeyedCalls,
     pub(super) wait: Duration,
     pub(super) idempotency: &'a Idempotency,
     pub(super) key: &'a CallKey,
     pub(super) counts: &'a KeyCounts,
-    pub(super) ends: &'a Ends,
-    pub(super) tells: bool,
+    pub(super) transactions: &'a TransactionCounts,
+    pub(super) emit_meta: bool,
     pub(super) questions: Option<&'a Questions>,
 }
 
-impl<DB: Dialect> Once<'_, DB> {
+impl<DB: Dialect> KeyedCall<'_, DB> {
     pub(super) async fn run<F: Future<Output = McpResult<ToolResult>>>(
         &self,
         ctx: &RequestContext,
         call: impl Fn() -> F,
     ) -> McpResult<ToolResult> {
-        let first = match self.keys.running.turn(&self.key.id, self.wait, ctx).await {
-            Turn::First(first) => Some(first),
-            Turn::Ask => None,
-            Turn::InProgress => return self.in_progress(),
-            Turn::Cancelled => {
-                return self.counts.answer(Told::Cancelled, &TransactionError::Cancelled.into());
+        let first = match self.shared.in_flight.admit(&self.key.id, self.wait, ctx).await {
+            Admission::First(first) => Some(first),
+            Admission::AskDatabase => None,
+            Admission::InProgress => return self.in_progress(),
+            Admission::Cancelled => {
+                return self.counts.answer(KeyOutcome::Cancelled, &TransactionError::Cancelled.into());
             }
         };
         let is_claiming = AtomicBool::new(false);
-        // Where it is a part of another transaction, nobody knows when that is committed.
+        // If it is a part of another transaction, it is not known when that one is committed.
         let with_commit = self.transactor.begins_one();
-        let results = ByOutcome { ends: self.ends, key: Some(self), tells: self.tells, questions: self.questions };
+        let lookup = RecordLookup {
+            transactor: self.transactor,
+            key: self.key,
+            kept_for: self.kept_for(),
+            emit_meta: self.emit_meta,
+        };
+        let results = ByOutcome {
+            counts: self.transactions,
+            key: Some(&lookup),
+            emit_meta: self.emit_meta,
+            questions: self.questions,
+        };
         let mut answer = self
             .transactor
             .drive(false, ctx, &results, || async {
                 let attempt = self.attempt(with_commit, &is_claiming, &call).await;
-                attempt.unwrap_or_else(|error| results.failed(error))
+                attempt.unwrap_or_else(|error| results.failure(error))
             })
             .await;
-        self.keys.sweeper.sweep_now_and_then(&self.transactor.pool);
+        self.shared.sweeper.sweep_now_and_then(&self.transactor.pool);
         let has_answer = match answer.end {
-            Wanted::Recorded(_) => {
-                self.counts.count(Told::Recorded);
+            Ending::Recorded(_) => {
+                self.counts.count(KeyOutcome::Recorded);
                 true
             }
-            Wanted::Unused | Wanted::Unresolved => true,
-            Wanted::EndedEarly => {
+            Ending::Unused | Ending::Unresolved => true,
+            Ending::EndedEarly => {
                 self.mark_ambiguous().await;
                 outcome::note(&mut answer.result, IDEMPOTENCY, "ambiguous");
                 true
             }
-            // The time was over while it waited for the first call with its key, in another process.
-            Wanted::Failed if is_claiming.into_inner() && !ctx.is_cancelled() => return self.in_progress(),
-            Wanted::ByResult if self.idempotency.records_failures() => self.record_failure(&answer.result).await,
-            Wanted::ByResult | Wanted::Failed => false,
+            // The time was over while it waited for the first call with its key in another process.
+            Ending::Failed if is_claiming.into_inner() && !ctx.is_cancelled() => return self.in_progress(),
+            Ending::ByResult if self.idempotency.records_failures() => self.record_failure(&answer.result).await,
+            Ending::ByResult | Ending::Failed => false,
         };
         if let Some(first) = first.filter(|_| has_answer) {
             first.has_answer();
@@ -100,7 +112,7 @@ impl<DB: Dialect> Once<'_, DB> {
         answer.result
     }
 
-    /// Makes the call unless its key has an answer. The claim, what the call does and the record commit together.
+    /// Makes the call unless its key has an answer. The claim, the effects of the call and the record commit together.
     async fn attempt<F: Future<Output = McpResult<ToolResult>>>(
         &self,
         with_commit: bool,
@@ -114,7 +126,7 @@ impl<DB: Dialect> Once<'_, DB> {
         let claimed = match claimed.map_err(TransactionError::from) {
             Ok(claimed) => claimed,
             Err(TransactionError::Statement { fault: Fault::Timeout, .. }) => {
-                return Ok(Answer { result: self.in_progress(), end: Wanted::Unused });
+                return Ok(Answer { result: self.in_progress(), end: Ending::Unused });
             }
             Err(error) => return Err(error),
         };
@@ -124,7 +136,7 @@ impl<DB: Dialect> Once<'_, DB> {
         drop(connection);
         let result = call().await;
         if outcome::failure(&result).is_some() {
-            return Ok(Answer { result, end: Wanted::ByResult });
+            return Ok(Answer { result, end: Ending::ByResult });
         }
         let Some(record) = self.to_record(&result) else {
             return Err(TransactionError::RolledBack);
@@ -140,25 +152,25 @@ impl<DB: Dialect> Once<'_, DB> {
                 return Err(TransactionError::RolledBack);
             }
         }
-        Ok(Answer { result, end: Wanted::Recorded(last) })
+        Ok(Answer { result, end: Ending::Recorded(last) })
     }
 
-    pub(super) fn kept_for(&self) -> Duration {
+    fn kept_for(&self) -> Duration {
         kept_for(self.idempotency.kept_for())
     }
 
     /// The answer of a call whose key is taken.
     async fn known(&self, connection: &mut DB::Connection) -> Result<Answer, TransactionError> {
-        let unused = |result| Ok(Answer { result, end: Wanted::Unused });
+        let unused = |result| Ok(Answer { result, end: Ending::Unused });
         let Some(record) = DB::find(connection, &self.key.id).await? else { return unused(self.in_progress()) };
         if record.fingerprint != self.key.fingerprint {
-            return unused(self.counts.answer(Told::Refused, &self.key.refused()));
+            return unused(self.counts.answer(KeyOutcome::Refused, &self.key.refused()));
         }
         if let Some(result) = &record.result {
-            let Some(answer) = idempotency::from_record(result, self.key, self.tells) else {
+            let Some(answer) = idempotency_keys::from_record(result, self.key, self.emit_meta) else {
                 return unused(self.in_progress());
             };
-            self.counts.count(Told::Replayed);
+            self.counts.count(KeyOutcome::Replayed);
             return unused(answer);
         }
         let Some(age) = record.ambiguous_for() else { return unused(self.in_progress()) };
@@ -167,25 +179,32 @@ impl<DB: Dialect> Once<'_, DB> {
         let refusal = self.idempotency.final_refusal_after().filter(|after| age >= *after);
         let refusal = refusal.map(|_| self.key.unresolved(&id));
         if let Some(refusal) = refusal
-            && let Some(record) = idempotency::to_record(&Ok(refusal.to_tool_result()), None)
+            && let Some(record) = idempotency_keys::to_record(&Ok(refusal.to_tool_result()), None)
             && DB::resolve(connection, &self.key.id, Some(&record), self.idempotency.ttl()).await?
         {
-            tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call was not found out in time");
-            let result = self.counts.answer(Told::Unresolved, &refusal);
-            return Ok(Answer { result, end: Wanted::Unresolved });
+            tracing::warn!(
+                id,
+                tool,
+                key_hash,
+                attempt,
+                backend,
+                "an ambiguous call was not resolved in time: its key is refused"
+            );
+            let result = self.counts.answer(KeyOutcome::Unresolved, &refusal);
+            return Ok(Answer { result, end: Ending::Unresolved });
         }
         tracing::warn!(id, tool, key_hash, attempt, backend, "the outcome of a call is not known: resolve it");
-        unused(self.counts.answer(Told::Ambiguous, &self.key.ambiguous(&id)))
+        unused(self.counts.answer(KeyOutcome::Ambiguous, &self.key.ambiguous(&id)))
     }
 
-    /// Keeps the key from being used again: what the call did may be done, while its claim may be undone.
+    /// Prevents another use of the key: the effects of the call may have been kept, while its claim may be undone.
     async fn mark_ambiguous(&self) {
-        self.counts.count(Told::Ambiguous);
+        self.counts.count(KeyOutcome::Ambiguous);
         let marked: Result<(), TransactionError> = self
             .transactor
             .run(&(), || async {
                 let mut connection = current::<DB>().await?;
-                // Where the claim is done, it is there already.
+                // If the claim was kept, it exists already.
                 DB::claim(&mut connection, self.key, None, self.kept_for()).await?;
                 Ok(())
             })
@@ -201,20 +220,20 @@ impl<DB: Dialect> Once<'_, DB> {
                 );
             }
             Err(error) => {
-                tracing::error!(%error, tool, key_hash, "a tool ended its transaction, and its key could not be kept");
+                tracing::error!(%error, tool, key_hash, "a tool ended its transaction, and its key could not be marked as ambiguous");
             }
         }
     }
 
-    pub(super) fn to_record(&self, result: &McpResult<ToolResult>) -> Option<String> {
-        idempotency::to_record(result, self.key.origin.connection.as_deref())
+    fn to_record(&self, result: &McpResult<ToolResult>) -> Option<String> {
+        idempotency_keys::to_record(result, self.key.origin.connection.as_deref())
     }
 
     fn in_progress(&self) -> McpResult<ToolResult> {
-        self.counts.answer(Told::InProgress, &self.key.in_progress(RETRY_AFTER))
+        self.counts.answer(KeyOutcome::InProgress, &self.key.in_progress(RETRY_AFTER))
     }
 
-    /// Remembers a failure in a transaction of its own, since what failed was rolled back, and its claim with it. True if it did.
+    /// Records a failure in a transaction of its own, since that of the call was rolled back, with its claim. Returns whether it did.
     async fn record_failure(&self, result: &McpResult<ToolResult>) -> bool {
         let Some(record) = self.to_record(result).filter(|_| outcome::failure(result).is_some()) else {
             return false;
@@ -230,7 +249,7 @@ impl<DB: Dialect> Once<'_, DB> {
             })
             .await;
         match &recorded {
-            Ok(()) => self.counts.count(Told::Recorded),
+            Ok(()) => self.counts.count(KeyOutcome::Recorded),
             Err(error) => tracing::warn!(%error, tool = self.key.tool, "a failure could not be recorded"),
         }
         recorded.is_ok()

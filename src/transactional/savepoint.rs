@@ -1,39 +1,40 @@
-//! Parts of a transaction.
+//! Bodies that run inside a transaction that exists already: as a part of it, or in a savepoint.
 
 use std::future::Future;
 use std::sync::Arc;
 
-use super::current::{Control, Part};
+use super::control::Control;
+use super::current::TransactionHandle;
 use super::dialect::Dialect;
-use super::drive::Results;
 use super::error::TransactionError;
+use super::results::Results;
 use crate::scope;
 
-/// Runs a part of a transaction whose failure is the failure of the whole, also if it panics or is dropped.
+/// Runs a part of a transaction. If it fails, panics or is dropped, the whole transaction fails.
 pub(super) async fn join<R>(outer: &Control, results: &impl Results<R>, body: impl Future<Output = R>) -> R {
-    let unfinished = Doom(Some(outer));
+    let unfinished = DoomOnDrop(Some(outer));
     let result = body.await;
-    if results.spares_the_whole(&result) {
-        unfinished.spare();
+    if results.lets_outer_commit(&result) {
+        unfinished.disarm();
     }
     result
 }
 
-/// Runs a part of a transaction whose failure undoes the part only.
+/// Runs a part of a transaction in a savepoint. Its failure undoes only the part.
 pub(super) async fn savepoint<DB: Dialect, R>(
-    outer: &Part<DB>,
+    outer: &TransactionHandle<DB>,
     results: &impl Results<R>,
     body: impl Future<Output = R>,
 ) -> R {
-    // From here on until the savepoint is released or undone, the whole cannot be committed.
-    let unfinished = Doom(Some(&outer.control));
+    // Until the savepoint is released or undone, the whole transaction cannot be committed.
+    let unfinished = DoomOnDrop(Some(&outer.control));
     let begun = async {
         let mut connection = outer.connection().await?;
         DB::execute(&mut connection, "SAVEPOINT mcp_patterns".into()).await?;
         Ok(())
     };
     if let Err(error) = begun.await {
-        return results.failed(error);
+        return results.failure(error);
     }
     let nested = Arc::new(outer.nested());
     let control = Arc::clone(&nested.control);
@@ -48,9 +49,9 @@ pub(super) async fn savepoint<DB: Dialect, R>(
         Ok(())
     };
     if let Err(error) = ended.await {
-        return results.failed(error);
+        return results.failure(error);
     }
-    unfinished.spare();
+    unfinished.disarm();
     if control.has_conflict() {
         outer.control.note_conflict();
     }
@@ -58,21 +59,21 @@ pub(super) async fn savepoint<DB: Dialect, R>(
         outer.control.adopt(&control);
     }
     if !keep && results.is_success(&result) && control.is_doomed() {
-        return results.failed(TransactionError::RolledBack);
+        return results.failure(TransactionError::RolledBack);
     }
     result
 }
 
-/// Keeps a transaction from being committed if a part of it does not come to its end.
-struct Doom<'a>(Option<&'a Control>);
+/// Prevents the commit of a transaction if a part of it does not end properly.
+struct DoomOnDrop<'a>(Option<&'a Control>);
 
-impl Doom<'_> {
-    fn spare(mut self) {
+impl DoomOnDrop<'_> {
+    fn disarm(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Doom<'_> {
+impl Drop for DoomOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(control) = self.0 {
             control.doom();

@@ -9,10 +9,11 @@ use super::source::{MAX_KEY_CHARS, key_invalid};
 use super::{CallKey, IDEMPOTENCY, KeyCounts, KeySource, KeySpace, call};
 use crate::ConfigError;
 use crate::arguments::{LayerArgument, LayerArguments};
-use crate::clock::is_too_short;
 use crate::outcome;
 
-/// How a layer deals with idempotency keys.
+const SETTINGS: &str = "Idempotency";
+
+/// The settings of a layer for idempotency keys.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Idempotency {
@@ -32,7 +33,7 @@ enum Required {
 }
 
 impl Idempotency {
-    /// An optional argument `idempotency_key`, remembered for 24 hours.
+    /// Creates settings for an optional argument `idempotency_key`, with answers that are kept for 24 hours.
     pub fn new() -> Self {
         Self {
             source: KeySource::Argument("idempotency_key".into()),
@@ -45,13 +46,13 @@ impl Idempotency {
         }
     }
 
-    /// Sets where the key is found.
+    /// Sets where a call carries its key.
     pub fn with_source(mut self, source: KeySource) -> Self {
         self.source = source;
         self
     }
 
-    /// Sets how long an answer is remembered. A key that comes later is a new one.
+    /// Sets how long an answer is kept. After that, the key is new again. At least 1 ms. Default: 24 hours.
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
@@ -73,21 +74,21 @@ impl Idempotency {
         self
     }
 
-    /// Keeps keys apart from those of another version of the server.
+    /// Separates the keys from those of another version of the server.
     pub fn with_version(mut self, version: impl Into<String>) -> Self {
         self.version = version.into();
         self
     }
 
-    /// Remembers failures too: the same key then gets the same failure, instead of another try.
+    /// Keeps failures too: a further call with the key gets the same failure instead of another try.
     pub fn recording_failures(mut self) -> Self {
         self.records_failures = true;
         self
     }
 
-    /// Refuses keys of fewer characters, which a caller could guess, or choose as another did. A UUID has 36.
+    /// Refuses keys of fewer characters: a caller could guess them, or two callers could choose the same. A UUID has 36 characters.
     ///
-    /// Without it, a key of one character will do.
+    /// From 1 to 255. Default: 1.
     pub fn with_min_key_length(mut self, chars: usize) -> Self {
         self.min_key_length = chars;
         self
@@ -97,11 +98,11 @@ impl Idempotency {
         &self.source
     }
 
-    /// Ends an ambiguous call that nobody has [resolved](super::Handle::resolve) for so long with a refusal that is final: it is the
-    /// answer to the key for its [ttl](Self::with_ttl), as any answer would be, and then the key is a new one. The call is never made
-    /// under a key for which that was told.
+    /// Ends an ambiguous call with a final refusal if it was not [resolved](super::Handle::resolve) for this long. The refusal is the answer
+    /// to the key for its [ttl](Self::with_ttl), like any other answer. Then the key is new again. The call is never made under a key that
+    /// has got the refusal. At least 1 ms.
     ///
-    /// Default: an ambiguous call stays ambiguous until somebody resolves it, and so stays in the store.
+    /// Default: an ambiguous call stays ambiguous, and in the backend, until it is resolved.
     pub fn with_final_refusal_after(mut self, time: Duration) -> Self {
         self.final_refusal_after = Some(time);
         self
@@ -111,7 +112,7 @@ impl Idempotency {
         self.final_refusal_after
     }
 
-    /// How long a claim without an answer is kept after its lease is over: for ever, unless it ends by itself.
+    /// How long a claim without an answer is kept after its lease is over. `None`: for ever.
     pub(crate) fn kept_for(&self) -> Option<Duration> {
         self.final_refusal_after.map(|time| time.saturating_add(self.ttl))
     }
@@ -132,7 +133,7 @@ impl Idempotency {
         self.records_failures
     }
 
-    /// The tools that are named in a setting.
+    /// The tools that a setting names.
     pub(crate) fn named(&self) -> impl Iterator<Item = &str> + Clone {
         match &self.required {
             Required::All => None,
@@ -142,36 +143,39 @@ impl Idempotency {
         .flatten()
     }
 
-    pub(crate) fn check(&self, layer: &'static str, tools: &[Tool]) -> Result<(), ConfigError> {
-        if is_too_short(self.ttl) {
-            return Err(ConfigError::invalid(
-                layer,
-                "with_idempotency",
-                "a ttl below a millisecond remembers nothing: make it longer",
-            ));
+    /// Checks the settings. A layer does so when it is put on a server.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for a setting that cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        ConfigError::check_timeout(SETTINGS, "with_ttl", self.ttl)?;
+        ConfigError::check_positive(SETTINGS, "with_min_key_length", self.min_key_length)?;
+        if self.min_key_length > MAX_KEY_CHARS {
+            let reason = format!("must be at most {MAX_KEY_CHARS}, the length of the longest key");
+            return Err(ConfigError::invalid(SETTINGS, "with_min_key_length", reason));
         }
-        if !(1..=MAX_KEY_CHARS).contains(&self.min_key_length) {
-            return Err(ConfigError::invalid(
-                layer,
-                "with_idempotency",
-                format!("no key has the least length: choose one from 1 to {MAX_KEY_CHARS} characters"),
-            ));
-        }
-        if self.final_refusal_after.is_some_and(is_too_short) {
-            let reason = "a final refusal after less than a millisecond leaves nobody time to find out: make it longer";
-            return Err(ConfigError::invalid(layer, "with_final_refusal_after", reason));
+        if let Some(after) = self.final_refusal_after {
+            ConfigError::check_timeout(SETTINGS, "with_final_refusal_after", after)?;
         }
         let (KeySource::Argument(name) | KeySource::Metadata(name) | KeySource::Header(name)) = &self.source;
         if name.is_empty() {
-            return Err(ConfigError::invalid(layer, "with_idempotency", "the key's source has no name"));
-        }
-        if let Some(argument) = self.argument(false) {
-            argument.check(layer, "with_idempotency", tools)?;
+            let reason = "the name is empty: name an argument, a metadata entry or a header";
+            return Err(ConfigError::invalid(SETTINGS, "with_source", reason));
         }
         Ok(())
     }
 
-    /// Adds the key to what a tool says of itself, unless it has an argument of that name.
+    /// Checks the settings, also against the tools that take a key.
+    pub(crate) fn check_for(&self, layer: &'static str, tools: &[Tool]) -> Result<(), ConfigError> {
+        self.check()?;
+        match self.argument(false) {
+            Some(argument) => argument.check(layer, "with_idempotency", tools),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds the key to the schema and the `_meta` of a tool, unless the tool has an argument of that name.
     pub(crate) fn advertise(&self, tool: &mut Tool) {
         if let Some(argument) = self.argument(self.is_required(&tool.name))
             && !argument.add_to(tool)
@@ -181,7 +185,7 @@ impl Idempotency {
         tool.meta.get_or_insert_default().insert(IDEMPOTENCY.to_owned(), self.source.advertised());
     }
 
-    /// What is kept for a tool that takes a key: not where its author has an argument of that name, which [`check`](Self::check)
+    /// The counters of a tool that takes a key. `None` if the tool has an argument of that name of its own, which [`check_for`](Self::check_for)
     /// refuses for the tools that are there at the start.
     pub(crate) fn counts(&self, layer: &'static str, tool: &Tool) -> Option<KeyCounts> {
         let own = self.argument(false);
@@ -194,14 +198,14 @@ impl Idempotency {
         Some(KeyCounts::new(tool, others))
     }
 
-    /// The argument that the key is, if it is one. What a tool that changes nothing answers does not depend on it.
+    /// The key as an argument, if it is one. The answer of a tool that changes nothing does not depend on it.
     fn argument(&self, is_required: bool) -> Option<LayerArgument> {
         let KeySource::Argument(name) = &self.source else { return None };
         let argument = LayerArgument::new(name, self.key_schema(is_required)).not_in_keys();
         Some(if is_required { argument.required() } else { argument })
     }
 
-    /// Takes the key out of a call. The arguments of `others`, layers further in, do not make it another call.
+    /// Takes the key out of a call. The arguments of `others`, which are layers further in, do not make it another call.
     pub(crate) fn key(
         &self,
         space: &KeySpace,

@@ -8,7 +8,7 @@ use crate::outcome;
 /// The longest key.
 pub(super) const MAX_KEY_CHARS: usize = 255;
 
-/// Where the key of a call is found.
+/// Where a call carries its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeySource {
@@ -16,7 +16,7 @@ pub enum KeySource {
     Argument(String),
     /// An entry of `ctx.metadata`.
     Metadata(String),
-    /// An entry of `ctx.headers`, in any case.
+    /// An entry of `ctx.headers`. Upper and lower case do not matter.
     Header(String),
 }
 

@@ -7,7 +7,7 @@ use crate::telemetry::Counter;
 /// What became of a call with a key.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(feature = "idempotent"), expect(dead_code, reason = "a transaction needs not all of them"))]
-pub(crate) enum Told {
+pub(crate) enum KeyOutcome {
     Recorded,
     Replayed,
     Released,
@@ -21,7 +21,7 @@ pub(crate) enum Told {
     Overloaded,
 }
 
-impl Told {
+impl KeyOutcome {
     /// In the order of the variants.
     const ALL: [&'static str; 11] = [
         "recorded",
@@ -44,25 +44,25 @@ pub(crate) struct KeyCounts {
     pub(crate) tool: String,
     /// Those of layers further in.
     pub(crate) arguments: LayerArguments,
-    counters: [Counter; Told::ALL.len()],
+    counters: [Counter; KeyOutcome::ALL.len()],
 }
 
 impl KeyCounts {
     pub(super) fn new(tool: &Tool, arguments: LayerArguments) -> Self {
-        let counters = Told::ALL.map(|outcome| {
+        let counters = KeyOutcome::ALL.map(|outcome| {
             Counter::new("mcp_patterns_idempotency_total", &[("tool", &tool.name), ("outcome", outcome)])
         });
         Self { tool: tool.name.clone(), arguments, counters }
     }
 
-    pub(crate) fn count(&self, told: Told) {
-        tracing::debug!(tool = self.tool, idempotency = Told::ALL[told as usize]);
-        self.counters[told as usize].increment();
+    pub(crate) fn count(&self, outcome: KeyOutcome) {
+        tracing::debug!(tool = self.tool, idempotency = KeyOutcome::ALL[outcome as usize]);
+        self.counters[outcome as usize].increment();
     }
 
     /// Counts an answer of the layer's own.
-    pub(crate) fn answer(&self, told: Told, error: &McpError) -> McpResult<ToolResult> {
-        self.count(told);
+    pub(crate) fn answer(&self, outcome: KeyOutcome, error: &McpError) -> McpResult<ToolResult> {
+        self.count(outcome);
         Ok(error.to_tool_result())
     }
 }

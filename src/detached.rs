@@ -1,4 +1,4 @@
-//! Work that is not left half-way.
+//! Work that continues when its caller leaves.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -6,11 +6,11 @@ use std::task::Poll;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::runtime::Handle;
 
-/// Waits for `future` here. If whoever waits leaves, a task of its own brings it to its end.
-pub(crate) async fn finish<T: Send + 'static>(future: BoxFuture<'static, T>) -> T {
+/// Waits for `future` here. If the caller drops this, a task of its own runs `future` to its end.
+pub(crate) async fn run_to_end<T: Send + 'static>(future: BoxFuture<'static, T>) -> T {
     let mut unfinished = Unfinished(Some(future));
     poll_fn(|cx| {
-        // What panics when it is polled is not to be polled again.
+        // A future that panics must not be polled again.
         let Some(mut future) = unfinished.0.take() else { return Poll::Pending };
         let polled = future.poll_unpin(cx);
         if polled.is_pending() {
@@ -25,7 +25,7 @@ struct Unfinished<T: Send + 'static>(Option<BoxFuture<'static, T>>);
 
 impl<T: Send + 'static> Drop for Unfinished<T> {
     fn drop(&mut self) {
-        // Without a runtime nothing can be brought to an end any more.
+        // Without a runtime nothing can run to its end any more.
         if let (Some(future), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             runtime.spawn(future);
         }

@@ -1,21 +1,21 @@
-//! How transactions end, and how many of them.
+//! The counters of transactions, by their ends.
 
 use std::sync::Arc;
 
 use crate::masked::CallLabel;
 use crate::telemetry::Counter;
 
-/// What became of a transaction that began here, all attempts together.
+/// How a transaction ended that began here, all attempts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Committed,
-    /// The tool failed, asked for a rollback, or swallowed the failure of a part.
+    /// The tool failed, requested a rollback, or ignored the failure of a part.
     RolledBack,
     /// The call's key had its answer already: there was nothing to do.
     Unused,
     Conflict,
     TimedOut,
-    /// By the caller, who may also have left without a word.
+    /// Cancelled or dropped by the caller.
     Cancelled,
     Leaked,
     Panicked,
@@ -44,13 +44,13 @@ impl End {
 
 /// Counts the transactions of a tool.
 #[derive(Debug)]
-pub(super) struct Ends {
+pub(super) struct TransactionCounts {
     tool: Arc<str>,
     counters: [Counter; End::ALL.len()],
     retries: Counter,
 }
 
-impl Ends {
+impl TransactionCounts {
     pub(super) fn new(tool: &str) -> Self {
         Self {
             tool: tool.into(),
