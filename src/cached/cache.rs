@@ -1,3 +1,17 @@
+pub(super) mod builder;
+pub(super) mod envelope;
+pub(super) mod error;
+pub(super) mod link;
+pub(super) mod load;
+pub(super) mod loader;
+pub(super) mod lookup;
+pub(super) mod outbox;
+pub(super) mod settings;
+pub(super) mod single_flight;
+pub(super) mod stats;
+pub(super) mod sync;
+pub(super) mod warm;
+
 use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
@@ -7,15 +21,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use turbomcp_core::McpError;
 
-use super::error::LoadError;
-use super::invalidation_key::{EntryKeys, InvalidationKey, KeyHasher, Target};
-use super::link::Link;
-use super::settings::Settings;
-use super::shared::{Owner, Shared};
-use super::stats::Stats;
-use super::store::Slot;
+use super::first_level::entry::Slot;
+use super::first_level::invalidation_key::{EntryKeys, InvalidationKey, KeyHasher, Target};
 use crate::cancellation::Cancellation;
 use crate::shared_work::Anybody;
+use error::LoadError;
+use link::Link;
+use loader::{Owner, Shared};
+use settings::Settings;
+use stats::Stats;
 
 /// Keeps values that are costly to get, and gets each of them once however many ask at the same time.
 ///

@@ -1,20 +1,25 @@
 //! The memory of this process: what is there, what may be done with it, and what is kept.
 
+pub(super) mod entry;
+pub(super) mod freshness;
+pub(super) mod generations;
+pub(super) mod invalidation_key;
+
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::error::LoadError;
-use super::flight::Load;
-use super::freshness::Verdict;
-use super::invalidation_key::InvalidationKey;
-use super::level::Generation;
-use super::link::Job;
-use super::settings::Settings;
-use super::shared::{Shared, Source};
-use super::store::{Life, Slot};
+use super::cache::error::LoadError;
+use super::cache::link::Job;
+use super::cache::loader::{Shared, Source};
+use super::cache::settings::Settings;
+use super::cache::single_flight::Load;
+use super::second_level::Generation;
+use entry::{Life, Slot};
+use freshness::Verdict;
+use invalidation_key::InvalidationKey;
 
 impl<K, V, E> Shared<K, V, E>
 where

@@ -1,3 +1,13 @@
+pub(super) mod answer;
+pub(super) mod builder;
+pub(super) mod call;
+pub(super) mod handle;
+pub(super) mod invalidation;
+pub(super) mod key;
+pub(super) mod notifications;
+pub(super) mod plan;
+pub(super) mod session;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,18 +21,18 @@ use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{PromptResult, ResourceResult, Tool, ToolResult};
 
-use super::answer::{ENTRY_BYTES, entry_bytes};
 use super::cache::Cache;
-use super::call::{AnswerPlan, Results};
-use super::handle::{Bound, Handle};
-use super::key::{KeyPrefix, Kind};
-use super::reads::Reads;
-use super::writes::{Domains, Writes};
 use crate::arguments::LayerArguments;
 use crate::middleware::impl_layer;
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Identity, Middleware, Scope};
+use answer::{ENTRY_BYTES, entry_bytes};
+use call::{AnswerPlan, Results};
+use handle::{Bound, Handle};
+use invalidation::{Domains, Writes};
+use key::{KeyPrefix, Kind};
+use plan::Reads;
 
 pub(super) const LAYER: &str = "CachedTool";
 

@@ -288,52 +288,22 @@
 //! kind of them at most once in ten seconds with how often it was not said, and one that is used again as an information. See
 //! [the guide](crate::guide::tracing).
 
-mod answer;
-mod background;
-mod behind;
-mod breaker;
 mod cache;
-mod call;
-mod configure;
-mod envelope;
-mod error;
 mod first_level;
-mod flight;
-mod freshness;
-mod generations;
-mod guarded;
-mod handle;
-mod invalidation_key;
-mod key;
 mod layer;
-mod level;
-mod link;
-mod loads;
-mod memory;
-mod options;
-mod pending;
-mod reads;
-#[cfg(feature = "redis")]
-mod redis;
-mod sessions;
-mod settings;
-mod shared;
-mod stats;
-mod store;
-mod updates;
-mod warm;
-mod writes;
+mod second_level;
+
+pub use cache::Cache;
+pub use cache::error::LoadError;
+pub use cache::stats::{SecondLevelStats, Stats};
+pub use cache::warm::{NotWarmed, Warmed};
+pub use layer::CachedTool;
+pub use layer::handle::Handle;
+pub use second_level::memory::MemoryLevel;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
-pub use self::redis::RedisLevel;
-pub use cache::Cache;
-pub use error::LoadError;
-pub use handle::Handle;
-pub use layer::CachedTool;
-pub use level::{Generation, Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
-pub use memory::MemoryLevel;
-pub use stats::{SecondLevelStats, Stats};
-pub use warm::{NotWarmed, Warmed};
+pub use second_level::redis::RedisLevel;
+pub use second_level::{Generation, Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
 
 #[cfg(test)]
 mod tests;
