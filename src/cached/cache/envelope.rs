@@ -1,24 +1,24 @@
-//! What a value looks like where replicas share it.
+//! The form of a value in the second level.
 //!
 //! ```text
 //! "mcp" · version 2 · checksum (8 bytes) · fresh, end, age, cost (8 bytes each, milliseconds) · generation: epoch and number
 //! (8 bytes each) · payload
 //! ```
 //!
-//! Numbers are little-endian. What has another beginning or another checksum is no value.
+//! Numbers are little-endian. Bytes with another beginning or another checksum are no value.
 
 use std::time::Duration;
 
-use crate::cached::first_level::entry::Life;
+use crate::cached::first_level::entry::Lifetime;
 use crate::cached::first_level::invalidation_key::hash;
 use crate::cached::second_level::Generation;
 
 const BEGINNING: &[u8; 4] = b"mcp\x02";
 
-/// A value as it was put, with its times as of then.
+/// A value with its times at the moment of the put.
 #[derive(Debug, PartialEq)]
 pub(in crate::cached) struct Envelope<'a> {
-    pub(in crate::cached) life: Life,
+    pub(in crate::cached) lifetime: Lifetime,
     /// Read before the value was loaded.
     pub(in crate::cached) generation: Generation,
     pub(in crate::cached) payload: &'a [u8],
@@ -29,7 +29,7 @@ impl Envelope<'_> {
         let mut bytes = Vec::with_capacity(60 + self.payload.len());
         bytes.extend_from_slice(BEGINNING);
         bytes.extend_from_slice(&[0; 8]);
-        let Life { age, fresh, end, cost } = self.life;
+        let Lifetime { age, fresh, end, cost } = self.lifetime;
         let [fresh, end, age, cost] =
             [fresh, end, age, cost].map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
         for number in [fresh, end, age, cost, self.generation.epoch, self.generation.number] {
@@ -53,7 +53,7 @@ impl<'a> Envelope<'a> {
         let number = |at: usize| u64::from_le_bytes(numbers[at]);
         let [fresh, end, age, cost] = [0, 1, 2, 3].map(|at| Duration::from_millis(number(at)));
         let generation = Generation { epoch: number(4), number: number(5) };
-        Some(Self { life: Life { age, fresh, end, cost }, generation, payload })
+        Some(Self { lifetime: Lifetime { age, fresh, end, cost }, generation, payload })
     }
 }
 
@@ -62,19 +62,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn envelope() -> impl Strategy<Value = (Life, Generation, Vec<u8>)> {
+    fn envelope() -> impl Strategy<Value = (Lifetime, Generation, Vec<u8>)> {
         let millis = || (0..u64::MAX / 2).prop_map(Duration::from_millis);
-        let life = (millis(), millis(), millis(), millis());
-        let life = life.prop_map(|(age, fresh, end, cost)| Life { age, fresh, end, cost });
+        let lifetime = (millis(), millis(), millis(), millis());
+        let lifetime = lifetime.prop_map(|(age, fresh, end, cost)| Lifetime { age, fresh, end, cost });
         let generation = any::<(u64, u64)>().prop_map(|(epoch, number)| Generation { epoch, number });
-        (life, generation, prop::collection::vec(any::<u8>(), 0..200))
+        (lifetime, generation, prop::collection::vec(any::<u8>(), 0..200))
     }
 
     #[test]
     fn what_another_version_has_written_is_no_value() {
         let second = Duration::from_secs(1);
-        let life = Life { age: second, fresh: second, end: second, cost: second };
-        let mut bytes = Envelope { life, generation: Generation { epoch: 1, number: 2 }, payload: b"value" }.encode();
+        let lifetime = Lifetime { age: second, fresh: second, end: second, cost: second };
+        let mut bytes =
+            Envelope { lifetime, generation: Generation { epoch: 1, number: 2 }, payload: b"value" }.encode();
         assert!(Envelope::decode(&bytes).is_some());
         bytes[3] += 1;
         assert_eq!(Envelope::decode(&bytes), None);
@@ -82,8 +83,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read((life, generation, payload) in envelope()) {
-            let envelope = Envelope { life, generation, payload: &payload };
+        fn what_was_written_is_read((lifetime, generation, payload) in envelope()) {
+            let envelope = Envelope { lifetime, generation, payload: &payload };
             let bytes = envelope.encode();
             prop_assert_eq!(Envelope::decode(&bytes), Some(envelope));
         }
@@ -97,11 +98,11 @@ mod tests {
 
         #[test]
         fn what_was_damaged_is_no_value(
-            (life, generation, payload) in envelope(),
+            (lifetime, generation, payload) in envelope(),
             at in any::<prop::sample::Index>(),
             flipped in 1..=u8::MAX,
         ) {
-            let mut bytes = Envelope { life, generation, payload: &payload }.encode();
+            let mut bytes = Envelope { lifetime, generation, payload: &payload }.encode();
             let at = at.index(bytes.len());
             prop_assert_eq!(Envelope::decode(&bytes[..at]), None, "cut");
             bytes[at] ^= flipped;

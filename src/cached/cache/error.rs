@@ -4,28 +4,30 @@ use turbomcp_core::McpError;
 
 use crate::outcome::{CACHE, Failure, cancelled, lost, marked, timed_out};
 
-/// An error that can say that a load came to nothing. [`McpError`](turbomcp_core::McpError) can.
+/// An error type of loads: the cache creates its own errors with it. [`McpError`](turbomcp_core::McpError) implements it.
+///
+/// A later version adds methods only with a default.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the error of a cached load",
     note = "map it to `turbomcp::McpError`, or implement `mcp_patterns::cached::LoadError` for a type of your own"
 )]
 pub trait LoadError: Clone + Send + Sync + 'static {
-    /// The load took longer than the cache allows.
+    /// Creates the error of a load that took longer than the load timeout.
     fn timed_out(after: Duration) -> Self;
-    /// The load panicked, or its runtime shut down.
-    fn lost() -> Self;
-    /// The caller was cancelled while it waited.
+    /// Creates the error of a load that ended without a result: it panicked, or its runtime shut down.
+    fn aborted() -> Self;
+    /// Creates the error of a caller who was cancelled while it waited.
     fn cancelled() -> Self;
 
-    /// Says whether a value past its ttl may be served instead: the source has failed, and has not said that there is nothing or
-    /// that the caller may not have it. Default: yes.
+    /// Says whether a value past its ttl may be served instead: yes if the source has failed, no if it has answered that the value
+    /// does not exist or that the caller may not have it. Default: yes.
     fn allows_stale(&self) -> bool {
         true
     }
 
-    /// Notes that the error is told again, `age` after the load that failed.
+    /// Adds the age of an error that was kept: the time since the load that failed. Default: returns the error as it is.
     #[must_use]
-    fn told_again(self, age: Duration) -> Self {
+    fn with_age(self, age: Duration) -> Self {
         let _ = age;
         self
     }
@@ -36,7 +38,7 @@ impl LoadError for McpError {
         marked(CACHE, "timed_out", timed_out(after))
     }
 
-    fn lost() -> Self {
+    fn aborted() -> Self {
         marked(CACHE, "lost", lost())
     }
 

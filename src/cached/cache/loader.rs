@@ -1,167 +1,271 @@
-//! What the clones of a cache share, and what a load does.
+//! The loader: it answers from memory, joins a load under way, or begins one.
 
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::LoadError;
-use super::link::{Job, Link};
-use super::lookup::Before;
+use super::load::{LoadPlan, Loading, Outcome, Reason, Source, ended};
+use super::lookup::{LoadDecision, Query};
+use super::second_level_client::{Job, SecondLevelClient};
 use super::settings::Settings;
-use super::single_flight::{Flights, Load};
-use super::stats::Counts;
-use crate::cached::first_level::entry::{Bounds, Life, Slot, Store};
+use super::single_flight::{Flights, Load, Waiter};
+use super::stats::{CountedLoad, Counts, Stats};
+use super::sync;
+use crate::cached::first_level::entry::{Entry, Lifetime, Policy};
 use crate::cached::first_level::freshness::Verdict;
-use crate::cached::first_level::generations::Generations;
 use crate::cached::first_level::invalidation_key::InvalidationKey;
+use crate::cached::first_level::{FirstLevel, Probe};
 use crate::clock::CENTURY;
-use crate::shared_work::Work;
+use crate::shared_work::{Waits, Work};
 
-/// Where a value came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// From a cache: this process' (level 1), or one behind it.
-    Hit { age: Duration, level: u8 },
-    /// From a cache, past its ttl.
-    Stale { age: Duration, level: u8 },
-    /// From where it is loaded.
-    Load,
-    /// From where it is loaded, for one caller alone, and not kept.
-    Own,
+/// The settings of one clone of a cache, and the state that all clones share. A load holds one, and does not keep the cache alive.
+pub(in crate::cached) struct Loader<K, V, E> {
+    pub(in crate::cached) settings: Arc<Settings<K, V, E>>,
+    shared: Arc<Shared<K, V, E>>,
 }
 
-/// What a load ends with.
-pub(in crate::cached) type Outcome<V, E> = Result<(V, Source), E>;
-
-/// Asks the source. On the heap: it is handed on through several futures, each of which would store it again.
-pub(in crate::cached) type Loading<V, E> = BoxFuture<'static, Result<V, E>>;
-
-/// Why a load was begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cached) enum Reason {
-    /// Somebody waits for the value.
-    Asked,
-    /// A value is past its time, or soon will be. Nobody waits.
-    Refresh,
-    /// Somebody wants a value that is new, whatever there is.
-    Forced,
-}
-
-pub(in crate::cached) struct Shared<K, V, E> {
-    pub(in crate::cached) store: Store<K, V>,
-    pub(in crate::cached) failures: Store<K, E>,
-    pub(in crate::cached) flights: Flights<K, Outcome<V, E>>,
-    pub(in crate::cached) generations: Generations,
-    pub(in crate::cached) counts: Counts,
-    pub(in crate::cached) link: Option<Link<K, V>>,
+struct Shared<K, V, E> {
+    first_level: Arc<FirstLevel<K, V, E>>,
+    flights: Flights<K, Outcome<V, E>>,
+    counts: Arc<Counts>,
+    client: Option<Arc<SecondLevelClient<K, V>>>,
     alive: watch::Receiver<()>,
 }
 
-/// Held by the clones of a cache, and by nothing that runs in the background: it ends when this is dropped.
-pub(in crate::cached) struct Owner<K, V, E> {
-    pub(in crate::cached) shared: Arc<Shared<K, V, E>>,
-    _alive: watch::Sender<()>,
+impl<K, V, E> Clone for Loader<K, V, E> {
+    fn clone(&self) -> Self {
+        Self { settings: Arc::clone(&self.settings), shared: Arc::clone(&self.shared) }
+    }
 }
 
-/// A load of one key.
-pub(in crate::cached) struct Plan<'a> {
-    /// What invalidates the value.
-    pub(in crate::cached) domains: &'a [InvalidationKey],
-    pub(in crate::cached) ttl: Duration,
-    pub(in crate::cached) reason: Reason,
-}
-
-/// How many failures are kept at most.
-const MAX_FAILURES: u64 = 1_000;
-
-impl<K, V, E> Owner<K, V, E>
+impl<K, V, E> Loader<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     E: LoadError,
 {
-    pub(in crate::cached) fn new(settings: &Settings<K, V, E>) -> Self {
-        let (owner, alive) = watch::channel(());
+    /// Work in the background ends when the sender of `alive` is dropped.
+    pub(in crate::cached) fn new(settings: Settings<K, V, E>, alive: watch::Receiver<()>) -> Self {
         let shared = Shared {
-            store: Store::new(&settings.bounds),
-            failures: Store::new(&Bounds { max_entries: MAX_FAILURES.min(settings.bounds.max_entries), bytes: None }),
+            first_level: Arc::new(FirstLevel::new(&settings.bounds)),
             flights: Flights::default(),
-            generations: Generations::default(),
-            counts: Counts::default(),
-            link: settings.level.as_ref().map(Link::new),
+            counts: Arc::default(),
+            client: settings.level.as_ref().map(SecondLevelClient::new).map(Arc::new),
             alive,
         };
-        Self { shared: Arc::new(shared), _alive: owner }
+        Self { settings: Arc::new(settings), shared: Arc::new(shared) }
     }
-}
 
-impl<K, V, E> Shared<K, V, E>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    E: LoadError,
-{
-    /// Refreshes a value while it is served, unless that is under way.
-    pub(in crate::cached) fn refresh(
-        self: &Arc<Self>,
-        settings: &Arc<Settings<K, V, E>>,
+    pub(in crate::cached) fn client(&self) -> Option<&SecondLevelClient<K, V>> {
+        self.shared.client.as_deref()
+    }
+
+    /// Returns a value that can be served as it is, and counts a hit.
+    pub(in crate::cached) fn find(&self, key: &K, keys: &[InvalidationKey]) -> Option<(V, Source)> {
+        let probe = self.probe(key, keys)?;
+        probe.is_servable().then(|| self.hit(&probe))
+    }
+
+    /// Returns the value of `key` from memory, from a load under way, or from a load that begins.
+    pub(in crate::cached) async fn get_or_load(
+        &self,
+        caller: &impl Waits,
         key: K,
-        plan: &Plan<'_>,
-        source: impl FnOnce(&Arc<Work>) -> Loading<V, E>,
-    ) {
-        let alive = self.alive.clone();
+        keys: &[InvalidationKey],
+        ttl: Duration,
+        load: impl FnOnce(&Arc<Work>) -> Loading<V, E>,
+    ) -> Outcome<V, E> {
+        if let Some(probe) = self.probe(&key, keys) {
+            match probe.verdict {
+                Verdict::Fresh | Verdict::Cooldown => return Ok(self.hit(&probe)),
+                Verdict::Due | Verdict::Stale => {
+                    self.refresh_in_background(key, &LoadPlan { keys, ttl, reason: Reason::Refresh }, load);
+                    return Ok(self.hit(&probe));
+                }
+                Verdict::Fallback | Verdict::Dead => {}
+            }
+        }
+        if let Some(error) = self.find_failure(&key, keys) {
+            return Err(error);
+        }
+        if caller.is_cancelled() {
+            return Err(E::cancelled());
+        }
+        // On the heap, so that a hit has no load to carry along.
+        Box::pin(async move {
+            let plan = LoadPlan { keys, ttl, reason: Reason::Asked };
+            let joined = self.shared.flights.join(
+                key,
+                &self.shared.first_level.generations.watch(keys),
+                // A load may have ended between the lookup above and the one under the lock.
+                |key| self.find(key, keys),
+                |begun| {
+                    let source = load(&begun.work);
+                    self.load(begun, &plan, source)
+                },
+            );
+            match joined {
+                Either::Left(hit) => Ok(hit),
+                Either::Right(waiter) => {
+                    caller.join(&waiter.work);
+                    self.wait(caller, waiter).await
+                }
+            }
+        })
+        .await
+    }
+
+    /// Loads the value of `key` now and keeps it in place of the one that is kept. A load under way is not kept.
+    pub(in crate::cached) async fn refresh(
+        &self,
+        caller: &impl Waits,
+        key: K,
+        keys: &[InvalidationKey],
+        ttl: Duration,
+        load: impl FnOnce(&Arc<Work>) -> Loading<V, E>,
+    ) -> Outcome<V, E> {
+        let plan = LoadPlan { keys, ttl, reason: Reason::Forced };
+        let watch = self.shared.first_level.generations.watch(keys);
+        let waiter = self.shared.flights.supersede(key, &watch, |begun| {
+            let source = load(&begun.work);
+            self.load(begun, &plan, source)
+        });
+        self.wait(caller, waiter).await
+    }
+
+    /// Keeps `value` from now on, whatever the outcome of a load under way.
+    pub(in crate::cached) fn insert(&self, key: K, key_of_entry: InvalidationKey, value: V) {
+        let lifetime = self.settings.lifetime(self.settings.freshness.ttl, Duration::ZERO);
+        let weight = self.settings.weigh(&key, &value);
+        self.shared.flights.exclude(|| {
+            self.invalidate(&[key_of_entry]);
+            let stamp = self.shared.first_level.generations.stamp();
+            let entry = weight.map(|weight| Arc::new(Entry::new(value, stamp, lifetime, weight)));
+            self.shared.first_level.put(key, entry);
+        });
+    }
+
+    /// Removes the value of `key` from this process. It invalidates nothing.
+    pub(in crate::cached) fn remove(&self, key: &K) {
+        self.shared.first_level.remove(key);
+    }
+
+    /// Invalidates `keys` in this process at once, and on all replicas as soon as the second level has received them.
+    pub(in crate::cached) fn invalidate(&self, keys: &[InvalidationKey]) {
+        // First the note: a load that begins after the invalidation must not read from a level that has not received it.
+        if let Some(client) = self.client() {
+            client.note(keys);
+        }
+        self.shared.first_level.generations.invalidate(keys);
+        self.flush();
+    }
+
+    pub(in crate::cached) fn invalidate_everything(&self) {
+        if let Some(client) = self.client() {
+            client.note(&[client.everything]);
+        }
+        self.shared.first_level.clear();
+        self.flush();
+    }
+
+    fn flush(&self) {
+        if let Some(client) = self.client() {
+            self.start();
+            client.outbox.wake();
+        }
+    }
+
+    /// Starts the work in the background, if there is a second level and a runtime, and it does not run.
+    pub(in crate::cached) fn start(&self) {
+        let Shared { client, first_level, alive, .. } = &*self.shared;
+        if let Some(client) = client {
+            sync::start(client, first_level, self.settings.second_level_timeout, alive);
+        }
+    }
+
+    pub(in crate::cached) fn stats(&self) -> Stats {
+        let Shared { client, first_level, counts, .. } = &*self.shared;
+        let stats = counts.stats(first_level.size(&self.settings.bounds));
+        Stats { second_level: client.as_deref().map(SecondLevelClient::stats), ..stats }
+    }
+
+    fn probe(&self, key: &K, keys: &[InvalidationKey]) -> Option<Probe<V>> {
+        self.shared.first_level.probe(key, keys, &self.policy())
+    }
+
+    fn policy(&self) -> Policy<'_> {
+        self.settings.policy(self.client().map_or(Duration::MAX, |client| client.trust(&self.settings)))
+    }
+
+    fn hit(&self, probe: &Probe<V>) -> (V, Source) {
+        self.shared.counts.hits.add();
+        if !probe.is_fresh() {
+            self.shared.counts.stale_hits.add();
+        }
+        (probe.value(), Source::of_probe(probe))
+    }
+
+    fn find_failure(&self, key: &K, keys: &[InvalidationKey]) -> Option<E> {
+        self.settings.negative.as_ref()?;
+        let (error, age) = self.shared.first_level.failure(key, keys, self.policy().trust)?;
+        self.shared.counts.negative_hits.add();
+        Some(error.with_age(age))
+    }
+
+    async fn wait(&self, caller: &impl Waits, mut waiter: Waiter<Outcome<V, E>>) -> Outcome<V, E> {
+        self.shared.counts.misses.add();
+        match caller.wait(pin!(waiter.outcome())).await {
+            Some(outcome) => outcome.unwrap_or_else(|| Err(E::aborted())),
+            None => Err(E::cancelled()),
+        }
+    }
+
+    /// Refreshes a value while it is served, unless a load is under way.
+    fn refresh_in_background(&self, key: K, plan: &LoadPlan<'_>, source: impl FnOnce(&Arc<Work>) -> Loading<V, E>) {
         let load = |load: Load<K>| {
             let source = source(&load.work);
-            self.load(settings, load, plan, source)
+            self.load(load, plan, source)
         };
-        self.flights.start_alone(key, &self.generations.watch(plan.domains), load, ended(alive));
+        let watch = self.shared.first_level.generations.watch(plan.keys);
+        self.shared.flights.start_alone(key, &watch, load, ended(self.shared.alive.clone()));
     }
 
-    /// Refreshes a value that a load has found in the second level, with what that would have loaded from.
-    fn refresh_after(
-        self: &Arc<Self>,
-        settings: &Arc<Settings<K, V, E>>,
-        found: Load<K>,
-        domains: &[InvalidationKey],
-        ttl: Duration,
-        source: Loading<V, E>,
-    ) {
-        let plan = Plan { domains, ttl, reason: Reason::Refresh };
-        let load = |load| self.load(settings, load, &plan, source);
-        self.flights.follow(found, &self.generations.watch(domains), load, ended(self.alive()));
+    /// Refreshes a value that a load has found in the second level, from the source of that load.
+    fn refresh_after(&self, found: Load<K>, keys: &[InvalidationKey], ttl: Duration, source: Loading<V, E>) {
+        let plan = LoadPlan { keys, ttl, reason: Reason::Refresh };
+        let load = |load| self.load(load, &plan, source);
+        let watch = self.shared.first_level.generations.watch(keys);
+        self.shared.flights.follow(found, &watch, load, ended(self.shared.alive.clone()));
     }
 
     /// The body of a load.
-    pub(in crate::cached) fn load(
-        self: &Arc<Self>,
-        settings: &Arc<Settings<K, V, E>>,
-        load: Load<K>,
-        plan: &Plan<'_>,
-        source: Loading<V, E>,
-    ) -> BoxFuture<'static, Outcome<V, E>> {
-        let (settings, shared) = (Arc::clone(settings), Arc::clone(self));
-        let (domains, ttl, reason) = (plan.domains.to_vec(), plan.ttl, plan.reason);
-        let mut begun = shared.link.is_none().then(|| Begun::new(&shared, reason));
+    fn load(&self, load: Load<K>, plan: &LoadPlan<'_>, source: Loading<V, E>) -> BoxFuture<'static, Outcome<V, E>> {
+        let loader = self.clone();
+        let (keys, ttl, reason) = (plan.keys.to_vec(), plan.ttl, plan.reason);
+        let mut begun =
+            loader.shared.client.is_none().then(|| CountedLoad::new(&loader.shared.counts, reason == Reason::Refresh));
         Box::pin(async move {
             let (generation, lease) = match &mut begun {
                 Some(_) => (None, None),
-                None => match shared.before(&settings, &load, &domains, reason).await {
-                    Before::Found(found) => {
+                None => match loader.ask_second_level(&load, &keys, reason).await {
+                    LoadDecision::Serve(found) => {
                         if found.is_due {
-                            shared.refresh_after(&settings, load, &domains, ttl, source);
+                            loader.refresh_after(load, &keys, ttl, source);
                         }
                         return Ok((found.value, found.source));
                     }
-                    Before::Load(generation, lease) => (generation, lease),
+                    LoadDecision::Load(generation, lease) => (generation, lease),
                 },
             };
-            let begun = begun.unwrap_or_else(|| Begun::new(&shared, reason));
+            let begun = begun.unwrap_or_else(|| CountedLoad::new(&loader.shared.counts, reason == Reason::Refresh));
             let began = Instant::now();
-            let outcome = match settings.load_timeout {
+            let outcome = match loader.settings.load_timeout {
                 None => source.await,
                 Some(after) => tokio::time::timeout(after, source).await.unwrap_or_else(|_| {
                     load.work.give_up();
@@ -171,90 +275,69 @@ where
             match outcome {
                 Ok(value) => {
                     begun.has_succeeded();
-                    let life = settings.life(ttl, began.elapsed());
-                    shared.keep(&settings, &load, &domains, &value, life, generation);
-                    // Behind the value in the queue, so that whoever gets it next finds the value.
+                    let lifetime = loader.settings.lifetime(ttl, began.elapsed());
+                    // Before the lock: the user's code weighs and clones the value.
+                    let entry = loader.settings.entry(&load.key, &value, load.stamp, lifetime);
+                    let (key, put) = (load.key.clone(), generation.map(|generation| (load.key.clone(), generation)));
+                    let shared = &loader.shared;
+                    shared.flights.keep(&load, &shared.first_level.generations.watch(&keys), || {
+                        if let (Some(client), Some(entry), Some((key, generation))) = (&shared.client, &entry, put) {
+                            client.queue(Job::Put { key, entry: Arc::clone(entry), generation });
+                        }
+                        shared.first_level.put(key, entry);
+                    });
+                    // After the value in the queue, so that the next owner of the lease finds the value.
                     drop(lease);
                     Ok((value, Source::Load))
                 }
-                Err(error) => shared.failed(&settings, &load, &domains, reason, error),
+                Err(error) => loader.failed(&load, &keys, reason, error),
             }
         })
     }
 
-    /// Decides what a failed load comes to: what there was before, if that may be served, or the error.
-    fn failed(
-        &self,
-        settings: &Settings<K, V, E>,
-        load: &Load<K>,
-        domains: &[InvalidationKey],
-        reason: Reason,
-        error: E,
-    ) -> Outcome<V, E> {
+    async fn ask_second_level(&self, load: &Load<K>, keys: &[InvalidationKey], reason: Reason) -> LoadDecision<K, V> {
+        let Shared { client: Some(client), first_level, flights, .. } = &*self.shared else {
+            return LoadDecision::Load(None, None);
+        };
+        self.start();
+        let Some(key) = client.key(&load.key) else { return LoadDecision::Load(None, None) };
+        let settings = &*self.settings;
+        Query { client, settings, first_level, flights, load, keys, reason, key: &key }.decide().await
+    }
+
+    /// Decides the outcome of a load that failed: the value that was kept, if it may be served, or the error.
+    fn failed(&self, load: &Load<K>, keys: &[InvalidationKey], reason: Reason, error: E) -> Outcome<V, E> {
         let mut is_gone = false;
-        if let Some(looked) = self.look(settings, &load.key, domains).filter(|looked| looked.verdict != Verdict::Dead) {
+        if let Some(probe) = self.probe(&load.key, keys).filter(|probe| probe.verdict != Verdict::Dead) {
             if error.allows_stale() {
-                looked.hold();
+                probe.cool_down();
                 if reason != Reason::Forced {
-                    return Ok(looked.stale());
+                    return Ok((probe.value(), Source::Stale { age: probe.age(), level: 1 }));
                 }
             } else {
-                // The source has answered: there is no such thing any more, or not for this caller.
+                // The source has answered: the value no longer exists, or not for this caller.
                 is_gone = reason != Reason::Forced;
             }
         }
-        let negative = settings.negative.as_ref().filter(|negative| (negative.includes)(&error));
+        let negative = self.settings.negative.as_ref().filter(|negative| (negative.includes)(&error));
         let failure = negative.map(|negative| {
             let ttl = negative.ttl.min(CENTURY);
-            let life = Life { age: Duration::ZERO, fresh: ttl, end: ttl, cost: Duration::ZERO };
-            Arc::new(Slot::new(error.clone(), load.stamp, life, 1))
+            let lifetime = Lifetime { age: Duration::ZERO, fresh: ttl, end: ttl, cost: Duration::ZERO };
+            Arc::new(Entry::new(error.clone(), load.stamp, lifetime, 1))
         });
         let (key, gone) = (load.key.clone(), is_gone.then(|| load.key.clone()));
-        self.flights.keep(load, &self.generations.watch(domains), || {
+        let Shared { client, first_level, flights, .. } = &*self.shared;
+        flights.keep(load, &first_level.generations.watch(keys), || {
             if let Some(gone) = gone {
-                self.store.remove(&gone);
-                if let Some(link) = &self.link {
-                    link.queue(Job::Drop { key: gone });
+                first_level.remove(&gone);
+                if let Some(client) = client {
+                    client.queue(Job::Remove { key: gone });
                 }
             }
             if let Some(failure) = failure {
-                self.failures.put(key, failure);
+                first_level.put_failure(key, failure);
             }
         });
         Err(error)
-    }
-
-    pub(in crate::cached) fn alive(&self) -> watch::Receiver<()> {
-        self.alive.clone()
-    }
-}
-
-/// Returns when the last clone of the cache is dropped.
-pub(in crate::cached) async fn ended(mut alive: watch::Receiver<()>) {
-    while alive.changed().await.is_ok() {}
-}
-
-/// Counts a load, and that it failed if it does not come to a value, however it ends.
-struct Begun<K, V, E>(Option<Arc<Shared<K, V, E>>>);
-
-impl<K, V, E> Begun<K, V, E> {
-    fn new(shared: &Arc<Shared<K, V, E>>, reason: Reason) -> Self {
-        shared.counts.loads.add();
-        if reason == Reason::Refresh {
-            shared.counts.refreshes.add();
-        }
-        Self(Some(Arc::clone(shared)))
-    }
-
-    fn has_succeeded(mut self) {
-        self.0 = None;
-    }
-}
-
-impl<K, V, E> Drop for Begun<K, V, E> {
-    fn drop(&mut self) {
-        if let Some(shared) = &self.0 {
-            shared.counts.failed_loads.add();
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What a second level has to be told, and does not know yet.
+//! The outbox of invalidations that the second level has not received yet.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -8,17 +8,18 @@ use tokio::sync::Notify;
 
 use crate::cached::first_level::invalidation_key::InvalidationKey;
 
-/// How many keys are told at most, and in one step.
+/// How many keys are kept and sent at most.
 const MAX_KEYS: usize = 16_384;
 
-/// What is invalidated here, by number. Until the level knows of it, nothing that it invalidates is read from there.
+/// The keys that were invalidated in this process, by number. Until the level has received them, nothing that they invalidate is read
+/// from it.
 ///
-/// It grows while the level cannot be told. Too much of it comes down to one number, which invalidates everything.
+/// It grows while the level cannot be reached. Too many keys are replaced by one number, which invalidates everything.
 #[derive(Default)]
-pub(in crate::cached) struct Pending {
+pub(in crate::cached) struct Outbox {
     state: Mutex<State>,
     is_waiting: Notify,
-    is_told: Notify,
+    has_delivered: Notify,
 }
 
 #[derive(Default)]
@@ -28,11 +29,11 @@ struct State {
     /// How many notes there were; how many of them were taken to be sent; and how many have arrived.
     noted: u64,
     taken: u64,
-    told: u64,
+    delivered: u64,
 }
 
-impl Pending {
-    /// Notes what is to be told. It is told from when [`wake`](Self::wake) is called.
+impl Outbox {
+    /// Notes keys. They are sent when [`wake`](Self::wake) was called.
     pub(in crate::cached) fn note(&self, keys: impl IntoIterator<Item = u64>) {
         let mut state = self.lock();
         state.waiting.extend(keys);
@@ -46,12 +47,12 @@ impl Pending {
         self.is_waiting.notify_one();
     }
 
-    /// Returns when something may have to be told.
+    /// Returns when there may be keys to send.
     pub(in crate::cached) async fn waiting(&self) {
         self.is_waiting.notified().await;
     }
 
-    /// Takes all there is to be told, with what was taken before and has not arrived.
+    /// Takes all keys to send, with those that were taken before and have not arrived.
     pub(in crate::cached) fn take(&self) -> Vec<u64> {
         let mut state = self.lock();
         let State { waiting, sending, noted, taken, .. } = &mut *state;
@@ -63,13 +64,13 @@ impl Pending {
         sending.iter().copied().collect()
     }
 
-    /// What was taken has arrived.
+    /// Notes that the keys that were taken last have arrived.
     pub(in crate::cached) fn has_arrived(&self) {
         let mut state = self.lock();
         state.sending.clear();
-        state.told = state.taken;
+        state.delivered = state.taken;
         drop(state);
-        self.is_told.notify_waiters();
+        self.has_delivered.notify_waiters();
     }
 
     pub(in crate::cached) fn has_any(&self, keys: &[u64]) -> bool {
@@ -82,16 +83,16 @@ impl Pending {
         state.waiting.union(&state.sending).count()
     }
 
-    /// Returns when all that is noted by now has arrived, or `is_futile` to wait for that.
-    pub(in crate::cached) async fn told(&self, is_futile: impl Fn() -> bool) {
+    /// Returns when all keys noted so far have arrived, or when it `is_futile` to wait for that.
+    pub(in crate::cached) async fn delivered(&self, is_futile: impl Fn() -> bool) {
         let noted = self.lock().noted;
         loop {
-            let mut is_told = pin!(self.is_told.notified());
-            is_told.as_mut().enable();
-            if self.lock().told >= noted || is_futile() {
+            let mut has_delivered = pin!(self.has_delivered.notified());
+            has_delivered.as_mut().enable();
+            if self.lock().delivered >= noted || is_futile() {
                 return;
             }
-            is_told.await;
+            has_delivered.await;
         }
     }
 

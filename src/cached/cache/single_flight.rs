@@ -1,4 +1,4 @@
-//! Single-flight: those who ask for the same thing at the same time wait for one load.
+//! Single-flight: concurrent callers for the same key wait for one load.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,18 +13,18 @@ use tracing::Instrument;
 use crate::cached::first_level::generations::Watch;
 use crate::shared_work::{Flag, Work};
 
-/// The loads under way, by key. `O` is what a load ends with.
+/// The loads under way, by key. `O` is the outcome of a load.
 pub(in crate::cached) struct Flights<K, O>(Arc<Mutex<HashMap<K, Flight<O>>>>);
 
 struct Flight<O> {
-    /// What the load was stamped with: who asks after an invalidation must not join a load that began before it.
+    /// The stamp of the load: a caller who asks after an invalidation must not join a load that began before it.
     stamp: u64,
     superseded: Flag,
     work: Arc<Work>,
     outcome: Arc<watch::Sender<Option<O>>>,
 }
 
-/// What a load knows of itself.
+/// A load, as its body sees it.
 pub(in crate::cached) struct Load<K> {
     pub(in crate::cached) key: K,
     pub(in crate::cached) stamp: u64,
@@ -33,19 +33,19 @@ pub(in crate::cached) struct Load<K> {
     superseded: Flag,
 }
 
-/// One of those who wait for a load.
+/// A caller who waits for a load.
 pub(in crate::cached) struct Waiter<O> {
     outcome: watch::Receiver<Option<O>>,
     pub(in crate::cached) work: Arc<Work>,
 }
 
 impl<O: Clone + Send + Sync + 'static> Waiter<O> {
-    /// Waits for the load, or returns `None` when it ended without a result.
+    /// Waits for the load, or returns `None` if it ended without a result.
     pub(in crate::cached) async fn outcome(&mut self) -> Option<O> {
         self.outcome.wait_for(Option::is_some).await.ok()?.clone()
     }
 
-    /// Waits in the background, so that the load goes on until `end`.
+    /// Waits in the background, so that the load continues until `end`.
     fn wait_until(mut self, end: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(async move {
             select(pin!(self.outcome()), pin!(end)).await;
@@ -82,7 +82,7 @@ where
         Either::Right(self.start(flights, key, watch.stamp(), Arc::default(), load))
     }
 
-    /// Starts a load in a task of its own, whatever is under way: what that comes to is not kept.
+    /// Starts a load in a task of its own. The result of a load under way is not kept.
     pub(in crate::cached) fn supersede(
         &self,
         key: K,
@@ -93,7 +93,7 @@ where
         self.start(flights, key, watch.stamp(), Arc::default(), load)
     }
 
-    /// Starts a load that goes on although nobody waits for it, until `end`; unless one is under way.
+    /// Starts a load that continues without a waiter until `end`, unless a load is under way.
     pub(in crate::cached) fn start_alone(
         &self,
         key: K,
@@ -110,8 +110,8 @@ where
         self.start(flights, key, watch.stamp(), work, load).wait_until(end);
     }
 
-    /// Lets `next` follow on a load that ends, although nobody waits for it, until `end`; unless a younger load has begun, or
-    /// something was invalidated. In between there is no moment in which another could begin.
+    /// Starts `next` after a load that ends, without a waiter, until `end`; unless a younger load has begun, or one of the keys was
+    /// invalidated. No other load can begin in between.
     pub(in crate::cached) fn follow(
         &self,
         last: Load<K>,
@@ -127,8 +127,8 @@ where
         self.start(flights, last.key, last.stamp, last.work, next).wait_until(end);
     }
 
-    /// Runs `keep`, which keeps what `load` came to, unless a younger load has begun or something was invalidated. The check and
-    /// the keeping are one step: meanwhile no load begins, none is kept, and nothing is [inserted](Self::exclude).
+    /// Runs `keep`, which keeps the result of `load`, unless a younger load has begun or one of the keys was invalidated. The check and
+    /// `keep` are one step: meanwhile no load begins, none is kept, and nothing is [inserted](Self::exclude).
     pub(in crate::cached) fn keep(&self, load: &Load<K>, watch: &Watch<'_>, keep: impl FnOnce()) {
         let _flights = self.lock();
         if !load.superseded.is_set() && watch.is_current(load.stamp) {
@@ -158,7 +158,7 @@ where
         if let Some(before) = flights.insert(key.clone(), flight) {
             before.superseded.set();
         }
-        // Out of the lock: what the caller does to begin the load is not ours, and may panic.
+        // Outside of the lock: the code that begins the load is the user's, and may panic.
         drop(flights);
         let load = load(Load { key, stamp, work: Arc::clone(&work), superseded });
         tokio::spawn(flying.fly(load, Arc::clone(&work)).in_current_span());
@@ -170,7 +170,7 @@ where
     }
 }
 
-/// A load under way. Its drop makes room for the next one, whether it ended, panicked or was abandoned.
+/// A load under way. Its drop makes room for the next one, whether it ended, panicked or was dropped.
 struct Flying<K: Hash + Eq + Clone + Send + Sync + 'static, O: Clone + Send + Sync + 'static> {
     flights: Flights<K, O>,
     key: K,
@@ -183,9 +183,9 @@ where
     O: Clone + Send + Sync + 'static,
 {
     async fn fly(self, load: BoxFuture<'static, O>, work: Arc<Work>) {
-        match select(load, pin!(self.nobody_waits())).await {
+        match select(load, pin!(self.no_waiter_is_left())).await {
             Either::Left((outcome, _)) => {
-                // First the end of the flight, then the news: who asks after it finds what was kept, or starts a new load.
+                // First the end of the flight, then the outcome: a later caller finds the value that was kept, or starts a new load.
                 self.land();
                 self.outcome.send_replace(Some(outcome));
             }
@@ -193,8 +193,8 @@ where
         }
     }
 
-    /// Returns when the last waiter has left, after which no other can join.
-    async fn nobody_waits(&self) {
+    /// Returns when the last waiter has left. After that, no other can join.
+    async fn no_waiter_is_left(&self) {
         loop {
             self.outcome.closed().await;
             let mut flights = self.flights.lock();

@@ -1,62 +1,66 @@
+//! The counters of a cache.
+
+use std::sync::Arc;
+
 use crate::telemetry::Count;
 
-/// How a cache is doing, since it was made. That of a [`CachedTool`](crate::cached::CachedTool) counts calls of tools, and what is read of
-/// resources and prompts, together.
+/// The counters of a cache since it was created. Those of a [`CachedTool`](crate::cached::CachedTool) count calls of tools and reads of
+/// resources and prompts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Calls answered at once from this process' memory.
+    /// Calls answered at once from the memory of this process.
     pub hits: u64,
-    /// Those of the hits that were past their ttl.
+    /// Hits whose value was past its ttl.
     pub stale_hits: u64,
     /// Calls answered with a failure that was kept.
     pub negative_hits: u64,
-    /// Calls that waited for a load, their own or one under way; also one that a second level answered.
+    /// Calls that waited for a load: their own or one under way. A value from the second level counts too.
     pub misses: u64,
     /// Loads begun from the source. Fewer than the misses where callers shared one, or a second level had the value.
     pub loads: u64,
-    /// Loads that failed, were given up or ended without a result.
+    /// Loads that failed, timed out, were cancelled or ended without a result.
     pub failed_loads: u64,
-    /// Those of the loads that nobody waited for: of values past their ttl, or soon to be.
+    /// Loads in the background: of values that were past their ttl, or soon would be.
     pub refreshes: u64,
-    /// Entries held. Those invalidated by tool or tag count until their place is needed.
+    /// Entries in the memory of this process. Entries that were invalidated by tool or tag count until they are evicted.
     pub entries: u64,
-    /// What the entries weigh against the bound: their bytes, each its share of the bound at least, where bytes are bounded;
-    /// one each where not.
+    /// The weight of all entries. With a bound of bytes, an entry weighs its bytes, and at least `max_bytes / max_entries`; otherwise it
+    /// weighs one.
     pub weight: u64,
-    /// How the second level is doing, where there is one.
+    /// The counters of the second level, if there is one.
     pub second_level: Option<SecondLevelStats>,
 }
 
-/// How the second level of a cache is doing, since the cache was made.
+/// The counters of the second level of a cache, since the cache was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct SecondLevelStats {
-    /// Values that were found there.
+    /// Values that were found in it.
     pub hits: u64,
-    /// Values that were not, or were invalidated, unknown or damaged.
+    /// Values that were not found in it, or were invalidated, unknown or damaged.
     pub misses: u64,
-    /// Steps that failed or took too long. Of subscribing, `is_subscribed` tells.
+    /// Steps that failed or took too long. Subscriptions do not count: see `is_subscribed`.
     pub failures: u64,
-    /// Steps that were not taken, because too many had failed.
+    /// Steps that were skipped because the breaker was open.
     pub skipped: u64,
-    /// Whether steps are not taken at the moment.
+    /// Whether the breaker is open, so that steps are skipped.
     pub is_open: bool,
-    /// Values that were put there.
+    /// Values that were put into it.
     pub puts: u64,
-    /// Values that were not, because too many waited.
+    /// Values that were dropped because the queue was full.
     pub dropped_puts: u64,
-    /// What is invalidated here, and of which the level does not know yet.
-    pub untold_domains: usize,
-    /// Invalidations of other replicas that were heard.
-    pub invalidations_heard: u64,
-    /// Whether invalidations of other replicas are heard.
+    /// Invalidation keys that the level has not received yet.
+    pub pending_invalidations: usize,
+    /// Invalidations that arrived from other replicas.
+    pub invalidations_received: u64,
+    /// Whether invalidations of other replicas arrive.
     pub is_subscribed: bool,
     /// How often a load waited for one of another replica.
     pub lease_waits: u64,
 }
 
-/// What is counted.
+/// The counters of a cache.
 #[derive(Debug, Default)]
 pub(in crate::cached) struct Counts {
     pub(in crate::cached) hits: Count,
@@ -81,6 +85,31 @@ impl Counts {
             entries,
             weight,
             second_level: None,
+        }
+    }
+}
+
+/// Counts a load and, unless it has succeeded when this is dropped, a load that failed.
+pub(in crate::cached) struct CountedLoad(Option<Arc<Counts>>);
+
+impl CountedLoad {
+    pub(in crate::cached) fn new(counts: &Arc<Counts>, is_refresh: bool) -> Self {
+        counts.loads.add();
+        if is_refresh {
+            counts.refreshes.add();
+        }
+        Self(Some(Arc::clone(counts)))
+    }
+
+    pub(in crate::cached) fn has_succeeded(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CountedLoad {
+    fn drop(&mut self) {
+        if let Some(counts) = &self.0 {
+            counts.failed_loads.add();
         }
     }
 }

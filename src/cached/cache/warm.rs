@@ -1,4 +1,4 @@
-//! Getting values before anybody asks for them.
+//! Loads values before the first caller asks for them.
 
 use std::fmt;
 use std::future::{Future, ready};
@@ -12,28 +12,29 @@ use turbomcp_core::{McpError, McpResult};
 
 use super::Cache;
 use super::error::LoadError;
-use super::loader::Source;
+use super::load::Source;
 use crate::ConfigError;
+use crate::cached::ZERO;
 use crate::cancellation::{Cancellation, cancelled};
 use crate::shared_work::Anybody;
 
-/// What a warm-up did.
+/// The report of a warm-up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Warmed {
     /// How many values were loaded.
     pub loaded: usize,
-    /// How many were there already, in this process or in the second level.
+    /// How many were present already, in this process or in the second level.
     pub present: usize,
-    /// What is missing, in the order in which it failed.
+    /// The keys that failed, in the order in which they failed.
     pub failed: Vec<NotWarmed>,
 }
 
-/// What a warm-up has not got.
+/// A key that a warm-up could not load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotWarmed {
-    /// The key, as it prints for debugging; of a call, the tool and its arguments.
+    /// The key in its `Debug` form. For a call: the tool and its arguments.
     pub key: String,
     /// Why it failed.
     pub error: String,
@@ -43,7 +44,7 @@ pub struct NotWarmed {
 const NAMED: usize = 10;
 
 impl Warmed {
-    /// Says so if anything is missing, for a start that needs it all: `cache.warm(..).await?.complete()?`.
+    /// Returns an error if anything failed, for a start that needs every value: `cache.warm(..).await?.complete()?`.
     ///
     /// # Errors
     ///
@@ -78,9 +79,9 @@ where
     V: Clone + Send + Sync + 'static,
     E: LoadError,
 {
-    /// Loads the values of `keys` that are not there, up to `concurrency` at a time, so that later callers find them.
+    /// Loads the values of those `keys` that are not present, up to `concurrency` at a time.
     ///
-    /// A `cancellation` (a tool's `&RequestContext`, or `&()`) ends it within 50 ms. See [how a warm-up goes](crate::cached#warming).
+    /// A `cancellation` (a tool's `&RequestContext`, or `&()`) ends it within 50 ms. See [warming](crate::cached#warming).
     ///
     /// ```
     /// use mcp_patterns::cached::Cache;
@@ -101,7 +102,7 @@ where
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] before anything is loaded: `concurrency` is zero.
+    /// A [`ConfigError`] before the first load if `concurrency` is zero.
     pub async fn warm<L, F>(
         &self,
         cancellation: &impl Cancellation,
@@ -118,10 +119,10 @@ where
         let concurrency = check("Cache", concurrency)?;
         let (keys, load): (Vec<_>, _) = (keys.into_iter().collect(), &load);
         let loads = keys.into_iter().map(|key| async move {
-            let (keys, ttl) = (self.entry_keys(&key), self.settings.freshness.ttl);
+            let (keys, ttl) = (self.entry_keys(&key), self.ttl());
             let wanted = key.clone();
-            let found =
-                self.get_or_load_in(&Anybody(cancellation), key.clone(), &keys, ttl, |_| load(wanted).boxed()).await;
+            let caller = Anybody(cancellation);
+            let found = self.loader.get_or_load(&caller, key.clone(), &keys, ttl, |_| load(wanted).boxed()).await;
             found
                 .map(|(_, source)| source)
                 .map_err(|error| NotWarmed { key: format!("{key:?}"), error: error.to_string() })
@@ -129,19 +130,19 @@ where
         Ok(self.warm_with(cancellation, loads, concurrency).await)
     }
 
-    /// Awaits all `loads`, so many at a time. Dropped, it drops those under way, and begins no other.
+    /// Awaits all `loads`, `concurrency` at a time. Dropped, it drops the loads under way, and begins no other.
     pub(in crate::cached) async fn warm_with(
         &self,
         cancellation: &impl Cancellation,
         loads: impl ExactSizeIterator<Item: Future<Output = Result<Source, NotWarmed>>>,
         concurrency: NonZeroUsize,
     ) -> Warmed {
-        if let Some(link) = &self.shared().link {
+        if let Some(client) = self.loader.client() {
             self.start();
-            select(pin!(link.settled()), pin!(cancelled(cancellation))).await;
+            select(pin!(client.settled()), pin!(cancelled(cancellation))).await;
         }
         let of = loads.len();
-        // Some ten times in all.
+        // About ten times in all.
         let step = of.div_ceil(10);
         let got = stream::iter(loads).buffer_unordered(concurrency.get());
         let warmed = got.fold(Warmed::default(), |mut warmed, got| {
@@ -169,6 +170,5 @@ where
 }
 
 pub(in crate::cached) fn check(layer: &'static str, concurrency: usize) -> Result<NonZeroUsize, ConfigError> {
-    let reason = "0 at a time get nothing done: use a concurrency of 1 or more";
-    NonZeroUsize::new(concurrency).ok_or_else(|| ConfigError::invalid(layer, "warm", reason))
+    NonZeroUsize::new(concurrency).ok_or_else(|| ConfigError::invalid(layer, "warm", format!("`concurrency` {ZERO}")))
 }

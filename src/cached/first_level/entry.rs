@@ -1,4 +1,4 @@
-//! Where the values are: moka, bounded in entries and bytes, with a clock that tests can pause.
+//! One entry with its lifetime, and the store of all entries: moka, bounded in entries and bytes, with a clock that tests can pause.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -7,24 +7,33 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::freshness::{Freshness, HOLD, Verdict};
+use super::freshness::{COOLDOWN, Freshness, Verdict};
 
-/// A value with what decides whether it may still be served.
-pub(in crate::cached) struct Slot<V> {
+/// A value, and the times that decide whether it may still be served.
+pub(in crate::cached) struct Entry<V> {
     pub(in crate::cached) value: V,
     stored: Instant,
     pub(in crate::cached) stamp: u64,
-    life: Life,
+    lifetime: Lifetime,
     /// When it was last asked for, in milliseconds since it was stored.
     read: AtomicU64,
     /// Until when no refresh begins, in milliseconds since it was stored.
-    held: AtomicU64,
+    cooldown: AtomicU64,
     weight: u32,
+}
+
+/// The rules by which entries are served.
+#[derive(Clone, Copy)]
+pub(in crate::cached) struct Policy<'a> {
+    pub(in crate::cached) freshness: &'a Freshness,
+    pub(in crate::cached) idle_time: Option<Duration>,
+    /// How long this process serves an entry without asking the second level.
+    pub(in crate::cached) trust: Duration,
 }
 
 /// The times of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::cached) struct Life {
+pub(in crate::cached) struct Lifetime {
     /// How old it was when it was stored here.
     pub(in crate::cached) age: Duration,
     /// The age up to which it is fresh.
@@ -35,46 +44,48 @@ pub(in crate::cached) struct Life {
     pub(in crate::cached) cost: Duration,
 }
 
-impl<V> Slot<V> {
-    pub(in crate::cached) fn new(value: V, stamp: u64, life: Life, weight: u32) -> Self {
-        Self { value, stored: Instant::now(), stamp, life, read: AtomicU64::new(0), held: AtomicU64::new(0), weight }
+impl<V> Entry<V> {
+    pub(in crate::cached) fn new(value: V, stamp: u64, lifetime: Lifetime, weight: u32) -> Self {
+        Self {
+            value,
+            stored: Instant::now(),
+            stamp,
+            lifetime,
+            read: AtomicU64::new(0),
+            cooldown: AtomicU64::new(0),
+            weight,
+        }
     }
 
     pub(in crate::cached) fn age(&self, now: Instant) -> Duration {
-        self.life.age + now.saturating_duration_since(self.stored)
+        self.lifetime.age + now.saturating_duration_since(self.stored)
     }
 
-    pub(in crate::cached) fn life(&self) -> Life {
-        self.life
+    pub(in crate::cached) fn lifetime(&self) -> Lifetime {
+        self.lifetime
     }
 
-    /// Judges what may be done with the value: nothing, if it is not current (something that it depends on was invalidated since
-    /// its load began), nobody asked for it for long, or it was kept here for longer than `trust`.
-    pub(in crate::cached) fn judge(
-        &self,
-        is_current: bool,
-        now: Instant,
-        freshness: &Freshness,
-        idle_time: Option<Duration>,
-        trust: Duration,
-    ) -> Verdict {
+    /// Decides whether the value may be served. It is dead if it is not current (one of its invalidation keys was invalidated since
+    /// its load began), if no caller read it during the idle time, or if this process has kept it for longer than the policy trusts it.
+    pub(in crate::cached) fn judge(&self, is_current: bool, now: Instant, policy: &Policy<'_>) -> Verdict {
+        let Policy { freshness, idle_time, trust } = *policy;
         let kept = now.saturating_duration_since(self.stored);
         if !is_current || kept >= trust || !idle_time.is_none_or(|idle_time| self.is_in_use(kept, idle_time)) {
             return Verdict::Dead;
         }
-        let is_held = millis(kept) < self.held.load(Ordering::Relaxed);
-        freshness.judge(self.life.age + kept, self.life.fresh, self.life.cost, is_held)
+        let is_cooling_down = millis(kept) < self.cooldown.load(Ordering::Relaxed);
+        freshness.judge(self.lifetime.age + kept, self.lifetime.fresh, self.lifetime.cost, is_cooling_down)
     }
 
     /// Says whether it is fresh, if it is current, and was kept here for less than `trust`.
     pub(in crate::cached) fn is_fresh(&self, now: Instant, trust: Duration) -> bool {
-        self.age(now) < self.life.fresh && now.saturating_duration_since(self.stored) < trust
+        self.age(now) < self.lifetime.fresh && now.saturating_duration_since(self.stored) < trust
     }
 
     /// Lets no refresh begin for a while, because one has failed.
-    pub(in crate::cached) fn hold(&self, now: Instant) {
-        let until = now.saturating_duration_since(self.stored) + HOLD;
-        self.held.fetch_max(millis(until), Ordering::Relaxed);
+    pub(in crate::cached) fn cool_down(&self, now: Instant) {
+        let until = now.saturating_duration_since(self.stored) + COOLDOWN;
+        self.cooldown.fetch_max(millis(until), Ordering::Relaxed);
     }
 
     /// Says whether the value was asked for lately, and if so notes that it is asked for again.
@@ -95,35 +106,35 @@ fn millis(duration: Duration) -> u64 {
 
 /// How much may be kept.
 pub(in crate::cached) struct Bounds<K, V> {
-    pub(in crate::cached) max_entries: u64,
-    pub(in crate::cached) bytes: Option<(u64, SizeOf<K, V>)>,
+    pub(in crate::cached) max_entries: usize,
+    pub(in crate::cached) bytes: Option<(usize, SizeOf<K, V>)>,
 }
 
-pub(in crate::cached) type SizeOf<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+pub(in crate::cached) type SizeOf<K, V> = Arc<dyn Fn(&K, &V) -> usize + Send + Sync>;
 
 impl<K, V> Bounds<K, V> {
-    pub(in crate::cached) fn measure(&self, key: &K, value: &V) -> u64 {
+    pub(in crate::cached) fn measure(&self, key: &K, value: &V) -> usize {
         self.bytes.as_ref().map_or(0, |(_, size_of)| size_of(key, value))
     }
 
     /// An entry weighs its bytes, but at least its share of the bound: so entries and bytes are both bounded by the weight.
-    pub(in crate::cached) fn weigh(&self, bytes: u64) -> u32 {
+    pub(in crate::cached) fn weigh(&self, bytes: usize) -> u32 {
         match &self.bytes {
             None => 1,
             Some((max_bytes, _)) => {
                 let share = max_bytes.div_ceil(self.max_entries.max(1));
-                u32::try_from(bytes.max(share).max(1).div_ceil(self.unit())).unwrap_or(u32::MAX)
+                u32::try_from((bytes.max(share).max(1) as u64).div_ceil(self.unit())).unwrap_or(u32::MAX)
             }
         }
     }
 
     fn max_weight(&self) -> u64 {
-        self.bytes.as_ref().map_or(self.max_entries, |(max_bytes, _)| max_bytes / self.unit())
+        self.bytes.as_ref().map_or(self.max_entries as u64, |(max_bytes, _)| *max_bytes as u64 / self.unit())
     }
 
     /// How many bytes weigh 1: more than one where a `u32` could not hold the weight of everything.
     fn unit(&self) -> u64 {
-        self.bytes.as_ref().map_or(1, |(max_bytes, _)| (max_bytes >> 31).max(1))
+        self.bytes.as_ref().map_or(1, |(max_bytes, _)| (*max_bytes as u64 >> 31).max(1))
     }
 }
 
@@ -133,7 +144,7 @@ impl<K, V> Clone for Bounds<K, V> {
     }
 }
 
-pub(in crate::cached) struct Store<K, V>(moka::sync::Cache<K, Arc<Slot<V>>>);
+pub(in crate::cached) struct Store<K, V>(moka::sync::Cache<K, Arc<Entry<V>>>);
 
 impl<K, V> Store<K, V>
 where
@@ -143,18 +154,18 @@ where
     pub(in crate::cached) fn new(bounds: &Bounds<K, V>) -> Self {
         let store = moka::sync::Cache::builder()
             .max_capacity(bounds.max_weight())
-            .weigher(|_: &K, slot: &Arc<Slot<V>>| slot.weight)
+            .weigher(|_: &K, entry: &Arc<Entry<V>>| entry.weight)
             .expire_after(ByTtl)
             .build();
         Self(store)
     }
 
-    pub(in crate::cached) fn get(&self, key: &K) -> Option<Arc<Slot<V>>> {
+    pub(in crate::cached) fn get(&self, key: &K) -> Option<Arc<Entry<V>>> {
         self.0.get(key)
     }
 
-    pub(in crate::cached) fn put(&self, key: K, slot: Arc<Slot<V>>) {
-        self.0.insert(key, slot);
+    pub(in crate::cached) fn put(&self, key: K, entry: Arc<Entry<V>>) {
+        self.0.insert(key, entry);
     }
 
     pub(in crate::cached) fn remove(&self, key: &K) {
@@ -172,21 +183,21 @@ where
     }
 }
 
-/// Lets moka free what has expired. Whether a value may be served is decided by [`Slot::judge`], whose clock can be paused.
+/// Lets moka free what has expired. Whether a value may be served is decided by [`Entry::judge`], whose clock can be paused.
 struct ByTtl;
 
-impl<K, V> moka::Expiry<K, Arc<Slot<V>>> for ByTtl {
-    fn expire_after_create(&self, _: &K, slot: &Arc<Slot<V>>, _: std::time::Instant) -> Option<Duration> {
-        Some(slot.life.end.saturating_sub(slot.life.age))
+impl<K, V> moka::Expiry<K, Arc<Entry<V>>> for ByTtl {
+    fn expire_after_create(&self, _: &K, entry: &Arc<Entry<V>>, _: std::time::Instant) -> Option<Duration> {
+        Some(entry.lifetime.end.saturating_sub(entry.lifetime.age))
     }
 
     fn expire_after_update(
         &self,
         _: &K,
-        slot: &Arc<Slot<V>>,
+        entry: &Arc<Entry<V>>,
         _: std::time::Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(slot.life.end.saturating_sub(slot.life.age))
+        Some(entry.lifetime.end.saturating_sub(entry.lifetime.age))
     }
 }

@@ -18,7 +18,7 @@ pub(in crate::cached) struct Freshness {
     pub(in crate::cached) early: Option<f64>,
 }
 
-/// What may be done with a value.
+/// Whether a value may be served, and refreshed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cached) enum Verdict {
     /// Serve it.
@@ -27,8 +27,8 @@ pub(in crate::cached) enum Verdict {
     Due,
     /// Serve it, and refresh it.
     Stale,
-    /// Serve it. A refresh has failed a moment ago.
-    Held,
+    /// Serve it, and do not refresh it: a refresh has just failed.
+    Cooldown,
     /// Load it anew, and serve it only if that fails.
     Fallback,
     /// Do not serve it.
@@ -36,7 +36,7 @@ pub(in crate::cached) enum Verdict {
 }
 
 /// How long no refresh begins after one that failed.
-pub(in crate::cached) const HOLD: Duration = Duration::from_secs(1);
+pub(in crate::cached) const COOLDOWN: Duration = Duration::from_secs(1);
 
 impl Freshness {
     /// How long one value is fresh, with this ttl: by chance a little less than others.
@@ -51,18 +51,24 @@ impl Freshness {
     }
 
     /// Judges a value of this age that was fresh until `fresh`, took `cost` to load, and whose refresh failed a moment ago or not.
-    pub(in crate::cached) fn judge(&self, age: Duration, fresh: Duration, cost: Duration, is_held: bool) -> Verdict {
+    pub(in crate::cached) fn judge(
+        &self,
+        age: Duration,
+        fresh: Duration,
+        cost: Duration,
+        is_cooling_down: bool,
+    ) -> Verdict {
         let Some(over) = age.checked_sub(fresh) else {
-            return if !is_held && self.is_due(fresh.saturating_sub(age), cost) {
+            return if !is_cooling_down && self.is_due(fresh.saturating_sub(age), cost) {
                 Verdict::Due
             } else {
                 Verdict::Fresh
             };
         };
         if over < self.while_revalidate {
-            if is_held { Verdict::Held } else { Verdict::Stale }
+            if is_cooling_down { Verdict::Cooldown } else { Verdict::Stale }
         } else if over < self.if_error {
-            if is_held { Verdict::Held } else { Verdict::Fallback }
+            if is_cooling_down { Verdict::Cooldown } else { Verdict::Fallback }
         } else {
             Verdict::Dead
         }

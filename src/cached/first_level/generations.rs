@@ -1,4 +1,4 @@
-//! What makes an invalidation stronger than a load that is under way.
+//! The generations: they let an invalidation win against a load that is under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +53,7 @@ impl Generations {
         self.all.load(Ordering::SeqCst) <= stamp && keys.iter().all(|key| self.of(*key).is_current(stamp, *key))
     }
 
-    /// What an entry with these keys depends on.
+    /// The keys that an entry depends on.
     pub(in crate::cached) fn watch<'a>(&'a self, keys: &'a [InvalidationKey]) -> Watch<'a> {
         Watch { generations: self, keys }
     }
@@ -105,7 +105,7 @@ impl Generations {
     }
 }
 
-/// What an entry depends on.
+/// The keys that an entry depends on.
 pub(in crate::cached) struct Watch<'a> {
     generations: &'a Generations,
     keys: &'a [InvalidationKey],
@@ -169,7 +169,7 @@ impl Bucket {
     }
 }
 
-/// What a bucket knows.
+/// The keys of a bucket, with their numbers.
 struct Known {
     /// The number of a key that is not among these is no larger.
     floor: u64,

@@ -1,20 +1,20 @@
-//! What can be invalidated, as a number that is the same on every replica.
+//! The invalidation key: a number that is the same on every replica.
 
 use std::hash::Hasher;
 use std::ops::Deref;
 
-/// What an invalidation names: a group of entries, one entry, or a tag.
+/// The target of an invalidation: a group of entries, one entry, or a tag.
 ///
 /// It is a hash of 62 bits, below two bits that say which of the three it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InvalidationKey(u64);
 
-/// What an [`InvalidationKey`] stands for. Each has a range of numbers of its own, so that no tag meets a tool.
+/// The kind of target of an [`InvalidationKey`]. Each kind has a separate range of numbers, so that no tag equals a tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cached) enum Target {
-    /// Many entries at once: all calls of a tool, a prompt whatever its arguments, all resources.
+    /// Many entries: all calls of a tool, a prompt with any arguments, all resources.
     Group,
-    /// One entry: a call, whoever makes it, or a key of a cache.
+    /// One entry: a call for all callers, or a key of a cache.
     Entry,
     /// All entries with a tag.
     Tag,
@@ -30,12 +30,12 @@ impl InvalidationKey {
         Self((target as u64) << HASH_BITS | hash & (u64::MAX >> (u64::BITS - HASH_BITS)))
     }
 
-    /// Tags have the same keys whatever has them: tools, resources, prompts, and keys of a cache.
+    /// A tag has the same key for tools, resources, prompts and keys of a cache.
     pub(in crate::cached) fn of_tag(tag: &str) -> Self {
         Self::new(Target::Tag, hash([b"tag", tag.as_bytes()]))
     }
 
-    /// Reads what another replica has named.
+    /// Reads the key of another replica.
     pub(in crate::cached) const fn from_number(number: u64) -> Self {
         Self(number)
     }
@@ -53,7 +53,7 @@ impl InvalidationKey {
     }
 }
 
-/// What invalidates one entry. Without tags, it is on the stack.
+/// The keys that invalidate one entry. Without tags, they are on the stack.
 pub(in crate::cached) enum EntryKeys<const N: usize> {
     Plain([InvalidationKey; N]),
     Tagged(Vec<InvalidationKey>),
@@ -129,7 +129,7 @@ impl Hasher for KeyHasher {
     }
 }
 
-/// Feeds what is serialized to the hash, without a buffer.
+/// Hashes serialized bytes without a buffer.
 impl std::io::Write for KeyHasher {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         Hasher::write(self, bytes);

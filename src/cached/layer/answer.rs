@@ -1,18 +1,20 @@
-//! What is kept: what a handler answers to a tool call, to the reading of a resource, or to the getting of a prompt.
+//! The values of the cache: the answers to tool calls, to reads of resources and to requests for prompts.
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{PromptResult, ResourceResult, ToolResult};
 
 use super::key::{CallKey, Kind};
 use crate::cached::cache::error::LoadError;
+use crate::cached::cache::load::Source;
 use crate::outcome::{self, Failure};
 
-/// An answer of any kind: one cache keeps them all, so that one bound, one clock and one invalidation are for all.
+/// An answer of any kind: one cache keeps them all, so that they share the bounds, the clock and the invalidations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::cached) enum Answer {
@@ -22,7 +24,7 @@ pub(in crate::cached) enum Answer {
 }
 
 impl Answer {
-    /// Returns what went wrong, or `None` for an answer that may be kept. Only a tool fails in an answer.
+    /// Returns the failure, or `None` for an answer that may be kept. Only the answer of a tool can be a failure.
     pub(in crate::cached) fn failure(answer: &McpResult<Self>) -> Option<Failure<'_>> {
         match answer {
             Err(error) => Some(Failure::of_error(error)),
@@ -31,12 +33,12 @@ impl Answer {
         }
     }
 
-    /// Returns the answer as one of its kind. Keys tell kinds apart, so that it is of another only if the second level mixes
-    /// values up.
+    /// Returns the answer as one of its kind. Keys differ by kind, so that another kind is found only if the second level mixes values
+    /// up.
     pub(in crate::cached) fn open<A: Cacheable>(answer: McpResult<Self>) -> McpResult<A> {
         match answer.map(A::of_answer) {
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) => A::of_error(LoadError::lost()),
+            Ok(None) => A::of_error(LoadError::aborted()),
             Err(error) => Err(error),
         }
     }
@@ -52,7 +54,7 @@ impl Answer {
 
 pub(in crate::cached) type Meta = Option<HashMap<String, Value>>;
 
-/// Adds `key` to what the caller's machine reads: the answer's `_meta`, or the error's data.
+/// Adds `key` to the `_meta` of the answer, or to the data of the error.
 pub(in crate::cached) fn note<A>(
     answer: &mut McpResult<A>,
     meta: impl FnOnce(&mut A) -> &mut Meta,
@@ -65,14 +67,14 @@ pub(in crate::cached) fn note<A>(
     }
 }
 
-/// An answer of one kind, and how it is asked for.
+/// An answer of one kind, and the request for it.
 pub(in crate::cached) trait Cacheable: Sized + Send + 'static {
     const KIND: Kind;
 
-    /// What a request says besides the name or the URI of what it asks for.
+    /// The arguments of a request, besides the name or the URI.
     type Args: Default + Send + 'static;
 
-    /// The arguments in a form that is equal where they mean the same.
+    /// The arguments in a form that is equal if they mean the same.
     fn value(args: &Self::Args) -> &Value;
 
     fn ask<'a, H: McpHandler>(
@@ -95,9 +97,41 @@ pub(in crate::cached) trait Cacheable: Sized + Send + 'static {
     fn meta(&mut self) -> &mut Meta;
 }
 
-/// A failure, as all who wait for the answer get it.
+/// A failure, as all callers who wait for the answer get it.
 #[derive(Debug, Clone)]
 pub(in crate::cached) struct Failed<A = ToolResult>(pub(in crate::cached) McpResult<A>);
+
+/// The origin of an answer, for its `_meta`.
+pub(in crate::cached) struct Status {
+    pub(in crate::cached) word: &'static str,
+    pub(in crate::cached) is_hit: bool,
+    from: Option<(Duration, u8)>,
+}
+
+impl Status {
+    pub(in crate::cached) fn of(source: Source) -> Self {
+        match source {
+            Source::Hit { age, level } => Self { word: "hit", is_hit: true, from: Some((age, level)) },
+            Source::Stale { age, level } => Self { word: "stale", is_hit: true, from: Some((age, level)) },
+            Source::Load | Source::Own => Self { word: "miss", is_hit: false, from: None },
+        }
+    }
+
+    /// The status of a failure that was kept for this long.
+    pub(in crate::cached) fn of_kept_failure(age: Duration) -> Value {
+        Self::of(Source::Hit { age, level: 1 }).to_meta()
+    }
+
+    pub(in crate::cached) fn to_meta(&self) -> Value {
+        match self.from {
+            Some((age, level)) => {
+                let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+                json!({"status": self.word, "level": level, "ageMs": age})
+            }
+            None => json!({"status": self.word}),
+        }
+    }
+}
 
 static NONE: Value = Value::Null;
 
@@ -126,7 +160,7 @@ impl Cacheable for ToolResult {
         if let Answer::Tool(result) = answer { Some(result) } else { None }
     }
 
-    /// The model reads what a tool fails with.
+    /// A failure of a tool is a result, which the model reads.
     fn of_error(error: McpError) -> McpResult<Self> {
         Ok(error.to_tool_result())
     }
@@ -201,25 +235,25 @@ pub(in crate::cached) fn prompt_args(args: &Value) -> &Value {
     if args.as_object().is_some_and(Map::is_empty) { &NONE } else { args }
 }
 
-/// What the store needs around a key and an answer: 470 bytes were measured.
-pub(in crate::cached) const ENTRY_BYTES: u64 = 512;
+/// The memory of an entry besides its key and its answer: 470 bytes were measured.
+pub(in crate::cached) const ENTRY_BYTES: usize = 512;
 
-/// What an entry takes: its key, its answer as JSON, and what is around them.
-pub(in crate::cached) fn entry_bytes(key: &CallKey, answer: &Answer) -> u64 {
-    struct Counted(u64);
+/// The size of an entry: its key, its answer as JSON, and the memory around them.
+pub(in crate::cached) fn entry_bytes(key: &CallKey, answer: &Answer) -> usize {
+    struct Counted(usize);
     impl std::io::Write for Counted {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len() as u64;
+            self.0 += bytes.len();
             Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }
-    let mut counted = Counted(ENTRY_BYTES + key.len() as u64);
+    let mut counted = Counted(ENTRY_BYTES + key.len());
     match serde_json::to_writer(&mut counted, answer) {
         Ok(()) => counted.0,
-        // What cannot be measured is not kept.
-        Err(_) => u64::MAX,
+        // An answer that cannot be measured is not kept.
+        Err(_) => usize::MAX,
     }
 }

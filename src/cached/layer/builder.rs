@@ -1,22 +1,21 @@
-//! The settings of [`CachedTool`] that hold for all that it keeps.
+//! The setters of [`CachedTool`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::CachedTool;
 use super::answer::entry_bytes;
-use super::call::Results;
 use super::key::CallKey;
-use crate::cached::cache::link::{Codec, LevelSettings};
+use super::plan::{KeysFn, Reads, Results, Writes};
+use crate::cached::cache::settings::{Codec, LevelSettings, cache_setters};
 use crate::cached::second_level::SecondLevel;
 use crate::outcome::ErrorKind;
 use crate::{Identity, Scope};
 
 impl CachedTool {
-    /// Sets how long a result is kept.
-    pub fn with_ttl(self, ttl: Duration) -> Self {
-        self.set_results(|results| results.with_ttl(ttl))
-    }
+    cache_setters!(|this| this.results.settings_mut());
 
     /// Sets how long the results of one tool are kept.
     pub fn with_ttl_for(mut self, tool: impl Into<String>, ttl: Duration) -> Self {
@@ -24,123 +23,75 @@ impl CachedTool {
         self
     }
 
-    /// Drops a result that nobody asked for during `idle_time`, before its ttl ends.
-    pub fn with_idle_time(self, idle_time: Duration) -> Self {
-        self.set_results(|results| results.with_idle_time(idle_time))
-    }
-
-    /// Sets who shares a result: by default each user has their own.
+    /// Sets which callers share a result. Default: each user has separate results.
     pub fn with_scope(mut self, scope: Scope) -> Self {
         self.settings_mut().scope = scope;
         self
     }
 
-    /// Sets who shares the results of one tool.
+    /// Sets which callers share the results of one tool.
     pub fn with_scope_for(mut self, tool: impl Into<String>, scope: Scope) -> Self {
         self.settings_mut().scopes.insert(tool.into(), scope);
         self
     }
 
-    /// Keeps results apart from those of servers in another namespace on the same [second level](Self::with_second_level), such as
-    /// `staging` and `production`. The server's name keeps them apart as well. Replicas share results only if they have the same
+    /// Separates results from those of servers in another namespace on the same [second level](Self::with_second_level), such as
+    /// `staging` and `production`. The name of the server separates them too. Replicas share results only if they have the same
     /// namespace.
     pub fn with_namespace(mut self, namespace: impl Into<String>) -> Self {
         self.settings_mut().namespace = Some(namespace.into());
         self
     }
 
-    /// Sets how callers are told apart, each of whom has results of their own, for each set of rights. Give
-    /// all layers the same [`Identity`].
+    /// Sets how callers are identified. Each has separate results, for each set of rights. Give all layers the same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.settings_mut().identity = identity;
         self
     }
 
-    /// Keeps results apart from those of another version of the server.
+    /// Separates results from those of another version of the server.
     pub fn with_version(mut self, version: impl Into<String>) -> Self {
         self.settings_mut().version = version.into();
         self
     }
 
-    /// Bounds the number of results. The cache starts anew: take its [`handle`](Self::handle) afterwards.
-    pub fn with_max_entries(self, max_entries: u64) -> Self {
-        self.set_results(|results| results.with_max_entries(max_entries))
+    /// Bounds the number of results. Default: 10,000.
+    pub fn with_max_entries(self, max_entries: usize) -> Self {
+        self.restart(|results| results.with_max_entries(max_entries))
     }
 
-    /// Bounds the bytes of all results, as JSON, with half a kilobyte on top for each. The cache starts anew: take its
-    /// [`handle`](Self::handle) afterwards.
+    /// Bounds the bytes of all results: of each its JSON, its key, and half a kilobyte. Default: 64 MiB.
     ///
-    /// A result counts for `max_bytes / max_entries` at least: so one bound keeps both.
-    pub fn with_max_bytes(self, max_bytes: u64) -> Self {
-        self.set_results(|results| results.with_max_bytes(max_bytes, entry_bytes))
+    /// A result counts as `max_bytes / max_entries` at least, so that this bound keeps the other one too.
+    pub fn with_max_bytes(self, max_bytes: usize) -> Self {
+        self.restart(|results| results.with_max_bytes(max_bytes, entry_bytes))
     }
 
-    /// Passes on, but does not keep, a result above `max_result_bytes`, its key and half a kilobyte included.
-    pub fn with_max_result_bytes(self, max_result_bytes: u64) -> Self {
+    /// Returns, but does not keep, a result above `max_result_bytes`, its key and half a kilobyte included. Default: 1 MiB.
+    pub fn with_max_result_bytes(self, max_result_bytes: usize) -> Self {
         self.set_results(|results| results.with_max_item_bytes(max_result_bytes))
     }
 
-    /// Gives a call to the tool up after `timeout`, with an error to all who wait for it.
-    pub fn with_load_timeout(self, timeout: Duration) -> Self {
-        self.set_results(|results| results.with_load_timeout(timeout))
-    }
-
-    /// Lets calls to the tool take as long as they take.
-    pub fn without_load_timeout(self) -> Self {
-        self.set_results(Results::without_load_timeout)
-    }
-
-    /// Says nothing in the `_meta` of results.
+    /// Adds nothing to the `_meta` of results.
     pub fn without_meta(mut self) -> Self {
-        self.settings_mut().tells = false;
+        self.settings_mut().emit_meta = false;
         self
     }
 
-    /// Shortens each ttl by chance, by up to this share of it (0.1 for a tenth): results that were computed together are not
-    /// computed again together.
-    pub fn with_ttl_jitter(self, share: f64) -> Self {
-        self.set_results(|results| results.with_ttl_jitter(share))
-    }
-
-    /// Serves a result for this long after its ttl, while it is computed anew in the background: by one call for each set of
-    /// arguments and caller.
-    ///
-    /// A refresh that fails is tried again after a second at the earliest. If its failure is an answer ("not found", "not
-    /// permitted") and no outage, the result is dropped.
-    pub fn with_stale_while_revalidate(self, window: Duration) -> Self {
-        self.set_results(|results| results.with_stale_while_revalidate(window))
-    }
-
-    /// Serves a result for this long after its ttl where the tool fails temporarily or with an internal error; for the next
-    /// second, without calling it. And while another replica calls it, where there is a [lease](Self::with_lease).
-    pub fn with_stale_if_error(self, window: Duration) -> Self {
-        self.set_results(|results| results.with_stale_if_error(window))
-    }
-
-    /// Refreshes a result in the background before its ttl ends: by chance, the likelier the nearer the end is and the longer
-    /// the tool takes. 1.0 is a good factor; see [`Cache::with_early_refresh`](crate::cached::Cache::with_early_refresh).
-    pub fn with_early_refresh(self, factor: f64) -> Self {
-        self.set_results(|results| results.with_early_refresh(factor))
-    }
-
-    /// Keeps failures of these kinds for `ttl`: up to 1,000, in this process. A later success ends one. Use it for failures that
+    /// Keeps failures of these kinds for `ttl`: up to 1,000, in this process. A later success replaces one. Use it for failures that
     /// are answers, such as [`ErrorKind::ResourceNotFound`].
     ///
-    /// With a second level, a failure is trusted for no longer than a result: for the
-    /// [first level's ttl](Self::with_first_level_ttl) at most.
+    /// With a second level, a failure is served for no longer than the [first level's ttl](Self::with_first_level_ttl), like a result.
     pub fn with_negative_ttl(self, kinds: impl IntoIterator<Item = ErrorKind>, ttl: Duration) -> Self {
         let kinds: Vec<_> = kinds.into_iter().collect();
         self.set_results(|results| {
-            results.with_negative_ttl(ttl, move |unkept| {
-                unkept.failure().and_then(|failure| failure.kind()).is_some_and(|kind| kinds.contains(&kind))
+            results.with_negative_ttl(ttl, move |load_failure| {
+                load_failure.failure().and_then(|failure| failure.kind()).is_some_and(|kind| kinds.contains(&kind))
             })
         })
     }
 
-    /// Shares results with other replicas of the server through `level`. The cache starts anew: take its
-    /// [`handle`](Self::handle) afterwards.
-    ///
-    /// See [what that means](crate::cached#a-second-level).
+    /// Shares results with other replicas of the server through `level`. See [a second level](crate::cached#a-second-level).
     pub fn with_second_level(self, level: impl SecondLevel) -> Self {
         let level = LevelSettings {
             level: Arc::new(level),
@@ -151,34 +102,122 @@ impl CachedTool {
                 decode: |bytes| serde_json::from_slice(bytes).ok(),
             },
         };
-        self.set_results(|results| results.with_level(level))
+        self.restart(|results| results.with_level(level))
     }
 
-    /// Sets how long a result is served without asking the second level again. Default: 30 s.
-    pub fn with_first_level_ttl(self, ttl: Duration) -> Self {
-        self.set_results(|results| results.with_first_level_ttl(ttl))
+    /// Keeps resources too. See [resources and prompts](crate::cached#resources-and-prompts).
+    pub fn with_resources(mut self, resources: Reads) -> Self {
+        self.settings_mut().resources = Some(resources);
+        self
     }
 
-    /// The same, while invalidations of other replicas are not heard: the connection is lost, or the level has no way to tell of
-    /// them. Default: 1 s.
-    pub fn with_unsubscribed_ttl(self, ttl: Duration) -> Self {
-        self.set_results(|results| results.with_unsubscribed_ttl(ttl))
+    /// Keeps prompts too, by name and arguments. See [resources and prompts](crate::cached#resources-and-prompts).
+    pub fn with_prompts(mut self, prompts: Reads) -> Self {
+        self.settings_mut().prompts = Some(prompts);
+        self
     }
 
-    /// Sets how long each step of the second level may take. Default: 50 ms.
-    pub fn with_second_level_timeout(self, timeout: Duration) -> Self {
-        self.set_results(|results| results.with_second_level_timeout(timeout))
+    /// Tags the results of a tool by its arguments, so that they can be invalidated together with those of other tools, with
+    /// [resources and prompts](crate::cached::Reads::with_tags).
+    ///
+    /// Arguments that mean the same need the same tag: `7` and `7.0` are the same call, but `format!` writes two texts. A tool that takes
+    /// an integer refuses the second, so that nothing is kept for it.
+    ///
+    /// ```
+    /// # use mcp_patterns::CachedTool;
+    /// let cached = CachedTool::new()
+    ///     .tag("get_user", |args| [format!("user:{}", args["id"])])
+    ///     .tag("list_orders", |args| [format!("user:{}", args["user_id"])])
+    ///     .invalidates_tags("update_user", |args| [format!("user:{}", args["id"])]);
+    /// ```
+    pub fn tag<T>(mut self, tool: impl Into<String>, tags: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        self.settings_mut().tags.entry(tool.into()).or_default().push(KeysFn::tags(move |_, args| tags(args)));
+        self
     }
 
-    /// Lets one replica at a time make a call. The others serve the result they have, here or in the second level, if it is within
-    /// [one](Self::with_stale_while_revalidate) of the [windows](Self::with_stale_if_error) after its ttl; or they wait, for as
-    /// long as `lease` at most, after which they make the call themselves. So does one whose second level does not answer.
-    pub fn with_lease(self, lease: Duration) -> Self {
-        self.set_results(|results| results.with_lease(lease))
+    /// Invalidates all results of these tools when the tool `writer` is called. See [invalidation](crate::cached#invalidation).
+    pub fn invalidates(
+        mut self,
+        writer: impl Into<String>,
+        tools: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        self.writes_mut(writer).tools.extend(tools.into_iter().map(Into::into));
+        self
     }
 
-    pub(in crate::cached) fn set_results(mut self, set: impl FnOnce(Results) -> Results) -> Self {
+    /// Invalidates all results, resources and prompts with these [tags](Self::tag) when the tool `writer` is called.
+    pub fn invalidates_tags<T>(
+        mut self,
+        writer: impl Into<String>,
+        tags: impl Fn(&Value) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        self.writes_mut(writer).others.push(KeysFn::tags(move |_, args| tags(args)));
+        self
+    }
+
+    /// Invalidates the results of these calls, for all callers, when the tool `writer` is called.
+    ///
+    /// ```
+    /// # use mcp_patterns::CachedTool;
+    /// # use serde_json::json;
+    /// let cached = CachedTool::new().invalidates_calls("rename_user", |args| [("get_user", json!({"id": args["id"]}))]);
+    /// ```
+    pub fn invalidates_calls<T, S>(
+        mut self,
+        writer: impl Into<String>,
+        calls: impl Fn(&Value) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IntoIterator<Item = (S, Value)>,
+        S: AsRef<str>,
+    {
+        self.writes_mut(writer).others.push(KeysFn::calls(calls));
+        self
+    }
+
+    /// Invalidates these resources, for all callers, when the tool `writer` is called. It needs
+    /// [`with_resources`](Self::with_resources).
+    ///
+    /// ```
+    /// use mcp_patterns::{CachedTool, cached::Reads};
+    ///
+    /// let cached = CachedTool::new()
+    ///     .with_resources(Reads::new())
+    ///     .invalidates_resources("rename_user", |args| [format!("users://{}", args["id"])]);
+    /// ```
+    pub fn invalidates_resources<T>(
+        mut self,
+        writer: impl Into<String>,
+        uris: impl Fn(&Value) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        let writes = self.writes_mut(writer);
+        writes.resources = true;
+        writes.others.push(KeysFn::resources(uris));
+        self
+    }
+
+    fn writes_mut(&mut self, writer: impl Into<String>) -> &mut Writes {
+        Arc::make_mut(self.settings_mut().writes.entry(writer.into()).or_default())
+    }
+
+    fn set_results(mut self, set: impl FnOnce(Results) -> Results) -> Self {
         self.results = set(self.results);
         self
+    }
+
+    /// Changes settings that the state of the cache is created from.
+    fn restart(self, set: impl FnOnce(Results) -> Results) -> Self {
+        let mut changed = self.set_results(set);
+        changed.slot.follow(&changed.results);
+        changed
     }
 }

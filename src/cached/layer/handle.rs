@@ -1,121 +1,141 @@
+//! The handle, which controls a layer.
+
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use serde_json::Value;
-use turbomcp_core::{McpError, McpHandler, RequestContext};
-use turbomcp_types::{Tool, ToolResult};
+use turbomcp_core::McpHandler;
 
-use super::answer::{Cacheable, Failed, prompt_args};
-use super::call::{AnswerPlan, Results, call_and_keep, get_or_call};
+use super::anonymous_call::{AnonymousCall, Purpose};
+use super::answer::{Failed, prompt_args};
 use super::key::{Kind, all_key, call_key, group_key, resource_key};
-use super::{LAYER, Role};
-use crate::cached::cache::loader::Source;
+use super::plan::{AnswerPlan, Results, Role};
+use super::settings::LAYER;
 use crate::cached::cache::stats::Stats;
 use crate::cached::cache::warm::{self, NotWarmed, Warmed};
 use crate::cached::first_level::invalidation_key::InvalidationKey;
-use crate::identity::Partition;
 use crate::outcome;
 use crate::selection::{Plan, check_names};
 use crate::{ConfigError, Scope};
 
-/// Controls a [`CachedTool`](crate::cached::CachedTool) and tells how it is doing. Cheap to clone.
+/// Controls a [`CachedTool`](crate::cached::CachedTool) and returns its counters. Cheap to clone.
 ///
-/// Invalidations hold at once: also a result that is being computed is neither kept nor served to anyone who asks later.
+/// An invalidation takes effect at once: a result that is being computed is neither kept nor served to later callers.
 ///
-/// It keeps no server alive, so that a server may have a handle to its own cache.
+/// A handle stays valid whatever setter is called on the layer after it was taken. It keeps no server alive, so that a server may keep a
+/// handle of its own cache. If the layer is put on several servers, it controls the one that it was put on last.
 #[derive(Clone)]
 pub struct Handle {
+    /// The cache of the layer when the handle was taken.
     results: Results,
-    bound: Weak<ArcSwapOption<Server>>,
+    link: Arc<HandleLink>,
 }
 
 impl Handle {
-    pub(in crate::cached) fn new(results: &Results, bound: &Bound) -> Self {
-        Self { results: results.clone(), bound: Arc::downgrade(&bound.0) }
+    /// The cache that the layer has now.
+    fn results(&self) -> Results {
+        match self.server() {
+            Some(server) => server.results.clone(),
+            None => self.last_link().results.as_ref().unwrap_or(&self.results).clone(),
+        }
     }
 
+    /// The server that the layer was put on last.
     fn server(&self) -> Option<Arc<Server>> {
-        self.bound.upgrade()?.load_full()
+        let mut link = &self.link;
+        loop {
+            let server = link.server.load().upgrade();
+            if server.is_some() {
+                return server;
+            }
+            link = link.next.get()?;
+        }
     }
 
-    /// Forgets the result of one call, whoever made it.
+    fn last_link(&self) -> &HandleLink {
+        let mut link = &*self.link;
+        while let Some(next) = link.next.get() {
+            link = next;
+        }
+        link
+    }
+
+    /// Invalidates the result of one call, for all callers.
     pub fn invalidate(&self, tool: &str, args: &Value) {
-        self.results.invalidate_keys(&[call_key(Kind::Tool, tool, args)]);
+        self.results().loader.invalidate(&[call_key(Kind::Tool, tool, args)]);
         self.note(tool);
     }
 
-    /// Forgets the results of all calls of a tool.
+    /// Invalidates the results of all calls of a tool.
     pub fn invalidate_tool(&self, tool: &str) {
-        self.results.invalidate_keys(&[group_key(Kind::Tool, tool)]);
+        self.results().loader.invalidate(&[group_key(Kind::Tool, tool)]);
         self.note(tool);
     }
 
-    /// Forgets a [resource](crate::cached::CachedTool::with_resources), whoever has read it.
+    /// Invalidates a [resource](crate::cached::CachedTool::with_resources), for all callers.
     ///
-    /// What a server tells the client of a call that passed the cache (`ctx.notify_resource_updated(uri)`) [does this by
-    /// itself](crate::cached#resources-and-prompts). By a session of its own, it forgets before it tells: who is told reads again, and must
-    /// not read what was kept.
+    /// A notification through the context of a call that passed the cache (`ctx.notify_resource_updated(uri)`) [does this by
+    /// itself](crate::cached#resources-and-prompts). A server that notifies through a session that it got elsewhere calls this before:
+    /// the client reads again at once.
     ///
-    /// URIs that differ only in escapes and case (`users://a%20b`, `users://A b`) are forgotten together.
+    /// URIs that differ only in escapes and case (`users://a%20b`, `users://A b`) are invalidated together.
     pub fn invalidate_resource(&self, uri: &str) {
-        self.results.invalidate_keys(&[resource_key(uri)]);
+        self.results().loader.invalidate(&[resource_key(uri)]);
         tracing::debug!("invalidated a resource");
     }
 
-    /// Forgets all resources.
+    /// Invalidates all resources.
     pub fn invalidate_resources(&self) {
-        self.results.invalidate_keys(&[all_key(Kind::Resource)]);
+        self.results().loader.invalidate(&[all_key(Kind::Resource)]);
         tracing::debug!("invalidated all resources");
     }
 
-    /// Forgets a [prompt](crate::cached::CachedTool::with_prompts) with these arguments (`{}`, where there are none), whoever has got it.
+    /// Invalidates a [prompt](crate::cached::CachedTool::with_prompts) with these arguments (`{}` for none), for all callers.
     pub fn invalidate_prompt_with(&self, name: &str, args: &Value) {
-        self.results.invalidate_keys(&[call_key(Kind::Prompt, name, prompt_args(args))]);
+        self.results().loader.invalidate(&[call_key(Kind::Prompt, name, prompt_args(args))]);
         tracing::debug!(prompt = name, "invalidated a prompt");
     }
 
-    /// Forgets a prompt, whatever its arguments.
+    /// Invalidates a prompt with any arguments.
     pub fn invalidate_prompt(&self, name: &str) {
-        self.results.invalidate_keys(&[group_key(Kind::Prompt, name)]);
+        self.results().loader.invalidate(&[group_key(Kind::Prompt, name)]);
         tracing::debug!(prompt = name, "invalidated a prompt");
     }
 
-    /// Forgets all prompts.
+    /// Invalidates all prompts.
     pub fn invalidate_prompts(&self) {
-        self.results.invalidate_keys(&[all_key(Kind::Prompt)]);
+        self.results().loader.invalidate(&[all_key(Kind::Prompt)]);
         tracing::debug!("invalidated all prompts");
     }
 
-    /// Forgets all results, resources and prompts with this [tag](crate::cached::CachedTool::tag).
+    /// Invalidates all results, resources and prompts with this [tag](crate::cached::CachedTool::tag).
     pub fn invalidate_tag(&self, tag: &str) {
-        self.results.invalidate_keys(&[InvalidationKey::of_tag(tag)]);
+        self.results().loader.invalidate(&[InvalidationKey::of_tag(tag)]);
         tracing::debug!("invalidated by tag");
     }
 
-    /// Forgets everything.
+    /// Invalidates everything.
     pub fn clear(&self) {
-        self.results.clear();
+        self.results().clear();
         tracing::debug!("cache cleared");
     }
 
-    /// Waits until the second level, if there is one, knows of all invalidations so far; no longer than one of its steps may
+    /// Waits until the second level, if there is one, has received all invalidations so far; no longer than one of its steps may
     /// take.
     pub async fn synced(&self) {
-        self.results.synced().await;
+        self.results().synced().await;
     }
 
-    /// Makes these calls now, up to `concurrency` at a time, so that later ones find their results.
+    /// Makes these calls now, up to `concurrency` at a time, and keeps their results.
     ///
-    /// They are made without a user: warm tools whose results are [`Scope::Public`](crate::Scope::Public), or for a server
-    /// without authentication. See [how a warm-up goes](crate::cached#warming).
+    /// The calls have no user: warm tools whose results are [`Scope::Public`](crate::Scope::Public), or a server without
+    /// authentication. See [warming](crate::cached#warming).
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] before any call is made: the layer is on no server yet, `concurrency` is zero, or a tool is unknown
-    /// or not cached.
+    /// A [`ConfigError`] before the first call if the layer is on no server yet, `concurrency` is zero, or a tool is unknown or not
+    /// cached.
     pub async fn warm<T: AsRef<str>>(
         &self,
         calls: impl IntoIterator<Item = (T, Value)>,
@@ -125,33 +145,33 @@ impl Handle {
         let concurrency = warm::check(LAYER, concurrency)?;
         let calls: Vec<_> = calls
             .into_iter()
-            .map(|(tool, args)| Ok((tool.as_ref().to_owned(), bound.plan_for_nobody("warm", tool.as_ref())?, args)))
+            .map(|(tool, args)| Ok((tool.as_ref().to_owned(), bound.anonymous_plan("warm", tool.as_ref())?, args)))
             .collect::<Result<_, ConfigError>>()?;
         let calls = calls.into_iter().map(|(tool, plan, args)| {
-            let (bound, results) = (&bound, &self.results);
+            let (bound, results) = (&bound, &bound.results);
             async move {
-                let call = bound.source.call(results, &plan, &tool, args.clone(), Freshly::OrKept).await;
+                let call = bound.source.call(results, &plan, &tool, args.clone(), Purpose::Warm).await;
                 call.map_err(|Failed(result)| {
                     let error = outcome::failure(&result).map(|failure| failure.message().to_owned());
                     NotWarmed { key: format!("{tool} {args}"), error: error.unwrap_or_default() }
                 })
             }
         });
-        Ok(self.results.warm_with(&(), calls, concurrency).await)
+        Ok(bound.results.warm_with(&(), calls, concurrency).await)
     }
 
-    /// Makes a call now and keeps its result in place of the one there is, which is served until then. Says whether it did: a
-    /// call that fails is logged and leaves the old result where it is.
+    /// Makes a call now and replaces the result that is kept, which is served until then. Returns true if the call succeeded. A
+    /// failure is logged, and the old result stays.
     ///
-    /// Like [`warm`](Self::warm), it makes the call without a user.
+    /// Like the calls of [`warm`](Self::warm), the call has no user.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] before the call is made: the layer is on no server yet, or the tool is unknown or not cached.
+    /// A [`ConfigError`] before the call if the layer is on no server yet, or if the tool is unknown or not cached.
     pub async fn refresh(&self, tool: &str, args: Value) -> Result<bool, ConfigError> {
         let bound = self.server().ok_or(ConfigError::NotLayered { layer: LAYER })?;
-        let plan = bound.plan_for_nobody("refresh", tool)?;
-        match bound.source.call(&self.results, &plan, tool, args, Freshly::Called).await {
+        let plan = bound.anonymous_plan("refresh", tool)?;
+        match bound.source.call(&bound.results, &plan, tool, args, Purpose::Refresh).await {
             Ok(_) => Ok(true),
             Err(Failed(result)) => {
                 let failure = outcome::failure(&result);
@@ -161,13 +181,13 @@ impl Handle {
         }
     }
 
-    /// Says how the cache is doing.
+    /// Returns the counters of the cache.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.results.stats()
+        self.results().stats()
     }
 
-    /// Logs an invalidation; one that can have no effect is probably a misspelt name.
+    /// Logs an invalidation. One that has no effect probably has a misspelt name.
     fn note(&self, tool: &str) {
         match self.server() {
             Some(bound) if !matches!(bound.plan.of_anybody(tool), Some(Role::Cached(_))) => {
@@ -180,25 +200,61 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("results", &self.results).finish()
+        f.debug_struct("Handle").field("results", &self.results()).finish()
     }
 }
 
-/// The server that the layer was put on last, for handles, which do not know its type.
+/// The link between a layer and its handles: one for each cache that the layer has had.
+#[derive(Default)]
+struct HandleLink {
+    /// Weak, since the server may keep a handle.
+    server: ArcSwap<Weak<Server>>,
+    /// The cache of the layer, unless it is the one of the handle.
+    results: Option<Results>,
+    /// Set when a setter has given the layer another cache.
+    next: OnceLock<Arc<HandleLink>>,
+}
+
+/// The end of the layer: it keeps the server for its handles.
 #[derive(Clone, Default)]
-pub(in crate::cached) struct Bound(Arc<ArcSwapOption<Server>>);
+pub(in crate::cached) struct HandleSlot {
+    link: Arc<HandleLink>,
+    server: Option<Arc<Server>>,
+}
+
+impl HandleSlot {
+    pub(in crate::cached) fn handle(&self, results: &Results) -> Handle {
+        Handle { results: results.clone(), link: Arc::clone(&self.link) }
+    }
+
+    /// Lets the handles so far follow the layer to another cache. A clone of the layer that has been put on a server keeps them.
+    pub(in crate::cached) fn follow(&mut self, results: &Results) {
+        let next = Arc::new(HandleLink { results: Some(results.clone()), ..HandleLink::default() });
+        // The first setter wins: later ones are those of another clone.
+        let _ = self.link.next.set(Arc::clone(&next));
+        self.link = next;
+    }
+
+    /// Notes the server that the layer is on.
+    pub(in crate::cached) fn bind(&mut self, handler: impl McpHandler, plan: Plan<Role>, results: Results) {
+        let server = Arc::new(Server { source: Box::new(handler), plan, results });
+        self.link.server.store(Arc::new(Arc::downgrade(&server)));
+        self.server = Some(server);
+    }
+}
 
 struct Server {
-    source: Box<dyn CallForAnybody>,
+    source: Box<dyn AnonymousCall>,
     plan: Plan<Role>,
+    results: Results,
 }
 
 impl Server {
     /// The plan of a tool that is called without a user.
-    fn plan_for_nobody(&self, method: &'static str, tool: &str) -> Result<Arc<AnswerPlan>, ConfigError> {
+    fn anonymous_plan(&self, method: &'static str, tool: &str) -> Result<Arc<AnswerPlan>, ConfigError> {
         let reason = match self.plan.of_anybody(tool) {
             Some(Role::Cached(plan)) if plan.scope == Scope::Session => {
-                format!("results of `{tool}` are kept per session, and there is none yet")
+                format!("results of `{tool}` are kept for each session, and this call has no session: leave it out")
             }
             Some(Role::Cached(plan)) => return Ok(plan),
             Some(Role::Writes(..)) | None => {
@@ -207,63 +263,5 @@ impl Server {
             }
         };
         Err(ConfigError::invalid(LAYER, method, reason))
-    }
-}
-
-impl Bound {
-    pub(in crate::cached) fn set(&self, handler: impl McpHandler, plan: Plan<Role>) {
-        self.0.store(Some(Arc::new(Server { source: Box::new(handler), plan })));
-    }
-}
-
-/// Whether a call is made although its result is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Freshly {
-    Called,
-    OrKept,
-}
-
-/// Makes a call of nobody in particular.
-trait CallForAnybody: Send + Sync {
-    fn tools(&self) -> Vec<Tool>;
-
-    fn call<'a>(
-        &'a self,
-        results: &'a Results,
-        plan: &'a AnswerPlan,
-        tool: &'a str,
-        args: Value,
-        freshly: Freshly,
-    ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>>;
-}
-
-impl<H: McpHandler> CallForAnybody for H {
-    fn tools(&self) -> Vec<Tool> {
-        self.list_tools()
-    }
-
-    fn call<'a>(
-        &'a self,
-        results: &'a Results,
-        plan: &'a AnswerPlan,
-        tool: &'a str,
-        args: Value,
-        freshly: Freshly,
-    ) -> Pin<Box<dyn Future<Output = Result<Source, Failed>> + Send + 'a>> {
-        Box::pin(async move {
-            let ctx = RequestContext::new();
-            let caller = plan.identity.partition(plan.scope, &ctx).unwrap_or(Partition::Everybody);
-            let call = match freshly {
-                Freshly::OrKept => get_or_call::<ToolResult, _>(results, plan, &caller, self, tool, args, &ctx).await,
-                Freshly::Called => call_and_keep::<ToolResult, _>(results, plan, &caller, self, tool, args, &ctx).await,
-            };
-            match call? {
-                (_, Source::Own) => {
-                    let reason = "the answer depends on a client or a session, so that it is not kept";
-                    Err(Failed(ToolResult::of_error(McpError::invalid_request(reason))))
-                }
-                (_, source) => Ok(source),
-            }
-        })
     }
 }

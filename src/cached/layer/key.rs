@@ -1,4 +1,4 @@
-//! What makes two requests the same request.
+//! The key of a request.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::canonical::{encode, encode_str};
 use crate::identity::Partition;
 use crate::percent;
 
-/// What is asked for. A tool, a resource and a prompt of the same name have nothing to do with each other.
+/// The kind of a request. A tool, a resource and a prompt of the same name are unrelated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cached) enum Kind {
     Tool,
@@ -27,8 +27,8 @@ impl Kind {
     }
 }
 
-/// Namespace, server, version, kind, caller, the caller's rights, name and arguments, written so that two requests have equal keys exactly if they are the same
-/// request.
+/// Namespace, server, version, kind, caller, the rights of the caller, name and arguments, encoded so that two requests have equal keys
+/// exactly if they are the same request.
 ///
 /// The whole request is compared, not a hash of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,7 +40,7 @@ pub(in crate::cached) struct CallKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cached) struct KeyPrefix {
     kind: Kind,
-    /// What invalidates them all; `None` where it depends on the name.
+    /// The key that invalidates them all, or `None` if it depends on the name.
     group: Option<InvalidationKey>,
     bytes: Vec<u8>,
 }
@@ -59,8 +59,8 @@ impl KeyPrefix {
 }
 
 impl CallKey {
-    /// Returns the key of a request, and what invalidates it: see [`group_key`] and [`call_key`]. What `of_layers` appends keeps
-    /// requests apart that are invalidated together.
+    /// Returns the key of a request, and the keys that invalidate it: see [`group_key`] and [`call_key`]. The bytes that `of_layers`
+    /// appends separate requests that are invalidated together.
     pub(in crate::cached) fn new(
         prefix: &KeyPrefix,
         caller: &Partition<'_>,
@@ -91,7 +91,7 @@ impl CallKey {
     }
 }
 
-/// What invalidates many at once: all calls of a tool, a prompt whatever its arguments, all resources.
+/// The key that invalidates many entries: all calls of a tool, a prompt with any arguments, all resources.
 pub(in crate::cached) fn group_key(kind: Kind, name: &str) -> InvalidationKey {
     match kind {
         Kind::Tool | Kind::Prompt => {
@@ -101,19 +101,19 @@ pub(in crate::cached) fn group_key(kind: Kind, name: &str) -> InvalidationKey {
     }
 }
 
-/// What invalidates all of a kind: resources, or prompts.
+/// The key that invalidates all resources, or all prompts.
 pub(in crate::cached) fn all_key(kind: Kind) -> InvalidationKey {
     InvalidationKey::new(Target::Group, hash([kind.word().as_bytes()]))
 }
 
-/// What invalidates one: a call, whoever makes it.
+/// The key that invalidates one call, for all callers.
 pub(in crate::cached) fn call_key(kind: Kind, name: &str, args: &Value) -> InvalidationKey {
     let mut canonical = Vec::new();
     encode(args, &mut canonical);
     of_canonical(kind, name, &canonical)
 }
 
-/// What invalidates one resource, whoever reads it.
+/// The key that invalidates one resource, for all callers.
 pub(in crate::cached) fn resource_key(uri: &str) -> InvalidationKey {
     call_key(Kind::Resource, uri, &Value::Null)
 }
@@ -126,8 +126,8 @@ fn of_canonical(kind: Kind, name: &str, args: &[u8]) -> InvalidationKey {
     InvalidationKey::new(Target::Entry, hash([kind.word().as_bytes(), &name, args]))
 }
 
-/// A URI as it is invalidated: with its escapes resolved, in lower case. Several that a server may take for the same resource are
-/// invalidated together. Where it does not, that costs a load.
+/// A URI in the form in which it is invalidated: with its escapes resolved, in lower case. URIs that a server may take for the same
+/// resource are invalidated together. If it does not, that costs a load.
 fn folded(uri: &str) -> Cow<'_, [u8]> {
     let mut folded = percent::decoded(uri);
     if folded.iter().any(u8::is_ascii_uppercase) {

@@ -1,4 +1,4 @@
-//! The settings of [`CachedTool`] for resources and prompts, which it keeps on request.
+//! The plan for each request: whether its answer is kept, and what it invalidates.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,94 +6,254 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::call::AnswerPlan;
-use super::invalidation::Domains;
-use super::key::{KeyPrefix, Kind, all_key};
-use super::{CachedTool, LAYER};
+use super::answer::{Answer, Cacheable};
+use super::key::{CallKey, KeyPrefix, Kind, all_key, call_key, group_key, resource_key};
+use super::session::LoadFailure;
 use crate::arguments::LayerArguments;
+use crate::cached::ZERO;
+use crate::cached::cache::Cache;
+use crate::cached::first_level::invalidation_key::{EntryKeys, InvalidationKey};
+use crate::identity::Partition;
 use crate::telemetry::Counter;
 use crate::{ConfigError, Identity, Scope};
 
-/// What the layer was told of resources, or of prompts.
+/// The role of a tool that the layer acts on.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::cached) enum Role {
+    /// Its results are kept.
+    Cached(Arc<AnswerPlan>),
+    /// It invalidates results of other tools.
+    Writes(Arc<Writes>, LayerArguments),
+}
+
+/// The cache of answers, with the failures for callers who wait.
+pub(in crate::cached) type Results = Cache<CallKey, Answer, LoadFailure>;
+
+/// The way in which the answers of a tool, of all resources or of all prompts are kept.
+#[derive(Debug)]
+pub(in crate::cached) struct AnswerPlan {
+    pub(in crate::cached) prefix: KeyPrefix,
+    pub(in crate::cached) ttl: Duration,
+    pub(in crate::cached) scope: Scope,
+    pub(in crate::cached) identity: Identity,
+    pub(in crate::cached) tags: Vec<KeysFn>,
+    /// The arguments of inner layers, which a tag does not see.
+    pub(in crate::cached) arguments: LayerArguments,
+    /// Whether the cache has to [observe](crate::cached::layer::notifications) the notifications of the handler to its client.
+    pub(in crate::cached) observes: bool,
+    pub(in crate::cached) hits: Counter,
+    pub(in crate::cached) misses: Counter,
+}
+
+/// The identity is that of the layer, and the other fields determine the counters.
+impl PartialEq for AnswerPlan {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.prefix, self.ttl, self.scope, &self.tags, &self.arguments)
+            == (&other.prefix, other.ttl, other.scope, &other.tags, &other.arguments)
+    }
+}
+
+impl AnswerPlan {
+    /// The key of a request, and the keys that invalidate its answer.
+    pub(in crate::cached) fn entry<A: Cacheable>(
+        &self,
+        caller: &Partition<'_>,
+        name: &str,
+        args: &A::Args,
+    ) -> (CallKey, EntryKeys<2>) {
+        let given = A::value(args);
+        let args = self.arguments.without(given);
+        let of_layers = |key: &mut _| self.arguments.encode(|name| given.get(name), key);
+        let (key, keys) = CallKey::new(&self.prefix, caller, name, &args, of_layers);
+        if self.tags.is_empty() {
+            return (key, EntryKeys::Plain(keys));
+        }
+        let mut keys = keys.to_vec();
+        self.tags.iter().for_each(|tags| (tags.0)(name, &args, &mut keys));
+        (key, EntryKeys::Tagged(keys))
+    }
+}
+
+/// Computes invalidation keys from a request: its name or URI, and its arguments.
 #[derive(Clone)]
-pub(in crate::cached) struct Reads {
-    kind: Kind,
-    are_kept: bool,
+pub(in crate::cached) struct KeysFn(Arc<Append>);
+
+type Append = dyn Fn(&str, &Value, &mut Vec<InvalidationKey>) + Send + Sync;
+
+impl KeysFn {
+    pub(in crate::cached) fn tags<T>(tags: impl Fn(&str, &Value) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        Self(Arc::new(move |name, args, keys| {
+            keys.extend(tags(name, args).into_iter().map(|tag| InvalidationKey::of_tag(tag.as_ref())));
+        }))
+    }
+
+    pub(in crate::cached) fn calls<T, S>(calls: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item = (S, Value)>,
+        S: AsRef<str>,
+    {
+        Self(Arc::new(move |_, args, keys| {
+            keys.extend(calls(args).into_iter().map(|(tool, args)| call_key(Kind::Tool, tool.as_ref(), &args)));
+        }))
+    }
+
+    /// The same for all.
+    pub(in crate::cached) fn constant(key: InvalidationKey) -> Self {
+        Self(Arc::new(move |_, _, keys| keys.push(key)))
+    }
+
+    pub(in crate::cached) fn resources<T>(uris: impl Fn(&Value) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        Self(Arc::new(move |_, args, keys| {
+            keys.extend(uris(args).into_iter().map(|uri| resource_key(uri.as_ref())));
+        }))
+    }
+}
+
+impl PartialEq for KeysFn {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for KeysFn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeysFn")
+    }
+}
+
+/// The results that a writing tool invalidates.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(in crate::cached) struct Writes {
+    /// The tools whose results it invalidates, all of them.
+    pub(in crate::cached) tools: Vec<String>,
+    /// Whether it invalidates resources.
+    pub(in crate::cached) resources: bool,
+    pub(in crate::cached) others: Vec<KeysFn>,
+}
+
+impl Writes {
+    pub(in crate::cached) fn keys(&self, writer: &str, args: &Value) -> Vec<InvalidationKey> {
+        let mut keys: Vec<_> = self.tools.iter().map(|tool| group_key(Kind::Tool, tool)).collect();
+        self.others.iter().for_each(|others| (others.0)(writer, args, &mut keys));
+        keys
+    }
+}
+
+/// The settings for resources or for prompts, for [`with_resources`](crate::CachedTool::with_resources) and
+/// [`with_prompts`](crate::CachedTool::with_prompts).
+///
+/// ```
+/// use std::time::Duration;
+/// use mcp_patterns::{CachedTool, Scope, cached::Reads};
+///
+/// let pages = Reads::new()
+///     .when(|uri| uri.starts_with("docs://"))
+///     .with_ttl(Duration::from_secs(3600))
+///     .with_scope(Scope::Public);
+/// let cached = CachedTool::new().with_resources(pages).with_prompts(Reads::new());
+/// ```
+#[derive(Clone, Default)]
+#[must_use]
+pub struct Reads {
     when: Option<Arc<Predicate>>,
     ttl: Option<Duration>,
     scope: Option<Scope>,
-    tags: Vec<Domains>,
-    /// Made when the layer is put on a server.
-    plan: Option<Arc<AnswerPlan>>,
+    tags: Vec<KeysFn>,
 }
 
 type Predicate = dyn Fn(&str) -> bool + Send + Sync;
 
 impl Reads {
-    pub(in crate::cached) fn new(kind: Kind) -> Self {
-        Self { kind, are_kept: false, when: None, ttl: None, scope: None, tags: Vec::new(), plan: None }
+    /// Creates settings that keep all resources, or all prompts, for the ttl and in the scope of the layer.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    pub(in crate::cached) fn are_kept(&self) -> bool {
-        self.are_kept
+    /// Keeps only the resources or prompts for whose URI or name `predicate` returns true.
+    pub fn when(mut self, predicate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.when = Some(Arc::new(predicate));
+        self
     }
 
-    /// How what has this URI or name is kept; `None` where it is not.
-    pub(in crate::cached) fn plan(&self, name: &str) -> Option<&AnswerPlan> {
-        let plan = self.plan.as_deref()?;
-        self.when.as_ref().is_none_or(|when| when(name)).then_some(plan)
+    /// Sets how long they are kept. Default: the [ttl](crate::CachedTool::with_ttl) of the layer.
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
     }
 
-    /// Checks the settings. `are_written` where tools that write name what is kept here.
-    pub(in crate::cached) fn check(&self, are_written: bool) -> Result<(), ConfigError> {
-        let (setting, ttl) = match self.kind {
-            Kind::Prompt => ("with_prompts", "with_prompt_ttl"),
-            _ => ("with_resources", "with_resource_ttl"),
-        };
-        let is_told = self.when.is_some() || self.ttl.is_some() || self.scope.is_some() || !self.tags.is_empty();
-        if !self.are_kept && (is_told || are_written) {
-            let word = self.kind.word();
-            let reason = format!(
-                "{word}s are not kept without it, and what is said of them is for nothing: add it, or leave that out"
-            );
-            return Err(ConfigError::invalid(LAYER, setting, reason));
+    /// Sets which callers share them. Default: the [scope](crate::CachedTool::with_scope) of the layer.
+    pub fn with_scope(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// Tags them by their URI or name and their arguments (`null` for a resource, and for a prompt without arguments), so that they can
+    /// be invalidated together, and with the results of [tools](crate::CachedTool::tag). Called again, it adds tags.
+    ///
+    /// ```
+    /// use mcp_patterns::{CachedTool, cached::Reads};
+    ///
+    /// let users = Reads::new().with_tags(|uri, _| uri.strip_prefix("users://").map(|id| format!("user:{id}")));
+    /// let cached = CachedTool::new()
+    ///     .with_resources(users)
+    ///     .invalidates_tags("update_user", |args| [format!("user:{}", args["id"])]);
+    /// ```
+    pub fn with_tags<T>(mut self, tags: impl Fn(&str, &Value) -> T + Send + Sync + 'static) -> Self
+    where
+        T: IntoIterator<Item: AsRef<str>>,
+    {
+        self.tags.push(KeysFn::tags(tags));
+        self
+    }
+
+    pub(in crate::cached) fn check(&self, layer: &'static str, setting: &'static str) -> Result<(), ConfigError> {
+        match self.ttl {
+            Some(ttl) if ttl.is_zero() => {
+                Err(ConfigError::invalid(layer, setting, format!("the ttl of its `Reads` {ZERO}")))
+            }
+            _ => Ok(()),
         }
-        if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
-            let reason = "a ttl of zero keeps nothing: leave it out, or make it longer";
-            return Err(ConfigError::invalid(LAYER, ttl, reason));
-        }
-        Ok(())
     }
 
-    /// Notes which server they are of, and what holds where nothing else was said.
-    pub(in crate::cached) fn bind(&mut self, prefix: KeyPrefix, ttl: Duration, scope: Scope, identity: &Identity) {
-        let counter = |outcome| {
-            Counter::new("mcp_patterns_cache_reads_total", &[("kind", self.kind.word()), ("outcome", outcome)])
-        };
+    /// The plan for the resources or prompts of one server. The arguments after `prefix` hold where these settings say nothing.
+    pub(in crate::cached) fn plan(
+        &self,
+        kind: Kind,
+        prefix: KeyPrefix,
+        ttl: Duration,
+        scope: Scope,
+        identity: &Identity,
+    ) -> ReadPlan {
+        let counter =
+            |outcome| Counter::new("mcp_patterns_cache_reads_total", &[("kind", kind.word()), ("outcome", outcome)]);
         let mut tags = self.tags.clone();
-        if self.kind == Kind::Prompt {
-            tags.push(Domains::constant(all_key(Kind::Prompt)));
+        if kind == Kind::Prompt {
+            tags.push(KeysFn::constant(all_key(Kind::Prompt)));
         }
-        self.plan = self.are_kept.then(|| {
-            Arc::new(AnswerPlan {
-                prefix,
-                ttl: self.ttl.unwrap_or(ttl),
-                scope: self.scope.unwrap_or(scope),
-                identity: identity.clone(),
-                tags,
-                arguments: LayerArguments::default(),
-                hears: true,
-                hits: counter("hit"),
-                misses: counter("miss"),
-            })
-        });
+        let plan = AnswerPlan {
+            prefix,
+            ttl: self.ttl.unwrap_or(ttl),
+            scope: self.scope.unwrap_or(scope),
+            identity: identity.clone(),
+            tags,
+            arguments: LayerArguments::default(),
+            observes: true,
+            hits: counter("hit"),
+            misses: counter("miss"),
+        };
+        ReadPlan { when: self.when.clone(), plan: Arc::new(plan) }
     }
 }
 
 impl fmt::Debug for Reads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reads")
-            .field("are_kept", &self.are_kept)
             .field("when", &self.when.is_some())
             .field("ttl", &self.ttl)
             .field("scope", &self.scope)
@@ -102,80 +262,22 @@ impl fmt::Debug for Reads {
     }
 }
 
-impl CachedTool {
-    /// Keeps what is read of resources too: of all, unless [`when_resource`](Self::when_resource) says which. See
-    /// [what that means](crate::cached#resources-and-prompts).
-    pub fn with_resources(mut self) -> Self {
-        self.settings_mut().resources.are_kept = true;
-        self
-    }
+/// The plan for the resources or prompts of one server.
+#[derive(Clone)]
+pub(in crate::cached) struct ReadPlan {
+    when: Option<Arc<Predicate>>,
+    plan: Arc<AnswerPlan>,
+}
 
-    /// Keeps the resources only for whose URI `predicate` is true.
-    pub fn when_resource(mut self, predicate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.settings_mut().resources.when = Some(Arc::new(predicate));
-        self
+impl ReadPlan {
+    /// The plan for this URI or name, or `None` if it is not kept.
+    pub(in crate::cached) fn of(&self, name: &str) -> Option<&AnswerPlan> {
+        self.when.as_ref().is_none_or(|when| when(name)).then_some(&*self.plan)
     }
+}
 
-    /// Sets how long resources are kept, if not as long as the results of tools.
-    pub fn with_resource_ttl(mut self, ttl: Duration) -> Self {
-        self.settings_mut().resources.ttl = Some(ttl);
-        self
-    }
-
-    /// Sets who shares resources, if not those who share the results of tools.
-    pub fn with_resource_scope(mut self, scope: Scope) -> Self {
-        self.settings_mut().resources.scope = Some(scope);
-        self
-    }
-
-    /// Tags resources by their URIs, so that they can be invalidated together, and with the results of [tools](Self::tag).
-    ///
-    /// ```
-    /// # use mcp_patterns::CachedTool;
-    /// let cached = CachedTool::new()
-    ///     .with_resources()
-    ///     .tag_resources(|uri| uri.strip_prefix("users://").map(|id| format!("user:{id}")))
-    ///     .invalidates_tags("update_user", |args| [format!("user:{}", args["id"])]);
-    /// ```
-    pub fn tag_resources<T>(mut self, tags: impl Fn(&str) -> T + Send + Sync + 'static) -> Self
-    where
-        T: IntoIterator<Item: AsRef<str>>,
-    {
-        self.settings_mut().resources.tags.push(Domains::tags(move |uri, _: &Value| tags(uri)));
-        self
-    }
-
-    /// Keeps prompts too, by name and arguments: all, unless [`when_prompt`](Self::when_prompt) says which. See
-    /// [what that means](crate::cached#resources-and-prompts).
-    pub fn with_prompts(mut self) -> Self {
-        self.settings_mut().prompts.are_kept = true;
-        self
-    }
-
-    /// Keeps the prompts only for whose name `predicate` is true.
-    pub fn when_prompt(mut self, predicate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.settings_mut().prompts.when = Some(Arc::new(predicate));
-        self
-    }
-
-    /// Sets how long prompts are kept, if not as long as the results of tools.
-    pub fn with_prompt_ttl(mut self, ttl: Duration) -> Self {
-        self.settings_mut().prompts.ttl = Some(ttl);
-        self
-    }
-
-    /// Sets who shares prompts, if not those who share the results of tools.
-    pub fn with_prompt_scope(mut self, scope: Scope) -> Self {
-        self.settings_mut().prompts.scope = Some(scope);
-        self
-    }
-
-    /// Tags prompts by their names and arguments (`null`, where there are none), as [`tag`](Self::tag) does the results of tools.
-    pub fn tag_prompts<T>(mut self, tags: impl Fn(&str, &Value) -> T + Send + Sync + 'static) -> Self
-    where
-        T: IntoIterator<Item: AsRef<str>>,
-    {
-        self.settings_mut().prompts.tags.push(Domains::tags(tags));
-        self
+impl fmt::Debug for ReadPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadPlan").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Whose answer it is when the handler opened its session, or asked a client: nobody's in another session, and nobody else's at all.
+//! Loads whose answer is not kept: failures, answers that depend on a session, and calls that ask a client.
 
 use std::fmt;
 use std::future::Future;
@@ -9,28 +9,27 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use turbomcp_core::{McpError, McpResult};
 
-use super::answer::{Answer, Cacheable, Failed, note};
-use super::call::Status;
+use super::answer::{Answer, Cacheable, Failed, Status, note};
 use crate::Scope;
 use crate::cached::cache::error::LoadError;
-use crate::cached::cache::loader::Source;
+use crate::cached::cache::load::Source;
 use crate::outcome::{self, Failure};
 use crate::shared_work::{SessionOfCall, Work, session_opened};
 
-/// The end of a load that is not kept.
+/// A load that ended without an answer that may be kept.
 #[derive(Debug, Clone)]
-pub(in crate::cached) enum Unkept {
+pub(in crate::cached) enum LoadFailure {
     /// The answer is a failure.
     Failed(McpResult<Answer>),
-    /// There is no answer. Where that is told again, this is how long ago it was.
+    /// There is no answer. If the failure was kept, this is its age.
     Unanswered(McpError, Option<Duration>),
-    /// The handler opened its session, and the answers of this scope are for others too.
+    /// The handler opened its session, and the scope shares answers between sessions.
     OfSession(McpResult<Answer>, SessionOfCall),
-    /// The handler has asked the client of the caller who began it, and the call is that caller's own from then on.
+    /// The handler has asked the client of the caller who began it, and the call belongs to that caller from then on.
     OfClient(OwnCall),
 }
 
-/// A call that one caller goes on with.
+/// A call that one caller continues.
 #[derive(Clone)]
 pub(in crate::cached) struct OwnCall(Arc<Mutex<Option<Call>>>);
 
@@ -41,7 +40,7 @@ impl OwnCall {
         Self(Arc::new(Mutex::new(Some(call))))
     }
 
-    /// Takes the call, which is there once.
+    /// Takes the call. Only the first caller gets it.
     pub(in crate::cached) fn take(&self) -> Option<Call> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -53,8 +52,8 @@ impl fmt::Debug for OwnCall {
     }
 }
 
-impl Unkept {
-    /// Returns what went wrong, if that is no matter of sessions or clients.
+impl LoadFailure {
+    /// Returns the failure, unless the answer only depends on a session or a client.
     pub(in crate::cached) fn failure(&self) -> Option<Failure<'_>> {
         match self {
             Self::Failed(answer) => Answer::failure(answer),
@@ -63,56 +62,56 @@ impl Unkept {
         }
     }
 
-    /// What all get who wait for it, in the form in which the kind fails.
+    /// The failure for all callers who wait, in the form of this kind.
     pub(in crate::cached) fn failed<A: Cacheable>(self) -> Failed<A> {
         let (error, age) = match self {
             Self::Failed(answer) | Self::OfSession(answer, _) => return Failed(Answer::open(answer)),
             Self::Unanswered(error, age) => (error, age),
-            Self::OfClient(_) => (LoadError::lost(), None),
+            Self::OfClient(_) => (LoadError::aborted(), None),
         };
         let mut failed = A::of_error(error);
         if let Some(age) = age {
-            note(&mut failed, A::meta, outcome::CACHE, Status::told_again(age));
+            note(&mut failed, A::meta, outcome::CACHE, Status::of_kept_failure(age));
         }
         Failed(failed)
     }
 }
 
-/// Judges the end of a load: what depends on a session is not kept for others, and failures are not kept as answers.
+/// Judges the answer of a load: an answer that depends on a session is not kept for others, and a failure is not kept as an answer.
 #[expect(clippy::result_large_err, reason = "the end of a load is stored as it is")]
 pub(in crate::cached) fn judged(
     answer: McpResult<Answer>,
     scope: Scope,
     work: &Work,
     session: SessionOfCall,
-) -> Result<Answer, Unkept> {
+) -> Result<Answer, LoadFailure> {
     if work.has_asked() {
-        return Err(Unkept::OfClient(OwnCall::new(async { answer }.boxed())));
+        return Err(LoadFailure::OfClient(OwnCall::new(async { answer }.boxed())));
     }
     if scope != Scope::Session && work.has_opened_session() {
-        return Err(Unkept::OfSession(answer, session));
+        return Err(LoadFailure::OfSession(answer, session));
     }
     match Answer::failure(&answer) {
-        None => answer.map_err(|error| Unkept::Failed(Err(error))),
-        Some(_) => Err(Unkept::Failed(answer)),
+        None => answer.map_err(|error| LoadFailure::Failed(Err(error))),
+        Some(_) => Err(LoadFailure::Failed(answer)),
     }
 }
 
-/// Hands an answer to a caller in the session that it depends on.
+/// Returns an answer to a caller in the session that it depends on.
 pub(in crate::cached) fn of_own_session<A: Cacheable>(answer: McpResult<Answer>) -> Result<(A, Source), Failed<A>> {
-    // An outer cache has not seen the handler open the session, if it was asked for somebody else.
+    // If the handler was called for another caller, an outer cache has not seen it open the session.
     session_opened();
     own(answer)
 }
 
-/// Asks for what is the caller's alone.
+/// Asks for an answer that is for one caller alone.
 pub(in crate::cached) async fn unshared<A: Cacheable>(
     asked: impl Future<Output = McpResult<A>>,
 ) -> Result<(A, Source), Failed<A>> {
     own(asked.await.map(Cacheable::into_answer))
 }
 
-/// Hands an answer to the one caller that it is for.
+/// Returns an answer to the one caller that it is for.
 pub(in crate::cached) fn own<A: Cacheable>(answer: McpResult<Answer>) -> Result<(A, Source), Failed<A>> {
     let is_failure = Answer::failure(&answer).is_some();
     match Answer::open(answer) {
@@ -121,13 +120,13 @@ pub(in crate::cached) fn own<A: Cacheable>(answer: McpResult<Answer>) -> Result<
     }
 }
 
-impl LoadError for Unkept {
+impl LoadError for LoadFailure {
     fn timed_out(after: Duration) -> Self {
         Self::Unanswered(<McpError as LoadError>::timed_out(after), None)
     }
 
-    fn lost() -> Self {
-        Self::Unanswered(LoadError::lost(), None)
+    fn aborted() -> Self {
+        Self::Unanswered(LoadError::aborted(), None)
     }
 
     fn cancelled() -> Self {
@@ -135,14 +134,14 @@ impl LoadError for Unkept {
     }
 
     fn allows_stale(&self) -> bool {
-        // A value that is of no session, and no client's, is not what the handler says now.
+        // A stale value of no session and no client does not replace an answer that depends on one.
         self.failure().is_some_and(|failure| failure.is_outage())
     }
 
-    fn told_again(self, age: Duration) -> Self {
+    fn with_age(self, age: Duration) -> Self {
         match self {
             Self::Failed(mut answer) => {
-                note(&mut answer, Answer::meta, outcome::CACHE, Status::told_again(age));
+                note(&mut answer, Answer::meta, outcome::CACHE, Status::of_kept_failure(age));
                 Self::Failed(answer)
             }
             Self::Unanswered(error, _) => Self::Unanswered(error, Some(age)),

@@ -1,4 +1,4 @@
-//! When to leave a failing backend alone.
+//! The circuit breaker.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// How many failures in a row open the breaker.
 const FAILURES: u32 = 5;
-/// How long it stays open before one call may try.
+/// How long it stays open before it lets one probe through.
 pub(in crate::cached) const PAUSE: Duration = Duration::from_secs(5);
 
 /// Lets no call through for a while after five failures in a row, and then one at a time until one succeeds.
@@ -21,7 +21,7 @@ struct State {
     is_probed: bool,
 }
 
-/// Leave to make one call. Dropped without a word, the call says nothing about the backend.
+/// The permit for one call. Dropped without an outcome, it does not change the breaker.
 pub(in crate::cached) struct Permit<'a> {
     breaker: &'a Breaker,
     is_probe: bool,
@@ -44,7 +44,7 @@ impl Breaker {
         self.lock().open_until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Says whether calls are let through as they come.
+    /// Says whether the breaker lets all calls through.
     pub(in crate::cached) fn is_closed(&self) -> bool {
         self.lock().open_until.is_none()
     }
@@ -55,14 +55,14 @@ impl Breaker {
 }
 
 impl Permit<'_> {
-    /// Says whether the breaker has closed for that.
+    /// Says whether this has closed the breaker.
     pub(in crate::cached) fn succeeded(self) -> bool {
         let mut state = self.breaker.lock();
         state.failures = 0;
         state.open_until.take().is_some()
     }
 
-    /// Says whether the breaker has opened for that.
+    /// Says whether this has opened the breaker.
     pub(in crate::cached) fn failed(self) -> bool {
         let mut state = self.breaker.lock();
         state.failures = state.failures.saturating_add(1);
@@ -89,11 +89,11 @@ mod tests {
     use super::*;
 
     fn fail(breaker: &Breaker) -> bool {
-        breaker.admit().expect("leave to call").failed()
+        breaker.admit().expect("a permit").failed()
     }
 
     fn succeed(breaker: &Breaker) -> bool {
-        breaker.admit().expect("leave to call").succeeded()
+        breaker.admit().expect("a permit").succeeded()
     }
 
     #[tokio::test(start_paused = true)]
@@ -124,7 +124,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_that_fail_when_it_has_opened_neither_open_it_again_nor_keep_it_open_longer() {
         let breaker = Breaker::default();
-        let late: Vec<_> = (0..8).map(|_| breaker.admit().expect("leave to call")).collect();
+        let late: Vec<_> = (0..8).map(|_| breaker.admit().expect("a permit")).collect();
         let opened = late.into_iter().map(Permit::failed).filter(|opened| *opened).count();
         assert_eq!(opened, 1);
         let late = {

@@ -3,27 +3,30 @@
 mod commands;
 mod compression;
 mod scripts;
+mod seen;
 mod subscription;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use redis::Client;
-use redis::aio::ConnectionLike;
 use sha2::{Digest, Sha256};
 
+use self::seen::{Seen, unseen};
 use self::subscription::subscribe;
-use crate::RedisConnection;
+use crate::{AnyRedisConnection, ConfigError, RedisConnection};
 
-use super::{Generation, Invalidation, LevelError, LevelFuture, Put, Read, SecondLevel, Subscription};
+use super::{LevelError, Put, Read, SecondLevel, Subscription};
+use crate::cached::ZERO;
 
-/// Shares values in Redis, and tells replicas through it which of them are wrong.
+/// A second level in Redis: replicas share values in it, and send each other invalidations through it.
 ///
-/// Give it a connection that comes back by itself: a [`RedisConnection`](crate::RedisConnection), or a `ClusterConnection`
-/// ([what it does not do](crate::RedisConnection#other-connections)). Without [`with_subscriber`](Self::with_subscriber), replicas are
-/// not told of invalidations.
+/// Give it a connection that reconnects by itself: a [`RedisConnection`](crate::RedisConnection), or a `ClusterConnection`
+/// ([what it does not do](crate::RedisConnection#other-connections)) by [`AnyRedisConnection`]. Without
+/// [`with_subscriber`](Self::with_subscriber), replicas do not receive invalidations.
 ///
 /// ```no_run
 /// # fn example() -> Result<(), mcp_patterns::ConfigError> {
@@ -37,43 +40,43 @@ use super::{Generation, Invalidation, LevelError, LevelFuture, Put, Read, Second
 ///
 /// # A Redis that does not answer
 ///
-/// Each step has the time of [`with_second_level_timeout`](crate::CachedTool::with_second_level_timeout); five failures in a row leave
-/// the level alone for five seconds. A `RedisConnection` that has fallen silent is replaced meanwhile. The subscription is sent a
-/// `PING` when it has heard nothing for half a second, and is replaced if that is not answered within half a second: so a silent
-/// peer is noticed within a second, whatever the connection of the steps is.
+/// Each step may take the time of [`with_second_level_timeout`](crate::CachedTool::with_second_level_timeout); after five failures in a
+/// row, the breaker skips steps for five seconds. A `RedisConnection` that has fallen silent is replaced meanwhile. The cache sends a
+/// `PING` on a subscription that was silent for half a second, and replaces it if no answer comes within half a second: so it detects a
+/// silent peer within a second, whatever the connection of the steps is.
 ///
 /// # Keys
 ///
-/// | key | type | what |
+/// | key | type | content |
 /// | --- | --- | --- |
 /// | `{prefix:shard}:v:` and 64 hexadecimal digits | string | a value; the digits are the SHA-256 of its key |
 /// | `{prefix:shard}:l:` and the same | string | the lease of a load |
-/// | `{prefix:shard}:g` | sorted set | when what was last invalidated: the last 65,536 keys, by number |
-/// | `prefix:invalidations` | channel | what is invalidated |
+/// | `{prefix:shard}:g` | sorted set | the number of the last invalidation of each key: the last 65,536 keys |
+/// | `prefix:invalidations` | channel | invalidations |
 ///
-/// Everything but the invalidations expires. If they are evicted, all values are forgotten, and none comes back. It takes Redis 6.2
-/// (`ZMSCORE`).
+/// Every key expires, except those of the invalidations. If Redis evicts one of those, all values of its shard are invalid for ever. The
+/// level requires Redis 6.2 (`ZMSCORE`).
 ///
 /// # Failover
 ///
-/// Redis replicates without waiting, and may write to disk later. So after a failover, or a restart from a snapshot, the last
-/// invalidations are lost, and what they were about is there again. Each process remembers the highest numbers that it has seen,
-/// and every key that it has invalidated or heard of: nothing that is older is used. As soon as one such process asks Redis for
-/// anything of the shard, it notices, drops all that the shard had kept until then, and tells the others; from then on the level is
-/// used again. What only processes knew that have ended is known to nobody: then a value is wrong until its ttl ends. A failover
-/// also loses leases, so that two replicas may make one call.
+/// Redis replicates asynchronously, and may write to disk later. So a failover, or a restart from a snapshot, loses the last
+/// invalidations, and the values that they invalidated are present again. Each process remembers the highest numbers that it has
+/// seen, and every key that it has invalidated or received: it uses no older value. The first such process that asks Redis for a value of
+/// the shard detects the loss, drops all values that the shard had kept until then, and tells the other replicas; from then on the level
+/// is used again. If all processes that knew an invalidation have ended, a value stays wrong until its ttl ends. A failover also loses
+/// leases, so that two replicas may make one call.
 ///
-/// Reads must go to the primary: a cluster connection that reads from replicas makes misses of what they have not got yet.
+/// Reads must go to the primary: a cluster connection that reads from replicas misses the values that they have not received yet.
 ///
 /// # Cluster
 ///
-/// A value is read together with the invalidations, so both are on one node. With one shard, the default, all is on one node. With
-/// [more](Self::with_shards), values are spread over that many hash tags, each with invalidations of its own: a read
-/// is one round trip still, and an invalidation one step for each shard.
+/// One round trip reads a value and its invalidations, so both are on one node. With one shard, the default, everything is on one node.
+/// With [more](Self::with_shards), values are spread over that many hash tags, each with its own invalidations: a read is still one round
+/// trip, and an invalidation is one step for each shard.
 #[derive(Clone)]
 #[must_use]
-pub struct RedisLevel<C> {
-    connection: C,
+pub struct RedisLevel {
+    connection: AnyRedisConnection,
     settings: Arc<Settings>,
 }
 
@@ -82,41 +85,15 @@ struct Settings {
     shards: u16,
     compress_above: Option<usize>,
     subscribers: Vec<Client>,
-    /// Which of them is next.
+    /// The number of subscriptions so far, which selects the next client.
     next: AtomicUsize,
-    /// For each shard.
+    /// One for each shard.
     seen: Arc<[Seen]>,
 }
 
-/// The highest epoch and number that this process knows of. A shard that is behind has lost its last writes.
-#[derive(Default)]
-struct Seen {
-    epoch: AtomicU64,
-    number: AtomicU64,
-}
-
-impl Seen {
-    fn now(&self) -> Generation {
-        Generation::new(self.epoch.load(Ordering::SeqCst), self.number.load(Ordering::SeqCst))
-    }
-
-    fn note(&self, generation: Generation) {
-        self.epoch.fetch_max(generation.epoch, Ordering::SeqCst);
-        self.note_number(generation.number);
-    }
-
-    fn note_number(&self, number: u64) {
-        self.number.fetch_max(number, Ordering::SeqCst);
-    }
-}
-
-fn unseen(shards: u16) -> Arc<[Seen]> {
-    (0..shards).map(|_| Seen::default()).collect()
-}
-
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
-    /// On any connection whose clones share it.
-    pub fn new(connection: C) -> Self {
+impl RedisLevel {
+    /// Creates a level on a connection: a [`RedisConnection`], or any other as an [`AnyRedisConnection`].
+    pub fn new(connection: impl Into<AnyRedisConnection>) -> Self {
         let settings = Settings {
             prefix: "mcp-patterns:cache".to_owned(),
             shards: 1,
@@ -125,29 +102,29 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
             next: AtomicUsize::new(0),
             seen: unseen(1),
         };
-        Self { connection, settings: settings.into() }
+        Self { connection: connection.into(), settings: settings.into() }
     }
 
-    /// Listens for the invalidations of other replicas, over a connection of its own to the server of `connection`. In a cluster, any
-    /// node will do; called again, it names another, and they are tried in turn.
+    /// Subscribes to the invalidations of other replicas, over an additional connection to the server of `connection`. In a cluster, any
+    /// node works; call it again to add another node: they are tried in turn.
     pub fn with_subscriber(self, connection: &RedisConnection) -> Self {
         let client = connection.client();
         self.set(|settings| settings.subscribers.push(client))
     }
 
-    /// Sets how the names of the keys begin. Caches with the same prefix invalidate each other's values where they have the same
-    /// tools or tags. Default: `mcp-patterns:cache`.
+    /// Sets the prefix of all keys. Caches with the same prefix invalidate each other's values if they have the same tools or tags.
+    /// Default: `mcp-patterns:cache`.
     pub fn with_prefix(self, prefix: impl Into<String>) -> Self {
         self.set(|settings| settings.prefix = prefix.into())
     }
 
-    /// Spreads the values over this many hash tags, for a cluster: some for each node, 16 for three. All replicas have to have
+    /// Spreads the values over this many hash tags, for a cluster: several for each node, such as 16 for three nodes. All replicas need
     /// the same number. Default: 1.
-    pub fn with_shards(self, shards: std::num::NonZeroU16) -> Self {
-        self.set(|settings| settings.shards = shards.get())
+    pub fn with_shards(self, shards: u16) -> Self {
+        self.set(|settings| settings.shards = shards)
     }
 
-    /// Compresses values above this many bytes with LZ4. Default: none.
+    /// Compresses values above this many bytes with LZ4. Default: no compression.
     pub fn with_compression_above(self, bytes: usize) -> Self {
         self.set(|settings| settings.compress_above = Some(bytes))
     }
@@ -168,7 +145,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
 
     fn place(&self, key: &[u8]) -> Place {
         let hash: [u8; 32] = Sha256::digest(key).into();
-        let shard = u16::from_le_bytes([hash[0], hash[1]]) % self.settings.shards;
+        let shard = u16::from_le_bytes([hash[0], hash[1]]) % self.settings.shards.max(1);
         Place { hash, shard }
     }
 
@@ -198,47 +175,55 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
     }
 }
 
-/// Where a key is.
+/// The place of a key: its name and its shard.
 struct Place {
     hash: [u8; 32],
     shard: u16,
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> SecondLevel for RedisLevel<C> {
-    fn get<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64]) -> LevelFuture<'a, Read> {
-        Box::pin(async move { self.read(key, invalidation_keys).await.map_err(LevelError::new) })
+#[async_trait]
+impl SecondLevel for RedisLevel {
+    async fn get(&self, key: &[u8], invalidation_keys: &[u64]) -> Result<Read, LevelError> {
+        self.read(key, invalidation_keys).await.map_err(LevelError::new)
     }
 
-    fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
-        Box::pin(async move { self.write(values).await.map_err(LevelError::new) })
+    async fn put(&self, values: &[Put]) -> Result<(), LevelError> {
+        self.write(values).await.map_err(LevelError::new)
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, invalidation_keys: &'a [u64]) -> LevelFuture<'a, u64> {
-        Box::pin(async move { self.invalidate_all(origin, invalidation_keys).await.map_err(LevelError::new) })
+    async fn invalidate(&self, origin: u64, invalidation_keys: &[u64]) -> Result<u64, LevelError> {
+        self.invalidate_all(origin, invalidation_keys).await.map_err(LevelError::new)
     }
 
-    fn raise<'a>(&'a self, key: &'a [u8], invalidation_keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
-        Box::pin(async move { self.raise_to(key, invalidation_keys, number).await.map_err(LevelError::new) })
+    async fn raise(&self, key: &[u8], invalidation_keys: &[u64], number: u64) -> Result<(), LevelError> {
+        self.raise_to(key, invalidation_keys, number).await.map_err(LevelError::new)
     }
 
-    fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
-        Box::pin(async move { self.take_lease(key, token, lease).await.map_err(LevelError::new) })
+    async fn acquire(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, LevelError> {
+        self.take_lease(key, token, lease).await.map_err(LevelError::new)
     }
 
-    fn release<'a>(&'a self, key: &'a [u8], token: u64) -> LevelFuture<'a, ()> {
-        Box::pin(async move { self.return_lease(key, token).await.map_err(LevelError::new) })
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), LevelError> {
+        self.return_lease(key, token).await.map_err(LevelError::new)
     }
 
-    fn subscribe(&self) -> Option<LevelFuture<'_, Subscription>> {
+    async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
         let clients = &self.settings.subscribers;
         let at = self.settings.next.fetch_add(1, Ordering::Relaxed) % clients.len().max(1);
-        let client = clients.get(at)?;
+        let Some(client) = clients.get(at) else { return Ok(None) };
         let seen = Arc::clone(&self.settings.seen);
-        Some(Box::pin(async move { subscribe(client, self.channel(), seen).await.map_err(LevelError::new) }))
+        subscribe(client, self.channel(), seen).await.map(Some).map_err(LevelError::new)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        match self.settings.shards {
+            0 => Err(ConfigError::invalid("RedisLevel", "with_shards", ZERO)),
+            _ => Ok(()),
+        }
     }
 }
 
-impl<C> fmt::Debug for RedisLevel<C> {
+impl fmt::Debug for RedisLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisLevel")
             .field("prefix", &self.settings.prefix)

@@ -1,6 +1,6 @@
-pub(super) mod behind;
 mod engine;
 mod interleavings;
+pub(super) mod lookup;
 mod panics;
 mod races;
 mod single_flight;

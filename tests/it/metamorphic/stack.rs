@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_patterns::cached;
+use mcp_patterns::cached::{self, Reads};
 use mcp_patterns::idempotency::Idempotency;
 use mcp_patterns::session::SessionMode;
 use mcp_patterns::transactional::{Dialect, Transactor};
@@ -143,7 +143,7 @@ impl Building<'_> {
             },
             Setting::FirstLevelTtl(ttl) => layer.with_first_level_ttl(secs(ttl)),
             Setting::Lease => layer.with_lease(secs(1)),
-            Setting::ResourcesAndPrompts => layer.with_resources().with_prompts(),
+            Setting::ResourcesAndPrompts => layer.with_resources(Reads::new()).with_prompts(Reads::new()),
             Setting::LoadTimeout(timeout) => layer.with_load_timeout(millis(timeout)),
             Setting::Invalidates(way) => invalidates(layer, way, layered.has(Setting::ResourcesAndPrompts)),
             _ => layer,
@@ -238,7 +238,7 @@ fn invalidates(layer: CachedTool, way: Way, has_resources: bool) -> CachedTool {
             let layer = layer.tag("news", move |args| tag(topic(args))).tag("mine", move |args| tag(topic(args)));
             let layer = layer.invalidates_tags("update", move |args| tag(topic(args)));
             match has_resources {
-                true => layer.tag_prompts(move |_, args| tag(topic(args))),
+                true => layer.with_prompts(Reads::new().with_tags(move |_, args| tag(topic(args)))),
                 false => layer,
             }
         }

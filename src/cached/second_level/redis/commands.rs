@@ -1,41 +1,39 @@
-//! The steps of a level in Redis, one round trip each.
+//! The commands of a level in Redis, one round trip each.
 
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use redis::aio::ConnectionLike;
 use redis::{FromRedisValue, Pipeline, RedisError, ScriptInvocation, SetExpiry, SetOptions, Value};
 
-use super::compression::{pack, unpack};
+use super::RedisLevel;
+use super::compression;
 use super::scripts::{INVALIDATE, RAISE, RELEASE};
-use super::{Generation, Invalidation, Put, Read, RedisLevel};
 use crate::cached::first_level::invalidation_key::InvalidationKey;
+use crate::cached::second_level::{Generation, Invalidation, Put, Read};
 use crate::clock::millis;
 use crate::telemetry::Warning;
 
-/// Members of the invalidations that are no keys: which life of theirs this is, the last number that was taken, and the largest
-/// that was forgotten.
-const BESIDE: [&str; 3] = ["epoch", "last", "floor"];
-/// How many keys are known with their numbers.
+/// Members of the sorted set that are not invalidation keys: the epoch, the last number that was taken, and the largest number that was
+/// forgotten.
+const BOOKKEEPING: [&str; 3] = ["epoch", "last", "floor"];
+/// How many invalidation keys a shard keeps with their numbers.
 const MAX_KEYS: usize = 65_536;
-/// Redis keeps numbers as floats, which are exact up to here: microseconds until the year 2255.
-pub(super) const MAX_NUMBER: u64 = 1 << 53;
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
+impl RedisLevel {
     pub(super) async fn read(&self, key: &[u8], invalidation_keys: &[u64]) -> Result<Read, RedisError> {
         let place = self.place(key);
         let (value_key, invalidations_key) = (self.key('v', &place), self.invalidations_key(place.shard));
-        // Before it asks: what is seen meanwhile, the answer need not know.
+        // Before it asks: the answer need not know a number that is seen meanwhile.
         let seen = self.seen(place.shard);
         let scores = scores(&invalidations_key, invalidation_keys);
         let mut pipeline = Pipeline::with_capacity(3);
-        // The remaining time first: it is then that of the value, or of one that was there before and has less.
+        // The remaining time first: then it is that of the value, or the shorter one of an earlier value.
         pipeline.pttl(&value_key).get(&value_key).add_command(scores.clone());
         let connection = &mut self.connection.clone();
         let [remaining, value, found] = three(pipeline.ignore_errors().query_async(connection).await?)?;
         let mut numbers = numbers(found)?;
         if !numbers.are_known(seen) {
-            // They begin anew, and no value was put with what begins.
+            // A new epoch begins, in which no value was put yet.
             self.step(&RAISE, place.shard, seen).arg(0).invoke_async::<()>(connection).await?;
             if numbers.generation.epoch != 0 {
                 static LOST: Warning = Warning::new();
@@ -43,21 +41,23 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
                     tracing::warn!(
                         shard = place.shard,
                         unsaid,
-                        "Redis has lost its last writes: what the cache kept there is dropped"
+                        "Redis has lost its last writes, so the cache drops the values of this shard"
                     );
                 }
             }
             numbers = self::numbers(scores.query_async(connection).await?)?;
             if !numbers.are_known(seen) {
-                return Err(error("Redis answers from before what it has answered, as a replica does"));
+                return Err(error(
+                    "Redis answers with an older state than before, as a replica does: read from the primary",
+                ));
             }
         }
         self.settings.seen[usize::from(place.shard)].note(numbers.generation);
         let value = match (value, remaining) {
             (Value::BulkString(bytes), Value::Int(millis @ 1..)) => {
-                unpack(bytes).map(|value| (value, Duration::from_millis(millis.unsigned_abs())))
+                compression::decode(bytes).map(|value| (value, Duration::from_millis(millis.unsigned_abs())))
             }
-            // No value, one that ends now, or something else that has its name.
+            // No value, a value that expires now, or another type under the same name.
             _ => None,
         };
         Ok(Read::new(value, numbers.generation, numbers.invalidated))
@@ -72,7 +72,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
                 pipelines.len() - 1
             });
             let options = SetOptions::default().with_expiration(SetExpiry::PX(expiry(put.ttl)));
-            let value = pack(&put.value, self.settings.compress_above);
+            let value = compression::encode(&put.value, self.settings.compress_above);
             pipelines[at].1.set_options(self.key('v', &place), value, options).ignore();
         }
         let connections = pipelines.iter().map(|(_, pipeline)| {
@@ -88,23 +88,23 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
         if shards == 1 {
             return self.take_number(0, None, Some(&message(0)), invalidation_keys).await;
         }
-        // One number for all shards, since who remembers it does not know where a value is.
+        // One number for all shards, since a process that remembers it does not know the shard of a value.
         let first = self.take_number(0, None, None, invalidation_keys).await?;
         let take = |(shard, number)| self.take_number(shard, Some(number), None, invalidation_keys);
         let others = try_join_all((1..shards).map(|shard| take((shard, first)))).await?;
         let taken: Vec<_> = [first].into_iter().chain(others).collect();
         let number = taken.iter().copied().max().unwrap_or(first);
-        // Others who invalidate may have come to a shard first. Those that are behind take the number once more.
+        // Other invalidations may have come to a shard first. The shards that are behind take the number once more.
         let behind = (0..shards).zip(&taken).filter(|(_, taken)| **taken < number);
         try_join_all(behind.map(|(shard, _)| take((shard, number)))).await?;
-        // Nobody is told before all shards know.
+        // The message is sent after all shards know.
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(self.channel()).arg(message(number));
         publish.query_async::<()>(&mut self.connection.clone()).await?;
         Ok(number)
     }
 
-    /// Notes in one shard that keys are invalidated, with a number of `at_least`, or of now.
+    /// Records in one shard that keys are invalidated, with a number of `at_least`, or of now.
     async fn take_number(
         &self,
         shard: u16,
@@ -112,7 +112,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
         message: Option<&[u8]>,
         invalidation_keys: &[u64],
     ) -> Result<u64, RedisError> {
-        /// Where the number is in a message.
+        /// The bytes of the number in a message.
         const NUMBER: std::ops::Range<usize> = 9..17;
         let mut step = self.step(&INVALIDATE, shard, self.seen(shard));
         step.arg(at_least.map(|number| number.to_string()).unwrap_or_default()).arg(MAX_KEYS);
@@ -141,9 +141,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
         self.settings.seen[usize::from(shard)].now()
     }
 
-    /// A script on the invalidations of a shard, with what this process has seen of them.
+    /// A script on the invalidations of a shard, with the numbers that this process has seen.
     fn step<'a>(&self, script: &'a redis::Script, shard: u16, seen: Generation) -> ScriptInvocation<'a> {
-        // Nobody need remember its number: the shard knows, and the others have lost nothing.
+        // Without a number: the shard knows it, and the other shards have lost nothing.
         let everything = Invalidation::new(0, 0, vec![InvalidationKey::ALL.number()]);
         let mut step = script.prepare_invoke();
         step.key(self.invalidations_key(shard)).arg(seen.epoch).arg(seen.number);
@@ -164,27 +164,27 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisLevel<C> {
     }
 }
 
-/// As Redis takes it, which refuses an expiry of zero.
+/// An expiry in milliseconds, at least 1: Redis refuses zero.
 fn expiry(time: Duration) -> u64 {
     millis(time).max(1)
 }
 
-/// Asks for the numbers of what is no key, and of keys.
+/// Reads the numbers of the bookkeeping members and of the keys.
 fn scores(invalidations_key: &str, invalidation_keys: &[u64]) -> redis::Cmd {
     let mut command = redis::cmd("ZMSCORE");
-    command.arg(invalidations_key).arg(&BESIDE).arg(invalidation_keys);
+    command.arg(invalidations_key).arg(&BOOKKEEPING).arg(invalidation_keys);
     command
 }
 
-/// What a shard knows of its invalidations.
+/// The numbers of a shard.
 struct Numbers {
     generation: Generation,
-    /// The largest of those that were asked for.
+    /// The largest number of the keys that were asked for.
     invalidated: u64,
 }
 
 impl Numbers {
-    /// Says whether there are any, and none that was seen is lost.
+    /// Says whether the shard has numbers, and has lost none that this process has seen.
     fn are_known(&self, seen: Generation) -> bool {
         let Generation { epoch, number } = self.generation;
         epoch != 0 && seen.epoch <= epoch && seen.number <= number
@@ -204,7 +204,7 @@ fn number(score: f64) -> u64 {
 }
 
 fn three(replies: Vec<Value>) -> Result<[Value; 3], RedisError> {
-    replies.try_into().map_err(|_| error("not three replies"))
+    replies.try_into().map_err(|_| error("Redis has not sent three replies"))
 }
 
 fn error(what: &'static str) -> RedisError {

@@ -1,17 +1,17 @@
-//! A value in Redis: a letter that says how it is packed, and its bytes.
+//! The form of a value in Redis: a letter that says whether it is compressed, and its bytes.
 
-pub(super) fn pack(value: &[u8], compress_above: Option<usize>) -> Vec<u8> {
+pub(super) fn encode(value: &[u8], compress_above: Option<usize>) -> Vec<u8> {
     if compress_above.is_some_and(|above| value.len() > above) {
-        let mut packed = vec![b'z'];
-        packed.extend_from_slice(&lz4_flex::block::compress_prepend_size(value));
-        packed
+        let mut compressed = vec![b'z'];
+        compressed.extend_from_slice(&lz4_flex::block::compress_prepend_size(value));
+        compressed
     } else {
         [b"p", value].concat()
     }
 }
 
-pub(super) fn unpack(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
-    /// What nobody would have compressed.
+pub(super) fn decode(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    /// The size above which a value is not decompressed, since it is damaged.
     const MAX_BYTES: usize = 64 << 20;
     match bytes.first()? {
         b'p' => {
@@ -19,11 +19,11 @@ pub(super) fn unpack(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
             Some(bytes)
         }
         b'z' => {
-            let (size, packed) = lz4_flex::block::uncompressed_size(&bytes[1..]).ok()?;
+            let (size, compressed) = lz4_flex::block::uncompressed_size(&bytes[1..]).ok()?;
             if size > MAX_BYTES {
                 return None;
             }
-            lz4_flex::block::decompress(packed, size).ok()
+            lz4_flex::block::decompress(compressed, size).ok()
         }
         _ => None,
     }

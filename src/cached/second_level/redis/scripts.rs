@@ -1,16 +1,16 @@
-//! What a level does inside Redis: scripts, each on the invalidations of one shard.
+//! The scripts that run inside Redis, each on the invalidations of one shard.
 
 use std::sync::LazyLock;
 
 use redis::Script;
 
-/// Finds the invalidations of the shard as they are, or begins them anew: where there are none (they were evicted), and where they
-/// are behind the epoch (`ARGV[1]`) and the number (`ARGV[2]`) that the caller has seen, and so have lost their last writes.
+/// Finds the invalidations of the shard, or begins a new epoch: if there are none (they were evicted), or if they are behind the epoch
+/// (`ARGV[1]`) or the number (`ARGV[2]`) that the caller has seen, and so have lost their last writes.
 ///
-/// Numbers are times where they can be, and larger than all that are known: after a restart from an old snapshot, or on a replica
-/// that lagged behind, none is taken twice. A life begins with a number as its epoch, so that no value from another one is right.
-/// All others are told (`ARGV[3]`: channel, `ARGV[4]`: message) when something was lost: who has read meanwhile has read
-/// what was invalidated.
+/// A number is the current time if possible, and always larger than all known numbers: after a restart from an old snapshot, or on a
+/// replica that lagged behind, none is taken twice. An epoch begins with its own number, so that no value of another epoch is valid. If
+/// writes were lost, all replicas receive a message (`ARGV[3]`: channel, `ARGV[4]`: message), since reads in between may have returned
+/// values that were invalidated.
 const FOUND: &str = "
     local time = redis.call('TIME')
     local now = tonumber(time[1] .. string.format('%06d', time[2]))
@@ -26,7 +26,8 @@ const FOUND: &str = "
     end
     if epoch == 0 or epoch < tonumber(ARGV[1]) or last < tonumber(ARGV[2]) then begin() end";
 
-/// Knows what the caller has seen and, of the keys from `ARGV[6]` on, that one was invalidated with the number `ARGV[5]`.
+/// Learns the epoch and number that the caller has seen and, from `ARGV[6]` on, keys of which one was invalidated with the number
+/// `ARGV[5]`.
 pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&format!(
         "{FOUND}
@@ -41,7 +42,7 @@ pub(super) static RAISE: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// Takes the next number for the keys from `ARGV[9]` on, which is `ARGV[5]` at least, and returns it. Keeps `ARGV[6]` keys at most.
-/// Tells the others, if `ARGV[7]` is the beginning of a message, which goes on with the number and `ARGV[8]`.
+/// Sends a message to the other replicas unless `ARGV[7]` is empty: `ARGV[7]`, the number, and `ARGV[8]`.
 ///
 /// The first member is the epoch, which is no larger than any other.
 pub(super) static INVALIDATE: LazyLock<Script> = LazyLock::new(|| {

@@ -20,7 +20,7 @@ impl LoadError for Trouble {
         Self::TimedOut(after)
     }
 
-    fn lost() -> Self {
+    fn aborted() -> Self {
         Self::Lost
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize, Serializer};
@@ -9,9 +10,7 @@ use tokio::time::sleep;
 use turbomcp_core::McpError;
 
 use super::*;
-use crate::cached::{
-    Cache, LevelError, LevelFuture, MemoryLevel, Put, Read, SecondLevel, SecondLevelStats, Subscription,
-};
+use crate::cached::{Cache, LevelError, MemoryLevel, Put, Read, SecondLevel, SecondLevelStats, Subscription};
 use crate::testing::Traced;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,46 +49,47 @@ impl std::fmt::Display for Unspeakable {
     }
 }
 
+#[async_trait]
 impl SecondLevel for Buggy {
-    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
-        self.0.get(key, keys)
+    async fn get(&self, key: &[u8], keys: &[u64]) -> Result<Read, LevelError> {
+        self.0.get(key, keys).await
     }
 
-    fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
-        if is_due(&self.1.put) { panics() } else { self.0.put(values) }
+    async fn put(&self, values: &[Put]) -> Result<(), LevelError> {
+        if is_due(&self.1.put) { panics() } else { self.0.put(values).await }
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
+    async fn invalidate(&self, origin: u64, keys: &[u64]) -> Result<u64, LevelError> {
         if is_due(&self.1.invalidate) {
             panics::<()>();
         }
         if is_due(&self.1.unspeakable) {
-            return Box::pin(async { Err(LevelError::new(Unspeakable)) });
+            return Err(LevelError::new(Unspeakable));
         }
-        self.0.invalidate(origin, keys)
+        self.0.invalidate(origin, keys).await
     }
 
-    fn raise<'a>(&'a self, key: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
-        self.0.raise(key, keys, number)
+    async fn raise(&self, key: &[u8], keys: &[u64], number: u64) -> Result<(), LevelError> {
+        self.0.raise(key, keys, number).await
     }
 
-    fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
-        self.0.acquire(key, token, lease)
+    async fn acquire(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, LevelError> {
+        self.0.acquire(key, token, lease).await
     }
 
-    fn release<'a>(&'a self, key: &'a [u8], token: u64) -> LevelFuture<'a, ()> {
-        self.0.release(key, token)
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), LevelError> {
+        self.0.release(key, token).await
     }
 
-    fn subscribe(&self) -> Option<LevelFuture<'_, Subscription>> {
+    async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
         if is_due(&self.1.subscribe) {
             panics::<()>();
         }
-        let (subscribing, bugs) = (self.0.subscribe()?, Arc::clone(&self.1));
-        Some(Box::pin(async move {
-            let heard = subscribing.await?.map(move |heard| if is_due(&bugs.hear) { panics() } else { heard });
-            Ok(heard.boxed() as Subscription)
-        }))
+        let bugs = Arc::clone(&self.1);
+        let heard = self.0.subscribe().await?.map(|subscription| {
+            subscription.map(move |heard| if is_due(&bugs.hear) { panics() } else { heard }).boxed() as Subscription
+        });
+        Ok(heard)
     }
 }
 
@@ -137,7 +137,7 @@ async fn an_invalidation_that_a_panic_of_the_level_has_stopped_is_told_again() {
     ask(&a, "dune", 1).await;
     b.invalidate(&"dune".to_owned());
     sleep(SECOND).await;
-    assert_eq!((level(&b).untold_domains, ask(&a, "dune", 2).await), (0, 2));
+    assert_eq!((level(&b).pending_invalidations, ask(&a, "dune", 2).await), (0, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,11 +163,11 @@ async fn work_that_panics_beside_the_level_begins_again_and_is_logged_now_and_th
     let [_a, b] = two(&bugs).await;
     b.invalidate(&"dune".to_owned());
     settle().await;
-    assert_eq!((level(&b).untold_domains, level(&b).is_subscribed), (1, true));
+    assert_eq!((level(&b).pending_invalidations, level(&b).is_subscribed), (1, true));
     sleep(SECOND).await;
-    assert_eq!(level(&b).untold_domains, 0);
+    assert_eq!(level(&b).pending_invalidations, 0);
     let text = traced.text();
-    assert_eq!(text.matches("panicked, and goes on").count(), 1, "{text}");
+    assert_eq!(text.matches("panicked, and begins again").count(), 1, "{text}");
 }
 
 /// A number that cannot be written if it is 13.

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 use tracing_subscriber::fmt::MakeWriter;
 use turbomcp_core::McpError;
 
-use super::behind::{Far, Hearing};
+use super::lookup::{Far, Hearing};
 use super::*;
 use crate::cached::{Cache, MemoryLevel, Warmed};
 use crate::{CachedTool, ConfigError, Layer, Scope};
@@ -93,7 +93,7 @@ async fn what_cannot_be_warmed_is_refused_before_any_call() {
         ("raed", 1, "did you mean `read`?"),
         ("lend", 1, "`lend`"),
         ("mine", 1, "results of `mine` are kept per session"),
-        ("read", 0, "use a concurrency of 1 or more"),
+        ("read", 0, "`concurrency` must be greater than zero"),
     ];
     for (tool, concurrency, sentence) in cases {
         let calls = [("read", json!({})), (tool, json!({}))];
@@ -195,7 +195,7 @@ async fn the_engine_loads_as_many_at_a_time_as_allowed() {
         }
     };
     let refused = cache.warm(&(), 0..30, 0, &load).await.expect_err("none at a time");
-    assert!(refused.to_string().contains("use a concurrency of 1 or more"), "{refused}");
+    assert!(refused.to_string().contains("`concurrency` must be greater than zero"), "{refused}");
     assert_eq!(most.load(Ordering::SeqCst), 0);
     assert_eq!(cache.warm(&(), 0..30, 3, load).await.map(|warmed| warmed.loaded), Ok(30));
     assert_eq!(most.load(Ordering::SeqCst), 3);

@@ -62,7 +62,7 @@ fn the_entries_of_the_engine_are_bounded() {
 
 #[test]
 fn the_bytes_of_the_engine_are_bounded_as_its_user_measures_them() {
-    let cache = Cache::<u32, String>::new().with_max_bytes(1_000, |_, text| text.len() as u64).with_max_item_bytes(100);
+    let cache = Cache::<u32, String>::new().with_max_bytes(1_000, |_, text| text.len()).with_max_item_bytes(100);
     for key in 0..500 {
         cache.insert(key, "x".repeat(50));
     }

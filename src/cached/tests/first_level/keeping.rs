@@ -88,7 +88,7 @@ impl LoadError for Gone {
     fn timed_out(_: Duration) -> Self {
         unreachable!("nothing takes long")
     }
-    fn lost() -> Self {
+    fn aborted() -> Self {
         unreachable!("nothing is lost")
     }
     fn cancelled() -> Self {
@@ -108,7 +108,7 @@ async fn a_failure_that_is_superseded_as_it_is_kept_hides_nothing() {
     until(|| stop.is_reached.load(Ordering::SeqCst)).await;
     // A success whose time is over at once.
     let (keys, ttl) = (cache.entry_keys(&7), Duration::from_nanos(1));
-    assert!(cache.refresh_in(&Anybody(&()), 7, &keys, ttl, |_| Box::pin(async { Ok(2) })).await.is_ok());
+    assert!(cache.loader.refresh(&Anybody(&()), 7, &keys, ttl, |_| Box::pin(async { Ok(2) })).await.is_ok());
     stop.may_go_on.store(true, Ordering::SeqCst);
     assert!(load.await.expect("no panic").is_err());
     assert!(matches!(cache.get_or_load(&(), 7, || async { Ok(3) }).await, Ok(3)));

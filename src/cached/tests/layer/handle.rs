@@ -1,6 +1,7 @@
 use turbomcp_core::McpError;
 
 use super::*;
+use crate::cached::MemoryLevel;
 use crate::{CachedTool, Layer};
 
 #[tokio::test]
@@ -94,4 +95,39 @@ async fn a_handle_invalidates_on_every_server_that_shares_the_results() {
     layer.handle().invalidate("read", &json!({}));
     assert_eq!(read(&servers[1]).await, "2");
     assert_eq!(read(&servers[0]).await, "2");
+}
+
+#[tokio::test]
+async fn a_handle_stays_valid_whatever_setter_is_called_after_it() {
+    let level = MemoryLevel::new();
+    let cached = CachedTool::new();
+    let handle = cached.handle();
+    let server = cached
+        .with_max_entries(100)
+        .with_second_level(level)
+        .with_max_bytes(1 << 20)
+        .with_max_result_bytes(1 << 10)
+        .with_ttl(MINUTE)
+        .layer(numbered());
+    assert_eq!([read(&server).await, read(&server).await], ["1", "1"]);
+    handle.invalidate("read", &json!({}));
+    assert_eq!(read(&server).await, "2");
+    assert_eq!((handle.stats().hits, handle.stats().loads), (1, 2));
+    assert!(handle.stats().second_level.is_some());
+    assert!(handle.refresh("read", json!({})).await.is_ok_and(|refreshed| refreshed));
+    assert_eq!(read(&server).await, "3");
+}
+
+#[tokio::test]
+async fn the_handles_of_two_layers_from_one_control_each_its_own() {
+    let common = CachedTool::new();
+    let [one, other] = [10, 20].map(|entries| common.clone().with_max_entries(entries));
+    let (handle, untouched) = (one.handle(), other.handle());
+    let (one, other) = (one.layer(numbered()), other.layer(numbered()));
+    for server in [&one, &other] {
+        assert_eq!(read(server).await, "1");
+    }
+    handle.clear();
+    assert_eq!((read(&one).await.as_str(), read(&other).await.as_str()), ("2", "1"));
+    assert_eq!((handle.stats().loads, untouched.stats().loads), (2, 1));
 }

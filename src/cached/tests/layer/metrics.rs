@@ -3,8 +3,8 @@ use turbomcp_core::McpError;
 use turbomcp_types::{Prompt, PromptResult, Resource, ResourceResult, ServerInfo, Tool};
 
 use super::*;
-use crate::cached::MemoryLevel;
 use crate::cached::tests::second_level::fleet::*;
+use crate::cached::{MemoryLevel, Reads};
 use crate::testing::{counted, counts};
 use crate::{CachedTool, Layer};
 
@@ -33,8 +33,9 @@ async fn requests_are_counted_by_tool_and_outcome() {
 #[tokio::test]
 async fn what_is_read_is_counted_by_kind_and_outcome() {
     let recorder = DebuggingRecorder::new();
-    let server =
-        ::metrics::with_local_recorder(&recorder, || CachedTool::new().with_resources().with_prompts().layer(Reading));
+    let server = ::metrics::with_local_recorder(&recorder, || {
+        CachedTool::new().with_resources(Reads::new()).with_prompts(Reads::new()).layer(Reading)
+    });
     for uri in ["a", "a", "a", "b"] {
         server.read_resource(uri, &nobody()).await.expect("a resource");
     }

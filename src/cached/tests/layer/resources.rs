@@ -5,7 +5,7 @@ mod freshness;
 mod identity;
 mod invalidation;
 mod levels;
-mod updates;
+mod notifications;
 
 use std::sync::atomic::AtomicUsize;
 
@@ -14,6 +14,7 @@ use futures_util::future::{BoxFuture, join_all};
 use turbomcp_types::{PromptResult, ResourceResult};
 
 use super::*;
+use crate::cached::Reads;
 use crate::outcome::CACHE;
 use crate::{CachedTool, ConfigError, Layer, Layered, Middleware, Scope, TryLayer, layer};
 
@@ -104,7 +105,7 @@ impl Middleware for Shelf {
 }
 
 pub(super) fn both() -> CachedTool {
-    CachedTool::new().with_resources().with_prompts()
+    CachedTool::new().with_resources(Reads::new()).with_prompts(Reads::new())
 }
 
 /// What the server answers, as it is on the wire.
@@ -161,8 +162,9 @@ async fn unless_asked_to_be_kept_they_pass_through_untouched() {
 
 #[tokio::test]
 async fn what_is_to_be_kept_is_asked_for_once_and_the_other_each_time() {
+    let new = CachedTool::new;
     for (cached, kept, passed) in
-        [(CachedTool::new().with_resources(), Resource, Prompt), (CachedTool::new().with_prompts(), Prompt, Resource)]
+        [(new().with_resources(Reads::new()), Resource, Prompt), (new().with_prompts(Reads::new()), Prompt, Resource)]
     {
         let server = Shelf::numbered().with(cached);
         assert_eq!([one(&server, kept).await, one(&server, kept).await], ["1", "1"]);
@@ -173,7 +175,9 @@ async fn what_is_to_be_kept_is_asked_for_once_and_the_other_each_time() {
 
 #[tokio::test]
 async fn those_that_are_not_chosen_are_not_kept() {
-    let cached = both().when_resource(|uri| uri.starts_with("docs://")).when_prompt(|name| name != "now");
+    let cached = CachedTool::new()
+        .with_resources(Reads::new().when(|uri| uri.starts_with("docs://")))
+        .with_prompts(Reads::new().when(|name| name != "now"));
     let server = Shelf::numbered().with(cached);
     let twice = async |what, name: &'static str| {
         [get(&server, what, name, &nobody()).await, get(&server, what, name, &nobody()).await]
@@ -258,31 +262,24 @@ async fn one_above_the_limit_is_passed_on_and_not_kept() {
 }
 
 #[test]
-fn settings_that_mean_nothing_are_mistakes() {
+fn settings_that_cannot_work_are_refused() {
     let mistake = |cached: CachedTool| match cached.try_layer(numbered()) {
         Err(ConfigError::InvalidSetting { setting, reason, .. }) => (setting, reason),
         other => panic!("{other:?}"),
     };
-    let no_resources = ("with_resources", "resources are not kept without it");
-    let no_prompts = ("with_prompts", "prompts are not kept without it");
-    let zero = Duration::ZERO;
+    let zero = || Reads::new().with_ttl(Duration::ZERO);
+    let no_ttl = "the ttl of its `Reads` must be greater than zero";
     for (cached, (setting, reason)) in [
-        (CachedTool::new().when_resource(|_| true), no_resources),
-        (CachedTool::new().with_resource_ttl(MINUTE), no_resources),
-        (CachedTool::new().with_resource_scope(Scope::Public), no_resources),
-        (CachedTool::new().tag_resources(|_| ["a"]), no_resources),
-        (CachedTool::new().with_prompts().when_resource(|_| true), no_resources),
-        (CachedTool::new().except(["read"]).invalidates_resources("read", |_| ["a"]), no_resources),
-        (CachedTool::new().when_prompt(|_| true), no_prompts),
-        (CachedTool::new().with_prompt_ttl(MINUTE), no_prompts),
-        (CachedTool::new().with_prompt_scope(Scope::Public), no_prompts),
-        (CachedTool::new().tag_prompts(|_, _| ["a"]), no_prompts),
-        (both().with_resource_ttl(zero), ("with_resource_ttl", "a ttl of zero keeps nothing")),
-        (both().with_prompt_ttl(zero), ("with_prompt_ttl", "a ttl of zero keeps nothing")),
+        (both().with_resources(zero()), ("with_resources", no_ttl)),
+        (both().with_prompts(zero()), ("with_prompts", no_ttl)),
+        (
+            CachedTool::new().except(["read"]).invalidates_resources("read", |_| ["a"]),
+            ("invalidates_resources", "has no effect without `with_resources`"),
+        ),
     ] {
         let (found, text) = mistake(cached);
         assert_eq!(found, setting);
         assert!(text.starts_with(reason), "{text}");
     }
-    assert!(both().when_resource(|_| true).with_resource_ttl(MINUTE).try_layer(numbered()).is_ok());
+    assert!(both().with_resources(Reads::new().when(|_| true).with_ttl(MINUTE)).try_layer(numbered()).is_ok());
 }

@@ -7,25 +7,29 @@ fn mistake(layer: &CachedTool) -> ConfigError {
 }
 
 #[test]
-fn a_setting_that_means_nothing_is_refused_by_name_with_a_way_out() {
+fn a_setting_that_cannot_work_is_refused_by_name_with_the_reason() {
     let zero = Duration::ZERO;
     let new = CachedTool::new;
     let cases = [
-        (new().with_ttl(zero), "with_ttl", "except"),
-        (new().with_ttl_for("read", zero), "with_ttl", "except"),
-        (new().with_idle_time(zero), "with_idle_time", "leave it out"),
-        (new().with_load_timeout(zero), "with_load_timeout", "without_load_timeout"),
-        (new().with_max_entries(0), "with_max_entries", "leave the layer out"),
-        (new().with_max_bytes(0), "with_max_bytes", "allow more"),
-        (new().with_max_bytes(1_000), "with_max_bytes", "smaller results"),
-        (new().with_max_bytes(1_000).with_max_result_bytes(1_001), "with_max_bytes", "smaller results"),
-        (new().with_max_result_bytes(1 << 40), "with_max_bytes", "smaller results"),
+        (new().with_ttl(zero), "with_ttl", "must be greater than zero"),
+        (new().with_ttl_for("read", zero), "with_ttl_for", "must be greater than zero"),
+        (new().with_idle_time(zero), "with_idle_time", "must be greater than zero"),
+        (new().with_load_timeout(zero), "with_load_timeout", "must be at least a millisecond"),
+        (new().with_max_entries(0), "with_max_entries", "must be greater than zero"),
+        (new().with_max_bytes(0), "with_max_bytes", "must be greater than zero"),
+        (new().with_max_bytes(1_000), "with_max_bytes", "must be at least the size of the largest value"),
+        (
+            new().with_max_bytes(1_000).with_max_result_bytes(1_001),
+            "with_max_bytes",
+            "must be at least the size of the largest value",
+        ),
+        (new().with_max_result_bytes(1 << 40), "with_max_bytes", "must be at least the size of the largest value"),
     ];
-    for (layer, expected, way_out) in cases {
+    for (layer, expected, sentence) in cases {
         match mistake(&layer) {
             ConfigError::InvalidSetting { layer: "CachedTool", setting, reason } => {
                 assert_eq!(setting, expected);
-                assert!(reason.contains(way_out), "{setting}: {reason}");
+                assert!(reason.starts_with(sentence), "{setting}: {reason}");
             }
             other => panic!("{expected}: {other:?}"),
         }
@@ -33,7 +37,7 @@ fn a_setting_that_means_nothing_is_refused_by_name_with_a_way_out() {
 }
 
 #[test]
-fn a_cache_checks_the_same_settings() {
+fn a_cache_refuses_the_same_settings_with_the_same_sentence() {
     let (short, long) = (Duration::from_nanos(1), Duration::from_secs(60));
     type Engine = Cache<u8, u8>;
     assert_eq!(Engine::new().check(), Ok(()));
@@ -47,7 +51,8 @@ fn a_cache_checks_the_same_settings() {
         (Engine::new().with_early_refresh(-1.0), CachedTool::new().with_early_refresh(-1.0)),
         (Engine::new().with_max_entries(0), CachedTool::new().with_max_entries(0)),
     ] {
-        assert_eq!(engine.check(), Err(mistake(&layer)));
+        let (in_engine, in_layer) = (engine.check().expect_err("a setting that cannot work"), mistake(&layer));
+        assert_eq!(in_engine.to_string().strip_prefix("Cache"), in_layer.to_string().strip_prefix("CachedTool"));
     }
     let refused = Engine::new().with_ttl(Duration::ZERO).with_stale_if_error(long).check();
     assert!(matches!(refused, Err(ConfigError::InvalidSetting { setting: "with_ttl", .. })), "{refused:?}");
@@ -102,4 +107,14 @@ fn a_layer_that_was_refused_leaves_its_handle_without_a_server() {
         .expect("a runtime")
         .block_on(layer.handle().warm([("read", json!({}))], 1));
     assert_eq!(warmed, Err(ConfigError::NotLayered { layer: "CachedTool" }));
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_second_level_without_shards_is_refused_by_the_layer_and_by_the_cache() {
+    let redis = crate::RedisConnection::open("redis://127.0.0.1:6379").expect("a URL");
+    let level = || crate::cached::RedisLevel::new(redis.clone()).with_shards(0);
+    let refused = mistake(&CachedTool::new().with_second_level(level()));
+    assert_eq!(refused.to_string(), "RedisLevel::with_shards: must be greater than zero");
+    assert_eq!(Cache::<u8, u8>::new().with_second_level("numbers", level()).check(), Err(refused));
 }

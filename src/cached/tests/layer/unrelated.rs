@@ -5,7 +5,7 @@ use std::ops::Range;
 use turbomcp_types::{Prompt, PromptResult, Resource, ResourceResult, ServerInfo, Tool, ToolAnnotations};
 
 use super::*;
-use crate::cached::{Cache, Handle, MemoryLevel, SecondLevel, SecondLevelStats};
+use crate::cached::{Cache, Handle, MemoryLevel, Reads, SecondLevel, SecondLevelStats};
 use crate::{CachedTool, Layer, Layered, Scope};
 
 const ENTRIES: u32 = 4_000;
@@ -63,13 +63,14 @@ struct Replica {
 
 impl Replica {
     fn new(are_tagged: bool, level: Option<impl SecondLevel>) -> Self {
-        let mut layer = CachedTool::new().with_scope(Scope::Public).with_resources().with_prompts();
+        let (mut resources, mut prompts) = (Reads::new(), Reads::new());
+        let mut layer = CachedTool::new().with_scope(Scope::Public);
         if are_tagged {
-            layer = layer
-                .tag("read", |args| [format!("book:{}", args["n"])])
-                .tag_resources(|uri| [uri.to_owned()])
-                .tag_prompts(|_, args| [format!("book:{}", args["n"])]);
+            layer = layer.tag("read", |args| [format!("book:{}", args["n"])]);
+            resources = resources.with_tags(|uri, _| [uri.to_owned()]);
+            prompts = prompts.with_tags(|_, args| [format!("book:{}", args["n"])]);
         }
+        layer = layer.with_resources(resources).with_prompts(prompts);
         if let Some(level) = level {
             layer = layer.with_second_level(level).with_second_level_timeout(MINUTE).with_first_level_ttl(5 * MINUTE);
         }
@@ -161,7 +162,7 @@ async fn until_subscribed(replica: &Replica) {
 
 /// Until all is put, and the level knows of all invalidations.
 async fn until_told(replica: &Replica) {
-    while replica.level().puts < u64::from(ENTRIES) || replica.level().untold_domains > 0 {
+    while replica.level().puts < u64::from(ENTRIES) || replica.level().pending_invalidations > 0 {
         assert_eq!(replica.level().dropped_puts, 0);
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -182,7 +183,7 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_al
     let redis = crate::testing::private_redis::PrivateRedis::start();
     for kind in KINDS {
         let connection = crate::cached::tests::second_level::in_redis::manager(&redis.client());
-        let level = crate::cached::RedisLevel::new(connection)
+        let level = crate::cached::RedisLevel::new(crate::AnyRedisConnection::from_redis_1(connection))
             .with_subscriber(&crate::cached::tests::second_level::in_redis::to(redis.client()));
         on_all_replicas(kind, true, level.with_prefix(format!("{kind:?}"))).await;
     }

@@ -1,15 +1,14 @@
 //! A second level in a Redis Cluster.
 
 use std::net::TcpListener;
-use std::num::NonZeroU16;
 use std::process::{Child, Command, Stdio};
 
 use super::fleet::*;
 use super::in_redis::{patiently, prefix};
 use super::*;
-use crate::RedisConnection;
 use crate::cached::RedisLevel;
 use crate::testing::second_level_contract;
+use crate::{AnyRedisConnection, RedisConnection};
 
 /// Three masters that know each other.
 struct Cluster(Vec<(Child, u16)>, std::path::PathBuf);
@@ -80,9 +79,9 @@ async fn a_cluster_of_three_masters_keeps_the_contract() {
     let client = redis::cluster::ClusterClient::new(urls).expect("a client");
     let connection = client.get_async_connection().await.expect("a connection");
     let subscriber = RedisConnection::open(&cluster.url(2)).expect("a URL");
-    let level = RedisLevel::new(connection).with_subscriber(&subscriber);
+    let level = RedisLevel::new(AnyRedisConnection::from_redis_1(connection)).with_subscriber(&subscriber);
     second_level_contract(|| async { level.clone() }).await;
-    let level = level.with_prefix(prefix()).with_shards(NonZeroU16::new(16).expect("not zero"));
+    let level = level.with_prefix(prefix()).with_shards(16);
     second_level_contract(|| async { level.clone() }).await;
     let replica = || at_once().replica(level.clone(), |layer| layer.with_second_level_timeout(5 * SECOND));
     let (a, b) = (replica(), replica());

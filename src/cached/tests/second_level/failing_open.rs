@@ -23,7 +23,7 @@ async fn a_write_while_the_second_level_fails_is_read_at_once_by_its_replica() {
         a.faults.set(WORKS);
         assert_eq!(a.read().await, written, "what the second level has is from before the write");
         sleep(10 * SECOND).await;
-        assert_eq!(a.level().untold_domains, 0, "it is told as soon as it works again");
+        assert_eq!(a.level().pending_invalidations, 0, "it is told as soon as it works again");
         assert_eq!(b.read().await, written);
     }
 }
@@ -141,7 +141,7 @@ async fn a_write_waits_until_the_second_level_knows_of_it_and_not_for_those_that
     for writer in join_all(writers.collect::<Vec<_>>()).await {
         writer.expect("no write waits for long");
     }
-    assert_eq!(a.level().untold_domains, 0);
+    assert_eq!(a.level().pending_invalidations, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,14 +186,14 @@ async fn each_kind_of_warning_is_said_once_in_ten_seconds_and_says_how_often_it_
     let text = traced.text();
     let said = |what: &str| text.lines().filter(|line| line.contains(what)).count();
     for (warning, most) in [
-        ("the cache's second level failed", 3 * 7),
-        ("fails and is left alone for a while", 2 * 7),
-        ("does not hear of other replicas", 7),
+        ("the second level of the cache failed", 3 * 7),
+        ("fails repeatedly, so it is not used for a while", 2 * 7),
+        ("does not receive the invalidations of other replicas", 7),
     ] {
         assert!((1..=most).contains(&said(warning)), "{warning}: {}\n{text}", said(warning));
     }
     assert!((2..=2 * 8).contains(&said("is used again")), "{text}");
-    assert!((1..=8).contains(&said("hears of other replicas' invalidations again")), "{text}");
+    assert!((1..=8).contains(&said("receives the invalidations of other replicas again")), "{text}");
     let unsaid = text.lines().filter_map(|line| line.split("unsaid=").nth(1)?.split(' ').next()?.parse::<u64>().ok());
     assert!(unsaid.sum::<u64>() > 20, "{text}");
     assert!(a.level().failures > 40, "{:?}", a.level());

@@ -1,13 +1,11 @@
 //! A Redis that fails over to a replica which lagged behind, or restarts from an old snapshot: invalidations are lost there.
 
-use std::num::NonZeroU16;
-
 use super::fleet::*;
-use super::in_redis::{manager, patiently, prefix, shares, to};
+use super::in_redis::{manager, on_manager, patiently, prefix, shares, to};
 use super::model::{Bounds, modelled};
 use super::*;
 use crate::CachedTool;
-use crate::cached::{RedisLevel, SecondLevel};
+use crate::cached::SecondLevel;
 use crate::testing::private_redis::{PrivateRedis, Replicated};
 
 /// Two servers that share a Redis. Those which hear trust what they have for long, the others hardly.
@@ -15,7 +13,7 @@ fn fleet<const N: usize>(source: &Source, client: &redis::Client, hears: bool) -
     let patient =
         |layer: CachedTool| layer.with_second_level_timeout(5 * SECOND).with_unsubscribed_ttl(Duration::from_millis(1));
     [(); N].map(|()| {
-        let level = RedisLevel::new(manager(client)).with_prefix("test");
+        let level = on_manager(client).with_prefix("test");
         let level = if hears { level.with_subscriber(&to(client.clone())) } else { level };
         source.replica(level, patient)
     })
@@ -34,7 +32,7 @@ async fn reads(replica: &Replica) -> (u64, String, u64) {
 }
 
 async fn is_told(replica: &Replica) {
-    patiently(async || replica.level().untold_domains == 0).await;
+    patiently(async || replica.level().pending_invalidations == 0).await;
 }
 
 async fn two_lose_what_the_first_wrote(hears: bool, loses: impl AsyncFnOnce(&Replica, &Source), client: redis::Client) {
@@ -96,7 +94,7 @@ async fn a_loss_that_a_later_invalidation_hides_takes_nobody_back_either() {
             a.write().await;
             is_told(a).await;
             redis.fail_over();
-            let stranger = RedisLevel::new(manager(&client)).with_prefix("test");
+            let stranger = on_manager(&client).with_prefix("test");
             patiently(async || stranger.invalidate(7, &[7]).await.is_ok()).await;
         };
         two_lose_what_the_first_wrote(hears, loses, client.clone()).await;
@@ -128,8 +126,8 @@ async fn a_level_that_is_set_back_to_an_earlier_life_does_not_revive_its_values(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shard_that_has_lost_something_begins_anew_and_the_others_keep_what_they_have() {
     let redis = PrivateRedis::start_on_request();
-    let level = RedisLevel::new(manager(&redis.client())).with_prefix(prefix());
-    let level = level.with_shards(NonZeroU16::new(4).expect("not zero"));
+    let level = on_manager(&redis.client()).with_prefix(prefix());
+    let level = level.with_shards(4);
     let keys: Vec<_> = (0_u64..64).map(u64::to_le_bytes).collect();
     let generations = async || {
         let mut generations = Vec::new();
@@ -170,9 +168,8 @@ async fn random_restarts_from_old_snapshots_take_nobody_back_who_wrote_or_heard(
         untold: 600 * SECOND,
         forgets: true,
     };
-    let (fleet, mut model) = modelled(Source::that_takes(MILLI), false, bounds, || {
-        RedisLevel::new(manager(&client)).with_subscriber(&to(client.clone()))
-    });
+    let (fleet, mut model) =
+        modelled(Source::that_takes(MILLI), false, bounds, || on_manager(&client).with_subscriber(&to(client.clone())));
     patiently(async || fleet.replicas.iter().all(|replica| replica.level().is_subscribed)).await;
     let (admin, mut set_back) = (manager(&client), 0);
     for _ in 0..1_500 {

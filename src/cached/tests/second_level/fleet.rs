@@ -3,13 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use tokio::time::sleep;
 
 use super::*;
-use crate::cached::{
-    Handle, LevelError, LevelFuture, MemoryLevel, Put, Read, SecondLevel, SecondLevelStats, Subscription,
-};
+use crate::cached::{Handle, LevelError, MemoryLevel, Put, Read, SecondLevel, SecondLevelStats, Subscription};
 use crate::testing::Call;
 use crate::{CachedTool, Layer, Layered, Scope};
 
@@ -74,64 +73,67 @@ impl Faults {
         self.gets.given_up() + self.writes.given_up()
     }
 
-    fn then<'a, T: Send + 'a>(&'a self, asked: Option<&'a Asked>, step: LevelFuture<'a, T>) -> LevelFuture<'a, T> {
-        Box::pin(async move {
-            if let Some(asked) = asked {
-                asked.begun.fetch_add(1, Ordering::SeqCst);
+    async fn then<T>(
+        &self,
+        asked: Option<&Asked>,
+        step: impl Future<Output = Result<T, LevelError>>,
+    ) -> Result<T, LevelError> {
+        if let Some(asked) = asked {
+            asked.begun.fetch_add(1, Ordering::SeqCst);
+        }
+        let is_write = asked.is_some_and(|asked| std::ptr::eq(asked, &*self.writes));
+        let done = match self.fault.load(Ordering::SeqCst) {
+            WORKS => step.await,
+            FAILS => Err(LevelError::new("it fails")),
+            PANICS => std::panic::resume_unwind(Box::new("a bug of the level")),
+            HANGS_WRITING if !is_write => step.await,
+            CRAWLS => {
+                sleep(Duration::from_millis(10)).await;
+                step.await
             }
-            let is_write = asked.is_some_and(|asked| std::ptr::eq(asked, &*self.writes));
-            let done = match self.fault.load(Ordering::SeqCst) {
-                WORKS => step.await,
-                FAILS => Err(LevelError::new("it fails")),
-                PANICS => std::panic::resume_unwind(Box::new("a bug of the level")),
-                HANGS_WRITING if !is_write => step.await,
-                CRAWLS => {
-                    sleep(Duration::from_millis(10)).await;
-                    step.await
-                }
-                _ => std::future::pending().await,
-            };
-            if let Some(asked) = asked {
-                asked.ended.fetch_add(1, Ordering::SeqCst);
-            }
-            done
-        })
+            _ => std::future::pending().await,
+        };
+        if let Some(asked) = asked {
+            asked.ended.fetch_add(1, Ordering::SeqCst);
+        }
+        done
     }
 }
 
+#[async_trait]
 impl<L: SecondLevel> SecondLevel for Faulty<L> {
-    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
-        self.faults.then(Some(&self.faults.gets), self.level.get(key, keys))
+    async fn get(&self, key: &[u8], keys: &[u64]) -> Result<Read, LevelError> {
+        self.faults.then(Some(&self.faults.gets), self.level.get(key, keys)).await
     }
 
-    fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
-        self.faults.then(Some(&self.faults.writes), self.level.put(values))
+    async fn put(&self, values: &[Put]) -> Result<(), LevelError> {
+        self.faults.then(Some(&self.faults.writes), self.level.put(values)).await
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
-        self.faults.then(Some(&self.faults.writes), self.level.invalidate(origin, keys))
+    async fn invalidate(&self, origin: u64, keys: &[u64]) -> Result<u64, LevelError> {
+        self.faults.then(Some(&self.faults.writes), self.level.invalidate(origin, keys)).await
     }
 
-    fn raise<'a>(&'a self, key: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
-        self.faults.then(Some(&self.faults.writes), self.level.raise(key, keys, number))
+    async fn raise(&self, key: &[u8], keys: &[u64], number: u64) -> Result<(), LevelError> {
+        self.faults.then(Some(&self.faults.writes), self.level.raise(key, keys, number)).await
     }
 
-    fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
-        self.faults.then(Some(&self.faults.writes), self.level.acquire(key, token, lease))
+    async fn acquire(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, LevelError> {
+        self.faults.then(Some(&self.faults.writes), self.level.acquire(key, token, lease)).await
     }
 
-    fn release<'a>(&'a self, key: &'a [u8], token: u64) -> LevelFuture<'a, ()> {
-        self.faults.then(Some(&self.faults.writes), self.level.release(key, token))
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), LevelError> {
+        self.faults.then(Some(&self.faults.writes), self.level.release(key, token)).await
     }
 
-    fn subscribe(&self) -> Option<LevelFuture<'_, Subscription>> {
-        let subscribing = self.level.subscribe()?;
+    async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
         let hang_up = Arc::clone(&self.faults.hang_up);
         let subscribing = async move {
             let end = Box::pin(async move { hang_up.notified().await });
-            Ok(subscribing.await?.take_until(end).boxed())
+            let subscription = self.level.subscribe().await?;
+            Ok(subscription.map(|subscription| subscription.take_until(end).boxed() as Subscription))
         };
-        Some(self.faults.then(None, Box::pin(subscribing)))
+        self.faults.then(None, subscribing).await
     }
 }
 

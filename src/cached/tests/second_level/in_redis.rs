@@ -1,6 +1,5 @@
 //! A second level in Redis, as it is when nothing is wrong.
 
-use std::num::NonZeroU16;
 use std::sync::atomic::AtomicU64;
 
 use futures_util::future::join_all;
@@ -12,7 +11,7 @@ use super::*;
 use crate::cached::{Handle, Put, RedisLevel};
 use crate::testing::private_redis::PrivateRedis;
 use crate::testing::second_level_contract;
-use crate::{CachedTool, Layer, RedisConnection};
+use crate::{AnyRedisConnection, CachedTool, Layer, RedisConnection};
 
 /// Returns a connection to the same server, for a subscriber.
 pub(in crate::cached::tests) fn to(client: redis::Client) -> RedisConnection {
@@ -22,6 +21,11 @@ pub(in crate::cached::tests) fn to(client: redis::Client) -> RedisConnection {
 pub(in crate::cached::tests) fn manager(client: &redis::Client) -> ConnectionManager {
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
     client.get_connection_manager_lazy(config).expect("a manager")
+}
+
+/// A level on the connection manager of redis 1.
+pub(in crate::cached::tests) fn on_manager(client: &redis::Client) -> RedisLevel {
+    RedisLevel::new(AnyRedisConnection::from_redis_1(manager(client)))
 }
 
 pub(in crate::cached::tests) fn prefix() -> String {
@@ -53,7 +57,7 @@ pub(in crate::cached::tests) async fn shares(replica: &Replica) {
     patiently(async || {
         replica.read_of(fastrand::u64(..)).await;
         let level = replica.level();
-        level.puts > before && level.untold_domains == 0
+        level.puts > before && level.pending_invalidations == 0
     })
     .await;
 }
@@ -61,10 +65,9 @@ pub(in crate::cached::tests) async fn shares(replica: &Replica) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_level_in_redis_keeps_the_contract() {
     let redis = PrivateRedis::start();
-    let level =
-        RedisLevel::new(manager(&redis.client())).with_subscriber(&to(redis.client())).with_compression_above(1000);
+    let level = on_manager(&redis.client()).with_subscriber(&to(redis.client())).with_compression_above(1000);
     second_level_contract(|| async { level.clone() }).await;
-    let level = level.with_prefix(prefix()).with_shards(NonZeroU16::new(7).expect("not zero"));
+    let level = level.with_prefix(prefix()).with_shards(7);
     second_level_contract(|| async { level.clone() }).await;
 }
 
@@ -73,7 +76,7 @@ async fn invalidations_that_were_evicted_make_all_values_unknown() {
     use crate::cached::SecondLevel;
     let redis = PrivateRedis::start();
     let mut connection = manager(&redis.client());
-    let level = RedisLevel::new(connection.clone()).with_prefix("test");
+    let level = RedisLevel::new(AnyRedisConnection::from_redis_1(connection.clone())).with_prefix("test");
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..20 {
         let read = level.get(b"key", &[1, 2]).await.expect("an answer");
@@ -88,7 +91,8 @@ async fn what_is_damaged_in_redis_is_loaded_anew() {
     let mut connection = manager(&redis.client());
     // A busy machine is no failure of Redis.
     let patient = |layer: CachedTool| layer.with_second_level_timeout(Duration::from_secs(5));
-    let replica = at_once().replica(RedisLevel::new(connection.clone()).with_prefix("test"), patient);
+    let replica = at_once()
+        .replica(RedisLevel::new(AnyRedisConnection::from_redis_1(connection.clone())).with_prefix("test"), patient);
     replica.read_of(1).await;
     shares(&replica).await;
     let keys: Vec<String> = connection.keys("{test:0}:v:*").await.expect("keys");
@@ -96,7 +100,7 @@ async fn what_is_damaged_in_redis_is_loaded_anew() {
         let _: () = connection.append(key, "x").await.expect("an answer");
     }
     replica.handle.clear();
-    patiently(async || replica.level().untold_domains == 0).await;
+    patiently(async || replica.level().pending_invalidations == 0).await;
     assert_eq!(replica.read_of(1).await.1, "miss");
     assert_eq!(replica.level().failures, 0);
 }
@@ -104,7 +108,7 @@ async fn what_is_damaged_in_redis_is_loaded_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_on_one_redis_hear_of_each_others_writes_and_load_once_with_a_lease() {
     let redis = PrivateRedis::start();
-    let level = || RedisLevel::new(manager(&redis.client())).with_subscriber(&to(redis.client()));
+    let level = || on_manager(&redis.client()).with_subscriber(&to(redis.client()));
     let loads = Arc::new(AtomicU64::new(0));
     let server = || {
         let loads = Arc::clone(&loads);
@@ -137,7 +141,7 @@ async fn two_replicas_on_one_redis_hear_of_each_others_writes_and_load_once_with
     assert_eq!(loads.load(Ordering::SeqCst), 1);
     answer(&a, "write", json!({}), &nobody()).await;
     assert_eq!(read(&a).await, "2", "on the replica that wrote, at once");
-    patiently(async || stats(&b_handle).invalidations_heard == 1).await;
+    patiently(async || stats(&b_handle).invalidations_received == 1).await;
     assert_eq!(read(&b).await, "2", "on the other, once it has heard");
 }
 
@@ -145,7 +149,7 @@ async fn two_replicas_on_one_redis_hear_of_each_others_writes_and_load_once_with
 async fn levels_with_other_prefixes_share_no_values_and_no_invalidations() {
     use crate::cached::SecondLevel;
     let redis = PrivateRedis::start();
-    let [one, two] = [(); 2].map(|()| RedisLevel::new(manager(&redis.client())).with_prefix(prefix()));
+    let [one, two] = [(); 2].map(|()| on_manager(&redis.client()).with_prefix(prefix()));
     one.put(&[Put::new(b"key".to_vec(), b"value".to_vec(), MINUTE)]).await.expect("an answer");
     let before = two.get(b"key", &[7]).await.expect("an answer");
     assert_eq!(before.value, None);
@@ -159,7 +163,7 @@ async fn redis_knows_a_bounded_number_of_invalidations_and_none_is_lost() {
     const KNOWN: u64 = 65_536;
     let redis = PrivateRedis::start();
     let mut connection = manager(&redis.client());
-    let level = RedisLevel::new(connection.clone()).with_prefix("test");
+    let level = RedisLevel::new(AnyRedisConnection::from_redis_1(connection.clone())).with_prefix("test");
     let generation = async || level.get(b"key", &[]).await.expect("an answer").generation;
     let current =
         async |generation, keys: &[u64]| level.get(b"key", keys).await.expect("an answer").is_current(generation);

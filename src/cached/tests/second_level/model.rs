@@ -4,6 +4,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard};
 
+use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::fleet::*;
 use super::*;
 use crate::CachedTool;
-use crate::cached::{LevelFuture, MemoryLevel, Put, Read, SecondLevel, Subscription};
+use crate::cached::{LevelError, MemoryLevel, Put, Read, SecondLevel, Subscription};
 
 /// What two replicas have told each other, seen between them and their level.
 #[derive(Default)]
@@ -43,73 +44,69 @@ fn locked(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().expect("nobody panicked")
 }
 
+#[async_trait]
 impl<L: SecondLevel> SecondLevel for Logged<L> {
-    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
-        self.level.get(key, keys)
+    async fn get(&self, key: &[u8], keys: &[u64]) -> Result<Read, LevelError> {
+        self.level.get(key, keys).await
     }
 
-    fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
-        self.level.put(values)
+    async fn put(&self, values: &[Put]) -> Result<(), LevelError> {
+        self.level.put(values).await
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
-        Box::pin(async move {
-            let version = self.written.load(Ordering::SeqCst);
-            let number = {
-                let mut log = locked(&self.log);
-                let mut versions = [0; 2];
-                versions[self.at] = version;
-                log.messages.push(versions);
-                FIRST + u64::try_from(log.messages.len() - 1).expect("few messages")
-            };
-            let taken = self.level.invalidate(origin, &[keys, &[number]].concat()).await?;
-            let told = &mut locked(&self.log).told[self.at];
-            *told = version.max(*told);
-            Ok(taken)
-        })
+    async fn invalidate(&self, origin: u64, keys: &[u64]) -> Result<u64, LevelError> {
+        let version = self.written.load(Ordering::SeqCst);
+        let number = {
+            let mut log = locked(&self.log);
+            let mut versions = [0; 2];
+            versions[self.at] = version;
+            log.messages.push(versions);
+            FIRST + u64::try_from(log.messages.len() - 1).expect("few messages")
+        };
+        let taken = self.level.invalidate(origin, &[keys, &[number]].concat()).await?;
+        let told = &mut locked(&self.log).told[self.at];
+        *told = version.max(*told);
+        Ok(taken)
     }
 
-    fn raise<'a>(&'a self, key: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
-        self.level.raise(key, keys, number)
+    async fn raise(&self, key: &[u8], keys: &[u64], number: u64) -> Result<(), LevelError> {
+        self.level.raise(key, keys, number).await
     }
 
-    fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
-        self.level.acquire(key, token, lease)
+    async fn acquire(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, LevelError> {
+        self.level.acquire(key, token, lease).await
     }
 
-    fn release<'a>(&'a self, key: &'a [u8], token: u64) -> LevelFuture<'a, ()> {
-        self.level.release(key, token)
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), LevelError> {
+        self.level.release(key, token).await
     }
 
-    fn subscribe(&self) -> Option<LevelFuture<'_, Subscription>> {
-        let subscribing = self.level.subscribe()?;
+    async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
         let (log, at) = (Arc::clone(&self.log), self.at);
-        Some(Box::pin(async move {
-            let subscription = subscribing.await?;
-            // Asked for the first message, a replica has forgotten all from before; asked for another, it has acted on the last.
-            let known = {
-                let log = locked(&log);
-                if log.forgets { 0 } else { log.told[1 - at] }
-            };
-            let noted = futures_util::stream::unfold((subscription, known), move |(mut subscription, known)| {
-                let log = Arc::clone(&log);
-                async move {
-                    let heard = |known: u64| {
-                        let heard = &mut locked(&log).heard[at];
-                        *heard = known.max(*heard);
-                    };
-                    heard(known);
-                    let mut message = subscription.next().await?;
-                    while locked(&log).is_deaf[at] {
-                        message = subscription.next().await?;
-                    }
-                    let number = message.keys.iter().copied().find(|key| *key >= FIRST).expect("a number");
-                    let known = locked(&log).messages[usize::try_from(number - FIRST).expect("small")][1 - at];
-                    Some((message, (subscription, known)))
+        let Some(subscription) = self.level.subscribe().await? else { return Ok(None) };
+        // Asked for the first message, a replica has forgotten all from before; asked for another, it has acted on the last.
+        let known = {
+            let log = locked(&log);
+            if log.forgets { 0 } else { log.told[1 - at] }
+        };
+        let noted = futures_util::stream::unfold((subscription, known), move |(mut subscription, known)| {
+            let log = Arc::clone(&log);
+            async move {
+                let heard = |known: u64| {
+                    let heard = &mut locked(&log).heard[at];
+                    *heard = known.max(*heard);
+                };
+                heard(known);
+                let mut message = subscription.next().await?;
+                while locked(&log).is_deaf[at] {
+                    message = subscription.next().await?;
                 }
-            });
-            Ok(noted.boxed() as Subscription)
-        }))
+                let number = message.keys.iter().copied().find(|key| *key >= FIRST).expect("a number");
+                let known = locked(&log).messages[usize::try_from(number - FIRST).expect("small")][1 - at];
+                Some((message, (subscription, known)))
+            }
+        });
+        Ok(Some(noted.boxed()))
     }
 }
 

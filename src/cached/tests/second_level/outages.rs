@@ -6,10 +6,9 @@ use std::time::Instant;
 use futures_util::future::join_all;
 
 use super::fleet::*;
-use super::in_redis::{command, manager, patiently, shares, to};
+use super::in_redis::{command, on_manager, patiently, shares, to};
 use super::*;
 use crate::CachedTool;
-use crate::cached::RedisLevel;
 use crate::cached::second_level::breaker::PAUSE;
 use crate::testing::private_redis::PrivateRedis;
 
@@ -119,7 +118,7 @@ async fn outage(case: Case) -> String {
     let (direct, proxied) = (broken.redis.client(), proxy(&broken.redis, Arc::clone(&broken.wire)).await);
     let level = || {
         let client = if ["slow", "answers rubbish"].contains(&case.name) { &proxied } else { &direct };
-        RedisLevel::new(manager(client)).with_prefix("test").with_subscriber(&to(client.clone()))
+        on_manager(client).with_prefix("test").with_subscriber(&to(client.clone()))
     };
     // Longer than by default, since all cases run at once on a machine that may be busy.
     let patient = |layer: CachedTool| layer.with_second_level_timeout(Duration::from_millis(250));
@@ -127,7 +126,7 @@ async fn outage(case: Case) -> String {
     shares(&replica).await;
     patiently(async || replica.level().is_subscribed).await;
     load(&replica, 20, true).await;
-    patiently(async || replica.level().untold_domains == 0).await;
+    patiently(async || replica.level().pending_invalidations == 0).await;
 
     let mut row = format!("{:<18}", case.name);
     (case.breaks)(&mut broken);

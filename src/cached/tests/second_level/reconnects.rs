@@ -1,10 +1,9 @@
 //! The model of how stale a read may be, on a Redis whose connections are cut.
 
 use super::fleet::*;
-use super::in_redis::{manager, patiently, to};
+use super::in_redis::{manager, on_manager, patiently, to};
 use super::model::{Bounds, modelled};
 use super::*;
-use crate::cached::RedisLevel;
 use crate::testing::private_redis::PrivateRedis;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,7 +25,7 @@ async fn interleavings_with_real_reconnects_find_no_read_staler_than_the_bound()
         forgets: false,
     };
     let (fleet, mut model) =
-        modelled(source, false, bounds, || RedisLevel::new(manager(&client)).with_subscriber(&to(client.clone())));
+        modelled(source, false, bounds, || on_manager(&client).with_subscriber(&to(client.clone())));
     patiently(async || fleet.replicas.iter().all(|replica| replica.level().is_subscribed)).await;
     for _ in 0..2_000 {
         let cut = match chance.u8(0..100) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
+use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep};
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::fleet::*;
 use super::model::{Bounds, modelled};
 use super::*;
-use crate::cached::{Generation, Invalidation, LevelFuture, Put, Read, SecondLevel, Subscription};
+use crate::cached::{Generation, Invalidation, LevelError, Put, Read, SecondLevel, Subscription};
 use crate::testing::second_level_contract;
 
 /// A level that can be set back to what it was.
@@ -59,70 +60,59 @@ impl Forgetful {
     }
 }
 
+#[async_trait]
 impl SecondLevel for Forgetful {
-    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
-        Box::pin(async move {
-            let (state, now) = (self.state(), Instant::now());
-            let value = state.values.get(key).filter(|(_, until)| now < *until);
-            let value = value.map(|(value, until)| (value.clone(), *until - now));
-            Ok(Read::new(value, Generation::new(1, state.last), state.latest(keys)))
-        })
+    async fn get(&self, key: &[u8], keys: &[u64]) -> Result<Read, LevelError> {
+        let (state, now) = (self.state(), Instant::now());
+        let value = state.values.get(key).filter(|(_, until)| now < *until);
+        let value = value.map(|(value, until)| (value.clone(), *until - now));
+        Ok(Read::new(value, Generation::new(1, state.last), state.latest(keys)))
     }
 
-    fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
-        Box::pin(async move {
-            let until = |put: &Put| Instant::now() + put.ttl;
-            self.state().values.extend(values.iter().map(|put| (put.key.clone(), (put.value.clone(), until(put)))));
-            Ok(())
-        })
+    async fn put(&self, values: &[Put]) -> Result<(), LevelError> {
+        let until = |put: &Put| Instant::now() + put.ttl;
+        self.state().values.extend(values.iter().map(|put| (put.key.clone(), (put.value.clone(), until(put)))));
+        Ok(())
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
-        Box::pin(async move {
-            let mut state = self.state();
-            let number = self.clock().max(state.last + 1);
-            state.last = number;
-            state.numbers.extend(keys.iter().map(|key| (*key, number)));
-            drop(state);
-            let _ = self.channel.send(Invalidation::new(origin, number, keys.to_vec()));
-            Ok(number)
-        })
+    async fn invalidate(&self, origin: u64, keys: &[u64]) -> Result<u64, LevelError> {
+        let mut state = self.state();
+        let number = self.clock().max(state.last + 1);
+        state.last = number;
+        state.numbers.extend(keys.iter().map(|key| (*key, number)));
+        drop(state);
+        let _ = self.channel.send(Invalidation::new(origin, number, keys.to_vec()));
+        Ok(number)
     }
 
-    fn raise<'a>(&'a self, _: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
-        Box::pin(async move {
-            let mut state = self.state();
-            if state.latest(keys) < number {
-                state.last = state.last.max(number) + 1;
-                state.floor = state.last;
-            }
-            Ok(())
-        })
+    async fn raise(&self, _: &[u8], keys: &[u64], number: u64) -> Result<(), LevelError> {
+        let mut state = self.state();
+        if state.latest(keys) < number {
+            state.last = state.last.max(number) + 1;
+            state.floor = state.last;
+        }
+        Ok(())
     }
 
-    fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
-        Box::pin(async move {
-            let (mut state, now) = (self.state(), Instant::now());
-            let is_free = state.leases.get(key).is_none_or(|(_, until)| *until <= now);
-            if is_free {
-                state.leases.insert(key.to_vec(), (token, now + lease));
-            }
-            Ok(is_free)
-        })
+    async fn acquire(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, LevelError> {
+        let (mut state, now) = (self.state(), Instant::now());
+        let is_free = state.leases.get(key).is_none_or(|(_, until)| *until <= now);
+        if is_free {
+            state.leases.insert(key.to_vec(), (token, now + lease));
+        }
+        Ok(is_free)
     }
 
-    fn release<'a>(&'a self, key: &'a [u8], token: u64) -> LevelFuture<'a, ()> {
-        Box::pin(async move {
-            self.state().leases.retain(|leased, (owner, _)| leased != key || *owner != token);
-            Ok(())
-        })
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), LevelError> {
+        self.state().leases.retain(|leased, (owner, _)| leased != key || *owner != token);
+        Ok(())
     }
 
-    fn subscribe(&self) -> Option<LevelFuture<'_, Subscription>> {
+    async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
         let listening = self.channel.subscribe();
         let heard =
             stream::unfold(listening, |mut listening| async { Some((listening.recv().await.ok()?, listening)) });
-        Some(Box::pin(async move { Ok(heard.boxed() as Subscription) }))
+        Ok(Some(heard.boxed()))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::testing::private_redis::PrivateRedis;
 use crate::testing::proxy::Proxy;
 use crate::{CachedTool, RedisConnection};
 
-fn level(url: &str) -> RedisLevel<RedisConnection> {
+fn level(url: &str) -> RedisLevel {
     let redis = RedisConnection::open(url).expect("an address");
     RedisLevel::new(redis.clone()).with_prefix("test").with_subscriber(&redis)
 }

@@ -16,7 +16,7 @@ fn is(status: &str, text: &str) -> (Value, String) {
 
 #[tokio::test(start_paused = true)]
 async fn they_are_kept_as_long_as_results_unless_another_time_is_said() {
-    let cached = both().with_ttl(4 * MINUTE).with_resource_ttl(2 * MINUTE);
+    let cached = both().with_ttl(4 * MINUTE).with_resources(Reads::new().with_ttl(2 * MINUTE));
     let server = Shelf::numbered().with(cached);
     let all = async || (read(&server).await, one(&server, Resource).await, one(&server, Prompt).await);
     let of = |tool: &str, resource: &str, prompt: &str| (tool.to_owned(), resource.to_owned(), prompt.to_owned());
@@ -26,7 +26,7 @@ async fn they_are_kept_as_long_as_results_unless_another_time_is_said() {
     advance(2 * MINUTE).await;
     assert_eq!(all().await, of("2", "4", "5"));
 
-    let server = Shelf::numbered().with(both().with_prompt_ttl(MINUTE));
+    let server = Shelf::numbered().with(both().with_prompts(Reads::new().with_ttl(MINUTE)));
     assert_eq!((one(&server, Resource).await, one(&server, Prompt).await), ("1".into(), "2".into()));
     advance(MINUTE).await;
     assert_eq!((one(&server, Resource).await, one(&server, Prompt).await), ("1".into(), "3".into()));

@@ -26,19 +26,21 @@ async fn who_shares_them_can_be_said_apart_from_tools() {
         }
         shelf.asked()
     };
-    assert_eq!(asked(both().with_resource_scope(Scope::Public), Resource).await, 1);
-    assert_eq!(asked(both().with_resource_scope(Scope::Public), Prompt).await, 2);
-    assert_eq!(asked(both().with_prompt_scope(Scope::Public), Prompt).await, 1);
-    assert_eq!(asked(both().with_prompt_scope(Scope::Public), Resource).await, 2);
+    let of = |scope| Reads::new().with_scope(scope);
+    assert_eq!(asked(both().with_resources(of(Scope::Public)), Resource).await, 1);
+    assert_eq!(asked(both().with_resources(of(Scope::Public)), Prompt).await, 2);
+    assert_eq!(asked(both().with_prompts(of(Scope::Public)), Prompt).await, 1);
+    assert_eq!(asked(both().with_prompts(of(Scope::Public)), Resource).await, 2);
     assert_eq!(asked(both().with_scope(Scope::Public), Resource).await, 1);
-    assert_eq!(asked(both().with_scope(Scope::Public).with_resource_scope(Scope::Principal), Resource).await, 2);
+    assert_eq!(asked(both().with_scope(Scope::Public).with_resources(of(Scope::Principal)), Resource).await, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_layers_can_keep_some_resources_in_one_way_and_the_rest_in_another() {
     let is_public = |uri: &str| uri.starts_with("docs://");
-    let public = both().when_resource(is_public).with_resource_scope(Scope::Public).with_resource_ttl(60 * MINUTE);
-    let others = CachedTool::new().when(|_| false).with_resources().when_resource(move |uri| !is_public(uri));
+    let public = Reads::new().when(is_public).with_scope(Scope::Public).with_ttl(60 * MINUTE);
+    let public = both().with_resources(public);
+    let others = CachedTool::new().when(|_| false).with_resources(Reads::new().when(move |uri| !is_public(uri)));
     let shelf = Shelf::numbered();
     let handle = others.handle();
     let server = (public, others, layer(shelf.clone())).layer(numbered());

@@ -35,7 +35,8 @@ const WAYS: [Way; 6] = [
 async fn one_that_was_invalidated_while_it_was_loaded_is_neither_kept_nor_served_later() {
     for (what, invalidate) in WAYS {
         let door = Door::closed();
-        let cached = both().tag_resources(|_| ["all"]).tag_prompts(|_, _| ["all"]);
+        let tagged = || Reads::new().with_tags(|_, _| ["all"]);
+        let cached = CachedTool::new().with_resources(tagged()).with_prompts(tagged());
         let handle = cached.handle();
         let server = Shelf::behind(&door).with(cached);
         let early = {
@@ -104,11 +105,15 @@ async fn the_handle_forgets_a_prompt_with_some_arguments_or_with_any() {
 
 #[tokio::test]
 async fn a_write_that_succeeds_invalidates_what_bears_its_tag_and_nothing_else() {
+    let user =
+        |name: &str, args: &Value| (name == "greet").then(|| format!("user:{}", args["id"].as_str().unwrap_or("?")));
     let server = with_writer(
         &Shelf::numbered(),
-        both()
-            .tag_resources(|uri| uri.strip_prefix("users://").map(|id| format!("user:{id}")))
-            .tag_prompts(|name, args| (name == "greet").then(|| format!("user:{}", args["id"].as_str().unwrap_or("?"))))
+        CachedTool::new()
+            .with_resources(
+                Reads::new().with_tags(|uri, _| uri.strip_prefix("users://").map(|id| format!("user:{id}"))),
+            )
+            .with_prompts(Reads::new().with_tags(user))
             .invalidates_tags("update_user", |args| [format!("user:{}", args["id"])]),
     );
     let all = async || {
@@ -194,7 +199,7 @@ mod in_a_transaction {
     #[tokio::test]
     async fn a_write_invalidates_after_the_commit() {
         let cached = both()
-            .tag_prompts(|_, _| ["users"])
+            .with_prompts(Reads::new().with_tags(|_, _| ["users"]))
             .invalidates_tags("update_user", |_| ["users"])
             .invalidates_resources("update_user", |_| ["one"]);
         let server = Arc::new(with_writer(&Shelf::numbered(), cached));

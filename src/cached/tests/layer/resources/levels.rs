@@ -5,7 +5,8 @@ use crate::cached::layer::answer::Answer;
 use crate::cached::{Handle, MemoryLevel};
 
 fn replica(level: &MemoryLevel, shelf: &Shelf) -> (Server, Handle) {
-    let cached = both().tag_resources(|_| ["users"]).tag_prompts(|_, _| ["users"]).with_second_level(level.clone());
+    let tagged = || Reads::new().with_tags(|_, _| ["users"]);
+    let cached = CachedTool::new().with_resources(tagged()).with_prompts(tagged()).with_second_level(level.clone());
     let handle = cached.handle();
     (shelf.with(cached), handle)
 }

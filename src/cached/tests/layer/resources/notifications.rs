@@ -125,7 +125,8 @@ async fn resources_and_prompts_may_tell_while_they_are_asked_for() {
                 Ok(ask.number.to_string())
             });
             let chosen = move |name: &str| kept || name == "one";
-            let server = shelf.with(both().when_resource(chosen).when_prompt(chosen));
+            let server =
+                shelf.with(both().with_resources(Reads::new().when(chosen)).with_prompts(Reads::new().when(chosen)));
             let client = Client::of(&server);
             assert_eq!(one(&server, Resource).await, "1");
             get(&server, what, "telling", &client.ctx()).await;
@@ -271,7 +272,8 @@ async fn on_another_replica_it_is_wrong_when_the_client_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn where_neither_resources_nor_prompts_are_kept_a_call_has_the_session_of_its_caller() {
-    for (cached, is_own) in [(CachedTool::new(), true), (CachedTool::new().with_prompts(), false), (both(), false)] {
+    let prompts = CachedTool::new().with_prompts(Reads::new());
+    for (cached, is_own) in [(CachedTool::new(), true), (prompts, false), (both(), false)] {
         let seen = Arc::<Mutex<Option<Arc<dyn McpSession>>>>::default();
         let noted = Arc::clone(&seen);
         let server = cached.layer(ScriptedServer::new("library").with_plain("tell", move |call| {

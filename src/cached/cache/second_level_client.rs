@@ -1,6 +1,5 @@
-//! What ties a cache to its second level: names, what waits to be told or written, and what is counted.
+//! The client of a second level: the names of keys, the queues of what is to be sent and written, and the counters.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,69 +9,39 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::envelope::Envelope;
-use super::outbox::Pending;
-use super::settings::Settings;
+use super::outbox::Outbox;
+use super::settings::{Codec, LevelSettings, Settings};
 use super::stats::SecondLevelStats;
-use crate::cached::first_level::entry::Slot;
+use crate::cached::first_level::entry::Entry;
 use crate::cached::first_level::generations::Generations;
 use crate::cached::first_level::invalidation_key::{InvalidationKey, Target, hash};
-use crate::cached::second_level::resilient::Guarded;
-use crate::cached::second_level::{Generation, Put, Read, SecondLevel};
-use crate::telemetry::Count;
-use crate::telemetry::Counter;
+use crate::cached::second_level::resilient::ResilientLevel;
+use crate::cached::second_level::{Generation, Put, Read};
+use crate::telemetry::{Count, Counter};
 
-/// How keys and values are written for a second level.
-pub(in crate::cached) struct Codec<K, V> {
-    pub(in crate::cached) key: fn(&K, &mut dyn std::io::Write) -> std::io::Result<()>,
-    pub(in crate::cached) encode: fn(&V) -> Option<Vec<u8>>,
-    pub(in crate::cached) decode: fn(&[u8]) -> Option<V>,
-}
-
-impl<K, V> Clone for Codec<K, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<K, V> Copy for Codec<K, V> {}
-
-/// What a cache is told of its second level.
-pub(in crate::cached) struct LevelSettings<K, V> {
-    pub(in crate::cached) level: Arc<dyn SecondLevel>,
-    /// Which of the caches that share the level this is.
-    pub(in crate::cached) name: String,
-    pub(in crate::cached) codec: Codec<K, V>,
-}
-
-impl<K, V> Clone for LevelSettings<K, V> {
-    fn clone(&self) -> Self {
-        Self { level: Arc::clone(&self.level), name: self.name.clone(), codec: self.codec }
-    }
-}
-
-pub(in crate::cached) struct Link<K, V> {
-    pub(in crate::cached) guarded: Guarded,
+pub(in crate::cached) struct SecondLevelClient<K, V> {
+    pub(in crate::cached) level: ResilientLevel,
     name: Vec<u8>,
     pub(in crate::cached) codec: Codec<K, V>,
-    /// What invalidates all that the cache keeps.
+    /// The key that invalidates everything in the cache.
     pub(in crate::cached) everything: InvalidationKey,
-    /// Who this is among those who share the level.
+    /// The number of this replica among those that share the level.
     pub(in crate::cached) origin: u64,
-    pub(in crate::cached) pending: Pending,
-    /// With which numbers of the level what was invalidated, here or by others who were heard: a level that does not know has lost
-    /// it, and nothing that is older is used.
+    pub(in crate::cached) outbox: Outbox,
+    /// The numbers that the level gave to the invalidations of this replica and to those that it received: a level that does not
+    /// know one of them has lost it, and nothing older is used.
     pub(in crate::cached) known: Generations,
     jobs: mpsc::Sender<Job<K, V>>,
     pub(in crate::cached) queue: tokio::sync::Mutex<mpsc::Receiver<Job<K, V>>>,
     pub(in crate::cached) is_subscribed: AtomicBool,
-    /// Whether it is known by now if invalidations are heard.
+    /// Whether a subscription was tried, so that it is known whether invalidations are received.
     pub(in crate::cached) has_tried: watch::Sender<bool>,
     pub(in crate::cached) background: Mutex<Option<JoinHandle<()>>>,
-    pub(in crate::cached) counts: LinkCounts,
+    pub(in crate::cached) counts: ClientCounts,
 }
 
 #[derive(Debug)]
-pub(in crate::cached) struct LinkCounts {
+pub(in crate::cached) struct ClientCounts {
     pub(in crate::cached) hits: Count,
     pub(in crate::cached) misses: Count,
     pub(in crate::cached) hit: Counter,
@@ -83,19 +52,19 @@ pub(in crate::cached) struct LinkCounts {
     dropped_puts: Count,
     dropped: Counter,
     failed: Counter,
-    pub(in crate::cached) heard: Count,
+    pub(in crate::cached) received: Count,
     pub(in crate::cached) lease_waits: Count,
 }
 
-/// What is written when there is time.
+/// A write that waits in the queue.
 pub(in crate::cached) enum Job<K, V> {
     Put {
         key: K,
-        slot: Arc<Slot<V>>,
+        entry: Arc<Entry<V>>,
         generation: Generation,
     },
-    /// Puts nothing in the place of a value.
-    Drop {
+    /// Replaces a value by nothing.
+    Remove {
         key: K,
     },
     Release {
@@ -104,31 +73,31 @@ pub(in crate::cached) enum Job<K, V> {
     },
 }
 
-/// How many jobs wait at most; more values are not put.
+/// How many jobs wait at most. A value above that is dropped.
 const QUEUE: usize = 1024;
-/// How long it may take until invalidations are heard.
-pub(in crate::cached) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a subscription may take to begin.
+pub(in crate::cached) const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl<K, V> Link<K, V> {
+impl<K, V> SecondLevelClient<K, V> {
     pub(in crate::cached) fn new(settings: &LevelSettings<K, V>) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let name = settings.name.as_bytes();
         let read = |outcome| Counter::new("mcp_patterns_cache_second_level_total", &[("outcome", outcome)]);
         let put = |outcome| Counter::new("mcp_patterns_cache_second_level_puts_total", &[("outcome", outcome)]);
         Self {
-            guarded: Guarded::new(Arc::clone(&settings.level)),
+            level: ResilientLevel::new(Arc::clone(&settings.level)),
             name: [&(name.len() as u64).to_le_bytes(), name].concat(),
             codec: settings.codec,
             everything: InvalidationKey::new(Target::Group, hash([b"everything", b"", name])),
             origin: fastrand::u64(..),
-            pending: Pending::default(),
+            outbox: Outbox::default(),
             known: Generations::default(),
             jobs,
             queue: tokio::sync::Mutex::new(queue),
             is_subscribed: AtomicBool::new(false),
             has_tried: watch::Sender::new(false),
             background: Mutex::default(),
-            counts: LinkCounts {
+            counts: ClientCounts {
                 hits: Count::default(),
                 misses: Count::default(),
                 hit: read("hit"),
@@ -139,7 +108,7 @@ impl<K, V> Link<K, V> {
                 dropped_puts: Count::default(),
                 dropped: put("dropped"),
                 failed: put("failed"),
-                heard: Count::default(),
+                received: Count::default(),
                 lease_waits: Count::default(),
             },
         }
@@ -152,51 +121,47 @@ impl<K, V> Link<K, V> {
         Some(bytes)
     }
 
-    /// Reads what the level has, with what is known here of the entry's invalidations. `None` where it does not answer, or does not
-    /// know of one of them.
+    /// Reads a value from the level, with the last invalidation of its keys. `None` where the level does not answer, or does not know
+    /// an invalidation that this replica knows.
     pub(in crate::cached) async fn read(&self, limit: Duration, key: &[u8], keys: &[InvalidationKey]) -> Option<Read> {
         let keys = || [InvalidationKey::ALL, self.everything].into_iter().chain(keys.iter().copied());
         let numbers: Vec<_> = keys().map(InvalidationKey::number).collect();
-        // What is not told yet has a stamp of its own already: a load that began before is not kept.
-        if self.pending.has_any(&numbers) {
+        // The first level has applied a pending invalidation already: a load that began before it is not kept.
+        if self.outbox.has_any(&numbers) {
             return None;
         }
-        // Before it is asked: what is heard meanwhile, the answer need not know.
+        // Before it is asked: the answer need not know an invalidation that arrives meanwhile.
         let known = self.known.latest_known(keys());
-        let read = self.guarded.get(limit, key, &numbers).await?;
+        let read = self.level.get(limit, key, &numbers).await?;
         if known <= read.invalidated {
             return Some(read);
         }
-        // The level knew it, and does not any more.
-        self.guarded.raise(limit, key, &numbers, known).await?;
-        self.guarded.get(limit, key, &numbers).await.filter(|read| known <= read.invalidated)
+        // The level knew the invalidation, and has lost it.
+        self.level.raise(limit, key, &numbers, known).await?;
+        self.level.get(limit, key, &numbers).await.filter(|read| known <= read.invalidated)
     }
 
-    /// How long an entry may be kept without asking the level.
+    /// How long an entry may be served without asking the level.
     pub(in crate::cached) fn trust<E>(&self, settings: &Settings<K, V, E>) -> Duration {
         let subscribed = settings.first_level_ttl;
         if self.is_subscribed.load(Ordering::SeqCst) { subscribed } else { settings.unsubscribed_ttl.min(subscribed) }
     }
 
-    /// Notes what the level has to be told. Until it knows, nothing that these keys invalidate is read from it.
-    pub(in crate::cached) fn tell(&self, keys: &[InvalidationKey]) {
-        self.pending.note(keys.iter().map(|key| key.number()));
+    /// Notes invalidations for the level. Until it has received them, nothing that these keys invalidate is read from it.
+    pub(in crate::cached) fn note(&self, keys: &[InvalidationKey]) {
+        self.outbox.note(keys.iter().map(|key| key.number()));
     }
 
-    pub(in crate::cached) fn tell_everything(&self) {
-        self.tell(&[self.everything]);
+    /// Waits until the level has received all invalidations so far: for no longer than one step takes, and not at all while the
+    /// breaker is open.
+    pub(in crate::cached) async fn synced(&self, limit: Duration) {
+        let _ = timeout(limit, self.outbox.delivered(|| !self.level.can_write())).await;
     }
 
-    /// Waits until the level knows all that it was to be told: for no longer than one step takes, and not at all while the
-    /// level is left alone.
-    pub(in crate::cached) async fn told(&self, limit: Duration) {
-        let _ = timeout(limit, self.pending.told(|| !self.guarded.can_write())).await;
-    }
-
-    /// Waits until invalidations are heard, or it is known that they are not: what is loaded before is not kept, since one may
-    /// have been missed.
+    /// Waits until invalidations are received, or it is known that they are not: a value that is loaded earlier is not kept, since
+    /// an invalidation may have been missed.
     pub(in crate::cached) async fn settled(&self) {
-        let _ = timeout(PATIENCE, self.has_tried.subscribe().wait_for(|has_tried| *has_tried)).await;
+        let _ = timeout(SUBSCRIBE_TIMEOUT, self.has_tried.subscribe().wait_for(|has_tried| *has_tried)).await;
     }
 
     pub(in crate::cached) fn queue(&self, job: Job<K, V>) {
@@ -207,29 +172,29 @@ impl<K, V> Link<K, V> {
                 self.counts.dropped_puts.add();
                 self.counts.dropped.increment();
             }
-            // The lease ends by itself.
+            // The lease expires by itself.
             Err(_) => {}
         }
     }
 
-    /// A value as it is put, if it is of any use still.
-    pub(in crate::cached) fn put(&self, key: &K, slot: &Slot<V>, generation: Generation) -> Option<Put> {
-        let mut life = slot.life();
-        life.age = slot.age(Instant::now());
-        let ttl = life.end.checked_sub(life.age).filter(|ttl| *ttl >= Duration::from_millis(1))?;
-        let payload = (self.codec.encode)(&slot.value)?;
-        let value = Envelope { life, generation, payload: &payload }.encode();
+    /// The value as it is put into the level, unless it has expired.
+    pub(in crate::cached) fn put(&self, key: &K, entry: &Entry<V>, generation: Generation) -> Option<Put> {
+        let mut lifetime = entry.lifetime();
+        lifetime.age = entry.age(Instant::now());
+        let ttl = lifetime.end.checked_sub(lifetime.age).filter(|ttl| *ttl >= Duration::from_millis(1))?;
+        let payload = (self.codec.encode)(&entry.value)?;
+        let value = Envelope { lifetime, generation, payload: &payload }.encode();
         Some(Put::new(self.key(key)?, value, ttl))
     }
 
-    /// Nothing, in the place of a value.
+    /// A put that replaces a value by nothing.
     pub(in crate::cached) fn put_nothing(&self, key: &K) -> Option<Put> {
         Some(Put::new(self.key(key)?, Vec::new(), Duration::from_millis(1)))
     }
 
     /// Writes values, all in one step.
     pub(in crate::cached) async fn write(&self, limit: Duration, puts: &[Put]) {
-        let is_put = puts.is_empty() || self.guarded.put(limit, puts).await.is_some();
+        let is_put = puts.is_empty() || self.level.put(limit, puts).await.is_some();
         for _ in puts.iter().filter(|put| !put.value.is_empty()) {
             if is_put {
                 self.counts.puts.add();
@@ -244,21 +209,15 @@ impl<K, V> Link<K, V> {
         SecondLevelStats {
             hits: self.counts.hits.get(),
             misses: self.counts.misses.get(),
-            failures: self.guarded.failures.get(),
-            skipped: self.guarded.skipped.get(),
-            is_open: self.guarded.is_open(),
+            failures: self.level.failures.get(),
+            skipped: self.level.skipped.get(),
+            is_open: self.level.is_open(),
             puts: self.counts.puts.get(),
             dropped_puts: self.counts.dropped_puts.get(),
-            untold_domains: self.pending.len(),
-            invalidations_heard: self.counts.heard.get(),
+            pending_invalidations: self.outbox.len(),
+            invalidations_received: self.counts.received.get(),
             is_subscribed: self.is_subscribed.load(Ordering::SeqCst),
             lease_waits: self.counts.lease_waits.get(),
         }
-    }
-}
-
-impl<K, V> fmt::Debug for LevelSettings<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LevelSettings").field("name", &self.name).finish_non_exhaustive()
     }
 }

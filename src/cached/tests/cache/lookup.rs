@@ -1,12 +1,13 @@
 //! What a load does with a value that the second level has and whose time is over.
 
+use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 use turbomcp_core::{Cancellable, McpError};
 
 use super::*;
-use crate::cached::{Cache, LevelError, LevelFuture, MemoryLevel, Put, Read, SecondLevel, Subscription};
+use crate::cached::{Cache, LevelError, MemoryLevel, Put, Read, SecondLevel, Subscription};
 use crate::shared_work::{Anybody, Work};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -78,41 +79,40 @@ impl Far {
     }
 }
 
+#[async_trait]
 impl SecondLevel for Far {
-    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
-        Box::pin(async move {
-            let read = self.level.get(key, keys).await;
-            sleep(Duration::from_millis(10)).await;
-            read
-        })
+    async fn get(&self, key: &[u8], keys: &[u64]) -> Result<Read, LevelError> {
+        let read = self.level.get(key, keys).await;
+        sleep(Duration::from_millis(10)).await;
+        read
     }
 
-    fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
-        self.level.put(values)
+    async fn put(&self, values: &[Put]) -> Result<(), LevelError> {
+        self.level.put(values).await
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
-        self.level.invalidate(origin, keys)
+    async fn invalidate(&self, origin: u64, keys: &[u64]) -> Result<u64, LevelError> {
+        self.level.invalidate(origin, keys).await
     }
 
-    fn raise<'a>(&'a self, key: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
-        self.level.raise(key, keys, number)
+    async fn raise(&self, key: &[u8], keys: &[u64], number: u64) -> Result<(), LevelError> {
+        self.level.raise(key, keys, number).await
     }
 
-    fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
-        self.level.acquire(key, token, lease)
+    async fn acquire(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, LevelError> {
+        self.level.acquire(key, token, lease).await
     }
 
-    fn release<'a>(&'a self, key: &'a [u8], token: u64) -> LevelFuture<'a, ()> {
-        self.level.release(key, token)
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), LevelError> {
+        self.level.release(key, token).await
     }
 
-    fn subscribe(&self) -> Option<LevelFuture<'_, Subscription>> {
+    async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
         match self.hearing {
-            Hearing::Works => self.level.subscribe(),
-            Hearing::Missing => None,
-            Hearing::Fails => Some(Box::pin(async { Err(LevelError::new("it fails")) })),
-            Hearing::Hangs => Some(Box::pin(std::future::pending())),
+            Hearing::Works => self.level.subscribe().await,
+            Hearing::Missing => Ok(None),
+            Hearing::Fails => Err(LevelError::new("it fails")),
+            Hearing::Hangs => std::future::pending().await,
             Hearing::Panics => panic!("it breaks"),
         }
     }
@@ -188,7 +188,7 @@ async fn a_refresh_that_was_begun_so_ends_when_the_last_clone_is_dropped() {
     };
     let (key, ttl) = ("dune".to_owned(), 10 * SECOND);
     let keys = b.entry_keys(&key);
-    let (value, _) = b.get_or_load_in(&Anybody(&()), key, &keys, ttl, hanging).await.expect("a value");
+    let (value, _) = b.loader.get_or_load(&Anybody(&()), key, &keys, ttl, hanging).await.expect("a value");
     let abandoned = abandoned.expect("the load was made");
     settle().await;
     assert_eq!((value, b.stats().refreshes, abandoned.is_cancelled()), (1, 1, false));
