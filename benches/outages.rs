@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mcp_patterns::cached::{Handle, RedisLevel};
 use mcp_patterns::testing::ScriptedServer;
-use mcp_patterns::{CachedTool, Layer, Layered, RedisConnection, outcome};
+use mcp_patterns::{AnyRedisConnection, CachedTool, Layer, Layered, RedisConnection, outcome};
 use redis::aio::ConnectionManagerConfig;
 use serde_json::json;
 use turbomcp::{McpHandler, RequestContext, ToolResult};
@@ -101,7 +101,7 @@ async fn outage(case: &Case) -> Result<(), Failure> {
         _ => redis::Client::open(format!("redis+unix://{}", redis.socket().display()))?,
     };
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
-    let level = RedisLevel::new(client.get_connection_manager_lazy(config)?)
+    let level = RedisLevel::new(AnyRedisConnection::from_redis_1(client.get_connection_manager_lazy(config)?))
         .with_subscriber(&RedisConnection::open_redis_1(client.get_connection_info().clone())?);
     let cached = CachedTool::new().with_second_level(level).invalidates("write", ["read"]);
     let load = Load::begin(cached.handle(), &cached.layer(books()));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mcp_patterns::cached::{Cache, Handle, MemoryLevel, RedisLevel};
 use mcp_patterns::testing::ScriptedServer;
-use mcp_patterns::{CachedTool, Layer, RedisConnection};
+use mcp_patterns::{AnyRedisConnection, CachedTool, Layer, RedisConnection};
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
@@ -63,7 +63,7 @@ async fn second_level_hits(connection: &MultiplexedConnection, callers: usize) -
     const ROUNDS: usize = 9;
     let prefix = format!("bench:{:x}", fastrand::u64(..));
     let cache = || {
-        let level = RedisLevel::new(connection.clone()).with_prefix(prefix.clone());
+        let level = RedisLevel::new(AnyRedisConnection::from_redis_1(connection.clone())).with_prefix(prefix.clone());
         let minute = Duration::from_secs(60);
         Cache::<String, String>::new()
             .with_second_level("bench", level)
@@ -165,13 +165,13 @@ async fn delivery(client: &redis::Client) -> Result<(), Failure> {
     let mut replicas = Vec::new();
     for _ in 0..2 {
         let connection = client.get_multiplexed_async_connection().await?;
-        let level = RedisLevel::new(connection)
+        let level = RedisLevel::new(AnyRedisConnection::from_redis_1(connection))
             .with_prefix(prefix.clone())
             .with_subscriber(&RedisConnection::open_redis_1(client.get_connection_info().clone())?);
         let layer = CachedTool::new().with_second_level(level).invalidates("update_user", ["get_user"]);
         replicas.push((layer.handle(), layer.layer(users(&version))));
     }
-    let heard = |handle: &Handle| handle.stats().second_level.map_or(0, |level| level.invalidations_heard);
+    let heard = |handle: &Handle| handle.stats().second_level.map_or(0, |level| level.invalidations_received);
     let subscribed = |handle: &Handle| handle.stats().second_level.is_some_and(|level| level.is_subscribed);
     while !replicas.iter().all(|(handle, _)| subscribed(handle)) {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -265,7 +265,7 @@ async fn memory() -> Result<(), Failure> {
         let status = std::fs::read_to_string("/proc/self/statm")?;
         Ok(status.split_whitespace().nth(1).unwrap_or_default().parse::<u64>()? * 4096)
     };
-    let cache = Cache::<u64, u64>::new().with_max_entries(2 * ENTRIES);
+    let cache = Cache::<u64, u64>::new().with_max_entries(2 * ENTRIES as usize);
     let before = resident()?;
     for key in 0..ENTRIES {
         let _ = cache.get_or_load(&(), key, || async move { Ok::<_, McpError>(key) }).await;

@@ -1,25 +1,39 @@
+//! The engine: a cache of any values, which knows no tool and no handler.
+
+pub(super) mod builder;
+pub(super) mod envelope;
+pub(super) mod error;
+pub(super) mod load;
+pub(super) mod loader;
+pub(super) mod lookup;
+pub(super) mod outbox;
+pub(super) mod second_level_client;
+pub(super) mod settings;
+pub(super) mod single_flight;
+pub(super) mod stats;
+pub(super) mod sync;
+pub(super) mod warm;
+
 use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::sync::watch;
 use turbomcp_core::McpError;
 
-use super::error::LoadError;
-use super::invalidation_key::{EntryKeys, InvalidationKey, KeyHasher, Target};
-use super::link::Link;
-use super::settings::Settings;
-use super::shared::{Owner, Shared};
-use super::stats::Stats;
-use super::store::Slot;
+use super::first_level::invalidation_key::{EntryKeys, InvalidationKey, KeyHasher, Target};
 use crate::cancellation::Cancellation;
 use crate::shared_work::Anybody;
+use error::LoadError;
+use loader::Loader;
+use settings::Settings;
+use stats::Stats;
 
-/// Keeps values that are costly to get, and gets each of them once however many ask at the same time.
+/// Keeps values that are costly to load, and loads each of them once, whatever the number of concurrent callers.
 ///
-/// This is what [`CachedTool`](super::CachedTool) keeps results in; inside a tool it keeps anything. Clones share the entries.
+/// [`CachedTool`](super::CachedTool) keeps its results in one. Inside a tool it keeps any values. Clones share the entries.
 ///
 /// # Example
 ///
@@ -57,12 +71,13 @@ use crate::shared_work::Anybody;
 ///
 /// # Cancellation
 ///
-/// A load belongs to all who wait for it: it runs in a task of its own, goes on when the caller who started it leaves, and is
-/// dropped when the last one has left. Task-locals of the caller are not seen there.
+/// Cancelling one caller never affects the others: a load runs in a task of its own, and is dropped when its last caller has left. It
+/// does not see the task-locals of its caller.
 #[must_use]
 pub struct Cache<K, V, E = McpError> {
-    pub(super) settings: Arc<Settings<K, V, E>>,
-    owner: Arc<Owner<K, V, E>>,
+    pub(super) loader: Loader<K, V, E>,
+    /// Held by the clones of the cache only: the work in the background ends when it is dropped.
+    alive: Arc<watch::Sender<()>>,
 }
 
 impl<K, V, E> Cache<K, V, E>
@@ -71,43 +86,42 @@ where
     V: Clone + Send + Sync + 'static,
     E: LoadError,
 {
-    /// Keeps up to 10,000 values for five minutes each.
+    /// Creates a cache that keeps up to 10,000 values, each for five minutes.
     pub fn new() -> Self {
         Self::with_settings(Settings::default())
     }
 
     pub(super) fn with_settings(settings: Settings<K, V, E>) -> Self {
-        let owner = Arc::new(Owner::new(&settings));
-        Self { settings: Arc::new(settings), owner }
+        let (alive, is_alive) = watch::channel(());
+        Self { loader: Loader::new(settings, is_alive), alive: Arc::new(alive) }
     }
 
-    /// Returns the value of `key`, or `None` where this process has none that can be served.
+    /// Returns the value of `key`, or `None` if this process has none that can be served.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<V> {
-        let (value, _) = self.shared().find(&self.settings, key, &self.entry_keys(key))?;
+        let (value, _) = self.loader.find(key, &self.entry_keys(key))?;
         Some(value)
     }
 
-    /// Returns the value of `key`, loading it where there is none. All who ask at the same time share one load.
+    /// Returns the value of `key`, and loads it if there is none. Concurrent callers share one load.
     ///
     /// A `cancellation` (the tool's `&RequestContext`, or `&()`) ends the wait within 50 ms.
     ///
     /// # Errors
     ///
-    /// The error of the load, to all who wait for it. And what [`LoadError`] names.
+    /// The error of the load, for all callers who wait for it, and the errors of [`LoadError`].
     pub async fn get_or_load<L, F>(&self, cancellation: &impl Cancellation, key: K, load: L) -> Result<V, E>
     where
         L: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let keys = self.entry_keys(&key);
-        self.get_or_load_in(&Anybody(cancellation), key, &keys, self.settings.freshness.ttl, |_| load().boxed())
-            .await
-            .map(|(value, _)| value)
+        let loaded = self.loader.get_or_load(&Anybody(cancellation), key, &keys, self.ttl(), |_| load().boxed()).await;
+        loaded.map(|(value, _)| value)
     }
 
-    /// Loads the value of `key` now and keeps it in place of the one there is, which is served until then, and stays if the
-    /// load fails. A load that is under way is not kept.
+    /// Loads the value of `key` now. The value that is kept is served until then, and stays if the load fails. A load that is under
+    /// way is not kept.
     ///
     /// # Errors
     ///
@@ -118,72 +132,58 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let keys = self.entry_keys(&key);
-        self.refresh_in(&Anybody(cancellation), key, &keys, self.settings.freshness.ttl, |_| load().boxed())
-            .await
-            .map(|(value, _)| value)
+        let loaded = self.loader.refresh(&Anybody(cancellation), key, &keys, self.ttl(), |_| load().boxed()).await;
+        loaded.map(|(value, _)| value)
     }
 
-    /// Keeps `value` from now on, whatever a load under way comes to.
+    /// Keeps `value` from now on, whatever the result of a load under way.
     pub fn insert(&self, key: K, value: V) {
-        let (shared, entry_key) = (self.shared(), self.entry_key(&key));
-        let (life, weight) =
-            (self.settings.life(self.settings.freshness.ttl, Duration::ZERO), self.settings.weigh(&key, &value));
-        shared.flights.exclude(|| {
-            shared.invalidate(&self.settings, &[entry_key]);
-            let stamp = shared.generations.stamp();
-            shared.put(key, weight.map(|weight| Arc::new(Slot::new(value, stamp, life, weight))));
-        });
+        let key_of_entry = self.entry_key(&key);
+        self.loader.insert(key, key_of_entry, value);
     }
 
-    /// Forgets the value of `key`. A load under way is not kept, and not served to anyone who asks from now on.
+    /// Removes the value of `key`. A load under way is not kept, and is not served to callers who ask from now on.
     pub fn invalidate(&self, key: &K) {
-        self.invalidate_keys(&[self.entry_key(key)]);
-        self.shared().store.remove(key);
+        self.loader.invalidate(&[self.entry_key(key)]);
+        self.loader.remove(key);
     }
 
-    /// Forgets all values with this [tag](Self::with_tags), like [`invalidate`](Self::invalidate) for each of their keys.
+    /// Removes all values with this [tag](Self::with_tags), like [`invalidate`](Self::invalidate) for each of their keys.
     pub fn invalidate_tag(&self, tag: &str) {
-        self.invalidate_keys(&[InvalidationKey::of_tag(tag)]);
+        self.loader.invalidate(&[InvalidationKey::of_tag(tag)]);
     }
 
-    /// Forgets everything, like [`invalidate`](Self::invalidate) for all keys.
+    /// Removes everything, like [`invalidate`](Self::invalidate) for all keys.
     pub fn clear(&self) {
-        self.shared().invalidate_everything(&self.settings);
+        self.loader.invalidate_everything();
     }
 
-    /// Waits until the second level, if there is one, knows of all invalidations so far; no longer than
+    /// Waits until the second level, if there is one, has received all invalidations so far; no longer than
     /// [one step](Self::with_second_level_timeout) may take.
     pub async fn synced(&self) {
-        if let Some(link) = &self.shared().link {
-            link.told(self.settings.second_level_timeout).await;
+        if let Some(client) = self.loader.client() {
+            client.synced(self.loader.settings.second_level_timeout).await;
         }
     }
 
-    /// Says how the cache is doing.
+    /// Returns the counters of the cache.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let shared = self.shared();
-        let stats = shared.counts.stats(shared.store.size(&self.settings.bounds));
-        Stats { second_level: shared.link.as_ref().map(Link::stats), ..stats }
+        self.loader.stats()
     }
 
-    /// Begins to listen to other replicas, before the first load does.
+    /// Subscribes to the invalidations of other replicas before the first load does.
     pub(crate) fn start(&self) {
-        self.shared().start(&self.settings);
+        self.loader.start();
     }
 
-    /// Forgets all entries that one of `keys` invalidates.
-    pub(super) fn invalidate_keys(&self, keys: &[InvalidationKey]) {
-        self.shared().invalidate(&self.settings, keys);
-    }
-
-    /// What invalidates exactly one key.
+    /// The key that invalidates exactly one entry.
     fn entry_key(&self, key: &K) -> InvalidationKey {
         let mut hasher = KeyHasher::default();
-        match &self.settings.level {
+        match &self.loader.settings.level {
             None => key.hash(&mut hasher),
-            // Of what is written, since it is the same on every replica. Writing to a hash does not fail; a key that cannot be
-            // written is in no second level.
+            // A hash of the encoded key, which is the same on every replica. Writing to a hash does not fail; a key that cannot be
+            // encoded is in no second level.
             Some(level) => drop((level.codec.key)(key, &mut hasher)),
         }
         InvalidationKey::new(Target::Entry, hasher.finish())
@@ -191,7 +191,7 @@ where
 
     pub(super) fn entry_keys(&self, key: &K) -> EntryKeys<1> {
         let of_entry = self.entry_key(key);
-        match &self.settings.tags {
+        match &self.loader.settings.tags {
             None => EntryKeys::Plain([of_entry]),
             Some(tags) => {
                 let mut keys = tags(key);
@@ -200,15 +200,11 @@ where
             }
         }
     }
-
-    pub(super) fn shared(&self) -> &Arc<Shared<K, V, E>> {
-        &self.owner.shared
-    }
 }
 
 impl<K, V, E> Clone for Cache<K, V, E> {
     fn clone(&self) -> Self {
-        Self { settings: Arc::clone(&self.settings), owner: Arc::clone(&self.owner) }
+        Self { loader: self.loader.clone(), alive: Arc::clone(&self.alive) }
     }
 }
 
@@ -225,10 +221,11 @@ where
 
 impl<K, V, E> fmt::Debug for Cache<K, V, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &self.loader.settings;
         f.debug_struct("Cache")
-            .field("freshness", &self.settings.freshness)
-            .field("idle_time", &self.settings.idle_time)
-            .field("max_entries", &self.settings.bounds.max_entries)
+            .field("freshness", &settings.freshness)
+            .field("idle_time", &settings.idle_time)
+            .field("max_entries", &settings.bounds.max_entries)
             .finish_non_exhaustive()
     }
 }

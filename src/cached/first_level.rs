@@ -1,4 +1,9 @@
-//! The memory of this process: what is there, what may be done with it, and what is kept.
+//! The first level: the values and failures in the memory of this process, and which of them may be served.
+
+pub(super) mod entry;
+pub(super) mod freshness;
+pub(super) mod generations;
+pub(super) mod invalidation_key;
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -6,133 +11,111 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::error::LoadError;
-use super::flight::Load;
-use super::freshness::Verdict;
-use super::invalidation_key::InvalidationKey;
-use super::level::Generation;
-use super::link::Job;
-use super::settings::Settings;
-use super::shared::{Shared, Source};
-use super::store::{Life, Slot};
+use entry::{Bounds, Entry, Policy, Store};
+use freshness::Verdict;
+use generations::Generations;
+use invalidation_key::InvalidationKey;
 
-impl<K, V, E> Shared<K, V, E>
+/// How many failures are kept at most.
+const MAX_FAILURES: usize = 1_000;
+
+pub(super) struct FirstLevel<K, V, E> {
+    values: Store<K, V>,
+    failures: Store<K, E>,
+    pub(super) generations: Generations,
+}
+
+impl<K, V, E> FirstLevel<K, V, E>
 where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    E: LoadError,
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
 {
-    /// Looks a value up in this process' memory.
-    pub(super) fn look(&self, settings: &Settings<K, V, E>, key: &K, domains: &[InvalidationKey]) -> Option<Looked<V>> {
-        let slot = self.store.get(key)?;
-        let now = Instant::now();
-        let verdict = self.judge(settings, &slot, domains, now);
-        Some(Looked { slot, verdict, now })
-    }
-
-    /// Looks for a value that can be served as it is.
-    pub(super) fn find(
-        &self,
-        settings: &Settings<K, V, E>,
-        key: &K,
-        domains: &[InvalidationKey],
-    ) -> Option<(V, Source)> {
-        let looked = self.look(settings, key, domains)?;
-        (!matches!(looked.verdict, Verdict::Fallback | Verdict::Dead)).then(|| self.hit(&looked))
-    }
-
-    pub(super) fn hit(&self, looked: &Looked<V>) -> (V, Source) {
-        let age = looked.slot.age(looked.now);
-        self.counts.hits.add();
-        let source = if matches!(looked.verdict, Verdict::Fresh | Verdict::Due) {
-            Source::Hit { age, level: 1 }
-        } else {
-            self.counts.stale_hits.add();
-            Source::Stale { age, level: 1 }
-        };
-        (looked.slot.value.clone(), source)
-    }
-
-    /// Looks for a failure that was kept.
-    pub(super) fn find_failure(&self, settings: &Settings<K, V, E>, key: &K, domains: &[InvalidationKey]) -> Option<E> {
-        settings.negative.as_ref()?;
-        let slot = self.failures.get(key)?;
-        let now = Instant::now();
-        if !slot.is_fresh(now, self.trust(settings)) || !self.generations.is_current(slot.stamp, domains) {
-            return None;
+    pub(super) fn new(bounds: &Bounds<K, V>) -> Self {
+        Self {
+            values: Store::new(bounds),
+            failures: Store::new(&Bounds { max_entries: MAX_FAILURES.min(bounds.max_entries), bytes: None }),
+            generations: Generations::default(),
         }
-        self.counts.negative_hits.add();
-        Some(slot.value.clone().told_again(slot.age(now)))
     }
 
-    /// Keeps the value of a load, here and, with the `generation` from before it, in the second level. See [`Flights::keep`].
-    pub(super) fn keep(
-        &self,
-        settings: &Settings<K, V, E>,
-        load: &Load<K>,
-        domains: &[InvalidationKey],
-        value: &V,
-        life: Life,
-        generation: Option<Generation>,
-    ) {
-        // Before the lock: how a value is weighed and cloned is not ours.
-        let weight = settings.weigh(&load.key, value);
-        let slot = weight.map(|weight| Arc::new(Slot::new(value.clone(), load.stamp, life, weight)));
-        let (key, shared) = (load.key.clone(), generation.map(|generation| (load.key.clone(), generation)));
-        self.flights.keep(load, &self.generations.watch(domains), || {
-            if let (Some(link), Some(slot), Some((key, generation))) = (&self.link, &slot, shared) {
-                link.queue(Job::Put { key, slot: Arc::clone(slot), generation });
-            }
-            self.put(key, slot);
-        });
+    /// Looks up the value of `key`, which one of `keys` invalidates, and judges whether it may be served.
+    pub(super) fn probe(&self, key: &K, keys: &[InvalidationKey], policy: &Policy<'_>) -> Option<Probe<V>> {
+        let entry = self.values.get(key)?;
+        let now = Instant::now();
+        let is_current = self.generations.is_current(entry.stamp, keys);
+        let verdict = entry.judge(is_current, now, policy);
+        Some(Probe { entry, verdict, now })
     }
 
-    /// Puts a value in the place of what there is, unless it is too large, and drops the failure that came before it.
-    pub(super) fn put(&self, key: K, slot: Option<Arc<Slot<V>>>) {
+    /// Looks up the failure that was kept for `key`, and its age.
+    pub(super) fn failure(&self, key: &K, keys: &[InvalidationKey], trust: Duration) -> Option<(E, Duration)>
+    where
+        E: Clone,
+    {
+        let entry = self.failures.get(key)?;
+        let now = Instant::now();
+        let is_servable = entry.is_fresh(now, trust) && self.generations.is_current(entry.stamp, keys);
+        is_servable.then(|| (entry.value.clone(), entry.age(now)))
+    }
+
+    /// Replaces the value of `key`, unless the new one is `None` because it is too large, and drops the failure that was kept.
+    pub(super) fn put(&self, key: K, entry: Option<Arc<Entry<V>>>) {
         self.failures.remove(&key);
-        if let Some(slot) = slot {
-            self.store.put(key, slot);
+        if let Some(entry) = entry {
+            self.values.put(key, entry);
         }
     }
 
-    fn judge(
-        &self,
-        settings: &Settings<K, V, E>,
-        slot: &Slot<V>,
-        domains: &[InvalidationKey],
-        now: Instant,
-    ) -> Verdict {
-        let is_current = self.generations.is_current(slot.stamp, domains);
-        slot.judge(is_current, now, &settings.freshness, settings.idle_time, self.trust(settings))
+    pub(super) fn put_failure(&self, key: K, failure: Arc<Entry<E>>) {
+        self.failures.put(key, failure);
     }
 
-    /// How long what is kept here may be served without asking the second level.
-    fn trust(&self, settings: &Settings<K, V, E>) -> Duration {
-        self.link.as_ref().map_or(Duration::MAX, |link| link.trust(settings))
+    pub(super) fn remove(&self, key: &K) {
+        self.values.remove(key);
+    }
+
+    pub(super) fn clear(&self) {
+        self.generations.invalidate_all();
+        self.values.clear();
+    }
+
+    /// How many values there are, and what they weigh.
+    pub(super) fn size(&self, bounds: &Bounds<K, V>) -> (u64, u64) {
+        self.values.size(bounds)
     }
 }
 
-/// A value that was found, and what may be done with it.
-pub(super) struct Looked<V> {
-    slot: Arc<Slot<V>>,
+/// A value that was found, and whether it may be served.
+pub(super) struct Probe<V> {
+    entry: Arc<Entry<V>>,
     pub(super) verdict: Verdict,
     now: Instant,
 }
 
-impl<V> Looked<V> {
+impl<V> Probe<V> {
     pub(super) fn age(&self) -> Duration {
-        self.slot.age(self.now)
+        self.entry.age(self.now)
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        matches!(self.verdict, Verdict::Fresh | Verdict::Due)
+    }
+
+    /// Says whether it may be served without a load.
+    pub(super) fn is_servable(&self) -> bool {
+        !matches!(self.verdict, Verdict::Fallback | Verdict::Dead)
+    }
+
+    pub(super) fn value(&self) -> V
+    where
+        V: Clone,
+    {
+        self.entry.value.clone()
     }
 
     /// Lets no refresh begin for a while, because one has failed.
-    pub(super) fn hold(&self) {
-        self.slot.hold(self.now);
-    }
-}
-
-impl<V: Clone> Looked<V> {
-    /// The value, served past its ttl.
-    pub(super) fn stale(&self) -> (V, Source) {
-        (self.slot.value.clone(), Source::Stale { age: self.age(), level: 1 })
+    pub(super) fn cool_down(&self) {
+        self.entry.cool_down(self.now);
     }
 }

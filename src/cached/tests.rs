@@ -1,52 +1,9 @@
 //! What the cache promises, by subject.
 
-mod behind;
-mod bounds;
-mod clients;
-#[cfg(feature = "redis")]
-mod cluster;
-mod context;
-mod defaults;
-mod engine;
-mod failing_open;
-#[cfg(feature = "redis")]
-mod failover;
-mod failures;
-mod fleet;
-mod freshness;
-mod handle;
-mod identity;
-#[cfg(feature = "redis")]
-mod in_redis;
-mod interleavings;
-mod invalidation;
-mod keeping;
-mod leases;
-mod levels;
-mod macro_server;
-mod meta;
-#[cfg(feature = "metrics")]
-mod metrics;
-mod model;
-#[cfg(feature = "redis")]
-mod outages;
-mod panics;
-mod peers;
-mod progress;
-mod races;
-#[cfg(feature = "redis")]
-mod reconnects;
-mod resources;
-mod selection;
-mod setbacks;
-mod settings;
-#[cfg(feature = "redis")]
-mod silence;
-mod single_flight;
-mod time;
-mod unrelated;
-mod warm;
-mod writes;
+mod cache;
+mod first_level;
+mod layer;
+mod second_level;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -214,8 +214,8 @@ async fn a_lease_ends_by_itself_and_goes_to_nobody_else<L: SecondLevel>((one, ot
 }
 
 async fn who_is_subscribed_hears<L: SecondLevel>((one, other): (L, L)) {
-    let Some(subscribing) = one.subscribe() else { return };
-    let mut subscription = subscribing.await.unwrap_or_else(|error| panic!("a subscription failed: {error}"));
+    let subscribed = one.subscribe().await.unwrap_or_else(|error| panic!("a subscription failed: {error}"));
+    let Some(mut subscription) = subscribed else { return };
     let (key, keys): (_, Vec<_>) = (key(), (0..1000).map(|_| number()).collect());
     let before = read(&one, &key, &keys).await.generation;
     let origin = number();

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use mcp_patterns::batched::Batcher;
-use mcp_patterns::cached::{Cache, MemoryLevel, RedisLevel};
+use mcp_patterns::cached::{Cache, MemoryLevel, Reads, RedisLevel};
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent;
 use mcp_patterns::outcome::ErrorKind;
@@ -178,8 +178,8 @@ async fn caches() {
             new().with_ttl(time),
             new().with_ttl(time).with_ttl_jitter(1e-300),
             new().with_ttl_for("read", time),
-            new().with_resources().with_resource_ttl(time),
-            new().with_prompts().with_prompt_ttl(time),
+            new().with_resources(Reads::new().with_ttl(time)),
+            new().with_prompts(Reads::new().with_ttl(time)),
             new().with_idle_time(time),
             new().with_load_timeout(time),
             new().with_stale_while_revalidate(time),
@@ -194,7 +194,9 @@ async fn caches() {
             let new = || new().with_second_level_timeout(Duration::from_secs(10));
             let new = || match level {
                 true => new().with_second_level(MemoryLevel::new()),
-                false => new().with_second_level(RedisLevel::new(redis.clone()).with_prefix(prefix())),
+                false => new().with_second_level(
+                    RedisLevel::new(AnyRedisConnection::from_redis_1(redis.clone())).with_prefix(prefix()),
+                ),
             };
             for layer in [
                 new().with_ttl(time),

@@ -4,6 +4,7 @@ mod boxed;
 mod everything;
 mod served;
 
+use mcp_patterns::cached::Reads;
 use mcp_patterns::{CachedTool, Layer, Layered, Middleware, RetryTool, layer};
 use serde_json::{Value, json};
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
@@ -50,7 +51,7 @@ impl Middleware for Own {
 fn wrapped<H: McpHandler>(server: H) -> impl McpHandler {
     (
         layer(Own),
-        CachedTool::new().without_meta().with_resources().with_prompts(),
+        CachedTool::new().without_meta().with_resources(Reads::new()).with_prompts(Reads::new()),
         RetryTool::new().with_max_attempts(1),
         layer(Some(CachedTool::new().without_meta())),
         layer(Some(RetryTool::new().with_max_attempts(1))),

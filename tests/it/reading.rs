@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use mcp_patterns::cached::Reads;
 use mcp_patterns::{CachedTool, Layer};
 use serde_json::{Value, json};
 use turbomcp::prelude::*;
@@ -57,7 +58,7 @@ async fn a_resource_that_a_client_reads_twice_is_loaded_once_until_a_tool_writes
     patiently(async {
         let site = Site::default();
         let cached = CachedTool::new()
-            .with_resources()
+            .with_resources(Reads::new())
             .invalidates_resources("publish", |args| [format!("page://{}", args["page"].as_str().unwrap_or_default())]);
         let client = Client::within(cached.layer(site.clone())).await;
 
@@ -81,7 +82,7 @@ async fn a_resource_that_a_client_reads_twice_is_loaded_once_until_a_tool_writes
 async fn a_prompt_that_a_client_gets_twice_is_made_once() {
     patiently(async {
         let site = Site::default();
-        let client = Client::within(CachedTool::new().with_prompts().layer(site.clone())).await;
+        let client = Client::within(CachedTool::new().with_prompts(Reads::new()).layer(site.clone())).await;
         for (args, expected) in [
             (None, "Greet everybody, for the time 1."),
             (Some(json!({})), "Greet everybody, for the time 1."),

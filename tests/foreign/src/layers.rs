@@ -2,6 +2,7 @@
 
 use std::convert::identity;
 
+use mcp_patterns::cached::Reads;
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::selection::Hints;
@@ -63,7 +64,7 @@ pub(crate) async fn everything<H: McpHandler>(server: H) -> Result<impl McpHandl
     Ok((
         ValidatedTool::new(),
         SessionStore::in_memory(),
-        CachedTool::new().allow_skipped_effects(&all).with_resources().with_prompts(),
+        CachedTool::new().allow_skipped_effects(&all).with_resources(Reads::new()).with_prompts(Reads::new()),
         BatchedTool::new().only(&all).allow_skipped_effects(&all),
         RetryTool::new().allow_repeated_effects(&all),
         IdempotentTool::new(MemoryBackend::new()).only(&all),

@@ -32,7 +32,7 @@ pub(super) struct Backends {
 
 pub(super) enum Level {
     Memory(MemoryLevel),
-    Redis(RedisLevel<RedisConnection>),
+    Redis(RedisLevel),
 }
 
 pub(super) enum Keys {

@@ -132,7 +132,7 @@ impl<'a> Run<'a> {
         join_all(caches.iter().map(Handle::synced)).await;
         for _ in 0..100 {
             let is_subscribed = caches.iter().all(|cache| {
-                cache.stats().second_level.is_none_or(|level| level.is_subscribed && level.untold_domains == 0)
+                cache.stats().second_level.is_none_or(|level| level.is_subscribed && level.pending_invalidations == 0)
             });
             match (is_subscribed, self.is_real()) {
                 (true, _) => break,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mcp_patterns::cached::{LevelError, LevelFuture, MemoryLevel, Put, Read, SecondLevel, Subscription};
+use mcp_patterns::cached::{LevelError, MemoryLevel, Put, Read, SecondLevel, Subscription};
 use mcp_patterns::idempotency_keys::Resolved;
 use mcp_patterns::idempotent::{Backend, BackendError, Claim, Claimed, MemoryBackend, Owner};
 
@@ -42,33 +42,34 @@ macro_rules! step {
     };
 }
 
+#[async_trait::async_trait]
 impl SecondLevel for Faulty<MemoryLevel> {
-    fn get<'a>(&'a self, key: &'a [u8], keys: &'a [u64]) -> LevelFuture<'a, Read> {
-        step!(self, LevelError::new("it fails"), self.backend.get(key, keys))
+    async fn get(&self, key: &[u8], keys: &[u64]) -> Result<Read, LevelError> {
+        step!(self, LevelError::new("it fails"), self.backend.get(key, keys)).await
     }
 
-    fn put<'a>(&'a self, values: &'a [Put]) -> LevelFuture<'a, ()> {
-        step!(self, LevelError::new("it fails"), self.backend.put(values))
+    async fn put(&self, values: &[Put]) -> Result<(), LevelError> {
+        step!(self, LevelError::new("it fails"), self.backend.put(values)).await
     }
 
-    fn invalidate<'a>(&'a self, origin: u64, keys: &'a [u64]) -> LevelFuture<'a, u64> {
-        step!(self, LevelError::new("it fails"), self.backend.invalidate(origin, keys))
+    async fn invalidate(&self, origin: u64, keys: &[u64]) -> Result<u64, LevelError> {
+        step!(self, LevelError::new("it fails"), self.backend.invalidate(origin, keys)).await
     }
 
-    fn raise<'a>(&'a self, key: &'a [u8], keys: &'a [u64], number: u64) -> LevelFuture<'a, ()> {
-        step!(self, LevelError::new("it fails"), self.backend.raise(key, keys, number))
+    async fn raise(&self, key: &[u8], keys: &[u64], number: u64) -> Result<(), LevelError> {
+        step!(self, LevelError::new("it fails"), self.backend.raise(key, keys, number)).await
     }
 
-    fn acquire<'a>(&'a self, key: &'a [u8], token: u64, lease: Duration) -> LevelFuture<'a, bool> {
-        step!(self, LevelError::new("it fails"), self.backend.acquire(key, token, lease))
+    async fn acquire(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, LevelError> {
+        step!(self, LevelError::new("it fails"), self.backend.acquire(key, token, lease)).await
     }
 
-    fn release<'a>(&'a self, key: &'a [u8], token: u64) -> LevelFuture<'a, ()> {
-        step!(self, LevelError::new("it fails"), self.backend.release(key, token))
+    async fn release(&self, key: &[u8], token: u64) -> Result<(), LevelError> {
+        step!(self, LevelError::new("it fails"), self.backend.release(key, token)).await
     }
 
-    fn subscribe(&self) -> Option<LevelFuture<'_, Subscription>> {
-        self.backend.subscribe()
+    async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
+        self.backend.subscribe().await
     }
 }
 

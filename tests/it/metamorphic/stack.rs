@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mcp_patterns::cached;
+use mcp_patterns::cached::{self, Reads};
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::session::SessionMode;
 use mcp_patterns::transactional::{Dialect, Transactor};
@@ -146,8 +146,8 @@ impl Building<'_> {
             Setting::FirstLevelTtl(ttl) => layer.with_first_level_ttl(secs(ttl)),
             Setting::Lease => layer.with_lease(secs(1)),
             Setting::ResourcesAndPrompts => {
-                let layer = if layered.keeps(Op::Note) { layer.with_resources() } else { layer };
-                if layered.keeps(Op::Greeting) { layer.with_prompts() } else { layer }
+                let layer = if layered.keeps(Op::Note) { layer.with_resources(Reads::new()) } else { layer };
+                if layered.keeps(Op::Greeting) { layer.with_prompts(Reads::new()) } else { layer }
             }
             Setting::Keeps(half) => layer.when(move |tool| {
                 let is_read_only = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint) == Some(true);
@@ -247,7 +247,7 @@ fn invalidates(layer: CachedTool, way: Way, layered: &Layered) -> CachedTool {
             let layer = layer.tag("news", move |args| tag(topic(args))).tag("mine", move |args| tag(topic(args)));
             let layer = layer.invalidates_tags("update", move |args| tag(topic(args)));
             match layered.keeps(Op::Greeting) {
-                true => layer.tag_prompts(move |_, args| tag(topic(args))),
+                true => layer.with_prompts(Reads::new().with_tags(move |_, args| tag(topic(args)))),
                 false => layer,
             }
         }

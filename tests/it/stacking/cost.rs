@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
+use mcp_patterns::cached::Reads;
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::{CachedTool, Layer, Middleware, RetryTool, boxed, layer};
 use schemars::JsonSchema;
@@ -229,8 +230,8 @@ fn layers_that_do_not_act_add_no_allocation_to_a_resource_or_a_prompt() {
     let bare = allocations(|| ask(&Lean, ctx));
     let server = &six_layers(Lean);
     assert_eq!(allocations(|| ask(server, ctx)), bare);
-    let others = CachedTool::new().with_resources().when_resource(|uri| uri == "other");
-    let server = &(layer(Own), others.with_prompts().when_prompt(|name| name == "other"), layer(Own)).layer(Lean);
+    let others = CachedTool::new().with_resources(Reads::new().when(|uri| uri == "other"));
+    let server = &(layer(Own), others.with_prompts(Reads::new().when(|name| name == "other")), layer(Own)).layer(Lean);
     assert_eq!(allocations(|| ask(server, ctx)), bare);
 }
 
@@ -286,7 +287,7 @@ fn cloning_a_boxed_server_allocates_nothing() {
 #[test]
 fn cloning_a_layer_with_many_settings_allocates_nothing() {
     let cached = CachedTool::new().except(["plain"]).with_ttl_for("plain", std::time::Duration::from_secs(1));
-    let cached = cached.with_resources().tag_resources(|uri| [uri.to_owned()]).with_prompts();
+    let cached = cached.with_resources(Reads::new().with_tags(|uri, _| [uri.to_owned()])).with_prompts(Reads::new());
     let retry = RetryTool::new().except(["plain"]);
     let server = (cached, retry).layer(Lean);
     let clone = || drop(std::hint::black_box(server.clone()));

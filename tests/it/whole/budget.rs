@@ -7,6 +7,7 @@ use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
 
+use mcp_patterns::cached::Reads;
 use mcp_patterns::{BatchedTool, Layer, Middleware, layer};
 use serde_json::{Value, json};
 use sqlx::SqlitePool;
@@ -295,7 +296,7 @@ impl McpSession for Client {
 #[test]
 fn a_cache_that_keeps_resources_copies_the_context_of_a_caller_with_a_session_and_of_nobody_else() {
     let runtime = runtime();
-    let (server, hears) = (cached().layer(Shop), cached().with_resources().layer(Shop));
+    let (server, hears) = (cached().layer(Shop), cached().with_resources(Reads::new()).layer(Shop));
     let with_session = ada().with_session(Arc::new(Client));
     for (kind, budget) in [("idle", Allocated { count: 4, bytes: 800 }), ("hit", Allocated::default())] {
         let kind = self::kind(kind);

@@ -5,6 +5,7 @@ mod content;
 mod server;
 
 use clap::Parser;
+use mcp_patterns::cached::Reads;
 use mcp_patterns_foreign::{Failure, Named, Options, run};
 
 /// A transaction is not held open while a user thinks, so the tools that ask one take keys instead.
@@ -16,7 +17,7 @@ const NAMED: Named = Named {
         "test_sampling",
     ],
     transactional: &["test_reconnection", "test_tool_with_logging", "test_tool_with_progress"],
-    cached: |cached| cached.with_resources().with_prompts(),
+    cached: |cached| cached.with_resources(Reads::new()).with_prompts(Reads::new()),
     ..Named::NOTHING
 };
 

@@ -11,6 +11,7 @@ mod slow;
 mod state;
 
 use clap::Parser;
+use mcp_patterns::cached::Reads;
 use mcp_patterns::validated::Limits;
 use mcp_patterns_foreign::{Failure, Named, Options, run};
 
@@ -29,10 +30,10 @@ async fn main() -> Result<(), Failure> {
         },
         cached: |cached| {
             cached
-                .with_max_result_bytes(2 * LARGE as u64)
+                .with_max_result_bytes(2 * LARGE)
                 .invalidates("add", ["total"])
-                .with_resources()
-                .with_prompts()
+                .with_resources(Reads::new())
+                .with_prompts(Reads::new())
                 .invalidates_resources("change_note", |_| [server::NOTE])
         },
     };

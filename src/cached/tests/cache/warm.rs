@@ -1,0 +1,270 @@
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+
+use tracing_subscriber::fmt::MakeWriter;
+use turbomcp_core::McpError;
+
+use super::lookup::{Far, Hearing};
+use super::*;
+use crate::cached::{Cache, MemoryLevel, Warmed};
+use crate::{CachedTool, ConfigError, Layer, Scope};
+
+fn books(count: usize) -> Vec<(&'static str, Value)> {
+    (0..count).map(|book| ("read", json!({"book": book}))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_warmed_is_found_and_counted() {
+    let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
+        if call.args["book"] == 13 { Err(McpError::internal("burnt")) } else { Ok(ToolResult::text("a book")) }
+    });
+    let layer = CachedTool::new();
+    let handle = layer.handle();
+    let server = layer.layer(script.clone());
+    answer(&server, "read", json!({"book": 0}), &nobody()).await;
+    let warmed = handle.warm(books(20), 4).await.expect("a server");
+    assert_eq!((warmed.loaded, warmed.present), (18, 1));
+    let error = warmed.complete().expect_err("a book is burnt");
+    assert_eq!(error.message, r#"the cache lacks 1 of 20: read {"book":13} (burnt)"#);
+    assert_eq!(script.calls("read"), 20);
+    for (tool, args) in books(13) {
+        answer(&server, tool, args, &nobody()).await;
+    }
+    assert_eq!(script.calls("read"), 20, "all of them were hits");
+    assert_eq!(handle.warm(books(0), 1).await, Ok(Warmed::default()));
+    assert!(Warmed::default().complete().is_ok(), "nothing is missing");
+}
+
+#[tokio::test]
+async fn what_is_public_is_warmed_for_all_users_and_else_for_those_without_a_name() {
+    for (scope, expected) in [(Scope::Public, 1), (Scope::Principal, 2)] {
+        let script = numbered();
+        let layer = CachedTool::new().with_scope(scope);
+        let handle = layer.handle();
+        let server = layer.layer(script.clone());
+        handle.warm(books(1), 1).await.expect("a server");
+        answer(&server, "read", json!({"book": 0}), &nobody()).await;
+        assert_eq!(script.calls("read"), 1, "{scope:?}");
+        answer(&server, "read", json!({"book": 0}), &user("ada")).await;
+        assert_eq!(script.calls("read"), expected, "{scope:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_calls_as_allowed_are_made_at_a_time_and_never_more() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let script = ScriptedServer::new("library").with_read_only("read", {
+        let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+        move |call| {
+            let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+            async move {
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(10 + call.number as u64)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                Ok(ToolResult::text("a book"))
+            }
+        }
+    });
+    for concurrency in [1, 3, 8] {
+        most.store(0, Ordering::SeqCst);
+        let layer = CachedTool::new();
+        let handle = layer.handle();
+        let _server = layer.layer(script.clone());
+        assert_eq!(handle.warm(books(30), concurrency).await.map(|warmed| warmed.loaded), Ok(30));
+        assert_eq!(most.load(Ordering::SeqCst), concurrency);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_warmed_is_refused_before_any_call() {
+    let tool = |_| async { Ok(ToolResult::text("done")) };
+    let script = ScriptedServer::new("library")
+        .with_read_only("read", tool)
+        .with_read_only("mine", tool)
+        .with_plain("lend", tool);
+    let layer = CachedTool::new().with_scope_for("mine", Scope::Session);
+    let handle = layer.handle();
+    let early = handle.warm(books(1), 1).await.expect_err("no server yet");
+    assert_eq!(early, ConfigError::NotLayered { layer: "CachedTool" });
+    assert!(early.to_string().contains("on no server yet"), "{early}");
+
+    let _server = layer.layer(script.clone());
+    let cases = [
+        ("raed", 1, "did you mean `read`?"),
+        ("lend", 1, "`lend`"),
+        ("mine", 1, "results of `mine` are kept per session"),
+        ("read", 0, "`concurrency` must be greater than zero"),
+    ];
+    for (tool, concurrency, sentence) in cases {
+        let calls = [("read", json!({})), (tool, json!({}))];
+        let mistake = handle.warm(calls, concurrency).await.expect_err(tool);
+        assert!(mistake.to_string().contains(sentence), "{mistake}");
+    }
+    assert_eq!(script.calls("read"), 0);
+}
+
+/// The server has the tool, so to say that it has not would send the reader in the wrong direction.
+#[tokio::test]
+async fn to_warm_a_tool_that_is_not_cached_is_not_called_a_tool_that_does_not_exist() {
+    let script = numbered().with_plain("lend", |_| async { Ok(ToolResult::text("lent")) });
+    let layer = CachedTool::new();
+    let handle = layer.handle();
+    let _server = layer.layer(script);
+    let mistake = handle.warm([("lend", json!({}))], 1).await.expect_err("it is not cached");
+    assert!(!mistake.to_string().contains("which the server does not have"), "{mistake}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_up_that_is_dropped_leaves_nothing_under_way() {
+    let door = Door::closed();
+    let script = numbered_behind(&door);
+    let layer = CachedTool::new();
+    let handle = layer.handle();
+    let server = layer.layer(script.clone());
+    let warming = {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.warm([("read", json!({}))], 1).await })
+    };
+    settle().await;
+    warming.abort();
+    settle().await;
+    assert_eq!((script.calls("read"), handle.stats().failed_loads), (1, 1));
+    door.open();
+    assert_eq!(read(&server).await, "2");
+}
+
+/// The square of a number, except of those that have none here.
+async fn square(number: u32) -> Result<u32, McpError> {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    if number < 100 { Ok(number * number) } else { Err(McpError::resource_not_found(format!("{number} is too large"))) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_engine_loads_all_that_can_be_loaded_and_says_what_is_missing() {
+    let cache = Cache::new();
+    cache.insert(1, 1);
+    let warmed = cache.warm(&(), [1, 100, 2, 3], 2, square).await.expect("a concurrency");
+    assert_eq!((warmed.loaded, warmed.present, warmed.failed.len()), (2, 1, 1));
+    assert_eq!(warmed.failed[0].key, "100");
+    assert!(warmed.failed[0].error.contains("100 is too large"), "{:?}", warmed.failed);
+    assert_eq!([1, 2, 3, 100].map(|key| cache.get(&key)), [Some(1), Some(4), Some(9), None]);
+    let again = cache.warm(&(), [1, 100, 2, 3], 2, square).await.expect("a concurrency");
+    assert_eq!((again.loaded, again.present, again.failed.len()), (0, 3, 1));
+    assert_eq!(again.complete().expect_err("one is missing").kind, ErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_replica_has_loaded_is_warmed_without_a_load() {
+    let level = MemoryLevel::new();
+    let replica = || Cache::new().with_second_level("squares", level.clone());
+    let (a, b) = (replica(), replica());
+    a.warm(&(), 0..50, 10, square).await.expect("a concurrency");
+    settle().await;
+    let warmed = b.warm(&(), 0..50, 10, square).await.map(|warmed| (warmed.loaded, warmed.present));
+    assert_eq!((warmed, b.stats().loads), (Ok((0, 50)), 0));
+    assert_eq!(b.get(&7), Some(49));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_up_waits_a_second_at_most_for_a_level_that_cannot_be_heard_and_is_kept_all_the_same() {
+    for hearing in [Hearing::Missing, Hearing::Fails, Hearing::Hangs, Hearing::Panics] {
+        let cache = Cache::new().with_second_level("squares", Far::new(hearing));
+        let warming = cache.warm(&(), 0..5, 5, square);
+        let warmed = tokio::time::timeout(Duration::from_millis(1_100), warming).await;
+        assert_eq!(warmed.expect("not for ever").map(|warmed| warmed.loaded), Ok(5), "{hearing:?}");
+        assert_eq!(cache.get(&4), Some(16), "{hearing:?}");
+    }
+    let (cache, token) = (Cache::new().with_second_level("squares", Far::new(Hearing::Hangs)), Token::default());
+    token.cancel();
+    let ctx = nobody().with_cancellation_token(Arc::new(token));
+    let warmed = tokio::time::timeout(Duration::from_millis(50), cache.warm(&ctx, 0..5, 5, square)).await;
+    assert_eq!(warmed.expect("not for ever").map(|warmed| warmed.failed.len()), Ok(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_engine_loads_as_many_at_a_time_as_allowed() {
+    let cache = Cache::new();
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let load = |number| {
+        let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+        async move {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let value = square(number).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            value
+        }
+    };
+    let refused = cache.warm(&(), 0..30, 0, &load).await.expect_err("none at a time");
+    assert!(refused.to_string().contains("`concurrency` must be greater than zero"), "{refused}");
+    assert_eq!(most.load(Ordering::SeqCst), 0);
+    assert_eq!(cache.warm(&(), 0..30, 3, load).await.map(|warmed| warmed.loaded), Ok(30));
+    assert_eq!(most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_during_a_warm_up_shares_its_load() {
+    let cache = Cache::new();
+    let asks = async {
+        settle().await;
+        cache.get_or_load(&(), 7, || async { Ok(0) }).await
+    };
+    let (warmed, asked) = tokio::join!(cache.warm(&(), [7], 1, square), asks);
+    assert_eq!((warmed.map(|warmed| warmed.loaded), asked.ok()), (Ok(1), Some(49)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_up_that_is_cancelled_or_dropped_begins_nothing_more() {
+    for is_dropped in [false, true] {
+        let (cache, token) = (Cache::new(), Token::default());
+        let ctx = nobody().with_cancellation_token(Arc::new(token.clone()));
+        let warming = {
+            let cache = cache.clone();
+            tokio::spawn(async move { cache.warm(&ctx, 0..1_000, 10, square).await })
+        };
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        if is_dropped {
+            warming.abort();
+        } else {
+            token.cancel();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(warming.is_finished());
+        let loads = cache.stats().loads;
+        assert!(loads < 100, "{loads} loads");
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(cache.stats().loads, loads);
+        if let Ok(warmed) = warming.await {
+            let warmed = warmed.expect("a concurrency");
+            assert_eq!(warmed.loaded + warmed.failed.len(), 1_000, "what is missing is told");
+            assert!(warmed.complete().is_err());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_failures_are_named_and_the_others_counted() {
+    let cache = Cache::new();
+    let warmed = cache.warm(&(), 100..113, 1, square).await.expect("a concurrency");
+    let error = warmed.complete().expect_err("all are missing").message;
+    assert!(error.starts_with("the cache lacks 13 of 13: 100 ("), "{error}");
+    assert!(error.contains("; 109 (") && !error.contains("110"), "{error}");
+    assert!(error.ends_with("; and 3 more"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_told_ten_times_and_the_first_ten_failures() {
+    let log: &'static Mutex<Vec<u8>> = Box::leak(Box::default());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(|| log.make_writer()).finish();
+    let listening = tracing::subscriber::set_default(subscriber);
+    // With only one subscriber, tracing lets whichever thread comes by first say that nobody listens.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let cache = Cache::new();
+    cache.warm(&(), 0..1_000, 7, square).await.expect("a concurrency");
+    drop(listening);
+    let log = String::from_utf8(log.lock().expect("nobody panicked").clone()).expect("a text");
+    let times = |what: &str| log.matches(what).count();
+    assert_eq!((times("warming the cache done="), times("not warmed")), (10, 10), "{log}");
+    for told in ["done=1000 of=1000", "cache warmed loaded=100 present=0 failed=900", "not warmed key=\"100\" error="] {
+        assert!(log.contains(told), "{told}: {log}");
+    }
+}

@@ -1,0 +1,6 @@
+mod bounds;
+mod freshness;
+mod keeping;
+mod time;
+
+use super::*;

@@ -1,0 +1,200 @@
+//! A second level that fails or hangs, on a paused clock.
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, advance, sleep};
+
+use super::fleet::*;
+use super::*;
+use crate::cached::MemoryLevel;
+use crate::cached::second_level::breaker::PAUSE;
+use crate::testing::Traced;
+
+#[tokio::test(start_paused = true)]
+async fn a_write_while_the_second_level_fails_is_read_at_once_by_its_replica() {
+    for fault in [FAILS, HANGS, PANICS] {
+        let source = Source::default();
+        let (a, b) = two(&source, as_it_is).await;
+        a.read().await;
+        settle().await;
+        a.faults.set(fault);
+        let written = a.write().await;
+        assert_eq!(a.read().await, written);
+        a.handle.clear();
+        a.faults.set(WORKS);
+        assert_eq!(a.read().await, written, "what the second level has is from before the write");
+        sleep(10 * SECOND).await;
+        assert_eq!(a.level().pending_invalidations, 0, "it is told as soon as it works again");
+        assert_eq!(b.read().await, written);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_hears_nothing_trusts_its_memory_for_a_second_only() {
+    let source = Source::default();
+    let (a, b) = two(&source, as_it_is).await;
+    a.read().await;
+    settle().await;
+    b.read().await;
+    b.faults.set(FAILS);
+    settle().await;
+    assert!(!b.level().is_subscribed);
+    let written = a.write().await;
+    assert_eq!(b.read().await, 0, "within the bound");
+    advance(SECOND).await;
+    assert_eq!(b.read().await, written, "and not beyond");
+    b.faults.set(WORKS);
+    sleep(7 * SECOND).await;
+    assert!(b.level().is_subscribed);
+    b.read().await;
+    b.faults.set(FAILS);
+    settle().await;
+    let written = a.write().await;
+    b.faults.set(WORKS);
+    sleep(2 * SECOND).await;
+    assert_eq!(b.read().await, written, "what was not heard is not trusted when it is back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_or_hanging_second_level_fails_no_call_and_is_left_alone() {
+    for fault in [FAILS, HANGS, PANICS] {
+        let source = Source::default();
+        let (a, _) = two(&source, |layer| layer.with_ttl(Duration::from_millis(1))).await;
+        a.faults.set(fault);
+        for _ in 0..100 {
+            a.read().await;
+            sleep(Duration::from_millis(2)).await;
+        }
+        let stats = a.level();
+        assert_eq!(source.loads(), 100);
+        assert!(stats.is_open && stats.failures <= 12, "{stats:?}");
+        a.faults.set(WORKS);
+        sleep(6 * SECOND).await;
+        a.read().await;
+        assert!(!a.level().is_open, "it comes back by itself");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_is_left_alone_it_is_asked_once_in_five_seconds_however_many_ask() {
+    for fault in [FAILS, HANGS, PANICS] {
+        let source = Source::default();
+        let (a, _) = two(&source, as_it_is).await;
+        a.faults.set(fault);
+        // What is not told keeps reads from asking, so at first nobody writes.
+        for writes in [false, true] {
+            let asked = || if writes { a.faults.writes.begun() } else { a.faults.gets.begun() };
+            let crowd = async |seconds: u64| {
+                for n in 0..10 * seconds {
+                    if writes {
+                        a.write().await;
+                    }
+                    join_all((0..20).map(|caller| a.read_of(1_000 * n + caller))).await;
+                    sleep(SECOND / 10).await;
+                }
+            };
+            crowd(1).await;
+            let (before, skipped, began) = (asked(), a.level().skipped, Instant::now());
+            crowd(60).await;
+            let (begun, probes) = (asked() - before, 1 + began.elapsed().as_secs() / PAUSE.as_secs());
+            assert!((10..=probes).contains(&begun), "{begun} were begun in {probes} pauses");
+            assert!(writes || a.level().skipped - skipped >= 600 * 20 - begun);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_write_waits_for_a_second_level_that_is_left_alone_or_about_to_be_tried_again() {
+    let source = Source::default();
+    let (a, _) = two(&source, as_it_is).await;
+    a.faults.set(HANGS);
+    a.write().await;
+    sleep(2 * SECOND).await;
+    assert!(a.level().is_open);
+    for _ in 0..200 {
+        advance(SECOND / 20).await;
+        let began = Instant::now();
+        a.write().await;
+        assert_eq!(began.elapsed(), Duration::ZERO, "on a paused clock");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_waits_until_the_second_level_knows_of_it_and_not_for_those_that_came_later() {
+    let source = Source::default();
+    let (a, b) = two(&source, as_it_is).await;
+    let (a, b) = (Arc::new(a), Arc::new(b));
+    a.faults.set(CRAWLS);
+    let writers = (0..50).map(|n| {
+        let (a, b) = (Arc::clone(&a), Arc::clone(&b));
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(3 * n)).await;
+            let began = Instant::now();
+            let written = a.write().await;
+            assert!(
+                began.elapsed() <= Duration::from_millis(21),
+                "on a paused clock: the step under way, and one more"
+            );
+            tokio::task::yield_now().await;
+            assert!(b.read().await >= written, "the other has heard");
+        })
+    });
+    for writer in join_all(writers.collect::<Vec<_>>()).await {
+        writer.expect("no write waits for long");
+    }
+    assert_eq!(a.level().pending_invalidations, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_hears_nothing_trusts_its_memory_no_longer_than_one_that_does() {
+    let source = Source::default();
+    let (a, _) = two(&source, |layer| layer.with_first_level_ttl(SECOND / 10)).await;
+    a.read().await;
+    a.faults.set(FAILS);
+    settle().await;
+    assert!(!a.level().is_subscribed);
+    assert_eq!(a.read_with_status().await.1, "hit");
+    advance(SECOND / 10).await;
+    assert_eq!(a.read_with_status().await.1, "miss");
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_that_cannot_be_written_wait_in_a_bounded_queue_and_the_rest_is_dropped() {
+    let (a, _) = two(&at_once(), as_it_is).await;
+    a.faults.set(HANGS_WRITING);
+    join_all((0..3_000).map(|n| a.read_of(n))).await;
+    let dropped = a.level().dropped_puts;
+    assert!((3_000 - 1_024 - 64..3_000).contains(&dropped), "{dropped} were dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_of_warning_is_said_once_in_ten_seconds_and_says_how_often_it_was_not() {
+    let traced = Traced::start();
+    let source = at_once();
+    let a = source.replica(MemoryLevel::new(), as_it_is);
+    a.read().await;
+    settle().await;
+    // It comes and goes, for a minute.
+    for n in 0..600 {
+        a.faults.set(if n % 80 < 56 { FAILS } else { WORKS });
+        join_all((0..6).map(|caller| a.read_of(10 * n + caller))).await;
+        a.write().await;
+        sleep(SECOND / 10).await;
+    }
+    a.faults.set(WORKS);
+    sleep(10 * SECOND).await;
+    a.read().await;
+    let text = traced.text();
+    let said = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+    for (warning, most) in [
+        ("the second level of the cache failed", 3 * 7),
+        ("fails repeatedly, so it is not used for a while", 2 * 7),
+        ("does not receive the invalidations of other replicas", 7),
+    ] {
+        assert!((1..=most).contains(&said(warning)), "{warning}: {}\n{text}", said(warning));
+    }
+    assert!((2..=2 * 8).contains(&said("is used again")), "{text}");
+    assert!((1..=8).contains(&said("receives the invalidations of other replicas again")), "{text}");
+    let unsaid = text.lines().filter_map(|line| line.split("unsaid=").nth(1)?.split(' ').next()?.parse::<u64>().ok());
+    assert!(unsaid.sum::<u64>() > 20, "{text}");
+    assert!(a.level().failures > 40, "{:?}", a.level());
+}

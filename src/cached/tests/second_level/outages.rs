@@ -1,0 +1,223 @@
+//! A Redis that is killed, hung, slow, full or something else, under load: no call fails, and it is left alone.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+
+use super::fleet::*;
+use super::in_redis::{command, on_manager, patiently, shares, to};
+use super::*;
+use crate::CachedTool;
+use crate::cached::second_level::breaker::PAUSE;
+use crate::testing::private_redis::PrivateRedis;
+
+/// How a Redis is broken, and mended.
+struct Case {
+    name: &'static str,
+    breaks: fn(&mut Broken),
+    mends: fn(&mut Broken),
+    /// What is left alone for it: steps that read, and steps that write.
+    opens: (bool, bool),
+}
+
+struct Broken {
+    redis: PrivateRedis,
+    wire: Arc<Wire>,
+}
+
+/// What a proxy does with answers.
+#[derive(Default)]
+struct Wire {
+    delay: AtomicU64,
+    is_rubbish: AtomicBool,
+}
+
+const CASES: [Case; 9] = [
+    Case { name: "killed", breaks: |it| it.redis.kill(), mends: |it| it.redis.restart(), opens: (true, true) },
+    Case { name: "hung", breaks: |it| it.redis.hang(), mends: |it| it.redis.resume(), opens: (true, true) },
+    Case {
+        name: "slow",
+        breaks: |it| it.wire.delay.store(1000, Ordering::SeqCst),
+        mends: |it| it.wire.delay.store(0, Ordering::SeqCst),
+        opens: (true, true),
+    },
+    Case {
+        name: "answers rubbish",
+        breaks: |it| it.wire.is_rubbish.store(true, Ordering::SeqCst),
+        mends: |it| it.wire.is_rubbish.store(false, Ordering::SeqCst),
+        opens: (true, true),
+    },
+    Case {
+        name: "restarted",
+        breaks: |it| {
+            it.redis.kill();
+            it.redis.restart();
+        },
+        mends: |_| {},
+        opens: (false, false),
+    },
+    Case {
+        name: "out of memory",
+        breaks: |it| {
+            command(&it.redis, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+            command(&it.redis, &["CONFIG", "SET", "maxmemory", "1"]);
+        },
+        mends: |it| command(&it.redis, &["CONFIG", "SET", "maxmemory", "0"]),
+        opens: (false, true),
+    },
+    Case {
+        name: "read-only replica",
+        breaks: |it| command(&it.redis, &["REPLICAOF", "127.0.0.1", "1"]),
+        mends: |it| command(&it.redis, &["REPLICAOF", "NO", "ONE"]),
+        opens: (false, true),
+    },
+    Case {
+        name: "without scripts",
+        breaks: |it| command(&it.redis, &["SCRIPT", "FLUSH"]),
+        mends: |_| {},
+        opens: (false, false),
+    },
+    Case {
+        name: "of the wrong type",
+        breaks: |it| command(&it.redis, &["SET", "{test:0}:g", "no hash"]),
+        mends: |it| command(&it.redis, &["DEL", "{test:0}:g"]),
+        opens: (true, true),
+    },
+];
+
+/// How many call at the same time.
+const CALLERS: u64 = 16;
+
+/// Each caller reads what no memory has and, where it `writes`, does so once in twenty times. Every call is answered, and no
+/// answer is stale.
+async fn load(replica: &Arc<Replica>, calls: u64, writes: bool) {
+    let least = Arc::<AtomicU64>::default();
+    let callers = (0..CALLERS).map(|caller| {
+        let (replica, least) = (Arc::clone(replica), Arc::clone(&least));
+        tokio::spawn(async move {
+            for call in 0..calls {
+                let expected = least.load(Ordering::SeqCst);
+                if writes && (call + caller) % 20 == 0 {
+                    least.fetch_max(replica.write().await, Ordering::SeqCst);
+                } else {
+                    let (version, ..) = replica.read_of(fastrand::u64(..)).await;
+                    assert!(version >= expected, "{version} was read after {expected} was written");
+                }
+            }
+        })
+    });
+    for caller in join_all(callers.collect::<Vec<_>>()).await {
+        caller.expect("no call fails");
+    }
+}
+
+/// Breaks a Redis under load, and mends it. Returns a row of the table.
+async fn outage(case: Case) -> String {
+    let mut broken = Broken { redis: PrivateRedis::start(), wire: Arc::default() };
+    let (direct, proxied) = (broken.redis.client(), proxy(&broken.redis, Arc::clone(&broken.wire)).await);
+    let level = || {
+        let client = if ["slow", "answers rubbish"].contains(&case.name) { &proxied } else { &direct };
+        on_manager(client).with_prefix("test").with_subscriber(&to(client.clone()))
+    };
+    // Longer than by default, since all cases run at once on a machine that may be busy.
+    let patient = |layer: CachedTool| layer.with_second_level_timeout(Duration::from_millis(250));
+    let replica = Arc::new(at_once().replica(level(), patient));
+    shares(&replica).await;
+    patiently(async || replica.level().is_subscribed).await;
+    load(&replica, 20, true).await;
+    patiently(async || replica.level().pending_invalidations == 0).await;
+
+    let mut row = format!("{:<18}", case.name);
+    (case.breaks)(&mut broken);
+    // What is not told keeps reads from asking, so at first nobody writes.
+    for (writes, opens) in [(false, case.opens.0), (true, case.opens.1)] {
+        let asked = || if writes { replica.faults.writes.begun() } else { replica.faults.gets.begun() };
+        let (failures, given_up) = (replica.level().failures, replica.faults.given_up());
+        load(&replica, 20, writes).await;
+        let failures = replica.level().failures - failures;
+        let given_up = replica.faults.given_up().saturating_sub(given_up);
+        // Until it opens: four gets, and those that every caller had begun when the fifth failed; as much of the two tasks that
+        // write. Each call waits for one of them at most.
+        assert!(failures <= 4 + CALLERS + 4 + 2, "{}: {failures} steps failed", case.name);
+
+        // Once it is open: nothing is begun but a probe now and then, for as long as it is broken.
+        patiently(async || {
+            let before = asked();
+            load(&replica, 1, writes).await;
+            // What is not told is tried again within a second.
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            !opens || asked() == before
+        })
+        .await;
+        let (began, before, skipped) = (Instant::now(), asked(), replica.level().skipped);
+        load(&replica, 100, writes).await;
+        let probes = 1 + began.elapsed().as_secs() / PAUSE.as_secs();
+        let (begun, skipped) = (asked() - before, replica.level().skipped - skipped);
+        assert!(!opens || begun <= probes, "{}: {begun} were begun, for {probes} probes", case.name);
+        assert!(!opens || writes || skipped + begun >= 100 * CALLERS, "{}: {skipped} were skipped", case.name);
+        let what = if writes { "writing" } else { "reading" };
+        row += &format!(
+            " | {what}: {failures:>2} failed, {given_up:>2} given up, then {begun:>4} begun, {skipped:>4} skipped"
+        );
+    }
+
+    // A connection that is gone is noticed, also where nothing closes it.
+    let is_cut = ["killed", "hung", "slow", "answers rubbish"].contains(&case.name);
+    patiently(async || !is_cut || !replica.level().is_subscribed).await;
+
+    // And then it is used again, without anybody doing anything.
+    (case.mends)(&mut broken);
+    shares(&replica).await;
+    patiently(async || !replica.level().is_open && replica.level().is_subscribed).await;
+    let (key, other) = (fastrand::u64(..), at_once().replica(level(), patient));
+    patiently(async || {
+        replica.read_of(key).await;
+        other.read_of(key).await.1 == "hit"
+    })
+    .await;
+    row
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_redis_breaks_no_call_fails_and_it_is_left_alone_and_used_again_by_itself() {
+    let told = async |case| println!("{}", outage(case).await);
+    join_all(CASES.map(told)).await;
+}
+
+/// Passes answers on as `wire` says.
+async fn proxy(redis: &PrivateRedis, wire: Arc<Wire>) -> redis::Client {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let socket = redis.url().replace("redis+unix://", "");
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            // While it answers rubbish, nobody connects anew: a manager of redis 1.8 that is greeted so never tries again.
+            if wire.is_rubbish.load(Ordering::SeqCst) {
+                continue;
+            }
+            let Ok(far) = tokio::net::UnixStream::connect(&socket).await else { continue };
+            let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
+            tokio::spawn(pass_on(from_near, to_far, Arc::default()));
+            tokio::spawn(pass_on(from_far, to_near, Arc::clone(&wire)));
+        }
+    });
+    redis::Client::open(format!("redis://127.0.0.1:{port}")).expect("an address")
+}
+
+async fn pass_on(
+    mut from: impl tokio::io::AsyncRead + Unpin,
+    mut to: impl tokio::io::AsyncWrite + Unpin,
+    wire: Arc<Wire>,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const RUBBISH: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n$5\r\nabc";
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        tokio::time::sleep(Duration::from_millis(wire.delay.load(Ordering::SeqCst))).await;
+        let answer = if wire.is_rubbish.load(Ordering::SeqCst) { RUBBISH } else { &bytes[..read] };
+        if to.write_all(answer).await.is_err() {
+            return;
+        }
+    }
+}
