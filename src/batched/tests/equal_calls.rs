@@ -85,7 +85,7 @@ async fn a_missing_row_is_told_as_what_it_is() {
     let ada = user("ada");
     let calls = [(&ada, json!(1)), (&ada, json!(1)), (&ada, json!(100))];
     for answer in get(&server, &calls).await {
-        assert_eq!(answer, "The results of a batch cannot be assigned to its calls, since their number is wrong");
+        assert_eq!(answer, "The batch got a wrong number of results, so they cannot be assigned to its calls");
     }
     assert_eq!(sent.all(), [[1, 100]], "it is a bug of the function, which no other batch mends");
 }
