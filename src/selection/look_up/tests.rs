@@ -34,8 +34,10 @@ fn user(name: &str) -> RequestContext {
 
 /// The id that whoever calls the tool is told.
 async fn told(server: &impl McpHandler, tool: &str, ctx: &RequestContext) -> String {
-    let refused = server.call_tool(tool, json!({}), ctx).await.expect_err("the tools cannot be listed");
-    id(&refused.to_string())
+    match server.call_tool(tool, json!({}), ctx).await {
+        Err(refused) => id(&refused.to_string()),
+        Ok(answer) => panic!("the tools cannot be listed: {answer:?}"),
+    }
 }
 
 fn id(text: &str) -> String {
