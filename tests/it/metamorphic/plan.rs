@@ -312,9 +312,8 @@ impl fmt::Display for Layered {
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} → server {}: {}", CONNECTIONS[self.connection].name, self.server, self.request)?;
-        match self.handle {
-            None => {}
-            Some(opened) => write!(f, ", in the session before {opened} others")?,
+        if let Some(opened) = self.handle {
+            write!(f, ", in the session before {opened} others")?;
         }
         if self.after > 0 {
             write!(f, ", after {} ms", self.after)?;

@@ -83,8 +83,8 @@ impl<'a> Judge<'a> {
                 let text = format!("execution {at} of {owner:?} found {handle}");
                 self.fault("a session is seen by whoever opened it", text);
             }
-            let is_over = |made: &&Made| is_done(made) && made.ended.number < execution.begun.number;
-            if self.closings(handle).find(is_over).is_some() {
+            let is_over = |made: &Made| is_done(made) && made.ended.number < execution.begun.number;
+            if self.closings(handle).any(is_over) {
                 let text = format!("execution {at} found {handle}");
                 self.fault("a session that was closed is found by nobody", text);
             }
@@ -101,10 +101,10 @@ impl<'a> Judge<'a> {
         for (number, made) in history.calls.iter().enumerate() {
             let is_young = |at: Duration| made.begun.at.saturating_sub(at) < LIVES;
             let is_kept = |open: &&Made| {
-                let may_be_closed = |close: &&Made| close.begun.number < made.begun.number;
+                let may_be_closed = |close: &Made| close.begun.number < made.begun.number;
                 open.ended.number < made.begun.number
                     && is_young(open.ended.at)
-                    && opened(open).is_some_and(|handle| self.closings(handle).find(may_be_closed).is_none())
+                    && opened(open).is_some_and(|handle| !self.closings(handle).any(may_be_closed))
             };
             let opened = history.calls.iter().filter(is_kept).count();
             let begun = history.executions.iter().filter(|execution| {
@@ -164,8 +164,8 @@ impl<'a> Judge<'a> {
             let text = format!("call {number} closed {handle}");
             self.fault("a session is closed by whoever opened it", text);
         }
-        let is_before = |other: &&Made| is_done(other) && other.ended.number < made.begun.number;
-        if self.closings(handle).find(is_before).is_some() {
+        let is_before = |other: &Made| is_done(other) && other.ended.number < made.begun.number;
+        if self.closings(handle).any(is_before) {
             self.fault("a session that was closed is found by nobody", format!("call {number} closed {handle}"));
         }
     }
@@ -190,10 +190,10 @@ impl<'a> Judge<'a> {
         let Some(handle) = made.handle.as_deref() else { return false };
         let is_open = |open: &Made| open.ended.number < made.begun.number && self.is_same_place(open, made);
         let Some(open) = self.openings(handle).find(|open| is_open(open)) else { return false };
-        let may_be_closed = |close: &&Made| {
-            !std::ptr::eq(*close, made) && close.begun.number < made.ended.number && self.is_same_place(close, made)
+        let may_be_closed = |close: &Made| {
+            !std::ptr::eq(close, made) && close.begun.number < made.ended.number && self.is_same_place(close, made)
         };
-        made.ended.at.saturating_sub(open.ended.at) < LIVES && self.closings(handle).find(may_be_closed).is_none()
+        made.ended.at.saturating_sub(open.ended.at) < LIVES && !self.closings(handle).any(may_be_closed)
     }
 
     /// Whether the caller may hold as much in sessions as is free, so that there is no room for more of them.
@@ -203,10 +203,7 @@ impl<'a> Judge<'a> {
         let owner = connection.owner(self.stack.identities);
         // Whoever visits one that is there takes room for bytes only.
         let is_there = made.call.request.op == Op::Visit && self.is_surely_there(made);
-        let most = match room {
-            SessionRoom::Sessions(most) => most,
-            SessionRoom::Bytes(most) => most,
-        };
+        let (SessionRoom::Sessions(most) | SessionRoom::Bytes(most)) = room;
         let size = |bytes: usize| if let SessionRoom::Bytes(_) = room { bytes } else { 1 };
         let wanted = match (room, is_there) {
             (SessionRoom::Sessions(_), true) => return false,
@@ -221,9 +218,9 @@ impl<'a> Judge<'a> {
         let may_take = beyond(most.saturating_sub(all), own);
         let may_take = match (&connection.principal, connection.session_id) {
             (None, Some(id)) => {
-                let of_connection =
+                let mut of_connection =
                     held.iter().filter(|held| held.owner == owner && held.connection.as_deref() == Some(id));
-                beyond(may_take, of(&mut of_connection.into_iter()))
+                beyond(may_take, of(&mut of_connection))
             }
             _ => may_take,
         };
@@ -259,8 +256,8 @@ impl<'a> Judge<'a> {
             return self.may_be_begun(made);
         }
         let is_over = |open: &Made| {
-            let is_before = |close: &&Made| is_done(close) && close.ended.number < made.begun.number;
-            opened(open).is_some_and(|handle| self.closings(handle).find(is_before).is_some())
+            let is_before = |close: &Made| is_done(close) && close.ended.number < made.begun.number;
+            opened(open).is_some_and(|handle| self.closings(handle).any(is_before))
         };
         let may_be_open = |open: &&Made| {
             let has_failed = matches!(&open.end, End::Answered(answer) if answer.said.is_failure());
