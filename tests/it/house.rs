@@ -68,6 +68,18 @@ fn each_layer_has_an_example_of_at_most_60_lines() {
 }
 
 #[test]
+fn the_walks_through_the_code_name_files_that_exist() {
+    let design = fs::read_to_string(manifest_dir().join("docs/design.md")).expect("the design notes");
+    let (_, walks) = design.split_once("## Three walks through the code").expect("the walks");
+    let (walks, _) = walks.split_once("\n## ").expect("a section after the walks");
+    let files: Vec<&str> = walks.split('`').filter(|word| word.ends_with(".rs")).collect();
+    assert!(files.len() >= 30, "three walks of ten steps: {files:?}");
+    for file in files {
+        assert!(manifest_dir().join("src").join(file).is_file(), "no src/{file}");
+    }
+}
+
+#[test]
 fn the_reader_of_imports_follows_reexports_and_finds_a_circle() {
     let house = House::of([
         ("lib", "pub mod a; mod b;"),
