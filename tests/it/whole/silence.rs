@@ -142,7 +142,7 @@ async fn all_answer(server: &impl McpHandler, desks: &[Arc<Desk>], round: i64) {
 async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) -> impl McpHandler + use<> {
     SqlBackend::ensure_schema(pool).await.expect("a table of sessions");
     TransactionalTool::ensure_schema(pool).await.expect("a table of keys");
-    let second_level = RedisLevel::new(redis.clone()).with_subscriber(&redis);
+    let second_level = RedisLevel::new(redis.clone()).with_subscriber(redis);
     let transactor = Transactor::new(pool.clone()).with_timeout(Duration::from_secs(3));
     let inner = (
         RetryTool::new(),

@@ -184,7 +184,7 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_al
     for kind in KINDS {
         let connection = crate::cached::tests::second_level::in_redis::manager(&redis.client());
         let level = crate::cached::RedisLevel::new(crate::AnyRedisConnection::from_redis_1(connection))
-            .with_subscriber(&crate::cached::tests::second_level::in_redis::to(redis.client()));
+            .with_subscriber(&crate::cached::tests::second_level::in_redis::to(&redis.client()));
         on_all_replicas(kind, true, level.with_prefix(format!("{kind:?}"))).await;
     }
 }

@@ -14,7 +14,7 @@ fn fleet<const N: usize>(source: &Source, client: &redis::Client, hears: bool) -
         |layer: CachedTool| layer.with_second_level_timeout(5 * SECOND).with_unsubscribed_ttl(Duration::from_millis(1));
     [(); N].map(|()| {
         let level = on_manager(client).with_prefix("test");
-        let level = if hears { level.with_subscriber(&to(client.clone())) } else { level };
+        let level = if hears { level.with_subscriber(&to(client)) } else { level };
         source.replica(level, patient)
     })
 }
@@ -169,7 +169,7 @@ async fn random_restarts_from_old_snapshots_take_nobody_back_who_wrote_or_heard(
         forgets: true,
     };
     let (fleet, mut model) =
-        modelled(Source::that_takes(MILLI), false, bounds, || on_manager(&client).with_subscriber(&to(client.clone())));
+        modelled(Source::that_takes(MILLI), false, bounds, || on_manager(&client).with_subscriber(&to(&client)));
     patiently(async || fleet.replicas.iter().all(|replica| replica.level().is_subscribed)).await;
     let (admin, mut set_back) = (manager(&client), 0);
     for _ in 0..1_500 {

@@ -14,7 +14,7 @@ use crate::testing::second_level_contract;
 use crate::{AnyRedisConnection, CachedTool, Layer, RedisConnection};
 
 /// Returns a connection to the same server, for a subscriber.
-pub(in crate::cached::tests) fn to(client: redis::Client) -> RedisConnection {
+pub(in crate::cached::tests) fn to(client: &redis::Client) -> RedisConnection {
     RedisConnection::open_redis_1(client.get_connection_info().clone()).expect("an address")
 }
 
@@ -65,7 +65,7 @@ pub(in crate::cached::tests) async fn shares(replica: &Replica) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_level_in_redis_keeps_the_contract() {
     let redis = PrivateRedis::start();
-    let level = on_manager(&redis.client()).with_subscriber(&to(redis.client())).with_compression_above(1000);
+    let level = on_manager(&redis.client()).with_subscriber(&to(&redis.client())).with_compression_above(1000);
     second_level_contract(|| async { level.clone() }).await;
     let level = level.with_prefix(prefix()).with_shards(7);
     second_level_contract(|| async { level.clone() }).await;
@@ -108,7 +108,7 @@ async fn what_is_damaged_in_redis_is_loaded_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_on_one_redis_hear_of_each_others_writes_and_load_once_with_a_lease() {
     let redis = PrivateRedis::start();
-    let level = || on_manager(&redis.client()).with_subscriber(&to(redis.client()));
+    let level = || on_manager(&redis.client()).with_subscriber(&to(&redis.client()));
     let loads = Arc::new(AtomicU64::new(0));
     let server = || {
         let loads = Arc::clone(&loads);

@@ -118,7 +118,7 @@ async fn outage(case: Case) -> String {
     let (direct, proxied) = (broken.redis.client(), proxy(&broken.redis, Arc::clone(&broken.wire)).await);
     let level = || {
         let client = if ["slow", "answers rubbish"].contains(&case.name) { &proxied } else { &direct };
-        on_manager(client).with_prefix("test").with_subscriber(&to(client.clone()))
+        on_manager(client).with_prefix("test").with_subscriber(&to(client))
     };
     // Longer than by default, since all cases run at once on a machine that may be busy.
     let patient = |layer: CachedTool| layer.with_second_level_timeout(Duration::from_millis(250));

@@ -24,8 +24,7 @@ async fn interleavings_with_real_reconnects_find_no_read_staler_than_the_bound()
         untold: 600 * SECOND,
         forgets: false,
     };
-    let (fleet, mut model) =
-        modelled(source, false, bounds, || on_manager(&client).with_subscriber(&to(client.clone())));
+    let (fleet, mut model) = modelled(source, false, bounds, || on_manager(&client).with_subscriber(&to(&client)));
     patiently(async || fleet.replicas.iter().all(|replica| replica.level().is_subscribed)).await;
     for _ in 0..2_000 {
         let cut = match chance.u8(0..100) {
