@@ -78,7 +78,7 @@ impl ConfigError {
     }
 
     /// Refuses a bound of zero.
-    pub(crate) fn check_positive<N: Default + PartialEq>(
+    pub(crate) fn check_positive<N: Copy + Default + PartialEq>(
         layer: &'static str,
         setting: &'static str,
         bound: N,
