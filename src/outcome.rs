@@ -226,7 +226,7 @@ pub(crate) fn marked(key: &str, word: &str, mut error: McpError) -> McpError {
 }
 
 /// The error of a call whose work panicked, or whose runtime shut down.
-pub(crate) fn lost() -> McpError {
+pub(crate) fn aborted() -> McpError {
     McpError::internal("The call ended without a result")
 }
 

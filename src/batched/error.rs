@@ -5,7 +5,7 @@ use std::time::Duration;
 use turbomcp_core::McpError;
 use turbomcp_core::error::ErrorKind;
 
-use crate::outcome::{self, BATCH, RETRY_AFTER_MS, cancelled, lost, marked, timed_out};
+use crate::outcome::{self, BATCH, RETRY_AFTER_MS, aborted, cancelled, marked, timed_out};
 
 /// The error of an item, which the batcher itself can create too. [`McpError`](turbomcp_core::McpError) implements it.
 ///
@@ -44,7 +44,7 @@ impl BatchError for McpError {
     }
 
     fn aborted() -> Self {
-        marked(BATCH, "aborted", lost())
+        marked(BATCH, "aborted", aborted())
     }
 
     fn miscounted() -> Self {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use turbomcp_core::McpError;
 
-use crate::outcome::{CACHE, Failure, cancelled, lost, marked, timed_out};
+use crate::outcome::{CACHE, Failure, aborted, cancelled, marked, timed_out};
 
 /// An error type of loads: the cache creates its own errors with it. [`McpError`](turbomcp_core::McpError) implements it.
 ///
@@ -39,7 +39,7 @@ impl LoadError for McpError {
     }
 
     fn aborted() -> Self {
-        marked(CACHE, "lost", lost())
+        marked(CACHE, "aborted", aborted())
     }
 
     fn cancelled() -> Self {

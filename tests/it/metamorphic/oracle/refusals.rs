@@ -19,7 +19,7 @@ enum Refusal<'a> {
     Transaction(&'a str),
     TimedOut(u64),
     Overloaded,
-    Lost,
+    Aborted,
     Cancelled,
     BadOutput,
     UnknownTool,
@@ -41,7 +41,7 @@ impl<'a> Refusal<'a> {
             Self::Transaction(_) => "refused: by a transaction",
             Self::TimedOut(_) => "refused: it takes too long",
             Self::Overloaded => "refused: overloaded",
-            Self::Lost => "refused: shared work has panicked",
+            Self::Aborted => "refused: shared work has panicked",
             Self::Cancelled => "refused: cancelled",
             Self::BadOutput => "refused: the answer breaks its promise",
             Self::UnknownTool => "refused: there is no such tool",
@@ -83,7 +83,7 @@ impl<'a> Refusal<'a> {
             }
             "overloaded" => Some(Self::Overloaded),
             "cancelled" => Some(Self::Cancelled),
-            "lost" | "aborted" => Some(Self::Lost),
+            "aborted" => Some(Self::Aborted),
             _ => None,
         }
     }
@@ -123,7 +123,7 @@ impl<'a> Judge<'a> {
                 let is_bounded = |setting: &Setting| matches!(setting, Setting::MaxQueue(_)).then_some(());
                 self.is_batched(request.op) && self.setting(Kind::Batched, is_bounded).is_some()
             }
-            Refusal::Lost => {
+            Refusal::Aborted => {
                 // A bulk function answers for all who travel together.
                 let travels = |execution: &&Execution| execution.is_bulk && request.op == Op::Price;
                 let batch = self.history.executions.iter().filter(travels);
