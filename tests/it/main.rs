@@ -27,6 +27,7 @@ mod reading;
 mod seed;
 mod selection;
 mod session;
+mod small;
 mod stacking;
 mod support;
 mod telemetry;

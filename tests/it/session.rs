@@ -293,18 +293,3 @@ async fn two_clients_of_one_server_have_preferences_of_their_own() {
     })
     .await;
 }
-
-#[tokio::test]
-async fn the_small_example_keeps_a_basket_for_its_session_until_it_ends() {
-    patiently(async {
-        let mut server = Server::start("session", Transport::Stdio, &[]).await;
-        let client = server.connect().await;
-        for (item, count) in [("tea", "1 items"), ("milk", "2 items")] {
-            assert_eq!(text(&client.call("add", json!({ "item": item })).await), count);
-        }
-        assert_eq!(text(&client.call("basket", json!({})).await), "tea, milk");
-        client.call("leave", json!({})).await;
-        assert_eq!(text(&client.call("basket", json!({})).await), "");
-    })
-    .await;
-}

@@ -1,0 +1,126 @@
+//! The small examples, one for each layer: each shows what its first lines promise.
+
+use rmcp::model::CallToolResult;
+use serde_json::{Value, json};
+
+use crate::client::{Client, Server, Transport, error_text, patiently, text};
+
+/// Starts an example, and calls its tools.
+async fn with(example: &'static str, calls: impl AsyncFnOnce(&Client, &Server)) {
+    patiently(async {
+        let mut server = Server::start(example, Transport::Stdio, &[]).await;
+        let client = server.connect().await;
+        calls(&client, &server).await;
+    })
+    .await;
+}
+
+fn meta(result: &CallToolResult) -> Value {
+    json!(result.meta)
+}
+
+#[tokio::test]
+async fn batched_sends_two_calls_as_one() {
+    with("batched", async |client, server| {
+        let call = |id: u64| client.call("get_user", json!({ "id": id }));
+        // Calls that miss each other by more than the delay are no batch; the next two are tried then.
+        for _ in 0..100 {
+            let (one, two) = tokio::join!(call(1), call(2));
+            assert_eq!((text(&one), text(&two)), ("User 1", "User 2"));
+            if server.log().contains("bulk call for 2 users") {
+                return;
+            }
+        }
+        panic!("no two of 200 calls were combined: {}", server.log());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn cached_answers_from_memory_until_a_write_invalidates() {
+    with("cached", async |client, _| {
+        let read = || client.call("get_price", json!({ "item": "tea" }));
+        assert_eq!(meta(&read().await)["mcp-patterns/cache"]["status"], "miss");
+        assert_eq!(meta(&read().await)["mcp-patterns/cache"]["status"], "hit");
+        client.call("set_price", json!({ "item": "tea", "price": 5 })).await;
+        let last = read().await;
+        assert_eq!((text(&last), &meta(&last)["mcp-patterns/cache"]["status"]), ("tea costs 5", &json!("miss")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn idempotent_sends_a_letter_once_for_each_key() {
+    with("idempotent", async |client, _| {
+        let send = |to: &str, key: &str| client.call("send", json!({ "to": to, "idempotency_key": key }));
+        let (first, second) = (send("Ada", "a").await, send("Ada", "a").await);
+        assert_eq!((text(&first), text(&second)), ("Letter 1 to Ada", "Letter 1 to Ada"));
+        assert_eq!(meta(&second)["mcp-patterns/idempotency"], "replayed");
+        assert_eq!(text(&send("Ada", "b").await), "Letter 2 to Ada");
+        error_text(&send("lost", "c").await);
+        assert!(error_text(&send("lost", "c").await).contains("may or may not have taken effect"));
+        assert_eq!(text(&send("Ada", "d").await), "Letter 4 to Ada", "the third letter went out once");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn retry_calls_a_tool_that_fails_twice_three_times() {
+    with("retry", async |client, _| {
+        let rate = client.call("rate", json!({ "currency": "USD" })).await;
+        assert_eq!((text(&rate), &meta(&rate)["mcp-patterns/attempts"]), ("1 EUR = 1.08 USD", &json!(3)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn session_keeps_a_basket_until_the_session_ends() {
+    with("session", async |client, _| {
+        for (item, count) in [("tea", "1 items"), ("milk", "2 items")] {
+            assert_eq!(text(&client.call("add", json!({ "item": item })).await), count);
+        }
+        assert_eq!(text(&client.call("basket", json!({})).await), "tea, milk");
+        client.call("leave", json!({})).await;
+        assert_eq!(text(&client.call("basket", json!({})).await), "");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn transactional_undoes_a_transfer_that_fails_and_makes_one_with_a_key_once() {
+    with("transactional", async |client, _| {
+        let transfer = |cents: u32| client.call("transfer", json!({ "from": 1, "to": 2, "cents": cents }));
+        let balance = || client.call("balance", json!({ "id": 2 }));
+        text(&transfer(60).await);
+        assert_eq!(error_text(&transfer(60).await), "Insufficient funds");
+        assert_eq!(text(&balance().await), "60");
+        let keyed = json!({ "from": 1, "to": 2, "cents": 10, "idempotency_key": "a" });
+        text(&client.call("transfer", keyed.clone()).await);
+        assert_eq!(meta(&client.call("transfer", keyed).await)["mcp-patterns/idempotency"], "replayed");
+        assert_eq!(text(&balance().await), "70");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn validated_lists_all_three_violations() {
+    with("validated", async |client, _| {
+        let user = json!({ "username": "al", "email": "nonsense", "age": 17 });
+        let rejected = client.call("create_user", json!({ "user": user })).await;
+        let data = &meta(&rejected)["io.turbomcp/errorData"]["mcp-patterns/validation"]["violations"];
+        let pointers: Vec<_> = data.as_array().expect("a list").iter().map(|violation| &violation["path"]).collect();
+        assert_eq!(pointers, ["/user/age", "/user/email", "/user/username"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn workflow_answers_in_part_where_a_source_fails() {
+    with("workflow", async |client, _| {
+        let report = client.call("report", json!({ "city": "Lima" })).await;
+        let report: Value = serde_json::from_str(text(&report)).expect("JSON");
+        let status = |source: &str| report.pointer(&format!("/{source}/status")).cloned();
+        assert_eq!((status("weather"), status("news")), (Some(json!("success")), Some(json!("error"))), "{report}");
+    })
+    .await;
+}
