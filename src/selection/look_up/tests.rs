@@ -41,8 +41,7 @@ async fn told(server: &impl McpHandler, tool: &str, ctx: &RequestContext) -> Str
 }
 
 fn id(text: &str) -> String {
-    let id =
-        text.split_once("so that nothing was done; try again later (error ").and_then(|(_, id)| id.split_once(')'));
+    let id = text.split_once("Nothing was done (error ").and_then(|(_, id)| id.split_once(')'));
     id.unwrap_or_else(|| panic!("{text}")).0.to_owned()
 }
 
@@ -105,7 +104,7 @@ async fn a_listing_that_hangs_has_one_id_for_all_who_wait_for_it_or_come_later()
         matches!(warned[..], [line] if line.contains("not listed in time") && line.contains("tool=\"first\"")),
         "{log}"
     );
-    assert!(matches!(rest[..], [line] if line.contains("left while") && line.contains("tool=\"left\"")), "{log}");
+    assert!(matches!(rest[..], [line] if line.contains("was cancelled while") && line.contains("tool=\"left\"")), "{log}");
     drop(go_on);
 }
 

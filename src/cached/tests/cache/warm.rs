@@ -86,13 +86,13 @@ async fn what_cannot_be_warmed_is_refused_before_any_call() {
     let handle = layer.handle();
     let early = handle.warm(books(1), 1).await.expect_err("no server yet");
     assert_eq!(early, ConfigError::NotLayered { layer: "CachedTool" });
-    assert!(early.to_string().contains("on no server yet"), "{early}");
+    assert!(early.to_string().contains("is not on a server yet"), "{early}");
 
     let _server = layer.layer(script.clone());
     let cases = [
         ("raed", 1, "did you mean `read`?"),
         ("lend", 1, "`lend`"),
-        ("mine", 1, "results of `mine` are kept per session"),
+        ("mine", 1, "results of `mine` are kept for each session"),
         ("read", 0, "`concurrency` must be greater than zero"),
     ];
     for (tool, concurrency, sentence) in cases {

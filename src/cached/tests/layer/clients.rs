@@ -289,7 +289,7 @@ async fn a_warm_up_says_so_where_a_tool_goes_on_without_a_client() {
     let _server = layer.layer(script);
     let warmed = handle.warm([("read", json!({}))], 1).await.expect("a server");
     assert_eq!((warmed.loaded, handle.stats().entries), (0, 0));
-    let reason = "the answer depends on a client or a session, so that it is not kept";
+    let reason = "the answer depends on a client or a session, so it is not kept";
     assert_eq!(warmed.failed[0].error, reason);
     let traced = Traced::start();
     assert_eq!(handle.refresh("read", json!({})).await, Ok(false));
