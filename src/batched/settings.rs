@@ -98,10 +98,7 @@ where
             }
         }
         if self.batch_timeout.is_some_and(is_too_short) {
-            return refuse(
-                "with_batch_timeout",
-                "must be at least one millisecond; `without_batch_timeout` removes the limit",
-            );
+            return refuse("with_batch_timeout", "must be at least 1 ms; `without_batch_timeout` removes the limit");
         }
         self.identity.check(layer)
     }

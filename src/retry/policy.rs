@@ -89,16 +89,10 @@ impl RetryPolicy {
             return refuse("with_factor", "must be a finite number of at least 1");
         }
         if self.deadline.is_some_and(is_too_short) {
-            return refuse(
-                "with_deadline",
-                "must be at least one millisecond; `with_max_attempts(1)` disables retries",
-            );
+            return refuse("with_deadline", "must be at least 1 ms; `with_max_attempts(1)` disables retries");
         }
         if self.attempt_timeout.is_some_and(is_too_short) {
-            return refuse(
-                "with_attempt_timeout",
-                "must be at least one millisecond; remove this setting for no limit",
-            );
+            return refuse("with_attempt_timeout", "must be at least 1 ms; remove this setting for no limit");
         }
         self.identity.check(layer)?;
         self.budget.as_ref().map_or(Ok(()), |budget| budget.check(layer))

@@ -157,9 +157,7 @@ pub(super) fn check_timeout(
     timeout: Option<Duration>,
 ) -> Result<(), ConfigError> {
     match timeout {
-        Some(timeout) if is_too_short(timeout) => {
-            Err(ConfigError::invalid(of, setting, "must be at least one millisecond"))
-        }
+        Some(timeout) if is_too_short(timeout) => Err(ConfigError::invalid(of, setting, "must be at least 1 ms")),
         _ => Ok(()),
     }
 }

@@ -108,7 +108,7 @@ async fn validated_lists_all_three_violations() {
         let user = json!({ "username": "al", "email": "nonsense", "age": 17 });
         let rejected = client.call("create_user", json!({ "user": user })).await;
         let data = &meta(&rejected)["io.turbomcp/errorData"]["mcp-patterns/validation"]["violations"];
-        let pointers: Vec<_> = data.as_array().expect("a list").iter().map(|violation| &violation["path"]).collect();
+        let pointers: Vec<_> = data.as_array().expect("a list").iter().map(|violation| &violation["pointer"]).collect();
         assert_eq!(pointers, ["/user/age", "/user/email", "/user/username"]);
     })
     .await;

@@ -186,8 +186,8 @@ fn mistakes() -> Vec<(&'static str, &'static str, RetryTool)> {
         ("with_factor", "must be a finite number of at least 1", new().with_factor(-2.0)),
         ("with_factor", "must be a finite number of at least 1", new().with_factor(f64::NAN)),
         ("with_factor", "must be a finite number of at least 1", new().with_factor(f64::INFINITY)),
-        ("with_deadline", "must be at least one millisecond", new().with_deadline(Duration::ZERO)),
-        ("with_attempt_timeout", "must be at least one millisecond", new().with_attempt_timeout(Duration::ZERO)),
+        ("with_deadline", "must be at least 1 ms", new().with_deadline(Duration::ZERO)),
+        ("with_attempt_timeout", "must be at least 1 ms", new().with_attempt_timeout(Duration::ZERO)),
         ("with_budget", "the ratio and the rate must be finite numbers", budget(Budget::new().with_ratio(-0.1))),
         ("with_budget", "the ratio and the rate must be finite numbers", budget(Budget::new().with_ratio(f64::NAN))),
         (

@@ -104,7 +104,10 @@ async fn a_listing_that_hangs_has_one_id_for_all_who_wait_for_it_or_come_later()
         matches!(warned[..], [line] if line.contains("not listed in time") && line.contains("tool=\"first\"")),
         "{log}"
     );
-    assert!(matches!(rest[..], [line] if line.contains("was cancelled while") && line.contains("tool=\"left\"")), "{log}");
+    assert!(
+        matches!(rest[..], [line] if line.contains("was cancelled while") && line.contains("tool=\"left\"")),
+        "{log}"
+    );
     drop(go_on);
 }
 

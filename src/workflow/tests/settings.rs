@@ -37,7 +37,7 @@ async fn a_setting_that_cannot_work_is_an_error_of_its_check_and_of_each_run() {
     let short = Duration::from_nanos(1);
     for (gather, mistake) in [
         (Gather::new().with_max_in_flight(0), "Gather::with_max_in_flight: must be greater than zero"),
-        (Gather::new().with_timeout(short), "Gather::with_timeout: must be at least one millisecond"),
+        (Gather::new().with_timeout(short), "Gather::with_timeout: must be at least 1 ms"),
     ] {
         let source = || [Source::new("a", || slow(ms(1), 1))];
         let errors = [gather.all(&(), source()).await.unwrap_err(), gather.degrade(&(), source()).await.unwrap_err()];
@@ -48,11 +48,8 @@ async fn a_setting_that_cannot_work_is_an_error_of_its_check_and_of_each_run() {
         );
     }
     for (fallback, mistake) in [
-        (Fallback::new().with_timeout(short), "Fallback::with_timeout: must be at least one millisecond"),
-        (
-            Fallback::new().with_backfill_timeout(short),
-            "Fallback::with_backfill_timeout: must be at least one millisecond",
-        ),
+        (Fallback::new().with_timeout(short), "Fallback::with_timeout: must be at least 1 ms"),
+        (Fallback::new().with_backfill_timeout(short), "Fallback::with_backfill_timeout: must be at least 1 ms"),
     ] {
         let error = fallback.find(&(), [Source::new("a", || slow(ms(1), Some(1)))]).await.unwrap_err();
         assert_eq!(fallback.check().unwrap_err().to_string(), mistake);
@@ -61,7 +58,7 @@ async fn a_setting_that_cannot_work_is_an_error_of_its_check_and_of_each_run() {
     let chain = Chain::new("trip").with_compensation_timeout(short);
     let failed = chain.run(&(), |_| async { Ok(()) }).await.unwrap_err();
     assert_eq!(failed.error.message, chain.check().unwrap_err().to_string());
-    assert_eq!(failed.error.message, "Chain::with_compensation_timeout: must be at least one millisecond");
+    assert_eq!(failed.error.message, "Chain::with_compensation_timeout: must be at least 1 ms");
 }
 
 #[test]

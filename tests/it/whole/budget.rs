@@ -169,7 +169,8 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // A call says in each of the places where it waits in whose share it is, and hears there of the work.
         ("batch of one", "batched") => (26, 7_250),
         // A record says when its session ends, and a writer until when it waits for the backend.
-        ("session", "session") => (27, 3_650),
+        // A step of a backend keeps its arguments twice, as methods of an `#[async_trait]` do.
+        ("session", "session") => (27, 3_850),
         // One of them is the entry of the call's scope by which the log names the call: an error deep in a tool is logged with it.
         ("key", "idempotent") => (56, 8_750),
         _ => (0, 0),
