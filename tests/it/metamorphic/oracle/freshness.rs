@@ -12,7 +12,13 @@ impl Judge<'_> {
     /// The answer of an execution from before the call, out of the cache or of work that was under way.
     pub(super) fn fresh(&mut self, number: usize, made: &Made, at: u64, execution: &Execution, answer: &Answer) {
         let Some(ended) = execution.ended else { return };
-        let age = made.begun.at.saturating_sub(ended.at);
+        // A failure is kept from the end of the load, and a load ends with its batch.
+        let ended_at =
+            match execution.origin.filter(|_| answer.said.is_failure() && self.is_batched(made.call.request.op)) {
+                Some(origin) => self.history.calls[origin].ended.at.max(ended.at),
+                None => ended.at,
+            };
+        let age = made.begun.at.saturating_sub(ended_at);
         let caches: Vec<_> = self.caches(&made.call).collect();
         let most = if answer.said.is_failure() { failures_last(&caches, answer) } else { answers_last(&caches) };
         if !self.stack.has_database() && age > most {
