@@ -172,7 +172,7 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // A step of a backend keeps its arguments twice, as methods of an `#[async_trait]` do.
         ("session", "session") => (27, 3_850),
         // One of them is the entry of the call's scope by which the log names the call: an error deep in a tool is logged with it.
-        ("key", "idempotent") => (56, 8_750),
+        ("key", "idempotent") => (56, 9_180),
         _ => (0, 0),
     };
     Allocated { count, bytes }
