@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 
 const STEPS = 8;
-/** The whole call takes 2.4 s. */
+/** The whole call takes 2.7 s. */
 const PATIENCE = { timeout: 1_200, resetTimeoutOnProgress: true, maxTotalTimeout: 15_000, onprogress: () => {} };
 const call = (client, label, tool) => client.call(label, tool, { steps: STEPS, step_ms: 300 }, PATIENCE);
 

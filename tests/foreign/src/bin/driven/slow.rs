@@ -10,8 +10,10 @@ use crate::state::State;
 /// How often a tool that waits looks whether it is cancelled.
 const STEP: Duration = Duration::from_millis(10);
 
-/// Reports each of its steps.
+/// Reports each of its steps. Before the first one it waits, so that a caller who asks at the same time joins before it: a caller who
+/// joins later hears the steps from then on.
 pub(crate) async fn count(steps: u32, step_ms: u64, ctx: &RequestContext) -> McpResult<String> {
+    tokio::time::sleep(Duration::from_millis(step_ms)).await;
     for step in 1..=steps {
         ctx.report_progress(f64::from(step), Some(f64::from(steps)), Some(&format!("step {step}"))).await?;
         tokio::time::sleep(Duration::from_millis(step_ms)).await;
