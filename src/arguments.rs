@@ -149,7 +149,15 @@ impl LayerArgument {
     ) -> Result<(), ConfigError> {
         match tools.into_iter().find(|tool| self.is_taken(tool)) {
             Some(tool) => {
-                let reason = format!("`{}` already has an argument `{}`: choose another name", tool.name, self.name);
+                let name = &self.name;
+                let reason = match LayerArguments::of(tool).has(name) {
+                    true => format!(
+                        "a layer further in already adds the argument `{name}` to `{}`: let only one of the two act on this tool, or \
+                         choose another name",
+                        tool.name
+                    ),
+                    false => format!("`{}` already has an argument `{name}`: choose another name", tool.name),
+                };
                 Err(ConfigError::invalid(layer, setting, reason))
             }
             None => Ok(()),

@@ -51,6 +51,16 @@ pub enum ConfigError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// The database has no table for the records of a layer. It is found when the server starts, or at the first call.
+    #[non_exhaustive]
+    MissingTable {
+        /// The backend.
+        backend: &'static str,
+        /// The table.
+        table: &'static str,
+        /// The function that creates the table.
+        create: &'static str,
+    },
     /// A layer is used before it was put on a server.
     #[non_exhaustive]
     NotLayered {
@@ -122,6 +132,9 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::InvalidSetting { layer, setting, reason } => write!(f, "{layer}::{setting}: {reason}"),
+            Self::MissingTable { backend, table, create } => {
+                write!(f, "{backend}: the database has no table `{table}`: call `{create}` before the server starts")
+            }
             Self::NotLayered { layer } => {
                 write!(f, "this {layer} is not on a server yet: call `layer(server)` or `try_layer(server)` first")
             }

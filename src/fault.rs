@@ -51,7 +51,7 @@ mod sql;
 #[cfg(feature = "transactional")]
 pub(crate) use sql::may_undo_transaction;
 #[cfg(any(feature = "transactional", feature = "postgres", feature = "sqlite"))]
-pub(crate) use sql::{backend_of, of_commit, of_sql};
+pub(crate) use sql::{backend_of, is_missing_table, of_commit, of_sql};
 
 #[cfg(feature = "redis")]
 mod redis;

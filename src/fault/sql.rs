@@ -42,6 +42,21 @@ pub(crate) fn may_undo_transaction(error: &Error) -> bool {
     }
 }
 
+/// Whether a table that the statement names does not exist.
+pub(crate) fn is_missing_table(error: &Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    #[cfg(feature = "postgres")]
+    if let Some(error) = postgres(error) {
+        return error.code() == "42P01";
+    }
+    #[cfg(feature = "sqlite")]
+    if sqlite(error).is_some() {
+        return error.message().starts_with("no such table: ");
+    }
+    let _ = error;
+    false
+}
+
 /// Names the database that an error is of, as far as the error tells.
 pub(crate) fn backend_of(error: &Error) -> &'static str {
     #[cfg(feature = "postgres")]

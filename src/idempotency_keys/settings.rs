@@ -166,11 +166,25 @@ impl Idempotency {
         Ok(())
     }
 
-    /// Checks the settings, also against the tools that take a key.
-    pub(crate) fn check_for(&self, layer: &'static str, tools: &[Tool]) -> Result<(), ConfigError> {
+    /// Checks the settings, also against the tools, of which only some take a key.
+    pub(crate) fn check_for(
+        &self,
+        layer: &'static str,
+        tools: &[Tool],
+        takes_key: impl Fn(&Tool) -> bool,
+    ) -> Result<(), ConfigError> {
         self.check()?;
+        let is_required = |tool: &&Tool| self.named().any(|name| name == tool.name);
+        if let Some(tool) = tools.iter().filter(is_required).find(|tool| !takes_key(tool)) {
+            let reason = format!(
+                "`{}` takes no key, since {layer} does not act on it, or it is annotated `read_only`: add it to `{layer}::only`, or \
+                 remove it here",
+                tool.name
+            );
+            return Err(ConfigError::invalid(SETTINGS, "required_for", reason));
+        }
         match self.argument(false) {
-            Some(argument) => argument.check(layer, "with_idempotency", tools),
+            Some(argument) => argument.check(layer, "with_idempotency", tools.iter().filter(|tool| takes_key(tool))),
             None => Ok(()),
         }
     }

@@ -42,6 +42,16 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Checks, when the server starts, that the storage is ready for use: that a table exists, for example.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] stops the start of the server. A storage that cannot be reached is none: the calls that need it fail. Default:
+    /// none.
+    async fn check_storage(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
     /// Claims a call that is new, or whose answer has expired. Of any other call it returns the state.
     async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, BackendError>;
 
@@ -177,6 +187,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn check(&self) -> Result<(), ConfigError> {
         (**self).check()
+    }
+
+    async fn check_storage(&self) -> Result<(), ConfigError> {
+        (**self).check_storage().await
     }
 
     async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, BackendError> {

@@ -12,6 +12,7 @@ use turbomcp_types::ToolResult;
 use super::backend::BackendError;
 use super::builder::{IdempotentTool, Predicate};
 use super::held_claim::{Ended, Found, HeldClaim};
+use crate::ConfigError;
 use crate::detached::run_to_end;
 use crate::idempotency_keys::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, KeyOutcome};
 use crate::masked::{CallLabel, error_id};
@@ -95,11 +96,20 @@ fn refuse(tool: &IdempotentTool, counts: &KeyCounts, call: &CallKey, error: &Bac
             let error = McpError::new(ErrorKind::ServerOverloaded, sentence);
             counts.answer(KeyOutcome::Overloaded, &error.with_data(json!({ IDEMPOTENCY: "overloaded" })))
         }
-        BackendError::Unavailable(_) => {
-            let sentence =
-                format!("The record of idempotency keys is not available; this call did nothing (error {id})");
-            let error = McpError::unavailable(sentence).with_data(json!({ IDEMPOTENCY: "unavailable" }));
-            counts.answer(KeyOutcome::Unavailable, &error)
+        BackendError::Unavailable(cause) => {
+            let refusal = match cause.downcast_ref::<ConfigError>() {
+                Some(missing) => {
+                    let sentence =
+                        format!("Idempotency keys cannot be used: {missing}; this call did nothing (error {id})");
+                    McpError::internal(sentence).with_data(json!({ IDEMPOTENCY: "no_table" }))
+                }
+                None => {
+                    let sentence =
+                        format!("The record of idempotency keys is not available; this call did nothing (error {id})");
+                    McpError::unavailable(sentence).with_data(json!({ IDEMPOTENCY: "unavailable" }))
+                }
+            };
+            counts.answer(KeyOutcome::Unavailable, &refusal)
         }
     }
 }

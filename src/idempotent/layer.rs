@@ -67,8 +67,7 @@ impl Middleware for IdempotentTool {
             let named = self.selection.named().chain(self.idempotency().named());
             check_names(LAYER, named, &tools)?;
         }
-        let keyed: Vec<_> = tools.iter().filter(|tool| self.selection.includes(tool, RULE)).cloned().collect();
-        self.idempotency().check_for(LAYER, &keyed)?;
+        self.idempotency().check_for(LAYER, &tools, |tool| self.selection.includes(tool, RULE))?;
         let named = self.selection.named().chain(self.idempotency().named());
         let plan = Plan::new(&self.space.identity, named, self.selection.unknown());
         let mut bound = Self { plan, ..self };
@@ -91,6 +90,11 @@ impl Middleware for IdempotentTool {
 
     fn forget_definitions(&self) {
         self.plan.forget();
+    }
+
+    async fn on_initialize<'a, H: McpHandler>(&'a self, inner: &'a H) -> McpResult<()> {
+        self.claims.terms.backend.get().check_storage().await?;
+        inner.on_initialize().await
     }
 
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {

@@ -7,7 +7,9 @@ use sqlx::Pool;
 
 use super::backend::{Backend, BackendError, Claim, Claimed, Owner};
 use super::renewals::Renewals;
+use crate::ConfigError;
 use crate::connections::{Apart, Connections, Spare, WaitsForItself, What};
+use crate::database::Table;
 use crate::idempotency_keys::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
 use crate::sweeper::Sweeper;
 use crate::transactional::records::{self, EXPIRED, kept_for};
@@ -34,6 +36,11 @@ pub struct SqlBackend<DB: Dialect> {
     /// Has transactions on the pool leave a connection to the claims.
     apart: Arc<Apart>,
 }
+
+const RECORDS: Table = records::table("idempotent::SqlBackend", "idempotent::SqlBackend::ensure_schema(&pool)");
+
+/// How long the start of a server waits for the check of the table.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<DB: Dialect> SqlBackend<DB> {
     /// Creates a backend on a pool. Each step is a statement or two outside any transaction of the tool's.
@@ -123,7 +130,10 @@ async fn claim_or_find<DB: Dialect>(connection: &mut DB::Connection, claim: Clai
 
 impl From<sqlx::Error> for BackendError {
     fn from(error: sqlx::Error) -> Self {
-        Self::unavailable(error)
+        match RECORDS.missing_by(&error) {
+            Some(missing) => Self::unavailable(missing),
+            None => Self::unavailable(error),
+        }
     }
 }
 
@@ -131,6 +141,10 @@ impl From<sqlx::Error> for BackendError {
 impl<DB: Dialect> Backend for SqlBackend<DB> {
     fn name(&self) -> &'static str {
         DB::NAME
+    }
+
+    async fn check_storage(&self) -> Result<(), ConfigError> {
+        RECORDS.check(&self.connections, CHECK_TIMEOUT).await
     }
 
     async fn claim(&self, claim: Claim<'_>) -> Result<Claimed, BackendError> {

@@ -15,6 +15,7 @@ mod retried;
 mod settings;
 mod shared;
 mod silence;
+mod tables;
 mod unresolved;
 
 use std::future::ready;

@@ -41,6 +41,16 @@ pub trait Backend: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Checks, when the server starts, that the storage is ready for use: that a table exists, for example.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] stops the start of the server. A storage that cannot be reached is none: the calls that need it fail. Default:
+    /// none.
+    async fn check_storage(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
     /// Creates the first record of a session, for the caller who [opens](Write::opener) it. An existing record stays as it is and is
     /// returned as a conflict.
     async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError>;
@@ -189,6 +199,11 @@ impl BackendError {
         !self.error.is::<InTransaction>() && !self.waits_for_itself()
     }
 
+    /// Whether the table of the sessions does not exist.
+    pub(super) fn is_missing_table(&self) -> bool {
+        self.error.is::<ConfigError>()
+    }
+
     /// Whether the step was not begun, because it would have waited for its own transaction.
     pub(super) fn waits_for_itself(&self) -> bool {
         #[cfg(all(feature = "transactional", any(feature = "postgres", feature = "sqlite")))]
@@ -230,6 +245,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn check(&self) -> Result<(), ConfigError> {
         (**self).check()
+    }
+
+    async fn check_storage(&self) -> Result<(), ConfigError> {
+        (**self).check_storage().await
     }
 
     async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError> {

@@ -57,6 +57,8 @@ pub enum SessionError {
     /// The tool's own transaction holds the only connection of the pool, or on SQLite the write lock. Write sessions
     /// [in transactions](super::SqlBackend::in_transactions), or give them a database of their own. Nothing was changed.
     WaitsForItself(BackendError),
+    /// The database has no table for sessions: create it with `SqlBackend::ensure_schema`. Nothing was changed.
+    NoTable(BackendError),
     /// The backend failed, was too slow, or returned a record that cannot be read. Nothing was changed.
     Unavailable(BackendError),
     /// The backend failed, or was too slow, during a write. The change may have been kept.
@@ -64,9 +66,13 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    /// The error of a failed step of the backend; `otherwise` makes it unless the step waited for its own transaction.
+    /// The error of a failed step of the backend; `otherwise` makes it unless the step waited for its own transaction, or the table does not exist.
     pub(super) fn of_step(error: BackendError, otherwise: impl FnOnce(BackendError) -> Self) -> Self {
-        if error.waits_for_itself() { Self::WaitsForItself(error) } else { otherwise(error) }
+        match error {
+            error if error.waits_for_itself() => Self::WaitsForItself(error),
+            error if error.is_missing_table() => Self::NoTable(error),
+            error => otherwise(error),
+        }
     }
 }
 
@@ -75,8 +81,9 @@ impl From<SessionError> for McpError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::NoLayer => {
-                Self::internal("This tool needs a session, but the server has no session store for it")
-                    .with_data(json!({ SESSION: "no_layer" }))
+                let text = "This tool needs a session, and there is none here: put a `SessionStore` around the server. A task that \
+                            the tool spawns has no session: get it before, and move it into the task";
+                Self::internal(text).with_data(json!({ SESSION: "no_layer" }))
             }
             SessionError::None(mode) => mode.missing(),
             SessionError::Unknown => Self::invalid_params(
@@ -116,6 +123,11 @@ impl From<SessionError> for McpError {
             SessionError::WaitsForItself(_) => {
                 Self::internal("This tool's session waits for the tool's own transaction. The session was not changed")
                     .with_data(json!({ SESSION: "waits_for_itself" }))
+            }
+            SessionError::NoTable(error) => {
+                let id = logged(&error, false);
+                Self::internal(format!("Sessions cannot be used: {error}. Nothing was changed (error {id})"))
+                    .with_data(json!({ SESSION: "no_table" }))
             }
             SessionError::Unavailable(error) => {
                 let id = logged(&error, false);
@@ -164,7 +176,9 @@ impl SessionMode {
 impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoLayer => f.write_str("no `SessionStore` acts on this call: put one in front of the tool"),
+            Self::NoLayer => f.write_str(
+                "no `SessionStore` acts on this call: put one around the server, and get the session before a task is spawned",
+            ),
             Self::None(mode) => write!(f, "the call has no session (mode: {mode:?})"),
             Self::Unknown => f.write_str("the caller has no such session"),
             Self::Undecodable { key, error } => write!(f, "the value of `{key}` cannot be read: {error}"),
@@ -176,7 +190,7 @@ impl fmt::Display for SessionError {
             Self::NoRoom => f.write_str("the caller's share of the sessions is full"),
             Self::Conflict => f.write_str("another writer changed the session first"),
             Self::NotRenewable => f.write_str("the session has no handle"),
-            Self::WaitsForItself(error) => error.fmt(f),
+            Self::WaitsForItself(error) | Self::NoTable(error) => error.fmt(f),
             Self::Unavailable(error) => write!(f, "the session backend is unavailable: {error}"),
             Self::OutcomeUnknown(error) => write!(f, "the session may or may not have been written: {error}"),
         }
@@ -187,7 +201,10 @@ impl Error for SessionError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Undecodable { error, .. } | Self::Unencodable { error, .. } => Some(error),
-            Self::WaitsForItself(error) | Self::Unavailable(error) | Self::OutcomeUnknown(error) => Some(error),
+            Self::WaitsForItself(error)
+            | Self::NoTable(error)
+            | Self::Unavailable(error)
+            | Self::OutcomeUnknown(error) => Some(error),
             _ => None,
         }
     }

@@ -209,6 +209,11 @@ impl Middleware for SessionStore {
         }
     }
 
+    async fn on_initialize<'a, H: McpHandler>(&'a self, inner: &'a H) -> McpResult<()> {
+        self.engine.shared.records.backend().check_storage().await?;
+        inner.on_initialize().await
+    }
+
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
         self.advertise(inner.list_tools())
     }

@@ -9,6 +9,8 @@ use super::backend::{Backend, BackendError, Record, Write, Written};
 use crate::connections::{Apart, Connections, Pooled, What};
 #[cfg(feature = "transactional")]
 use crate::connections::{Spare, WaitsForItself};
+use crate::ConfigError;
+use crate::database::Table;
 use crate::sweeper::{Expired, Sweeper};
 #[cfg(feature = "transactional")]
 use crate::transactional::{Connection, Within, within};
@@ -48,6 +50,15 @@ pub struct SqlBackend<DB: SessionDatabase> {
 
 const EXPIRED: Expired =
     Expired { from: "from mcp_patterns_sessions", condition: "expires_at <= {now}", rows: "sessions" };
+
+const TABLE: Table = Table {
+    backend: "session::SqlBackend",
+    name: "mcp_patterns_sessions",
+    create: "session::SqlBackend::ensure_schema(&pool)",
+};
+
+/// How long the start of a server waits for the check of the table.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<DB: SessionDatabase> SqlBackend<DB> {
     /// Creates a backend on a pool. Each step is a statement outside the tool's transactions, and is kept whether these are committed
@@ -146,6 +157,10 @@ impl<DB: SessionDatabase> On<'_, DB> {
 
     /// Ends the use of the connection with the result of the statement.
     fn done<T>(self, result: Result<T, sqlx::Error>) -> Result<T, BackendError> {
+        let failed = |error, otherwise: fn(sqlx::Error) -> BackendError| match TABLE.missing_by(&error) {
+            Some(missing) => BackendError::not_taken(missing),
+            None => otherwise(error),
+        };
         match self {
             #[cfg(feature = "transactional")]
             Self::Spare(connection) if result.is_ok() => connection.done(),
@@ -153,12 +168,12 @@ impl<DB: SessionDatabase> On<'_, DB> {
             Self::Transaction(_, around) => {
                 return result.map_err(|error| {
                     around.note(&error);
-                    BackendError::in_transaction(error)
+                    failed(error, |error| BackendError::in_transaction(error))
                 });
             }
             _ => {}
         }
-        result.map_err(BackendError::of_sql)
+        result.map_err(|error| failed(error, BackendError::of_sql))
     }
 }
 
@@ -166,6 +181,10 @@ impl<DB: SessionDatabase> On<'_, DB> {
 impl<DB: SessionDatabase> Backend for SqlBackend<DB> {
     fn name(&self) -> &'static str {
         DB::NAME
+    }
+
+    async fn check_storage(&self) -> Result<(), ConfigError> {
+        TABLE.check(&self.connections, CHECK_TIMEOUT).await
     }
 
     async fn create(&self, id: &str, write: Write<'_>) -> Result<Written, BackendError> {

@@ -18,6 +18,7 @@ mod shares;
 #[cfg(feature = "redis")]
 mod silence;
 mod sweeps;
+mod tables;
 mod values;
 
 use std::future::Future;

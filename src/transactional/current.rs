@@ -27,11 +27,20 @@ const HOLDER_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 ///
-/// [`TransactionError::None`] outside a transaction on this kind of database, and in a spawned task;
+/// [`TransactionError::None`] outside a transaction, and in a spawned task; [`TransactionError::OtherDatabase`] in a transaction on
+/// another kind of database;
 /// [`TransactionError::Held`] if another part of the call holds the connection for more than five seconds.
 pub async fn current<DB: Dialect>() -> Result<Connection<DB>, TransactionError> {
-    let part = scope::current::<TransactionHandle<DB>>().ok_or(TransactionError::None)?;
+    let part = scope::current::<TransactionHandle<DB>>().ok_or_else(|| not_open(DB::NAME))?;
     part.connection().await
+}
+
+/// The error of code that finds no transaction on the database that it asks for.
+fn not_open(requested: &'static str) -> TransactionError {
+    match scope::current::<Control>() {
+        Some(control) => TransactionError::OtherDatabase { open: control.backend, requested },
+        None => TransactionError::None,
+    }
 }
 
 /// The connection of the current transaction. [`current`] returns it.

@@ -4,6 +4,7 @@ use std::time::Duration;
 use serde_json::json;
 use turbomcp_core::{ErrorKind, McpError};
 
+use super::records::RECORDS;
 use crate::fault::Fault;
 
 /// The entry of an error's data that says how a transaction ended.
@@ -18,6 +19,17 @@ pub(super) const ENDED_EARLY: &str = "ended_early";
 pub enum TransactionError {
     /// There is no transaction here: no `TransactionalTool` acts on the tool, or its work was moved to another task.
     None,
+    /// The transaction here is on another kind of database.
+    #[non_exhaustive]
+    OtherDatabase {
+        /// The database of the open transaction.
+        open: &'static str,
+        /// The database that the code asked for.
+        requested: &'static str,
+    },
+    /// The database has no table for the records of idempotency keys: create it with `TransactionalTool::ensure_schema`. Nothing was
+    /// done.
+    NoTable,
     /// Another part of the same call holds the connection of the transaction.
     Held,
     /// A statement failed. The log has its error, under this id.
@@ -77,6 +89,8 @@ impl TransactionError {
     const fn reason(&self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::OtherDatabase { .. } => "other_database",
+            Self::NoTable => "no_table",
             Self::Held => "held",
             Self::Statement { .. } => "statement_failed",
             Self::Unavailable { .. } => "unavailable",
@@ -101,6 +115,8 @@ impl TransactionError {
             Self::TimedOut { .. } | Self::Statement { fault: Fault::Timeout, .. } => ErrorKind::Timeout,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::None
+            | Self::OtherDatabase { .. }
+            | Self::NoTable
             | Self::Held
             | Self::WaitsForItself
             | Self::RolledBack
@@ -115,7 +131,16 @@ impl TransactionError {
 impl fmt::Display for TransactionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("No transaction is open here"),
+            Self::None => f.write_str(
+                "No transaction is open here: name the tool in `TransactionalTool::only`. A task that the tool spawns has no \
+                 transaction",
+            ),
+            Self::OtherDatabase { open, requested } => write!(
+                f,
+                "The open transaction is on {open}, and this tool asks for one on {requested}: give `current` the type of the \
+                 database that the `TransactionalTool` has"
+            ),
+            Self::NoTable => write!(f, "Idempotency keys cannot be used: {}; nothing was done", RECORDS.missing()),
             Self::Held => f.write_str("The transaction's connection is held elsewhere in this call"),
             Self::Statement { fault, id } => {
                 let sentence = match fault {

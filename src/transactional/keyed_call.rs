@@ -14,7 +14,7 @@ use super::error::TransactionError;
 use super::in_doubt::RecordLookup;
 use super::in_flight::{Admission, InFlight};
 use super::metrics::TransactionCounts;
-use super::records::{EXPIRED, kept_for};
+use super::records::{EXPIRED, RECORDS, kept_for};
 use super::results::Results;
 use super::transactor::Transactor;
 use crate::fault::Fault;
@@ -123,7 +123,13 @@ impl<DB: Dialect> KeyedCall<'_, DB> {
         is_claiming.store(true, Ordering::Relaxed);
         let claimed = DB::claim(&mut connection, self.key, None, self.kept_for()).await;
         is_claiming.store(false, Ordering::Relaxed);
-        let claimed = match claimed.map_err(TransactionError::from) {
+        let claimed = claimed.map_err(|error| {
+            let missing = RECORDS.missing_by(&error);
+            // Logged, and noted for the transaction, in either case.
+            let error = TransactionError::from(error);
+            if missing.is_some() { TransactionError::NoTable } else { error }
+        });
+        let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(TransactionError::Statement { fault: Fault::Timeout, .. }) => {
                 return Ok(Answer { result: self.in_progress(), end: Ending::Unused });

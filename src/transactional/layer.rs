@@ -17,6 +17,7 @@ use super::builder::TransactionalTool;
 use super::dialect::Dialect;
 use super::keyed_call::KeyedCall;
 use super::plan::ToolPlan;
+use super::records::RECORDS;
 use crate::idempotency_keys::{Bound, KeyCounts, KeyOutcome};
 use crate::questions::Questions;
 use crate::selection::{Hints, Known, Plan, Rule, check_names, look_up};
@@ -27,7 +28,7 @@ const LAYER: &str = "TransactionalTool";
 /// A transaction does no harm to any tool, so the layer acts on every tool that its user selects.
 const RULE: Rule = Rule::every_tool(LAYER);
 
-/// How long it may take to list ambiguous calls, or to resolve one.
+/// How long it may take to check the table at the start, to list ambiguous calls, or to resolve one.
 const CLAIMS_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl<DB: Dialect> TransactionalTool<DB> {
@@ -149,8 +150,7 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
                     "a read-only transaction cannot record an answer: remove this setting, or `Transactor::read_only`";
                 return Err(ConfigError::invalid(LAYER, "with_idempotency", reason));
             }
-            let keyed: Vec<_> = tools.iter().filter(|tool| self.takes_key(tool)).cloned().collect();
-            idempotency.check_for(LAYER, &keyed)?;
+            idempotency.check_for(LAYER, &tools, |tool| self.takes_key(tool))?;
         }
         let mut bound = Self { plan, ..self };
         Arc::make_mut(&mut bound.space).server = inner.server_info().name;
@@ -174,6 +174,13 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
 
     fn forget_definitions(&self) {
         self.plan.forget();
+    }
+
+    async fn on_initialize<'a, H: McpHandler>(&'a self, inner: &'a H) -> McpResult<()> {
+        if self.idempotency.is_some() {
+            RECORDS.check(&self.transactor.connections, CLAIMS_TIMEOUT).await?;
+        }
+        inner.on_initialize().await
     }
 
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {

@@ -7,7 +7,7 @@ use sqlx::Pool;
 
 use crate::clock::CENTURY;
 use crate::connections::{Connections, in_time};
-use crate::database::SupportedDatabase;
+use crate::database::{SupportedDatabase, Table};
 use crate::idempotency_keys::{AmbiguousCalls, CallKey, Page, Resolved};
 use crate::sweeper::{Expired, Sweeper};
 
@@ -33,6 +33,14 @@ create table if not exists mcp_patterns_idempotency (
 );
 create index if not exists mcp_patterns_idempotency_expires_at on mcp_patterns_idempotency (expires_at);
 ";
+
+/// The table, as a `TransactionalTool` uses it.
+pub(super) const RECORDS: Table = table("TransactionalTool", "TransactionalTool::ensure_schema(&pool)");
+
+/// Describes the table, for a backend that has this function to create it.
+pub(crate) const fn table(backend: &'static str, create: &'static str) -> Table {
+    Table { backend, name: "mcp_patterns_idempotency", create }
+}
 
 /// A claim without a result is kept beyond the end of its lease: one that does not say so is kept for ever.
 pub(crate) const EXPIRED: Expired = Expired {

@@ -24,6 +24,7 @@ mod sessions;
 mod silence;
 mod standstill;
 mod sweeps;
+mod tables;
 mod traps;
 mod waiting;
 mod write_queue;

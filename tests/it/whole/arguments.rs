@@ -275,7 +275,9 @@ fn an_argument_of_the_authors_with_the_same_name_is_a_mistake_wherever_it_stands
     let handle = sessions.try_layer(with_argument("session")).map(drop).unwrap_err().to_string();
     assert!(handle.ends_with("`pay` already has an argument `session`: choose another name"), "{handle}");
     let twice = (keyed(), keyed()).try_layer(bank()).map(drop).unwrap_err().to_string();
-    assert!(twice.ends_with("choose another name"), "{twice}");
+    let sentence = "a layer further in already adds the argument `idempotency_key` to `pay`: let only one of the two act on this \
+                    tool, or choose another name";
+    assert!(twice.ends_with(sentence), "{twice}");
 }
 
 /// A server whose tool comes after the start, with an argument of the name that a layer uses.
