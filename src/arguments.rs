@@ -31,7 +31,7 @@
 //! use mcp_patterns::{ConfigError, Layer, Middleware, ValidatedTool, layer};
 //! use serde_json::{Value, json};
 //! use turbomcp::{McpHandler, McpResult, RequestContext, Tool, ToolResult};
-//! # use turbomcp::prelude::*;
+//! use turbomcp::prelude::*;
 //!
 //! /// Lets a caller ask what a tool would do.
 //! #[derive(Clone)]
@@ -39,7 +39,10 @@
 //!
 //! impl DryRun {
 //!     fn argument() -> LayerArgument {
-//!         LayerArgument::new("dry_run", json!({"type": "boolean", "description": "Only say what would be done."}))
+//!         LayerArgument::new(
+//!             "dry_run",
+//!             json!({"type": "boolean", "description": "Only say what would be done."}),
+//!         )
 //!     }
 //!
 //!     fn add_to(mut tools: Vec<Tool>) -> Vec<Tool> {
@@ -58,33 +61,51 @@
 //!         Self::add_to(inner.list_tools())
 //!     }
 //!
-//!     fn list_tools_for<H: McpHandler>(&self, inner: &H, ctx: &RequestContext) -> Vec<Tool> {
+//!     fn list_tools_for<H: McpHandler>(
+//!         &self,
+//!         inner: &H,
+//!         ctx: &RequestContext,
+//!     ) -> Vec<Tool> {
 //!         Self::add_to(inner.list_tools_for(ctx))
 //!     }
 //!
 //!     async fn call_tool<'a, H: McpHandler>(
-//!         &'a self, inner: &'a H, name: &'a str, mut args: Value, ctx: &'a RequestContext,
+//!         &'a self,
+//!         inner: &'a H,
+//!         name: &'a str,
+//!         mut args: Value,
+//!         ctx: &'a RequestContext,
 //!     ) -> McpResult<ToolResult> {
 //!         match Self::argument().take(&mut args) {
-//!             Some(Value::Bool(true)) => Ok(ToolResult::text(format!("{name} would be called with {args}"))),
+//!             Some(Value::Bool(true)) => {
+//!                 Ok(ToolResult::text(format!("{name} would be called with {args}")))
+//!             }
 //!             _ => inner.call_tool(name, args, ctx).await,
 //!         }
 //!     }
 //! }
 //!
-//! # #[derive(Clone)] struct Shop;
-//! # #[server(name = "shop", version = "1.0.0")]
-//! # impl Shop {
-//! #     /// Buys tea.
-//! #     #[tool] async fn buy(&self, grams: u32) -> McpResult<String> { Ok(format!("{grams} g of tea")) }
-//! # }
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! #[derive(Clone)]
+//! struct Shop;
+//! #[server(name = "shop", version = "1.0.0")]
+//! impl Shop {
+//!     /// Buys tea.
+//!     #[tool]
+//!     async fn buy(&self, grams: u32) -> McpResult<String> {
+//!         Ok(format!("{grams} g of tea"))
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = (ValidatedTool::new(), layer(DryRun)).layer(Shop);
 //!
 //! // Validated without `dry_run`, which the schema of `buy` does not have.
-//! let dry = server.call_tool("buy", json!({"grams": 50, "dry_run": true}), &RequestContext::new()).await?;
+//! let dry = server
+//!     .call_tool("buy", json!({"grams": 50, "dry_run": true}), &RequestContext::new())
+//!     .await?;
 //! assert_eq!(dry.first_text(), Some(r#"buy would be called with {"grams":50}"#));
-//! # Ok::<(), turbomcp::McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! [`Tool::new`]: turbomcp_types::Tool::new

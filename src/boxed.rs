@@ -26,13 +26,17 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 /// ```
 /// use mcp_patterns::{BoxHandler, Layer, RetryTool, boxed};
 /// use turbomcp::McpHandler;
-/// # use turbomcp::prelude::*;
-/// # #[derive(Clone)] struct Weather;
-/// # #[server(name = "weather", version = "1.0.0")]
-/// # impl Weather {
-/// #     /// Reads the weather.
-/// #     #[tool(read_only = true)] async fn get_weather(&self) -> McpResult<String> { Ok("sunny".to_owned()) }
-/// # }
+/// use turbomcp::prelude::*;
+/// #[derive(Clone)]
+/// struct Weather;
+/// #[server(name = "weather", version = "1.0.0")]
+/// impl Weather {
+///     /// Reads the weather.
+///     #[tool(read_only = true)]
+///     async fn get_weather(&self) -> McpResult<String> {
+///         Ok("sunny".to_owned())
+///     }
+/// }
 ///
 /// struct App {
 ///     server: BoxHandler,
@@ -48,13 +52,17 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 /// use mcp_patterns::{BoxHandler, CachedTool, Layer, RetryTool, boxed};
 /// use serde_json::json;
 /// use turbomcp::{McpHandler, RequestContext};
-/// # use turbomcp::prelude::*;
-/// # #[derive(Clone)] struct Weather;
-/// # #[server(name = "weather", version = "1.0.0")]
-/// # impl Weather {
-/// #     /// Reads the weather.
-/// #     #[tool(read_only = true)] async fn get_weather(&self) -> McpResult<String> { Ok("sunny".to_owned()) }
-/// # }
+/// use turbomcp::prelude::*;
+/// #[derive(Clone)]
+/// struct Weather;
+/// #[server(name = "weather", version = "1.0.0")]
+/// impl Weather {
+///     /// Reads the weather.
+///     #[tool(read_only = true)]
+///     async fn get_weather(&self) -> McpResult<String> {
+///         Ok("sunny".to_owned())
+///     }
+/// }
 ///
 /// fn server(in_production: bool) -> BoxHandler {
 ///     if in_production {
@@ -64,12 +72,15 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 ///     }
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// let answer = server(true).call_tool("get_weather", json!({}), &RequestContext::new()).await?;
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let answer =
+///     server(true).call_tool("get_weather", json!({}), &RequestContext::new()).await?;
 /// assert_eq!(answer.meta.unwrap()["mcp-patterns/cache"]["status"], "miss");
-/// let answer = server(false).call_tool("get_weather", json!({}), &RequestContext::new()).await?;
+/// let answer =
+///     server(false).call_tool("get_weather", json!({}), &RequestContext::new()).await?;
 /// assert_eq!(answer.meta, None);
-/// # Ok::<(), turbomcp::McpError>(()) }).unwrap();
+/// # Ok(()) }
 /// ```
 ///
 /// For one optional layer, an `Option` is enough: `layer(in_production.then(CachedTool::new))`.

@@ -56,9 +56,14 @@ pub enum Scope {
 /// use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 /// use turbomcp_core::Principal;
 ///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let crm = ScriptedServer::new("crm").with_read_only("customers", |call| async move {
 ///     let claims = call.ctx.principal().map(|principal| principal.claims.clone());
-///     Ok(ToolResult::text(format!("customers of {}", claims.unwrap_or_default()["workspace"])))
+///     Ok(ToolResult::text(format!(
+///         "customers of {}",
+///         claims.unwrap_or_default()["workspace"]
+///     )))
 /// });
 /// let identity = Identity::new().with_tenant_claim("workspace");
 /// let server = (
@@ -67,13 +72,17 @@ pub enum Scope {
 /// )
 ///     .layer(crm);
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// for workspace in ["acme", "globex"] {
 ///     let ada = Principal::new("ada").with_claim("workspace", json!(workspace));
-///     let answer = server.call_tool("customers", json!({}), &RequestContext::new().with_principal(ada)).await?;
-///     assert_eq!(answer.first_text(), Some(format!("customers of \"{workspace}\"").as_str()));
+///     let answer = server
+///         .call_tool("customers", json!({}), &RequestContext::new().with_principal(ada))
+///         .await?;
+///     assert_eq!(
+///         answer.first_text(),
+///         Some(format!("customers of \"{workspace}\"").as_str())
+///     );
 /// }
-/// # Ok::<(), McpError>(()) }).unwrap();
+/// # Ok(()) }
 /// ```
 ///
 /// # Defaults

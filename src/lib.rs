@@ -20,10 +20,11 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = (
 //!     CachedTool::new().with_ttl(Duration::from_secs(300)), // outermost: a hit ends here
-//!     RetryTool::new(),                                     // repeats calls after temporary failures
+//!     RetryTool::new(), // repeats calls after temporary failures
 //! )
 //!     .layer(Weather);
 //!
@@ -33,7 +34,7 @@
 //! let again = server.call_tool("get_weather", paris, &RequestContext::new()).await?;
 //! assert_eq!(again.first_text(), Some("Sunny in Paris"));
 //! assert_eq!(again.meta.unwrap()["mcp-patterns/cache"]["status"], "hit");
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Layers

@@ -16,11 +16,13 @@
 //! use mcp_patterns::postgres::{KEEPALIVES, replacing_silent};
 //! use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 //!
-//! # async fn open() -> Result<sqlx::PgPool, sqlx::Error> {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server: PgConnectOptions = "postgres://bank@db.example/bank".parse()?;
-//! let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(3));
+//! let pool =
+//!     PgPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(3));
 //! let pool = replacing_silent(pool).connect_with(server.options(KEEPALIVES)).await?;
-//! # Ok(pool) }
+//! # Ok(()) }
 //! ```
 
 use std::time::Duration;

@@ -23,13 +23,15 @@ use crate::ConfigError;
 /// A connection to one Redis server, for the backends of this crate and for your own use. Clones share it.
 ///
 /// ```no_run
-/// # fn example() -> Result<(), mcp_patterns::ConfigError> {
 /// use mcp_patterns::cached::RedisLevel;
 /// use mcp_patterns::{CachedTool, RedisConnection, SessionStore};
 ///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 /// let sessions = SessionStore::redis(redis.clone());
-/// let cached = CachedTool::new().with_second_level(RedisLevel::new(redis.clone()).with_subscriber(&redis));
+/// let cached = CachedTool::new()
+///     .with_second_level(RedisLevel::new(redis.clone()).with_subscriber(&redis));
 /// # Ok(()) }
 /// ```
 ///

@@ -38,14 +38,21 @@ use crate::middleware::impl_layer;
 /// # Example
 ///
 /// ```
-/// use mcp_patterns::{CachedTool, Layer, RetryTool, UntrustedServer, testing::ScriptedServer};
+/// use mcp_patterns::testing::ScriptedServer;
+/// use mcp_patterns::{CachedTool, Layer, RetryTool, UntrustedServer};
 /// use serde_json::json;
 /// use turbomcp::{McpHandler, RequestContext, ToolResult};
 ///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // Its annotations call both tools read-only. One of them is not.
 /// let upstream = ScriptedServer::new("upstream")
-///     .with_read_only("search", |call| async move { Ok(ToolResult::text(format!("answer {}", call.number))) })
-///     .with_read_only("order", |call| async move { Ok(ToolResult::text(format!("order {}", call.number))) });
+///     .with_read_only("search", |call| async move {
+///         Ok(ToolResult::text(format!("answer {}", call.number)))
+///     })
+///     .with_read_only("order", |call| async move {
+///         Ok(ToolResult::text(format!("order {}", call.number)))
+///     });
 /// let server = (
 ///     CachedTool::new().allow_skipped_effects(["search"]),
 ///     RetryTool::new().allow_repeated_effects(["search"]),
@@ -53,14 +60,13 @@ use crate::middleware::impl_layer;
 /// )
 ///     .layer(upstream);
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let mut texts = Vec::new();
 /// for tool in ["search", "search", "order", "order"] {
 ///     let answer = server.call_tool(tool, json!({}), &RequestContext::new()).await?;
 ///     texts.push(answer.first_text().unwrap_or_default().to_owned());
 /// }
 /// assert_eq!(texts, ["answer 1", "answer 1", "order 1", "order 2"]);
-/// # Ok::<(), turbomcp::McpError>(()) }).unwrap();
+/// # Ok(()) }
 /// ```
 ///
 /// # Failures

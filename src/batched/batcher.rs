@@ -39,14 +39,16 @@ use crate::{ConfigError, Identity};
 ///     Ok(ids.into_iter().map(name).collect())
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let users = Batcher::new(names);
 /// let ctx = RequestContext::new();
-/// let (ada, bob, nobody) = tokio::join!(users.load(&ctx, 1), users.load(&ctx, 2), users.load(&ctx, 3));
+/// let (ada, bob, nobody) =
+///     tokio::join!(users.load(&ctx, 1), users.load(&ctx, 2), users.load(&ctx, 3));
 /// assert_eq!((ada?, bob?), ("Ada".to_owned(), "Bob".to_owned()));
 /// assert_eq!(nobody.unwrap_err().message, "There is no user 3");
 /// assert_eq!(users.stats().batches, 1);
-/// # Ok::<(), McpError>(()) }).unwrap();
+/// # Ok(()) }
 /// ```
 ///
 /// # Cancellation

@@ -39,7 +39,8 @@
 //!     Ok(calls.iter().map(name).collect())
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = BatchedTool::new().with_bulk("get_user", get_users).layer(Users);
 //!
 //! let ctx = RequestContext::new();
@@ -49,7 +50,7 @@
 //! assert_eq!((one.first_text(), two.first_text()), (Some("user 1"), Some("user 2")));
 //! assert_eq!(one.meta.unwrap()["mcp-patterns/batch"]["size"], 3);
 //! assert!(none?.is_error());
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: by shard, calls of all users together, one bad call found
@@ -59,20 +60,25 @@
 //! use mcp_patterns::batched::Call;
 //! use mcp_patterns::testing::ScriptedServer;
 //! use mcp_patterns::{BatchedTool, Layer, Scope};
-//! # use futures_util::future::join_all;
+//! use futures_util::future::join_all;
 //! use serde_json::json;
-//! # use turbomcp::{McpError, McpHandler, McpResult, RequestContext, ToolResult};
+//! use turbomcp::{McpError, McpHandler, McpResult, RequestContext, ToolResult};
 //!
 //! /// One request to the shard, which rejects the whole request if one word is bad.
 //! async fn translate(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
 //!     if calls.iter().any(|call| call.args["word"] == "") {
 //!         return Err(McpError::invalid_params("There is an empty word"));
 //!     }
-//!     Ok(calls.iter().map(|call| Ok(format!("{} in {}", call.args["word"], call.args["to"]))).collect())
+//!     Ok(calls
+//!         .iter()
+//!         .map(|call| Ok(format!("{} in {}", call.args["word"], call.args["to"])))
+//!         .collect())
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! # let script = ScriptedServer::new("words").with_read_only("translate", |_| async { Ok(ToolResult::text("")) });
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let script = ScriptedServer::new("words")
+//!     .with_read_only("translate", |_| async { Ok(ToolResult::text("")) });
 //! let batched = BatchedTool::new()
 //!     .with_bulk("translate", translate)
 //!     .with_scope(Scope::Public)
@@ -89,10 +95,11 @@
 //! let calls = users.iter().zip(words).map(|(user, (word, to))| {
 //!     server.call_tool("translate", json!({"word": word, "to": to}), user)
 //! });
-//! let failed: Vec<_> = join_all(calls).await.into_iter().map(|answer| answer.unwrap().is_error()).collect();
+//! let failed: Vec<_> =
+//!     join_all(calls).await.into_iter().map(|answer| answer.unwrap().is_error()).collect();
 //! assert_eq!(failed, [false, true, false]);
 //! assert_eq!((handle.stats().sent, handle.stats().batches), (3, 2));
-//! # });
+//! # Ok(()) }
 //! ```
 //!
 //! # Defaults
@@ -130,15 +137,16 @@
 //! ```
 //! use std::collections::HashMap;
 //! use mcp_patterns::batched::Call;
-//! # use mcp_patterns::{BatchedTool, Layer, testing::ScriptedServer};
-//! # use serde_json::json;
-//! # use turbomcp::{McpError, McpHandler, McpResult, RequestContext, ToolResult};
+//! use mcp_patterns::{BatchedTool, Layer, testing::ScriptedServer};
+//! use serde_json::json;
+//! use turbomcp::{McpError, McpHandler, McpResult, RequestContext, ToolResult};
 //!
-//! # async fn select_names(ids: &[u64]) -> HashMap<u64, String> {
-//! #     ids.iter().filter(|id| **id < 100).map(|id| (*id, format!("user {id}"))).collect()
-//! # }
+//! async fn select_names(ids: &[u64]) -> HashMap<u64, String> {
+//!     ids.iter().filter(|id| **id < 100).map(|id| (*id, format!("user {id}"))).collect()
+//! }
 //! async fn get_users(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
-//!     let ids: Vec<u64> = calls.iter().filter_map(|call| call.args["id"].as_u64()).collect();
+//!     let ids: Vec<u64> =
+//!         calls.iter().filter_map(|call| call.args["id"].as_u64()).collect();
 //!     let names = select_names(&ids).await; // one row for each existing id, in any order
 //!     let name = |call: &Call| {
 //!         let name = call.args["id"].as_u64().and_then(|id| names.get(&id));
@@ -147,8 +155,10 @@
 //!     Ok(calls.iter().map(name).collect())
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! # let script = ScriptedServer::new("users").with_plain("get_user", |_| async { Ok(ToolResult::text("")) });
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let script = ScriptedServer::new("users")
+//!     .with_plain("get_user", |_| async { Ok(ToolResult::text("")) });
 //! let server = BatchedTool::new().with_bulk("get_user", get_users).layer(script);
 //!
 //! let ctx = RequestContext::new();
@@ -156,7 +166,7 @@
 //! let (one, same, none) = tokio::join!(get(1), get(1), get(1000));
 //! assert_eq!((one?.first_text(), same?.first_text()), (Some("user 1"), Some("user 1")));
 //! assert_eq!(none?.first_text(), Some("There is no such user"));
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Without a bulk function

@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use mcp_patterns::{CachedTool, Layer};
-//! # use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+//! use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
 //! use turbomcp::prelude::*;
 //!
 //! #[derive(Clone, Default)]
@@ -30,7 +30,8 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let cached = CachedTool::new();
 //! let cache = cached.handle();
 //! let server = cached.layer(Weather::default());
@@ -46,7 +47,7 @@
 //! cache.invalidate("get_weather", &paris);
 //! let third = server.call_tool("get_weather", paris, &ctx).await?;
 //! assert_eq!(third.first_text(), Some("Sunny in Paris (request 2)"));
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: answers for all users, warmed at the start
@@ -55,11 +56,14 @@
 //! use std::time::Duration;
 //! use mcp_patterns::{CachedTool, Layer, Scope, testing::ScriptedServer};
 //! use serde_json::json;
-//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let script = ScriptedServer::new("site")
-//!     .with_read_only("get_page", |call| async move { Ok(ToolResult::text(format!("Content of {}", call.args["page"]))) })
+//!     .with_read_only("get_page", |call| async move {
+//!         Ok(ToolResult::text(format!("Content of {}", call.args["page"])))
+//!     })
 //!     .with_read_only("my_orders", |_| async { Ok(ToolResult::text("none")) })
 //!     .with_read_only("now", |_| async { Ok(ToolResult::text("just now")) });
 //!
@@ -72,7 +76,8 @@
 //! let cache = cached.handle();
 //! let server = cached.layer(script.clone());
 //!
-//! let pages = ["homepage", "pricing", "docs", "api"].map(|page| ("get_page", json!({"page": page})));
+//! let pages = ["homepage", "pricing", "docs", "api"]
+//!     .map(|page| ("get_page", json!({"page": page})));
 //! let warmed = cache.warm(pages, 2).await.unwrap();
 //! assert_eq!((warmed.loaded, warmed.failed.len()), (4, 0));
 //!
@@ -80,7 +85,7 @@
 //! server.call_tool("get_page", json!({"page": "docs"}), &ada).await?;
 //! assert_eq!(script.calls("get_page"), 4);
 //! assert_eq!(cache.stats().hits, 1);
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Which calls are the same
@@ -282,12 +287,17 @@
 //! of another level:
 //!
 //! ```
-//! use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+//! use std::sync::{
+//!     Arc,
+//!     atomic::{AtomicU64, Ordering},
+//! };
 //! use std::time::Duration;
 //!
 //! use async_trait::async_trait;
-//! use mcp_patterns::cached::{Cache, LevelError, MemoryLevel, Put, Read, SecondLevel, Subscription};
-//! # use turbomcp::McpError;
+//! use mcp_patterns::cached::{
+//!     Cache, LevelError, MemoryLevel, Put, Read, SecondLevel, Subscription,
+//! };
+//! use turbomcp::McpError;
 //!
 //! struct Counted {
 //!     level: MemoryLevel,
@@ -296,7 +306,11 @@
 //!
 //! #[async_trait]
 //! impl SecondLevel for Counted {
-//!     async fn get(&self, key: &[u8], invalidation_keys: &[u64]) -> Result<Read, LevelError> {
+//!     async fn get(
+//!         &self,
+//!         key: &[u8],
+//!         invalidation_keys: &[u64],
+//!     ) -> Result<Read, LevelError> {
 //!         self.reads.fetch_add(1, Ordering::Relaxed);
 //!         self.level.get(key, invalidation_keys).await
 //!     }
@@ -305,15 +319,29 @@
 //!         self.level.put(values).await
 //!     }
 //!
-//!     async fn invalidate(&self, origin: u64, invalidation_keys: &[u64]) -> Result<u64, LevelError> {
+//!     async fn invalidate(
+//!         &self,
+//!         origin: u64,
+//!         invalidation_keys: &[u64],
+//!     ) -> Result<u64, LevelError> {
 //!         self.level.invalidate(origin, invalidation_keys).await
 //!     }
 //!
-//!     async fn raise(&self, key: &[u8], invalidation_keys: &[u64], number: u64) -> Result<(), LevelError> {
+//!     async fn raise(
+//!         &self,
+//!         key: &[u8],
+//!         invalidation_keys: &[u64],
+//!         number: u64,
+//!     ) -> Result<(), LevelError> {
 //!         self.level.raise(key, invalidation_keys, number).await
 //!     }
 //!
-//!     async fn acquire(&self, key: &[u8], token: u64, lease: Duration) -> Result<bool, LevelError> {
+//!     async fn acquire(
+//!         &self,
+//!         key: &[u8],
+//!         token: u64,
+//!         lease: Duration,
+//!     ) -> Result<bool, LevelError> {
 //!         self.level.acquire(key, token, lease).await
 //!     }
 //!
@@ -326,13 +354,14 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let reads = Arc::<AtomicU64>::default();
 //! let level = Counted { level: MemoryLevel::new(), reads: Arc::clone(&reads) };
 //! let cache = Cache::<String, u64>::new().with_second_level("numbers", level);
 //! assert_eq!(cache.get_or_load(&(), "one".into(), || async { Ok(1) }).await?, 1);
 //! assert_eq!(reads.load(Ordering::Relaxed), 1);
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # When the backend fails

@@ -23,11 +23,13 @@ use crate::arguments::LayerArguments;
 /// use mcp_patterns::idempotency_keys::Resolution;
 /// use mcp_patterns::idempotent::MemoryBackend;
 /// use mcp_patterns::{IdempotentTool, Layer, testing::ScriptedServer};
-/// # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
-/// # use serde_json::json;
+/// use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+/// use serde_json::json;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// let bank = ScriptedServer::new("bank").with_plain("pay", |_| async { Err(McpError::timeout("The bank does not answer")) });
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bank = ScriptedServer::new("bank")
+///     .with_plain("pay", |_| async { Err(McpError::timeout("The bank does not answer")) });
 /// let idempotent = IdempotentTool::new(MemoryBackend::new()).only(["pay"]);
 /// let handle = idempotent.handle();
 /// let server = idempotent.layer(bank);
@@ -42,7 +44,7 @@ use crate::arguments::LayerArguments;
 /// // You look at the account: nothing was paid.
 /// handle.resolve_listed(call, Resolution::NotDone).await.unwrap();
 /// assert!(handle.ambiguous(None, 100).await.unwrap().calls.is_empty());
-/// # Ok::<(), McpError>(()) }).unwrap();
+/// # Ok(()) }
 /// ```
 #[derive(Clone, Default)]
 pub struct Handle {

@@ -20,7 +20,10 @@
 //! ```
 //! use mcp_patterns::idempotent::MemoryBackend;
 //! use mcp_patterns::{IdempotentTool, Layer};
-//! # use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+//! use std::sync::{
+//!     Arc,
+//!     atomic::{AtomicU32, Ordering},
+//! };
 //! use turbomcp::prelude::*;
 //!
 //! #[derive(Clone, Default)]
@@ -33,41 +36,52 @@
 //!     /// Sends a letter.
 //!     #[tool]
 //!     async fn send(&self, to: String) -> McpResult<String> {
-//!         Ok(format!("Letter {} is on its way to {to}", 1 + self.sent.fetch_add(1, Ordering::Relaxed)))
+//!         Ok(format!(
+//!             "Letter {} is on its way to {to}",
+//!             1 + self.sent.fetch_add(1, Ordering::Relaxed)
+//!         ))
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! let server = IdempotentTool::new(MemoryBackend::new()).only(["send"]).layer(Post::default());
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server =
+//!     IdempotentTool::new(MemoryBackend::new()).only(["send"]).layer(Post::default());
 //!
-//! // The layer has added `idempotency_key` to the tool's schema, and removes it before the call.
+//! // The layer has added `idempotency_key` to the schema, and removes it before the call.
 //! let letter = serde_json::json!({"to": "Ada", "idempotency_key": "9f1c"});
 //! let first = server.call_tool("send", letter.clone(), &RequestContext::new()).await?;
 //! assert_eq!(first.first_text(), Some("Letter 1 is on its way to Ada"));
 //! let again = server.call_tool("send", letter, &RequestContext::new()).await?;
 //! assert_eq!(again.first_text(), Some("Letter 1 is on its way to Ada"));
 //! assert_eq!(again.meta.unwrap()["mcp-patterns/idempotency"], "replayed");
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: several replicas on one Redis, with retries
 //!
 //! ```no_run
-//! # #[cfg(feature = "redis")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
 //! use mcp_patterns::idempotency_keys::Idempotency;
 //! use mcp_patterns::idempotent::RedisBackend;
 //! use mcp_patterns::{IdempotentTool, Layer, RedisConnection, RetryTool};
-//! # use mcp_patterns::testing::ScriptedServer;
-//! # let server = ScriptedServer::new("post");
+//! use mcp_patterns::testing::ScriptedServer;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = ScriptedServer::new("post");
 //!
 //! let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 //! let idempotent = IdempotentTool::new(RedisBackend::new(redis))
 //!     .every_write()
-//!     .with_idempotency(Idempotency::new().with_ttl(Duration::from_secs(7 * 24 * 3600)).required_for(["pay"]))
+//!     .with_idempotency(
+//!         Idempotency::new()
+//!             .with_ttl(Duration::from_secs(7 * 24 * 3600))
+//!             .required_for(["pay"]),
+//!     )
 //!     .with_lease(Duration::from_secs(60));
 //! let server = (
-//!     RetryTool::new(), // calls with a key are retried, although the tools are not annotated idempotent
+//!     RetryTool::new(), // retries calls with a key, although no tool is annotated idempotent
 //!     idempotent,
 //! )
 //!     .layer(server);
@@ -80,11 +94,13 @@
 //! use mcp_patterns::idempotency_keys::Resolution;
 //! use mcp_patterns::idempotent::MemoryBackend;
 //! use mcp_patterns::{IdempotentTool, Layer, testing::ScriptedServer};
-//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
-//! # use serde_json::json;
+//! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//! use serde_json::json;
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! let bank = ScriptedServer::new("bank").with_plain("pay", |_| async { Err(McpError::timeout("The bank does not answer")) });
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let bank = ScriptedServer::new("bank")
+//!     .with_plain("pay", |_| async { Err(McpError::timeout("The bank does not answer")) });
 //! let idempotent = IdempotentTool::new(MemoryBackend::new()).only(["pay"]);
 //! let handle = idempotent.handle();
 //! let server = idempotent.layer(bank.clone());
@@ -96,10 +112,13 @@
 //! assert_eq!(bank.calls("pay"), 1);
 //!
 //! // Somebody has looked at the account: the money is gone.
-//! handle.resolve(&ctx, "pay", "9f1c", Resolution::Done(ToolResult::text("Paid"))).await.unwrap();
+//! handle
+//!     .resolve(&ctx, "pay", "9f1c", Resolution::Done(ToolResult::text("Paid")))
+//!     .await
+//!     .unwrap();
 //! assert_eq!(server.call_tool("pay", pay, &ctx).await?.first_text(), Some("Paid"));
 //! assert_eq!(bank.calls("pay"), 1);
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: a backend of your own
@@ -111,7 +130,8 @@
 //! use std::time::Duration;
 //! use async_trait::async_trait;
 //! use mcp_patterns::idempotency_keys::{AmbiguousCalls, Page, Resolved};
-//! use mcp_patterns::idempotent::{Backend, BackendError, Claim, Claimed, MemoryBackend, Owner};
+//! use mcp_patterns::idempotent::{Backend, BackendError, MemoryBackend};
+//! use mcp_patterns::idempotent::{Claim, Claimed, Owner};
 //! use mcp_patterns::testing::idempotency_backend_contract;
 //!
 //! #[derive(Default)]
@@ -127,11 +147,20 @@
 //!         self.inner.claim(claim).await
 //!     }
 //!
-//!     async fn renew(&self, owner: Owner<'_>, lease: Duration) -> Result<bool, BackendError> {
+//!     async fn renew(
+//!         &self,
+//!         owner: Owner<'_>,
+//!         lease: Duration,
+//!     ) -> Result<bool, BackendError> {
 //!         self.inner.renew(owner, lease).await
 //!     }
 //!
-//!     async fn complete(&self, owner: Owner<'_>, record: &str, ttl: Duration) -> Result<bool, BackendError> {
+//!     async fn complete(
+//!         &self,
+//!         owner: Owner<'_>,
+//!         record: &str,
+//!         ttl: Duration,
+//!     ) -> Result<bool, BackendError> {
 //!         self.inner.complete(owner, record, ttl).await
 //!     }
 //!
@@ -143,7 +172,12 @@
 //!         self.inner.abandon(owner).await
 //!     }
 //!
-//!     async fn resolve(&self, id: &str, record: Option<&str>, ttl: Duration) -> Result<Resolved, BackendError> {
+//!     async fn resolve(
+//!         &self,
+//!         id: &str,
+//!         record: Option<&str>,
+//!         ttl: Duration,
+//!     ) -> Result<Resolved, BackendError> {
 //!         self.inner.resolve(id, record, ttl).await
 //!     }
 //!
@@ -152,9 +186,10 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! idempotency_backend_contract(|| async { Counting::default() }).await;
-//! # });
+//! # Ok(()) }
 //! ```
 //!
 //! # What becomes of a call with a key

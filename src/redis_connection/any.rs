@@ -10,13 +10,17 @@ use super::RedisConnection;
 /// A [`RedisConnection`] converts into it. For a connection that you made with redis 1, use [`from_redis_1`](Self::from_redis_1). The
 /// version is part of the name: a later major version of redis adds a constructor, and changes no other.
 ///
-/// ```
-/// # async fn example(cluster: redis::cluster_async::ClusterConnection) {
+/// ```no_run
 /// use mcp_patterns::AnyRedisConnection;
 /// use mcp_patterns::cached::RedisLevel;
+/// use redis::cluster::ClusterClient;
 ///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cluster =
+///     ClusterClient::new(["redis://127.0.0.1:7000"])?.get_async_connection().await?;
 /// let level = RedisLevel::new(AnyRedisConnection::from_redis_1(cluster));
-/// # }
+/// # Ok(()) }
 /// ```
 #[derive(Clone)]
 #[must_use]

@@ -24,8 +24,8 @@ where
 /// ```
 /// use mcp_patterns::RetryTool;
 /// use mcp_patterns::retry::from_backon;
-///
-/// let retry = RetryTool::new().with_delays(from_backon(backon::FibonacciBuilder::default()));
+/// let retry =
+///     RetryTool::new().with_delays(from_backon(backon::FibonacciBuilder::default()));
 /// ```
 ///
 /// The builder's `max_times` counts retries. `max_attempts` of the policy still applies: the smaller limit holds.
@@ -44,8 +44,8 @@ where
 /// ```
 /// use mcp_patterns::RetryTool;
 /// use mcp_patterns::retry::from_backoff;
-///
-/// let retry = RetryTool::new().with_delays(from_backoff(backoff::ExponentialBackoff::default()));
+/// let retry =
+///     RetryTool::new().with_delays(from_backoff(backoff::ExponentialBackoff::default()));
 /// ```
 ///
 /// The crate is [unmaintained](https://rustsec.org/advisories/RUSTSEC-2025-0012): use this only to migrate from it.

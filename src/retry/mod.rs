@@ -12,7 +12,10 @@
 //!
 //! ```
 //! use mcp_patterns::{Layer, RetryTool};
-//! # use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+//! use std::sync::{
+//!     Arc,
+//!     atomic::{AtomicU32, Ordering},
+//! };
 //! use turbomcp::prelude::*;
 //!
 //! #[derive(Clone, Default)]
@@ -32,13 +35,16 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = RetryTool::new().layer(Exchange::default());
 //!
-//! let answer = server.call_tool("rate", serde_json::json!({"currency": "USD"}), &RequestContext::new()).await?;
+//! let answer = server
+//!     .call_tool("rate", serde_json::json!({"currency": "USD"}), &RequestContext::new())
+//!     .await?;
 //! assert_eq!(answer.first_text(), Some("1 EUR = 1.08 USD"));
 //! assert_eq!(answer.meta.unwrap()["mcp-patterns/attempts"], 3);
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: a slow service, and which tools are retried
@@ -47,23 +53,37 @@
 //! use std::time::Duration;
 //! use mcp_patterns::retry::Budget;
 //! use mcp_patterns::{Layer, RetryTool, outcome::ErrorKind, testing::ScriptedServer};
-//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let script = ScriptedServer::new("search")
 //!     .with_read_only("search", |call| async move {
-//!         if call.number == 1 { tokio::time::sleep(Duration::from_secs(60)).await }
+//!         if call.number == 1 {
+//!             tokio::time::sleep(Duration::from_secs(60)).await
+//!         }
 //!         Ok(ToolResult::text("found"))
 //!     })
-//!     .with_plain("publish", |_| async { Err(McpError::unavailable("The press is broken")) });
+//!     .with_plain("publish", |_| async {
+//!         Err(McpError::unavailable("The press is broken"))
+//!     });
 //!
 //! let server = RetryTool::new()
 //!     .with_max_attempts(5)
 //!     .with_attempt_timeout(Duration::from_secs(2))
 //!     .with_deadline(Duration::from_secs(10))
 //!     .with_budget(Budget::new().with_ratio(0.2))
-//!     .retry_if(|failure| failure.is_temporary() && failure.kind() != Some(ErrorKind::RateLimited))
-//!     .on_retry(|event| eprintln!("{} again after {:?}: {}", event.tool, event.delay, event.failure.message()))
+//!     .retry_if(|failure| {
+//!         failure.is_temporary() && failure.kind() != Some(ErrorKind::RateLimited)
+//!     })
+//!     .on_retry(|event| {
+//!         eprintln!(
+//!             "{} again after {:?}: {}",
+//!             event.tool,
+//!             event.delay,
+//!             event.failure.message()
+//!         )
+//!     })
 //!     .layer(script.clone());
 //!
 //! let ctx = RequestContext::new();
@@ -74,7 +94,7 @@
 //! let failed = server.call_tool("publish", serde_json::json!({}), &ctx).await?;
 //! assert!(failed.is_error());
 //! assert_eq!(script.calls("publish"), 1);
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: inside a tool
@@ -85,23 +105,35 @@
 //! use mcp_patterns::retry::RetryPolicy;
 //! use turbomcp::{McpError, McpResult, RequestContext};
 //!
-//! # struct Server { policy: RetryPolicy, failures: std::sync::atomic::AtomicU32 }
+//! struct Server {
+//!     policy: RetryPolicy,
+//!     failures: std::sync::atomic::AtomicU32,
+//! }
 //! impl Server {
-//!     async fn fetch_with_retry(&self, url: &str, ctx: &RequestContext) -> McpResult<String> {
+//!     async fn fetch_with_retry(
+//!         &self,
+//!         url: &str,
+//!         ctx: &RequestContext,
+//!     ) -> McpResult<String> {
 //!         self.policy.run(ctx, |_attempt| self.fetch(url)).await
 //!     }
-//! #   async fn fetch(&self, url: &str) -> McpResult<String> {
-//! #       match self.failures.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) {
-//! #           0 => Ok(format!("Data from {url}")),
-//! #           _ => Err(McpError::unavailable("Temporary failure")),
-//! #       }
-//! #   }
+//!     async fn fetch(&self, url: &str) -> McpResult<String> {
+//!         match self.failures.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) {
+//!             0 => Ok(format!("Data from {url}")),
+//!             _ => Err(McpError::unavailable("Temporary failure")),
+//!         }
+//!     }
 //! }
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
-//! # let server = Server { policy: RetryPolicy::new(), failures: 2.into() };
-//! # let ctx = RequestContext::new();
-//! assert_eq!(server.fetch_with_retry("https://example.org", &ctx).await?, "Data from https://example.org");
-//! # Ok::<(), McpError>(()) }).unwrap();
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server { policy: RetryPolicy::new(), failures: 2.into() };
+//! let ctx = RequestContext::new();
+//! assert_eq!(
+//!     server.fetch_with_retry("https://example.org", &ctx).await?,
+//!     "Data from https://example.org"
+//! );
+//! # Ok(()) }
 //! ```
 //!
 //! Store the policy in the server, not in the call: its budget counts all calls.

@@ -33,27 +33,39 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = SessionStore::in_memory().layer(Preferences);
 //!
 //! // Every transport gives a connection an id. Here the example sets it.
-//! let (ada, bob) = (RequestContext::new().with_session_id("1"), RequestContext::new().with_session_id("2"));
+//! let (ada, bob) = (
+//!     RequestContext::new().with_session_id("1"),
+//!     RequestContext::new().with_session_id("2"),
+//! );
 //! let dark = serde_json::json!({"key": "theme", "value": "dark"});
 //! server.call_tool("set_preference", dark, &ada).await?;
 //!
 //! let theme = serde_json::json!({"key": "theme"});
-//! assert_eq!(server.call_tool("get_preference", theme.clone(), &ada).await?.first_text(), Some("dark"));
-//! assert_eq!(server.call_tool("get_preference", theme, &bob).await?.first_text(), Some("Preference not found"));
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! assert_eq!(
+//!     server.call_tool("get_preference", theme.clone(), &ada).await?.first_text(),
+//!     Some("dark")
+//! );
+//! assert_eq!(
+//!     server.call_tool("get_preference", theme, &bob).await?.first_text(),
+//!     Some("Preference not found")
+//! );
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: several replicas on one Redis, a session for each user
 //!
 //! ```no_run
-//! # #[cfg(feature = "redis")] async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
 //! use mcp_patterns::{Layer, RedisConnection, SessionStore, session::SessionMode};
-//! # let server = mcp_patterns::testing::ScriptedServer::new("preferences");
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = mcp_patterns::testing::ScriptedServer::new("preferences");
 //!
 //! let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 //! let sessions = SessionStore::redis(redis)
@@ -67,19 +79,30 @@
 //! # Example: sessions that the model opens, and many calls that write at once
 //!
 //! ```
-//! use mcp_patterns::{Layer, SessionStore, session::{Session, SessionMode}, testing::ScriptedServer};
-//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
-//! # use serde_json::json;
+//! use mcp_patterns::{
+//!     Layer, SessionStore,
+//!     session::{Session, SessionMode},
+//!     testing::ScriptedServer,
+//! };
+//! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//! use serde_json::json;
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let shop = ScriptedServer::new("shop").with_plain("add", |_| async {
 //!     let session = Session::current()?;
-//!     let items = session.update("items", |items: &mut u32| { *items += 1; *items }).await?;
+//!     let items = session
+//!         .update("items", |items: &mut u32| {
+//!             *items += 1;
+//!             *items
+//!         })
+//!         .await?;
 //!     Ok(ToolResult::text(items.to_string()))
 //! });
 //! let server = SessionStore::in_memory().with_mode(SessionMode::Handle).layer(shop);
 //!
-//! // The layer has added `open_session` and `close_session`, and the argument `session` to the other tools.
+//! // The layer has added the tools `open_session` and `close_session`, and the argument
+//! // `session` to the other tools.
 //! let ctx = RequestContext::new();
 //! let opened = server.call_tool("open_session", json!({}), &ctx).await?;
 //! let basket = json!({"session": opened.first_text()});
@@ -89,7 +112,7 @@
 //!
 //! let made_up = server.call_tool("add", json!({"session": "mine"}), &ctx).await?;
 //! assert!(made_up.first_text().unwrap().starts_with("There is no such session"));
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: a backend of your own
@@ -103,6 +126,8 @@
 //! use mcp_patterns::SessionStore;
 //! use mcp_patterns::session::{Backend, BackendError, MemoryBackend, Record, Write, Written};
 //!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! /// Logs each deletion, and leaves the rest to a backend of this crate.
 //! struct Audited(MemoryBackend);
 //!
@@ -116,7 +141,12 @@
 //!         self.0.load(id).await
 //!     }
 //!
-//!     async fn compare_and_swap(&self, id: &str, expected: u64, write: Write<'_>) -> Result<Written, BackendError> {
+//!     async fn compare_and_swap(
+//!         &self,
+//!         id: &str,
+//!         expected: u64,
+//!         write: Write<'_>,
+//!     ) -> Result<Written, BackendError> {
 //!         self.0.compare_and_swap(id, expected, write).await
 //!     }
 //!
@@ -124,7 +154,11 @@
 //!         self.0.touch(id, ttl).await
 //!     }
 //!
-//!     async fn delete(&self, id: &str, expected: Option<u64>) -> Result<bool, BackendError> {
+//!     async fn delete(
+//!         &self,
+//!         id: &str,
+//!         expected: Option<u64>,
+//!     ) -> Result<bool, BackendError> {
 //!         let is_deleted = self.0.delete(id, expected).await?;
 //!         eprintln!("session {id} deleted: {is_deleted}");
 //!         Ok(is_deleted)
@@ -132,9 +166,11 @@
 //! }
 //!
 //! let sessions = SessionStore::new(Audited(MemoryBackend::new()));
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! mcp_patterns::testing::session_backend_contract(|| async { Audited(MemoryBackend::new()) }).await;
-//! # });
+//! mcp_patterns::testing::session_backend_contract(|| async {
+//!     Audited(MemoryBackend::new())
+//! })
+//! .await;
+//! # Ok(()) }
 //! ```
 //!
 //! # Which session

@@ -23,9 +23,10 @@ const NONE: Duration = Duration::ZERO;
 /// ```
 /// use mcp_patterns::{idempotent::MemoryBackend, testing::idempotency_backend_contract};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// idempotency_backend_contract(|| async { MemoryBackend::new() }).await;
-/// # });
+/// # Ok(()) }
 /// ```
 pub async fn idempotency_backend_contract<B: Backend, F: Future<Output = B>>(make_backend: impl Fn() -> F) {
     a_new_call_is_claimed_once(&Checked(make_backend().await)).await;

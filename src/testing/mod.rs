@@ -7,17 +7,22 @@
 //! use serde_json::json;
 //! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
-//! let script = ScriptedServer::new("weather")
-//!     .with_read_only("get_weather", |call| async move {
-//!         if call.number < 3 { Err(McpError::unavailable("try again")) } else { Ok(ToolResult::text("sunny")) }
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let script =
+//!     ScriptedServer::new("weather").with_read_only("get_weather", |call| async move {
+//!         if call.number < 3 {
+//!             Err(McpError::unavailable("try again"))
+//!         } else {
+//!             Ok(ToolResult::text("sunny"))
+//!         }
 //!     });
 //! let server = RetryTool::new().layer(script.clone());
 //!
 //! let answer = server.call_tool("get_weather", json!({}), &RequestContext::new()).await?;
 //! assert_eq!(answer.first_text(), Some("sunny"));
 //! assert_eq!(script.calls("get_weather"), 3);
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 
 #[cfg(test)]

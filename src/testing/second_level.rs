@@ -18,10 +18,11 @@ const TTL: Duration = Duration::from_secs(60);
 /// ```
 /// use mcp_patterns::{cached::MemoryLevel, testing::second_level_contract};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let level = MemoryLevel::new();
 /// second_level_contract(|| async { level.clone() }).await;
-/// # });
+/// # Ok(()) }
 /// ```
 pub async fn second_level_contract<L: SecondLevel, F: Future<Output = L>>(make_level: impl Fn() -> F) {
     let pair = || async { (make_level().await, make_level().await) };

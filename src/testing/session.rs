@@ -19,9 +19,10 @@ const NONE: Duration = Duration::ZERO;
 /// ```
 /// use mcp_patterns::{session::MemoryBackend, testing::session_backend_contract};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// session_backend_contract(|| async { MemoryBackend::new() }).await;
-/// # });
+/// # Ok(()) }
 /// ```
 pub async fn session_backend_contract<B: Backend, F: Future<Output = B>>(make_backend: impl Fn() -> F) {
     what_is_written_is_found(&Checked(make_backend().await)).await;

@@ -73,7 +73,7 @@ where
 /// ```
 /// use mcp_patterns::{Layered, Middleware, outcome, transactional};
 /// use serde_json::Value;
-/// # use turbomcp::{McpHandler, McpResult, RequestContext, ToolResult};
+/// use turbomcp::{McpHandler, McpResult, RequestContext, ToolResult};
 ///
 /// /// Rings a bell after each call that took effect.
 /// #[derive(Clone)]

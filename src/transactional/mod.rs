@@ -25,19 +25,34 @@
 //!     async fn transfer(&self, from: i64, to: i64, cents: i64) -> McpResult<String> {
 //!         let mut db = transactional::current::<Sqlite>().await?;
 //!         sqlx::query("update accounts set cents = cents + $1 where id = $2")
-//!             .bind(cents).bind(to).execute(&mut *db).await.map_err(transactional::failed)?;
-//!         let debited = sqlx::query("update accounts set cents = cents - $1 where id = $2 and cents >= $1")
-//!             .bind(cents).bind(from).execute(&mut *db).await.map_err(transactional::failed)?;
+//!             .bind(cents)
+//!             .bind(to)
+//!             .execute(&mut *db)
+//!             .await
+//!             .map_err(transactional::failed)?;
+//!         let debited = sqlx::query(
+//!             "update accounts set cents = cents - $1 where id = $2 and cents >= $1",
+//!         )
+//!         .bind(cents)
+//!         .bind(from)
+//!         .execute(&mut *db)
+//!         .await
+//!         .map_err(transactional::failed)?;
 //!         match debited.rows_affected() {
 //!             1 => Ok(format!("Transferred {cents} from {from} to {to}")),
-//!             _ => Err(McpError::invalid_request("Insufficient funds")), // and the credit is undone
+//!             // The credit is undone.
+//!             _ => Err(McpError::invalid_request("Insufficient funds")),
 //!         }
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
-//! sqlx::query("create table accounts (id integer primary key, cents integer not null)").execute(&pool).await.unwrap();
+//! sqlx::query("create table accounts (id integer primary key, cents integer not null)")
+//!     .execute(&pool)
+//!     .await
+//!     .unwrap();
 //! sqlx::query("insert into accounts values (1, 100), (2, 0)").execute(&pool).await.unwrap();
 //!
 //! let server = TransactionalTool::new(pool.clone()).only(["transfer"]).layer(Bank);
@@ -47,9 +62,12 @@
 //! let refused = server.call_tool("transfer", args, &ctx).await?;
 //! assert_eq!(refused.first_text(), Some("Insufficient funds"));
 //!
-//! let credited: i64 = sqlx::query_scalar("select cents from accounts where id = 2").fetch_one(&pool).await.unwrap();
+//! let credited: i64 = sqlx::query_scalar("select cents from accounts where id = 2")
+//!     .fetch_one(&pool)
+//!     .await
+//!     .unwrap();
 //! assert_eq!(credited, 0);
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: one effect, even if the answer is lost
@@ -61,9 +79,10 @@
 //! use mcp_patterns::{Layer, RetryTool, TransactionalTool, testing::ScriptedServer};
 //! use serde_json::json;
 //! use sqlx::{Sqlite, SqlitePool};
-//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
 //! TransactionalTool::ensure_schema(&pool).await.unwrap();
 //!
@@ -71,7 +90,9 @@
 //!     let _db = current::<Sqlite>().await?;
 //!     Ok(ToolResult::text(format!("Order {} created", call.number)))
 //! });
-//! let transactor = Transactor::new(pool).with_isolation(Isolation::Serializable).with_timeout(Duration::from_secs(10));
+//! let transactor = Transactor::new(pool)
+//!     .with_isolation(Isolation::Serializable)
+//!     .with_timeout(Duration::from_secs(10));
 //! let server = (
 //!     RetryTool::new(), // makes a call again after a temporary failure, if it carries a key
 //!     TransactionalTool::new(transactor)
@@ -86,7 +107,7 @@
 //!     assert_eq!(answer.first_text(), Some("Order 1 created"));
 //! }
 //! assert_eq!(script.calls("order"), 1);
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Defaults

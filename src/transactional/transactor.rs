@@ -24,7 +24,8 @@ use crate::retry::RetryPolicy;
 /// use mcp_patterns::transactional::{Transactor, TransactionError, current};
 /// use sqlx::Sqlite;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let pool = sqlx::SqlitePool::connect("sqlite::memory:").await?;
 /// sqlx::query("create table t (n integer)").execute(&pool).await?;
 /// let transactor = Transactor::new(pool.clone());
@@ -38,7 +39,7 @@ use crate::retry::RetryPolicy;
 ///
 /// let rows: i64 = sqlx::query_scalar("select count(*) from t").fetch_one(&pool).await?;
 /// assert_eq!(rows, 0);
-/// # Ok::<(), sqlx::Error>(()) }).unwrap();
+/// # Ok(()) }
 /// ```
 #[must_use]
 pub struct Transactor<DB: Dialect> {

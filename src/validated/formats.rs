@@ -40,13 +40,15 @@ const KNOWN: [&str; 19] = [
 /// use mcp_patterns::validated::{Formats, Schema};
 /// use serde_json::json;
 ///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let id = json!({"type": "string", "format": "uuid"});
 /// let undashed = json!("123e4567e89b12d3a456426614174000");
 /// assert!(Schema::compile(&id)?.check(&undashed).is_err());
 ///
 /// let formats = Formats::all().except(["uuid"]);
 /// assert!(Schema::compile_with(&id, &formats)?.check(&undashed).is_ok());
-/// # Ok::<(), mcp_patterns::validated::SchemaError>(())
+/// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]

@@ -42,17 +42,23 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = ValidatedTool::new().typed::<UserRegistration>("register").layer(Users);
 //!
-//! let args = serde_json::json!({"data": {"username": "al", "email": "nonsense", "age": 36, "password": "12345678"}});
+//! let args = serde_json::json!({
+//!     "data": {"username": "al", "email": "nonsense", "age": 36, "password": "12345678"},
+//! });
 //! let refused = server.call_tool("register", args, &RequestContext::new()).await?;
 //! assert!(refused.is_error());
 //! assert_eq!(
 //!     refused.first_text(),
-//!     Some("`data.email` must be an email address\n`data.username` must have at least 3 characters"),
+//!     Some(
+//!         "`data.email` must be an email address\n\
+//!          `data.username` must have at least 3 characters"
+//!     ),
 //! );
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: business rules, limits, and messages of your own
@@ -63,22 +69,30 @@
 //! use mcp_patterns::{Layer, ValidatedTool};
 //! use serde::Deserialize;
 //! use serde_json::json;
-//! # use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
+//! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //!
 //! #[derive(Deserialize)]
 //! struct Order {
 //!     product: String,
 //!     quantity: u32,
 //! }
-//! # async fn stock_of(_: &str) -> std::io::Result<u32> { Ok(3) }
+//! async fn stock_of(_: &str) -> std::io::Result<u32> {
+//!     Ok(3)
+//! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-//! let script = ScriptedServer::new("shop").with_plain("order", |_| async { Ok(ToolResult::text("ordered")) });
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let script = ScriptedServer::new("shop")
+//!     .with_plain("order", |_| async { Ok(ToolResult::text("ordered")) });
 //! let server = ValidatedTool::new()
 //!     .rule("order", |order: Order, cx: RuleContext| async move {
-//!         let stock = stock_of(&order.product).await?; // an error here is `unavailable`, and no violation
+//!         // An error here is `unavailable`, and no violation.
+//!         let stock = stock_of(&order.product).await?;
 //!         if stock < order.quantity {
-//!             cx.refuse(Violation::new("out_of_stock", format!("Only {stock} units available")).at("quantity"));
+//!             cx.refuse(
+//!                 Violation::new("out_of_stock", format!("Only {stock} units available"))
+//!                     .at("quantity"),
+//!             );
 //!         }
 //!         Ok(())
 //!     })
@@ -87,11 +101,12 @@
 //!     .layer(script);
 //!
 //! let ctx = RequestContext::new();
-//! let refused = server.call_tool("order", json!({"product": "tea", "quantity": 5}), &ctx).await?;
+//! let refused =
+//!     server.call_tool("order", json!({"product": "tea", "quantity": 5}), &ctx).await?;
 //! assert_eq!(refused.first_text(), Some("`quantity`: Only 3 units available"));
 //! let refused = server.call_tool("order", json!({"product": "tea"}), &ctx).await?;
 //! assert_eq!(refused.first_text(), Some("`quantity` fehlt"));
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! # Defaults

@@ -37,6 +37,8 @@ const REPORT_STEPS: (u64, u64, u64) = (20_000, 64, 4);
 /// use mcp_patterns::validated::Schema;
 /// use serde_json::json;
 ///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let schema = Schema::compile(&json!({
 ///     "type": "object",
 ///     "properties": {"email": {"type": "string", "format": "email"}},
@@ -46,7 +48,7 @@ const REPORT_STEPS: (u64, u64, u64) = (20_000, 64, 4);
 ///
 /// let refused = schema.check(&json!({"email": "nonsense"})).unwrap_err();
 /// assert_eq!(refused.to_string(), "`email` must be an email address");
-/// # Ok::<(), mcp_patterns::validated::SchemaError>(())
+/// # Ok(()) }
 /// ```
 #[derive(Debug)]
 pub struct Schema {

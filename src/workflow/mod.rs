@@ -26,7 +26,11 @@
 //! impl Desk {
 //!     /// Reads everything there is about a city.
 //!     #[tool(read_only = true)]
-//!     async fn fetch_all(&self, ctx: &RequestContext, query: String) -> McpResult<serde_json::Value> {
+//!     async fn fetch_all(
+//!         &self,
+//!         ctx: &RequestContext,
+//!         query: String,
+//!     ) -> McpResult<serde_json::Value> {
 //!         let sources = (
 //!             Source::new("weather", || self.fetch_weather(&query)),
 //!             Source::new("stocks", || self.fetch_stocks(&query)).with_retry(&self.retry),
@@ -37,10 +41,15 @@
 //!
 //!     /// Reads what can be read about a city.
 //!     #[tool(read_only = true)]
-//!     async fn fetch_aggregated(&self, ctx: &RequestContext, query: String) -> McpResult<serde_json::Value> {
+//!     async fn fetch_aggregated(
+//!         &self,
+//!         ctx: &RequestContext,
+//!         query: String,
+//!     ) -> McpResult<serde_json::Value> {
 //!         let sources = [
 //!             Source::new("weather", || self.fetch_weather(&query)).required(),
-//!             Source::new("news", || self.fetch_news(&query)).with_timeout(Duration::from_secs(2)),
+//!             Source::new("news", || self.fetch_news(&query))
+//!                 .with_timeout(Duration::from_secs(2)),
 //!         ];
 //!         let answers = Gather::new().degrade(ctx, sources).await?;
 //!         Ok(serde_json::json!(answers))
@@ -59,20 +68,26 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (server, ctx) = (Desk::default(), RequestContext::new());
 //! let paris = serde_json::json!({"query": "Paris"});
-//! let read = |answer: ToolResult| serde_json::from_str::<serde_json::Value>(answer.first_text().unwrap()).unwrap();
+//! let read = |answer: ToolResult| {
+//!     serde_json::from_str::<serde_json::Value>(answer.first_text().unwrap()).unwrap()
+//! };
 //!
 //! let all = server.call_tool("fetch_all", paris.clone(), &ctx).await?;
 //! assert_eq!(read(all), serde_json::json!({"weather": "Weather for Paris", "stocks": 42}));
 //!
 //! let aggregated = server.call_tool("fetch_aggregated", paris, &ctx).await?;
-//! assert_eq!(read(aggregated), serde_json::json!({
-//!     "weather": {"status": "success", "data": "Weather for Paris"},
-//!     "news": {"status": "error", "error": "No newspaper covers it"},
-//! }));
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! assert_eq!(
+//!     read(aggregated),
+//!     serde_json::json!({
+//!         "weather": {"status": "success", "data": "Weather for Paris"},
+//!         "news": {"status": "error", "error": "No newspaper covers it"},
+//!     })
+//! );
+//! # Ok(()) }
 //! ```
 //!
 //! [`Source::json`] puts sources of different types into one list. A partial answer is a success, so a cache around the tool stores
@@ -98,13 +113,19 @@
 //! impl Search {
 //!     /// Searches the cheapest source that has the answer.
 //!     #[tool(read_only = true)]
-//!     async fn smart_search(&self, ctx: &RequestContext, query: String) -> McpResult<ToolResult> {
+//!     async fn smart_search(
+//!         &self,
+//!         ctx: &RequestContext,
+//!         query: String,
+//!     ) -> McpResult<ToolResult> {
 //!         let query = &query;
 //!         let sources = [
-//!             Source::new("cache", || async { Ok(self.cache.get(query)) }).with_backfill(|found| async {
-//!                 self.cache.insert(query.clone(), found);
-//!                 Ok(())
-//!             }),
+//!             Source::new("cache", || async { Ok(self.cache.get(query)) }).with_backfill(
+//!                 |found| async {
+//!                     self.cache.insert(query.clone(), found);
+//!                     Ok(())
+//!                 },
+//!             ),
 //!             Source::new("database", || self.search_database(query)),
 //!             Source::new("api", || self.search_api(query)),
 //!         ];
@@ -124,19 +145,30 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = Search { cache: Cache::new() };
 //! let args = serde_json::json!({"query": "tea"});
 //!
-//! let first = server.call_tool("smart_search", args.clone(), &RequestContext::new()).await?;
+//! let first =
+//!     server.call_tool("smart_search", args.clone(), &RequestContext::new()).await?;
 //! assert_eq!(first.first_text(), Some("API result for tea"));
-//! assert_eq!(first.meta.unwrap()["mcp-patterns/source"], serde_json::json!({
-//!     "name": "api", "missed": ["cache"], "failed": ["database"], "backfilled": ["cache"],
-//! }));
+//! assert_eq!(
+//!     first.meta.unwrap()["mcp-patterns/source"],
+//!     serde_json::json!({
+//!         "name": "api",
+//!         "missed": ["cache"],
+//!         "failed": ["database"],
+//!         "backfilled": ["cache"],
+//!     })
+//! );
 //!
 //! let second = server.call_tool("smart_search", args, &RequestContext::new()).await?;
-//! assert_eq!(second.meta.unwrap()["mcp-patterns/source"], serde_json::json!({"name": "cache"}));
-//! # Ok::<(), McpError>(()) }).unwrap();
+//! assert_eq!(
+//!     second.meta.unwrap()["mcp-patterns/source"],
+//!     serde_json::json!({"name": "cache"})
+//! );
+//! # Ok(()) }
 //! ```
 //!
 //! After an error, the next source is asked, unless the error is about the call or its caller, so that no other source may answer
@@ -152,15 +184,28 @@
 //! ```
 //! use mcp_patterns::workflow::Chain;
 //! use turbomcp::{McpError, McpResult, RequestContext};
-//! # use std::sync::{Arc, Mutex};
+//! use std::sync::{Arc, Mutex};
 //!
-//! # #[derive(Clone, Default)] struct Airline(Arc<Mutex<Vec<&'static str>>>);
-//! # impl Airline {
-//! #     async fn book(&self, _: &str) -> McpResult<u32> { self.0.lock().unwrap().push("booked"); Ok(7) }
-//! #     async fn cancel(self, _: u32) -> McpResult<()> { self.0.lock().unwrap().push("cancelled"); Ok(()) }
-//! # }
-//! # async fn book_hotel(_: &str) -> McpResult<u32> { Err(McpError::unavailable("No room")) }
-//! async fn book_trip(airline: &Airline, city: &str, ctx: &RequestContext) -> McpResult<u32> {
+//! #[derive(Clone, Default)]
+//! struct Airline(Arc<Mutex<Vec<&'static str>>>);
+//! impl Airline {
+//!     async fn book(&self, _: &str) -> McpResult<u32> {
+//!         self.0.lock().unwrap().push("booked");
+//!         Ok(7)
+//!     }
+//!     async fn cancel(self, _: u32) -> McpResult<()> {
+//!         self.0.lock().unwrap().push("cancelled");
+//!         Ok(())
+//!     }
+//! }
+//! async fn book_hotel(_: &str) -> McpResult<u32> {
+//!     Err(McpError::unavailable("No room"))
+//! }
+//! async fn book_trip(
+//!     airline: &Airline,
+//!     city: &str,
+//!     ctx: &RequestContext,
+//! ) -> McpResult<u32> {
 //!     let trip = Chain::new("book_trip");
 //!     let booked = trip.run(ctx, |steps| async move {
 //!         let cancel = |flight: &u32| airline.clone().cancel(*flight);
@@ -171,13 +216,17 @@
 //!     Ok(booked.await?)
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let airline = Airline::default();
 //! let error = book_trip(&airline, "Rome", &RequestContext::new()).await.unwrap_err();
 //! assert_eq!(error.to_string(), "Step `hotel` failed: No room");
-//! assert_eq!(error.data().unwrap()["mcp-patterns/chain"], serde_json::json!({"step": "hotel", "undone": ["flight"]}));
-//! # assert_eq!(*airline.0.lock().unwrap(), ["booked", "cancelled"]);
-//! # });
+//! assert_eq!(
+//!     error.data().unwrap()["mcp-patterns/chain"],
+//!     serde_json::json!({"step": "hotel", "undone": ["flight"]})
+//! );
+//! assert_eq!(*airline.0.lock().unwrap(), ["booked", "cancelled"]);
+//! # Ok(()) }
 //! ```
 //!
 //! A step that fails may still have had its effect, if only its answer was lost. It is not undone, since that may do harm. If undoing

@@ -124,7 +124,7 @@ impl CachedTool {
     /// an integer refuses the second, so that nothing is kept for it.
     ///
     /// ```
-    /// # use mcp_patterns::CachedTool;
+    /// use mcp_patterns::CachedTool;
     /// let cached = CachedTool::new()
     ///     .tag("get_user", |args| [format!("user:{}", args["id"])])
     ///     .tag("list_orders", |args| [format!("user:{}", args["user_id"])])
@@ -164,9 +164,10 @@ impl CachedTool {
     /// Invalidates the results of these calls, for all callers, when the tool `writer` is called.
     ///
     /// ```
-    /// # use mcp_patterns::CachedTool;
-    /// # use serde_json::json;
-    /// let cached = CachedTool::new().invalidates_calls("rename_user", |args| [("get_user", json!({"id": args["id"]}))]);
+    /// use mcp_patterns::CachedTool;
+    /// use serde_json::json;
+    /// let cached = CachedTool::new()
+    ///     .invalidates_calls("rename_user", |args| [("get_user", json!({"id": args["id"]}))]);
     /// ```
     pub fn invalidates_calls<T, S>(
         mut self,

@@ -198,8 +198,8 @@ impl Reads {
     ///
     /// ```
     /// use mcp_patterns::{CachedTool, cached::Reads};
-    ///
-    /// let users = Reads::new().with_tags(|uri, _| uri.strip_prefix("users://").map(|id| format!("user:{id}")));
+    /// let users = Reads::new()
+    ///     .with_tags(|uri, _| uri.strip_prefix("users://").map(|id| format!("user:{id}")));
     /// let cached = CachedTool::new()
     ///     .with_resources(users)
     ///     .invalidates_tags("update_user", |args| [format!("user:{}", args["id"])]);

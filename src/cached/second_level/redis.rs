@@ -29,9 +29,10 @@ use crate::cached::ZERO;
 /// [`with_subscriber`](Self::with_subscriber), replicas do not receive invalidations.
 ///
 /// ```no_run
-/// # fn example() -> Result<(), mcp_patterns::ConfigError> {
 /// use mcp_patterns::{CachedTool, RedisConnection, cached::RedisLevel};
 ///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 /// let level = RedisLevel::new(redis.clone()).with_subscriber(&redis);
 /// let cached = CachedTool::new().with_second_level(level);
