@@ -7,6 +7,11 @@ use turbomcp_core::RequestContext;
 /// Reports whether the caller who waits for work has cancelled.
 ///
 /// A [`RequestContext`] is one. Use `()` for work that is never cancelled. A later version may add methods with a default.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say whether its caller has cancelled",
+    label = "not a `Cancellation`",
+    note = "pass a reference to the context of the call (`ctx`), or `&()` for work that is never cancelled"
+)]
 pub trait Cancellation: Sync {
     /// Says whether the work was cancelled.
     fn is_cancelled(&self) -> bool;

@@ -65,6 +65,11 @@ pub(crate) use methods::{forward, middleware_methods, unlayered_methods};
 ///
 /// The value is cloned when it is put on a handler. All clones of the server share that clone. A later version may add methods, whose
 /// default calls the inner handler.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a middleware",
+    label = "does not implement `Middleware`",
+    note = "implement `mcp_patterns::Middleware` for it: all of its methods have defaults; it must be `Clone + Send + Sync + 'static`"
+)]
 pub trait Middleware: Clone + Send + Sync + 'static {
     /// Checks the settings against the handler below and indexes its catalogue, once, when the layer is put on.
     ///

@@ -47,7 +47,7 @@ use crate::{ConfigError, Identity};
 ///     tokio::join!(users.load(&ctx, 1), users.load(&ctx, 2), users.load(&ctx, 3));
 /// assert_eq!((ada?, bob?), ("Ada".to_owned(), "Bob".to_owned()));
 /// assert_eq!(nobody.unwrap_err().message, "There is no user 3");
-/// assert_eq!(users.stats().batches, 1);
+/// assert_eq!(users.stats().sent, 3);
 /// # Ok(()) }
 /// ```
 ///

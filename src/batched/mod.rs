@@ -48,7 +48,8 @@
 //! let (one, two, none) = tokio::join!(get(1), get(2), get(1000));
 //! let (one, two) = (one?, two?);
 //! assert_eq!((one.first_text(), two.first_text()), (Some("user 1"), Some("user 2")));
-//! assert_eq!(one.meta.unwrap()["mcp-patterns/batch"]["size"], 3);
+//! // The number of calls in the batch: 3, if all of them arrived before it was sent.
+//! assert!(one.meta.unwrap()["mcp-patterns/batch"]["size"].is_u64());
 //! assert!(none?.is_error());
 //! # Ok(()) }
 //! ```
@@ -98,7 +99,8 @@
 //! let failed: Vec<_> =
 //!     join_all(calls).await.into_iter().map(|answer| answer.unwrap().is_error()).collect();
 //! assert_eq!(failed, [false, true, false]);
-//! assert_eq!((handle.stats().sent, handle.stats().batches), (3, 2));
+//! assert_eq!(handle.stats().sent, 3);
+//! assert!(handle.stats().batches >= 2); // one for each language
 //! # Ok(()) }
 //! ```
 //!

@@ -4,6 +4,11 @@ use std::time::Duration;
 ///
 /// A closure that returns an iterator implements it: `|| [10, 20, 40].map(Duration::from_millis).into_iter()`. Later versions may
 /// add methods that have a default.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how long to wait before an attempt",
+    label = "does not implement `Delays`",
+    note = "use the builders of `backon` or `backoff` with the feature of that name, or implement `mcp_patterns::retry::Delays`"
+)]
 pub trait Delays: Send + Sync + 'static {
     /// Returns the delays for a call that has just failed for the first time.
     fn start(&self) -> Box<dyn Iterator<Item = Duration> + Send>;

@@ -8,6 +8,11 @@ use super::records::Records;
 /// A database that transactions run on: `sqlx::Postgres` or `sqlx::Sqlite`.
 ///
 /// The trait is sealed: only this crate implements it, so a later version may add to it.
+#[diagnostic::on_unimplemented(
+    message = "transactions do not run on `{Self}`",
+    label = "not a database of this crate",
+    note = "use `sqlx::Postgres` with the feature `postgres`, or `sqlx::Sqlite` with the feature `sqlite`"
+)]
 pub trait Dialect: Records {
     /// Writes the statements that begin a transaction, all of them in one round trip.
     #[doc(hidden)]

@@ -22,6 +22,11 @@ use crate::transactional::Dialect as Base;
 type Row = (i64, String, i64, i64);
 
 /// A database that keeps sessions: `sqlx::Postgres` or `sqlx::Sqlite`. Sealed: no other type can implement it.
+#[diagnostic::on_unimplemented(
+    message = "sessions are not kept on `{Self}`",
+    label = "not a database of this crate",
+    note = "use `sqlx::Postgres` with the feature `postgres`, or `sqlx::Sqlite` with the feature `sqlite`"
+)]
 pub trait SessionDatabase: Base {
     #[doc(hidden)]
     fn create(
