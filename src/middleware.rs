@@ -9,7 +9,7 @@
 //! use mcp_patterns::{Layer, Middleware, RetryTool, layer};
 //! use serde_json::Value;
 //! use turbomcp::{McpHandler, McpResult, RequestContext, ToolResult};
-//! # use turbomcp::prelude::*;
+//! use turbomcp::prelude::*;
 //!
 //! /// Logs every call.
 //! #[derive(Clone)]
@@ -17,24 +17,36 @@
 //!
 //! impl Middleware for Logged {
 //!     async fn call_tool<'a, H: McpHandler>(
-//!         &'a self, inner: &'a H, name: &'a str, args: Value, ctx: &'a RequestContext,
+//!         &'a self,
+//!         inner: &'a H,
+//!         name: &'a str,
+//!         args: Value,
+//!         ctx: &'a RequestContext,
 //!     ) -> McpResult<ToolResult> {
 //!         let result = inner.call_tool(name, args, ctx).await;
 //!         eprintln!("{name}: {}", if result.is_ok() { "answered" } else { "refused" });
 //!         result
 //!     }
 //! }
-//! # #[derive(Clone)] struct Hello;
-//! # #[server(name = "hello", version = "1.0.0")]
-//! # impl Hello {
-//! #     /// Greets.
-//! #     #[tool] async fn hello(&self, name: String) -> McpResult<String> { Ok(format!("Hello {name}")) }
-//! # }
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! #[derive(Clone)]
+//! struct Hello;
+//! #[server(name = "hello", version = "1.0.0")]
+//! impl Hello {
+//!     /// Greets.
+//!     #[tool]
+//!     async fn hello(&self, name: String) -> McpResult<String> {
+//!         Ok(format!("Hello {name}"))
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = (layer(Logged), RetryTool::new()).layer(Hello);
-//! let answer = server.call_tool("hello", serde_json::json!({"name": "Ada"}), &RequestContext::new()).await?;
+//! let answer = server
+//!     .call_tool("hello", serde_json::json!({"name": "Ada"}), &RequestContext::new())
+//!     .await?;
 //! assert_eq!(answer.first_text(), Some("Hello Ada"));
-//! # Ok::<(), turbomcp::McpError>(()) }).unwrap();
+//! # Ok(()) }
 //! ```
 //!
 //! For an optional layer, use an `Option`, which is itself a middleware: `layer(cached.then(CachedTool::new))`. For stacks that differ

@@ -49,15 +49,26 @@ use stats::Stats;
 ///
 /// impl Rates {
 ///     async fn rate(&self, currency: String, ctx: &RequestContext) -> McpResult<f64> {
-///         self.cache.get_or_load(ctx, currency.clone(), move || async move { fetch(&currency).await }).await
+///         self.cache
+///             .get_or_load(
+///                 ctx,
+///                 currency.clone(),
+///                 move || async move { fetch(&currency).await },
+///             )
+///             .await
 ///     }
 /// }
 ///
 /// async fn fetch(currency: &str) -> McpResult<f64> {
-///     if currency == "EUR" { Ok(1.0) } else { Err(McpError::unavailable("the market is closed")) }
+///     if currency == "EUR" {
+///         Ok(1.0)
+///     } else {
+///         Err(McpError::unavailable("the market is closed"))
+///     }
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let rates = Rates { cache: Cache::new().with_ttl(Duration::from_secs(60)) };
 /// let ctx = RequestContext::new();
 /// assert_eq!(rates.rate("EUR".into(), &ctx).await?, 1.0);
@@ -66,7 +77,7 @@ use stats::Stats;
 ///
 /// let stats = rates.cache.stats();
 /// assert_eq!((stats.hits, stats.loads, stats.failed_loads), (1, 2, 1));
-/// # Ok::<(), McpError>(()) }).unwrap();
+/// # Ok(()) }
 /// ```
 ///
 /// # Cancellation

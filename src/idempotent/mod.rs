@@ -81,7 +81,7 @@
 //!     )
 //!     .with_lease(Duration::from_secs(60));
 //! let server = (
-//!     RetryTool::new(), // retries calls with a key, although no tool is annotated idempotent
+//!     RetryTool::new(), // retries calls with a key, though no tool is annotated idempotent
 //!     idempotent,
 //! )
 //!     .layer(server);

@@ -38,16 +38,26 @@ impl<M: Middleware, H: McpHandler> TryLayer<H> for MiddlewareLayer<M> {
 ///
 /// ```
 /// use mcp_patterns::{CachedTool, RetryTool, TryLayer};
-/// # use turbomcp::prelude::*;
-/// # #[derive(Debug, Clone)] struct Users;
-/// # #[server(name = "users", version = "1.0.0")]
-/// # impl Users {
-/// #     /// Reads a user.
-/// #     #[tool(read_only = true)] async fn get_user(&self, id: i64) -> McpResult<String> { Ok(format!("user {id}")) }
-/// # }
+/// use turbomcp::prelude::*;
+/// #[derive(Debug, Clone)]
+/// struct Users;
+/// #[server(name = "users", version = "1.0.0")]
+/// impl Users {
+///     /// Reads a user.
+///     #[tool(read_only = true)]
+///     async fn get_user(&self, id: i64) -> McpResult<String> {
+///         Ok(format!("user {id}"))
+///     }
+/// }
 ///
-/// let mistake = (CachedTool::new().only(["get_users"]), RetryTool::new()).try_layer(Users).unwrap_err();
-/// assert_eq!(mistake.to_string(), "CachedTool names the tool `get_users`, which the server does not have: did you mean `get_user`?");
+/// let mistake = (CachedTool::new().only(["get_users"]), RetryTool::new())
+///     .try_layer(Users)
+///     .unwrap_err();
+/// assert_eq!(
+///     mistake.to_string(),
+///     "CachedTool names the tool `get_users`, which the server does not have: \
+///      did you mean `get_user`?"
+/// );
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be put on `{H}`",

@@ -87,17 +87,23 @@ where
     /// use mcp_patterns::cached::Cache;
     /// use turbomcp::McpError;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let rates = Cache::<&str, f64>::new();
     /// let fetch = |currency| async move {
-    ///     if currency == "EUR" { Ok(1.0) } else { Err(McpError::unavailable("the market is closed")) }
+    ///     if currency == "EUR" {
+    ///         Ok(1.0)
+    ///     } else {
+    ///         Err(McpError::unavailable("the market is closed"))
+    ///     }
     /// };
     /// let warmed = rates.warm(&(), ["EUR", "USD"], 4, fetch).await?;
     /// assert_eq!((warmed.loaded, warmed.failed.len()), (1, 1)); // and the server starts
     ///
     /// let error = warmed.complete().unwrap_err(); // or does not
     /// assert_eq!(error.message, r#"the cache lacks 1 of 2: "USD" (the market is closed)"#);
-    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// # Ok(()) }
     /// ```
     ///
     /// # Errors
