@@ -95,15 +95,20 @@ fn is_busy(error: &sqlx::Error) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Table {
     pub(crate) backend: &'static str,
-    pub(crate) name: &'static str,
+    /// The `from` clause with the table.
+    pub(crate) from: &'static str,
     /// The function that creates it.
     pub(crate) create: &'static str,
 }
 
 impl Table {
+    fn name(self) -> &'static str {
+        self.from.trim_start_matches("from ")
+    }
+
     /// The error of a database that does not have the table.
     pub(crate) fn missing(self) -> ConfigError {
-        ConfigError::MissingTable { backend: self.backend, table: self.name, create: self.create }
+        ConfigError::MissingTable { backend: self.backend, table: self.name(), create: self.create }
     }
 
     /// The error of a statement on this table alone, if it failed because the table does not exist.
@@ -119,14 +124,14 @@ impl Table {
     ) -> Result<(), ConfigError> {
         let probed = async {
             let mut connection = connections.acquire().await?;
-            DB::probe(&mut connection, format!("select 1 from {} where 1 = 0", self.name)).await
+            DB::probe(&mut connection, format!("select 1 {} where 1 = 0", self.from)).await
         };
         match timeout(limit, probed).await.unwrap_or_else(|_| Err(no_answer())) {
             Ok(()) => Ok(()),
             Err(error) => match self.missing_by(&error) {
                 Some(missing) => Err(missing),
                 None => {
-                    tracing::warn!(%error, table = self.name, backend = DB::NAME, "a table could not be checked at the start");
+                    tracing::warn!(%error, table = self.name(), backend = DB::NAME, "a table could not be checked at the start");
                     Ok(())
                 }
             },

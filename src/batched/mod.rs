@@ -11,6 +11,16 @@
 //!
 //! The layer acts only on tools that you name, and never puts calls of different users into one batch by default.
 //!
+//! # Dependencies
+//!
+//! The examples of this page need:
+//!
+//! ```sh
+//! cargo add mcp-patterns --features testing
+//! cargo add turbomcp serde_json futures-util
+//! cargo add tokio --features macros,rt-multi-thread
+//! ```
+//!
 //! # Example
 //!
 //! ```

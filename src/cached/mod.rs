@@ -8,6 +8,19 @@
 //! Only tools annotated `read_only` are cached, and only successes are kept. Results are separate for each user and for each set of
 //! rights: a result for an administrator's token never reaches a viewer's token of the same user.
 //!
+//! # Dependencies
+//!
+//! The examples of this page need:
+//!
+//! ```sh
+//! cargo add mcp-patterns --features testing
+//! cargo add turbomcp serde_json async-trait
+//! cargo add tokio --features macros,rt-multi-thread
+//! ```
+//!
+//! A second level in Redis needs the feature `redis`. A connection to Redis of your own
+//! ([`from_redis_1`](crate::AnyRedisConnection::from_redis_1)) needs `redis@1.8`.
+//!
 //! # Example
 //!
 //! ```

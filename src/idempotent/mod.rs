@@ -15,6 +15,19 @@
 //! only two kinds of calls are ambiguous: a commit whose answer was lost, and a tool that ends its transaction by itself. If the provider
 //! takes idempotency keys, pass it one of yours as well.
 //!
+//! # Dependencies
+//!
+//! The examples of this page need:
+//!
+//! ```sh
+//! cargo add mcp-patterns --features idempotent,testing,redis
+//! cargo add turbomcp serde_json async-trait
+//! cargo add tokio --features macros,rt-multi-thread
+//! ```
+//!
+//! Keys in SQL need the features `transactional` and `sqlite` or `postgres`, and `sqlx@0.9`. A connection to Redis of your own
+//! ([`from_redis_1`](crate::AnyRedisConnection::from_redis_1)) needs `redis@1.8`.
+//!
 //! # Example
 //!
 //! ```
@@ -202,6 +215,7 @@
 //! | is missing where it is required, or does not have the form of a key | `invalid_params`, `"key_missing"` or `"key_invalid"` | no |
 //! | is new, and the caller's share of a [`MemoryBackend`] is full | `server_overloaded`, `"overloaded"` | no |
 //! | cannot be looked up, or claimed | `unavailable`, `"unavailable"` | no |
+//! | cannot be looked up, since the table of a [`SqlBackend`] is missing | `internal`, `"no_table"` | no |
 //! | has other arguments | `invalid_params`, `"key_reused"` | no |
 //! | belongs to a call that runs | after a wait that call's answer, or `unavailable`, `"in_progress"` and `retryAfterMs` | no |
 //! | belongs to an ambiguous call | `internal`, `"ambiguous"` | no, unless [`run_again_when_ambiguous`](IdempotentTool::run_again_when_ambiguous) is set |
@@ -269,7 +283,9 @@
 //! others. The tool's own failures keep their form, kind and text. A failure that makes the call ambiguous is marked in its `_meta` (in
 //! its data, if it is a protocol error).
 //!
-//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on a server.
+//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on a server. If the table of a
+//! [`SqlBackend`] is missing, the server does not start: `on_initialize` fails, and its text names
+//! [`ensure_schema`](SqlBackend::ensure_schema).
 //!
 //! # Cancellation
 //!

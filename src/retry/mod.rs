@@ -8,6 +8,16 @@
 //! A tool is called twice only if its author declares that this is safe: it is annotated `read_only` or `idempotent`. A failure does
 //! not prove that nothing happened, so every other tool needs [`RetryTool::allow_repeated_effects`].
 //!
+//! # Dependencies
+//!
+//! The examples of this page need:
+//!
+//! ```sh
+//! cargo add mcp-patterns --features testing
+//! cargo add turbomcp serde_json
+//! cargo add tokio --features macros,rt-multi-thread,time
+//! ```
+//!
 //! # Example
 //!
 //! ```
@@ -35,7 +45,7 @@
 //!     }
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = RetryTool::new().layer(Exchange::default());
 //!
@@ -55,7 +65,7 @@
 //! use mcp_patterns::{Layer, RetryTool, outcome::ErrorKind, testing::ScriptedServer};
 //! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //!
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let script = ScriptedServer::new("search")
 //!     .with_read_only("search", |call| async move {
@@ -70,7 +80,7 @@
 //!
 //! let server = RetryTool::new()
 //!     .with_max_attempts(5)
-//!     .with_attempt_timeout(Duration::from_secs(2))
+//!     .with_attempt_timeout(Duration::from_millis(200))
 //!     .with_deadline(Duration::from_secs(10))
 //!     .with_budget(Budget::new().with_ratio(0.2))
 //!     .retry_if(|failure| {
@@ -125,7 +135,7 @@
 //!     }
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = Server { policy: RetryPolicy::new(), failures: 2.into() };
 //! let ctx = RequestContext::new();

@@ -7,6 +7,19 @@
 //! Use it for the data of a conversation: preferences, a basket, a cursor, a draft. Data that must outlive the conversation, or be
 //! searched, belongs in tables of your own: see [the guide](crate::guide::sessions).
 //!
+//! # Dependencies
+//!
+//! The examples of this page need:
+//!
+//! ```sh
+//! cargo add mcp-patterns --features testing,redis
+//! cargo add turbomcp serde_json futures-util async-trait
+//! cargo add tokio --features macros,rt-multi-thread
+//! ```
+//!
+//! Sessions in SQL need the feature `sqlite` or `postgres`, and `sqlx@0.9`. A connection to Redis of your own
+//! ([`from_redis_1`](crate::AnyRedisConnection::from_redis_1)) needs `redis@1.8`.
+//!
 //! # Example
 //!
 //! ```
@@ -242,10 +255,11 @@
 //! | `no_room` | `server_overloaded` | the caller's share of the sessions in memory is full; nothing was changed |
 //! | `conflict` | `unavailable` | other writers were first at each attempt; nothing was changed |
 //! | `waits_for_itself` | `internal` | the tool's own transaction holds the only connection of the pool that both share, or on SQLite the write lock; nothing was changed |
+//! | `no_table` | `internal` | the database has no [table](SESSION_SCHEMA) for sessions; nothing was changed. The text names the function that creates it |
 //! | `unavailable` | `unavailable` | the backend fails, or refuses to write (no memory, a full disk, a replica); nothing was changed |
 //! | `outcome_unknown` | `internal` | the connection to the backend was lost during a write: the change may have been kept |
 //! | `undecodable`, `unencodable` | `internal` | a value does not have the type that the tool asks for, or cannot be written as JSON; the text names its key |
-//! | `no_layer`, `not_renewable`, `arguments` | `internal`, `internal`, `invalid_params` | no layer acts on the tool; the session has no handle; `open_session` takes no arguments |
+//! | `no_layer`, `not_renewable`, `arguments` | `internal`, `internal`, `invalid_params` | no layer acts on the tool, or the code runs in a spawned task; the session has no handle; `open_session` takes no arguments |
 //!
 //! The texts of `unavailable` and `outcome_unknown` have an id, and the log has the error under this id. For an
 //! [`IdempotentTool`](crate::IdempotentTool), `unavailable` proves that nothing was done, and `outcome_unknown` does not. A
@@ -253,7 +267,8 @@
 //! [`BackendError`] of your own backend states which of the two it is: [`new`](BackendError::new) for a step that may have taken
 //! effect, or [`not_taken`](BackendError::not_taken).
 //!
-//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on a server.
+//! A setting that cannot work is a [`ConfigError`](crate::ConfigError) when the layer is put on a server. If the table is missing, the
+//! server does not start: `on_initialize` fails, and its text names [`ensure_schema`](SqlBackend::ensure_schema).
 //!
 //! # Cancellation
 //!

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use sqlx::Pool;
 
 use super::backend::{Backend, BackendError, Record, Write, Written};
+use crate::ConfigError;
 use crate::connections::{Apart, Connections, Pooled, What};
 #[cfg(feature = "transactional")]
 use crate::connections::{Spare, WaitsForItself};
-use crate::ConfigError;
 use crate::database::Table;
 use crate::sweeper::{Expired, Sweeper};
 #[cfg(feature = "transactional")]
@@ -51,11 +51,8 @@ pub struct SqlBackend<DB: SessionDatabase> {
 const EXPIRED: Expired =
     Expired { from: "from mcp_patterns_sessions", condition: "expires_at <= {now}", rows: "sessions" };
 
-const TABLE: Table = Table {
-    backend: "session::SqlBackend",
-    name: "mcp_patterns_sessions",
-    create: "session::SqlBackend::ensure_schema(&pool)",
-};
+const TABLE: Table =
+    Table { backend: "session::SqlBackend", from: EXPIRED.from, create: "session::SqlBackend::ensure_schema(&pool)" };
 
 /// How long the start of a server waits for the check of the table.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,5 +1,13 @@
 //! For tests: a scripted server that counts its calls, and contract tests for backends of your own.
 //!
+//! # Dependencies
+//!
+//! ```sh
+//! cargo add --dev mcp-patterns --features testing
+//! cargo add turbomcp serde_json
+//! cargo add tokio --features macros,rt-multi-thread
+//! ```
+//!
 //! # Example
 //!
 //! ```
@@ -7,7 +15,7 @@
 //! use serde_json::json;
 //! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //!
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let script =
 //!     ScriptedServer::new("weather").with_read_only("get_weather", |call| async move {

@@ -8,6 +8,19 @@
 //! With [`Idempotency`](crate::idempotency_keys::Idempotency), a call that carries a key takes effect once. Its answer is recorded in the
 //! same transaction, so neither a crash nor a lost answer can separate the two.
 //!
+//! # Dependencies
+//!
+//! The examples of this page need:
+//!
+//! ```sh
+//! cargo add mcp-patterns --features transactional,testing,sqlite
+//! cargo add turbomcp serde_json
+//! cargo add tokio --features macros,rt-multi-thread
+//! cargo add sqlx@0.9 --no-default-features --features runtime-tokio,sqlite-bundled
+//! ```
+//!
+//! For PostgreSQL: the feature `postgres` of both crates.
+//!
 //! # Example
 //!
 //! ```
@@ -153,7 +166,9 @@
 //! | `leaked`, `held` | the tool kept the connection, or needs it twice at the same time | internal |
 //! | `outcome_unknown` | the connection was lost during the commit, or outside a transaction during a statement: it is not known whether it was done. Not retried unless the tool is idempotent | internal |
 //! | `statement_failed` | [`failed`] masked an error of the database | by [its meaning](crate::guide::transactions#what-an-error-of-the-database-means) |
-//! | `none` | there is no transaction here | internal |
+//! | `none` | there is no transaction here: the layer leaves the tool out, or the code runs in a spawned task | internal |
+//! | `other_database` | the transaction here is on another kind of database than the code asks for | internal |
+//! | `no_table` | the database has no [table](IDEMPOTENCY_SCHEMA) for idempotency keys; nothing was done. The text names the function that creates it | internal |
 //!
 //! The texts of `unavailable`, `outcome_unknown` and `statement_failed` have an id, and the log has the error under that id. Before a call
 //! with a key returns `outcome_unknown`, it [looks for its record](crate::guide::transactions#a-commit-that-was-not-answered), for up to
@@ -164,6 +179,9 @@
 //!
 //! With a key: `mcp-patterns/idempotency` is `replayed` in the `_meta` of a recorded answer, and `key_reused`, `in_progress`, `ambiguous`
 //! or `unresolved` in the data of a refusal.
+//!
+//! If the layer has keys and their table is missing, the server does not start: `on_initialize` fails, and its text names
+//! [`ensure_schema`](TransactionalTool::ensure_schema).
 //!
 //! A tool that maps database errors itself should use [`failed`], or `?` on a [`TransactionError`]. Then the layer sees a conflict and
 //! tries again.

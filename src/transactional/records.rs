@@ -39,7 +39,7 @@ pub(super) const RECORDS: Table = table("TransactionalTool", "TransactionalTool:
 
 /// Describes the table, for a backend that has this function to create it.
 pub(crate) const fn table(backend: &'static str, create: &'static str) -> Table {
-    Table { backend, name: "mcp_patterns_idempotency", create }
+    Table { backend, from: EXPIRED.from, create }
 }
 
 /// A claim without a result is kept beyond the end of its lease: one that does not say so is kept for ever.

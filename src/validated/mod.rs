@@ -9,6 +9,19 @@
 //! ([`validator::Validate`](https://docs.rs/validator)), and business rules, which may query the database. The result of a tool is
 //! checked against its `outputSchema`.
 //!
+//! # Dependencies
+//!
+//! The examples of this page need:
+//!
+//! ```sh
+//! cargo add mcp-patterns --features validated,testing
+//! cargo add turbomcp serde_json
+//! cargo add serde --features derive
+//! cargo add schemars@1
+//! cargo add validator@0.21 --features derive
+//! cargo add tokio --features macros,rt-multi-thread
+//! ```
+//!
 //! # Example
 //!
 //! ```

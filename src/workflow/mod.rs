@@ -6,6 +6,16 @@
 //! that leak nothing, and compensation for the completed steps of a failed workflow. If all steps write to one database, a
 //! transaction is the better way to undo them: see [`transactional`](crate::guide::transactions).
 //!
+//! # Dependencies
+//!
+//! The examples of this page need:
+//!
+//! ```sh
+//! cargo add mcp-patterns
+//! cargo add turbomcp serde_json
+//! cargo add tokio --features macros,rt-multi-thread
+//! ```
+//!
 //! # Sources side by side: `Gather`
 //!
 //! A [`Source`] is a name and a closure that fetches a value. [`Gather::all`] returns the values of all sources, each with its type, or
@@ -68,7 +78,7 @@
 //!     }
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let (server, ctx) = (Desk::default(), RequestContext::new());
 //! let paris = serde_json::json!({"query": "Paris"});

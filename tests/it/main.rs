@@ -14,6 +14,7 @@ mod house;
 mod lives;
 mod metamorphic;
 mod outcome;
+mod pages;
 #[expect(clippy::unwrap_used, reason = "the tests in the library have it, too")]
 #[path = "../../src/testing/private_postgres.rs"]
 mod private_postgres;
