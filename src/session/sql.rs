@@ -165,7 +165,7 @@ impl<DB: SessionDatabase> On<'_, DB> {
             Self::Transaction(_, around) => {
                 return result.map_err(|error| {
                     around.note(&error);
-                    failed(error, |error| BackendError::in_transaction(error))
+                    failed(error, BackendError::in_transaction)
                 });
             }
             _ => {}
