@@ -1,6 +1,6 @@
 //! What a call takes while Redis is killed, hung, slow or out of its mind. Needs `redis-server`, of which it starts some.
 //!
-//! `cargo bench --all-features --bench outages`: two minutes.
+//! `cargo bench --manifest-path benches/Cargo.toml --bench outages`: two minutes.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

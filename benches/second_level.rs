@@ -1,6 +1,6 @@
 //! What a second level in Redis costs and brings. Needs the Redis at `TEST_REDIS_URL`.
 //!
-//! `cargo bench --all-features --bench second_level`
+//! `cargo bench --manifest-path benches/Cargo.toml --bench second_level`
 
 use std::hint::black_box;
 use std::sync::Arc;
