@@ -27,6 +27,7 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 /// use mcp_patterns::{BoxHandler, Layer, RetryTool, boxed};
 /// use turbomcp::McpHandler;
 /// use turbomcp::prelude::*;
+///
 /// #[derive(Clone)]
 /// struct Weather;
 /// #[server(name = "weather", version = "1.0.0")]
@@ -53,6 +54,7 @@ use crate::middleware::{forward, middleware_methods, unlayered_methods};
 /// use serde_json::json;
 /// use turbomcp::{McpHandler, RequestContext};
 /// use turbomcp::prelude::*;
+///
 /// #[derive(Clone)]
 /// struct Weather;
 /// #[server(name = "weather", version = "1.0.0")]

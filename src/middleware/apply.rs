@@ -39,6 +39,7 @@ impl<M: Middleware, H: McpHandler> TryLayer<H> for MiddlewareLayer<M> {
 /// ```
 /// use mcp_patterns::{CachedTool, RetryTool, TryLayer};
 /// use turbomcp::prelude::*;
+///
 /// #[derive(Debug, Clone)]
 /// struct Users;
 /// #[server(name = "users", version = "1.0.0")]

@@ -29,6 +29,7 @@ where
 /// ```
 /// use mcp_patterns::RetryTool;
 /// use mcp_patterns::retry::from_backon;
+///
 /// let retry =
 ///     RetryTool::new().with_delays(from_backon(backon::FibonacciBuilder::default()));
 /// ```
@@ -49,6 +50,7 @@ where
 /// ```
 /// use mcp_patterns::RetryTool;
 /// use mcp_patterns::retry::from_backoff;
+///
 /// let retry =
 ///     RetryTool::new().with_delays(from_backoff(backoff::ExponentialBackoff::default()));
 /// ```

@@ -125,6 +125,7 @@ impl CachedTool {
     ///
     /// ```
     /// use mcp_patterns::CachedTool;
+    ///
     /// let cached = CachedTool::new()
     ///     .tag("get_user", |args| [format!("user:{}", args["id"])])
     ///     .tag("list_orders", |args| [format!("user:{}", args["user_id"])])
@@ -166,6 +167,7 @@ impl CachedTool {
     /// ```
     /// use mcp_patterns::CachedTool;
     /// use serde_json::json;
+    ///
     /// let cached = CachedTool::new()
     ///     .invalidates_calls("rename_user", |args| [("get_user", json!({"id": args["id"]}))]);
     /// ```

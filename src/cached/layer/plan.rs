@@ -198,6 +198,7 @@ impl Reads {
     ///
     /// ```
     /// use mcp_patterns::{CachedTool, cached::Reads};
+    ///
     /// let users = Reads::new()
     ///     .with_tags(|uri, _| uri.strip_prefix("users://").map(|id| format!("user:{id}")));
     /// let cached = CachedTool::new()
