@@ -154,6 +154,8 @@ mod shared_work;
 mod shares;
 #[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
 mod sweeper;
+#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+mod tables;
 mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

@@ -9,9 +9,9 @@ use super::backend::{Backend, BackendError, Claim, Claimed, Owner};
 use super::renewals::Renewals;
 use crate::ConfigError;
 use crate::connections::{Apart, Connections, Spare, WaitsForItself, What};
-use crate::database::Table;
 use crate::idempotency_keys::{AmbiguousCalls, CallKey, Origin, Page, Resolved};
 use crate::sweeper::Sweeper;
+use crate::tables::Table;
 use crate::transactional::records::{self, EXPIRED, kept_for};
 use crate::transactional::{Dialect, within};
 

@@ -10,8 +10,8 @@ use crate::ConfigError;
 use crate::connections::{Apart, Connections, Pooled, What};
 #[cfg(feature = "transactional")]
 use crate::connections::{Spare, WaitsForItself};
-use crate::database::Table;
 use crate::sweeper::{Expired, Sweeper};
+use crate::tables::Table;
 #[cfg(feature = "transactional")]
 use crate::transactional::{Connection, Within, within};
 

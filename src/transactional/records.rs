@@ -7,9 +7,10 @@ use sqlx::Pool;
 
 use crate::clock::CENTURY;
 use crate::connections::{Connections, in_time};
-use crate::database::{SupportedDatabase, Table};
+use crate::database::SupportedDatabase;
 use crate::idempotency_keys::{AmbiguousCalls, CallKey, Page, Resolved};
 use crate::sweeper::{Expired, Sweeper};
+use crate::tables::Table;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod statements;
