@@ -74,7 +74,7 @@ mod tests {
     use crate::testing::proxy::Proxy;
 
     #[tokio::test]
-    async fn the_server_asks_a_client_of_which_it_hears_nothing() {
+    async fn the_server_accepts_the_keepalive_settings() {
         let options = postgres_options().options(KEEPALIVES);
         let mut connection = PgConnection::connect_with(&options).await.expect("the server is there");
         for (setting, expected) in KEEPALIVES {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pool_replaces_what_has_fallen_silent_idle_or_in_use() {
+    async fn a_pool_replaces_idle_and_used_connections_that_stopped_answering() {
         const LONG: Duration = Duration::from_secs(20);
         let (network, options) = Proxy::to_postgres(&postgres_options()).await;
         let pool = replacing_silent(PgPoolOptions::new().max_connections(2).acquire_timeout(LONG));

@@ -103,7 +103,7 @@ fn redis_error(name: &str) -> RedisError {
 }
 
 #[test]
-fn each_error_means_what_the_table_of_the_guide_says() {
+fn each_error_has_the_meaning_in_the_table_of_the_guide() {
     let mut seen = 0;
     for (of, errors, expected) in rows() {
         for error in errors {
@@ -127,7 +127,7 @@ fn each_error_means_what_the_table_of_the_guide_says() {
 }
 
 #[test]
-fn of_a_commit_only_what_the_database_answers_is_certain() {
+fn only_an_answer_of_the_database_makes_a_commit_certain() {
     for name in ["ConnectionRefused", "ConnectionReset", "UnexpectedEof", "TimedOut"] {
         assert!(of_commit(&Error::Io(io_error(name))).may_have_run, "{name}");
     }
@@ -137,7 +137,7 @@ fn of_a_commit_only_what_the_database_answers_is_certain() {
 }
 
 #[test]
-fn a_script_that_is_not_permitted_a_command_may_have_written_before() {
+fn a_script_that_lacks_a_permission_may_have_written_before() {
     let refused = |text: &str| {
         let kind = redis::ServerErrorKind::ResponseError.into();
         of_redis(&RedisError::from((kind, "an error", text.to_owned()))).may_have_run

@@ -29,7 +29,7 @@ fn served(schemas: &[(String, Value)]) -> ScriptedServer {
 }
 
 #[tokio::test]
-async fn the_schemas_of_public_servers_judge_as_jsonschema_alone_does() {
+async fn schemas_of_public_servers_judge_as_jsonschema_does() {
     let schemas = schemas();
     assert!(schemas.len() >= 300, "{}", schemas.len());
     let server = ValidatedTool::new().layer(served(&schemas));
@@ -74,7 +74,7 @@ async fn the_schemas_of_public_servers_judge_as_jsonschema_alone_does() {
 }
 
 #[test]
-fn the_corpus_has_every_draft_and_dialect_of_the_trade() {
+fn the_corpus_covers_every_usual_draft_and_dialect() {
     let all: Vec<_> = schemas().into_iter().map(|(_, schema)| schema.to_string()).collect();
     for (sign, least) in [
         ("draft-04/schema", 10),
@@ -100,7 +100,7 @@ fn the_corpus_has_every_draft_and_dialect_of_the_trade() {
 }
 
 #[test]
-fn what_is_made_to_hurt_is_judged_and_told_as_well() {
+fn hostile_input_is_judged_and_reported_as_well() {
     let mut refused = BTreeSet::new();
     for (name, schema) in schemas() {
         let (alone, ours) = (alone(&schema), Schema::compile(&schema).expect("a schema"));

@@ -221,7 +221,7 @@ async fn concurrent_increments_of_four_http_sessions_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_stdio_server_ends_well_when_its_stdin_is_closed() {
+async fn a_stdio_server_exits_cleanly_when_its_stdin_is_closed() {
     patiently(async {
         let (mut server, client) = counter(Transport::Stdio).await;
         client.call("increment", json!({ "name": "x" })).await;
@@ -235,7 +235,7 @@ async fn a_stdio_server_ends_well_when_its_stdin_is_closed() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn an_http_server_ends_well_on_sigterm_while_a_session_is_open() {
+async fn an_http_server_exits_cleanly_on_sigterm_with_an_open_session() {
     patiently(async {
         let (mut server, client) = counter(Transport::Http).await;
         client.call("increment", json!({ "name": "x" })).await;

@@ -166,7 +166,7 @@ async fn every_request_and_notification_reaches_the_server_once_with_its_argumen
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answers_can_be_told_apart() {
+async fn the_answers_are_distinguishable() {
     let answers = answers(&Everything::default()).await;
     let silent = ["subscribe", "unsubscribe", "set_log_level", "on_roots_list_changed", "on_initialize", "on_shutdown"];
     let telling: Vec<_> = answers.iter().filter(|(method, _)| !silent.contains(method)).collect();
@@ -179,7 +179,7 @@ async fn the_answers_can_be_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_can_be_asked_for_the_server_below_it() {
+async fn a_layer_returns_the_server_below_it() {
     let server: Layered<RetryTool, Everything> = RetryTool::new().layer(Everything::default());
     assert_eq!(server.inner().server_info(), server.server_info());
     assert!(format!("{:?}", server.middleware()).starts_with("RetryTool"));

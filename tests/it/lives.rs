@@ -98,7 +98,7 @@ async fn one_process() {
 }
 
 #[tokio::test]
-async fn each_life_of_a_key_has_one_effect_in_two_processes_while_both_sweep() {
+async fn a_key_has_one_effect_per_ttl_in_two_processes_while_both_sweep() {
     patiently(async {
         let database = Database::postgres().await;
         let pool = PgPool::connect(&database.url()).await.expect("a pool");

@@ -79,7 +79,7 @@ async fn a_resource_that_a_client_reads_twice_is_loaded_once_until_a_tool_writes
 }
 
 #[tokio::test]
-async fn a_prompt_that_a_client_gets_twice_is_made_once() {
+async fn a_prompt_that_a_client_gets_twice_is_loaded_once() {
     patiently(async {
         let site = Site::default();
         let client = Client::within(CachedTool::new().with_prompts(Reads::new()).layer(site.clone())).await;

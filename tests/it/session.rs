@@ -171,7 +171,7 @@ async fn a_handle_is_found_again_in_a_sqlite_file() {
 
 /// What a transport session is worth on another replica, or after a restart: nothing, by turbomcp's design and by the protocol's.
 #[tokio::test]
-async fn a_transport_session_of_another_replica_is_404_and_what_begins_anew_is_empty() {
+async fn a_transport_session_of_another_replica_is_404_and_the_new_session_is_empty() {
     patiently(async {
         let mut replicas = Replicas::start(&redis_url(), "transport", &[]).await;
         let [one, two] = &mut replicas.servers;
@@ -201,7 +201,7 @@ async fn a_transport_session_of_another_replica_is_404_and_what_begins_anew_is_e
 
 /// The client is told of the 404 by the protocol, and its caller by nobody.
 #[tokio::test]
-async fn behind_a_balancer_that_is_not_sticky_the_official_client_gets_an_empty_session_without_an_error() {
+async fn without_sticky_sessions_the_official_client_gets_an_empty_session_and_no_error() {
     patiently(async {
         let Replicas { servers: [one, two], .. } = Replicas::start(&redis_url(), "transport", &[]).await;
         let balancer = Balancer::start(one.url()).await;

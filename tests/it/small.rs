@@ -115,7 +115,7 @@ async fn validated_lists_all_three_violations() {
 }
 
 #[tokio::test]
-async fn workflow_answers_in_part_where_a_source_fails() {
+async fn workflow_answers_in_part_if_a_source_fails() {
     with("workflow", async |client, _| {
         let report = client.call("report", json!({ "city": "Lima" })).await;
         let report: Value = serde_json::from_str(text(&report)).expect("JSON");

@@ -143,7 +143,7 @@ stacks! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_is_not_there_is_transparent() {
+async fn a_layer_of_none_is_transparent() {
     let server = (layer(Some(Plus(2))), layer(None::<Arithmetic>), layer(Some(Times(2)))).layer(echo());
     assert_eq!(ask(&server, 4).await, 12);
     let server = (layer(None::<Arithmetic>), layer(Some(Times(2)))).layer(echo());

@@ -35,7 +35,7 @@ fn with(mut arguments: Value, name: &str, value: impl Into<Value>) -> Value {
 }
 
 #[tokio::test]
-async fn every_case_of_bad_input_has_a_clear_sentence() {
+async fn every_case_of_bad_input_has_a_clear_message() {
     patiently(async {
         let (_server, client) = serve(&Database::Memory, Transport::Stdio).await;
         let answer = client.call("create_user", ada()).await;
@@ -102,7 +102,7 @@ async fn a_registration_is_checked_by_its_type() {
 }
 
 #[tokio::test]
-async fn an_order_follows_the_rules_of_business() {
+async fn an_order_follows_the_business_rules() {
     patiently(async {
         let database = Database::postgres().await;
         let (_server, client) = serve(&database, Transport::Http).await;

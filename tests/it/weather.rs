@@ -252,7 +252,7 @@ async fn two_instances_share_their_answers_through_redis() {
 }
 
 #[tokio::test]
-async fn without_redis_an_instance_answers_all_the_same() {
+async fn without_redis_an_instance_still_answers() {
     patiently(async {
         let args = ["--latency-ms", "0", "--cache", "redis://127.0.0.1:1"];
         let (_server, client) = weather(Transport::Stdio, &args).await;
@@ -265,7 +265,7 @@ async fn without_redis_an_instance_answers_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_stdio_server_ends_well_when_its_stdin_is_closed_during_a_call() {
+async fn a_stdio_server_exits_cleanly_when_its_stdin_is_closed_during_a_call() {
     patiently(async {
         let (mut server, client) = weather(Transport::Stdio, &["--latency-ms", "200"]).await;
         client.begin("get_forecast", city("Oslo")).await;

@@ -299,7 +299,7 @@ fn judge(seed: u64, limits: &Limits, bulks: &[Bulk], saw: Vec<Saw>) {
 }
 
 #[test]
-fn each_caller_who_stays_gets_exactly_its_own_answer_exactly_once() {
+fn each_remaining_caller_gets_exactly_its_own_answer_exactly_once() {
     // What panics is meant to.
     let silent = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

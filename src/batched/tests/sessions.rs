@@ -44,7 +44,7 @@ async fn a_batched_tool_finds_its_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_share_a_call_do_not_share_what_another_session_holds() {
+async fn callers_who_share_a_call_do_not_share_the_data_of_a_session() {
     let store = SessionStore::in_memory();
     let script = library();
     let server = (store.clone(), batched()).layer(script.clone());
@@ -128,7 +128,7 @@ async fn a_bulk_function_finds_the_session_of_each_call_through_the_store() {
 
 #[cfg(feature = "cached")]
 #[tokio::test(start_paused = true)]
-async fn a_cache_around_it_keeps_nothing_of_a_session() {
+async fn an_outer_cache_stores_no_answer_that_used_a_session() {
     for has_bulk in [false, true] {
         let store = SessionStore::in_memory().with_namespace("library");
         let batched = if has_bulk { names(&store) } else { batched() };
@@ -148,7 +148,7 @@ async fn a_cache_around_it_keeps_nothing_of_a_session() {
 /// Each of two caches is around one of two callers who share a call, so one of them has not seen it.
 #[cfg(feature = "cached")]
 #[tokio::test(start_paused = true)]
-async fn nor_does_that_of_a_caller_for_whom_another_made_the_call() {
+async fn an_outer_cache_of_a_caller_who_joined_the_call_stores_no_answer_that_used_a_session_either() {
     let (store, script, batched) = (SessionStore::in_memory(), library(), batched());
     let servers = [(); 2].map(|()| (store.clone(), crate::CachedTool::new(), batched.clone()).layer(script.clone()));
     let ctx = ada("1");
@@ -197,7 +197,7 @@ fn names_or_none(store: &SessionStore, ends: Ends) -> BatchedTool {
 /// Both wait for one load of the cache, which one of them began.
 #[cfg(feature = "cached")]
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_fails_as_a_whole_after_a_look_at_a_session_fails_nobody_in_another_one() {
+async fn a_batch_that_fails_after_using_a_session_fails_no_caller_of_another_session() {
     for (ends, kind) in [
         (Ends::Fails, ErrorKind::InvalidRequest),
         (Ends::Panics, ErrorKind::Internal),

@@ -60,7 +60,7 @@ async fn ada_after_mallory(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_with_many_groups_takes_no_place_from_one_with_a_few_calls() {
+async fn a_caller_with_many_groups_takes_no_place_from_a_caller_with_few_calls() {
     let gate = Gate::closed();
     let server = behind(&gate, |batched| batched.with_batch_key(|call| call.args["id"].to_string()));
     assert_eq!(ada_after_mallory(&server, &gate, &user("mallory"), &user("ada")).await, (3, 7));
@@ -90,7 +90,7 @@ async fn shares_are_those_of_the_callers_that_the_identity_tells_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_groups_of_one_caller_share_what_he_has() {
+async fn the_groups_of_one_caller_share_its_places() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent)
         .with_max_in_flight(1)

@@ -53,7 +53,7 @@ fn on_many_threads_each_caller_gets_its_own_answer_and_none_waits_forever() {
 
 /// Such a runtime runs what a task spawns before the tasks that are ready already.
 #[test]
-fn on_many_threads_a_caller_that_is_about_to_call_joins_the_batch() {
+fn on_many_threads_a_caller_about_to_call_joins_the_batch() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime");
     let sent = Sent::default();

@@ -13,7 +13,7 @@ fn start(server: &impl McpHandler, key: &'static str) -> JoinHandle<McpResult<To
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_caller_leaves_while_it_runs_comes_to_its_end_and_its_answer_is_kept() {
+async fn a_running_call_whose_caller_leaves_completes_and_its_answer_is_recorded() {
     let (post, go) = held_post();
     let server = memory().layer(post.clone());
     let call = start(&server, "k");
@@ -28,7 +28,7 @@ async fn a_call_whose_caller_leaves_while_it_runs_comes_to_its_end_and_its_answe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_gave_up_is_ambiguous_at_once() {
+async fn a_call_that_timed_out_is_ambiguous_at_once() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let server = memory().layer(post.clone());
     send(&server, "k").await.unwrap();
@@ -56,7 +56,7 @@ async fn a_call_that_panicked_is_ambiguous() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_proves_nothing_is_passed_on_marked_and_ambiguous_from_then_on() {
+async fn a_failure_with_an_unknown_outcome_is_returned_marked_and_its_key_is_ambiguous() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let server = memory().layer(post.clone());
     let failed = send(&server, "k").await;
@@ -70,7 +70,7 @@ async fn a_failure_that_proves_nothing_is_passed_on_marked_and_ambiguous_from_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_cancelled_while_it_runs_comes_to_its_end_and_its_answer_is_kept() {
+async fn a_running_call_that_is_cancelled_completes_and_its_answer_is_recorded() {
     let (post, go) = held_post();
     let server = memory().layer(post.clone());
     let token = Token::default();
@@ -162,7 +162,7 @@ async fn only_ambiguous_calls_are_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ambiguous_call_is_made_again_if_the_setting_says_so() {
+async fn an_ambiguous_call_is_made_again_if_the_setting_allows_it() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let server = memory().run_again_when_ambiguous().layer(post.clone());
     assert_eq!(kind(&send(&server, "k").await), Some(ErrorKind::Timeout));
@@ -224,7 +224,7 @@ impl Backend for Unheard {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_replica_was_not_heard_of_for_a_lease_is_ambiguous_and_its_late_answer_counts() {
+async fn a_call_whose_lease_expired_is_ambiguous_and_its_late_answer_is_recorded() {
     let (post, go) = held_post();
     let unheard = Unheard { backend: MemoryBackend::new(), renews: Arc::default() };
     let server = layer(unheard).layer(post.clone());

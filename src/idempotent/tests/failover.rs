@@ -30,7 +30,7 @@ async fn without_waiting_for_replicas_a_failover_loses_the_key_and_the_call_is_m
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_whose_claim_and_answer_the_replica_has_is_replayed_after_a_failover() {
+async fn a_call_whose_claim_and_answer_were_replicated_is_replayed_after_a_failover() {
     let mut redis = Replicated::start();
     let post = post();
     let backend = replicated(redis.client(), secs(30)).await;
@@ -68,7 +68,7 @@ async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_f
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_counts_only_on_as_many_replicas_as_were_asked_for_and_a_resolution_too() {
+async fn claims_and_resolutions_need_as_many_replicas_as_configured() {
     let redis = Replicated::start();
     let claim = |id: &'static str| claim_of(id, "token", Duration::from_millis(1));
     // Long enough for the one that there is to acknowledge it.
@@ -90,7 +90,7 @@ async fn a_claim_counts_only_on_as_many_replicas_as_were_asked_for_and_a_resolut
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_calls_at_once_that_wait_for_a_replica_are_all_made_once() {
+async fn many_concurrent_calls_that_wait_for_a_replica_are_all_made_once() {
     let redis = Replicated::start();
     let post = post();
     let backend = replicated(redis.client(), secs(30)).await;
@@ -126,7 +126,7 @@ async fn a_failover_that_loses_an_answer_leaves_an_ambiguous_call_and_not_a_free
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_recorded_again_is_waited_for_again() {
+async fn an_answer_that_is_recorded_again_waits_for_its_replicas_again() {
     let redis = Replicated::start();
     let claim = claim_of("id", "token", secs(60));
     assert_eq!(replicated(redis.client(), secs(30)).await.claim(claim).await.unwrap(), Claimed::New);

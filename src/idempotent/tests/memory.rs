@@ -22,7 +22,7 @@ async fn accepted(server: &impl McpHandler, ctx: &RequestContext, times: usize) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_callers_calls_drop_the_answer_of_another() {
+async fn one_callers_calls_never_drop_the_answer_of_another() {
     let post = post();
     let server = layer(MemoryBackend::new().with_max_records(1_000)).layer(post.clone());
     let (ada, mallory) = (user("ada"), user("mallory"));
@@ -35,7 +35,7 @@ async fn no_callers_calls_drop_the_answer_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_callers_ambiguous_calls_lock_out_another() {
+async fn one_callers_ambiguous_calls_never_block_another() {
     let script = ScriptedServer::new("post").with_plain("send", |call| {
         let is_ada = call.ctx.subject() == Some("ada");
         ready(Ok(if is_ada { ToolResult::text("sent") } else { ToolResult::error("no such address") }))
@@ -50,7 +50,7 @@ async fn no_callers_ambiguous_calls_lock_out_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_kept_until_its_time_and_its_room_is_free_from_then_on() {
+async fn an_answer_is_kept_until_its_ttl_and_then_frees_its_room() {
     let post = post();
     let server = layer(MemoryBackend::new().with_max_records(8)).layer(post.clone());
     let ada = user("ada");
@@ -67,7 +67,7 @@ async fn an_answer_is_kept_until_its_time_and_its_room_is_free_from_then_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_free_again_takes_no_room() {
+async fn a_released_key_takes_no_room() {
     let script =
         ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::invalid_params("no such address"))));
     let server = layer(MemoryBackend::new().with_max_records(2)).layer(script.clone());
@@ -75,7 +75,7 @@ async fn a_key_that_is_free_again_takes_no_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_anonymous_connection_locks_out_neither_another_one_nor_a_user() {
+async fn an_anonymous_connection_blocks_neither_another_connection_nor_a_user() {
     let server = layer(MemoryBackend::new().with_max_records(1_000)).layer(post());
     // The keys of anonymous callers are the same ones, so each connection has to choose others.
     let mut number = 0;
@@ -196,7 +196,7 @@ async fn claims_are_never_dropped_and_a_store_full_of_them_refuses_new_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_answers_are_cleared_away() {
+async fn expired_answers_are_removed() {
     let backend = MemoryBackend::new();
     let server = layer(backend.clone()).with_idempotency(Idempotency::new().with_ttl(secs(1))).layer(post());
     for number in 0..100 {

@@ -39,7 +39,7 @@ fn greedy(pool: &PgPool) -> ScriptedServer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_for_longer_than_a_lease() {
+async fn leases_are_renewed_and_answers_recorded_while_tools_use_all_connections_for_longer_than_a_lease() {
     let (pool, other) = pools(3).await;
     // They are all there, so that the tool finds them.
     drop(join_all((0..3).map(|_| pool.acquire())).await);
@@ -71,7 +71,7 @@ async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_f
 }
 
 #[tokio::test]
-async fn all_claims_that_wait_are_renewed_by_one_statement_each_by_its_owner_only() {
+async fn one_statement_renews_all_waiting_claims_each_for_its_owner_only() {
     let (pool, _) = pools(1).await;
     let backend = SqlBackend::new(pool.clone());
     let ids: Vec<String> = (0..2500).map(|_| new_name()).collect();
@@ -107,7 +107,7 @@ async fn all_claims_that_wait_are_renewed_by_one_statement_each_by_its_owner_onl
 }
 
 #[tokio::test]
-async fn a_page_of_ambiguous_calls_has_no_more_than_was_asked_for() {
+async fn a_page_of_ambiguous_calls_has_at_most_the_requested_length() {
     let (pool, _) = pools(1).await;
     let backend = SqlBackend::new(pool.clone());
     let insert = "insert into mcp_patterns_idempotency \
@@ -127,7 +127,7 @@ async fn a_page_of_ambiguous_calls_has_no_more_than_was_asked_for() {
 }
 
 #[tokio::test]
-async fn claims_of_different_leases_are_each_renewed_for_their_own() {
+async fn claims_with_different_leases_are_renewed_by_their_own_lease() {
     let (pool, _) = pools(1).await;
     let backend = SqlBackend::new(pool.clone());
     let ids = [new_name(), new_name()];
@@ -181,7 +181,7 @@ async fn a_caller_who_leaves_while_renewing_passes_the_other_renewals_on() {
 }
 
 #[tokio::test]
-async fn keys_go_on_when_postgres_falls_silent_on_the_connections_that_there_are() {
+async fn keys_work_when_postgres_stops_answering_on_the_existing_connections() {
     let (direct, _) = pools(1).await;
     let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;
     let pool = PgPoolOptions::new().max_connections(3).connect_with(through).await.unwrap();

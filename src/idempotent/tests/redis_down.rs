@@ -25,7 +25,7 @@ pub(super) async fn send_until_available(server: &impl McpHandler, key: &str) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_killed_makes_calls_unavailable_and_remembers_when_it_is_back() {
+async fn a_killed_redis_makes_calls_unavailable_and_has_its_keys_after_a_restart() {
     let mut redis = PrivateRedis::start();
     let post = post();
     let server = layer(in_redis(connect(redis.client()).await)).layer(post.clone());
@@ -46,7 +46,7 @@ async fn a_redis_that_is_killed_makes_calls_unavailable_and_remembers_when_it_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_killed_between_effect_and_record_leaves_the_call_ambiguous() {
+async fn a_redis_killed_between_effect_and_record_leaves_the_call_ambiguous() {
     let redis = Arc::new(std::sync::Mutex::new(PrivateRedis::start()));
     let killer = Arc::clone(&redis);
     let post = ScriptedServer::new("post").with_plain("send", move |call| {

@@ -154,17 +154,17 @@ impl<S: Backend> Backend for Dying<S> {
 }
 
 #[tokio::test]
-async fn the_claim_of_a_dead_replica_in_redis_is_ambiguous_on_the_others() {
+async fn the_claim_of_a_dead_replica_in_redis_is_ambiguous_on_other_replicas() {
     the_claim_of_a_dead_replica_is_ambiguous_on_the_others(redis().await).await;
 }
 
 #[tokio::test]
-async fn the_claim_of_a_dead_replica_in_sqlite_is_ambiguous_on_the_others() {
+async fn the_claim_of_a_dead_replica_in_sqlite_is_ambiguous_on_other_replicas() {
     let (backend, _file) = sqlite().await;
     the_claim_of_a_dead_replica_is_ambiguous_on_the_others(backend).await;
 }
 
 #[tokio::test]
-async fn the_claim_of_a_dead_replica_in_postgres_is_ambiguous_on_the_others() {
+async fn the_claim_of_a_dead_replica_in_postgres_is_ambiguous_on_other_replicas() {
     the_claim_of_a_dead_replica_is_ambiguous_on_the_others(postgres().await).await;
 }

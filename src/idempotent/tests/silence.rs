@@ -17,7 +17,7 @@ async fn behind_a_proxy() -> (PrivateRedis, Proxy, ScriptedServer, impl McpHandl
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_recorded_again_after_the_connection_of_their_store_has_fallen_silent() {
+async fn keys_are_recorded_again_after_the_connection_of_their_store_stopped_answering() {
     let (_redis, proxy, post, server) = behind_a_proxy().await;
     assert_eq!(text(&send(&server, "before").await), "sent 1");
     proxy.silence();
@@ -32,7 +32,7 @@ async fn keys_are_recorded_again_after_the_connection_of_their_store_has_fallen_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_whose_answers_get_lost_makes_no_call_twice() {
+async fn a_claim_whose_replies_are_lost_makes_no_call_twice() {
     let (_redis, proxy, post, server) = behind_a_proxy().await;
     assert_eq!(text(&send(&server, "before").await), "sent 1");
     // Claims arrive, and nobody is told.
@@ -44,7 +44,7 @@ async fn a_claim_whose_answers_get_lost_makes_no_call_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_recorded_again_after_their_redis_was_stopped_for_long_and_continues() {
+async fn keys_are_recorded_again_after_a_long_stop_of_redis() {
     let redis = PrivateRedis::start_on_request();
     let milli = Duration::from_millis(1);
     let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(100 * milli);

@@ -49,7 +49,7 @@ async fn fetch(server: &Fetcher, max_attempts: u32, ctx: &RequestContext) -> Too
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_retries_what_it_fetches_itself() {
+async fn a_tool_retries_its_own_fetches() {
     let server = Fetcher::new(2);
     let began = Instant::now();
     let result = fetch(&server, 5, &RequestContext::new()).await;
@@ -58,7 +58,7 @@ async fn a_tool_retries_what_it_fetches_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_whose_fetches_all_fail_answers_with_the_last_error() {
+async fn a_tool_whose_fetches_all_fail_returns_the_last_error() {
     let server = Fetcher::new(ALWAYS);
     let result = fetch(&server, 4, &RequestContext::new()).await;
     assert_eq!(server.fetched(), 4);
@@ -108,7 +108,7 @@ async fn a_permanent_error_is_returned_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_somebody_further_in_gave_up_on_is_returned_at_once() {
+async fn an_exhausted_error_is_returned_at_once() {
     let mut calls = 0;
     let result: McpResult<()> = RetryPolicy::new()
         .run(&(), |_| {
@@ -121,7 +121,7 @@ async fn an_error_that_somebody_further_in_gave_up_on_is_returned_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_without_cancellation_waits_out_its_delays() {
+async fn work_without_cancellation_waits_for_its_full_delays() {
     let began = Instant::now();
     let result = RetryPolicy::new()
         .with_jitter(Jitter::None)
@@ -167,7 +167,7 @@ async fn through<const N: usize>(answers: [FetchError; N]) -> (Result<(), FetchE
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_type_of_ones_own_says_what_is_temporary_throttled_and_how_long_to_wait() {
+async fn a_custom_error_type_decides_what_is_temporary_or_throttled_and_the_delay() {
     assert_eq!(through([FetchError::Gone]).await, (Err(FetchError::Gone), 1, Duration::ZERO));
     assert_eq!(through([FetchError::TookLongerThan(ms(1))]).await, (Ok(()), 2, ms(50)));
     assert_eq!(through([FetchError::Busy { come_back_in: None }]).await, (Ok(()), 2, ms(1_000)));
@@ -175,7 +175,7 @@ async fn an_error_type_of_ones_own_says_what_is_temporary_throttled_and_how_long
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_type_of_ones_own_is_made_for_an_attempt_that_hangs() {
+async fn a_hanging_attempt_returns_the_timeout_of_a_custom_error_type() {
     let result: Result<(), FetchError> =
         RetryPolicy::new().with_attempt_timeout(ms(40)).run(&(), |_| std::future::pending()).await;
     assert_eq!(result, Err(FetchError::TookLongerThan(ms(40))));

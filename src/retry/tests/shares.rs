@@ -66,7 +66,7 @@ async fn ten_users_whose_calls_all_fail_take_no_retry_from_a_hundred_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_for_everybody_is_multiplied_no_more_than_the_budget_allows() {
+async fn retries_multiply_an_outage_for_all_callers_no_more_than_the_budget_allows() {
     let (_, reached, made) = a_minute(20, 0).await;
     let retries = reached - made;
     assert!(retries <= 100 + 60 + made / 10, "{retries} retries for {made} calls");
@@ -88,7 +88,7 @@ async fn retries(retry: &RetryTool, ctx: &RequestContext) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_caller_gets_as_much_as_is_left_for_others() {
+async fn a_callers_retries_never_exceed_the_rest_left_for_others() {
     let retry = RetryTool::new().with_budget(saved(100));
     for (name, share) in [("ada", 50), ("ada", 0), ("bob", 25), ("cyd", 13), ("ada", 0)] {
         assert_eq!(retries(&retry, &user(name)).await, share, "{name}");
@@ -118,7 +118,7 @@ async fn callers_are_distinguished_by_the_identity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_budget_forgives_what_was_used() {
+async fn a_full_budget_clears_all_usage() {
     let budget = Budget::new().with_ratio(0.0).with_retries_per_second(10.0).with_burst(10);
     let retry = RetryTool::new().with_budget(budget.clone());
     assert!(retries(&retry, &user("ada")).await >= 5);
@@ -128,7 +128,7 @@ async fn a_full_budget_forgives_what_was_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_caller_s_own_calls_reduce_its_usage() {
+async fn only_the_callers_own_calls_reduce_its_usage() {
     let budget = Budget::new().with_ratio(0.1).with_retries_per_second(0.0).with_burst(100);
     let retry = RetryTool::new().with_budget(budget.clone());
     let healthy = retry.layer(failing(0, down()));
@@ -143,7 +143,7 @@ async fn only_the_caller_s_own_calls_reduce_its_usage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_inside_a_tool_gives_the_caller_a_share_too_and_work_for_nobody_the_whole() {
+async fn a_policy_inside_a_tool_gives_its_caller_a_share_and_work_without_a_caller_the_whole_budget() {
     let policy =
         RetryPolicy::new().with_budget(saved(100)).with_max_attempts(1_000).with_base_delay(ms(1)).with_factor(1.0);
     let attempts = async |attempt: &mut u32, ctx: Option<&RequestContext>| {

@@ -53,7 +53,7 @@ fn line(log: &str, id: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_calls_that_a_listing_fails_are_told_one_id_and_the_log_has_it_once_with_the_cause() {
+async fn all_calls_that_fail_by_one_listing_get_one_error_id_and_the_log_has_it_once_with_the_cause() {
     let traced = Traced::start();
     let server = server(|| panic!("the upstream is away"));
     let (ada, long) = (user("ada"), "a".repeat(1_000));
@@ -74,7 +74,7 @@ async fn all_calls_that_a_listing_fails_are_told_one_id_and_the_log_has_it_once_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_that_hangs_has_one_id_for_all_who_wait_for_it_or_come_later() {
+async fn a_hanging_listing_has_one_error_id_for_all_waiting_and_later_callers() {
     let traced = Traced::start();
     let (go_on, wait) = mpsc::channel::<()>();
     let (began, wait) = (Arc::new(tokio::sync::Notify::new()), Mutex::new(wait));
@@ -112,7 +112,7 @@ async fn a_listing_that_hangs_has_one_id_for_all_who_wait_for_it_or_come_later()
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_because_too_many_tools_are_looked_up_have_one_id_for_ten_seconds() {
+async fn refusals_for_too_many_look_ups_have_one_error_id_for_ten_seconds() {
     let traced = Traced::start();
     let plan = Plan::<()>::default();
     for number in 0..1_000 {

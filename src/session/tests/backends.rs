@@ -49,7 +49,7 @@ async fn expired_rows_are_swept_in_batches() {
 
 /// Who sees the store learns neither who has a session nor how it is named.
 #[tokio::test]
-async fn a_shared_store_shows_hashes_only() {
+async fn a_shared_store_contains_only_hashes() {
     let (_, sqlite) = sqlite().await;
     let store = SessionStore::sqlite(sqlite.pool.clone());
     let ada = user("ada").with_session_id("transport-7");
@@ -90,7 +90,7 @@ async fn a_key_of_another_kind_in_redis_is_not_taken_for_a_session() {
 }
 
 #[tokio::test]
-async fn sessions_go_on_when_postgres_falls_silent_on_the_connections_that_there_are() {
+async fn sessions_work_when_postgres_stops_answering_on_the_existing_connections() {
     let direct = databases::postgres_schema(databases::postgres_options(), 1).await;
     SqlBackend::ensure_schema(&direct).await.unwrap();
     let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;

@@ -25,12 +25,12 @@ async fn a_thousand_updates(stores: [SessionStore; 2], name: &str) {
 }
 
 #[tokio::test]
-async fn a_thousand_updates_at_once_through_two_stores_are_a_thousand() {
+async fn a_thousand_concurrent_updates_through_two_stores_are_all_kept() {
     a_thousand_updates(two_processes(MemoryBackend::new()), "memory").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_updates_at_once_over_a_slow_network_are_a_thousand() {
+async fn a_thousand_concurrent_updates_over_a_slow_network_are_all_kept() {
     let spy = Spy::new();
     spy.fails(Fault::Slow);
     a_thousand_updates(two_processes(spy), "slow").await;
@@ -42,17 +42,17 @@ mod shared {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_thousand_updates_at_once_in_redis_are_a_thousand() {
+    async fn a_thousand_concurrent_updates_in_redis_are_all_kept() {
         a_thousand_updates(two_processes(redis().await), &new_name()).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_thousand_updates_at_once_in_postgres_are_a_thousand() {
+    async fn a_thousand_concurrent_updates_in_postgres_are_all_kept() {
         a_thousand_updates(two_processes(postgres().await), &new_name()).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_thousand_updates_at_once_in_sqlite_are_a_thousand() {
+    async fn a_thousand_concurrent_updates_in_sqlite_are_all_kept() {
         let (backend, _file) = sqlite().await;
         a_thousand_updates(two_processes(backend), &new_name()).await;
     }
@@ -125,7 +125,7 @@ async fn a_write_of_another_process_is_seen_and_kept() {
 }
 
 #[tokio::test]
-async fn a_session_that_another_process_ended_begins_anew() {
+async fn a_session_ended_by_another_process_starts_empty() {
     let stores = two_processes(MemoryBackend::new());
     let [one, two] = stores.each_ref().map(session);
     one.set("old", &1).await.unwrap();

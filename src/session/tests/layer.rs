@@ -25,7 +25,7 @@ async fn a_stolen_session_id_under_another_principal_names_another_session() {
 }
 
 #[tokio::test]
-async fn a_principal_is_found_again_on_any_connection_and_any_replica() {
+async fn a_principal_finds_its_session_on_any_connection_and_any_replica() {
     let backend = MemoryBackend::new();
     let replica = || SessionStore::new(backend.clone()).with_mode(SessionMode::Principal).layer(museum());
     let (one, two) = (replica(), replica());
@@ -64,7 +64,7 @@ async fn with_optional_sessions_a_call_without_one_passes_and_the_tool_gets_an_e
 }
 
 #[tokio::test]
-async fn a_tool_that_is_left_out_has_no_session() {
+async fn an_unselected_tool_has_no_session() {
     for store in [memory().except(["plain", "visit"]), memory().only(["plain"]), memory().when(|_| false)] {
         let server = store.except(["plain"]).layer(museum());
         assert_eq!(text(&call(&server, "plain", json!({}), &nobody()).await), "{}");
@@ -133,7 +133,7 @@ async fn two_servers_on_one_backend_share_sessions_only_with_the_same_namespace(
 }
 
 #[tokio::test]
-async fn the_innermost_of_two_stores_is_current() {
+async fn the_innermost_of_two_stores_is_the_current_one() {
     let (outer, inner) = (memory(), memory().with_mode(SessionMode::Principal));
     let server = (outer.clone(), inner.clone()).layer(museum());
     let ctx = user("ada").with_session_id("1");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_session_ends_when_it_is_not_used() {
+async fn an_unused_session_ends_after_its_idle_timeout() {
     let session = session(&memory());
     session.set("a", &1).await.unwrap();
     tokio::time::advance(HOUR - MINUTE).await;
@@ -119,7 +119,7 @@ async fn without_an_absolute_timeout_a_session_lives_as_long_as_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_session_that_ended_is_empty() {
+async fn an_ended_session_is_empty() {
     let session = session(&memory());
     session.end().await.unwrap();
     session.set("a", &1).await.unwrap();

@@ -34,7 +34,7 @@ async fn a_caller_who_opens_sessions_in_a_loop_ends_no_session_of_another_caller
 }
 
 #[tokio::test]
-async fn a_caller_alone_gets_half_and_an_anonymous_connection_half_of_that() {
+async fn a_lone_caller_gets_half_and_an_anonymous_connection_half_of_that() {
     for (ctx, share) in [(user("ada"), 500), (nobody(), 500), (connection("1"), 250)] {
         let server = in_memory_for(1_000).with_mode(SessionMode::Handle).layer(museum());
         assert_eq!(opened(&server, &ctx, 1_000).await, share, "{:?}", ctx.session_id());
@@ -49,7 +49,7 @@ async fn a_caller_alone_gets_half_and_an_anonymous_connection_half_of_that() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_renewed_stays_in_the_share_of_who_opened_it() {
+async fn a_renewed_session_stays_in_the_share_of_its_opener() {
     let store = in_memory_for(8).with_mode(SessionMode::Handle);
     let ada = user("ada");
     for _ in 0..3 {
@@ -66,7 +66,7 @@ async fn a_session_that_is_renewed_stays_in_the_share_of_who_opened_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_that_expired_make_room_for_those_that_need_it() {
+async fn expired_sessions_make_room_for_new_ones() {
     let store = in_memory_for(100).with_mode(SessionMode::Handle);
     let ada = user("ada");
     let kept = store.open(&ada).await.unwrap();

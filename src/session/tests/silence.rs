@@ -48,7 +48,7 @@ async fn count(session: &Session) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_are_used_again_after_their_connection_has_fallen_silent() {
+async fn sessions_work_again_after_their_connection_stopped_answering() {
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
     let connection = RedisConnection::open(&proxy.redis_url()).unwrap().with_ping_timeout(3 * SECOND);
@@ -64,7 +64,7 @@ async fn sessions_are_used_again_after_their_connection_has_fallen_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_are_used_again_after_their_redis_was_stopped_for_long_and_continues() {
+async fn sessions_work_again_after_a_long_stop_of_redis() {
     let redis = PrivateRedis::start_on_request();
     let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(100 * MILLI);
     let connection = connection.with_ping_timeout(100 * MILLI).with_connect_timeout(100 * MILLI);
@@ -85,7 +85,7 @@ async fn sessions_are_used_again_after_their_redis_was_stopped_for_long_and_cont
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_slow_answer_of_redis_fails_the_call_that_waits_for_it_and_not_those_behind_it() {
+async fn one_slow_answer_of_redis_fails_its_own_call_and_not_the_queued_ones() {
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
     // The slow answer comes after the first has given it up, and before the second would.
@@ -102,7 +102,7 @@ async fn one_slow_answer_of_redis_fails_the_call_that_waits_for_it_and_not_those
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_hangs_does_not_keep_a_crowd_waiting_one_after_the_other() {
+async fn queued_writers_fail_together_when_redis_hangs() {
     let redis = PrivateRedis::start_on_request();
     let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(MINUTE);
     let session = session(&SessionStore::redis(connection).with_backend_timeout(2 * SECOND));
@@ -120,7 +120,7 @@ async fn a_redis_that_hangs_does_not_keep_a_crowd_waiting_one_after_the_other() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_whose_answer_takes_long_passes_its_turn_on() {
+async fn a_write_with_a_slow_answer_passes_its_turn_on() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()));
     session.set("count", &0).await.unwrap();

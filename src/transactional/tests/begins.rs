@@ -50,7 +50,7 @@ async fn the_log_says_once_that_transactions_can_be_begun_again() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_gives_way_to_another_one_is_no_outage() {
+async fn a_conflict_between_transactions_is_not_logged_as_an_outage() {
     let file = Sqlite::pool().await;
     let options = file.connect_options().as_ref().clone().busy_timeout(Duration::ZERO);
     let pool = SqlitePoolOptions::new().connect_with(options).await.expect("a file can be opened");
@@ -146,7 +146,7 @@ async fn replacing(server: &sqlx::postgres::PgConnectOptions, what: &'static [u8
 
 /// sqlx hands the connection of a failed begin back to the pool as it is.
 #[tokio::test]
-async fn a_begin_that_the_server_refuses_half_way_leaves_its_connection_usable() {
+async fn a_begin_that_the_server_refuses_leaves_its_connection_usable() {
     let direct = Postgres::pool().await;
     let port = replacing(&direct.connect_options(), b"lock_timeout = 2222", b"lock_timeout = -222").await;
     let through = direct.connect_options().as_ref().clone().host("127.0.0.1").port(port);
@@ -165,7 +165,7 @@ async fn a_begin_that_the_server_refuses_half_way_leaves_its_connection_usable()
 
 /// PostgreSQL's timeouts have 32 bits of milliseconds.
 #[tokio::test]
-async fn timeouts_without_end_are_as_long_as_the_server_has_them() {
+async fn endless_timeouts_become_the_longest_that_the_server_accepts() {
     let pool = Postgres::pool().await;
     let month = Duration::from_secs(30 * 24 * 60 * 60);
     for timeout in [month, Duration::from_secs(u64::MAX / 4), Duration::MAX] {

@@ -95,7 +95,7 @@ async fn a_call_becomes_unresolved_for_good_by_the_clock_of_the_database() {
 }
 
 #[tokio::test]
-async fn a_sweep_of_keys_goes_by_the_clock_of_the_database() {
+async fn a_sweep_of_keys_uses_the_clock_of_the_database() {
     let pool = prepared().await;
     let mut connection = pool.acquire().await.expect("a connection");
     // By the clock of this process, that is long over.
@@ -142,7 +142,7 @@ async fn leases_and_ages_of_claims_are_measured_by_the_clock_of_the_database() {
 }
 
 #[tokio::test]
-async fn sqlite_tells_the_time_of_its_machine_in_whole_milliseconds() {
+async fn sqlite_returns_the_time_of_its_machine_in_whole_milliseconds() {
     #[expect(clippy::disallowed_methods, reason = "it is what is compared with")]
     let time = || {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");

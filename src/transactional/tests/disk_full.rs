@@ -100,7 +100,7 @@ async fn is_refused(pool: &SqlitePool, server: &impl McpHandler, bytes: u32) {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_refused_at_the_commit_and_nothing_is_in_doubt() {
+async fn a_full_disk_fails_the_commit_with_a_known_outcome() {
     let Some(disk) = Disk::mount() else {
         return a_full_database_is_refused_and_nothing_is_in_doubt_here().await;
     };
@@ -141,6 +141,6 @@ async fn a_full_database_is_refused_and_nothing_is_in_doubt_here() {
 }
 
 #[tokio::test]
-async fn a_full_database_is_refused_and_nothing_is_in_doubt() {
+async fn a_full_database_fails_the_write_with_a_known_outcome() {
     a_full_database_is_refused_and_nothing_is_in_doubt_here().await;
 }

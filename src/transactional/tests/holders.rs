@@ -95,7 +95,7 @@ impl Drop for Holder {
 }
 
 #[tokio::test]
-async fn a_process_that_is_stopped_keeps_its_locks_no_longer_than_its_transaction_may_take() {
+async fn a_stopped_process_keeps_its_locks_no_longer_than_its_transactions_timeout() {
     let pool = Postgres::pool().await;
     Postgres::write(&mut pool.acquire().await.expect("it is idle"), 1).await.expect("it can be written");
     let mut holder = Holder::start(&["env"], &pool.connect_options());
@@ -108,7 +108,7 @@ async fn a_process_that_is_stopped_keeps_its_locks_no_longer_than_its_transactio
 }
 
 #[tokio::test]
-async fn a_replica_behind_a_network_that_has_vanished_keeps_its_locks_no_longer_than_its_transaction_may_take() {
+async fn a_replica_behind_a_silent_proxy_keeps_its_locks_no_longer_than_its_transactions_timeout() {
     let pool = Postgres::pool().await;
     Postgres::write(&mut pool.acquire().await.expect("it is idle"), 1).await.expect("it can be written");
     let (network, options) = Proxy::to_postgres(&pool.connect_options()).await;
@@ -134,7 +134,7 @@ async fn idle_limit() -> Result<String, TransactionError> {
 }
 
 #[tokio::test]
-async fn the_limit_of_idle_time_is_that_of_the_transaction_and_ends_with_it() {
+async fn the_limit_of_idle_time_is_the_transactions_timeout_and_ends_with_it() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone());
     let minute = Duration::from_secs(60);
@@ -158,7 +158,7 @@ async fn the_limit_of_idle_time_is_that_of_the_transaction_and_ends_with_it() {
 }
 
 #[tokio::test]
-async fn whoever_is_idle_for_too_long_hears_that_nothing_was_done() {
+async fn a_transaction_past_its_idle_limit_fails_with_nothing_was_done() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_idle_timeout(Duration::from_millis(50));
     let run = transactor.run(&(), || async {
@@ -221,7 +221,7 @@ fn ip(words: &[&str]) -> bool {
 
 /// The same with a network of Linux's, where the test may make one. The test with the proxy is run everywhere.
 #[tokio::test]
-async fn a_replica_in_a_network_that_has_vanished_keeps_its_locks_no_longer_than_its_transaction_may_take() {
+async fn a_replica_whose_network_link_is_down_keeps_its_locks_no_longer_than_its_transactions_timeout() {
     let net = fastrand::u8(..);
     let (address, other) = (format!("10.231.{net}.1"), format!("10.231.{net}.2"));
     let Some(network) = Namespace::make(&address, &other) else {

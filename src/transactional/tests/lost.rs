@@ -92,7 +92,7 @@ fn reason<'a>(failure: &Failure<'a>) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn a_pool_without_a_connection_in_time_is_unavailable_and_no_internal_error() {
+async fn an_exhausted_pool_is_unavailable_and_no_internal_error() {
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
     let pool = pool.connect_with(postgres_options()).await.expect("the server is there");
     let all = pool.clone();
@@ -147,7 +147,7 @@ async fn a_statement_whose_connection_is_lost_leaves_its_key_ambiguous_and_is_no
 }
 
 #[tokio::test]
-async fn a_statement_whose_connection_is_lost_is_of_unknown_outcome_and_no_writer_is_called_again() {
+async fn a_statement_whose_connection_is_lost_has_an_unknown_outcome_and_no_writer_is_called_again() {
     let (script, _direct) = server().await;
     let server = RetryTool::new().allow_repeated_effects(["write"]).layer(script.clone());
     let lost = call(&server, "write").await;
@@ -165,7 +165,7 @@ async fn a_read_whose_connection_is_lost_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_session_that_an_administrator_ends_has_not_done_its_statement() {
+async fn a_statement_of_a_session_that_an_administrator_ends_did_not_run() {
     let direct = Postgres::pool().await;
     let mut connection = direct.acquire().await.expect("it is free");
     let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await.expect("it tells");
@@ -183,7 +183,7 @@ async fn a_session_that_an_administrator_ends_has_not_done_its_statement() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_lost_inside_a_transaction_before_its_commit_has_done_nothing() {
+async fn a_connection_lost_inside_a_transaction_before_its_commit_did_nothing() {
     let direct = Postgres::pool().await;
     let (pool, cut) = way(&direct).await;
     let script = ScriptedServer::new("numbers").with_plain("write", move |_| {

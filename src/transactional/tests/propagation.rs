@@ -99,7 +99,7 @@ async fn a_mandatory_part_needs_a_transaction<DB: TestDb>() {
 
 /// On PostgreSQL alone: SQLite has one writer at a time, so a transaction of its own waits for the one around it.
 #[tokio::test]
-async fn a_part_with_a_transaction_of_its_own_commits_whatever_happens_around_it() {
+async fn an_inner_transaction_of_its_own_commits_whatever_happens_to_the_outer_one() {
     type DB = sqlx::Postgres;
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());

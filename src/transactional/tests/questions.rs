@@ -31,7 +31,7 @@ async fn sign(server: &impl McpHandler, args: Value, ctx: &RequestContext) -> Mc
 }
 
 #[tokio::test]
-async fn a_transaction_that_gives_way_after_a_question_is_not_begun_anew() {
+async fn a_transaction_that_conflicts_after_a_question_is_not_repeated() {
     let pool = Postgres::pool().await;
     TransactionalTool::ensure_schema(&pool).await.expect("the table is made");
     let script = office();
@@ -60,7 +60,7 @@ async fn a_transaction_that_gives_way_after_a_question_is_not_begun_anew() {
 }
 
 #[tokio::test]
-async fn a_transaction_around_a_tool_that_asks_its_client_is_warned_of_once() {
+async fn a_transaction_around_a_tool_that_asks_its_client_causes_one_warning() {
     let pool = Postgres::pool().await;
     let traced = Traced::start();
     let server = TransactionalTool::new(pool).only(["sign"]).layer(office());

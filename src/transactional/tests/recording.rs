@@ -116,7 +116,7 @@ async fn an_answer_of_a_part_is_there_before_the_whole_is_committed<DB: TestDb>(
 }
 
 #[tokio::test]
-async fn a_swallowed_error_keeps_the_answer_from_being_recorded() {
+async fn an_ignored_database_error_prevents_the_recording_of_the_answer() {
     let pool = prepared::<Postgres>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
         write::<Postgres>(1).await?;
@@ -130,7 +130,7 @@ async fn a_swallowed_error_keeps_the_answer_from_being_recorded() {
 }
 
 #[tokio::test]
-async fn a_constraint_that_waits_for_the_commit_keeps_a_recorded_answer_from_being_committed() {
+async fn a_violated_deferred_constraint_rolls_back_the_recorded_answer() {
     let pool = prepared::<Postgres>().await;
     for statement in
         ["alter table t add unique (n)", "create table child (n bigint references t (n) deferrable initially deferred)"]
@@ -252,7 +252,7 @@ async fn round_trips(
 }
 
 #[tokio::test]
-async fn a_key_costs_one_round_trip_and_the_layer_none_that_is_waited_for() {
+async fn a_key_costs_one_round_trip_and_the_layer_adds_none_to_the_wait() {
     let direct = prepared::<Postgres>().await;
     let (through, trips) = count_round_trips(&direct.connect_options()).await;
     for is_tested in [false, true] {

@@ -73,7 +73,7 @@ async fn a_committed_transaction_hands_its_connection_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_is_rolled_back_hands_on_nothing() {
+async fn a_rolled_back_transaction_does_not_hand_on_its_connection() {
     let (pool, hooks) = hooked_pool(&Postgres::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     for n in 1..=3 {
@@ -84,7 +84,7 @@ async fn a_transaction_that_is_rolled_back_hands_on_nothing() {
 }
 
 #[tokio::test]
-async fn a_new_transaction_on_an_old_connection_is_as_it_was_asked_for() {
+async fn a_transaction_on_a_reused_connection_has_the_requested_settings() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse().with_timeout(Duration::from_secs(60));
     let other = transactor
@@ -105,7 +105,7 @@ async fn a_new_transaction_on_an_old_connection_is_as_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_new_transaction_on_an_old_connection_begins_when_it_begins() {
+async fn a_transaction_on_a_reused_connection_has_its_own_start_time() {
     let (pool, _) = hooked_pool(&Postgres::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     assert_eq!(transactor.run(&(), nothing).await, Ok(()));
@@ -120,7 +120,7 @@ async fn a_new_transaction_on_an_old_connection_begins_when_it_begins() {
 }
 
 #[tokio::test]
-async fn a_dead_connection_that_was_not_tested_is_replaced() {
+async fn a_dead_reused_connection_is_replaced() {
     let (pool, _) = hooked_pool(&Postgres::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     for round in 1..=3 {
@@ -149,7 +149,7 @@ async fn a_connection_returns_to_its_pool_if_no_transaction_takes_it<DB: TestDb>
 }
 
 #[tokio::test]
-async fn a_pool_can_be_closed_while_a_connection_is_kept() {
+async fn a_pool_closes_while_a_connection_waits_for_reuse() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     assert_eq!(transactor.run(&(), nothing).await, Ok(()));
@@ -158,7 +158,7 @@ async fn a_pool_can_be_closed_while_a_connection_is_kept() {
 }
 
 #[tokio::test]
-async fn a_pool_that_is_closed_meanwhile_lends_no_connection() {
+async fn a_closed_pool_hands_on_no_connection() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     let close = || async {
@@ -226,7 +226,7 @@ fn after_its_runtime<DB: TestDb>() -> (Pool<DB>, Transactor<DB>) {
 }
 
 #[test]
-fn connections_that_are_idle_when_the_runtime_ends_do_no_harm() {
+fn reusable_connections_survive_the_end_of_their_runtime_without_harm() {
     fn test<DB: TestDb>() {
         let (pool, transactor) = after_its_runtime::<DB>();
         drop(transactor);

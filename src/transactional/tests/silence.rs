@@ -65,7 +65,7 @@ fn both(pool: &PgPool) -> [Transactor<Postgres>; 2] {
 }
 
 #[tokio::test]
-async fn idle_connections_that_fall_silent_are_replaced_within_the_acquire_timeout() {
+async fn idle_connections_that_stop_answering_are_replaced_within_the_acquire_timeout() {
     for (peer, pool) in peers().await {
         for transactor in both(&pool) {
             peer.fall_silent();
@@ -80,7 +80,7 @@ async fn idle_connections_that_fall_silent_are_replaced_within_the_acquire_timeo
 }
 
 #[tokio::test]
-async fn a_connection_that_falls_silent_while_it_is_handed_on_is_replaced() {
+async fn a_reused_connection_that_stops_answering_is_replaced() {
     for (peer, pool) in peers().await {
         let transactor = Transactor::new(pool.clone()).with_connection_reuse();
         assert_eq!(transactor.run(&(), nothing).await, Ok(()));
@@ -92,7 +92,7 @@ async fn a_connection_that_falls_silent_while_it_is_handed_on_is_replaced() {
 }
 
 #[tokio::test]
-async fn calls_under_way_end_within_their_timeout_when_the_server_falls_silent_and_the_pool_is_whole_again() {
+async fn running_calls_end_within_their_timeout_when_the_server_stops_answering_and_the_pool_recovers() {
     // Long enough for all four to have begun on a busy machine.
     let after = LONG / 2;
     for (peer, pool) in peers().await {
@@ -143,7 +143,7 @@ async fn calls_under_way_end_within_their_timeout_when_the_server_falls_silent_a
 
 /// The turn, the place and the connection are waited for in one time, that of the pool.
 #[tokio::test]
-async fn a_call_spends_one_acquire_timeout_on_all_that_it_waits_for_before_it_begins() {
+async fn a_call_spends_at_most_one_acquire_timeout_on_all_waits_before_it_begins() {
     let file = Sqlite::pool().await;
     let after = Duration::from_secs(3);
     let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).acquire_timeout(after);

@@ -63,7 +63,7 @@ async fn baskets(pool: &Pool<Postgres>) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forty_callers_who_write_their_session_inside_their_transaction_all_succeed_on_one_pool_of_ten() {
+async fn forty_transactions_that_write_their_session_all_succeed_on_one_pool_of_ten() {
     for in_transactions in [false, true] {
         for reuses in [false, true] {
             let pool = pool_of(10).await;
@@ -81,7 +81,7 @@ async fn forty_callers_who_write_their_session_inside_their_transaction_all_succ
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forty_callers_whose_transaction_has_one_of_its_own_inside_all_succeed_on_one_pool_of_ten() {
+async fn forty_transactions_with_an_independent_inner_one_all_succeed_on_one_pool_of_ten() {
     for reuses in [false, true] {
         let pool = pool_of(10).await;
         let transactor = Transactor::new(pool.clone());
@@ -102,7 +102,7 @@ async fn forty_callers_whose_transaction_has_one_of_its_own_inside_all_succeed_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forty_callers_who_claim_a_key_inside_or_outside_their_transaction_all_succeed_on_one_pool_of_ten() {
+async fn forty_transactions_with_a_key_inside_or_outside_all_succeed_on_one_pool_of_ten() {
     let shop = || {
         ScriptedServer::new("shop").with_plain("order", |_| async {
             write::<Postgres>(1).await?;
@@ -159,7 +159,7 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_refused_at_once
 
 /// A savepoint is a part of the connection that there is.
 #[tokio::test]
-async fn a_part_of_a_transaction_is_not_refused_for_connections_that_it_does_not_hold() {
+async fn a_savepoint_needs_no_connection_of_its_own() {
     let pool = pool_of(2).await;
     let ctx = RequestContext::new().with_user_id("ada");
     let session = SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal).of(&ctx).expect("a session");
@@ -176,7 +176,7 @@ async fn a_part_of_a_transaction_is_not_refused_for_connections_that_it_does_not
 }
 
 #[tokio::test]
-async fn a_transaction_inside_another_one_that_finds_no_connection_in_time_says_why() {
+async fn an_inner_transaction_without_a_connection_fails_with_the_reason() {
     let pool = postgres_pool(postgres_options(), 1).await;
     let options = pool.connect_options().as_ref().clone();
     let two = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_millis(200));
@@ -196,7 +196,7 @@ async fn a_transaction_inside_another_one_that_finds_no_connection_in_time_says_
 
 /// SQLite has one writer: what would write beside the transaction would wait for its end.
 #[tokio::test]
-async fn on_sqlite_a_session_is_written_in_the_transaction_or_not_while_it_writes() {
+async fn on_sqlite_a_session_write_outside_the_running_transaction_is_refused_and_does_not_wait() {
     let pool = Sqlite::pool().await;
     SqlBackend::ensure_schema(&pool).await.expect("a table can be made");
     let ctx = RequestContext::new().with_user_id("ada");

@@ -81,7 +81,7 @@ async fn a_sweep_leaves_a_record_that_a_running_transaction_has_renewed<DB: Test
 
 /// The statement by itself, where the sub-select locks nothing.
 #[tokio::test]
-async fn a_statement_that_has_waited_for_a_row_looks_at_it_again() {
+async fn a_statement_that_waited_for_a_row_checks_it_again() {
     let pool = expired::<Postgres>(&["renewed"]).await;
     let mut call = pool.begin().await.expect("a transaction");
     let claimed = Postgres::claim(&mut call, &key("renewed"), None, HOUR).await;
@@ -124,7 +124,7 @@ async fn a_sweep_takes_no_connection_that_calls_wait_for<DB: TestDb>() {
 }
 
 #[tokio::test]
-async fn a_connection_of_sqlite_waits_for_locks_again_after_a_sweep() {
+async fn a_sqlite_connection_waits_for_locks_again_after_a_sweep() {
     let pool = expired::<Sqlite>(&["a"]).await;
     let mut connection = pool.acquire().await.expect("a connection");
     let mut writer = pool.acquire().await.expect("a connection");
@@ -147,7 +147,7 @@ async fn busy_timeout(connection: &mut SqliteConnection) -> i64 {
 /// Two replicas, whose keys expire all the time while both of them sweep: a record says when its life ends, and no effect of the
 /// key's comes before.
 #[tokio::test]
-async fn each_life_of_a_key_has_one_effect_while_sweeps_run() {
+async fn a_key_has_one_effect_per_ttl_while_sweeps_run() {
     const TTL: i64 = 20;
     const TASKS: usize = 8;
     const CALLS: usize = 63;

@@ -29,7 +29,7 @@ on_each_database! {
 }
 
 #[tokio::test]
-async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transaction() {
+async fn a_begin_whose_caller_leaves_returns_no_connection_inside_a_transaction() {
     let pool = Postgres::pool().await;
     // Somebody else looks: a call on a connection that was left in a transaction would end it.
     let mut observer = PgConnection::connect_with(&pool.connect_options()).await.expect("the server is there");
@@ -76,7 +76,7 @@ async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transact
 }
 
 #[tokio::test]
-async fn a_transaction_that_a_swallowed_error_has_aborted_is_not_reported_as_committed() {
+async fn a_transaction_aborted_by_an_ignored_error_is_not_reported_as_committed() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
@@ -106,7 +106,7 @@ async fn a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_
 }
 
 #[tokio::test]
-async fn a_transaction_that_sqlite_has_undone_is_not_reported_as_committed_and_leaves_its_connection_usable() {
+async fn a_transaction_that_sqlite_rolled_back_is_not_reported_as_committed_and_leaves_its_connection_usable() {
     let pool = Sqlite::pool().await;
     Sqlite::write(&mut pool.acquire().await.expect("it is free"), 1).await.expect("it is empty");
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(pool.connect_options().as_ref().clone());
@@ -133,7 +133,7 @@ async fn a_transaction_that_sqlite_has_undone_is_not_reported_as_committed_and_l
 }
 
 #[tokio::test]
-async fn a_savepoint_of_the_tool_s_own_is_no_trap() {
+async fn a_savepoint_of_the_tool_does_not_disturb_the_transaction() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
@@ -149,7 +149,7 @@ async fn a_savepoint_of_the_tool_s_own_is_no_trap() {
 }
 
 #[tokio::test]
-async fn a_statement_whose_caller_has_gone_does_not_keep_its_connection() {
+async fn a_statement_whose_caller_left_releases_its_connection() {
     let pool = postgres_pool(postgres_options(), 1).await;
     let after = Duration::from_millis(300);
     let transactor = Transactor::new(pool.clone()).with_timeout(after);
@@ -223,7 +223,7 @@ pub(super) async fn cut_at_commit(server: PgConnectOptions, commit: Commit) -> P
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_reported_as_unknown_and_not_tried_again() {
+async fn a_commit_whose_reply_is_lost_is_reported_as_unknown_and_not_repeated() {
     for commit in [Commit::CutBefore, Commit::CutAfter] {
         let direct = Postgres::pool().await;
         let through = cut_at_commit(direct.connect_options().as_ref().clone(), commit).await;
@@ -238,7 +238,7 @@ async fn a_commit_whose_answer_is_lost_is_reported_as_unknown_and_not_tried_agai
 
 #[cfg(feature = "cached")]
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_invalidates_what_it_may_have_changed() {
+async fn a_commit_whose_reply_is_lost_invalidates_the_answers_that_it_may_have_changed() {
     async fn call(server: &impl McpHandler, tool: &str) -> String {
         let result = server.call_tool(tool, json!({}), &RequestContext::new()).await;
         result.expect("a result").first_text().unwrap_or_default().to_owned()

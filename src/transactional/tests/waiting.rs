@@ -171,7 +171,7 @@ async fn if_the_first_caller_leaves_the_next_call_is_made<DB: TestDb>() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_is_known_for_as_long_as_its_call_runs_and_waited_for_no_longer_than_that() {
+async fn a_key_is_in_flight_while_its_call_runs_and_duplicates_wait_only_for_its_answer() {
     let (running, wait) = (InFlight::default(), Duration::from_secs(5));
     let Admission::First(first) = running.admit("a", wait, &()).await else { panic!("nobody was before") };
     assert!(matches!(running.admit("b", wait, &()).await, Admission::First(_)), "another key is another call");

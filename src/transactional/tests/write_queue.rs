@@ -29,7 +29,7 @@ fn impatient(pool: &Pool<Sqlite>) -> Transactor<Sqlite> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_of_one_process_do_not_meet_in_the_database() {
+async fn writers_of_one_process_never_wait_for_each_other_in_the_database() {
     let pool = impatient_pool().await;
     let transactor = impatient(&pool);
     let writers = (0..100).map(|n| {
@@ -53,7 +53,7 @@ async fn writers_of_one_process_do_not_meet_in_the_database() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_only_reads_waits_in_no_write_queue() {
+async fn a_read_only_transaction_does_not_wait_in_the_write_queue() {
     let transactor = impatient(&impatient_pool().await);
     let reader = transactor.clone().read_only();
     let run = transactor.run(&(), || async {
@@ -80,7 +80,7 @@ async fn an_inner_transaction_does_not_wait_for_the_turn_of_its_outer_one() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_gives_the_turn_on_once_all_is_undone() {
+async fn a_writer_who_leaves_passes_its_turn_on_after_the_rollback() {
     let pool = impatient_pool().await;
     let transactor = impatient(&pool);
     for _ in 0..20 {
@@ -108,7 +108,7 @@ async fn whoever_leaves_gives_the_turn_on_once_all_is_undone() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_keeps_the_turn_while_the_database_begins_or_commits() {
+async fn a_writer_who_leaves_keeps_its_turn_during_a_begin_or_commit() {
     let wal = Sqlite::pool().await;
     let options = SqliteConnectOptions::clone(&wal.connect_options()).journal_mode(SqliteJournalMode::Delete);
     wal.close().await;
@@ -144,7 +144,7 @@ async fn whoever_leaves_keeps_the_turn_while_the_database_begins_or_commits() {
 }
 
 #[tokio::test]
-async fn whoever_waits_too_long_for_a_turn_takes_its_chance_in_the_database() {
+async fn a_writer_whose_wait_for_a_turn_times_out_tries_the_database_directly() {
     let pool = impatient_pool().await;
     let transactor = impatient(&pool);
     let _permit = Arc::clone(&transactor.write_queue).acquire_owned().await.expect("it is open");

@@ -13,7 +13,7 @@ struct Address {
 }
 
 #[tokio::test]
-async fn a_type_that_cannot_be_what_is_there_is_found_at_the_start() {
+async fn a_parameter_type_that_cannot_fit_the_schema_is_found_at_the_start() {
     let inner = json!({"type": "object", "properties": {"howMany": {"type": "integer"}, "shipTo": {}}});
     let nested = |more: Value| {
         let mut schema =

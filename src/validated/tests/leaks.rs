@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refused_value_is_told_by_no_type(args in marked()) {
+    fn no_type_repeats_a_refused_value(args in marked()) {
         for validated in [
             ValidatedTool::new().typed::<Suspicious>("take"),
             ValidatedTool::new().typed::<Talkative>("take"),
@@ -117,7 +117,7 @@ proptest! {
 }
 
 #[test]
-fn the_property_looks_at_something() {
+fn the_leak_test_checks_real_answers() {
     let args = json!({"a": format!("{MARK}x"), "b": MARK, "c": NUMBER, "ab": [{"a": MARK}]});
     let heard = heard(&ValidatedTool::new().typed::<Suspicious>("take"), &json!({"type": "object"}), args);
     for told in ["/ab/0/a", "suspicious", "at least 90", "an email address", "needle", "refused"] {

@@ -10,7 +10,7 @@ fn servers() -> BTreeMap<String, BTreeMap<String, Value>> {
 }
 
 #[tokio::test]
-async fn the_tools_of_the_reference_servers_take_what_their_authors_meant() {
+async fn the_tools_of_the_reference_servers_accept_their_intended_arguments() {
     let mut tools = 0;
     for (server, cases) in servers() {
         let script = cases.iter().fold(ScriptedServer::new(&server), |script, (name, case)| {

@@ -73,7 +73,7 @@ fn a_reference_is_followed_as_the_validator_follows_it() {
 }
 
 #[test]
-fn what_only_looks_like_a_reference_is_none() {
+fn a_lookalike_of_a_reference_is_not_followed() {
     for schema in [
         json!({"properties": {"$ref": {"type": "string"}}}),
         json!({"const": {"$ref": "#/const"}}),
@@ -86,7 +86,7 @@ fn what_only_looks_like_a_reference_is_none() {
 }
 
 #[test]
-fn endless_references_are_found_by_every_name() {
+fn endless_references_are_found_through_every_kind_of_name() {
     for schema in [
         json!({"$ref": "#/$defs/a%20b", "$defs": {"a b": {"anyOf": [{"$ref": "#/$defs/a%20b"}]}}}),
         json!({"$id": "https://example.org/x", "allOf": [{"$ref": "https://example.org/x#"}]}),
@@ -168,7 +168,7 @@ async fn a_name_is_suggested_across_references() {
 }
 
 #[test]
-fn a_recursive_union_takes_no_more_for_the_name_it_has() {
+fn the_cost_of_a_recursive_union_does_not_depend_on_its_name() {
     let named = |name: &str, encoded: &str| {
         let all = json!([
             {"type": "object", "properties": {"not": {"$ref": encoded}}, "required": ["not"]},
@@ -190,7 +190,7 @@ fn a_recursive_union_takes_no_more_for_the_name_it_has() {
 }
 
 #[tokio::test]
-async fn a_recursive_filter_of_the_macro_is_judged_and_told_in_bounded_time() {
+async fn a_recursive_filter_of_the_macro_is_judged_and_reported_in_bounded_time() {
     let server = ValidatedTool::new().layer(Shop);
     let nested = (0..25).fold(json!({"eq": 1}), |inner, _| json!({"not": inner}));
     assert!(call(&server, "find", json!({"filters": [nested]})).await.is_error());

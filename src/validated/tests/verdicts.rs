@@ -116,7 +116,7 @@ proptest! {
 }
 
 #[test]
-fn formats_are_asserted_although_the_draft_only_notes_them() {
+fn formats_are_asserted_although_the_draft_only_annotates_them() {
     let schema = json!({"format": "email"});
     assert!(jsonschema::validator_for(&schema).expect("a schema").is_valid(&json!("nonsense")));
     assert!(Schema::compile(&schema).expect("a schema").check(&json!("nonsense")).is_err());

@@ -178,7 +178,7 @@ fn the_work_grows_no_faster_than_the_input_whatever_the_keyword() {
 }
 
 #[test]
-fn a_schema_that_comes_back_to_itself_by_several_ways_takes_no_more_with_each_level() {
+fn the_cost_of_a_schema_with_several_references_to_itself_does_not_grow_with_each_level() {
     let again = json!({"properties": {"not": {"$ref": "#/$defs/n"}}});
     let other = json!({"properties": {"not": {"$ref": "#/$defs/n"}}, "maxProperties": 9});
     for (keyword, node) in [
@@ -207,7 +207,7 @@ fn a_schema_that_comes_back_to_itself_by_several_ways_takes_no_more_with_each_le
 }
 
 #[test]
-fn every_keyword_that_judges_is_among_them() {
+fn the_tests_of_cost_cover_every_asserting_keyword() {
     let all = keywords().into_iter().map(|(_, schema, _)| schema.to_string()).collect::<String>();
     for keyword in [
         "additionalItems",

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_gather_whose_call_is_cancelled_drops_its_sources_within_50_ms() {
+async fn a_cancelled_gather_drops_its_sources_within_50_ms() {
     for degrades in [false, true] {
         let (token, log, began) = (Token::default(), Log::default(), Instant::now());
         let ctx = token.ctx();
@@ -30,7 +30,7 @@ async fn a_gather_whose_call_is_cancelled_drops_its_sources_within_50_ms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_whose_call_is_cancelled_asks_no_further_source() {
+async fn a_cancelled_fallback_asks_no_further_source() {
     let (token, log, began) = (Token::default(), Log::default(), Instant::now());
     let ctx = token.ctx();
     let sources = [

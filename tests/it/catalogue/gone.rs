@@ -27,7 +27,7 @@ fn a_catalogue_that_keeps_changing_takes_no_more_memory_with_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tools_that_are_gone_are_forgotten_after_a_minute_or_two() {
+async fn removed_tools_are_forgotten_after_a_minute_or_two() {
     let server = ValidatedTool::new().layer(growing());
     let list = || (0..1_000).for_each(|_| drop(server.list_tools_for(&nobody())));
     list();
@@ -43,7 +43,7 @@ async fn tools_that_are_gone_are_forgotten_after_a_minute_or_two() {
 }
 
 #[test]
-fn to_learn_of_a_new_tool_copies_no_more_the_more_are_known() {
+fn the_cost_of_a_new_tool_does_not_grow_with_the_known_tools() {
     let server = CachedTool::new().layer(growing());
     let list = || drop(server.list_tools_for(&nobody()));
     list();
@@ -69,7 +69,7 @@ fn upstream() -> (Catalogue, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upstream_that_is_away_for_a_while_strips_no_tool_of_its_protection() {
+async fn an_unreachable_upstream_removes_the_protection_of_no_tool() {
     let (script, away) = upstream();
     let server = (ValidatedTool::new(), IdempotentTool::new(MemoryBackend::new()).when(|tool| tool.name == "send"))
         .layer(script.clone());
@@ -93,7 +93,7 @@ async fn an_upstream_that_is_away_for_a_while_strips_no_tool_of_its_protection()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_setting_says_of_a_tool_holds_while_the_tool_is_not_listed() {
+async fn a_setting_for_a_tool_holds_while_the_tool_is_not_listed() {
     let (script, away) = upstream();
     let server = CachedTool::new().only(["look"]).invalidates("write", ["look"]).layer(script.clone());
     away.store(1, Ordering::SeqCst);
@@ -110,7 +110,7 @@ async fn what_a_setting_says_of_a_tool_holds_while_the_tool_is_not_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_others_do_not_list_for_a_while_is_cached_as_before_for_whoever_sees_it() {
+async fn a_tool_missing_from_other_callers_listings_stays_cached_for_its_callers() {
     let script = for_members();
     let server = CachedTool::new().layer(script.clone());
     server.list_tools_for(&user("ada"));

@@ -23,7 +23,7 @@ fn fails() -> (Catalogue, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_a_listing_panics_a_layer_that_protects_is_unavailable_and_nothing_is_called() {
+async fn while_the_listing_panics_a_protecting_layer_is_unavailable_and_calls_no_tool() {
     let (script, failures) = fails();
     let server = ValidatedTool::new().layer(script.clone());
     for _ in 0..3 {
@@ -36,7 +36,7 @@ async fn while_a_listing_panics_a_layer_that_protects_is_unavailable_and_nothing
 }
 
 #[tokio::test]
-async fn while_a_listing_panics_each_layer_that_protects_refuses_and_the_others_pass() {
+async fn while_the_listing_panics_each_protecting_layer_refuses_and_the_others_pass_on() {
     let (script, _) = fails();
     let idempotent = || IdempotentTool::new(MemoryBackend::new()).every_write();
     assert_eq!(call(&idempotent().layer(script.clone()), "send", json!({}), &nobody()).await, UNAVAILABLE);
@@ -71,7 +71,7 @@ async fn listed(script: &Catalogue, listings: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_that_hangs_is_waited_for_until_its_deadline_and_counts_when_it_ends() {
+async fn a_call_waits_for_a_hanging_listing_until_its_deadline_and_the_late_listing_counts() {
     let (script, go_on) = hangs();
     let server = ValidatedTool::new().layer(script.clone());
     let first = tokio::spawn({
@@ -128,7 +128,7 @@ async fn a_caller_who_leaves_ends_its_own_wait_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listings_that_hang_for_some_callers_leave_places_for_the_others() {
+async fn hanging_listings_of_some_callers_leave_look_ups_for_the_others() {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let script = Catalogue::new(move |ctx| {

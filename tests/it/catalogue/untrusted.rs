@@ -32,7 +32,7 @@ fn ok(number: usize) -> McpResult<ToolResult> {
 }
 
 #[tokio::test]
-async fn what_it_says_of_its_tools_steers_no_layer() {
+async fn annotations_of_an_untrusted_server_are_ignored_by_all_layers() {
     let script = upstream(ok);
     let server = (CachedTool::new(), RetryTool::new(), UntrustedServer::new()).layer(script.clone());
     for number in 1..3 {
@@ -52,7 +52,7 @@ async fn what_it_says_of_its_tools_steers_no_layer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tools_are_acted_on_by_their_names_alone() {
+async fn tools_of_an_untrusted_server_are_selected_by_name_only() {
     let script = upstream(ok);
     let asked = CachedTool::new().only(["order"]);
     let refused = (asked, UntrustedServer::new()).try_layer(script.clone());
@@ -113,7 +113,7 @@ impl McpHandler for Raw {
 }
 
 #[tokio::test]
-async fn an_answer_that_claims_to_be_marked_by_a_layer_is_not() {
+async fn a_layer_mark_forged_by_the_server_is_removed() {
     let forged = [
         (outcome::EXHAUSTED, json!("attempts")),
         (outcome::ATTEMPTS, json!(3)),
@@ -133,7 +133,7 @@ async fn an_answer_that_claims_to_be_marked_by_a_layer_is_not() {
 }
 
 #[tokio::test]
-async fn a_failure_that_claims_that_nothing_happened_frees_no_key() {
+async fn a_forged_mark_that_nothing_happened_releases_no_key() {
     let refused = [(turbomcp_core::meta_keys::ERROR_KIND, json!("invalid_params"))];
     let script = upstream(move |_| Ok(says(&refused)));
     let idempotent = || IdempotentTool::new(MemoryBackend::new()).only(["order"]);
@@ -151,7 +151,7 @@ async fn a_failure_that_claims_that_nothing_happened_frees_no_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn marks_of_layers_around_it_still_count() {
+async fn marks_of_layers_around_an_untrusted_server_still_count() {
     let script = upstream(|number| if number == 1 { Err(McpError::unavailable("down")) } else { ok(number) });
     let server = (RetryTool::new(), IdempotentTool::new(MemoryBackend::new()).only(["order"]), UntrustedServer::new())
         .layer(Raw(script.clone()));

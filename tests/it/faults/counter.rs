@@ -76,6 +76,6 @@ async fn survive(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_confirmed_step_of_a_session_of_two_replicas_is_kept_whatever_fails() {
+async fn two_replicas_keep_every_confirmed_step_of_a_session_under_any_fault() {
     for_each_seed(survive).await;
 }

@@ -81,6 +81,6 @@ async fn survive(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_transfer_is_done_once_by_two_replicas_whatever_fails() {
+async fn two_replicas_make_every_transfer_once_under_any_fault() {
     for_each_seed(survive).await;
 }

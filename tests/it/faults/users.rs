@@ -77,6 +77,6 @@ async fn survive(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_order_of_two_replicas_is_paid_and_out_of_stock_and_none_confirmed_is_lost_whatever_fails() {
+async fn two_replicas_pay_and_deliver_every_confirmed_order_under_any_fault() {
     for_each_seed(survive).await;
 }

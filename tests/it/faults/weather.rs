@@ -55,6 +55,6 @@ async fn survive(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_call_of_two_replicas_is_answered_with_the_weather_and_answers_are_shared_again_whatever_fails() {
+async fn two_replicas_answer_every_call_and_share_answers_again_under_any_fault() {
     for_each_seed(survive).await;
 }

@@ -89,7 +89,7 @@ pub(super) async fn is_seen_as_the_bare_server<H: McpHandler>(wrap: fn(Everythin
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_sees_what_it_sees_of_the_bare_server() {
+async fn a_client_sees_the_same_as_of_the_bare_server() {
     is_seen_as_the_bare_server(wrapped).await;
 }
 
@@ -127,7 +127,7 @@ pub(super) async fn hears_its_start_and_its_end<H: McpHandler>(wrap: fn(Everythi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_run_hears_once_when_it_starts_and_once_when_it_stops() {
+async fn a_running_server_is_initialized_once_and_shut_down_once() {
     hears_its_start_and_its_end(wrapped).await;
 }
 
@@ -137,7 +137,7 @@ pub(super) async fn says_that_it_cannot_start<H: McpHandler>(wrap: fn(Everything
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_cannot_start_says_so_through_its_layers() {
+async fn the_start_up_error_of_a_server_passes_through_its_layers() {
     says_that_it_cannot_start(wrapped).await;
 }
 

@@ -31,12 +31,12 @@ async fn sessions_live_on_replicas_whose_clocks_are_two_days_apart(store: &str) 
 }
 
 #[tokio::test]
-async fn sessions_in_redis_live_on_replicas_whose_clocks_are_two_days_apart() {
+async fn sessions_in_redis_survive_on_replicas_whose_clocks_are_two_days_apart() {
     patiently(sessions_live_on_replicas_whose_clocks_are_two_days_apart(&redis_url())).await;
 }
 
 #[tokio::test]
-async fn sessions_in_postgres_live_on_replicas_whose_clocks_are_two_days_apart() {
+async fn sessions_in_postgres_survive_on_replicas_whose_clocks_are_two_days_apart() {
     patiently(async {
         let database = Database::postgres().await;
         sessions_live_on_replicas_whose_clocks_are_two_days_apart(&database.url()).await;
@@ -61,11 +61,11 @@ async fn sessions_live_on_while_the_clock_is_set(store: &str) {
 }
 
 #[tokio::test]
-async fn sessions_in_memory_live_on_while_the_clock_is_set_days_forward_and_back() {
+async fn sessions_in_memory_survive_while_the_clock_is_set_days_forward_and_back() {
     patiently(sessions_live_on_while_the_clock_is_set("memory")).await;
 }
 
 #[tokio::test]
-async fn sessions_in_redis_live_on_while_the_clock_is_set_days_forward_and_back() {
+async fn sessions_in_redis_survive_while_the_clock_is_set_days_forward_and_back() {
     patiently(sessions_live_on_while_the_clock_is_set(&redis_url())).await;
 }

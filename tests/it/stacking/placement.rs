@@ -64,7 +64,7 @@ async fn a_composite_with_wrapped_servers_can_be_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_the_server_below_hides_is_not_acted_on() {
+async fn a_tool_hidden_by_the_server_below_is_not_acted_on() {
     let script = reader().with_read_only("secret", |_| async { Ok(ToolResult::text("secret")) });
     let hiding = || VisibilityLayer::new(script.clone()).with_hidden_tools(["secret"]);
     let server = (CachedTool::new(), RetryTool::new()).layer(hiding());
@@ -81,7 +81,7 @@ async fn a_tool_that_the_server_below_hides_is_not_acted_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_the_server_below_disables_stays_disabled() {
+async fn a_tool_disabled_by_the_server_below_stays_disabled() {
     let server = CachedTool::new().layer(VisibilityLayer::new(reader()).with_disabled_tools(["read"]));
     assert!(server.call_tool("read", json!({}), &RequestContext::new()).await.is_err());
 }
@@ -115,7 +115,7 @@ async fn a_tool_is_acted_on_from_the_first_listing_that_has_it() {
 
 /// Who may call what is decided outside the cache: a hit does not ask below it.
 #[tokio::test(start_paused = true)]
-async fn visibility_stands_outside_the_cache() {
+async fn visibility_filters_outside_the_cache() {
     let admin = RequestContext::new().with_session_id("admin");
     let guest = RequestContext::new().with_session_id("guest");
 

@@ -67,14 +67,14 @@ async fn the_first_layer_of_a_tuple_is_the_outermost() {
 }
 
 #[tokio::test]
-async fn an_optional_layer_acts_when_it_is_there_and_is_transparent_when_it_is_not() {
+async fn an_optional_layer_acts_as_some_and_is_transparent_as_none() {
     let server = (layer(Some(Appends('a'))), layer(None::<Letter>), layer(Some(Answers))).layer(echo());
     assert_eq!(read(&server, "x").await, "xa");
     assert_eq!(prompt(&server, "x", Some(json!([1]))).await, "xa [1]");
 }
 
 #[tokio::test]
-async fn a_layer_that_sees_neither_asks_the_server_below() {
+async fn a_layer_that_overrides_neither_method_asks_the_server_below() {
     /// Sees every request and changes none.
     #[derive(Clone, Debug)]
     struct Own;

@@ -41,7 +41,7 @@ async fn a_client_sees_sixteen_layers_in_their_order() {
 /// All that the crate has, whose futures are the largest, with layers of a user's between them. The compiler proves layer by
 /// layer that the future of all of them is `Send`.
 #[tokio::test(start_paused = true)]
-async fn sixteen_layers_can_be_those_of_the_crate_and_those_of_a_user() {
+async fn sixteen_layers_can_mix_those_of_the_crate_and_of_a_user() {
     let script = ScriptedServer::new("echo")
         .with_read_only("read", |call| async move { Ok(ToolResult::text(call.args["number"].to_string())) })
         .with_plain("write", |_| async { Ok(ToolResult::text("written")) });
@@ -95,7 +95,7 @@ async fn one_whole_stack_can_be_served_inside_another() {
 }
 
 #[test]
-fn a_bad_layer_is_found_at_both_ends_of_sixteen() {
+fn an_invalid_layer_is_found_at_both_ends_of_sixteen() {
     let good = || std::array::from_fn(|_| layer(Times(2)));
     let bad = || CachedTool::new().only(["ehco"]);
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = good();
@@ -109,7 +109,7 @@ fn a_bad_layer_is_found_at_both_ends_of_sixteen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_layers_leave_the_server_as_it_is() {
+async fn an_empty_stack_leaves_the_server_unchanged() {
     let server: ScriptedServer = ().try_layer(echo()).expect("nothing is wrong");
     assert_eq!(ask(&server, 9).await, 9);
 }

@@ -33,7 +33,7 @@ async fn read(server: &impl McpHandler) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_is_the_same_however_often_layer_and_server_are_copied() {
+async fn all_copies_of_a_layer_and_a_server_share_one_cache() {
     let script = reader();
     let cached = CachedTool::new();
     let handle = cached.handle();
@@ -56,7 +56,7 @@ async fn a_cache_is_the_same_however_often_layer_and_server_are_copied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_caches_made_apart_are_apart() {
+async fn two_separately_created_caches_are_separate() {
     let script = reader();
     read(&CachedTool::new().layer(script.clone())).await;
     read(&CachedTool::new().layer(script.clone())).await;
@@ -64,7 +64,7 @@ async fn two_caches_made_apart_are_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_is_the_same_however_often_layer_and_server_are_copied() {
+async fn all_copies_of_a_layer_and_a_server_share_one_budget() {
     let script = failing();
     // Half of it is for other callers.
     let budget = Budget::new().with_ratio(0.0).with_retries_per_second(0.0).with_burst(6);

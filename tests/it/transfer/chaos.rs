@@ -171,7 +171,7 @@ async fn check(calls: &[Call], database: &Database) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_transfers_on_a_file_among_all_kinds_of_failures_lose_no_cent() {
+async fn two_thousand_transfers_on_a_file_under_all_kinds_of_failures_lose_no_cent() {
     const CONNECTIONS: u32 = 4;
     patiently(async {
         let database = Database::file();
@@ -196,12 +196,12 @@ async fn two_thousand_transfers_on_a_file_among_all_kinds_of_failures_lose_no_ce
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_transfers_on_postgres_among_all_kinds_of_failures_lose_no_cent() {
+async fn two_thousand_transfers_on_postgres_under_all_kinds_of_failures_lose_no_cent() {
     two_thousand_transfers_on_postgres(Transactor::new).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_transfers_on_connections_that_are_handed_on_lose_no_cent() {
+async fn two_thousand_transfers_on_reused_connections_lose_no_cent() {
     two_thousand_transfers_on_postgres(|pool| Transactor::new(pool).with_connection_reuse()).await;
 }
 

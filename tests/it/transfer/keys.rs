@@ -88,7 +88,7 @@ async fn a_key_opens_one_account(database: Database, transport: Transport) {
 }
 
 #[tokio::test]
-async fn what_is_in_a_file_is_there_when_the_server_starts_again() {
+async fn a_restarted_server_on_a_file_has_its_data() {
     patiently(async {
         let database = Database::file();
         let (server, client) = two_accounts(&database, Transport::Stdio).await;

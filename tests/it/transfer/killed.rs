@@ -83,12 +83,12 @@ async fn a_server_that_is_killed_does_every_transfer_once(database: Database) {
 }
 
 #[tokio::test]
-async fn a_server_on_a_file_that_is_killed_again_and_again_does_every_transfer_once() {
+async fn a_repeatedly_killed_server_on_a_file_makes_every_transfer_once() {
     patiently(a_server_that_is_killed_does_every_transfer_once(Database::file())).await;
 }
 
 #[tokio::test]
-async fn a_server_on_postgres_that_is_killed_again_and_again_does_every_transfer_once() {
+async fn a_repeatedly_killed_server_on_postgres_makes_every_transfer_once() {
     patiently(async { a_server_that_is_killed_does_every_transfer_once(Database::postgres().await).await }).await;
 }
 
@@ -108,7 +108,7 @@ async fn call_until_answered(client: &Client, numbers: impl Iterator<Item = i64>
 }
 
 #[tokio::test]
-async fn a_postgres_that_restarts_is_found_again_and_does_every_transfer_once() {
+async fn every_transfer_is_made_once_although_postgres_restarts() {
     patiently(async {
         let postgres = Arc::new(PrivatePostgres::start(""));
         let database = Database::on(postgres.options().to_url_lossy().as_str()).await;

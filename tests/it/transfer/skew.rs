@@ -55,7 +55,7 @@ async fn withdraw_from_both(pool: &PgPool, isolation: Isolation) -> Outcome {
 }
 
 #[tokio::test]
-async fn a_write_skew_that_read_committed_lets_through_is_prevented_by_serializable() {
+async fn a_write_skew_that_read_committed_allows_is_prevented_by_serializable() {
     patiently(async {
         let database = Database::postgres().await;
         let pool = PgPool::connect(&database.url()).await.expect("no pool");

@@ -94,7 +94,7 @@ impl Middleware for Bulky {
 }
 
 #[test]
-fn a_layer_adds_the_same_few_bytes_to_a_call_s_future_whatever_is_inside() {
+fn a_layer_adds_the_same_few_bytes_to_a_calls_future_whatever_is_inside() {
     let runtime = runtime();
     let pool = runtime.block_on(shop::database()).expect("a database");
     let bulky = layer(Bulky).layer(Shop);
@@ -231,7 +231,7 @@ fn kind(name: &str) -> Kind {
 }
 
 #[test]
-fn a_layer_that_acts_keeps_the_call_below_once() {
+fn an_acting_layer_stores_the_inner_call_once() {
     let runtime = runtime();
     let pool = runtime.block_on(shop::database()).expect("a database");
     let bulky = layer(Bulky).layer(Shop);
@@ -258,7 +258,7 @@ fn a_layer_that_acts_keeps_the_call_below_once() {
 }
 
 #[test]
-fn what_a_layer_allocates_for_a_call_that_it_answers_itself_does_not_depend_on_what_is_inside() {
+fn the_allocations_of_a_layer_that_answers_itself_do_not_depend_on_what_is_inside() {
     let runtime = runtime();
     let bulky = layer(Bulky).layer(Shop);
     let (hit, batch) = (kind("hit"), kind("batch of one"));
@@ -295,7 +295,7 @@ impl McpSession for Client {
 }
 
 #[test]
-fn a_cache_that_keeps_resources_copies_the_context_of_a_caller_with_a_session_and_of_nobody_else() {
+fn a_cache_of_resources_copies_the_context_only_for_a_caller_with_a_session() {
     let runtime = runtime();
     let (server, hears) = (cached().layer(Shop), cached().with_resources(Reads::new()).layer(Shop));
     let with_session = ada().with_session(Arc::new(Client));
@@ -310,7 +310,7 @@ fn a_cache_that_keeps_resources_copies_the_context_of_a_caller_with_a_session_an
 }
 
 #[test]
-fn a_hit_costs_a_caller_with_tenants_and_rights_no_allocation_more_than_one_without() {
+fn a_hit_allocates_no_more_for_a_caller_with_tenants_and_rights() {
     let runtime = runtime();
     let server = cached().layer(Shop);
     let principal = Principal::new("5d1b3c0e-9f1c-4b1f-8a53-2f4f3f0f7f1c")

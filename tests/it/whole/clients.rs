@@ -125,7 +125,7 @@ async fn call_all(server: &impl McpHandler, tool: &str, connections: &[Arc<Conne
 }
 
 #[tokio::test]
-async fn each_connection_is_asked_by_a_call_of_its_own_and_nothing_of_it_is_kept() {
+async fn each_connection_is_asked_by_its_own_call_and_its_answer_is_not_cached() {
     for tool in ["files", "join files"] {
         let script = office();
         let server = whole(&script).await;
@@ -142,7 +142,7 @@ async fn each_connection_is_asked_by_a_call_of_its_own_and_nothing_of_it_is_kept
 }
 
 #[tokio::test]
-async fn whoever_has_answered_is_not_asked_again_although_the_failure_will_soon_be_gone() {
+async fn a_client_that_answered_is_not_asked_again_after_a_temporary_failure() {
     for tool in ["sign", "join sign"] {
         let script = office();
         let server = whole(&script).await;
@@ -160,7 +160,7 @@ async fn whoever_has_answered_is_not_asked_again_although_the_failure_will_soon_
 }
 
 #[tokio::test]
-async fn all_who_wait_hear_progress_on_their_own_connection_and_each_user_has_one_call() {
+async fn every_waiting_caller_gets_progress_on_its_own_connection_and_each_user_has_one_call() {
     for tool in ["count", "join count"] {
         let script = office();
         let server = whole(&script).await;

@@ -118,7 +118,7 @@ async fn there_is_room(server: &impl McpHandler, ctx: &RequestContext, key: &str
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_one_caller_fills_others_keep_what_they_have_and_find_room() {
+async fn whatever_one_caller_fills_others_keep_their_data_and_find_room() {
     let bank = bank();
     let server = whole(&bank);
     let ada = settle_in(&server, user("ada", "acme", "1"), "rent").await;

@@ -109,7 +109,7 @@ const EVERYTHING: Shared = Shared { answer: true, batch: false, session: true, k
 const NOTHING: Shared = Shared { answer: false, batch: false, session: false, key: false, payment: false };
 
 #[tokio::test]
-async fn environments_on_the_same_backends_share_nothing_if_their_namespaces_differ() {
+async fn environments_with_different_namespaces_share_nothing_on_the_same_backends() {
     let on = Backends::new().await;
     let (production, staging) = (on.layers().in_namespace("production"), on.layers().in_namespace("staging"));
     assert_eq!(shared(production, staging).await, NOTHING);
@@ -118,7 +118,7 @@ async fn environments_on_the_same_backends_share_nothing_if_their_namespaces_dif
 }
 
 #[tokio::test]
-async fn replicas_share_everything_if_they_have_the_same_namespace_or_none() {
+async fn replicas_with_the_same_namespace_or_none_share_everything() {
     let on = Backends::new().await;
     assert_eq!(shared(on.layers(), on.layers()).await, EVERYTHING);
     let on = Backends::new().await;

@@ -164,7 +164,7 @@ fn identity() -> Identity {
 }
 
 #[tokio::test]
-async fn callers_who_differ_in_who_they_are_share_nothing() {
+async fn callers_with_different_identities_share_nothing() {
     for mode in [SessionMode::Principal, SessionMode::Transport] {
         let others = [
             ("subject", ada().with(|principal| principal.subject = "eve".into())),
@@ -185,7 +185,7 @@ async fn callers_who_differ_in_who_they_are_share_nothing() {
 }
 
 #[tokio::test]
-async fn callers_who_are_the_same_share_everything_but_the_session_of_a_connection() {
+async fn connections_of_one_caller_share_everything_except_their_session() {
     let others = || {
         [
             ("nothing", ada()),
@@ -205,7 +205,7 @@ async fn callers_who_are_the_same_share_everything_but_the_session_of_a_connecti
 }
 
 #[tokio::test]
-async fn callers_with_other_rights_share_what_they_own_and_no_answers() {
+async fn one_user_with_different_rights_shares_sessions_and_keys_and_no_answers() {
     let others = [
         ("a role more", ada().with(|principal| principal.roles.push("admin".into()))),
         ("another role", ada().with(|principal| principal.roles[0] = "admin".into())),
@@ -222,7 +222,7 @@ async fn callers_with_other_rights_share_what_they_own_and_no_answers() {
 }
 
 #[tokio::test]
-async fn the_order_and_the_form_of_rights_do_not_count() {
+async fn the_order_and_the_form_of_rights_do_not_matter() {
     let others = [
         ("order of roles", ada().with(|principal| principal.roles.reverse())),
         ("a role twice", ada().with(|principal| principal.roles.push("viewer".into()))),
@@ -235,14 +235,14 @@ async fn the_order_and_the_form_of_rights_do_not_count() {
 }
 
 #[tokio::test]
-async fn rights_do_not_count_where_the_user_says_so() {
+async fn rights_are_ignored_if_the_setting_says_so() {
     let identity = Identity::new().without_rights();
     let admin = ada().with(|principal| principal.roles.push("admin".into())).without("scope");
     each(identity, SessionMode::Principal, [("rights", admin, ALL)]).await;
 }
 
 #[tokio::test]
-async fn a_partition_of_the_user_s_own_decides_who_is_the_same_caller_in_one_tenant() {
+async fn a_custom_partition_decides_who_is_one_caller_within_a_tenant() {
     let identity = identity().with_partition(|ctx| ctx.header("x-team").map(str::to_owned));
     let others = [
         ("subject", ada().with(|principal| principal.subject = "bob".into()), ALL),

@@ -211,6 +211,6 @@ async fn every_tenant_gets_its_own_answers_and_effects_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_tenants_get_their_own_answers_and_effects_once_although_both_backends_fall_silent_and_a_client_leaves() {
+async fn two_tenants_get_their_own_answers_and_single_effects_although_both_backends_stop_answering() {
     patiently(every_tenant_gets_its_own_answers_and_effects_once()).await;
 }

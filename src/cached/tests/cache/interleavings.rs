@@ -237,12 +237,12 @@ proptest! {
     })]
 
     #[test]
-    fn no_order_of_events_makes_the_layer_answer_stale_or_load_in_vain(steps in steps()) {
+    fn no_order_of_events_makes_the_layer_return_a_stale_answer_or_load_needlessly(steps in steps()) {
         follow_on_a_paused_clock::<TheLayer>(steps);
     }
 
     #[test]
-    fn no_order_of_events_makes_the_engine_answer_stale_or_load_in_vain(steps in steps()) {
+    fn no_order_of_events_makes_the_engine_return_a_stale_value_or_load_needlessly(steps in steps()) {
         follow_on_a_paused_clock::<TheEngine>(steps);
     }
 }
@@ -289,11 +289,11 @@ async fn readers_and_writers<S: Subject>() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn readers_of_the_layer_never_see_what_was_invalidated_before_they_asked() {
+async fn a_read_through_the_layer_never_returns_a_value_invalidated_before_it() {
     readers_and_writers::<TheLayer>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn readers_of_the_engine_never_see_what_was_invalidated_before_they_asked() {
+async fn a_read_through_the_engine_never_returns_a_value_invalidated_before_it() {
     readers_and_writers::<TheEngine>().await;
 }

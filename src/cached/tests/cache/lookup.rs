@@ -119,7 +119,7 @@ impl SecondLevel for Far {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_a_stale_value_in_the_second_level_has_it_refreshed() {
+async fn a_stale_value_found_in_the_second_level_is_refreshed() {
     let (a, b) = two(MemoryLevel::new(), revalidating).await;
     assert_eq!(ask(&a, 1).await.ok(), Some(1));
     sleep(15 * SECOND).await;
@@ -134,7 +134,7 @@ async fn who_finds_a_stale_value_in_the_second_level_has_it_refreshed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_a_value_in_the_second_level_that_ends_soon_has_it_refreshed() {
+async fn a_value_found_in_the_second_level_near_its_expiry_is_refreshed() {
     let (a, b) = two(MemoryLevel::new(), |cache| cache.with_ttl(10 * SECOND).with_early_refresh(1e9)).await;
     assert_eq!(ask(&a, 1).await.ok(), Some(1));
     settle().await;
@@ -159,7 +159,7 @@ async fn a_stale_value_that_is_invalidated_while_it_is_read_is_not_refreshed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_does_not_take_the_place_of_a_younger_load() {
+async fn a_refresh_does_not_replace_a_newer_load() {
     let (a, b) = two(Far::new(Hearing::Works), revalidating).await;
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
@@ -177,7 +177,7 @@ async fn a_refresh_does_not_take_the_place_of_a_younger_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_was_begun_so_ends_when_the_last_clone_is_dropped() {
+async fn a_refresh_of_a_second_level_value_ends_when_the_last_clone_is_dropped() {
     let (a, b) = two(MemoryLevel::new(), revalidating).await;
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
@@ -198,7 +198,7 @@ async fn a_refresh_that_was_begun_so_ends_when_the_last_clone_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_whose_failure_is_an_answer_drops_the_value_from_the_second_level_too() {
+async fn a_refresh_that_fails_permanently_removes_the_value_from_the_second_level_too() {
     let level = MemoryLevel::new();
     let (a, b) = two(level.clone(), revalidating).await;
     let (c, _) = two(level, revalidating).await;
@@ -212,7 +212,7 @@ async fn a_refresh_whose_failure_is_an_answer_drops_the_value_from_the_second_le
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_lease_another_replica_has_serves_what_there_is_and_does_not_wait() {
+async fn a_replica_without_the_lease_serves_a_stale_value_without_waiting() {
     let (a, b) =
         two(MemoryLevel::new(), |cache| cache.with_ttl(10 * SECOND).with_stale_if_error(MINUTE).with_lease(5 * SECOND))
             .await;
@@ -234,7 +234,7 @@ async fn whose_lease_another_replica_has_serves_what_there_is_and_does_not_wait(
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_lease_another_replica_has_waits_where_what_there_was_is_invalidated() {
+async fn a_replica_without_the_lease_waits_if_the_stale_value_was_invalidated() {
     let (a, b) =
         two(MemoryLevel::new(), |cache| cache.with_ttl(10 * SECOND).with_stale_if_error(MINUTE).with_lease(5 * SECOND))
             .await;
@@ -258,7 +258,7 @@ async fn whose_lease_another_replica_has_waits_where_what_there_was_is_invalidat
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_whose_lease_another_replica_has_waits_for_the_new_value() {
+async fn a_refresh_without_the_lease_waits_for_the_new_value() {
     let (a, b) = two(MemoryLevel::new(), |cache| revalidating(cache).with_lease(5 * SECOND)).await;
     ask(&a, 1).await.expect("a value");
     settle().await;

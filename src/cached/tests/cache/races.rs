@@ -39,7 +39,7 @@ impl Hash for StoppingKey {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_caller_that_is_joining_while_the_last_one_leaves_is_waited_for() {
+async fn a_load_continues_for_a_caller_that_joins_while_the_last_one_leaves() {
     for _ in 0..20 {
         let (cache, door) = (Cache::<StoppingKey, u32>::new(), Door::closed());
         let ask = |key: StoppingKey| {
@@ -71,7 +71,7 @@ async fn a_caller_that_is_joining_while_the_last_one_leaves_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_asks_as_a_load_ends_finds_what_it_kept() {
+async fn a_call_at_the_end_of_a_load_finds_the_stored_value() {
     let (cache, loads) = (Cache::<usize, usize>::new(), Arc::new(AtomicUsize::new(0)));
     for round in 1..=8_000 {
         let asking = (0..8).map(|_| {
@@ -89,7 +89,7 @@ async fn who_asks_as_a_load_ends_finds_what_it_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_asks_again_after_a_failure_does_not_get_the_same_one() {
+async fn a_call_after_a_failed_load_does_not_get_its_error() {
     let cache = Cache::<(), usize>::new();
     let asking = tokio::spawn(async move {
         for number in 0..5_000 {

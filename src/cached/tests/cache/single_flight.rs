@@ -29,7 +29,7 @@ async fn answers(callers: Vec<JoinHandle<String>>) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_thousand_identical_calls_make_one_upstream_call() {
+async fn twenty_thousand_identical_calls_run_the_tool_once() {
     let script = slow();
     let server = CachedTool::new().layer(script.clone());
     let answers = answers((0..CALLERS).map(|_| call(&server)).collect()).await;
@@ -39,7 +39,7 @@ async fn twenty_thousand_identical_calls_make_one_upstream_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_load_goes_on_when_the_caller_who_started_it_is_dropped_half_way() {
+async fn a_load_continues_when_the_caller_who_started_it_is_dropped() {
     let script = slow();
     let server = CachedTool::new().layer(script.clone());
     let first = call(&server);
@@ -56,7 +56,7 @@ async fn the_load_goes_on_when_the_caller_who_started_it_is_dropped_half_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_load_goes_on_when_a_random_half_of_the_callers_is_dropped() {
+async fn a_load_continues_when_a_random_half_of_the_callers_is_dropped() {
     let script = slow();
     let server = CachedTool::new().layer(script.clone());
     let callers: Vec<_> = (0..CALLERS).map(|_| call(&server)).collect();
@@ -69,7 +69,7 @@ async fn the_load_goes_on_when_a_random_half_of_the_callers_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_load_goes_on_when_a_random_half_is_dropped_on_many_threads() {
+async fn a_load_continues_when_a_random_half_of_the_callers_is_dropped_on_many_threads() {
     let door = Door::closed();
     let script = numbered_behind(&door);
     let layer = CachedTool::new();
@@ -135,7 +135,7 @@ fn hanging_once(trace: &Trace) -> ScriptedServer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_callers_are_dropped_the_load_is_dropped_and_the_next_call_loads_again() {
+async fn a_load_whose_callers_are_all_dropped_is_dropped_and_the_next_call_loads_again() {
     let trace = Trace::default();
     let script = hanging_once(&trace);
     let server = CachedTool::new().layer(script.clone());
@@ -154,7 +154,7 @@ async fn when_all_callers_are_dropped_the_load_is_dropped_and_the_next_call_load
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_caller_that_joins_as_the_last_one_leaves_still_gets_an_answer() {
+async fn a_caller_that_joins_while_the_last_one_leaves_gets_an_answer() {
     let mut chance = fastrand::Rng::with_seed(11);
     let layer = CachedTool::new();
     let handle = layer.handle();

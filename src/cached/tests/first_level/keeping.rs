@@ -48,7 +48,7 @@ async fn stopped_as_it_keeps_one(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_load_that_is_superseded_as_it_is_kept_is_kept_nowhere() {
+async fn a_load_superseded_while_it_is_stored_is_stored_nowhere() {
     let level = MemoryLevel::new();
     let replica =
         |cache: Cache<u8, u32>| cache.with_second_level("numbers", level.clone()).with_second_level_timeout(MINUTE);
@@ -65,7 +65,7 @@ async fn a_load_that_is_superseded_as_it_is_kept_is_kept_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_load_that_is_kept_as_another_value_is_inserted_does_not_take_its_place() {
+async fn a_load_stored_during_an_insert_does_not_replace_the_inserted_value() {
     let (cache, stop, load) = stopped_as_it_keeps_one(|cache| cache).await;
     cache.insert(7, 2);
     stop.may_go_on.store(true, Ordering::SeqCst);
@@ -100,7 +100,7 @@ impl LoadError for Gone {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_failure_that_is_superseded_as_it_is_kept_hides_nothing() {
+async fn a_failure_superseded_while_it_is_stored_is_not_returned() {
     let cache = Cache::<u8, u32, Gone>::new().with_negative_ttl(MINUTE, |_| true);
     let (loading, stop) = (cache.clone(), Arc::<Stop>::default());
     let error = Gone(Arc::clone(&stop));
@@ -130,7 +130,7 @@ async fn ask(cache: &Cache<String, u64>, value: Option<u64>) -> Option<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_fails_after_it_was_superseded_drops_and_hides_nothing() {
+async fn a_superseded_load_that_fails_neither_drops_nor_hides_a_value() {
     for inserts in [false, true] {
         let (cache, door) = (negative(), Door::closed());
         let (loading, opened) = (cache.clone(), door.clone());
@@ -156,7 +156,7 @@ async fn a_load_that_fails_after_it_was_superseded_drops_and_hides_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_ends_a_failure_that_was_kept() {
+async fn a_success_replaces_a_cached_failure() {
     for inserts in [false, true] {
         let cache = negative();
         assert_eq!(ask(&cache, None).await, None);
@@ -173,7 +173,7 @@ async fn a_success_ends_a_failure_that_was_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_ends_a_failure_of_a_tool_that_was_kept() {
+async fn a_success_of_a_tool_replaces_its_cached_failure() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         if call.number == 1 { Err(McpError::resource_not_found("dune")) } else { Ok(ToolResult::text("found")) }
     });
@@ -202,7 +202,7 @@ async fn two(set: impl Fn(Cache<String, u64>) -> Cache<String, u64>) -> [Cache<S
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_that_is_found_in_the_second_level_ends_a_failure_that_was_kept() {
+async fn a_success_found_in_the_second_level_replaces_a_cached_failure() {
     let [a, b] = two(|cache| cache.with_first_level_ttl(MINUTE)).await;
     assert_eq!(ask(&a, None).await, None);
     assert_eq!(ask(&b, Some(1)).await, Some(1));
@@ -215,7 +215,7 @@ async fn a_success_that_is_found_in_the_second_level_ends_a_failure_that_was_kep
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_trusted_no_longer_than_a_value() {
+async fn a_cached_failure_is_trusted_no_longer_than_a_value() {
     let [a, b] = two(|cache| cache.with_ttl(MINUTE).with_first_level_ttl(5 * SECOND)).await;
     assert_eq!(ask(&a, None).await, None);
     assert_eq!(ask(&b, Some(1)).await, Some(1));

@@ -7,7 +7,7 @@ use super::*;
 use crate::{CachedTool, Layer};
 
 #[tokio::test]
-async fn a_load_runs_as_the_caller_who_began_it_but_is_not_theirs_to_cancel() {
+async fn a_load_runs_as_its_first_caller_who_cannot_cancel_it() {
     let seen = Arc::new(Mutex::new(None));
     let script = ScriptedServer::new("library").with_read_only("read", {
         let seen = Arc::clone(&seen);
@@ -35,7 +35,7 @@ async fn a_load_runs_as_the_caller_who_began_it_but_is_not_theirs_to_cancel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_caller_leaves_at_once_and_the_others_go_on() {
+async fn a_cancelled_caller_returns_at_once_and_the_load_continues_for_the_others() {
     let door = Door::closed();
     let script = numbered_behind(&door);
     let server = CachedTool::new().layer(script.clone());
@@ -68,7 +68,7 @@ async fn a_cancelled_caller_leaves_at_once_and_the_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_last_caller_is_cancelled_the_load_learns_of_it() {
+async fn a_load_is_cancelled_with_its_last_caller() {
     let seen = Arc::new(Mutex::new(None));
     let script = ScriptedServer::new("library").with_read_only("read", {
         let seen = Arc::clone(&seen);
@@ -91,7 +91,7 @@ async fn when_the_last_caller_is_cancelled_the_load_learns_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_call_is_not_kept_and_the_next_one_loads() {
+async fn a_cancelled_call_is_not_cached_and_the_next_one_loads() {
     let door = Door::closed();
     let script = numbered_behind(&door);
     let server = CachedTool::new().layer(script.clone());

@@ -16,7 +16,7 @@ fn of_any_size() -> ScriptedServer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_is_kept_for_five_minutes() {
+async fn a_result_is_cached_for_five_minutes() {
     let server = CachedTool::default().layer(numbered());
     assert_eq!(read(&server).await, "1");
     advance(5 * MINUTE - SECOND).await;
@@ -38,7 +38,7 @@ async fn a_load_may_take_five_minutes() {
 }
 
 #[tokio::test]
-async fn ten_thousand_results_are_kept() {
+async fn ten_thousand_results_are_cached() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(of_any_size());
@@ -50,7 +50,7 @@ async fn ten_thousand_results_are_kept() {
 }
 
 #[tokio::test]
-async fn sixty_four_mebibytes_are_kept() {
+async fn sixty_four_mebibytes_are_cached() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(of_any_size());
@@ -63,7 +63,7 @@ async fn sixty_four_mebibytes_are_kept() {
 }
 
 #[tokio::test]
-async fn a_result_above_one_mebibyte_is_not_kept() {
+async fn a_result_above_one_mebibyte_is_not_cached() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(of_any_size());

@@ -5,7 +5,7 @@ use crate::cached::MemoryLevel;
 use crate::{CachedTool, Layer};
 
 #[tokio::test]
-async fn a_handle_taken_before_the_layer_is_put_on_works_after_it() {
+async fn a_handle_taken_before_the_layer_is_applied_works_afterwards() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(numbered());
@@ -98,7 +98,7 @@ async fn a_handle_invalidates_on_every_server_that_shares_the_results() {
 }
 
 #[tokio::test]
-async fn a_handle_stays_valid_whatever_setter_is_called_after_it() {
+async fn a_handle_stays_valid_whatever_setter_is_called_later() {
     let level = MemoryLevel::new();
     let cached = CachedTool::new();
     let handle = cached.handle();
@@ -121,7 +121,7 @@ async fn a_handle_stays_valid_whatever_setter_is_called_after_it() {
 }
 
 #[tokio::test]
-async fn the_handles_of_two_layers_from_one_control_each_its_own() {
+async fn handles_of_two_layers_made_from_one_control_their_own_layer() {
     let common = CachedTool::new();
     let [one, other] = [10, 20].map(|entries| common.clone().with_max_entries(entries));
     let (handle, untouched) = (one.handle(), other.handle());

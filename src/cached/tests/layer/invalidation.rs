@@ -80,7 +80,7 @@ async fn an_invalidation_during_a_load_is_not_undone_when_the_load_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_after_an_invalidation_does_not_wait_for_the_load_from_before_it() {
+async fn a_call_after_an_invalidation_does_not_wait_for_an_earlier_load() {
     for (what, invalidate) in WAYS {
         let setup = Setup::new();
         let before = setup.ask().await;
@@ -100,7 +100,7 @@ async fn who_asks_after_an_invalidation_does_not_wait_for_the_load_from_before_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_load_begun_after_an_invalidation_is_kept_although_the_older_one_ends_last() {
+async fn a_load_begun_after_an_invalidation_is_stored_even_if_the_older_load_ends_last() {
     for (what, invalidate) in WAYS {
         let setup = Setup::new();
         let before = setup.ask().await;
@@ -117,7 +117,7 @@ async fn the_load_begun_after_an_invalidation_is_kept_although_the_older_one_end
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_leave_an_invalidated_load_do_not_end_the_one_that_took_its_place() {
+async fn callers_who_leave_an_invalidated_load_do_not_end_its_replacement() {
     for (what, invalidate) in WAYS {
         let setup = Setup::new();
         let before = setup.ask().await;
@@ -179,7 +179,7 @@ async fn clear_drops_everything() {
 }
 
 #[tokio::test]
-async fn what_is_no_call_that_was_made_invalidates_nothing() {
+async fn invalidating_a_call_that_was_never_made_invalidates_nothing() {
     let left = left_after(|handle| {
         handle.invalidate("read", &json!({"book": 3}));
         handle.invalidate("raed", &json!({"book": 1}));

@@ -31,7 +31,7 @@ async fn requests_are_counted_by_tool_and_outcome() {
 
 /// Whatever clients ask for, there are four of them.
 #[tokio::test]
-async fn what_is_read_is_counted_by_kind_and_outcome() {
+async fn reads_of_resources_and_prompts_are_counted_by_kind_and_outcome() {
     let recorder = DebuggingRecorder::new();
     let server = ::metrics::with_local_recorder(&recorder, || {
         CachedTool::new().with_resources(Reads::new()).with_prompts(Reads::new()).layer(Reading)
@@ -91,7 +91,7 @@ impl McpHandler for Reading {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_second_level_does_and_fails_at_is_counted() {
+async fn steps_and_failures_of_a_second_level_are_counted() {
     let recorder = DebuggingRecorder::new();
     let level = MemoryLevel::new();
     let replica = || ::metrics::with_local_recorder(&recorder, || at_once().replica(level.clone(), as_it_is));

@@ -6,7 +6,7 @@ use super::*;
 use crate::{CachedTool, Layer};
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_misses_at_the_same_time_make_one_load() {
+async fn a_hundred_concurrent_misses_run_one_load() {
     let door = Door::closed();
     let script = numbered_behind(&door);
     let server = CachedTool::new().layer(script.clone());
@@ -20,7 +20,7 @@ async fn a_hundred_misses_at_the_same_time_make_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_result_is_not_answered_for_ever() {
+async fn a_failed_result_is_not_cached_for_ever() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         if call.number == 1 { Ok(ToolResult::error("try again later")) } else { Ok(ToolResult::text("a book")) }
     });
@@ -31,7 +31,7 @@ async fn a_failed_result_is_not_answered_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_is_cancelled_or_dropped_neither_fails_nor_hangs_those_who_follow() {
+async fn a_cancelled_or_dropped_first_caller_neither_fails_nor_blocks_the_others() {
     let door = Door::closed();
     let script = numbered_behind(&door);
     let server = CachedTool::new().layer(script.clone());

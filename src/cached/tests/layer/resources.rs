@@ -145,7 +145,7 @@ async fn prompt(server: &impl McpHandler, args: Option<Value>) -> String {
 }
 
 #[tokio::test]
-async fn unless_asked_to_be_kept_they_pass_through_untouched() {
+async fn resources_and_prompts_are_not_cached_by_default() {
     let (bare, shelf) = (layer(Shelf::numbered()).layer(numbered()), Shelf::numbered());
     let cached = CachedTool::new();
     let handle = cached.handle();
@@ -161,7 +161,7 @@ async fn unless_asked_to_be_kept_they_pass_through_untouched() {
 }
 
 #[tokio::test]
-async fn what_is_to_be_kept_is_asked_for_once_and_the_other_each_time() {
+async fn the_chosen_kind_is_loaded_once_and_the_other_kind_each_time() {
     let new = CachedTool::new;
     for (cached, kept, passed) in
         [(new().with_resources(Reads::new()), Resource, Prompt), (new().with_prompts(Reads::new()), Prompt, Resource)]
@@ -174,7 +174,7 @@ async fn what_is_to_be_kept_is_asked_for_once_and_the_other_each_time() {
 }
 
 #[tokio::test]
-async fn those_that_are_not_chosen_are_not_kept() {
+async fn resources_and_prompts_outside_the_selection_are_not_cached() {
     let cached = CachedTool::new()
         .with_resources(Reads::new().when(|uri| uri.starts_with("docs://")))
         .with_prompts(Reads::new().when(|name| name != "now"));
@@ -189,7 +189,7 @@ async fn those_that_are_not_chosen_are_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_who_ask_at_the_same_time_share_one_load() {
+async fn a_hundred_concurrent_reads_share_one_load() {
     for what in BOTH {
         let door = Door::closed();
         let shelf = Shelf::behind(&door);
@@ -209,7 +209,7 @@ async fn a_hundred_who_ask_at_the_same_time_share_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_says_whether_it_came_from_the_cache() {
+async fn an_answer_states_its_cache_status() {
     let shelf = Shelf::numbered();
     for what in BOTH {
         let server = shelf.with(both());
@@ -226,7 +226,7 @@ async fn an_answer_says_whether_it_came_from_the_cache() {
 }
 
 #[tokio::test]
-async fn one_bound_holds_for_all_that_is_kept() {
+async fn one_bound_holds_for_tools_resources_and_prompts_together() {
     let cached = both().with_max_entries(100);
     let handle = cached.handle();
     let server = Shelf::numbered().with(cached);
@@ -243,7 +243,7 @@ async fn one_bound_holds_for_all_that_is_kept() {
 }
 
 #[tokio::test]
-async fn one_above_the_limit_is_passed_on_and_not_kept() {
+async fn a_resource_above_the_size_limit_is_returned_and_not_cached() {
     for what in BOTH {
         let shelf = Shelf::new(|ask| async move { Ok("x".repeat(if ask.name == "large" { 3_000 } else { 1_000 })) });
         let cached = both().with_max_result_bytes(2_000);

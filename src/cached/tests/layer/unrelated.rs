@@ -119,7 +119,7 @@ fn share(hits: u32) -> f64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits() {
+async fn after_three_thousand_unrelated_tags_every_other_answer_is_still_a_hit() {
     for kind in KINDS {
         for are_tagged in [false, true] {
             let replica = Replica::new(are_tagged, ALONE);
@@ -169,7 +169,7 @@ async fn until_told(replica: &Replica) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_all_replicas() {
+async fn after_three_thousand_unrelated_tags_every_other_answer_is_still_a_hit_on_all_replicas() {
     for kind in KINDS {
         for are_tagged in [false, true] {
             on_all_replicas(kind, are_tagged, MemoryLevel::new()).await;
@@ -179,7 +179,7 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_al
 
 #[cfg(feature = "redis")]
 #[tokio::test]
-async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_all_replicas_of_a_redis() {
+async fn after_three_thousand_unrelated_tags_every_other_answer_is_still_a_hit_on_all_replicas_of_a_redis() {
     let redis = crate::testing::private_redis::PrivateRedis::start();
     for kind in KINDS {
         let connection = crate::cached::tests::second_level::in_redis::manager(&redis.client());
@@ -190,7 +190,7 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_al
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_whole_group_is_invalidated_and_nothing_else() {
+async fn invalidating_a_group_invalidates_all_of_it_and_nothing_else() {
     for invalidated in KINDS {
         let replica = Replica::new(true, ALONE);
         for kind in KINDS {
@@ -216,7 +216,7 @@ async fn a_whole_group_is_invalidated_and_nothing_else() {
 
 /// Prompts, since there may be as many as one likes: each is a group of its own.
 #[tokio::test]
-async fn of_two_thousand_groups_every_other_one_is_invalidated_and_no_third_one() {
+async fn of_two_thousand_groups_exactly_the_invalidated_half_is_loaded_again() {
     let replica = Replica::new(false, ALONE);
     let ask = async |n: u32| {
         let before = replica.handle.stats().loads;
@@ -237,7 +237,7 @@ async fn of_two_thousand_groups_every_other_one_is_invalidated_and_no_third_one(
 
 /// Each insertion invalidates its key, so that no older load is kept.
 #[tokio::test]
-async fn values_that_are_put_in_by_hand_do_not_push_each_other_out() {
+async fn inserted_values_do_not_evict_each_other() {
     let cache = Cache::<u32, u32>::new();
     for key in 0..ENTRIES {
         cache.insert(key, key);

@@ -104,7 +104,7 @@ impl Middleware for Raises {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_fails_invalidates_unless_the_failure_proves_that_it_took_no_effect() {
+async fn a_failed_write_invalidates_unless_its_failure_proves_that_it_had_no_effect() {
     let caching = layer().invalidates("update_user", ["get_user"]);
     let (surfaced, raised) = (caching.layer(users()), (caching, crate::layer(Raises)).layer(users()));
     let surfaced = async |args: Value| {
@@ -127,7 +127,7 @@ async fn a_write_that_fails_invalidates_unless_the_failure_proves_that_it_took_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_is_dropped_half_way_invalidates_since_it_may_have_taken_effect() {
+async fn a_dropped_write_invalidates_since_it_may_have_taken_effect() {
     let server = layer().invalidates("update_user", ["get_user"]).layer(users());
     get(&server, 1).await;
     let writer = server.clone();
@@ -140,7 +140,7 @@ async fn a_write_that_is_dropped_half_way_invalidates_since_it_may_have_taken_ef
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_began_before_the_write_ended_is_not_kept() {
+async fn a_load_that_began_before_the_write_ended_is_not_cached() {
     let door = Door::closed();
     let waits = door.clone();
     let script = ScriptedServer::new("users")
@@ -165,7 +165,7 @@ async fn a_load_that_began_before_the_write_ended_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_a_layer_further_in_marks_as_of_unknown_outcome_invalidates() {
+async fn a_refusal_that_an_inner_layer_marks_as_outcome_unknown_invalidates() {
     let server = layer().invalidates("update_user", ["get_user"]).layer(users());
     assert_eq!(get(&server, 1).await, "1");
     for (data, expected) in [
@@ -206,7 +206,7 @@ async fn the_engine_invalidates_by_tag() {
 }
 
 #[test]
-fn names_are_checked_and_a_cached_tool_does_not_write() {
+fn names_of_writers_are_checked_and_a_cached_tool_cannot_be_a_writer() {
     let unknown = |layer: CachedTool| matches!(layer.try_layer(users()), Err(ConfigError::UnknownTool { .. }));
     assert!(unknown(CachedTool::new().tag("get_usr", |_| ["a"])));
     assert!(unknown(CachedTool::new().invalidates("update_usr", ["get_user"])));
@@ -252,7 +252,7 @@ mod in_a_transaction {
     }
 
     #[tokio::test]
-    async fn a_write_that_is_rolled_back_invalidates_nothing() {
+    async fn a_rolled_back_write_invalidates_nothing() {
         let server = layer().invalidates("update_user", ["get_user"]).layer(users());
         get(&server, 1).await;
         let transactor = transactor().await;
@@ -264,7 +264,7 @@ mod in_a_transaction {
         assert_eq!(get(&server, 1).await, "1");
     }
     #[tokio::test]
-    async fn a_hook_of_the_user_that_takes_its_time_keeps_no_invalidation_in_either_order() {
+    async fn a_slow_hook_delays_no_invalidation_in_either_order() {
         let hooked = |began: &Arc<AtomicBool>, door: &Door| {
             let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
             let (began, door) = (Arc::clone(began), door.clone());

@@ -73,7 +73,7 @@ impl Drop for Cluster {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_of_three_masters_keeps_the_contract() {
+async fn a_cluster_of_three_masters_passes_the_contract_suite() {
     let cluster = Cluster::start().await;
     let urls: Vec<_> = (0..3).map(|at| cluster.url(at)).collect();
     let client = redis::cluster::ClusterClient::new(urls).expect("a client");
@@ -100,7 +100,7 @@ async fn a_cluster_of_three_masters_keeps_the_contract() {
 /// `WAIT` names no key. It must go where its write goes, whose replicas it is about: here, none has any.
 #[cfg(feature = "idempotent")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_cluster_a_claim_is_waited_for_on_the_node_that_has_it() {
+async fn in_a_cluster_wait_goes_to_the_node_that_holds_the_claim() {
     use crate::AnyRedisConnection;
     use crate::idempotent::{Backend, Claim, Claimed, RedisBackend};
     let cluster = Cluster::start().await;

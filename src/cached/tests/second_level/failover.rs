@@ -53,7 +53,7 @@ async fn two_lose_what_the_first_wrote(hears: bool, loses: impl AsyncFnOnce(&Rep
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_failover_to_a_replica_that_lagged_nobody_who_knows_goes_back_and_the_level_is_used() {
+async fn after_a_failover_to_a_lagging_replica_no_cache_returns_a_value_it_knows_to_be_stale_and_the_level_is_used() {
     for hears in [true, false] {
         let mut redis = Replicated::start();
         let client = redis.client();
@@ -68,7 +68,7 @@ async fn after_a_failover_to_a_replica_that_lagged_nobody_who_knows_goes_back_an
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_restart_from_an_old_snapshot_nobody_who_knows_goes_back_and_the_level_is_used() {
+async fn after_a_restart_from_an_old_snapshot_no_cache_returns_a_value_it_knows_to_be_stale_and_the_level_is_used() {
     for hears in [true, false] {
         let mut redis = PrivateRedis::start_on_request();
         let client = redis.client();
@@ -85,7 +85,7 @@ async fn after_a_restart_from_an_old_snapshot_nobody_who_knows_goes_back_and_the
 
 /// Somebody who never heard of what is lost takes a larger number before anybody who knows asks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_loss_that_a_later_invalidation_hides_takes_nobody_back_either() {
+async fn a_loss_hidden_by_a_later_invalidation_makes_no_cache_return_a_stale_value() {
     for hears in [true, false] {
         let mut redis = Replicated::start();
         let client = redis.client();
@@ -102,7 +102,7 @@ async fn a_loss_that_a_later_invalidation_hides_takes_nobody_back_either() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_level_that_is_set_back_to_an_earlier_life_does_not_revive_its_values() {
+async fn a_level_restored_to_an_earlier_epoch_does_not_revive_its_values() {
     let redis = PrivateRedis::start_on_request();
     let source = at_once();
     let [a, b] = fleet(&source, &redis.client(), false);
@@ -124,7 +124,7 @@ async fn a_level_that_is_set_back_to_an_earlier_life_does_not_revive_its_values(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shard_that_has_lost_something_begins_anew_and_the_others_keep_what_they_have() {
+async fn a_shard_that_lost_invalidations_starts_a_new_epoch_and_the_others_keep_their_values() {
     let redis = PrivateRedis::start_on_request();
     let level = on_manager(&redis.client()).with_prefix(prefix());
     let level = level.with_shards(4);
@@ -156,7 +156,7 @@ async fn a_shard_that_has_lost_something_begins_anew_and_the_others_keep_what_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_restarts_from_old_snapshots_take_nobody_back_who_wrote_or_heard() {
+async fn after_random_restarts_no_cache_that_sent_or_received_an_invalidation_returns_a_stale_value() {
     const MILLI: Duration = Duration::from_millis(1);
     let redis = PrivateRedis::start_on_request();
     let client = redis.client();
@@ -194,7 +194,7 @@ async fn random_restarts_from_old_snapshots_take_nobody_back_who_wrote_or_heard(
 
 /// One that knew of nothing has read what is old, and trusts it for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_read_from_a_level_that_had_lost_something_is_dropped_when_that_is_noticed() {
+async fn values_read_from_a_level_that_lost_invalidations_are_dropped_when_the_loss_is_detected() {
     let redis = PrivateRedis::start_on_request();
     let (source, client) = (at_once(), redis.client());
     let [a] = fleet(&source, &client, true);

@@ -63,7 +63,7 @@ pub(in crate::cached::tests) async fn shares(replica: &Replica) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_level_in_redis_keeps_the_contract() {
+async fn the_level_in_redis_passes_the_contract_suite() {
     let redis = PrivateRedis::start();
     let level = on_manager(&redis.client()).with_subscriber(&to(&redis.client())).with_compression_above(1000);
     second_level_contract(|| async { level.clone() }).await;
@@ -72,7 +72,7 @@ async fn the_level_in_redis_keeps_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn invalidations_that_were_evicted_make_all_values_unknown() {
+async fn evicted_invalidations_make_all_values_unknown() {
     use crate::cached::SecondLevel;
     let redis = PrivateRedis::start();
     let mut connection = manager(&redis.client());
@@ -86,7 +86,7 @@ async fn invalidations_that_were_evicted_make_all_values_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_damaged_in_redis_is_loaded_anew() {
+async fn a_value_damaged_in_redis_is_loaded_again() {
     let redis = PrivateRedis::start();
     let mut connection = manager(&redis.client());
     // A busy machine is no failure of Redis.
@@ -106,7 +106,7 @@ async fn what_is_damaged_in_redis_is_loaded_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_replicas_on_one_redis_hear_of_each_others_writes_and_load_once_with_a_lease() {
+async fn two_replicas_on_one_redis_receive_each_others_invalidations_and_load_once_with_a_lease() {
     let redis = PrivateRedis::start();
     let level = || on_manager(&redis.client()).with_subscriber(&to(&redis.client()));
     let loads = Arc::new(AtomicU64::new(0));
@@ -158,7 +158,7 @@ async fn levels_with_other_prefixes_share_no_values_and_no_invalidations() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_knows_a_bounded_number_of_invalidations_and_none_is_lost() {
+async fn redis_keeps_a_bounded_number_of_invalidations_and_none_is_lost() {
     use crate::cached::SecondLevel;
     const KNOWN: u64 = 65_536;
     let redis = PrivateRedis::start();

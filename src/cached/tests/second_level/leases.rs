@@ -6,7 +6,7 @@ use super::fleet::*;
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn five_thousand_misses_over_two_replicas_are_one_load_with_a_lease() {
+async fn five_thousand_misses_on_two_replicas_run_one_load_with_a_lease() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_lease(5 * SECOND)).await;
     let (a, b) = (a.server, b.server);
@@ -21,7 +21,7 @@ async fn five_thousand_misses_over_two_replicas_are_one_load_with_a_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_never_given_back_blocks_nobody_for_longer_than_it_lasts() {
+async fn a_lease_that_is_never_released_blocks_no_caller_past_its_duration() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_lease(SECOND)).await;
     let door = Door::closed();
@@ -36,7 +36,7 @@ async fn a_lease_that_is_never_given_back_blocks_nobody_for_longer_than_it_lasts
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_is_dropped_gives_its_lease_back() {
+async fn a_dropped_load_releases_its_lease() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_lease(100 * SECOND)).await;
     let door = Door::closed();

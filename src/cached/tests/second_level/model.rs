@@ -311,7 +311,7 @@ pub(in crate::cached::tests) fn modelled<L: SecondLevel>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_random_interleavings_find_no_read_staler_than_the_bound() {
+async fn in_ten_thousand_random_interleavings_no_read_is_staler_than_the_bound() {
     let mut chance = fastrand::Rng::with_seed(5);
     let ttl = 6 * SECOND;
     let bounds = Bounds { ttl, first_level_ttl: 3 * SECOND, unsubscribed_ttl: SECOND, untold: ttl, forgets: false };

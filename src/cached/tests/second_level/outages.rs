@@ -180,7 +180,7 @@ async fn outage(case: Case) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn however_redis_breaks_no_call_fails_and_it_is_left_alone_and_used_again_by_itself() {
+async fn whatever_fault_redis_has_no_call_fails_and_the_level_recovers_by_itself() {
     let told = async |case| println!("{}", outage(case).await);
     join_all(CASES.map(told)).await;
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::testing::private_redis::PrivateRedis;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn interleavings_with_real_reconnects_find_no_read_staler_than_the_bound() {
+async fn in_interleavings_with_real_reconnects_no_read_is_staler_than_the_bound() {
     const MILLI: Duration = Duration::from_millis(1);
     let redis = PrivateRedis::start();
     let client = redis.client();

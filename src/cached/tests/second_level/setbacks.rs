@@ -117,7 +117,7 @@ impl SecondLevel for Forgetful {
 }
 
 #[tokio::test]
-async fn a_level_that_forgets_keeps_the_contract_until_it_does() {
+async fn the_forgetful_level_of_these_tests_passes_the_contract_suite() {
     let level = Forgetful::new();
     second_level_contract(|| async { level.clone() }).await;
 }
@@ -131,7 +131,7 @@ async fn three(source: &Source, level: &Forgetful) -> [Replica; 3] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_has_invalidated_or_heard_reads_nothing_older_from_a_level_that_lost_it() {
+async fn a_cache_that_sent_or_received_an_invalidation_reads_no_older_value_from_a_level_that_lost_it() {
     // The one that asks first after the loss, of those that know.
     for first in [0, 1] {
         let (source, level) = (at_once(), Forgetful::new());
@@ -160,7 +160,7 @@ async fn whoever_has_invalidated_or_heard_reads_nothing_older_from_a_level_that_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_level_has_lost_is_told_to_it_once() {
+async fn a_loss_raises_the_level_once() {
     let (source, level) = (at_once(), Forgetful::new());
     let [a, b, _] = three(&source, &level).await;
     let old = level.snapshot();
@@ -178,7 +178,7 @@ async fn what_a_level_has_lost_is_told_to_it_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn random_setbacks_of_a_level_take_nobody_back_who_wrote_or_heard() {
+async fn after_random_losses_no_cache_that_sent_or_received_an_invalidation_returns_a_stale_value() {
     let mut chance = fastrand::Rng::with_seed(11);
     let ttl = 6 * SECOND;
     let bounds = Bounds { ttl, first_level_ttl: 3 * SECOND, unsubscribed_ttl: SECOND, untold: ttl, forgets: true };

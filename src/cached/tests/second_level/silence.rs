@@ -20,7 +20,7 @@ fn patient(layer: CachedTool) -> CachedTool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_whose_connections_fall_silent_shares_and_hears_again_and_serves_nothing_stale() {
+async fn a_replica_whose_connections_stop_answering_shares_and_subscribes_again_and_serves_no_stale_value() {
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
     let source = at_once();
@@ -58,7 +58,7 @@ async fn a_replica_whose_connections_fall_silent_shares_and_hears_again_and_serv
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_stopped_for_long_is_shared_and_heard_again_once_it_continues() {
+async fn after_a_long_stop_of_redis_values_are_shared_and_invalidations_received_again() {
     let redis = PrivateRedis::start_on_request();
     let replica = at_once().replica(level(&redis.url()), patient);
     shares(&replica).await;

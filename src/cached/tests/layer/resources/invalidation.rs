@@ -32,7 +32,7 @@ const WAYS: [Way; 6] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_invalidated_while_it_was_loaded_is_neither_kept_nor_served_later() {
+async fn a_resource_invalidated_during_its_load_is_neither_cached_nor_served_later() {
     for (what, invalidate) in WAYS {
         let door = Door::closed();
         let tagged = || Reads::new().with_tags(|_, _| ["all"]);
@@ -58,7 +58,7 @@ async fn one_that_was_invalidated_while_it_was_loaded_is_neither_kept_nor_served
 }
 
 #[tokio::test]
-async fn the_handle_forgets_one_resource_or_all_for_every_user() {
+async fn the_handle_invalidates_one_resource_or_all_for_every_user() {
     let cached = both();
     let handle = cached.handle();
     let server = Shelf::numbered().with(cached);
@@ -86,7 +86,7 @@ async fn the_handle_forgets_one_resource_or_all_for_every_user() {
 }
 
 #[tokio::test]
-async fn the_handle_forgets_a_prompt_with_some_arguments_or_with_any() {
+async fn the_handle_invalidates_a_prompt_with_given_or_any_arguments() {
     let cached = both();
     let handle = cached.handle();
     let server = Shelf::numbered().with(cached);
@@ -104,7 +104,7 @@ async fn the_handle_forgets_a_prompt_with_some_arguments_or_with_any() {
 }
 
 #[tokio::test]
-async fn a_write_that_succeeds_invalidates_what_bears_its_tag_and_nothing_else() {
+async fn a_successful_write_invalidates_the_resources_with_its_tag_and_no_others() {
     let user =
         |name: &str, args: &Value| (name == "greet").then(|| format!("user:{}", args["id"].as_str().unwrap_or("?")));
     let server = with_writer(
@@ -134,7 +134,7 @@ async fn a_write_that_succeeds_invalidates_what_bears_its_tag_and_nothing_else()
 }
 
 #[tokio::test]
-async fn a_write_that_succeeds_invalidates_the_resources_it_names() {
+async fn a_successful_write_invalidates_the_resources_it_names() {
     let cached = both().invalidates_resources("update_user", |args| [format!("users://{}", args["id"])]);
     let server = with_writer(&Shelf::numbered(), cached);
     let all = async || {
@@ -151,7 +151,7 @@ async fn a_write_that_succeeds_invalidates_the_resources_it_names() {
 
 /// A tool that publishes forgets what was kept, as it would before it tells of an update.
 #[tokio::test]
-async fn a_server_can_forget_through_a_handle_of_its_own_and_is_dropped_all_the_same() {
+async fn a_server_can_invalidate_through_its_own_handle_and_is_still_dropped() {
     let cached = both();
     let (handle, kept) = (cached.handle(), Arc::new(()));
     let is_kept = Arc::downgrade(&kept);
@@ -182,7 +182,7 @@ mod in_a_transaction {
     }
 
     #[tokio::test]
-    async fn what_is_asked_for_passes_the_cache_by() {
+    async fn reads_inside_a_transaction_bypass_the_cache() {
         for what in BOTH {
             let server = Shelf::numbered().with(both());
             assert_eq!(one(&server, what).await, "1");
@@ -197,7 +197,7 @@ mod in_a_transaction {
     }
 
     #[tokio::test]
-    async fn a_write_invalidates_after_the_commit() {
+    async fn a_write_invalidates_after_its_commit() {
         let cached = both()
             .with_prompts(Reads::new().with_tags(|_, _| ["users"]))
             .invalidates_tags("update_user", |_| ["users"])

@@ -98,7 +98,7 @@ fn telling(cached: CachedTool) -> (Told, Arc<Client>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_told_of_an_update_reads_what_is_new() {
+async fn a_client_notified_of_an_update_reads_the_new_content() {
     for tool in ["tell", "write", "look"] {
         for spawned in [false, true] {
             let (server, client) = telling(both());
@@ -115,7 +115,7 @@ async fn whoever_is_told_of_an_update_reads_what_is_new() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resources_and_prompts_may_tell_while_they_are_asked_for() {
+async fn resources_and_prompts_may_send_notifications_during_a_read() {
     for what in BOTH {
         for kept in [true, false] {
             let shelf = Shelf::new(|ask| async move {
@@ -136,7 +136,7 @@ async fn resources_and_prompts_may_tell_while_they_are_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_list_makes_all_of_its_kind_wrong_and_nothing_else() {
+async fn a_changed_list_invalidates_all_entries_of_its_kind_and_no_others() {
     for (method, wrong) in [(RESOURCES, Some(Resource)), (PROMPTS, Some(Prompt)), ("notifications/message", None)] {
         let (server, client) = telling(both());
         assert_eq!((one(&server, Resource).await, one(&server, Prompt).await), ("1".to_owned(), "2".to_owned()));
@@ -154,7 +154,7 @@ async fn a_changed_list_makes_all_of_its_kind_wrong_and_nothing_else() {
 
 /// A result is what the tool has answered, whatever its definition is now.
 #[tokio::test(start_paused = true)]
-async fn a_changed_list_of_tools_leaves_their_results() {
+async fn a_changed_list_of_tools_invalidates_no_results() {
     let (server, client) = telling(both());
     assert_eq!(answer(&server, "result", json!({}), &nobody()).await, "1");
     answer(&server, "tell", json!({"method": "notifications/tools/list_changed"}), &client.ctx()).await;
@@ -162,7 +162,7 @@ async fn a_changed_list_of_tools_leaves_their_results() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_that_was_not_found_is_found_once_the_list_has_changed() {
+async fn a_cached_not_found_ends_when_the_list_changes() {
     let shelf = Shelf::new(|ask| async move {
         if ask.number == 1 { Err(McpError::resource_not_found("one")) } else { Ok(ask.number.to_string()) }
     });
@@ -177,7 +177,7 @@ async fn a_resource_that_was_not_found_is_found_once_the_list_has_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_is_of_the_resource_however_its_uri_is_escaped() {
+async fn an_update_invalidates_the_resource_however_its_uri_is_escaped() {
     let (server, client) = telling(both());
     let uris = ["users://a b", "users://a%20b", "USERS://a%20b"];
     for uri in uris {
@@ -194,7 +194,7 @@ async fn an_update_is_of_the_resource_however_its_uri_is_escaped() {
 
 /// A composite server above the cache puts its prefix in front of what it passes on.
 #[tokio::test(start_paused = true)]
-async fn below_a_composite_server_an_update_is_of_the_resource_by_its_own_uri() {
+async fn below_a_composite_server_an_update_invalidates_the_resource_by_its_own_uri() {
     let (server, client) = telling(both());
     assert_eq!(one(&server, Resource).await, "1");
     let mounted = client.ctx().with_resource_uri_scope("outer").with_resource_uri_scope("inner");
@@ -223,7 +223,7 @@ impl Middleware for Subscribers {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_subscribed_through_the_cache_is_told_after_it_was_invalidated() {
+async fn a_subscriber_is_notified_after_the_resource_was_invalidated() {
     let subscribers = Subscribers::default();
     let cached = both();
     let (stats, inner) = (cached.handle(), (layer(subscribers.clone()), layer(Shelf::numbered())).layer(numbered()));
@@ -244,7 +244,7 @@ async fn who_has_subscribed_through_the_cache_is_told_after_it_was_invalidated()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_is_told_also_while_the_second_level_hangs() {
+async fn a_subscriber_is_notified_while_the_second_level_hangs() {
     use crate::cached::tests::second_level::fleet::{Faults, HANGS};
     let faults = Faults::default();
     let (server, client) = telling(both().with_second_level(faults.of(MemoryLevel::new())));
@@ -256,7 +256,7 @@ async fn a_client_is_told_also_while_the_second_level_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_another_replica_it_is_wrong_when_the_client_is_told() {
+async fn another_replica_has_invalidated_the_resource_when_the_client_is_notified() {
     let level = MemoryLevel::new();
     let replica = || telling(both().with_second_level(level.clone()).with_unsubscribed_ttl(Duration::from_millis(1)));
     let [(a, client), (b, _)] = [replica(), replica()];
@@ -271,7 +271,7 @@ async fn on_another_replica_it_is_wrong_when_the_client_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_neither_resources_nor_prompts_are_kept_a_call_has_the_session_of_its_caller() {
+async fn a_cache_of_tools_only_passes_the_session_of_the_caller_unchanged() {
     let prompts = CachedTool::new().with_prompts(Reads::new());
     for (cached, is_own) in [(CachedTool::new(), true), (prompts, false), (both(), false)] {
         let seen = Arc::<Mutex<Option<Arc<dyn McpSession>>>>::default();
@@ -292,7 +292,7 @@ async fn where_neither_resources_nor_prompts_are_kept_a_call_has_the_session_of_
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn told_within_a_transaction_it_is_wrong_at_once_and_once_more_after_the_commit() {
+async fn an_update_sent_within_a_transaction_invalidates_at_once_and_again_after_the_commit() {
     use crate::TransactionalTool;
     let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.expect("a database");
     let (door, is_told) = (Door::closed(), Door::closed());
