@@ -77,7 +77,7 @@ impl Drop for PrivateRedis {
     }
 }
 
-/// What a proxy does with answers.
+/// How a proxy treats replies.
 #[derive(Default)]
 pub(crate) struct Wire {
     /// In milliseconds.
@@ -91,7 +91,8 @@ pub(crate) async fn proxy(socket: PathBuf, wire: Arc<Wire>) -> Result<redis::Cli
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
-            // While it answers rubbish, nobody connects anew: a manager of redis 1.8 that is greeted so never tries again.
+            // While it returns garbage, no client may reconnect: a manager of redis 1.8 that gets garbage in its
+            // handshake never tries again.
             if wire.is_rubbish.load(Ordering::SeqCst) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! What clients are told of an argument that a layer adds, and what layers tell each other.
+//! How an argument that a layer adds is listed for clients, and marked for other layers.
 
 #[cfg(feature = "validated")]
 mod schemas;
@@ -38,7 +38,7 @@ impl Middleware for Adds {
     }
 }
 
-/// Changes what the tools below say of themselves.
+/// Changes the definitions of the tools below.
 #[derive(Clone)]
 struct Changes(fn(&mut Tool));
 
@@ -54,7 +54,7 @@ fn put_on<M: Middleware, H: McpHandler>(middleware: M, inner: H) -> Layered<M, H
     Layered::try_new(middleware, inner).expect("nothing is wrong")
 }
 
-/// What a layer on `inner` learns of its only tool.
+/// Returns what a layer on `inner` learns of its only tool.
 fn learned(inner: &impl McpHandler) -> (LayerArguments, ToolInputSchema) {
     listing(|| {
         let tools = inner.list_tools();
@@ -122,7 +122,7 @@ fn a_name_that_the_author_uses_anywhere_is_taken() {
         json!({"$id": "https://x.org/s", "$ref": "one", "$defs": {"A": {"$id": "one", "required": ["key"]}}}),
         json!({"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#a", "definitions": {"A": {"$id": "#a", "required": ["key"]}}}),
         json!({"$dynamicRef": "#a", "$defs": {"A": {"$dynamicAnchor": "a", "properties": {"key": {}}}}}),
-        // What is elsewhere does not hide what is here.
+        // A mark elsewhere does not hide one here.
         json!({"$ref": "#/$defs/A", "allOf": [{"$ref": "https://elsewhere.org/s"}], "$defs": {"A": {"required": ["key"]}}}),
         json!({"allOf": [{"anyOf": [{"oneOf": [{"properties": {"key": {}}}]}]}]}),
         json!({"if": {"required": ["a"]}, "then": {"required": ["key"]}}),

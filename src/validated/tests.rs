@@ -1,4 +1,4 @@
-//! What validation promises, by subject.
+//! The guarantees of the validation, by subject.
 
 mod defaults;
 mod fields;

@@ -1,4 +1,4 @@
-//! What the workflows promise, by subject.
+//! The guarantees of the workflows, by subject.
 
 mod cancellation;
 mod chain;

@@ -1,4 +1,4 @@
-//! A schema with an argument more: what it accepts is held against what the author's accepts.
+//! A schema with an added argument, compared with the author's schema by the arguments that each accepts.
 
 use proptest::prelude::*;
 use serde_json::Map;
@@ -37,7 +37,7 @@ fn with_key(input: &Value, key: Value) -> Value {
     input
 }
 
-/// How the schema with the argument differs from the author's: narrower, which is never right, and wider.
+/// How the schema with the argument differs from the author's: narrower, which is always wrong, or wider.
 fn differences(own: &Value) -> (Vec<String>, Vec<String>) {
     let (mut narrower, mut wider) = (Vec::new(), Vec::new());
     for argument in [key(), key().required()] {
@@ -187,7 +187,7 @@ fn a_schema_that_refers_to_itself_in_many_ways_is_rewritten_in_bounded_time() {
     all.insert("25".to_owned(), json!({"additionalProperties": false}));
     let listed = listed(&json!({"$ref": "#/$defs/0", "$defs": all}), &key());
     assert!(accepts(&listed).is_valid(&json!({"key": "k"})));
-    // Not deep, but wide.
+    // Wide instead of deep.
     let level = |at: usize| json!({"oneOf": vec![json!({"$ref": format!("#/$defs/{at}")}); 40], "maxProperties": 1});
     let mut all: Map<_, _> = (0..9).map(|at| (at.to_string(), level(at + 1))).collect();
     all.insert("9".to_owned(), json!({"additionalProperties": false}));
@@ -233,7 +233,7 @@ fn schemas() -> impl Strategy<Value = Value> {
             (inner.clone(), inner.clone(), inner.clone())
                 .prop_map(|(condition, yes, no)| json!({"if": condition, "then": yes, "else": no})),
             inner.clone().prop_map(|one| json!({"dependentSchemas": {"a": one}})),
-            // Keywords of two schemas beside each other.
+            // The keywords of two schemas in one.
             (inner.clone(), inner).prop_map(|(one, other)| match (one, other) {
                 (Value::Object(one), Value::Object(other)) => Value::Object(one.into_iter().chain(other).collect()),
                 (one, _) => one,

@@ -1,4 +1,4 @@
-//! Calls that ask a client, and what those who wait for a batch hear of it meanwhile.
+//! Calls that ask a client, and the notifications for callers who wait for a batch.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use crate::{BatchedTool, CachedTool, Layer, Scope, SessionStore};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A tool that reports three steps and then asks for a name, and one that asks nobody.
+/// A tool that reports three steps and then asks for a name, and a tool that does not ask.
 fn asking() -> ScriptedServer {
     ScriptedServer::new("library")
         .with_read_only("who", |call| async move {
@@ -91,7 +91,7 @@ async fn callers_of_a_shared_call_are_released_as_soon_as_the_client_of_the_firs
     let script = asking();
     let server = batched().layer(script.clone());
     let (laptop, phone) = (Client::thinking("laptop"), Client::new("phone"));
-    // In one task, so that the first call is the one that is made.
+    // In one task, so that the first call is made and the others join it.
     let first = call(&server, "who", json!({}), laptop.ctx("ada"));
     let follows = async {
         let answer = call(&server, "who", json!({}), phone.ctx("ada")).await;
@@ -156,7 +156,7 @@ async fn a_caller_who_leaves_before_its_client_answers_ends_the_call() {
     assert!(ctx.is_cancelled(), "what the tool has spawned is told");
 }
 
-/// Asks the client of the first call, and answers each with that.
+/// Asks the client of the first call, and gives its answer to each call.
 async fn who_is_first(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
     let name = ask_name(&calls[0].ctx).await?;
     Ok(calls.iter().map(|_| Ok(name.clone())).collect())

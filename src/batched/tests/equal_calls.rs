@@ -1,4 +1,4 @@
-//! What a bulk function gets where calls are equal.
+//! The calls that a bulk function gets if some are equal.
 
 use turbomcp_core::ToolAnnotations;
 use turbomcp_types::Tool;
@@ -9,7 +9,7 @@ use crate::session::SessionMode;
 use crate::testing::Traced;
 use crate::{BatchedTool, Layer, Scope, SessionStore};
 
-/// A tool that changes nothing, or may have an effect each time.
+/// A read-only tool, or a tool that may have an effect each time.
 fn server(read_only: bool) -> ScriptedServer {
     let annotations =
         ToolAnnotations { read_only_hint: Some(read_only), idempotent_hint: Some(true), ..Default::default() };
@@ -21,7 +21,7 @@ fn ids(calls: &[Call]) -> Vec<u64> {
     calls.iter().map(|call| call.args["id"].as_u64().expect("an id")).collect()
 }
 
-/// Answers as `select .. where id in (..)` does: a row for each id that there is, below 100.
+/// Answers as `select .. where id in (..)` does: one row for each existing id, below 100.
 fn rows(sent: &Sent) -> BatchedTool {
     let sent = sent.clone();
     BatchedTool::new().with_bulk("get", move |calls: Vec<Call>| {
@@ -90,7 +90,7 @@ async fn a_missing_row_is_reported_as_not_found() {
     assert_eq!(sent.all(), [[1, 100]], "it is a bug of the function, which no other batch mends");
 }
 
-/// As many results as there are callers, and not as many as calls.
+/// One result for each caller instead of each call.
 #[tokio::test(start_paused = true)]
 async fn the_number_of_results_must_equal_the_calls_that_the_function_got() {
     let bulk = |_: Vec<Call>| async {

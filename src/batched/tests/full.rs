@@ -1,6 +1,6 @@
 use super::*;
 
-/// A batcher with a batch under way and `queue` places for calls that wait.
+/// A batcher with a running batch and `queue` places for waiting calls.
 async fn busy(gate: &Gate, sent: &Sent, queue: usize) -> Batcher<u64, u64> {
     let batcher = tenfold_gated(gate, sent)
         .with_max_in_flight(1)
@@ -53,8 +53,8 @@ async fn a_group_that_fills_the_queue_makes_room_for_another() {
     let answered = |calls: Vec<Result<McpResult<u64>, _>>| -> Vec<_> {
         calls.into_iter().map(|call: Result<_, tokio::task::JoinError>| call.expect("no panic").is_ok()).collect()
     };
-    // Each group has half of the queue: the newest of the greedy one went, and then the newest of the other, which would only
-    // turn the odd place over.
+    // Each group has half of the queue: the newest call of the greedy group was evicted, and then the newest of the
+    // other, which would only move the odd place.
     assert_eq!(answered(join_all(greedy).await), [true, true, true, false, false]);
     assert_eq!(answered(join_all(modest).await), [true, true, false]);
     assert_eq!(batcher.stats().refused, 3);

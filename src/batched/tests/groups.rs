@@ -25,7 +25,7 @@ async fn a_busy_group_does_not_starve_another() {
     settle().await;
     let quiet = load(&batcher, 500);
     settle().await;
-    // The batch under way, the busy group's turn, then the quiet group's.
+    // The running batch, the busy group's turn, then the quiet group's.
     gate.open_for(3);
     settle().await;
     assert_eq!(quiet.await.expect("no panic").expect("a number"), 5000);

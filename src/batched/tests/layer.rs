@@ -4,7 +4,7 @@ use crate::{BatchedTool, Layer, Layered, Scope};
 
 type Server = Layered<BatchedTool, ScriptedServer>;
 
-/// A server whose tools answer for themselves, if anybody asks them.
+/// A server whose tools answer by themselves if they are called.
 fn script() -> ScriptedServer {
     ScriptedServer::new("library")
         .with_read_only("read", |call| async move { Ok(ToolResult::text(format!("alone {}", call.args["n"]))) })
@@ -27,7 +27,7 @@ impl Calls {
             .collect()
     }
 
-    /// Answers `read` in bulk.
+    /// Answers `read` by a bulk function.
     fn answering(&self) -> BatchedTool {
         self.answering_as("read")
     }
@@ -221,7 +221,7 @@ async fn errors_of_the_layer_are_results_that_a_model_can_read() {
     let server = layer.with_max_queue(1).with_max_size(1).with_max_in_flight(1).layer(script());
     let ctx = nobody();
     let answers = join_all((0..3).map(|n| read(&server, &ctx, n))).await;
-    // The first takes the only place in the queue before there is a batch.
+    // The first call takes the only place in the queue before there is a batch.
     assert_eq!(failed(&answers[0]).0, Some(ErrorKind::Internal));
     assert_eq!(size(&answers[0]), Some(1));
     assert_eq!(failed(&answers[1]).0, Some(ErrorKind::ServerOverloaded));

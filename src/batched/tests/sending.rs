@@ -80,7 +80,7 @@ async fn with_a_delay_a_batch_waits_for_more_but_no_longer_than_that_after_its_f
         tokio::time::sleep(Duration::from_millis(8)).await;
         calls.push(load(&batcher, key));
     }
-    // 20 ms after the first call, not after the last: what keeps coming would keep it waiting.
+    // 20 ms after the first call, not after the last: otherwise a stream of calls would delay it without end.
     assert_eq!(sent.all(), [[0, 1, 2]]);
     join_all(calls).await;
     assert_eq!(sent.all(), [vec![0, 1, 2], vec![3, 4]]);

@@ -1,4 +1,4 @@
-//! How much of a full queue each caller has.
+//! The share of each caller in a full queue.
 
 use super::*;
 use crate::batched::BatchedTool;
@@ -24,7 +24,7 @@ fn get(server: &impl McpHandler, ctx: &RequestContext, id: usize) -> JoinHandle<
     tokio::spawn(async move { server.call_tool("get", json!({ "id": id }), &ctx).await })
 }
 
-/// Makes the calls one after the other, and lets them into the queue.
+/// Makes the calls one after the other, and waits until they are in the queue.
 async fn queued(
     server: &impl McpHandler,
     ctx: &RequestContext,
@@ -35,20 +35,20 @@ async fn queued(
     calls
 }
 
-/// How many calls were answered by the tool.
+/// Returns how many calls the tool answered.
 async fn answered(calls: Vec<JoinHandle<McpResult<ToolResult>>>) -> usize {
     let answers = join_all(calls).await.into_iter().map(|answer| answer.expect("no panic"));
     answers.filter(|answer| outcome::failure(answer).is_none()).count()
 }
 
-/// Mallory fills the queue, then ada makes three calls. How many of hers are answered, and how many of his?
+/// Mallory fills the queue, then Ada makes three calls. Returns how many calls of each are answered.
 async fn ada_after_mallory(
     server: &impl McpHandler,
     gate: &Gate,
     mallory: &RequestContext,
     ada: &RequestContext,
 ) -> (usize, usize) {
-    // The first call is under way at once.
+    // The first call runs at once.
     let first = queued(server, mallory, 0..1).await;
     let his = queued(server, mallory, 1..21).await;
     let hers = queued(server, ada, 100..103).await;

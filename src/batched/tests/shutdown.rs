@@ -90,7 +90,7 @@ fn a_runtime_that_shuts_down_leaves_no_caller_on_another_one_waiting() {
     going.shutdown_background();
     let waiting = staying.block_on(async { tokio::time::timeout(Duration::from_secs(30), waiting).await });
     assert_eq!(kind(waiting.expect("no endless wait").expect("no panic")), ErrorKind::Internal);
-    // And a batcher that lost its tasks goes on.
+    // A batcher that lost its tasks continues to work.
     gate.open_for(1);
     let next = staying.block_on(async { tokio::time::timeout(Duration::from_secs(30), batcher.load(&(), 3)).await });
     assert_eq!(next.expect("no endless wait").expect("a number"), 30);

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Fails every batch that has one of the `poison` in it.
+/// Fails every batch that contains one of the `poison`.
 fn poisoned(sent: &Sent, poison: &'static [u64], error: fn() -> McpError) -> Batcher<u64, u64> {
     let sent = sent.clone();
     Batcher::new(move |keys: Vec<u64>| {
@@ -85,7 +85,7 @@ async fn results_from_before_the_timeout_are_returned() {
     assert_eq!(told, [Ok(&0), Ok(&1), Err(ErrorKind::Timeout), Err(ErrorKind::Timeout)]);
 }
 
-/// Whoever cannot count is not asked again.
+/// A function that returns a wrong number is not called again.
 #[tokio::test(start_paused = true)]
 async fn a_batch_with_a_wrong_number_of_results_is_not_split() {
     let sent = Sent::default();

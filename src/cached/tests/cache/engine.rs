@@ -6,7 +6,7 @@ use turbomcp_core::McpError;
 use super::*;
 use crate::cached::{Cache, LoadError};
 
-/// An error of the user's own.
+/// An error type of the user.
 #[derive(Debug, Clone, PartialEq)]
 enum Trouble {
     Empty,
@@ -95,11 +95,11 @@ async fn a_load_that_times_out_panics_or_is_cancelled_returns_an_error_of_the_us
     assert_eq!(shelf.get_or_load(&(), "a", || load(1)).await, Ok(1));
 }
 
-/// The part of a load that runs before its future is made is the user's code too.
+/// The part of a load that runs before its future exists is the user's code, too.
 #[tokio::test]
 async fn a_panic_before_the_load_begins_leaves_the_cache_usable() {
     let (ends, ended) = std::sync::mpsc::channel();
-    // On a thread of its own, so that a cache which locked itself up fails this test and does not stop the others.
+    // On its own thread, so that a deadlock of the cache fails this test and does not block the others.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
@@ -148,7 +148,7 @@ async fn an_invalidation_during_a_load_of_the_engine_is_not_undone() {
     }
 }
 
-/// Answers as the cached tools of many servers do: from the cache, or freshly.
+/// Answers as the cached tools of many servers do: from the cache, or with a new value.
 #[derive(Clone)]
 struct Data {
     cache: Cache<String, String>,

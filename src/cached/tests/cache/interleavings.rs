@@ -1,4 +1,5 @@
-//! Random interleavings of asking, finishing, leaving and invalidating, against a model, and on many threads at once.
+//! Random interleavings of calls, ends of loads, leaving callers and invalidations, against a model, and on many
+//! threads at once.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -14,11 +15,11 @@ use crate::{CachedTool, Layer, Layered};
 
 const KEYS: usize = 3;
 
-/// What is cached: a version for each key, which a load reads when it begins and answers when it ends.
+/// The cached source: a version for each key, which a load reads at its beginning and returns at its end.
 #[derive(Default)]
 struct Source {
     versions: [AtomicU64; KEYS],
-    /// One for each load, where loads wait to be finished.
+    /// One gate for each load, which keeps the load from ending.
     doors: Option<Mutex<Vec<Door>>>,
 }
 
@@ -53,7 +54,7 @@ impl Source {
     }
 }
 
-/// What an invalidation is about.
+/// The target of an invalidation.
 #[derive(Debug, Clone, Copy)]
 enum What {
     Key(usize),
@@ -137,9 +138,9 @@ impl Subject for TheEngine {
 #[derive(Debug, Clone)]
 enum Step {
     Ask(usize),
-    /// Ends one of the loads under way.
+    /// Ends one of the running loads.
     Finish(usize),
-    /// Drops one of the callers of one of the loads under way.
+    /// Drops one of the callers of a running load.
     Leave(usize),
     Invalidate(What),
 }
@@ -160,7 +161,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// A load under way, in the model.
+/// A running load, in the model.
 struct Flight {
     key: usize,
     version: u64,
@@ -168,7 +169,7 @@ struct Flight {
     callers: Vec<JoinHandle<u64>>,
 }
 
-/// Takes the steps and compares each answer, and the number of loads, with what they have to be.
+/// Runs the steps and compares each answer, and the number of loads, with the model.
 async fn follow<S: Subject>(steps: Vec<Step>) {
     let source = Arc::new(Source { doors: Some(Mutex::default()), ..Source::default() });
     let subject = S::over(&source);
@@ -247,11 +248,11 @@ proptest! {
     }
 }
 
-/// Readers and writers on all threads: nobody reads what was overwritten, and invalidated, before they asked.
+/// Readers and writers on all threads: no reader gets a value that was overwritten and invalidated before the read.
 async fn readers_and_writers<S: Subject>() {
     let source = Arc::new(Source::default());
     let subject = S::over(&source);
-    // What is written and invalidated by now: the least that an answer may be.
+    // The version that is written and invalidated by now: an answer may not be older.
     let least: Arc<[AtomicU64; KEYS]> = Arc::default();
     let readers = (0..8).map(|seed| {
         let (subject, least) = (subject.clone(), Arc::clone(&least));

@@ -1,4 +1,4 @@
-//! What a load does with a value that the second level has and whose time is over.
+//! How a load treats an expired value of the second level.
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 type Replica = Cache<String, u64>;
 
-/// Two replicas that share a level, and have begun to listen.
+/// Two replicas that share a level and are subscribed to it.
 async fn two(level: impl SecondLevel, set: impl Fn(Replica) -> Replica) -> (Replica, Replica) {
     let level = Arc::new(level);
     let replica = || {
@@ -63,7 +63,7 @@ pub(in crate::cached::tests) struct Far {
     hearing: Hearing,
 }
 
-/// How it is to listen to a level.
+/// How the subscription of a level behaves.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cached::tests) enum Hearing {
     Works,

@@ -1,4 +1,5 @@
-//! What of the user's panics in the background: it goes on, and nothing is trusted that is not heard.
+//! Panics of the user's code in the background: the work continues, and the cache trusts no value while it receives no
+//! invalidations.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -25,9 +26,9 @@ struct Bugs {
     put: AtomicUsize,
     invalidate: AtomicUsize,
     subscribe: AtomicUsize,
-    /// Panics when something is heard.
+    /// Panics when a message is received.
     hear: AtomicUsize,
-    /// Fails with an error whose text cannot be written.
+    /// Fails with an error whose text cannot be formatted.
     unspeakable: AtomicUsize,
 }
 
@@ -95,7 +96,7 @@ impl SecondLevel for Buggy {
 
 type Replica = Cache<String, u64>;
 
-/// A replica, and one whose level has bugs. The second hears what the first invalidates.
+/// A replica, and a replica whose level has bugs. The second receives the invalidations of the first.
 async fn two(bugs: &Arc<Bugs>) -> [Replica; 2] {
     let level = MemoryLevel::new();
     let a = Cache::new().with_second_level("books", level.clone());
@@ -170,7 +171,7 @@ async fn background_work_that_panics_starts_again_and_is_logged_at_a_limited_rat
     assert_eq!(text.matches("panicked, and begins again").count(), 1, "{text}");
 }
 
-/// A number that cannot be written if it is 13.
+/// A number whose serialization panics if it is 13.
 #[derive(Debug, Clone, Deserialize)]
 struct Odd(u64);
 
@@ -185,7 +186,7 @@ async fn a_value_whose_serialization_panics_does_not_block_other_values() {
     let cache = Cache::<u64, Odd>::new().with_second_level("odd", MemoryLevel::new());
     cache.start();
     settle().await;
-    // At the same time, so that they are written in one step.
+    // Concurrently, so that they are written in one step.
     let values = (10..20).map(|number| cache.get_or_load(&(), number, move || async move { Ok(Odd(number)) }));
     assert!(join_all(values).await.into_iter().all(|value| value.is_ok()));
     settle().await;

@@ -1,4 +1,4 @@
-//! Moments that only several threads can meet in.
+//! Races that need several threads.
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicUsize;
@@ -9,7 +9,7 @@ use turbomcp_core::McpError;
 use super::*;
 use crate::cached::Cache;
 
-/// A key that stops whoever compares it first, which is done where loads are joined, until the test lets it go on.
+/// A key that stops its first comparison, which happens when a call joins a load, until the test continues it.
 #[derive(Debug, Clone, Default)]
 struct StoppingKey(Option<Arc<Stop>>);
 
@@ -59,7 +59,7 @@ async fn a_load_continues_for_a_caller_that_joins_while_the_last_one_leaves() {
         until(|| stop.reached.load(Ordering::SeqCst)).await;
         leaving.abort();
         let _ = leaving.await;
-        // Time for the load to learn that nobody waits, and to ask whether that is still so.
+        // Time for the load to see that it has no callers, and to check that again.
         for _ in 0..2_000 {
             tokio::task::yield_now().await;
         }

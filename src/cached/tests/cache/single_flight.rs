@@ -23,7 +23,7 @@ fn call(server: &Server) -> JoinHandle<String> {
     tokio::spawn(async move { read(&server).await })
 }
 
-/// Waits for those callers that were not dropped: how many of them got which answer.
+/// Waits for the callers that were not dropped. Returns how many of them got which answer.
 async fn answers(callers: Vec<JoinHandle<String>>) -> Vec<String> {
     join_all(callers).await.into_iter().filter_map(Result::ok).collect()
 }
@@ -85,7 +85,7 @@ async fn a_load_continues_when_a_random_half_of_the_callers_is_dropped_on_many_t
     assert_eq!(script.calls("read"), 1);
 }
 
-/// Drops about one caller in two, the first among them, and says how many.
+/// Drops about every second caller, including the first, and returns how many.
 fn drop_a_half(callers: &[JoinHandle<String>]) -> usize {
     let mut chance = fastrand::Rng::with_seed(7);
     let dropped: Vec<_> = callers.iter().enumerate().filter(|(at, _)| *at == 0 || chance.bool()).collect();
@@ -95,7 +95,7 @@ fn drop_a_half(callers: &[JoinHandle<String>]) -> usize {
     dropped.len()
 }
 
-/// What a tool leaves behind: whether its future was dropped before its end, and its context.
+/// A record of a tool's run: whether its future was dropped before its end, and its context.
 #[derive(Clone, Default)]
 struct Trace {
     dropped: Arc<AtomicBool>,
@@ -112,7 +112,7 @@ impl Trace {
     }
 }
 
-/// A server whose tool `read` never ends at the first call, and answers each other.
+/// A server whose tool `read` hangs in its first call and answers all others.
 fn hanging_once(trace: &Trace) -> ScriptedServer {
     struct Guard(Arc<AtomicBool>);
     impl Drop for Guard {

@@ -103,7 +103,7 @@ async fn a_warm_up_that_cannot_work_is_refused_before_any_call() {
     assert_eq!(script.calls("read"), 0);
 }
 
-/// The server has the tool, so to say that it has not would send the reader in the wrong direction.
+/// The server has the tool, so an error that calls it unknown would mislead the reader.
 #[tokio::test]
 async fn the_error_of_warming_an_uncached_tool_does_not_call_it_unknown() {
     let script = numbered().with_plain("lend", |_| async { Ok(ToolResult::text("lent")) });
@@ -133,7 +133,7 @@ async fn a_warm_up_that_is_dropped_leaves_no_load_running() {
     assert_eq!(read(&server).await, "2");
 }
 
-/// The square of a number, except of those that have none here.
+/// The square of a number below 100, and an error for others.
 async fn square(number: u32) -> Result<u32, McpError> {
     tokio::time::sleep(Duration::from_millis(10)).await;
     if number < 100 { Ok(number * number) } else { Err(McpError::resource_not_found(format!("{number} is too large"))) }
@@ -256,7 +256,8 @@ async fn a_warm_up_logs_progress_ten_times_and_the_first_ten_failures() {
     let log: &'static Mutex<Vec<u8>> = Box::leak(Box::default());
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(|| log.make_writer()).finish();
     let listening = tracing::subscriber::set_default(subscriber);
-    // With only one subscriber, tracing lets whichever thread comes by first say that nobody listens.
+    // With only one subscriber, tracing caches the interest of the first thread that reaches an event, which may have
+    // no subscriber.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let cache = Cache::new();
     cache.warm(&(), 0..1_000, 7, square).await.expect("a concurrency");

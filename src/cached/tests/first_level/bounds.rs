@@ -2,7 +2,7 @@ use super::*;
 use crate::cached::{Cache, Stats};
 use crate::{CachedTool, Layer};
 
-/// What is held after `calls` calls that differ, each answered with `chars` characters.
+/// What the cache holds after `calls` different calls, each answered with `chars` characters.
 async fn held_after(layer: CachedTool, calls: usize, chars: usize) -> Stats {
     let script = ScriptedServer::new("library")
         .with_read_only("read", move |_| async move { Ok(ToolResult::text("x".repeat(chars))) });

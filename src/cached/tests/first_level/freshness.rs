@@ -1,4 +1,4 @@
-//! What happens around the end of the ttl.
+//! Behaviour around the end of the ttl.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -12,7 +12,7 @@ use crate::{CachedTool, ConfigError, Layer, TryLayer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server whose tool `read` takes a second, and fails with the kind that it is told while it is told one.
+/// A server whose tool `read` takes a second, and fails with the configured kind while there is one.
 #[derive(Clone, Default)]
 struct Library(Arc<std::sync::Mutex<Option<ErrorKind>>>);
 

@@ -1,4 +1,4 @@
-//! What is kept of loads that end beside others, and of failures beside successes.
+//! Which values are stored when loads race with each other, and failures with successes.
 
 use tokio::time::{advance, sleep};
 use turbomcp_core::McpError;
@@ -10,7 +10,7 @@ use crate::{CachedTool, Layer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Stops a thread in the middle of keeping what a load came to, where the code of the user runs.
+/// Stops a thread while it stores the result of a load, at the point where the user's code runs.
 #[derive(Debug, Default)]
 struct Stop {
     is_reached: AtomicBool,
@@ -26,7 +26,7 @@ impl Stop {
     }
 }
 
-/// A cache that stops as it weighs the value 1, and a load of it that has come so far.
+/// A cache that stops while it weighs the value 1, and a load that has reached this point.
 async fn stopped_as_it_keeps_one(
     set: impl FnOnce(Cache<u8, u32>) -> Cache<u8, u32>,
 ) -> (Cache<u8, u32>, Arc<Stop>, tokio::task::JoinHandle<Result<u32, McpError>>) {
@@ -39,7 +39,7 @@ async fn stopped_as_it_keeps_one(
         1
     }));
     cache.start();
-    // What is kept before invalidations are heard is not trusted afterwards.
+    // Values that are stored before the subscription works are not trusted afterwards.
     until(|| cache.stats().second_level.is_none_or(|level| level.is_subscribed)).await;
     let loading = cache.clone();
     let load = tokio::spawn(async move { loading.get_or_load(&(), 7, || async { Ok(1) }).await });
@@ -57,7 +57,7 @@ async fn a_load_superseded_while_it_is_stored_is_stored_nowhere() {
     stop.may_go_on.store(true, Ordering::SeqCst);
     assert_eq!(load.await.expect("no panic").ok(), Some(1), "who asked before may have it");
     assert_eq!(cache.get(&7), Some(2));
-    // What is put after it has arrived, and so would it have.
+    // A later value has arrived, so this one would have, too.
     cache.get_or_load(&(), 8, || async { Ok(3) }).await.expect("a value");
     until(|| cache.stats().second_level.is_some_and(|level| level.puts >= 2)).await;
     let other = replica(Cache::new());
@@ -73,7 +73,7 @@ async fn a_load_stored_during_an_insert_does_not_replace_the_inserted_value() {
     assert_eq!(cache.get(&7), Some(2));
 }
 
-/// A failure that stops whoever clones it first, as is done to keep it.
+/// A failure that stops its first clone, which the cache makes to store it.
 #[derive(Debug)]
 struct Gone(Arc<Stop>);
 
@@ -106,7 +106,7 @@ async fn a_failure_superseded_while_it_is_stored_is_not_returned() {
     let error = Gone(Arc::clone(&stop));
     let load = tokio::spawn(async move { loading.get_or_load(&(), 7, || async { Err(error) }).await });
     until(|| stop.is_reached.load(Ordering::SeqCst)).await;
-    // A success whose time is over at once.
+    // A success that expires at once.
     let (keys, ttl) = (cache.entry_keys(&7), Duration::from_nanos(1));
     assert!(cache.loader.refresh(&Anybody(&()), 7, &keys, ttl, |_| Box::pin(async { Ok(2) })).await.is_ok());
     stop.may_go_on.store(true, Ordering::SeqCst);
@@ -114,7 +114,7 @@ async fn a_failure_superseded_while_it_is_stored_is_not_returned() {
     assert!(matches!(cache.get_or_load(&(), 7, || async { Ok(3) }).await, Ok(3)));
 }
 
-/// A cache that keeps failures for a minute, and values for ten seconds.
+/// A cache that stores failures for a minute, and values for ten seconds.
 fn negative() -> Cache<String, u64> {
     let is_kept = |error: &McpError| error.kind == ErrorKind::ResourceNotFound;
     Cache::new().with_ttl(10 * SECOND).with_negative_ttl(MINUTE, is_kept)
@@ -189,7 +189,7 @@ async fn a_success_of_a_tool_replaces_its_cached_failure() {
     }
 }
 
-/// Two replicas with these settings that hear each other.
+/// Two replicas with these settings that receive each other's invalidations.
 async fn two(set: impl Fn(Cache<String, u64>) -> Cache<String, u64>) -> [Cache<String, u64>; 2] {
     let level = MemoryLevel::new();
     let pair = [0, 1].map(|_| {

@@ -1,4 +1,4 @@
-//! Calls that ask a client: what comes of them is for one connection, and for nobody else.
+//! Calls that ask a client: their result is for one connection only.
 
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ use crate::testing::Traced;
 use crate::testing::client::{Client, ask_by, ask_name};
 use crate::{CachedTool, Layer, RetryTool, Scope};
 
-/// A server whose tool `read` takes its time and then asks for a name.
+/// A server whose tool `read` takes a minute and then asks for a name.
 fn asking() -> ScriptedServer {
     ScriptedServer::new("library").with_read_only("read", |call| async move {
         sleep(MINUTE).await;
@@ -124,7 +124,7 @@ async fn a_caller_who_left_is_not_asked_and_a_waiting_caller_is() {
             let refused = Arc::clone(&refused);
             async move {
                 sleep(MINUTE).await;
-                // In a task of its own, so that the refusal is seen although nobody waits for it.
+                // In its own task, so that the refusal is recorded although no caller waits for it.
                 let asked = tokio::spawn(async move { ask_name(&call.ctx).await }).await;
                 let name = asked.map_err(|_| McpError::internal("lost"))?;
                 if let Err(error) = &name {

@@ -1,4 +1,4 @@
-//! What `CachedTool::new()` does, by what it does.
+//! The behaviour of `CachedTool::new()`.
 
 use tokio::time::advance;
 
@@ -7,7 +7,7 @@ use crate::{CachedTool, Layer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server whose tool `read` answers with as many characters as it is asked for.
+/// A server whose tool `read` answers with the requested number of characters.
 fn of_any_size() -> ScriptedServer {
     ScriptedServer::new("library").with_read_only("read", |call| async move {
         let chars = call.args["chars"].as_u64().and_then(|chars| usize::try_from(chars).ok()).expect("a size");

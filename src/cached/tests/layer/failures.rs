@@ -6,7 +6,7 @@ use turbomcp_core::McpError;
 use super::*;
 use crate::{CachedTool, Layer, Middleware, layer};
 
-/// Returns failures as `Err`, as a handler written by hand may.
+/// Returns failures as `Err`, as a handwritten handler may.
 #[derive(Clone, Default)]
 struct Refusing {
     calls: Arc<AtomicUsize>,
@@ -26,7 +26,7 @@ impl Middleware for Refusing {
     }
 }
 
-/// The results of a hundred calls at the same time.
+/// The results of a hundred concurrent calls.
 async fn hundred(server: &impl McpHandler) -> Vec<McpResult<ToolResult>> {
     let ctx = nobody();
     join_all((0..100).map(|_| server.call_tool("read", json!({}), &ctx))).await

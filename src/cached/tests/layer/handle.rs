@@ -109,7 +109,7 @@ async fn a_handle_stays_valid_whatever_setter_is_called_later() {
         .with_max_result_bytes(1 << 10)
         .with_ttl(MINUTE)
         .layer(numbered());
-    // Results from before the level is subscribed are not kept, and this waits for that.
+    // Results from before the subscription are not kept, and this call waits for the subscription.
     assert_eq!(handle.warm([("read", json!({}))], 1).await.map(|warmed| warmed.loaded), Ok(1));
     assert_eq!([read(&server).await, read(&server).await], ["1", "1"]);
     handle.invalidate("read", &json!({}));

@@ -3,7 +3,7 @@ use futures_util::future::join_all;
 use super::*;
 use crate::{CachedTool, Layer, Scope};
 
-/// How often the tool is called when these callers ask for the same, one after the other.
+/// Returns how often the tool is called when these callers make the same call one after the other.
 async fn loads(layer: CachedTool, callers: &[RequestContext]) -> usize {
     let script = numbered();
     let server = layer.layer(script.clone());
@@ -85,7 +85,8 @@ async fn in_session_scope_two_sessions_never_share_an_answer() {
     assert_eq!(loads(layer(), &[of_ada("1"), of_ada("2"), of_ada("1")]).await, 2);
 }
 
-/// A session id is not a proof of who calls: the specification wants what is kept for a session bound to its user.
+/// A session id does not prove the caller's identity: the specification requires that stored session data is bound to
+/// its user.
 #[tokio::test]
 async fn two_users_with_the_same_session_id_do_not_share_an_answer() {
     let layer = CachedTool::new().with_scope(Scope::Session);

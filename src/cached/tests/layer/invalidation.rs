@@ -5,7 +5,7 @@ use crate::cached::Handle;
 use crate::testing::Call;
 use crate::{CachedTool, Layer, Layered};
 
-/// What is invalidated, and how.
+/// An invalidation: its target and its call.
 type Way = (&'static str, fn(&Handle));
 
 const WAYS: [Way; 4] = [
@@ -15,7 +15,7 @@ const WAYS: [Way; 4] = [
     ("everything", Handle::clear),
 ];
 
-/// A server whose tool `read` answers with the number of the call, each call behind a door of its own.
+/// A server whose tool `read` answers with the number of the call, each call behind its own gate.
 #[derive(Clone, Default)]
 struct Doors(Arc<Mutex<Vec<Door>>>);
 
@@ -62,7 +62,7 @@ impl Setup {
     }
 }
 
-/// A cache that only removes what it holds, as moka does, forgets nothing here: the load stores afterwards.
+/// A cache that only removes stored entries, as moka does, fails here: the load stores its value afterwards.
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_during_a_load_is_not_undone_when_the_load_ends() {
     for (what, invalidate) in WAYS {
@@ -133,7 +133,7 @@ async fn callers_who_leave_an_invalidated_load_do_not_end_its_replacement() {
     }
 }
 
-/// Two tools with two calls each, by two users: which of them are still held after `invalidate`.
+/// Two tools with two calls each, by two users. Returns which of them are still cached after `invalidate`.
 async fn left_after(invalidate: impl Fn(&Handle)) -> Vec<String> {
     let tool = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
     let script = ScriptedServer::new("library").with_read_only("read", tool).with_read_only("list", tool);

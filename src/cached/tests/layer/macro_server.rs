@@ -1,4 +1,4 @@
-//! The layer on a `#[server]` type, whose tools fail in a form of their own.
+//! The layer on a `#[server]` type, whose tools fail in their own form.
 
 use std::sync::atomic::AtomicUsize;
 

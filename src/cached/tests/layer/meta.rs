@@ -13,7 +13,7 @@ fn meta(result: &ToolResult, key: &str) -> Option<Value> {
     result.meta.as_ref()?.get(key).cloned()
 }
 
-/// A result with everything that a result can have.
+/// A result in which every field is set.
 fn full() -> ToolResult {
     ToolResult {
         structured_content: Some(json!({"title": "Moby Dick"})),

@@ -29,7 +29,7 @@ async fn requests_are_counted_by_tool_and_outcome() {
     assert_eq!(counted(&recorder), expected);
 }
 
-/// Whatever clients ask for, there are four of them.
+/// There are four counters, whatever clients ask for.
 #[tokio::test]
 async fn reads_of_resources_and_prompts_are_counted_by_kind_and_outcome() {
     let recorder = DebuggingRecorder::new();
@@ -51,7 +51,7 @@ async fn reads_of_resources_and_prompts_are_counted_by_kind_and_outcome() {
     assert_eq!(counted(&recorder), expected);
 }
 
-/// A server with resources and prompts, but for one.
+/// A server with resources and prompts, except one.
 #[derive(Clone)]
 struct Reading;
 
@@ -110,7 +110,7 @@ async fn steps_and_failures_of_a_second_level_are_counted() {
         ("cache_second_level_puts outcome=put", 3),
     ];
     assert_eq!(counted(&recorder), counts(healthy));
-    // Steps that read open after five failures, and close with the probe.
+    // The breaker of reads opens after five failures, and closes with the probe.
     a.faults.set(FAILS);
     for n in 10..16 {
         a.read_of(n).await;
@@ -132,7 +132,7 @@ async fn steps_and_failures_of_a_second_level_are_counted() {
         ("cache_second_level_puts outcome=put", 1),
     ];
     assert_eq!(broken, counts(failing));
-    // Values that cannot be put are dropped or lost, and steps that write open of themselves.
+    // Values that cannot be written are dropped or lost, and the breaker of writes opens by itself.
     a.faults.set(HANGS_WRITING);
     futures_util::future::join_all((100..3_100).map(|n| a.read_of(n))).await;
     tokio::time::sleep(SECOND).await;

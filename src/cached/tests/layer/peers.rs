@@ -1,4 +1,4 @@
-//! What other caches of MCP tools do wrong, and this one does not.
+//! Errors of other caches of MCP tools that this one does not make.
 
 use futures_util::future::join_all;
 

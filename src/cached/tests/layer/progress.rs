@@ -1,4 +1,4 @@
-//! What those who wait for a load hear of it meanwhile.
+//! Notifications for callers who wait for a load.
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};

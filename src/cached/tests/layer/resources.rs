@@ -1,4 +1,4 @@
-//! What is kept of resources and prompts.
+//! Caching of resources and prompts.
 
 mod failures;
 mod freshness;
@@ -18,7 +18,7 @@ use crate::cached::Reads;
 use crate::outcome::CACHE;
 use crate::{CachedTool, ConfigError, Layer, Layered, Middleware, Scope, TryLayer, layer};
 
-/// The two that are kept on request. What is promised of one is promised of the other.
+/// The two kinds that are cached on request. Each guarantee holds for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     Resource,
@@ -28,7 +28,7 @@ use Asked::{Prompt, Resource};
 
 pub(super) const BOTH: [Asked; 2] = [Resource, Prompt];
 
-/// Answers resources and prompts as a test says, in front of a server with tools, and counts what it is asked.
+/// Answers resources and prompts by a function of the test, in front of a server with tools, and counts its requests.
 #[derive(Clone)]
 pub(super) struct Shelf {
     asked: Arc<AtomicUsize>,
@@ -54,7 +54,7 @@ impl Shelf {
         Self::new(|ask| async move { Ok(ask.number.to_string()) })
     }
 
-    /// Like [`numbered`](Self::numbered), but each request waits at the door.
+    /// Like [`numbered`](Self::numbered), but each request waits at the gate.
     fn behind(door: &Door) -> Self {
         let door = door.clone();
         Self::new(move |ask| {
@@ -75,7 +75,7 @@ impl Shelf {
         (self.script)(Ask { number, name: name.to_owned(), ctx: ctx.clone() })
     }
 
-    /// Puts `cached` in front of it, and it in front of [`numbered`].
+    /// Applies `cached` to it, and it to [`numbered`].
     pub(super) fn with(&self, cached: CachedTool) -> Server {
         (cached, layer(self.clone())).layer(numbered())
     }
@@ -108,7 +108,7 @@ pub(super) fn both() -> CachedTool {
     CachedTool::new().with_resources(Reads::new()).with_prompts(Reads::new())
 }
 
-/// What the server answers, as it is on the wire.
+/// The server's answer as JSON.
 async fn wire(server: &impl McpHandler, what: Asked, name: &str, ctx: &RequestContext) -> McpResult<Value> {
     match what {
         Resource => server.read_resource(name, ctx).await.map(|result| json!(result)),
@@ -134,7 +134,7 @@ async fn get(server: &impl McpHandler, what: Asked, name: &str, ctx: &RequestCon
     try_get(server, what, name, ctx).await.expect("an answer")
 }
 
-/// A resource or a prompt that nobody in particular asks for.
+/// A resource or a prompt, requested by an anonymous caller.
 async fn one(server: &impl McpHandler, what: Asked) -> String {
     get(server, what, "one", &nobody()).await
 }

@@ -11,7 +11,7 @@ fn annotated(name: &str, annotations: ToolAnnotations) -> Tool {
     Tool { annotations: Some(annotations), ..Tool::new(name, "a tool") }
 }
 
-/// A server with a tool for each thing that annotations can say.
+/// A server with a tool for each combination of annotations.
 fn server() -> ScriptedServer {
     let number = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
     let none = ToolAnnotations::default;
@@ -71,7 +71,7 @@ async fn a_tool_with_effects_is_cached_if_the_user_allows_it() {
     assert_eq!(cached_by(only).await, ["burn"]);
 }
 
-/// Changes what the server says of its tools, while it runs.
+/// Changes the server's tool definitions while it runs.
 #[derive(Clone, Default)]
 struct Relisted(Arc<Mutex<Vec<Tool>>>);
 

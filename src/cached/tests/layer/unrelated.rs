@@ -1,4 +1,4 @@
-//! What an invalidation costs the entries that it is not about: nothing.
+//! An invalidation costs unrelated entries nothing.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::{CachedTool, Layer, Layered, Scope};
 
 const ENTRIES: u32 = 4_000;
 
-/// Has a tool, resources and a prompt, and as many answers of each as one asks for.
+/// Has a tool, resources and a prompt, with any number of answers of each.
 #[derive(Clone)]
 struct Library;
 
@@ -45,7 +45,7 @@ impl McpHandler for Library {
     }
 }
 
-/// What is kept, in groups that are invalidated as a whole.
+/// The cached answers, in groups that are invalidated as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Tool,
@@ -87,7 +87,7 @@ impl Replica {
         assert!(is_answered, "{kind:?} {n}");
     }
 
-    /// How many of all answers of a kind need not be computed.
+    /// Returns how many of all answers of a kind are hits.
     async fn hits(&self, kind: Asked) -> u32 {
         let loads = self.handle.stats().loads;
         for n in 0..ENTRIES {
@@ -135,7 +135,7 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_is_still_a_hit()
     }
 }
 
-/// The replica that invalidates, and one that has nothing in its own memory.
+/// The replica that invalidates, and a replica with an empty memory.
 async fn on_all_replicas(kind: Asked, are_tagged: bool, level: impl SecondLevel + Clone) {
     let one = Replica::new(are_tagged, Some(level.clone()));
     until_subscribed(&one).await;
@@ -153,14 +153,14 @@ async fn on_all_replicas(kind: Asked, are_tagged: bool, level: impl SecondLevel 
     assert_eq!((here, there), (ENTRIES, ENTRIES), "{kind:?}, tagged: {are_tagged}");
 }
 
-/// What is loaded while a subscription begins is not kept.
+/// Values that are loaded before the subscription works are not kept.
 async fn until_subscribed(replica: &Replica) {
     while !replica.level().is_subscribed {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Until all is put, and the level knows of all invalidations.
+/// Until all values are written, and the level has all invalidations.
 async fn until_told(replica: &Replica) {
     while replica.level().puts < u64::from(ENTRIES) || replica.level().pending_invalidations > 0 {
         assert_eq!(replica.level().dropped_puts, 0);
@@ -214,7 +214,7 @@ async fn invalidating_a_group_invalidates_all_of_it_and_nothing_else() {
     }
 }
 
-/// Prompts, since there may be as many as one likes: each is a group of its own.
+/// Prompts, since there may be any number of them, and each is its own group.
 #[tokio::test]
 async fn of_two_thousand_groups_exactly_the_invalidated_half_is_loaded_again() {
     let replica = Replica::new(false, ALONE);
@@ -235,7 +235,7 @@ async fn of_two_thousand_groups_exactly_the_invalidated_half_is_loaded_again() {
     }
 }
 
-/// Each insertion invalidates its key, so that no older load is kept.
+/// Each insertion invalidates its key, so that no older load is stored.
 #[tokio::test]
 async fn inserted_values_do_not_evict_each_other() {
     let cache = Cache::<u32, u32>::new();

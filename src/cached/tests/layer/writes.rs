@@ -1,4 +1,4 @@
-//! What a tool that writes does to what is kept.
+//! The effect of a tool that writes on cached answers.
 
 use serde::Deserialize;
 use turbomcp_core::McpError;
@@ -8,7 +8,7 @@ use crate::cached::Cache;
 use crate::testing::Call;
 use crate::{CachedTool, ConfigError, Layer, Middleware, TryLayer};
 
-/// A server with two tools that read, and one that writes and fails where its arguments say so.
+/// A server with two tools that read, and one that writes and fails if its arguments say so.
 fn users() -> ScriptedServer {
     let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
     ScriptedServer::new("users").with_read_only("get_user", numbered).with_read_only("list_users", numbered).with_plain(
@@ -84,7 +84,7 @@ async fn a_write_invalidates_the_calls_it_names() {
     assert_eq!(list(&server).await, "2");
 }
 
-/// Raises the failures of the server below as errors of the protocol.
+/// Returns the failures of the server below as protocol errors.
 #[derive(Clone)]
 struct Raises;
 
@@ -226,7 +226,7 @@ mod in_a_transaction {
         Transactor::new(options.connect("sqlite::memory:").await.expect("a database"))
     }
 
-    /// A server whose writes take no time, since a database's time cannot be paused.
+    /// A server whose writes take no time, since the time of a database cannot be paused.
     fn users() -> ScriptedServer {
         let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
         ScriptedServer::new("users")

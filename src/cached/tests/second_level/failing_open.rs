@@ -80,7 +80,7 @@ async fn an_open_breaker_admits_one_probe_in_five_seconds_however_many_callers_t
         let source = Source::default();
         let (a, _) = two(&source, as_it_is).await;
         a.faults.set(fault);
-        // What is not told keeps reads from asking, so at first nobody writes.
+        // Unsent invalidations keep reads from the level, so at first no caller writes.
         for writes in [false, true] {
             let asked = || if writes { a.faults.writes.begun() } else { a.faults.gets.begun() };
             let crowd = async |seconds: u64| {
@@ -173,7 +173,7 @@ async fn each_kind_of_warning_is_logged_once_in_ten_seconds_with_the_number_of_s
     let a = source.replica(MemoryLevel::new(), as_it_is);
     a.read().await;
     settle().await;
-    // It comes and goes, for a minute.
+    // It fails and recovers repeatedly for a minute.
     for n in 0..600 {
         a.faults.set(if n % 80 < 56 { FAILS } else { WORKS });
         join_all((0..6).map(|caller| a.read_of(10 * n + caller))).await;

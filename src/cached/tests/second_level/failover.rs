@@ -1,4 +1,4 @@
-//! A Redis that fails over to a replica which lagged behind, or restarts from an old snapshot: invalidations are lost there.
+//! A Redis that fails over to a lagging replica, or restarts from an old snapshot: it loses invalidations.
 
 use super::fleet::*;
 use super::in_redis::{manager, on_manager, patiently, prefix, shares, to};
@@ -8,7 +8,7 @@ use crate::CachedTool;
 use crate::cached::SecondLevel;
 use crate::testing::private_redis::{PrivateRedis, Replicated};
 
-/// Two servers that share a Redis. Those which hear trust what they have for long, the others hardly.
+/// Two servers that share a Redis. Subscribed servers trust their memory for a long time, the others only briefly.
 fn fleet<const N: usize>(source: &Source, client: &redis::Client, hears: bool) -> [Replica; N] {
     let patient =
         |layer: CachedTool| layer.with_second_level_timeout(5 * SECOND).with_unsubscribed_ttl(Duration::from_millis(1));
@@ -19,7 +19,7 @@ fn fleet<const N: usize>(source: &Source, client: &redis::Client, hears: bool) -
     })
 }
 
-/// Reads, once the level answers: a connection comes back soon, but not at once.
+/// Reads, once the level answers: a connection recovers soon, but not at once.
 async fn reads(replica: &Replica) -> (u64, String, u64) {
     patiently(async || {
         let before = replica.level();
@@ -83,7 +83,7 @@ async fn after_a_restart_from_an_old_snapshot_no_cache_returns_a_value_it_knows_
     }
 }
 
-/// Somebody who never heard of what is lost takes a larger number before anybody who knows asks.
+/// A process that never received the lost invalidation takes a larger number before any process that received it reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_hidden_by_a_later_invalidation_makes_no_cache_return_a_stale_value() {
     for hears in [true, false] {
@@ -109,11 +109,11 @@ async fn a_level_restored_to_an_earlier_epoch_does_not_revive_its_values() {
     assert_eq!(a.read().await, 0);
     shares(&a).await;
     redis.command(&["SAVE"]);
-    // It is evicted: all that was kept is unknown, and so is what was invalidated.
+    // The set is evicted: all stored values are unknown, and so are all invalidations.
     redis.command(&["DEL", "{test:0}:g"]);
     source.version.store(1, Ordering::SeqCst);
     assert_eq!(reads(&b).await.0, 1);
-    // What b puts in the place of the old value is put by now.
+    // By now, b has replaced the old value.
     shares(&b).await;
     redis.command(&["DEBUG", "RELOAD", "NOSAVE"]);
     let [c] = fleet(&source, &redis.client(), false);
@@ -141,7 +141,7 @@ async fn a_shard_that_lost_invalidations_starts_a_new_epoch_and_the_others_keep_
     let number = level.invalidate(1, &[9]).await.expect("a number");
     let before = generations().await;
     assert!(before.iter().all(|read| read.invalidated == number), "one number in all shards: {before:?}");
-    // The first shard alone is set back.
+    // Only the first shard is restored to an old state.
     redis.command(&[
         "EVAL",
         "for _, key in ipairs(redis.call('KEYS', '*:0}:g')) do redis.call('ZADD', key, 5, 'last', 5, 'epoch') end",
@@ -183,7 +183,7 @@ async fn after_random_restarts_no_cache_that_sent_or_received_an_invalidation_re
         let beside = async move {
             let Some((name, args)) = command.split_first() else { return };
             tokio::time::sleep(after).await;
-            // Without a snapshot there is nothing to go back to.
+            // Without a snapshot there is no old state to restore.
             let _ = redis::cmd(name).arg(args).query_async::<redis::Value>(&mut admin).await;
         };
         model.round(&mut chance, &fleet, beside).await;
@@ -192,7 +192,7 @@ async fn after_random_restarts_no_cache_that_sent_or_received_an_invalidation_re
     assert!(set_back > 50, "{set_back} setbacks");
 }
 
-/// One that knew of nothing has read what is old, and trusts it for long.
+/// A replica that did not receive the invalidation has read an old value, and trusts it for a long time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn values_read_from_a_level_that_lost_invalidations_are_dropped_when_the_loss_is_detected() {
     let redis = PrivateRedis::start_on_request();

@@ -1,4 +1,4 @@
-//! A second level in Redis, as it is when nothing is wrong.
+//! A second level in Redis without faults.
 
 use std::sync::atomic::AtomicU64;
 
@@ -36,7 +36,7 @@ pub(in crate::cached::tests) fn command(redis: &PrivateRedis, args: &[&str]) {
     redis.command(args);
 }
 
-/// Waits for what a test cannot do without, and says where it waited in vain.
+/// Waits for a condition of the test, and names the place if it times out.
 #[track_caller]
 pub(in crate::cached::tests) fn patiently(mut done: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
     let place = std::panic::Location::caller();
@@ -51,7 +51,7 @@ pub(in crate::cached::tests) fn patiently(mut done: impl AsyncFnMut() -> bool) -
     }
 }
 
-/// Waits until a value that `replica` has loaded is shared, and nothing is left to be told.
+/// Waits until a value that `replica` has loaded is shared, and no invalidation is unsent.
 pub(in crate::cached::tests) async fn shares(replica: &Replica) {
     let before = replica.level().puts;
     patiently(async || {

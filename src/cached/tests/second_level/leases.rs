@@ -1,4 +1,4 @@
-//! One load over all replicas.
+//! One load on all replicas together.
 
 use futures_util::future::join_all;
 

@@ -69,7 +69,7 @@ async fn a_load_that_began_before_an_invalidation_is_stored_on_no_replica() {
     assert_eq!((a.read().await, b.read().await), (written, written));
 }
 
-/// The invalidation does not reach B at all, which learns of it by reading.
+/// The message does not reach B, which learns of the invalidation by a read.
 #[tokio::test(start_paused = true)]
 async fn a_value_loaded_before_an_invalidation_is_not_found_in_the_second_level() {
     let source = Source::default();
@@ -136,11 +136,11 @@ async fn caches_with_different_names_on_one_level_share_no_values() {
     }
 }
 
-/// There is too much to tell to tell all of it: then everything that is shared is wrong.
+/// Too many invalidations are unsent to send each: then everything shared is invalidated.
 #[tokio::test(start_paused = true)]
 async fn invalidations_that_cannot_be_sent_take_bounded_memory_and_are_not_lost() {
     const MOST: usize = 16_384;
-    // At once, or in two halves, one of which is on its way already.
+    // At once, or in two halves, one of which is already being sent.
     for halves in [1, 2] {
         let source = at_once();
         let level = MemoryLevel::new();
@@ -156,7 +156,7 @@ async fn invalidations_that_cannot_be_sent_take_bounded_memory_and_are_not_lost(
                 a.handle.invalidate_tag(&format!("{half}:{tag}"));
             }
             assert!(a.level().pending_invalidations <= halves * MOST, "{}", a.level().pending_invalidations);
-            // What waits is taken, and tried in vain.
+            // The waiting invalidations are taken, and sending them fails.
             sleep(2 * SECOND).await;
             assert!(a.level().pending_invalidations <= MOST, "{}", a.level().pending_invalidations);
         }

@@ -1,4 +1,4 @@
-//! A level that loses its last writes: whoever knows of an invalidation does not go back behind it.
+//! A level that loses its last writes: a cache that sent or received an invalidation never returns an older value.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use super::*;
 use crate::cached::{Generation, Invalidation, LevelError, Put, Read, SecondLevel, Subscription};
 use crate::testing::second_level_contract;
 
-/// A level that can be set back to what it was.
+/// A level that can be restored to an earlier state.
 #[derive(Clone)]
 struct Forgetful {
     state: Arc<Mutex<State>>,
@@ -54,7 +54,7 @@ impl Forgetful {
         *self.state() = to;
     }
 
-    /// A number that no earlier life has taken.
+    /// A number that no earlier epoch has taken.
     fn clock(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).expect("a short test")
     }
@@ -122,7 +122,7 @@ async fn the_forgetful_level_of_these_tests_passes_the_contract_suite() {
     second_level_contract(|| async { level.clone() }).await;
 }
 
-/// Three replicas, of which the second heard of what the first has written, and the third hears of nothing.
+/// Three replicas: the second received the writes of the first, and the third receives nothing.
 async fn three(source: &Source, level: &Forgetful) -> [Replica; 3] {
     let deaf = |layer: crate::CachedTool| layer.with_unsubscribed_ttl(Duration::from_millis(1));
     let replicas = [(); 3].map(|()| source.replica(level.clone(), deaf));
@@ -132,7 +132,7 @@ async fn three(source: &Source, level: &Forgetful) -> [Replica; 3] {
 
 #[tokio::test(start_paused = true)]
 async fn a_cache_that_sent_or_received_an_invalidation_reads_no_older_value_from_a_level_that_lost_it() {
-    // The one that asks first after the loss, of those that know.
+    // The replica that reads first after the loss, of those that know the invalidation.
     for first in [0, 1] {
         let (source, level) = (at_once(), Forgetful::new());
         let [a, b, c] = three(&source, &level).await;
@@ -145,7 +145,7 @@ async fn a_cache_that_sent_or_received_an_invalidation_reads_no_older_value_from
         sleep(SECOND).await;
         level.set_back(old);
         c.faults.set(WORKS);
-        // Somebody else takes a larger number meanwhile, so that the last one says nothing.
+        // Another process takes a larger number meanwhile, so that the last number proves nothing.
         level.invalidate(7, &[7]).await.expect("a number");
         sleep(10 * SECOND).await;
         assert_eq!(c.read().await, 0, "who knows of nothing is wrong");

@@ -1,4 +1,4 @@
-//! A Redis that falls silent to one replica: its connections are open, and nothing comes. New ones work.
+//! A Redis that stops answering one replica: its connections stay open and deliver nothing. New ones work.
 
 use super::fleet::*;
 use super::in_redis::{patiently, shares};
@@ -32,7 +32,7 @@ async fn a_replica_whose_connections_stop_answering_shares_and_subscribes_again_
     a.read().await;
     proxy.silence();
     let took = Took::begin();
-    // What `a` has in its memory is wrong from here on, and nobody can tell it.
+    // From here on, the memory of `a` is stale, and no message can reach it.
     let version = b.write().await;
     patiently(async || !a.level().is_subscribed).await;
     took.until("the subscription ends");

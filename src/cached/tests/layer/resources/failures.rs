@@ -2,7 +2,7 @@ use turbomcp_core::McpError;
 
 use super::*;
 
-/// The kind and the sentence of an error.
+/// The kind and the text of an error.
 fn error(answer: McpResult<String>) -> (ErrorKind, String) {
     let error = answer.expect_err("an error");
     (error.kind, error.message)
@@ -139,7 +139,7 @@ mod that_depend_on_a_session {
     use super::*;
     use crate::SessionStore;
 
-    /// Answers with what is kept in the session of the request.
+    /// Answers with a value of the request's session.
     fn shelf(store: &SessionStore) -> Shelf {
         let store = store.clone();
         Shelf::new(move |ask| {

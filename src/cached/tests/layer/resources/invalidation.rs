@@ -3,7 +3,7 @@ use turbomcp_core::McpError;
 use super::*;
 use crate::cached::Handle;
 
-/// A layer above a tool that writes, or fails to where its arguments say so.
+/// A layer above a tool that writes, or fails if its arguments say so.
 fn with_writer(shelf: &Shelf, cached: CachedTool) -> impl McpHandler {
     let script = ScriptedServer::new("users").with_plain("update_user", |call| async move {
         if call.args["fails"] == true {
@@ -19,7 +19,7 @@ async fn update(server: &impl McpHandler, args: Value) {
     let _ = server.call_tool("update_user", args, &nobody()).await;
 }
 
-/// What is invalidated, and how.
+/// An invalidation: its target and its call.
 type Way = (Asked, fn(&Handle));
 
 const WAYS: [Way; 6] = [
@@ -149,7 +149,7 @@ async fn a_successful_write_invalidates_the_resources_it_names() {
     assert_eq!(all().await, ["3", "4"], "whoever has read it");
 }
 
-/// A tool that publishes forgets what was kept, as it would before it tells of an update.
+/// A tool that publishes invalidates the cached answers, as it would before it sends an update.
 #[tokio::test]
 async fn a_server_can_invalidate_through_its_own_handle_and_is_still_dropped() {
     let cached = both();

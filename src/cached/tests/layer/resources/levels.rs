@@ -72,7 +72,7 @@ async fn a_tool_a_resource_and_a_prompt_of_the_same_name_are_three_values_in_the
     assert_eq!(of_b.stats().loads, 0);
 }
 
-/// What a server may answer at all arrives on the other replica as it was.
+/// Every possible answer of a server reaches the other replica unchanged.
 #[test]
 fn every_answer_is_read_back_as_written() {
     let meta = || Some([("library.example/shelf".to_owned(), json!({"row": 7}))].into());

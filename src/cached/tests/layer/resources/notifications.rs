@@ -1,4 +1,4 @@
-//! A server that tells its client of a change: whoever is told does not find what was kept.
+//! A server that notifies its client of a change: a notified client does not get the old cached answer.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -13,7 +13,7 @@ const UPDATED: &str = "notifications/resources/updated";
 const RESOURCES: &str = "notifications/resources/list_changed";
 const PROMPTS: &str = "notifications/prompts/list_changed";
 
-/// A client that reads the resource or prompt `one` as soon as it is told anything.
+/// A client that reads the resource or prompt `one` as soon as it gets any notification.
 #[derive(Default)]
 struct Client {
     server: OnceLock<BoxHandler>,
@@ -34,7 +34,7 @@ impl McpSession for Client {
     fn notify<'a>(&'a self, method: &'a str, _: Value) -> SessionFuture<'a, ()> {
         Box::pin(async move {
             let what = if method == PROMPTS { Prompt } else { Resource };
-            // Not in the task of who tells.
+            // Not in the task of the sender.
             let server = self.server.get().expect("a server").clone();
             let read = tokio::spawn(async move { one(&server, what).await }).await.expect("an answer");
             self.told.lock().expect("nobody panicked").push((method.to_owned(), read));
@@ -54,7 +54,7 @@ impl Client {
         nobody().with_session(Arc::clone(self) as Arc<dyn McpSession>)
     }
 
-    /// What it was told, and what it read then.
+    /// The notifications that it got, and the content that it read then.
     fn told(&self) -> Vec<(String, String)> {
         std::mem::take(&mut *self.told.lock().expect("nobody panicked"))
     }
@@ -85,7 +85,8 @@ async fn tell(call: Call) -> McpResult<ToolResult> {
 
 type Told = Layered<CachedTool, Layered<Shelf, ScriptedServer>>;
 
-/// Resources and prompts that are numbered, and tools that tell: one that no layer acts on, one that writes, and one that is cached.
+/// Numbered resources and prompts, and tools that send notifications: one that no layer acts on, one that writes, and
+/// one that is cached.
 fn telling(cached: CachedTool) -> (Told, Arc<Client>) {
     let tools = ScriptedServer::new("library")
         .with_plain("tell", tell)
@@ -152,7 +153,7 @@ async fn a_changed_list_invalidates_all_entries_of_its_kind_and_no_others() {
     }
 }
 
-/// A result is what the tool has answered, whatever its definition is now.
+/// A result is the tool's own answer, whatever its current definition is.
 #[tokio::test(start_paused = true)]
 async fn a_changed_list_of_tools_invalidates_no_results() {
     let (server, client) = telling(both());
@@ -192,7 +193,7 @@ async fn an_update_invalidates_the_resource_however_its_uri_is_escaped() {
     }
 }
 
-/// A composite server above the cache puts its prefix in front of what it passes on.
+/// A composite server above the cache prefixes the names that it passes on.
 #[tokio::test(start_paused = true)]
 async fn below_a_composite_server_an_update_invalidates_the_resource_by_its_own_uri() {
     let (server, client) = telling(both());
@@ -202,7 +203,7 @@ async fn below_a_composite_server_an_update_invalidates_the_resource_by_its_own_
     assert_eq!(client.told(), told(UPDATED, "2"));
 }
 
-/// Remembers who has subscribed, and tells them when it is asked to.
+/// Remembers its subscribers, and notifies them on request.
 #[derive(Clone, Default)]
 struct Subscribers(Arc<Mutex<Vec<Arc<dyn McpSession>>>>);
 
@@ -233,7 +234,7 @@ async fn a_subscriber_is_notified_after_the_resource_was_invalidated() {
     assert_eq!(one(&server, Resource).await, "1");
     subscribers.tell().await;
     assert_eq!(client.told(), told(UPDATED, "2"));
-    // A session that did not come through the cache tells of what is kept.
+    // A session that did not pass through the cache sends the notification.
     subscribers.0.lock().expect("nobody panicked").push(client.clone());
     subscribers.0.lock().expect("nobody panicked").remove(0);
     subscribers.tell().await;
