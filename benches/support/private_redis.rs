@@ -64,7 +64,7 @@ fn launch(dir: &Path) -> Result<Child> {
     if !lines.any(|line| line.contains("accept connections")) {
         return Err(Error::other("redis-server did not come up"));
     }
-    // The rest of the log has to go somewhere.
+    // The rest of the log must be read, or the pipe fills.
     std::thread::spawn(move || lines.for_each(drop));
     Ok(child)
 }

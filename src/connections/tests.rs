@@ -12,7 +12,7 @@ use crate::testing::proxy::Proxy;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// How many places are free.
+/// Returns how many places are free.
 async fn free(places: &Arc<Places>) -> usize {
     let mut taken = Vec::new();
     while let Ok(place) = timeout(Duration::ZERO, places.take()).await {
@@ -137,7 +137,7 @@ async fn a_connection_is_kept_only_while_it_is_needed() {
         }
     };
     timeout(Duration::from_secs(10), gone).await.expect("it goes back to the pool");
-    // And is kept again for the next.
+    // It is kept again for the next one.
     connections.keep(Pooled::new(file.pool.acquire().await.unwrap()), Duration::from_secs(60));
     assert!(connections.kept.connection.lock().await.connection.is_some());
 }

@@ -1,4 +1,4 @@
-//! The table of the guide is the table of the tests.
+//! The tests check each row of the guide's table.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::{Fault, Judged, of_commit, of_redis, of_sql, redis as of_codes, sql};
 
 const GUIDE: &str = include_str!("../../docs/transactions.md");
 
-/// The rows of the table: of what, which errors, the kind, and whether the statement may have run.
+/// The rows of the table: the source, its errors, the kind, and whether the statement may have run.
 fn rows() -> impl Iterator<Item = (&'static str, Vec<&'static str>, Judged)> {
     let (_, section) = GUIDE.split_once("## What an error of the database means").expect("the guide has the section");
     let rows = section.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);

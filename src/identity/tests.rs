@@ -11,7 +11,7 @@ fn ada() -> Principal {
     Principal::new("ada")
 }
 
-/// What a key says of the caller.
+/// The part of a key that identifies the caller.
 fn caller(identity: &Identity, ctx: &RequestContext) -> Vec<u8> {
     let mut key = Vec::new();
     identity.caller(ctx).encode(&mut key);
@@ -118,7 +118,7 @@ fn in_session_scope_a_call_without_a_session_shares_with_no_other_call() {
     assert!(Identity::new().partition(Scope::Session, &RequestContext::with_id("1")).is_none());
 }
 
-/// What the key of an answer says of the caller's rights, with who calls.
+/// The part of an answer's key that contains the caller and the rights.
 fn rights(identity: &Identity, principal: Principal) -> Vec<u8> {
     let (mut key, ctx) = (Vec::new(), ctx(principal));
     identity.partition(Scope::Principal, &ctx).expect("always shared").encode_with_rights(&mut key);

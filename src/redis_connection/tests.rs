@@ -1,4 +1,4 @@
-//! The connection on servers that hang, are gone, are slow, or refuse it.
+//! The connection to servers that hang, are unreachable, are slow, or refuse it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::testing::proxy::Proxy;
 const MINUTE: Duration = Duration::from_secs(60);
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Sends one command after the other until one is answered. Returns how many were not.
+/// Sends one command after the other until one is answered. Returns how many failed.
 async fn until_answered(redis: &RedisConnection) -> usize {
     let mut failed = 0;
     let answered = async {
@@ -60,7 +60,7 @@ async fn a_command_that_timed_out_is_not_sent_again() {
     let server = PrivateRedis::start_on_request();
     let (proxy, redis) = proxied(&server).await;
     assert_eq!(until_answered(&redis).await, 0);
-    // The commands arrive, and their answers get lost.
+    // The commands arrive, and their replies are lost.
     proxy.mute();
     let failed = until_answered(&redis).await;
     let count: usize = redis.clone().get("answered").await.unwrap();
@@ -141,7 +141,7 @@ async fn an_unreachable_server_gets_one_connection_attempt_at_a_time_with_pauses
         }
     });
     join_all(callers).await;
-    // The first pauses take 0.8 seconds together at least, and each after them one.
+    // The first pauses take at least 0.8 seconds together, and each later one takes one second.
     let most = 8 + began.elapsed().as_secs();
     let accepted = accepted.load(Ordering::SeqCst);
     assert!(u64::try_from(accepted).unwrap() <= most, "{accepted} attempts, {most} at the most");
@@ -157,7 +157,7 @@ async fn a_server_that_stops_answering_after_the_handshake_causes_no_loop_of_con
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             counted.fetch_add(1, Ordering::SeqCst);
-            // The handshake: two names of the client. Then it closes.
+            // The handshake: two commands with the client's name. Then the server closes.
             tokio::spawn(async move {
                 let _ = socket.read(&mut [0; 1024]).await;
                 let _ = socket.write_all(b"+OK\r\n+OK\r\n").await;
@@ -212,7 +212,7 @@ fn an_attempt_to_connect_whose_runtime_has_ended_is_abandoned() {
     let server = PrivateRedis::start_on_request();
     let redis = RedisConnection::open(&server.url()).unwrap().with_connect_timeout(50 * MILLI);
     let idle = runtime();
-    // It is begun, and goes no further.
+    // It begins and then hangs.
     let begun = idle.block_on(async { tokio::time::timeout(Duration::ZERO, until_answered(&redis)).await });
     assert!(begun.is_err());
     runtime().block_on(until_answered(&redis));

@@ -10,10 +10,10 @@ use crate::idempotent::{Backend, BackendError, Claim, Claimed, Owner};
 const LEASE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(60);
 
-/// More time than passes between two steps.
+/// A time longer than that between two steps.
 const MINUTES: Duration = Duration::from_secs(600);
 
-/// A lease that is over at once, and a time after which an answer is forgotten at once.
+/// A lease that ends at once, and a ttl after which an answer expires at once.
 const NONE: Duration = Duration::ZERO;
 
 /// Checks that a [`Backend`] keeps the promises of its documentation, and panics if it does not.
@@ -299,7 +299,7 @@ impl<B: Backend> Checked<B> {
         done(self.0.claim(claim).await)
     }
 
-    /// All ambiguous claims of a space, by pages of two.
+    /// Returns all ambiguous claims of a space, in pages of two.
     async fn ambiguous(&self, space: &str) -> Vec<AmbiguousCall> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {

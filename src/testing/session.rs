@@ -9,7 +9,7 @@ use crate::session::{Backend, BackendError, Opener, Record, Write, Written};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A time after which a record has expired at once.
+/// A ttl after which a record expires at once.
 const NONE: Duration = Duration::ZERO;
 
 /// Checks that a [`Backend`] does what its documentation states, and panics where it does not.
@@ -212,7 +212,7 @@ async fn any_text_and_any_version_come_back_as_they_were<B: Backend>(backend: &C
         let id = id();
         backend.create(&id, LARGEST, data).await;
         assert_eq!(backend.found(&id).await, (LARGEST, data.into()));
-        // No number in between loses digits on the way.
+        // No number loses digits on the way.
         assert!(conflict(backend.swap(&id, LARGEST - 1, 1, "rounded").await).is_some());
         assert_eq!(backend.swap(&id, LARGEST, LARGEST - 1, data).await, Written::Yes);
         assert_eq!(backend.found(&id).await, (LARGEST - 1, data.into()));
@@ -274,7 +274,7 @@ impl<B: Backend> Checked<B> {
         match expected {
             None => self.open(id, Write { version, data, ttl, ends_in: Duration::MAX, opener: None }).await,
             Some(expected) => {
-                // A swap changes no end, whatever it says.
+                // A swap changes no end, whatever its record says.
                 let write = Write { version, data, ttl, ends_in: MINUTE / 2, opener: None };
                 done(self.0.compare_and_swap(id, expected, write).await)
             }

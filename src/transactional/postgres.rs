@@ -10,8 +10,9 @@ use crate::canonical::hex;
 use crate::clock::{millis, time_of};
 
 impl Dialect for Postgres {
-    /// `BEGIN` comes last: a batch is a transaction by itself until then, so one that fails half-way leaves none behind. sqlx hands the
-    /// connection of a failed begin back to the pool as it is. `BEGIN` goes on with what the batch has begun, its settings included.
+    /// `BEGIN` comes last: a batch is a transaction by itself until then, so one that fails half-way leaves none
+    /// behind. sqlx returns the connection of a failed begin to the pool as it is. `BEGIN` goes on with what the batch
+    /// has begun, its settings included.
     fn begin(begin: &Begin) -> Result<String, Unsupported> {
         let mut sql = String::new();
         // The statement timeout is what ends a statement whose caller has gone: a dropped query runs on in the server.

@@ -1,4 +1,4 @@
-//! Calls of which nobody knows whether they took effect: never made again, until somebody decides.
+//! Calls whose outcome is unknown are not made again until somebody resolves them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -186,7 +186,7 @@ async fn a_running_call_is_not_made_again_even_if_ambiguous_calls_are() {
     assert_eq!(post.calls("send"), 1);
 }
 
-/// A replica that the backend cannot hear: its leases are not renewed.
+/// A replica whose requests do not reach the backend: its leases are not renewed.
 #[derive(Clone)]
 pub(super) struct Unheard {
     pub(super) backend: MemoryBackend,
@@ -230,7 +230,7 @@ async fn a_call_whose_lease_expired_is_ambiguous_and_its_late_answer_is_recorded
     let server = layer(unheard).layer(post.clone());
     let first = start(&server, "k");
     tokio::time::sleep(secs(29)).await;
-    // It waits, and the lease ends while it does.
+    // It waits, and the lease ends meanwhile.
     assert!(is_ambiguous(&send(&server, "k").await));
     go.notify_one();
     assert_eq!(told(&first.await.unwrap()), Value::Null);
@@ -255,7 +255,7 @@ async fn a_late_owner_cannot_overwrite_the_claim_that_replaced_its_own() {
         let second = start(&server, "k");
         settle().await;
         assert_eq!(post.calls("send"), 2, "the second runs while the first does");
-        // They are let go in the order in which they came: the late one ends first, while the other runs.
+        // They are released in the order of their arrival: the late one ends first, while the other runs.
         go.notify_one();
         let answer = late.await.unwrap();
         assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("not_recorded")), "its own answer is true");

@@ -1,4 +1,4 @@
-//! Callers whom nobody knows, on several connections.
+//! Anonymous callers on several connections.
 
 use turbomcp_core::TransportType;
 
@@ -16,7 +16,7 @@ fn over(transport: TransportType) -> RequestContext {
     on("1").with_transport(transport)
 }
 
-/// Whether an answer is marked as one that another connection got first.
+/// Returns whether an answer is marked as first returned to another connection.
 fn is_from_elsewhere(result: &McpResult<ToolResult>) -> bool {
     let marked = match result {
         Ok(result) => result.meta.as_ref().and_then(|meta| meta.get(OTHER_CONNECTION)),

@@ -1,4 +1,4 @@
-//! What a call with a key comes to while nothing fails.
+//! The outcome of a call with a key while nothing fails.
 
 use futures_util::future::join_all;
 

@@ -1,4 +1,4 @@
-//! Every backend keeps the contract.
+//! Every backend passes the contract suite.
 
 use super::shared::{postgres, redis, sqlite};
 use super::*;

@@ -1,4 +1,4 @@
-//! Callers who leave at every point where a call can be left.
+//! Callers who leave at every await point of a call.
 
 use std::future::Future;
 use std::pin::pin;
@@ -7,7 +7,7 @@ use futures_util::poll;
 
 use super::*;
 
-/// A backend that takes its time, before and after each step.
+/// A backend that waits before and after each step.
 #[derive(Clone)]
 struct Hesitant(MemoryBackend);
 
@@ -51,7 +51,7 @@ impl Backend for Hesitant {
     }
 }
 
-/// What a second caller finds after the first has left.
+/// The state that a second caller finds after the first has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Left {
     Untouched,

@@ -1,11 +1,11 @@
-//! Backends that fail: before a call it is not made, after it the caller gets its answer.
+//! Backends that fail: before a call, the call is not made; after it, the caller gets its answer.
 
 use std::future::{Future, pending};
 use std::sync::Mutex;
 
 use super::*;
 
-/// A backend that fails in a step as it is told to.
+/// A backend that fails in a step as configured.
 #[derive(Clone, Default)]
 struct Faulty {
     backend: MemoryBackend,
@@ -16,9 +16,9 @@ struct Faulty {
 struct Plan {
     claims: Fault,
     ends: Fault,
-    /// How many ends fail before one does not.
+    /// How many ends fail before one succeeds.
     times: usize,
-    /// How many renewals panic before one does not.
+    /// How many renewals panic before one succeeds.
     renewals_that_panic: usize,
 }
 
@@ -28,13 +28,13 @@ enum Fault {
     None,
     /// The step is not taken.
     Down,
-    /// The step is taken, and the answer lost.
+    /// The step is taken, and its reply is lost.
     Deaf,
-    /// The step is not taken, and there is no answer.
+    /// The step is not taken, and no reply comes.
     Hung,
-    /// The step is taken, in time for nobody.
+    /// The step is taken, but too late for every caller.
     Late,
-    /// The step is taken, in time for nobody, and whether or not somebody waits for it: as a server does.
+    /// The step is taken too late for every caller, and also if no caller waits for it, as on a server.
     Remote,
     /// The step panics.
     Panics,

@@ -1,4 +1,4 @@
-//! The bounds of the backend in memory: who gets how much of it, and what becomes of whom there is no room for.
+//! The bounds of the backend in memory: the share of each caller, and the refusal of a caller without room.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn nobody_on(connection: &str) -> RequestContext {
     RequestContext::new().with_session_id(connection)
 }
 
-/// Calls with new keys until one is refused, or `times`. Says how many were not.
+/// Calls with new keys until one is refused, or `times` times. Returns how many were accepted.
 async fn accepted(server: &impl McpHandler, ctx: &RequestContext, times: usize) -> usize {
     for number in 0..times {
         let answer = send_as(server, &format!("{number}"), ctx).await;
@@ -77,7 +77,7 @@ async fn a_released_key_takes_no_room() {
 #[tokio::test(start_paused = true)]
 async fn an_anonymous_connection_blocks_neither_another_connection_nor_a_user() {
     let server = layer(MemoryBackend::new().with_max_records(1_000)).layer(post());
-    // The keys of anonymous callers are the same ones, so each connection has to choose others.
+    // Anonymous callers share their keys, so each connection has to use different ones.
     let mut number = 0;
     let mut accepted_on = async |connection: usize| {
         let mut accepted = 0;
@@ -111,7 +111,7 @@ async fn the_bytes_of_answers_are_bounded_for_each_caller_and_for_all() {
     let (ada, mallory) = (user("ada"), user("mallory"));
     send_as(&server, "report", &ada).await.unwrap();
 
-    // Each of them is made once and answered, but only as many answers are kept as there is room for.
+    // Each of them is made once and answered, but only the answers with room are kept.
     let mut made = 0;
     loop {
         let answer = send_as(&server, &format!("{made}"), &mallory).await;

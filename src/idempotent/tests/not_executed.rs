@@ -1,4 +1,4 @@
-//! Which failures let the same key try again.
+//! Which failures release the key.
 
 use super::*;
 use crate::outcome::SESSION;
@@ -36,7 +36,8 @@ const PROVES_NOTHING: [ErrorKind; 8] = [
     ErrorKind::Serialization,
 ];
 
-/// The answers to two calls with one key: of a tool that fails once with a result, and of one that fails once with an `Err`.
+/// Returns the answers to two calls with one key: of a tool that fails once with a result, and of one that fails once
+/// with an `Err`.
 async fn two_calls(tool: &IdempotentTool, error: &McpError) -> [[McpResult<ToolResult>; 2]; 2] {
     let surfaced = tool.layer(stumbling_post(error.clone()));
     let raised = tool.layer(crate::layer(Raises(error.clone())).layer(stumbling_post(error.clone())));
@@ -47,7 +48,7 @@ async fn two_calls(tool: &IdempotentTool, error: &McpError) -> [[McpResult<ToolR
     ]
 }
 
-/// Fails with this `Err` where the server below fails with a result.
+/// Fails with this `Err` when the server below fails with a result.
 #[derive(Clone)]
 struct Raises(McpError);
 

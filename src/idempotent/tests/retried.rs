@@ -1,4 +1,4 @@
-//! `RetryTool` outside: calls with a key are made again, where that is known to be safe.
+//! `RetryTool` outside: calls with a key are made again if that is known to be safe.
 
 use super::*;
 use crate::RetryTool;

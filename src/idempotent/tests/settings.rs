@@ -1,4 +1,4 @@
-//! Which tools take a key, how they tell of it, and which settings cannot work.
+//! Which tools take a key, how they advertise it, and which settings are refused.
 
 use metrics_util::debugging::DebuggingRecorder;
 

@@ -1,4 +1,4 @@
-//! A Redis that falls silent: its connections are open, and nothing comes.
+//! A Redis that stops answering: its connections stay open and deliver nothing.
 
 use super::redis_down::send_until_available;
 use super::*;
@@ -35,7 +35,7 @@ async fn keys_are_recorded_again_after_the_connection_of_their_store_stopped_ans
 async fn a_claim_whose_replies_are_lost_makes_no_call_twice() {
     let (_redis, proxy, post, server) = behind_a_proxy().await;
     assert_eq!(text(&send(&server, "before").await), "sent 1");
-    // Claims arrive, and nobody is told.
+    // Claims arrive, and their replies are lost.
     proxy.mute();
     let during = send_until_available(&server, "during").await;
     assert_eq!(text(&during), "sent 2");
@@ -73,7 +73,7 @@ async fn the_log_says_that_the_store_fails_and_that_it_works_again() {
     }
     redis.restart();
     assert_eq!(text(&send_until_available(&server, "during").await), "sent 2");
-    // What the dropped claims release comes later, perhaps.
+    // The dropped claims may be released later.
     let log = traced.text();
     assert_eq!(log.matches("the backend of idempotency keys fails").count(), 1, "{log}");
     assert!(log.matches("the backend of idempotency keys works again").count() >= 1, "{log}");

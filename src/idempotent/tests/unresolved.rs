@@ -7,7 +7,7 @@ use crate::idempotency_keys::AmbiguousCall;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An hour until the refusal is final, and two until it is forgotten.
+/// An hour until the refusal is final, and two hours until it expires.
 fn ending(backend: impl Backend) -> IdempotentTool {
     layer(backend).with_idempotency(Idempotency::new().with_ttl(2 * HOUR).with_final_refusal_after(HOUR))
 }
@@ -67,7 +67,7 @@ async fn a_late_answer_counts_until_the_final_refusal() {
     for late in [false, true] {
         let (post, go) = held_post();
         let backend = MemoryBackend::new();
-        // A process that nobody hears of.
+        // A process that renews nothing.
         let silent = ending(Unheard { backend: backend.clone(), renews: Arc::default() }).layer(post.clone());
         let server = ending(backend).layer(post.clone());
         let first = tokio::spawn(async move { send(&silent, "k").await });
@@ -150,7 +150,7 @@ async fn ambiguous_calls_are_listed_by_pages_without_arguments_and_of_this_serve
     assert_eq!(handle.ambiguous(None, 0).await.unwrap().calls.len(), 1, "a page has one call at least");
 }
 
-/// The attempt that is cut goes on; those after it wait for it, and nothing is done twice.
+/// The cut attempt continues; later attempts wait for it, and nothing is done twice.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_timeout_around_a_key_does_not_stop_the_call() {
     let post = slow_post();
@@ -178,7 +178,7 @@ async fn a_zero_time_for_the_final_refusal_is_an_invalid_setting() {
     let hasty = memory().with_idempotency(Idempotency::new().with_final_refusal_after(Duration::ZERO));
     let error = hasty.try_layer(post()).unwrap_err();
     assert!(matches!(error, ConfigError::InvalidSetting { setting: "with_final_refusal_after", .. }), "{error:?}");
-    // For ever is never too long.
+    // An endless time is accepted.
     let server =
         memory().with_idempotency(Idempotency::new().with_final_refusal_after(Duration::MAX)).layer(lost_post());
     send(&server, "k").await.unwrap();

@@ -1,4 +1,4 @@
-//! Which failures are tried again, and how often.
+//! Which failures are retried, and how often.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -44,13 +44,13 @@ impl Upstream {
         self.third_time_lucky(down())
     }
 
-    /// Appends, which destroys nothing.
+    /// Appends, which is not destructive.
     #[tool(destructive = false)]
     async fn append(&self) -> McpResult<String> {
         self.third_time_lucky(down())
     }
 
-    /// Reads what the caller may not ask for.
+    /// Reads something that the caller may not read.
     #[tool(read_only = true)]
     async fn refuse(&self) -> McpResult<String> {
         self.third_time_lucky(McpError::invalid_params("not this one"))

@@ -1,4 +1,4 @@
-//! How far retries add to the load of an upstream that fails for everybody.
+//! How much retries add to the load of an upstream that fails for all callers.
 
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
@@ -46,7 +46,7 @@ async fn without_a_budget_retries_multiply_an_outage() {
 #[tokio::test(start_paused = true)]
 async fn a_call_with_a_spent_budget_fails_at_once_and_states_the_reason() {
     let script = failing(ALWAYS, down());
-    // Half of it is for others.
+    // Half of the budget is left for others.
     let server = RetryTool::new().with_budget(saved(6)).layer(script.clone());
     assert_eq!(notes(&call(&server).await), (json!(3), json!("attempts")));
     assert_eq!(notes(&call(&server).await), (json!(2), json!("budget")));

@@ -1,4 +1,4 @@
-//! How long is waited between attempts.
+//! The delays between attempts.
 
 use std::iter;
 

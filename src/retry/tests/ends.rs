@@ -1,4 +1,4 @@
-//! What ends a call before its attempts are used up: the caller, the deadline, a timeout, a panic.
+//! The events that end a call before its last attempt: the caller, the deadline, a timeout, a panic.
 
 use std::panic::AssertUnwindSafe;
 

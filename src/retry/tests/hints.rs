@@ -1,4 +1,4 @@
-//! What a failing upstream says about when to come back.
+//! Hints of a failing upstream about the time of the next attempt.
 
 use tokio::time::Instant;
 use turbomcp_core::ErrorKind;
@@ -6,7 +6,7 @@ use turbomcp_core::ErrorKind;
 use super::super::{Jitter, RetryPolicy};
 use super::*;
 
-/// The three places in which a hint is found.
+/// The three places of a hint.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     DataOfAResult,
@@ -16,7 +16,7 @@ enum Place {
 
 const PLACES: [Place; 3] = [Place::DataOfAResult, Place::DataOfAnErr, Place::Meta];
 
-/// Lets a tool fail once after `latency` with `hint` and then answer. Returns the calls and how long all of it took.
+/// Lets a tool fail once after `latency` with `hint` and then answer. Returns the number of calls and the total time.
 async fn with_hint(retry: &RetryTool, place: Place, latency: Duration, hint: Value) -> (usize, Duration) {
     let error = match place {
         Place::Meta => throttled(),
@@ -127,8 +127,8 @@ async fn a_malformed_hint_is_ignored() {
     }
 }
 
-/// Hints of a century and more. The third is the longest one that fits a `Duration`, to which no time at all may be added; what
-/// is longer fits none.
+/// Hints of a century and more. The third is the longest one that fits a `Duration`, so adding to it overflows; the
+/// longer ones fit no `Duration`.
 fn beyond_measure() -> [Value; 6] {
     let longest = (u64::MAX - 2_047) as f64 * 1_000.0;
     [json!(u64::MAX), json!(1e20), json!(longest), json!(longest * 1.1), json!(1e300), json!(f64::MAX)]

@@ -1,4 +1,4 @@
-//! What callers, hooks and counters are told.
+//! The information for callers, hooks and counters.
 
 use turbomcp_core::ErrorKind;
 
@@ -67,7 +67,7 @@ async fn a_failure_states_why_it_was_not_retried_further() {
         let surfaced = call_with(&retry.layer(failing(ALWAYS, down())), &ctx).await;
         assert!(surfaced.is_ok());
         assert_eq!(notes(&surfaced), (json!(attempts), json!(why)));
-        // The budget is the layer's, and a second call finds what the first left.
+        // The budget belongs to the layer, and a second call finds the rest of the first.
         let raised = call_with(&retry.layer(raising(failing(ALWAYS, down()), down())), &ctx).await;
         assert!(raised.is_err());
         assert_eq!(notes(&raised), (json!(attempts), json!(why)));
@@ -185,7 +185,7 @@ async fn retries_and_exhausted_calls_are_counted_by_tool() {
     let recorder = DebuggingRecorder::new();
     let server = metrics::with_local_recorder(&recorder, || {
         let server = RetryTool::new().layer(script);
-        // A listing that passes makes no new counters.
+        // A passing listing creates no new counters.
         server.list_tools();
         server
     });

@@ -40,7 +40,7 @@ async fn a_failure_that_an_inner_layer_stopped_retrying_is_not_retried_whatever_
     assert_eq!(notes(&result), (json!(1), json!("budget")));
 }
 
-/// Answers with a result where the handler below returns `Err`, as the tool of a composite may.
+/// Answers with a result when the handler below returns `Err`, as the tool of a composite may.
 #[derive(Clone)]
 struct Surfaces;
 

@@ -6,7 +6,7 @@ use turbomcp_types::{ClientCapabilities, ProtocolVersion};
 
 use super::*;
 
-/// A session that remembers what was sent.
+/// A session that records its notifications.
 #[derive(Debug)]
 struct Recorder {
     sent: Log<(String, Value)>,
@@ -17,7 +17,7 @@ impl Recorder {
         Arc::new(Self { sent: Log::new() })
     }
 
-    /// A call of somebody who listens under the token `"here"`.
+    /// A call of a client with the progress token `"here"`.
     fn ctx(self: &Arc<Self>) -> RequestContext {
         self.silent_ctx().with_progress_token(json!("here"))
     }

@@ -1,4 +1,4 @@
-//! Tools that ask their client: a question is not asked again by itself.
+//! Tools that ask their client: a question is not repeated automatically.
 
 use futures_util::future::join_all;
 use tokio::time::sleep;
@@ -97,7 +97,7 @@ async fn an_outer_retry_does_not_ask_again_either() {
     let raised = layer(Raises(down())).layer(RetryTool::new().layer(script.clone()));
     for server in [
         crate::boxed((RetryTool::new(), RetryTool::new()).layer(script.clone())),
-        // Between them is a server that forgets what the inner one has noted.
+        // Between them is a server that drops the mark of the inner one.
         crate::boxed(RetryTool::new().layer(raised)),
     ] {
         let before = laptop.asked().len();

@@ -1,4 +1,4 @@
-//! The policy inside a tool, around the author's own calls.
+//! The policy inside a tool, around the author's own requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,7 +36,7 @@ impl Fetcher {
 
 #[server(name = "fetcher", version = "1.0.0")]
 impl Fetcher {
-    /// Fetches a page, and tries again when that fails.
+    /// Fetches a page, with retries.
     #[tool]
     async fn fetch_with_retry(&self, ctx: &RequestContext, url: String, max_attempts: u32) -> McpResult<String> {
         self.retry.clone().with_max_attempts(max_attempts).run(ctx, |_| self.fetch(&url)).await
@@ -130,7 +130,7 @@ async fn work_without_cancellation_waits_for_its_full_delays() {
     assert_eq!((result.unwrap(), began.elapsed()), (3, ms(150)));
 }
 
-/// An error that is none of ours.
+/// An error type outside this crate.
 #[derive(Debug, Clone, PartialEq)]
 enum FetchError {
     Gone,
@@ -152,7 +152,7 @@ impl Retryable for FetchError {
     }
 }
 
-/// Runs through `answers`, then succeeds: the result, the attempts, how long it took.
+/// Fails with each of `answers`, then succeeds. Returns the result, the attempts and the time.
 async fn through<const N: usize>(answers: [FetchError; N]) -> (Result<(), FetchError>, u32, Duration) {
     let began = Instant::now();
     let mut attempts = 0;

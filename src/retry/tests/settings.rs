@@ -21,7 +21,7 @@ fn shop() -> ScriptedServer {
         .with_plain("buy_item", |_| ready(Err(down())))
 }
 
-/// Calls each tool of the shop once: how often `get_item`, `get_price` and `buy_item` were reached.
+/// Calls each tool of the shop once. Returns how often `get_item`, `get_price` and `buy_item` were reached.
 async fn reached(retry: RetryTool) -> [usize; 3] {
     let script = shop();
     let server = retry.layer(script.clone());
@@ -115,7 +115,7 @@ async fn a_tool_of_a_later_listing_is_retried() {
         assert_eq!(script.calls("get"), 1, "nothing is known of it");
 
         listed.lock().unwrap().push(tool("get", true));
-        // A clone, as the one that serves a request is.
+        // A clone, like the one that serves a request.
         let connection = server.clone();
         if listing_is_per_caller {
             connection.list_tools_for(&RequestContext::new());

@@ -1,4 +1,4 @@
-//! How much of a budget one caller can use up.
+//! How much of a budget one caller can use.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,14 @@ use super::super::{Budget, Jitter, RetryPolicy};
 use super::*;
 use crate::Identity;
 
-/// A server whose `get` fails always for a user whose name begins with `broken`, and for others on every twentieth attempt.
+/// A server whose `get` always fails for a user whose name begins with `broken`, and for others on every twentieth
+/// attempt.
 fn upstream() -> ScriptedServer {
     let attempts = Arc::<Mutex<HashMap<String, usize>>>::default();
     ScriptedServer::new("upstream").with_read_only("get", move |call| {
         let name = call.ctx.subject().unwrap_or_default().to_owned();
         let mut attempts = attempts.lock().unwrap();
-        // They do not all begin at the same place, or all of them would fail at the same time.
+        // They begin at different positions; otherwise all of them would fail at the same time.
         let number = name.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default();
         let attempt = attempts.entry(name.clone()).or_insert(number);
         *attempt += 1;
@@ -24,8 +25,8 @@ fn upstream() -> ScriptedServer {
     })
 }
 
-/// Makes the calls of a minute: a hundred healthy users call once a second each, those that are broken a hundred times. Returns how
-/// many calls of the healthy ones failed, and how often the tool was called for how many calls.
+/// Makes the calls of a minute: a hundred healthy users call once a second each, the broken ones a hundred times.
+/// Returns how many calls of the healthy users failed, how often the tool was called, and for how many calls.
 async fn a_minute(broken: usize, healthy: usize) -> (usize, usize, usize) {
     let script = upstream();
     let server = RetryTool::new().with_seed(11).layer(script.clone());
@@ -78,7 +79,7 @@ fn saved(burst: u32) -> Budget {
     Budget::new().with_ratio(0.0).with_retries_per_second(0.0).with_burst(burst)
 }
 
-/// How many retries a caller gets who takes all there are.
+/// Returns how many retries a caller gets who takes as many as possible.
 async fn retries(retry: &RetryTool, ctx: &RequestContext) -> usize {
     let script = failing(ALWAYS, down());
     let retry =
@@ -137,7 +138,7 @@ async fn only_the_callers_own_calls_reduce_its_usage() {
     for _ in 0..100 {
         call_with(&healthy, &user("bob")).await.unwrap();
     }
-    // Ten tokens came in, and ten of bob's 26 are paid back: 34 are left, bob has used 16 and ada 50.
+    // Ten tokens came in, and ten of Bob's 26 are paid back: 34 are left, Bob has used 16 and Ada 50.
     assert_eq!(retries(&retry, &user("ada")).await, 0);
     assert_eq!(retries(&retry, &user("bob")).await, 10);
 }

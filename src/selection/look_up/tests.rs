@@ -1,4 +1,4 @@
-//! What the log and the caller are told when tools cannot be listed.
+//! The log entry and the answer when tools cannot be listed.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::selection::plan::{Asked, Plan, ask};
 use crate::testing::{ScriptedServer, Token, Traced};
 use crate::{Layer, Middleware, ValidatedTool, layer};
 
-/// Does something each time when somebody's own tools are listed.
+/// Runs a closure each time a caller's own tools are listed.
 #[derive(Clone)]
 struct Lists(Arc<dyn Fn() + Send + Sync>);
 
@@ -32,7 +32,7 @@ fn user(name: &str) -> RequestContext {
     RequestContext::with_id("1").with_user_id(name)
 }
 
-/// The id that whoever calls the tool is told.
+/// The error id that a caller of the tool gets.
 async fn told(server: &impl McpHandler, tool: &str, ctx: &RequestContext) -> String {
     match server.call_tool(tool, json!({}), ctx).await {
         Err(refused) => id(&refused.to_string()),
@@ -45,7 +45,7 @@ fn id(text: &str) -> String {
     id.unwrap_or_else(|| panic!("{text}")).0.to_owned()
 }
 
-/// The only line of the log that has the id.
+/// The only line of the log with the id.
 fn line(log: &str, id: &str) -> String {
     let lines: Vec<_> = log.lines().filter(|line| line.contains(id)).collect();
     let [line] = lines[..] else { panic!("{id} in {log}") };
@@ -91,7 +91,7 @@ async fn a_hanging_listing_has_one_error_id_for_all_waiting_and_later_callers() 
         advance(Duration::from_millis(50)).await;
         tokio::task::yield_now().await;
         advance(Duration::from_secs(5)).await;
-        // The task that lists logs it when it is its turn.
+        // The listing task logs it when it runs.
         tokio::task::yield_now().await;
     };
     let (first, other, left, ()) =

@@ -1,4 +1,4 @@
-//! What of a catalogue that changes is remembered, for whom, and for how long.
+//! Which parts of a changing catalogue are remembered, for which caller, and for how long.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ fn plan() -> Plan<String> {
     plan
 }
 
-/// How many tools are known that came later, counted one by one.
+/// Returns how many later tools are known, counted one by one.
 fn later(plan: &Plan<String>) -> usize {
     let counted = plan.0.later.count();
     assert_eq!(plan.state().later, counted);
@@ -116,7 +116,7 @@ fn a_notification_of_changed_tools_makes_all_tools_unknown_that_no_setting_names
     plan.forget();
     assert_eq!((get(&plan, "read"), get(&plan, "late")), (Known::Unknown, Known::Unknown));
     assert_eq!((acts(&plan, "write"), later(&plan)), (true, 0));
-    // It was nobody's any more, so whoever is told of it first decides for all.
+    // It was forgotten, so the first new listing decides for all callers.
     learn_for(&plan, Some(&user("ada")), "changed", ["read"]);
     assert_eq!(get(&plan, "read"), decided("changed"));
 }
@@ -164,7 +164,7 @@ fn the_tools_listed_longest_ago_are_forgotten_first() {
     learn(&plan, names("third", 4_000));
     let known = |prefix| names(prefix, 4_000).filter(|name| acts(&plan, name)).count();
     assert_eq!((known("first"), known("third")), (4_000, 4_000));
-    // Of the last listing that has to go, as many stay as there is room for.
+    // Of the last listing that is evicted, as many tools stay as there is room for.
     assert_eq!(known("second"), MAX_LATER - MAX_LATER / 8 - 8_000);
 }
 
@@ -221,7 +221,7 @@ fn callers_with_different_definitions_keep_their_own_whoever_listed_last() {
     learn_for(&plan, Some(&ada), "as ada sees it", ["read", "late"]);
     learn_for(&plan, Some(&bob), "as bob sees it", ["read", "late"]);
     for _ in 0..2 {
-        // Ada's first listing came before it was known that they differ.
+        // Ada's first listing came before the difference was known.
         learn_for(&plan, Some(&ada), "as ada sees it", ["read", "late"]);
         for name in ["read", "late"] {
             assert_eq!(plan.get(name, &ada), decided("as ada sees it"));
@@ -310,7 +310,7 @@ async fn callers_and_their_definitions_are_bounded_and_the_oldest_are_forgotten_
     assert!(known > MAX_CALLERS / 2);
     assert_eq!(plan.get("read", &user(&(callers - 1).to_string())), decided("acts"));
     assert_eq!(plan.get("read", &user("0")), Known::Unknown);
-    // A listing in which everything varies is known as a whole.
+    // A listing in which everything varies is kept as a whole.
     let large = 2 * MAX_DEFINITIONS;
     learn_for(&plan, Some(&user("ada")), "ada", names("large", large));
     for _ in 0..2 {

@@ -47,7 +47,7 @@ async fn expired_rows_are_swept_in_batches() {
     assert_eq!(rows().await, 3, "what has not expired stays");
 }
 
-/// Who sees the store learns neither who has a session nor how it is named.
+/// A reader of the store learns neither the owner of a session nor its name.
 #[tokio::test]
 async fn a_shared_store_contains_only_hashes() {
     let (_, sqlite) = sqlite().await;
@@ -106,7 +106,7 @@ async fn sessions_work_when_postgres_stops_answering_on_the_existing_connections
         session.set("n", &n).await.expect("another connection is there in time");
         assert_eq!(session.get::<i32>("n").await.unwrap(), Some(n));
     }
-    // What a step has left in the middle of a statement is closed, too.
+    // A connection that a step left in the middle of a statement is closed, too.
     let statement = tokio::time::timeout(Duration::from_millis(50), async {
         let mut hung = Connections::of(&pool).acquire().await.unwrap();
         network.silence();

@@ -1,4 +1,4 @@
-//! A cache inside the layer, or without it, does not hand one session's answer to another.
+//! A cache inside the layer, or without it, never returns one session's answer to another.
 
 #![cfg(feature = "cached")]
 
@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::{CachedTool, Scope};
 
-/// A tool that reads its session, one that does not, and one that fails for whoever has no `name`.
+/// A tool that reads its session, one that does not, and one that fails for a session without `name`.
 fn library(store: &SessionStore) -> ScriptedServer {
     let by_store = store.clone();
     ScriptedServer::new("library")
@@ -104,7 +104,7 @@ async fn a_failure_that_depends_on_a_session_is_not_shared_with_another_session(
     assert_eq!(script.calls("name"), 2);
 }
 
-/// 50 callers of each of 10 sessions ask for the same at the same time.
+/// 50 callers of each of 10 sessions make the same call concurrently.
 #[tokio::test(start_paused = true)]
 async fn waiting_callers_get_a_load_only_in_the_session_that_it_read() {
     let store = memory();

@@ -1,10 +1,10 @@
-//! What a change costs, and that none is lost.
+//! The cost of a change, and that none is lost.
 
 use futures_util::future::join_all;
 
 use super::*;
 
-/// Two processes: they share the backend and nothing else.
+/// Two processes that share only the backend.
 fn two_processes(backend: impl Backend + Clone) -> [SessionStore; 2] {
     [backend.clone(), backend].map(|backend| SessionStore::new(backend).with_backend_timeout(MINUTE))
 }
@@ -138,7 +138,7 @@ async fn a_session_ended_by_another_process_starts_empty() {
     assert_eq!(two.keys().await.unwrap(), ["newer", "newest"]);
 }
 
-/// A refusal that rests on what this process wrote last may be out of date.
+/// A refusal that is based on this process's last write may be out of date.
 #[tokio::test]
 async fn a_change_is_not_refused_if_another_process_has_made_room_for_it() {
     let stores = two_processes(MemoryBackend::new()).map(|store| store.with_max_keys(1));
@@ -157,7 +157,7 @@ async fn a_change_that_conflicts_at_each_attempt_ends_with_a_conflict() {
     theirs.set("a", &0).await.unwrap();
     let mut runs = 0;
     let error = mine.update("a", |a: &mut i32| {
-        // Somebody is always faster.
+        // Another writer is always faster.
         runs += 1;
         let theirs = theirs.clone();
         let done = std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Every backend keeps the contract.
+//! Every backend passes the contract suite.
 
 use std::future::ready;
 

@@ -1,4 +1,4 @@
-//! Backends that fail: what the caller is told, and when.
+//! Backends that fail: the caller's error, and when it comes.
 
 use futures_util::future::join_all;
 use tokio::time::Instant;

@@ -1,4 +1,4 @@
-//! Which session a call belongs to, and what a call without one is told.
+//! Which session a call belongs to, and the answer to a call without one.
 
 use turbomcp_types::Tool;
 
@@ -42,7 +42,7 @@ async fn a_call_without_a_session_is_refused_and_not_made() {
         refused(&call(&server, "visit", json!({}), &nobody()).await),
         (ErrorKind::InvalidRequest, "none".into())
     );
-    // Neither the request's id nor what the client says of itself makes a session.
+    // Neither the request's id nor the client's information about itself makes a session.
     let ctx = nobody().with_request_id("1").with_client_id("1").with_metadata("session_id", "1");
     assert_eq!(refused(&call(&server, "plain", json!({}), &ctx).await).1, "none");
     assert_eq!((script.calls("visit"), script.calls("plain")), (0, 0));

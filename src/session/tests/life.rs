@@ -1,4 +1,4 @@
-//! How long a session lives.
+//! The lifetime of a session.
 
 use super::*;
 
@@ -87,7 +87,7 @@ async fn a_use_near_the_end_of_a_session_is_not_reported_since_it_extends_nothin
         assert_eq!(session.get("a").await.unwrap(), Some(1));
         settle().await;
     }
-    // Every six minutes, until it is kept to its end.
+    // Every six minutes, until its end cannot be extended.
     let [.., touched, _] = spy.steps();
     assert!((9..=11).contains(&touched), "noted {touched} times");
 }

@@ -1,4 +1,4 @@
-//! The bounds of the sessions in memory: who gets how much of them, and what becomes of whom there is no room for.
+//! The bounds of the sessions in memory: the share of each caller, and the refusal of a caller without room.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn in_memory_for(max_sessions: usize) -> SessionStore {
     SessionStore::new(MemoryBackend::new().with_max_sessions(max_sessions))
 }
 
-/// Opens sessions until one is refused, or `times`. Says how many were not.
+/// Opens sessions until one is refused, or `times` times. Returns how many were opened.
 async fn opened(server: &impl McpHandler, ctx: &RequestContext, times: usize) -> usize {
     for number in 0..times {
         let answer = call(server, "open_session", json!({}), ctx).await;

@@ -1,4 +1,4 @@
-//! A Redis that falls silent: its connections are open, and nothing comes. And one answer that takes long.
+//! A Redis that stops answering: its connections stay open and deliver nothing. And one answer that takes long.
 
 use futures_util::future::join_all;
 
@@ -22,7 +22,7 @@ async fn update(session: &Session) -> Result<(), bool> {
     }
 }
 
-/// Updates until that is acknowledged. Returns how many may have been kept without that.
+/// Updates until one is acknowledged. Returns how many others may have been kept.
 async fn until_acknowledged(session: &Session) -> usize {
     let mut unknown = 0;
     let acknowledged = async {
@@ -71,7 +71,7 @@ async fn sessions_work_again_after_a_long_stop_of_redis() {
     let session = session(&SessionStore::redis(connection));
     assert_eq!(until_acknowledged(&session).await, 0);
     redis.hang();
-    // Until nothing is sent any more, since there is no connection.
+    // Until nothing is sent any more, since no connection is left.
     let mut unknown = 0;
     let gone = async {
         while update(&session).await.expect_err("it hangs") || session.get::<usize>("count").await.is_ok() {
@@ -88,7 +88,7 @@ async fn sessions_work_again_after_a_long_stop_of_redis() {
 async fn one_slow_answer_of_redis_fails_its_own_call_and_not_the_queued_ones() {
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
-    // The slow answer comes after the first has given it up, and before the second would.
+    // The slow reply comes after the first caller timed out, and before the second would.
     let connection = RedisConnection::open(&proxy.redis_url()).unwrap().with_response_timeout(4 * SECOND);
     let session = session(&SessionStore::redis(connection).with_backend_timeout(16 * SECOND));
     assert_eq!(until_acknowledged(&session).await, 0);
@@ -108,7 +108,7 @@ async fn queued_writers_fail_together_when_redis_hangs() {
     let session = session(&SessionStore::redis(connection).with_backend_timeout(2 * SECOND));
     assert_eq!(until_acknowledged(&session).await, 0);
     redis.hang();
-    // In turn they would take two minutes.
+    // One after the other they would take two minutes.
     let took = Took::begin();
     let during = tokio::time::timeout(MINUTE, crowd(&session)).await.expect("each waits for its own time");
     took.until("all 62 are refused");
@@ -163,7 +163,7 @@ async fn a_queued_writer_fails_once_the_backend_answered_nothing_for_one_timeout
         spy.fails(Fault::Hung);
     };
     let (during, ()) = tokio::join!(crowd, hangs);
-    // The last answer is that of the step that began before it hung: at 4.4 s.
+    // The last reply is that of the step that began before Redis hung: at 4.4 s.
     assert_eq!(began.elapsed(), 6_400 * MILLI);
     assert_eq!(during[0], 11);
     assert!(during[2] <= 4, "{during:?}");

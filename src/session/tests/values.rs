@@ -1,4 +1,4 @@
-//! What is kept, and how it comes back.
+//! Which values are stored, and how they are read back.
 
 use std::collections::BTreeMap;
 

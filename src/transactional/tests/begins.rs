@@ -1,4 +1,4 @@
-//! Transactions that are not begun, or fail on the way.
+//! Transactions that cannot be begun, or fail later.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ on_each_database! {
     whoever_leaves_while_waiting_for_a_connection_takes_none,
 }
 
-/// Each failure is said with the id that its caller has, and the end of all of them once.
+/// Each failure is logged with the id that its caller gets, and the end of all failures once.
 #[tokio::test]
 async fn the_log_says_once_that_transactions_can_be_begun_again() {
     let others = Postgres::pool().await;
@@ -79,7 +79,7 @@ async fn whoever_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() 
         }
         drop(only);
 
-        // Waiters are served in turn, so whoever was before would have been there by now.
+        // Waiting tasks are served in turn, so an earlier one would have arrived by now.
         assert_eq!(transactor.run(&(), nothing).await, Ok(()));
         assert_eq!(hooks.before_acquire() - before, 1);
     }
@@ -106,7 +106,7 @@ async fn work_that_must_end_returns_its_result_to_a_caller_who_waits() {
     assert_eq!(run_to_end(Box::pin(async { 1 })).await, 1);
 }
 
-/// Stands between a pool and its server, and replaces what the client says by something as long.
+/// Stands between a pool and its server, and replaces a message of the client by another of the same length.
 async fn replacing(server: &sqlx::postgres::PgConnectOptions, what: &'static [u8], by: &'static [u8]) -> u16 {
     async fn pass(client: TcpStream, server: TcpStream, what: &[u8], by: &[u8]) -> std::io::Result<()> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
@@ -144,7 +144,7 @@ async fn replacing(server: &sqlx::postgres::PgConnectOptions, what: &'static [u8
     port
 }
 
-/// sqlx hands the connection of a failed begin back to the pool as it is.
+/// sqlx returns the connection of a failed begin to the pool as it is.
 #[tokio::test]
 async fn a_begin_that_the_server_refuses_leaves_its_connection_usable() {
     let direct = Postgres::pool().await;

@@ -1,4 +1,4 @@
-//! Transactions that give way to others, and begin anew.
+//! Transactions that conflict with others, and are repeated.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use turbomcp_core::{McpError, McpResult};
 use super::databases::{TestDb, numbers_at_rest, refusal, write};
 use crate::transactional::{Dialect, Isolation, TransactionError, Transactor, current, failed};
 
-/// Two doctors are on call, one must stay: each leaves if the other is there. Returns how often a body ran.
+/// Two doctors are on call, one must stay: each leaves if the other is on call. Returns how often a body ran.
 async fn write_skew(isolation: Isolation) -> (Vec<i64>, u32) {
     let pool = Postgres::pool().await;
     sqlx::query("insert into t values (1), (2)").execute(&pool).await.expect("both are on call");

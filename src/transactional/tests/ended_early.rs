@@ -1,4 +1,4 @@
-//! Tools that end their transaction by themselves.
+//! Tools that end their transaction themselves.
 
 use serde_json::{Value, json};
 use sqlx::Pool;
@@ -35,7 +35,7 @@ async fn prepared<DB: TestDb>() -> Pool<DB> {
     pool
 }
 
-/// Writes 1, ends its transaction with what it is told to, writes 2, and ends as it is told to.
+/// Writes 1, ends its transaction with the given statement, writes 2, and ends as configured.
 fn bank<DB: TestDb>() -> ScriptedServer {
     ScriptedServer::new("bank").with_plain("pay", |call| async move {
         write::<DB>(1).await?;
@@ -60,7 +60,7 @@ async fn pay(server: &impl McpHandler, args: Value) -> McpResult<ToolResult> {
     server.call_tool("pay", args, &RequestContext::new()).await
 }
 
-/// What the layers say of an answer, of the transaction and of the key.
+/// The layers' marks in an answer: of the transaction and of the key.
 fn told(answer: &McpResult<ToolResult>) -> (Value, Value) {
     let noted = |word: &str| {
         let meta = answer.as_ref().ok().and_then(|answer| answer.meta.as_ref()?.get(word).cloned());
@@ -212,7 +212,7 @@ async fn a_tool_that_commits_and_begins_again_is_recorded<DB: TestDb>() {
     let args = json!({"ends": "COMMIT, BEGIN", "idempotency_key": "a"});
     assert_eq!(told(&pay(&server, args.clone()).await), (Value::Null, Value::Null));
     assert_eq!(told(&pay(&server, args).await).1, "replayed");
-    // What fails in the second one leaves the first behind, and so its claim.
+    // A failure in the second transaction leaves the first committed, and so its claim.
     let args = json!({"ends": "COMMIT, BEGIN", "fails": true, "idempotency_key": "b"});
     pay(&server, args.clone()).await.expect("a result");
     assert_eq!(told(&pay(&server, args).await).1, "ambiguous");
@@ -225,7 +225,7 @@ async fn a_transaction_that_ended_early_is_not_tried_again<DB: TestDb>() {
     let run = transactor.run(&(), || async {
         write::<DB>(1).await?;
         execute::<DB>("COMMIT").await?;
-        // What the database would say of another transaction that was in the way.
+        // The error of the database for a conflict with another transaction.
         crate::scope::current::<crate::transactional::control::Control>().expect("a transaction").note_conflict();
         Err::<(), _>(refusal())
     });

@@ -1,4 +1,4 @@
-//! How a transaction ends, whatever happens to the function that runs in it.
+//! The end of a transaction, whatever happens to the function that runs in it.
 
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
@@ -105,7 +105,7 @@ async fn a_caller_dropped_at_any_point_leaves_all_or_nothing<DB: TestDb>() {
         });
         let mut run = Box::pin(run);
         let mut polled = 0;
-        // Each poll after the first answers one thing that has happened: so the call is left at each point it waits at.
+        // Each poll after the first handles one event, so the call is dropped at each of its await points.
         let left = std::future::poll_fn(|cx| {
             polled += 1;
             if polled > polls {
@@ -187,7 +187,7 @@ async fn a_read_only_transaction_refuses_to_write_and_leaves_the_connection_writ
     let read = transactor.run(&(), || async { current::<DB>().await.map(|_| ()) }).await;
     assert_eq!(read, Ok(()));
 
-    // Also after a caller who left in the middle.
+    // Also after a caller who left during the transaction.
     let left = transactor.run(&(), || async {
         current::<DB>().await?;
         pending::<Result<(), TransactionError>>().await

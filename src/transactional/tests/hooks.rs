@@ -1,4 +1,4 @@
-//! What runs after the commit.
+//! Hooks and invalidations that run after the commit.
 
 use std::sync::{Arc, Mutex};
 
@@ -122,7 +122,7 @@ async fn hooks_run_although_the_caller_has_gone<DB: TestDb>() {
     });
     tokio::select! {
         _ = run => {}
-        // The first hook runs, so the commit is done: the caller leaves.
+        // The first hook runs, so the commit is done. Now the caller leaves.
         _ = gone.recv() => {}
     }
     while seen.all().is_empty() {
@@ -131,7 +131,7 @@ async fn hooks_run_although_the_caller_has_gone<DB: TestDb>() {
     assert_eq!(seen.all(), ["second"]);
 }
 
-/// A layer that notes what was done, as soon as that is certain.
+/// A layer that records an effect as soon as it is certain.
 #[derive(Clone)]
 struct Noting(Seen);
 

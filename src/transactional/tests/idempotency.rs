@@ -1,4 +1,4 @@
-//! Keys that are recorded in the same transaction as what the call does.
+//! Keys that are recorded in the same transaction as the effect of the call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,7 +207,7 @@ async fn an_expired_key_is_a_new_one_and_is_swept<DB: TestDb>() {
     call(&server, args()).await;
     // The record's clock is that of the database.
     while call(&server, args()).await.first_text() != Some("written by call 2") {}
-    // The layer sweeps too, so the last one to come finds nothing.
+    // The layer sweeps, too, so the last sweep finds nothing.
     let sweeper = Sweeper::new(&EXPIRED);
     while DB::records(&pool).await > 0 {
         sweeper.sweep(&pool).await.expect("records are deleted");
@@ -238,7 +238,7 @@ async fn the_key_is_in_the_schema_and_not_in_the_call<DB: TestDb>() {
     }
 }
 
-/// Outside, it goes on: what it does is not undone. Inside, it is.
+/// Outside, it continues, and its effect stays. Inside, its effect is rolled back.
 async fn a_call_with_a_key_inside_a_transaction_ends_with_its_caller<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let (begun, alive) = (Arc::new(Notify::new()), Arc::new(()));
@@ -261,7 +261,7 @@ async fn a_call_with_a_key_inside_a_transaction_ends_with_its_caller<DB: TestDb>
     begun.notified().await;
     caller.abort();
     let ended = async {
-        // The script has one, and the test.
+        // The script has one, and the test has one.
         while Arc::strong_count(&alive) > 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -1,4 +1,4 @@
-//! A commit that was not answered, by a call with a key: what became of it is found out where that can be.
+//! An unanswered commit of a call with a key: its outcome is determined if possible.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ use crate::testing::{ScriptedServer, Took, Traced};
 use crate::transactional::{TransactionalTool, Transactor, after_commit, current, failed};
 use crate::{Layer, RetryTool, outcome};
 
-/// Guards against hanging.
+/// Fails a test that hangs.
 const GUARD: Duration = Duration::from_secs(60);
 
 async fn prepared() -> PgPool {
@@ -106,7 +106,7 @@ async fn a_commit_that_the_server_may_still_do_stays_unknown_until_a_later_call_
     let (direct, hooks) = (prepared().await, Arc::default());
     let script = writer(&hooks);
     let held = through(&direct, Commit::Held).await;
-    // The server must not end it meanwhile: then it would be certain.
+    // The server must not end the transaction meanwhile: then its outcome would be certain.
     let transactor = Transactor::new(held.clone()).with_timeout(Duration::from_millis(100)).with_idle_timeout(GUARD);
     let tool = TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new());
     let traced = Traced::start();
@@ -124,7 +124,7 @@ async fn a_commit_that_the_server_may_still_do_stays_unknown_until_a_later_call_
     }
     assert!(!log.contains("secret-key"), "{log}");
 
-    // The server rolls back whom it has lost.
+    // The server rolls back a transaction whose client is lost.
     sqlx::query(
         "select pg_terminate_backend(pid, 10000) from pg_stat_activity \
          where application_name = current_setting('application_name') and pid <> pg_backend_pid() and state like 'idle in%'",
@@ -172,8 +172,8 @@ async fn until_blocked(pool: &PgPool) {
     timeout(GUARD, is_blocked).await.expect("it comes to that");
 }
 
-/// Makes a call whose commit is cut off before the server has seen it, and another one with its key, which waits in the database until
-/// the first is rolled back. Both write their number.
+/// Makes a call whose connection is cut before the server sees the commit, and another call with its key, which waits
+/// in the database until the first is rolled back. Both write their number.
 async fn beside_another(direct: &PgPool, [one, other]: [i64; 2]) -> [McpResult<ToolResult>; 2] {
     let cut = through(direct, Commit::CutBefore).await;
     let pool = direct.clone();
@@ -203,7 +203,7 @@ async fn a_commit_in_doubt_gets_the_answer_of_another_call_that_ran_with_its_key
     let [one, other] = beside_another(&direct, [1, 1]).await;
     assert_eq!(other.expect("a result").first_text(), Some("call 2"));
     match reason(&one) {
-        // The claim that proves it came before the other one.
+        // The claim that proves the outcome came before the other call's.
         Value::String(reason) => assert_eq!(reason, "unavailable", "{one:?}"),
         _ => assert_eq!(one.expect("a result").first_text(), Some("call 2")),
     }

@@ -1,4 +1,4 @@
-//! Errors of the database outside of a transaction, as a caller and the layers around a tool see them.
+//! Errors of the database outside a transaction, as a caller and the layers around a tool see them.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::testing::{ScriptedServer, Took, Traced};
 use crate::transactional::{TRANSACTION, TransactionalTool, Transactor, current, failed};
 use crate::{IdempotentTool, Layer, RetryTool};
 
-/// Guards against hanging.
+/// Fails a test that hangs.
 const GUARD: Duration = Duration::from_secs(60);
 
-/// A way to the server that is cut when it is told to, and works again for new connections.
+/// A path to the server that a test can cut, and that works again for new connections.
 async fn way(direct: &PgPool) -> (PgPool, Arc<Notify>) {
     let options = direct.connect_options().as_ref().clone();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
@@ -48,7 +48,7 @@ async fn way(direct: &PgPool) -> (PgPool, Arc<Notify>) {
     (pool.await.expect("the way is open"), cut)
 }
 
-/// Tools that write and read outside of any transaction, and lose the connection in the middle at the first call.
+/// Tools that write and read outside any transaction, and lose the connection during the first call.
 async fn server() -> (ScriptedServer, PgPool) {
     let direct = Postgres::pool().await;
     let (pool, cut) = way(&direct).await;

@@ -97,7 +97,8 @@ async fn a_mandatory_part_needs_a_transaction<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-/// On PostgreSQL alone: SQLite has one writer at a time, so a transaction of its own waits for the one around it.
+/// On PostgreSQL only: SQLite has one writer at a time, so an independent inner transaction would wait for the outer
+/// one.
 #[tokio::test]
 async fn an_inner_transaction_of_its_own_commits_whatever_happens_to_the_outer_one() {
     type DB = sqlx::Postgres;

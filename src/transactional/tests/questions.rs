@@ -14,7 +14,7 @@ use crate::{Layer, RetryTool, outcome};
 
 const CONFLICT: &str = "do $$ begin raise exception 'x' using errcode = '40001'; end $$";
 
-/// Writes, asks for a name, and gives way to another transaction where it is told to.
+/// Writes, asks for a name, and conflicts with another transaction if configured.
 fn office() -> ScriptedServer {
     ScriptedServer::new("office").with_plain("sign", |call| async move {
         write::<Postgres>(1).await?;
@@ -50,7 +50,7 @@ async fn a_transaction_that_conflicts_after_a_question_is_not_repeated() {
         assert_eq!((laptop.asked().len(), script.calls("sign")), (calls, calls));
         assert_eq!(numbers_at_rest(&pool).await, NONE);
     }
-    // Who calls again is asked again, under the same key too.
+    // A repeated call asks again, also with the same key.
     let again = json!({"asks": true, "gives_way": true, "idempotency_key": "a"});
     sign(&server, again, &laptop.ctx("ada")).await.expect("a result");
     assert_eq!(laptop.asked().len(), 3);

@@ -1,4 +1,4 @@
-//! How an answer is recorded together with the commit, and what that costs on the wire.
+//! How an answer is recorded together with the commit, and the cost of that on the wire.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -158,7 +158,7 @@ async fn a_violated_deferred_constraint_rolls_back_the_recorded_answer() {
 async fn the_record_is_found_by_its_index() {
     let pool = prepared::<Postgres>().await;
     let mut transaction = pool.begin().await.expect("a transaction");
-    // A plan that reads the whole table now has no other.
+    // A plan that reads the whole table then has no alternative.
     sqlx::raw_sql("set local enable_seqscan = off").execute(&mut *transaction).await.expect("a setting");
     let statement = Postgres::recording(&"a1".repeat(48), "{}", Duration::from_secs(7))
         .expect("PostgreSQL records with the commit");
@@ -168,7 +168,7 @@ async fn the_record_is_found_by_its_index() {
     assert!(!plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
 }
 
-/// Passes everything on and counts what the client waits for an answer to: simple queries and syncs.
+/// Forwards everything and counts the messages that the client waits for: simple queries and syncs.
 async fn count_round_trips(server: &PgConnectOptions) -> (PgConnectOptions, Arc<AtomicU64>) {
     async fn pass(mut client: TcpStream, mut server: TcpStream, trips: &AtomicU64) -> std::io::Result<()> {
         let (mut from_server, mut buffer, mut pending) = (vec![0; 65_536], vec![0; 65_536], Vec::new());
@@ -217,8 +217,8 @@ async fn count_round_trips(server: &PgConnectOptions) -> (PgConnectOptions, Arc<
     (server.clone().host("127.0.0.1").port(port).ssl_mode(sqlx::postgres::PgSslMode::Disable), trips)
 }
 
-/// The round trips of one call, once its statements are prepared and its layer has swept what expired. While they are counted, no connection goes back to its
-/// pool: the ping on the way back is waited for by nobody, and might be counted or not.
+/// The round trips of one call, once its statements are prepared and its layer has swept. While they are counted, no
+/// connection goes back to its pool: no caller waits for the ping on the way back, and it might be counted or not.
 async fn round_trips(
     (direct, pool, returns): (&Pool<Postgres>, &Pool<Postgres>, &Arc<Semaphore>),
     trips: &AtomicU64,
@@ -272,7 +272,7 @@ async fn a_key_costs_one_round_trip_and_the_layer_adds_none_to_the_wait() {
         let reusing = TransactionalTool::new(transactor.clone().with_connection_reuse());
         let layer = TransactionalTool::new(transactor).with_idempotency(Idempotency::new());
         let test = u64::from(is_tested);
-        // The begin, the statement and the commit; and with a key, the claim. By hand it is as many.
+        // The begin, the statement and the commit; and with a key, the claim. A handwritten transaction needs as many.
         assert_eq!(round_trips(calls, &trips, layer.clone(), false).await, 3 + test);
         assert_eq!(round_trips(calls, &trips, layer, true).await, 4 + test);
         assert_eq!(round_trips(calls, &trips, reusing, false).await, 3);

@@ -1,4 +1,4 @@
-//! Connections that go from one transaction straight to the next.
+//! Connections that are handed from one transaction directly to the next.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ on_each_database! {
     nothing_is_lost_or_mixed_up_under_load,
 }
 
-/// The process of the server's that the transaction is in, and what was set for it.
+/// The server process of the transaction, and its settings.
 async fn server_side() -> Result<(i32, [String; 3]), TransactionError> {
     let mut connection = current::<Postgres>().await?;
     let (pid, isolation, read_only, timeout) = sqlx::query_as(
@@ -32,7 +32,7 @@ async fn pid() -> Result<i32, TransactionError> {
     Ok(server_side().await?.0)
 }
 
-/// Runs a query elsewhere while nothing happens here, so that an idle connection stays where it is.
+/// Runs a query on another connection while nothing happens here, so that an idle connection stays idle.
 fn meanwhile<T>(pool: &Pool<Postgres>, query: String) -> T
 where
     T: Send + Unpin + 'static,
@@ -67,7 +67,7 @@ async fn a_committed_transaction_hands_its_connection_to_the_next() {
     for n in 0..200 {
         assert_eq!(transactor.clone().run(&(), || write::<Postgres>(n)).await, Ok(()));
     }
-    // Each time for a while only, so on a busy machine it may have gone back once or twice.
+    // It waits only briefly each time, so on a busy machine it may have gone back once or twice.
     assert!(hooks.before_acquire() + hooks.after_release() < 100, "{hooks:?}");
     assert_eq!(numbers_at_rest(&pool).await, (0..200).collect::<Vec<_>>());
 }
@@ -214,7 +214,7 @@ async fn nothing_is_lost_or_mixed_up_under_load<DB: TestDb>() {
     assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}");
 }
 
-/// Runs one transaction in a runtime of its own, and returns what is left when that has ended.
+/// Runs one transaction in its own runtime, and returns the rest after that runtime has ended.
 fn after_its_runtime<DB: TestDb>() -> (Pool<DB>, Transactor<DB>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {

@@ -51,7 +51,7 @@ async fn a_session_is_committed_with_the_transaction<DB: TestDb + SessionDatabas
         write::<DB>(1).await?;
         add(&session).await?;
         assert_eq!(count(&session).await, 1, "it reads what it wrote");
-        // In a task of its own nothing is a part of the transaction.
+        // A separate task is not part of the transaction.
         let other = other.clone();
         let seen = tokio::spawn(async move { count(&other).await }).await.expect("no panic");
         assert_eq!(seen, 0, "nobody else does");
@@ -84,7 +84,7 @@ async fn a_session_write_that_was_rolled_back_blocks_no_later_one<DB: TestDb + S
             Err::<(), _>(refusal())
         });
         assert_eq!(undone.await, Err(refusal()));
-        // Inside the next one, and outside.
+        // Inside the next transaction, and outside.
         assert_eq!(transactor.run(&(), || add(&session)).await, Ok(()));
         assert_eq!(add(&session).await, Ok(()));
         assert_eq!(count(&session).await, 2 * round + 2);

@@ -1,4 +1,4 @@
-//! Calls that hold a connection of a pool, and need another one of the same pool.
+//! Calls that hold a connection of a pool, and need another one of it.
 
 use std::future::ready;
 use std::time::Duration;
@@ -28,12 +28,12 @@ async fn pool_of(connections: u32) -> Pool<Postgres> {
     pool
 }
 
-/// Waits until whoever is as far as this could be as far.
+/// Waits until all callers have reached this point.
 async fn hold_on() {
     tokio::time::sleep(Duration::from_millis(30)).await;
 }
 
-/// Has forty users call at the same time, each of whom must succeed.
+/// Makes forty users call concurrently; each must succeed.
 async fn forty_callers_succeed(server: &impl McpHandler) {
     let calls = (0..CALLERS).map(|caller| {
         let server = server.clone();
@@ -48,7 +48,7 @@ async fn forty_callers_succeed(server: &impl McpHandler) {
     }
 }
 
-/// Writes in its transaction first, and in its session then.
+/// Writes in its transaction first, and then in its session.
 fn shop() -> ScriptedServer {
     ScriptedServer::new("shop").with_plain("order", |_| async {
         write::<Postgres>(1).await?;
@@ -157,7 +157,7 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_refused_at_once
     assert_eq!(script.calls("order"), 0);
 }
 
-/// A savepoint is a part of the connection that there is.
+/// A savepoint uses the existing connection.
 #[tokio::test]
 async fn a_savepoint_needs_no_connection_of_its_own() {
     let pool = pool_of(2).await;
@@ -184,7 +184,7 @@ async fn an_inner_transaction_without_a_connection_fails_with_the_reason() {
     let transactor = Transactor::new(pool.clone());
     let own = transactor.clone().with_propagation(Propagation::RequiresNew);
     let run = transactor.run(&(), || async {
-        // A tool that takes connections by itself.
+        // A tool that takes connections directly from the pool.
         let _taken = pool.acquire().await?;
         own.run(&(), nothing).await
     });
@@ -194,7 +194,7 @@ async fn an_inner_transaction_without_a_connection_fails_with_the_reason() {
     assert_eq!(transactor.run(&(), nothing).await, Ok(()), "nothing is left behind");
 }
 
-/// SQLite has one writer: what would write beside the transaction would wait for its end.
+/// SQLite has one writer: a write outside the transaction would wait for its end.
 #[tokio::test]
 async fn on_sqlite_a_session_write_outside_the_running_transaction_is_refused_and_does_not_wait() {
     let pool = Sqlite::pool().await;

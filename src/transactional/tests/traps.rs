@@ -1,4 +1,4 @@
-//! What sqlx 0.9 does on its own where a transaction is cancelled, aborted or nested, and that it does not happen here.
+//! Pitfalls of sqlx 0.9 when a transaction is cancelled, aborted or nested, and tests that this crate avoids them.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ on_each_database! {
 #[tokio::test]
 async fn a_begin_whose_caller_leaves_returns_no_connection_inside_a_transaction() {
     let pool = Postgres::pool().await;
-    // Somebody else looks: a call on a connection that was left in a transaction would end it.
+    // Another connection reads: a call on a connection that was left inside a transaction would end the transaction.
     let mut observer = PgConnection::connect_with(&pool.connect_options()).await.expect("the server is there");
     let transactor = Transactor::new(pool.clone());
     let begins: [&dyn Fn() -> BoxFuture<'static, ()>; 3] = [
@@ -49,13 +49,13 @@ async fn a_begin_whose_caller_leaves_returns_no_connection_inside_a_transaction(
         },
     ];
     for (polls, begins) in (0..8).flat_map(|polls| begins.map(|begins| (polls, begins))) {
-        // The connections are there, so that the first thing a call sends is its `BEGIN`, or a test before it.
+        // The connections exist, so a call first sends its `BEGIN`, or a test before it.
         numbers_at_rest(&pool).await;
         until_idle(&pool).await;
         for _ in 0..pool.options().get_max_connections() {
             let mut run = begins();
             let mut left = polls;
-            // Each poll after the first answers one thing that has happened.
+            // Each poll after the first handles one event.
             std::future::poll_fn(|cx| match left {
                 0 => std::task::Poll::Ready(()),
                 _ => {
@@ -159,24 +159,24 @@ async fn a_statement_whose_caller_left_releases_its_connection() {
         Ok::<_, TransactionError>(())
     });
     let ended = run.await;
-    // Either our clock or the server's, which has the same limit, was first.
+    // Either this process's clock or the server's, which has the same limit, was first.
     assert!(matches!(ended, Err(TransactionError::TimedOut { .. } | TransactionError::Statement { .. })), "{ended:?}");
-    // The only connection is back long before the statement would have ended.
+    // The only connection returns long before the statement would have ended.
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-/// What becomes of a connection at a commit.
+/// The fate of a connection at a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Commit {
     /// The connection ends before the server has seen it.
     CutBefore,
-    /// The connection ends after the server has done it.
+    /// The connection ends after the server has committed.
     CutAfter,
     /// The server never sees it, and holds the transaction.
     Held,
 }
 
-/// Stands between a pool and its server and cuts the connection at a commit.
+/// Stands between a pool and its server, and cuts the connection at a commit.
 pub(super) async fn cut_at_commit(server: PgConnectOptions, commit: Commit) -> PgConnectOptions {
     async fn pass(mut client: TcpStream, mut server: TcpStream, commit: Commit) -> std::io::Result<()> {
         let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
@@ -193,7 +193,7 @@ pub(super) async fn cut_at_commit(server: PgConnectOptions, commit: Commit) -> P
                     }
                     server.write_all(sent).await?;
                     if is_commit {
-                        // The server has answered, so it is done; the client never hears of it.
+                        // The server has answered, so the commit is done; the client never gets the reply.
                         let _answered = server.read(&mut from_server).await?;
                         return Ok(());
                     }

@@ -28,7 +28,7 @@ on_each_database! {
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A server whose `write` waits to be let go.
+/// A server whose `write` waits until the test releases it.
 struct Slow {
     script: ScriptedServer,
     begun: Arc<Semaphore>,
@@ -82,7 +82,7 @@ async fn a_duplicate_waits_for_the_first_call_and_gets_its_answer<DB: TestDb>() 
     let server = layer(&pool, LONG).layer(slow.script.clone());
     let (first, others) = tokio::join!(call(&server, "well"), async {
         slow.has_begun().await;
-        // More than there are connections: a call that waits holds none.
+        // More calls than connections: a waiting call holds none.
         let others = join_all((0..20).map(|_| call(&server, "well")));
         let lets_go = async {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! SQLite has one writer at a time: those of one process wait for each other in turn.
+//! SQLite has one writer at a time: the writers of one process take turns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +13,10 @@ use tokio::time::timeout;
 use super::databases::{TestDb, nothing, numbers_at_rest, write};
 use crate::transactional::{Dialect, Propagation, TransactionError, Transactor};
 
-/// Less than a writer waits for its turn.
+/// Shorter than a writer's wait for its turn.
 const SOON: Duration = Duration::from_secs(4);
 
-/// A pool whose connections do not wait for a lock at all, so that whoever meets another writer in the database fails.
+/// A pool whose connections never wait for a lock, so that a writer fails if it meets another writer in the database.
 async fn impatient_pool() -> Pool<Sqlite> {
     let first = Sqlite::pool().await;
     let options = SqliteConnectOptions::clone(&first.connect_options()).busy_timeout(Duration::ZERO);
@@ -58,7 +58,7 @@ async fn a_read_only_transaction_does_not_wait_in_the_write_queue() {
     let reader = transactor.clone().read_only();
     let run = transactor.run(&(), || async {
         write::<Sqlite>(1).await?;
-        // In a task of its own it is no part of the transaction.
+        // A separate task is not part of the transaction.
         let reader = reader.clone();
         let read = tokio::spawn(async move { reader.run(&(), nothing).await });
         timeout(SOON, read).await.expect("it does not wait").expect("no panic")
@@ -114,7 +114,7 @@ async fn a_writer_who_leaves_keeps_its_turn_during_a_begin_or_commit() {
     wal.close().await;
     let pool = SqlitePoolOptions::new().test_before_acquire(false).connect_with(options).await.expect("a file");
     let transactor = Transactor::new(pool.clone());
-    // A writer keeps others from beginning, and without a log, a reader keeps them from committing.
+    // A writer prevents others from beginning, and without a write-ahead log, a reader prevents them from committing.
     for (other, is_written) in [("BEGIN IMMEDIATE", false), ("BEGIN; SELECT count(*) FROM t", true)] {
         let mut connection = SqliteConnection::connect_with(&pool.connect_options()).await.expect("a file");
         Sqlite::execute(&mut connection, other.into()).await.expect("nobody is in its way");

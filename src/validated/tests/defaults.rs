@@ -1,4 +1,4 @@
-//! What a schema says for what is not said.
+//! Defaults of a schema for missing values.
 
 use super::*;
 use crate::references::References;

@@ -1,4 +1,4 @@
-//! A type that cannot be what is at its place.
+//! A type that does not fit its place in the schema.
 
 use serde::Deserialize;
 use validator::Validate;

@@ -1,4 +1,4 @@
-//! The layer: which tools, with which settings, and what its answers are.
+//! The layer: its tools, its settings and its answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -85,7 +85,7 @@ async fn rules_for_all_properties_are_kept() {
         ),
         (json!({"additionalProperties": true}), json!({"x": 1}), None),
         (json!({}), json!({"x": 1}), None),
-        // This is what `Tool::new` makes, to the letter.
+        // This is exactly the schema of `Tool::new`.
         (
             json!({"additionalProperties": false, "$schema": "https://json-schema.org/draft/2020-12/schema"}),
             json!({"x": 1}),
@@ -108,7 +108,7 @@ async fn a_macro_tool_without_parameters_is_called_without_arguments() {
     struct Clock;
     #[server(name = "clock", version = "1.0.0")]
     impl Clock {
-        /// Tells the time.
+        /// Returns the time.
         #[tool]
         async fn now(&self) -> McpResult<String> {
             Ok("noon".into())

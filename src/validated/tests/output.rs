@@ -1,4 +1,4 @@
-//! What a tool answers, against what it promises.
+//! Results of a tool, checked against its output schema.
 
 use turbomcp_types::ToolOutputSchema;
 

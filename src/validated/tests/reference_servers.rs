@@ -1,10 +1,10 @@
-//! The tools of the MCP reference servers: their schemas compile, and judge as their authors meant.
+//! The tools of the MCP reference servers: their schemas compile, and judge as their authors intended.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// By server and tool: the input schema, arguments that are meant, and arguments that are not with what is wrong with them.
+/// By server and tool: the input schema, valid arguments, and invalid arguments with their violations.
 fn servers() -> BTreeMap<String, BTreeMap<String, Value>> {
     serde_json::from_str(include_str!("reference_servers.json")).expect("a table")
 }

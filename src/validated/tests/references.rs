@@ -1,4 +1,4 @@
-//! Where references lead, by whatever name.
+//! The targets of references of every kind.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use crate::references::References;
 use crate::validated::hints::Hints;
 use crate::validated::violations::Collector;
 
-/// Whether the part at this pointer leads to the part at that one.
+/// Returns whether the part at this pointer refers to the part at that one.
 fn leads(schema: &Value, from: &str, to: &str) -> bool {
     let references = References::of(schema.clone());
     let from = references.root().pointer(from).expect("a part");
@@ -67,7 +67,7 @@ fn a_reference_is_followed_as_the_validator_follows_it() {
     ] {
         assert!(leads(&schema, "/properties/p", to), "{schema}");
     }
-    // Inside of a part with a name of its own, that part is the document.
+    // Inside a part with its own id, that part is the document.
     let nested = json!({"$id": "https://example.org/all", "$defs": {"it": {"$id": "one", "items": {"$ref": "#/$defs/x"}, "$defs": {"x": {}}}, "x": {}}});
     assert!(leads(&nested, "/$defs/it/items", "/$defs/it/$defs/x"));
 }

@@ -1,4 +1,4 @@
-//! Rules of one's own.
+//! Custom rules.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -130,7 +130,7 @@ async fn a_failed_rule_is_an_error_and_not_a_violation() {
     );
     assert_eq!(script.calls("take"), 0);
 
-    // What is wrong with the input is wrong whatever is down.
+    // A violation of the input is reported whatever service is down.
     let both = failing.rule("take", |_: Order, cx: RuleContext| async move {
         cx.refuse(Violation::new("no", "No"));
         Ok(())

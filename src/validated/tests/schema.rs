@@ -1,10 +1,10 @@
-//! What is wrong with a value, in words and for machines.
+//! The violations of a value, as text and as data.
 
 use super::*;
 use crate::validated::hints::Hints;
 use crate::validated::violations::Collector;
 
-/// Says what the schema finds wrong with the value: pointer, code and sentence of each violation.
+/// Returns the violations of the value: pointer, code and text of each.
 fn told(schema: &Value, value: &Value) -> Vec<String> {
     let schema = Schema::compile(schema).expect("a schema");
     match schema.check(value) {
@@ -278,7 +278,7 @@ fn an_unlisted_name_costs_no_message() {
         assert_eq!(found.count(), count);
         allocations.count_total
     };
-    // The validator itself keeps the name of each.
+    // The validator itself stores each name.
     let each = (allocations(900) - allocations(100)) / 800;
     assert!(each < 10, "{each} allocations for each name");
 }
@@ -330,6 +330,6 @@ fn a_schema_too_deep_for_the_compiler_is_refused() {
         (0..100_000).fold(json!({}), |inner, _| Value::Object([("not".to_owned(), inner)].into_iter().collect()));
     let error = Schema::compile(&deep).expect_err("the compiler recurses");
     assert!(error.to_string().contains("deeper"), "{error}");
-    // A value as deep as that must not be dropped by recursion either.
+    // A value of that depth must not be dropped by recursion, either.
     std::mem::forget(deep);
 }

@@ -30,7 +30,7 @@ fn shop() -> ScriptedServer {
     taking(json!({"type": "object", "properties": {"quantity": {"type": "integer"}}}))
 }
 
-/// Takes one unit as a rule must not, and refuses what is not in stock.
+/// Takes one unit, which a rule must not do, and refuses an item that is not in stock.
 fn validated() -> ValidatedTool {
     ValidatedTool::new().rule("take", |order: Order, cx: RuleContext| async move {
         let mut db = current::<Sqlite>().await?;
@@ -114,16 +114,16 @@ async fn a_database_that_fails_a_rule_is_unavailable_and_masked() {
     }
 }
 
-/// How a rule hands on what the database says.
+/// How a rule returns an error of the database.
 #[derive(Debug, Clone, Copy)]
 enum Hands {
     AsItIs,
     Masked,
-    /// And another rule finds something wrong, by the same stale data.
+    /// And another rule finds a violation, by the same stale data.
     BesideARefusal,
 }
 
-/// Somebody else sells between the look of a rule and its write.
+/// Another caller sells between the read of a rule and its write.
 #[tokio::test]
 async fn a_rule_that_conflicts_runs_again_in_a_new_transaction() {
     for hands in [Hands::AsItIs, Hands::Masked, Hands::BesideARefusal] {

@@ -1,4 +1,4 @@
-//! Types with rules of their own, and their names on the wire.
+//! Types with their own rules, and their names in JSON.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ struct UserRegistration {
     password: String,
 }
 
-/// The same rules, which no schema tells of.
+/// The same rules, which are not in the schema.
 #[derive(Debug, Deserialize, Validate)]
 #[serde(rename_all = "camelCase")]
 struct Order {

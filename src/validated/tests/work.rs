@@ -1,4 +1,5 @@
-//! What it takes to judge an input and to tell what is wrong with it, counted in steps and in bytes allocated, never in time.
+//! The cost of judging an input and of reporting its violations, counted in steps and in allocated bytes, never in
+//! time.
 
 use allocation_counter::measure;
 use proptest::prelude::*;
@@ -9,14 +10,14 @@ use crate::validated::hints::Hints;
 use crate::validated::violations::Collector;
 use crate::validated::walk::Extent;
 
-/// What was done for one input.
+/// The work for one input.
 #[derive(Debug, Clone, Copy)]
 struct Work {
-    /// What the validator read for its verdict.
+    /// The amount that the validator read for its verdict.
     verdict: u64,
-    /// What was read, compared and written to tell what is wrong.
+    /// The amount that was read, compared and written for the report.
     telling: u64,
-    /// What was allocated for both.
+    /// The bytes allocated for both.
     bytes: u64,
 }
 
@@ -40,13 +41,13 @@ fn object(count: usize, entry: &Value) -> Value {
     Value::Object((0..count).map(|index| (format!("some_property_{index:05}"), entry.clone())).collect())
 }
 
-/// A value that is nested as deep as the default limits let through, wider with `count`.
+/// A value nested as deep as the default limits allow, and wider with `count`.
 fn nested(count: usize, name: &str) -> Value {
     let deep = (0..26).fold(json!({"eq": 1}), |inner, _| json!({ name: inner }));
     list(count / 26 + 1, &deep)
 }
 
-/// The name of a keyword, a schema with it, and a value for each size that gives it all the work it can have.
+/// The name of a keyword, a schema with it, and a value for each size that causes the most work.
 type Keyword = (&'static str, Value, fn(usize) -> Value);
 
 fn keywords() -> Vec<Keyword> {
@@ -258,7 +259,7 @@ fn the_tests_of_cost_cover_every_asserting_keyword() {
     }
 }
 
-/// The value, with each of its lists and objects so many times as long.
+/// The value, with each of its lists and objects that many times as long.
 fn repeated(value: &Value, times: usize) -> Value {
     match value {
         Value::Array(items) => (0..times).flat_map(|_| items.iter().map(|item| repeated(item, 1))).collect(),

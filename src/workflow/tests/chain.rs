@@ -1,4 +1,4 @@
-//! Steps that leave nothing to undo.
+//! Steps without compensations.
 
 use super::*;
 

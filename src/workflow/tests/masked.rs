@@ -1,4 +1,4 @@
-//! What the caller reads of an error that is a part of an answer.
+//! The part of a source's error that the caller sees.
 
 use super::*;
 

@@ -1,10 +1,10 @@
-//! Steps that are undone.
+//! Steps with compensations.
 
 use super::*;
 
 const STEPS: [&str; 4] = ["flight", "hotel", "car", "ticket"];
 
-/// Books a trip in four steps. The one of this number fails; none does if there is none.
+/// Books a trip in four steps. The step with this number fails; no step fails without a number.
 async fn trip(log: Log, fails: usize) -> Result<usize, ChainError> {
     Chain::new("trip")
         .run(&(), |steps| async move {
@@ -20,7 +20,7 @@ async fn trip(log: Log, fails: usize) -> Result<usize, ChainError> {
         .await
 }
 
-/// What the log has of a trip of which so many steps succeeded, and one more was begun or not.
+/// The log of a trip in which that many steps succeeded, and one more was begun or not.
 fn undone(succeeded: usize, begun: usize) -> Vec<String> {
     let made = STEPS[..begun].iter().map(|name| (*name).to_owned());
     made.chain(STEPS[..succeeded].iter().rev().map(|name| format!("undo {name}"))).collect()
