@@ -60,7 +60,7 @@ impl Took {
     }
 }
 
-/// The counters that are not zero, as `name label=value ..`, where the name has no common prefix.
+/// The counters that are not zero, as `name label=value ..`, where the name has no common prefix or suffix.
 pub(crate) fn counted(recorder: &DebuggingRecorder) -> BTreeMap<String, u64> {
     let mut counted = BTreeMap::new();
     for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {

@@ -16,12 +16,12 @@ over_stdio_and_http! {
     get_forecast_is_listed_with_its_annotations_and_schemas,
     get_forecast_answers_the_weather_in_three_lines,
     get_forecast_answers_the_same_data_as_structured_content,
-    a_city_that_does_not_exist_is_a_tool_error_that_names_it,
-    a_wrong_argument_is_a_tool_error_that_says_what_is_wrong,
+    an_unknown_city_is_a_tool_error_that_names_it,
+    a_wrong_argument_is_a_tool_error_with_the_reason,
     an_upstream_that_always_fails_is_a_tool_error_that_names_no_address,
     the_second_call_for_a_city_is_a_cache_hit,
     fifty_cities_are_answered_although_the_upstream_often_fails,
-    a_cancelled_call_leaves_the_others_alone,
+    a_cancelled_call_does_not_affect_the_others,
 }
 
 /// Cities that the upstream knows.
@@ -161,14 +161,14 @@ fn whole(value: &Value) -> f64 {
     number(value).round() + 0.0
 }
 
-async fn a_city_that_does_not_exist_is_a_tool_error_that_names_it(transport: Transport) {
+async fn an_unknown_city_is_a_tool_error_that_names_it(transport: Transport) {
     let (_server, client) = weather(transport, &["--latency-ms", "0"]).await;
 
     let result = client.call("get_forecast", city("Atlantis")).await;
     assert!(error_text(&result).contains("Atlantis"), "{result:?}");
 }
 
-async fn a_wrong_argument_is_a_tool_error_that_says_what_is_wrong(transport: Transport) {
+async fn a_wrong_argument_is_a_tool_error_with_the_reason(transport: Transport) {
     let (_server, client) = weather(transport, &["--latency-ms", "0"]).await;
 
     for arguments in [json!({}), json!({ "city": 7 }), json!({ "city": "  " })] {
@@ -208,7 +208,7 @@ async fn fifty_cities_are_answered_although_the_upstream_often_fails(transport: 
     }
 }
 
-async fn a_cancelled_call_leaves_the_others_alone(transport: Transport) {
+async fn a_cancelled_call_does_not_affect_the_others(transport: Transport) {
     let (_server, client) = weather(transport, &["--latency-ms", "3000"]).await;
 
     let other = client.begin("get_forecast", city("Lima")).await;

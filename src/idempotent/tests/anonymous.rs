@@ -45,7 +45,7 @@ async fn anonymous_callers_share_a_key_unless_they_are_distinguished_by_session(
     );
 }
 
-async fn a_replay_says_whether_another_connection_got_the_answer_first(backend: impl Backend) {
+async fn a_replay_states_whether_another_connection_got_the_first_answer(backend: impl Backend) {
     let server = layer(backend).layer(post());
     let key = new_name();
     let first = send_as(&server, &key, &on("1")).await;
@@ -60,23 +60,23 @@ async fn a_replay_says_whether_another_connection_got_the_answer_first(backend: 
 
 #[tokio::test]
 async fn a_replay_from_memory_states_whether_another_connection_got_the_first_answer() {
-    a_replay_says_whether_another_connection_got_the_answer_first(MemoryBackend::new()).await;
+    a_replay_states_whether_another_connection_got_the_first_answer(MemoryBackend::new()).await;
 }
 
 #[tokio::test]
 async fn a_replay_from_redis_states_whether_another_connection_got_the_first_answer() {
-    a_replay_says_whether_another_connection_got_the_answer_first(redis().await).await;
+    a_replay_states_whether_another_connection_got_the_first_answer(redis().await).await;
 }
 
 #[tokio::test]
 async fn a_replay_from_sqlite_states_whether_another_connection_got_the_first_answer() {
     let (backend, _file) = sqlite().await;
-    a_replay_says_whether_another_connection_got_the_answer_first(backend).await;
+    a_replay_states_whether_another_connection_got_the_first_answer(backend).await;
 }
 
 #[tokio::test]
 async fn a_replay_from_postgres_states_whether_another_connection_got_the_first_answer() {
-    a_replay_says_whether_another_connection_got_the_answer_first(postgres().await).await;
+    a_replay_states_whether_another_connection_got_the_first_answer(postgres().await).await;
 }
 
 #[tokio::test]

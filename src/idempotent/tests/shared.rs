@@ -105,7 +105,7 @@ async fn a_hundred_callers_with_one_key_have_one_effect_with_postgres() {
 }
 
 /// A replica that died while a call ran: its claim exists, its lease has ended, and no answer will ever be recorded.
-async fn the_claim_of_a_dead_replica_is_ambiguous_on_the_others(backend: impl Backend + Clone) {
+async fn the_claim_of_a_dead_replica_is_ambiguous_on_other_replicas(backend: impl Backend + Clone) {
     let (dead, alive, key) = (post(), post(), new_name());
     let dying = layer(Dying(backend.clone())).layer(dead.clone());
     assert_eq!(told(&send(&dying, &key).await), "not_recorded");
@@ -155,16 +155,16 @@ impl<S: Backend> Backend for Dying<S> {
 
 #[tokio::test]
 async fn the_claim_of_a_dead_replica_in_redis_is_ambiguous_on_other_replicas() {
-    the_claim_of_a_dead_replica_is_ambiguous_on_the_others(redis().await).await;
+    the_claim_of_a_dead_replica_is_ambiguous_on_other_replicas(redis().await).await;
 }
 
 #[tokio::test]
 async fn the_claim_of_a_dead_replica_in_sqlite_is_ambiguous_on_other_replicas() {
     let (backend, _file) = sqlite().await;
-    the_claim_of_a_dead_replica_is_ambiguous_on_the_others(backend).await;
+    the_claim_of_a_dead_replica_is_ambiguous_on_other_replicas(backend).await;
 }
 
 #[tokio::test]
 async fn the_claim_of_a_dead_replica_in_postgres_is_ambiguous_on_other_replicas() {
-    the_claim_of_a_dead_replica_is_ambiguous_on_the_others(postgres().await).await;
+    the_claim_of_a_dead_replica_is_ambiguous_on_other_replicas(postgres().await).await;
 }

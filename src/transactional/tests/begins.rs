@@ -17,7 +17,7 @@ use crate::testing::Traced;
 use crate::transactional::{TransactionError, Transactor};
 
 on_each_database! {
-    whoever_leaves_while_waiting_for_a_connection_takes_none,
+    a_caller_who_leaves_while_waiting_for_a_connection_takes_none,
 }
 
 /// Each failure is logged with the id that its caller gets, and the end of all failures once.
@@ -64,7 +64,7 @@ async fn a_conflict_between_transactions_is_not_logged_as_an_outage() {
     assert!(!traced.text().contains("can be begun again"), "{}", traced.text());
 }
 
-async fn whoever_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() {
+async fn a_caller_who_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() {
     let others = DB::pool().await;
     let (pool, hooks) = hooked_pool(&others, 1).await;
     let transactor = Transactor::new(pool.clone());

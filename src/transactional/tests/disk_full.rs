@@ -102,7 +102,7 @@ async fn is_refused(pool: &SqlitePool, server: &impl McpHandler, bytes: u32) {
 #[tokio::test]
 async fn a_full_disk_fails_the_commit_with_a_known_outcome() {
     let Some(disk) = Disk::mount() else {
-        return a_full_database_is_refused_and_nothing_is_in_doubt_here().await;
+        return a_full_database_fails_the_write_with_a_known_outcome_here().await;
     };
     let pool = sqlite_at(&disk.0.join("full.db")).await;
     let server = server(&pool).await;
@@ -117,7 +117,7 @@ async fn a_full_disk_fails_the_commit_with_a_known_outcome() {
     pool.close().await;
 }
 
-async fn a_full_database_is_refused_and_nothing_is_in_doubt_here() {
+async fn a_full_database_fails_the_write_with_a_known_outcome_here() {
     let file = std::env::temp_dir().join(format!("mcp-patterns-{}.db", new_name()));
     let pool = sqlite_at(&file).await;
     let server = server(&pool).await;
@@ -142,5 +142,5 @@ async fn a_full_database_is_refused_and_nothing_is_in_doubt_here() {
 
 #[tokio::test]
 async fn a_full_database_fails_the_write_with_a_known_outcome() {
-    a_full_database_is_refused_and_nothing_is_in_doubt_here().await;
+    a_full_database_fails_the_write_with_a_known_outcome_here().await;
 }

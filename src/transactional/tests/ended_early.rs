@@ -13,14 +13,14 @@ use crate::transactional::{Dialect, TransactionError, TransactionalTool, Transac
 use crate::{Layer, outcome};
 
 on_each_database! {
-    a_tool_that_ends_its_transaction_never_gets_an_error_that_says_nothing_was_done,
+    a_tool_that_ends_its_transaction_never_gets_an_error_that_nothing_was_done,
     a_tool_that_commits_and_fails_is_marked,
     the_key_of_a_tool_that_ended_its_transaction_is_ambiguous_until_it_is_resolved,
     an_ambiguous_key_is_refused_for_good_after_the_chosen_time_until_its_ttl,
     an_ambiguous_key_is_not_refused_for_good_before_the_chosen_time,
-    an_ambiguous_key_without_further_calls_is_deleted_in_the_end,
+    an_ambiguous_key_without_further_calls_is_finally_deleted,
     a_tool_that_commits_and_begins_again_is_recorded,
-    a_transaction_that_ended_early_is_not_tried_again,
+    a_transaction_that_ended_early_is_not_repeated,
     a_transaction_that_ended_normally_is_not_marked,
 }
 
@@ -70,7 +70,7 @@ fn told(answer: &McpResult<ToolResult>) -> (Value, Value) {
     (noted("mcp-patterns/transaction"), noted("mcp-patterns/idempotency"))
 }
 
-async fn a_tool_that_ends_its_transaction_never_gets_an_error_that_says_nothing_was_done<DB: TestDb>() {
+async fn a_tool_that_ends_its_transaction_never_gets_an_error_that_nothing_was_done<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let server = layer(&pool, Idempotency::new()).layer(bank::<DB>());
     for ends in ["COMMIT", "ROLLBACK"] {
@@ -187,7 +187,7 @@ async fn an_ambiguous_key_is_not_refused_for_good_before_the_chosen_time<DB: Tes
     assert_eq!(TransactionalTool::sweep(&pool).await.expect("a sweep"), 0, "it is kept");
 }
 
-async fn an_ambiguous_key_without_further_calls_is_deleted_in_the_end<DB: TestDb>() {
+async fn an_ambiguous_key_without_further_calls_is_finally_deleted<DB: TestDb>() {
     use std::time::Duration;
     let pool = prepared::<DB>().await;
     let moment = Duration::from_millis(50);
@@ -219,7 +219,7 @@ async fn a_tool_that_commits_and_begins_again_is_recorded<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1, 1, 2]);
 }
 
-async fn a_transaction_that_ended_early_is_not_tried_again<DB: TestDb>() {
+async fn a_transaction_that_ended_early_is_not_repeated<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {

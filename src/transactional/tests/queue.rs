@@ -16,14 +16,14 @@ use super::on_each_database;
 use crate::transactional::{TransactionError, Transactor};
 
 on_each_database! {
-    others_have_their_turn_while_transactions_go_on,
-    whoever_waits_is_served_in_turn,
-    whoever_waits_hears_when_the_pool_closes,
-    no_connection_is_waited_for_longer_than_the_pool_allows,
-    a_hook_that_panics_is_the_end_of_one_wait_only,
+    other_users_of_the_pool_get_connections_while_transactions_continue,
+    waiting_callers_are_served_in_turn,
+    waiting_callers_get_an_error_when_the_pool_closes,
+    a_wait_for_a_connection_ends_with_the_acquire_timeout,
+    a_pool_hook_that_panics_ends_only_one_wait,
 }
 
-async fn others_have_their_turn_while_transactions_go_on<DB: TestDb>() {
+async fn other_users_of_the_pool_get_connections_while_transactions_continue<DB: TestDb>() {
     let (pool, _) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -45,7 +45,7 @@ async fn others_have_their_turn_while_transactions_go_on<DB: TestDb>() {
     }
 }
 
-async fn whoever_waits_is_served_in_turn<DB: TestDb>() {
+async fn waiting_callers_are_served_in_turn<DB: TestDb>() {
     let (pool, _) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     let only = pool.acquire().await.expect("it is idle");
@@ -72,7 +72,7 @@ async fn whoever_waits_is_served_in_turn<DB: TestDb>() {
     assert_eq!(served.into_inner(), stayed);
 }
 
-async fn whoever_waits_hears_when_the_pool_closes<DB: TestDb>() {
+async fn waiting_callers_get_an_error_when_the_pool_closes<DB: TestDb>() {
     let (pool, _) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     // A connection kept for the next caller does not prevent the pool from closing, either.
@@ -168,7 +168,7 @@ async fn a_waiting_caller_is_served_after_the_timeout_of_another() {
     assert_eq!(last.await.expect("no panic"), Ok(()));
 }
 
-async fn no_connection_is_waited_for_longer_than_the_pool_allows<DB: TestDb>() {
+async fn a_wait_for_a_connection_ends_with_the_acquire_timeout<DB: TestDb>() {
     let other = DB::pool().await;
     let pool = PoolOptions::<DB>::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
     let pool = pool.connect_lazy_with(other.connect_options().as_ref().clone());
@@ -192,7 +192,7 @@ async fn no_connection_is_waited_for_longer_than_the_pool_allows<DB: TestDb>() {
     served.await.expect("it is free");
 }
 
-async fn a_hook_that_panics_is_the_end_of_one_wait_only<DB: TestDb>() {
+async fn a_pool_hook_that_panics_ends_only_one_wait<DB: TestDb>() {
     let other = DB::pool().await;
     let panics = AtomicBool::new(true);
     let pool = PoolOptions::<DB>::new().max_connections(1).before_acquire(move |_, _| {

@@ -21,10 +21,10 @@ use crate::transactional::{Dialect, TransactionalTool, Transactor, current};
 use crate::{Layer, outcome};
 
 on_each_database! {
-    an_answer_of_any_characters_is_replayed_as_it_was,
-    without_meta_a_replay_is_the_first_answer_and_nothing_else,
+    an_answer_of_any_characters_is_replayed_unchanged,
+    without_meta_a_replay_is_the_first_answer_without_a_mark,
     an_answer_that_cannot_be_recorded_is_not_committed,
-    an_answer_of_a_part_is_there_before_the_whole_is_committed,
+    an_answer_of_a_part_is_recorded_before_the_whole_is_committed,
 }
 
 async fn prepared<DB: TestDb>() -> Pool<DB> {
@@ -47,7 +47,7 @@ fn reason(result: &McpResult<ToolResult>) -> Value {
         .unwrap_or_default()
 }
 
-async fn an_answer_of_any_characters_is_replayed_as_it_was<DB: TestDb>() {
+async fn an_answer_of_any_characters_is_replayed_unchanged<DB: TestDb>() {
     const TEXT: &str = "'; drop table t; -- $1 $$ \\' \\x00 \" \u{0} \u{1} \n\r\t {} %s é 漢 🦀 \u{10ffff}";
     let pool = prepared::<DB>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
@@ -65,7 +65,7 @@ async fn an_answer_of_any_characters_is_replayed_as_it_was<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn without_meta_a_replay_is_the_first_answer_and_nothing_else<DB: TestDb>() {
+async fn without_meta_a_replay_is_the_first_answer_without_a_mark<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
         write::<DB>(1).await?;
@@ -94,7 +94,7 @@ async fn an_answer_that_cannot_be_recorded_is_not_committed<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn an_answer_of_a_part_is_there_before_the_whole_is_committed<DB: TestDb>() {
+async fn an_answer_of_a_part_is_recorded_before_the_whole_is_committed<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
         write::<DB>(1).await?;

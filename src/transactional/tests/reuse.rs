@@ -11,7 +11,7 @@ use super::on_each_database;
 use crate::transactional::{Isolation, TransactionError, Transactor, current};
 
 on_each_database! {
-    a_free_connection_is_taken_as_it_is,
+    a_free_connection_is_used_without_a_test,
     a_connection_returns_to_its_pool_if_no_transaction_takes_it,
     nothing_is_lost_or_mixed_up_under_load,
 }
@@ -49,7 +49,7 @@ where
     elsewhere.join().expect("it does not panic")
 }
 
-async fn a_free_connection_is_taken_as_it_is<DB: TestDb>() {
+async fn a_free_connection_is_used_without_a_test<DB: TestDb>() {
     let (pool, hooks) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone());
     for (transactor, expected) in [(transactor.clone(), 1), (transactor.with_connection_reuse(), 0)] {

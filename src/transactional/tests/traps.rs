@@ -25,7 +25,7 @@ use crate::testing::databases::postgres_options;
 use crate::transactional::{TransactionError, TransactionalTool, Transactor, current};
 
 on_each_database! {
-    a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed,
+    a_begin_with_in_the_tool_that_rolls_back_the_whole_is_not_reported_as_committed,
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_transaction_aborted_by_an_ignored_error_is_not_reported_as_committed(
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed<DB: TestDb>() {
+async fn a_begin_with_in_the_tool_that_rolls_back_the_whole_is_not_reported_as_committed<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     // Whether sqlx has undone it by then is a race.

@@ -20,10 +20,10 @@ use crate::{Layer, outcome};
 
 on_each_database! {
     a_duplicate_waits_for_the_first_call_and_gets_its_answer,
-    a_duplicate_that_does_not_wait_hears_that_the_first_is_in_progress,
+    a_duplicate_that_does_not_wait_gets_in_progress,
     a_duplicate_that_is_cancelled_while_it_waits_makes_no_call,
-    if_the_first_call_fails_the_next_one_is_made,
-    if_the_first_caller_leaves_the_next_call_is_made,
+    the_next_call_is_made_if_the_first_one_fails,
+    the_next_call_is_made_if_the_first_caller_leaves,
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -100,7 +100,7 @@ async fn a_duplicate_waits_for_the_first_call_and_gets_its_answer<DB: TestDb>() 
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn a_duplicate_that_does_not_wait_hears_that_the_first_is_in_progress<DB: TestDb>() {
+async fn a_duplicate_that_does_not_wait_gets_in_progress<DB: TestDb>() {
     let (pool, slow) = (prepared::<DB>().await, Slow::new::<DB>());
     let server = layer(&pool, Duration::ZERO).layer(slow.script.clone());
     let (first, second) = tokio::join!(call(&server, "well"), async {
@@ -141,7 +141,7 @@ async fn a_duplicate_that_is_cancelled_while_it_waits_makes_no_call<DB: TestDb>(
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn if_the_first_call_fails_the_next_one_is_made<DB: TestDb>() {
+async fn the_next_call_is_made_if_the_first_one_fails<DB: TestDb>() {
     let (pool, slow) = (prepared::<DB>().await, Slow::new::<DB>());
     let server = layer(&pool, LONG).layer(slow.script.clone());
     let (first, others) = tokio::join!(call(&server, "badly at first"), async {
@@ -154,7 +154,7 @@ async fn if_the_first_call_fails_the_next_one_is_made<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn if_the_first_caller_leaves_the_next_call_is_made<DB: TestDb>() {
+async fn the_next_call_is_made_if_the_first_caller_leaves<DB: TestDb>() {
     let (pool, slow) = (prepared::<DB>().await, Slow::new::<DB>());
     let server = layer(&pool, LONG).layer(slow.script.clone());
     let second = {

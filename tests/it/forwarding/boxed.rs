@@ -31,7 +31,7 @@ boxed_servers! {
     every_request_and_notification_reaches_the_server_once_with_its_arguments: reaches_the_server_once;
     a_client_sees_the_same_as_of_the_bare_server: served::is_seen_as_the_bare_server;
     a_notification_reaches_the_server: served::hears_a_notification;
-    a_running_server_is_initialized_once_and_shut_down_once: served::hears_its_start_and_its_end;
-    a_server_that_cannot_start_says_so: served::says_that_it_cannot_start;
+    a_running_server_is_initialized_once_and_shut_down_once: served::is_initialized_and_shut_down_once;
+    a_server_that_cannot_start_says_so: served::reports_that_it_cannot_start;
     the_router_answers_every_request_as_for_the_bare_server: served::is_routed_as_the_bare_server;
 }

@@ -116,7 +116,7 @@ async fn a_notification_reaches_the_server() {
     hears_a_notification(wrapped).await;
 }
 
-pub(super) async fn hears_its_start_and_its_end<H: McpHandler>(wrap: fn(Everything) -> H) {
+pub(super) async fn is_initialized_and_shut_down_once<H: McpHandler>(wrap: fn(Everything) -> H) {
     let inner = Everything::default();
     let server = wrap(inner.clone());
     inner.forget();
@@ -128,17 +128,17 @@ pub(super) async fn hears_its_start_and_its_end<H: McpHandler>(wrap: fn(Everythi
 
 #[tokio::test(start_paused = true)]
 async fn a_running_server_is_initialized_once_and_shut_down_once() {
-    hears_its_start_and_its_end(wrapped).await;
+    is_initialized_and_shut_down_once(wrapped).await;
 }
 
-pub(super) async fn says_that_it_cannot_start<H: McpHandler>(wrap: fn(Everything) -> H) {
+pub(super) async fn reports_that_it_cannot_start<H: McpHandler>(wrap: fn(Everything) -> H) {
     let refused = channel::run_in_process(&wrap(Everything::broken())).await.expect_err("it is broken");
     assert_eq!(refused.message, "on_initialize is broken");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_start_up_error_of_a_server_passes_through_its_layers() {
-    says_that_it_cannot_start(wrapped).await;
+    reports_that_it_cannot_start(wrapped).await;
 }
 
 /// Every request that the router knows, answered.

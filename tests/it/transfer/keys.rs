@@ -9,7 +9,7 @@ use crate::support::Database;
 everywhere! {
     the_same_key_gets_the_same_answer_and_one_transfer,
     the_same_key_with_other_arguments_is_refused,
-    a_key_that_is_none_is_refused,
+    a_malformed_key_is_refused,
     a_refused_call_does_not_use_up_its_key,
     a_key_opens_one_account,
 }
@@ -49,7 +49,7 @@ async fn the_same_key_with_other_arguments_is_refused(database: Database, transp
     assert_eq!(balances(&client).await, ["87.50", "112.50"]);
 }
 
-async fn a_key_that_is_none_is_refused(database: Database, transport: Transport) {
+async fn a_malformed_key_is_refused(database: Database, transport: Transport) {
     let (_server, client) = two_accounts(&database, transport).await;
 
     for key in [json!(""), json!("a b"), json!("ä"), json!("k".repeat(256)), json!(7), json!({})] {

@@ -39,7 +39,7 @@ async fn every_call_was_made_once(database: &Database) {
     assert_eq!(books.times(), (1..=CALLS).map(|number| (number, 1)).collect());
 }
 
-async fn a_server_that_is_killed_does_every_transfer_once(database: Database) {
+async fn a_repeatedly_killed_server_makes_every_transfer_once(database: Database) {
     let mut rng = fastrand::Rng::with_seed(3);
     let mut waiting: BTreeSet<i64> = (1..=CALLS).collect();
     let mut lives = 0;
@@ -84,12 +84,12 @@ async fn a_server_that_is_killed_does_every_transfer_once(database: Database) {
 
 #[tokio::test]
 async fn a_repeatedly_killed_server_on_a_file_makes_every_transfer_once() {
-    patiently(a_server_that_is_killed_does_every_transfer_once(Database::file())).await;
+    patiently(a_repeatedly_killed_server_makes_every_transfer_once(Database::file())).await;
 }
 
 #[tokio::test]
 async fn a_repeatedly_killed_server_on_postgres_makes_every_transfer_once() {
-    patiently(async { a_server_that_is_killed_does_every_transfer_once(Database::postgres().await).await }).await;
+    patiently(async { a_repeatedly_killed_server_makes_every_transfer_once(Database::postgres().await).await }).await;
 }
 
 /// Makes calls until each has its answer, and returns how many of them noticed that the database was away: the server tried

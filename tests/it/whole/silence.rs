@@ -168,7 +168,7 @@ async fn is_whole(pool: &PgPool, redis: &RedisConnection) {
     assert!(answers.await.is_ok(), "the connection to Redis stays silent");
 }
 
-async fn every_tenant_gets_its_own_answers_and_effects_once() {
+async fn every_tenant_gets_its_own_answers_and_single_effects() {
     let database = Database::postgres().await;
     let direct = PgPool::connect(&database.url()).await.expect("a pool");
     sqlx::query("create table payments (tenant text, cents bigint)").execute(&direct).await.expect("a table");
@@ -212,5 +212,5 @@ async fn every_tenant_gets_its_own_answers_and_effects_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_tenants_get_their_own_answers_and_single_effects_although_both_backends_stop_answering() {
-    patiently(every_tenant_gets_its_own_answers_and_effects_once()).await;
+    patiently(every_tenant_gets_its_own_answers_and_single_effects()).await;
 }

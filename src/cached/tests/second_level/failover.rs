@@ -35,7 +35,7 @@ async fn is_told(replica: &Replica) {
     patiently(async || replica.level().pending_invalidations == 0).await;
 }
 
-async fn two_lose_what_the_first_wrote(hears: bool, loses: impl AsyncFnOnce(&Replica, &Source), client: redis::Client) {
+async fn two_servers_lose_the_write_of_the_first(hears: bool, loses: impl AsyncFnOnce(&Replica, &Source), client: redis::Client) {
     let source = at_once();
     let [a, b] = fleet(&source, &client, hears);
     patiently(async || [&a, &b].iter().all(|replica| replica.level().is_subscribed == hears)).await;
@@ -63,7 +63,7 @@ async fn after_a_failover_to_a_lagging_replica_no_cache_returns_a_value_it_knows
             is_told(a).await;
             redis.fail_over();
         };
-        two_lose_what_the_first_wrote(hears, loses, client).await;
+        two_servers_lose_the_write_of_the_first(hears, loses, client).await;
     }
 }
 
@@ -79,7 +79,7 @@ async fn after_a_restart_from_an_old_snapshot_no_cache_returns_a_value_it_knows_
             redis.kill();
             redis.restart();
         };
-        two_lose_what_the_first_wrote(hears, loses, client).await;
+        two_servers_lose_the_write_of_the_first(hears, loses, client).await;
     }
 }
 
@@ -97,7 +97,7 @@ async fn a_loss_hidden_by_a_later_invalidation_makes_no_cache_return_a_stale_val
             let stranger = on_manager(&client).with_prefix("test");
             patiently(async || stranger.invalidate(7, &[7]).await.is_ok()).await;
         };
-        two_lose_what_the_first_wrote(hears, loses, client.clone()).await;
+        two_servers_lose_the_write_of_the_first(hears, loses, client.clone()).await;
     }
 }
 
