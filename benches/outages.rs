@@ -1,4 +1,5 @@
-//! What a call takes while Redis is killed, hung, slow or out of its mind. Needs `redis-server`, of which it starts some.
+//! The duration of a call while Redis is killed, hung, slow or returns garbage. Needs `redis-server`, and starts
+//! several.
 //!
 //! `cargo bench --all-features --bench outages`: two minutes.
 
@@ -121,14 +122,15 @@ async fn outage(case: &Case) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tools that take no time: what a call takes is what the layer adds.
+/// Tools that take no time: the layer adds the whole duration of a call.
 fn books() -> ScriptedServer {
     ScriptedServer::new("books")
         .with_read_only("read", |_| async { Ok(ToolResult::text("x".repeat(200))) })
         .with_plain("write", |_| async { Ok(ToolResult::text("written")) })
 }
 
-/// Callers who read what no memory has, and write once in twenty times, with a millisecond between their calls.
+/// Callers who read values that are in no memory, and write once in twenty calls, with a millisecond between their
+/// calls.
 struct Load {
     handle: Handle,
     shared: Arc<Shared>,
@@ -146,7 +148,7 @@ struct Shared {
 struct Phase {
     times: Mutex<Vec<Duration>>,
     failed: AtomicU32,
-    /// What the level had failed at and left out when it ended.
+    /// The failed and skipped steps of the level at the end.
     failures: AtomicU64,
     skipped: AtomicU64,
 }

@@ -1,5 +1,5 @@
-//! What it costs to read and to write a value of a session: in memory, in nanoseconds; in Redis and PostgreSQL, in operations per
-//! second beside the bare client that sends the same commands over the same connections.
+//! The cost of reading and writing a value of a session: in memory, in nanoseconds; in Redis and PostgreSQL, in
+//! operations per second, compared with the bare client that sends the same commands over the same connections.
 //!
 //! Redis at `TEST_REDIS_URL` and PostgreSQL at `TEST_POSTGRES_URL`, or at their usual addresses.
 
@@ -19,15 +19,15 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use turbomcp::prelude::*;
 
-/// How often each way is timed, in turns.
+/// How often each candidate is timed, in turns.
 const ROUNDS: usize = 7;
 
-/// How many sessions there are; each caller uses one of its own.
+/// The number of sessions; each caller uses its own.
 const SESSIONS: usize = 16;
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// Not to be mistaken for the sessions of anything that runs.
+/// Distinct from the sessions of any running server.
 const PREFIX: &str = "mcp-patterns-bench:session:";
 
 #[tokio::main]
@@ -82,12 +82,12 @@ async fn sessions(store: &SessionStore) -> Vec<Session> {
     sessions
 }
 
-/// What a session's record looks like, for the bare client.
+/// A session's record, for the bare client.
 fn record(value: u64) -> String {
     format!(r#"{{"value":{value}}}"#)
 }
 
-/// Times two ways in turns, with so many callers, and prints what they reach.
+/// Times two candidates in turns, with this many callers, and prints their throughput.
 async fn compare(what: &str, calls: usize, bare: impl AsyncFn(usize, u64), session: impl AsyncFn(usize, u64)) {
     for callers in [1, SESSIONS] {
         let mut times = [Vec::new(), Vec::new()];
@@ -164,7 +164,7 @@ async fn in_redis() {
     }
 }
 
-/// As long as those of a store.
+/// As long as the ids of a store.
 fn version(value: u64) -> u64 {
     4_000_000_000_000_000_000 + value
 }

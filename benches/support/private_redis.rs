@@ -1,4 +1,4 @@
-//! A Redis of a benchmark's own, to be killed, hung, slowed and brought back.
+//! A private Redis of a benchmark, which can be killed, hung, slowed and restarted.
 
 use std::io::{BufRead, BufReader, Error, Result};
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
-/// A server on a socket in a directory of its own. Both go with it.
+/// A server on a socket in its own directory. Both are deleted with it.
 pub(crate) struct PrivateRedis {
     child: Child,
     dir: PathBuf,
 }
 
 impl PrivateRedis {
-    /// Fails where there is no `redis-server`.
+    /// Fails if there is no `redis-server`.
     pub(crate) fn start() -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("mcp-patterns-bench-{:016x}", fastrand::u64(..)));
         std::fs::create_dir(&dir)?;
@@ -85,7 +85,7 @@ pub(crate) struct Wire {
     pub(crate) is_rubbish: AtomicBool,
 }
 
-/// Stands before the server at `socket` until the program ends, and passes answers on as `wire` says.
+/// Stands in front of the server at `socket` until the program ends, and forwards replies as `wire` says.
 pub(crate) async fn proxy(socket: PathBuf, wire: Arc<Wire>) -> Result<redis::Client> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();

@@ -1,4 +1,4 @@
-//! Servers without their types: where they can stand, and what passes them.
+//! Servers without their types: their possible positions, and the requests that pass them.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -28,7 +28,7 @@ async fn status(server: &BoxHandler, tool: &str) -> Option<Value> {
     answer.meta?.get("mcp-patterns/cache").map(|cache| cache["status"].clone())
 }
 
-/// The layers are chosen at run time, and the type is the same.
+/// The layers are chosen at run time, and the type does not change.
 fn chosen(is_cached: bool, script: ScriptedServer) -> BoxHandler {
     if is_cached { boxed((CachedTool::new(), RetryTool::new()).layer(script)) } else { boxed(script) }
 }

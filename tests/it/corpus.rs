@@ -1,4 +1,4 @@
-//! The schemas of public servers' tools, written out from their shapes: each judges as `jsonschema` alone does.
+//! The schemas of public servers' tools, rewritten in their shapes: each verdict equals that of `jsonschema` alone.
 
 mod hostile;
 mod instances;
@@ -14,7 +14,7 @@ use turbomcp_types::{Tool, ToolInputSchema};
 
 use instances::{Maker, schemas};
 
-/// How many instances of each schema are judged, of those that are meant and of those that are not.
+/// How many intended and how many other instances of each schema are judged.
 const INSTANCES: u64 = 60;
 
 fn alone(schema: &Value) -> jsonschema::Validator {
@@ -43,7 +43,7 @@ async fn schemas_of_public_servers_judge_as_jsonschema_does() {
         for instance in 0..2 * INSTANCES {
             let args = if instance % 2 == 0 { maker.meant() } else { maker.changed() };
             let answer = server.call_tool(name, args.clone(), &RequestContext::new()).await.expect("the tool is known");
-            // No arguments at all are those of a tool that takes none.
+            // Missing arguments are valid for a tool without parameters.
             let is_valid = alone.is_valid(if args.is_null() { &none } else { &args });
             assert_eq!(!answer.is_error(), is_valid, "{name}: {schema}: {args}: {answer:?}");
             if is_valid {
@@ -69,7 +69,7 @@ async fn schemas_of_public_servers_judge_as_jsonschema_does() {
     }
     assert!(valid > 15_000 && invalid > 8_000, "{valid} are valid and {invalid} are not");
     assert_eq!(never_valid, [""; 0], "nothing that is meant was made for these");
-    // Tools that take no parameters, and objects of whatever.
+    // Tools without parameters, and objects with any content.
     assert!(never_invalid.len() < 30, "{never_invalid:?}");
 }
 

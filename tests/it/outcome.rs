@@ -1,4 +1,4 @@
-//! What the results of real tools mean, whichever form their failures take.
+//! The meaning of real tools' results, whatever the form of their failures.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use mcp_patterns::{Layer, RetryTool};
 use serde_json::{Value, json};
 use turbomcp::prelude::*;
 
-/// What [`outcome::failure`] says of a failure.
+/// The judgement of [`outcome::failure`] about a failure.
 #[derive(Debug, PartialEq)]
 struct Seen {
     kind: Option<ErrorKind>,
@@ -20,7 +20,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// A failure that says no more than this.
+    /// A failure with only this content.
     fn plain(kind: impl Into<Option<ErrorKind>>, message: &str) -> Self {
         Self {
             kind: kind.into(),
@@ -102,7 +102,7 @@ async fn call(tool: &str, args: Value) -> McpResult<ToolResult> {
     Failing.call_tool(tool, args, &RequestContext::new()).await
 }
 
-/// Every kind of error there is, whether it is temporary, and whether it asks for less load.
+/// Every kind of error, whether it is temporary, and whether it is a throttling one.
 const KINDS: [(ErrorKind, bool, bool); 26] = [
     (ErrorKind::ToolNotFound, false, false),
     (ErrorKind::ToolExecutionFailed, false, false),
@@ -248,7 +248,7 @@ async fn an_exhausted_failure_is_marked_in_both_forms() {
     assert_eq!(Seen::of(&Err(error)), Seen { data: Some(data), ..expected });
 }
 
-/// A tool that asks another server and answers its error gives that up too.
+/// A tool that returns another server's exhausted error is exhausted, too.
 #[tokio::test(start_paused = true)]
 async fn an_exhausted_failure_stays_marked_when_a_tool_passes_it_on() {
     let given_up = json!({ "mcp-patterns/exhausted": "attempts" });

@@ -1,4 +1,4 @@
-//! A server with a resource and a prompt that are kept, through a real client.
+//! A server with a cached resource and a cached prompt, through a real client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -108,7 +108,7 @@ fn a_settings_error_names_layer_tool_and_fix() {
 
 const RULE: Rule = Rule::new("SomeTool", |tool| Hints::of(tool).read_only, "which it may break");
 
-/// What a selection takes of a read-only tool `read`, a read-only tool `look` and a tool `write`.
+/// The tools that a selection takes of a read-only tool `read`, a read-only tool `look` and a tool `write`.
 fn selected(selection: &Selection) -> Vec<String> {
     let tools = [read_only("read"), read_only("look"), tool("write")];
     tools.into_iter().filter(|tool| selection.includes(tool, RULE)).map(|tool| tool.name).collect()
@@ -256,7 +256,7 @@ fn a_look_up_of_a_late_tool_allocates_nothing() {
         assert_eq!(decided, [Some(0), Some(1), Some(1)].map(Known::Decided));
         assert_eq!(plan.get("unknown", &ctx), Known::Unknown);
     };
-    // The first one in a thread prepares it.
+    // The first call in a thread initializes it.
     look_up();
     assert_eq!(allocation_counter::measure(look_up).count_total, 0);
 }

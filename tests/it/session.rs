@@ -30,7 +30,7 @@ impl Replicas {
         Self { args, servers }
     }
 
-    /// Ends both at once, as a crash would, and starts others in their place.
+    /// Kills both at once, as a crash would, and starts replacements.
     async fn restart(&mut self) {
         self.servers = [replica(&self.args).await, replica(&self.args).await];
     }
@@ -45,7 +45,7 @@ fn redis_url() -> String {
     env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".into())
 }
 
-/// A user whom no other run of a test has signed in: the servers outlive the tests.
+/// A user that no other test run has used: the servers outlive the tests.
 fn new_user() -> String {
     format!("ada-{:016x}", fastrand::u64(..))
 }
@@ -54,7 +54,7 @@ async fn opened(client: &Client) -> String {
     text(&client.call("open_session", json!({})).await).to_owned()
 }
 
-/// Sets by one replica and reads by the other, then the other way round, many times over.
+/// Writes through one replica and reads through the other, and the other way round, many times.
 async fn interleave(one: &Client, two: &Client, session: Option<&str>) {
     let args = |mut args: serde_json::Value| {
         if let Some(session) = session {
@@ -169,7 +169,8 @@ async fn a_handle_is_found_again_in_a_sqlite_file() {
     .await;
 }
 
-/// What a transport session is worth on another replica, or after a restart: nothing, by turbomcp's design and by the protocol's.
+/// A transport session is invalid on another replica and after a restart, by the design of turbomcp and of the
+/// protocol.
 #[tokio::test]
 async fn a_transport_session_of_another_replica_is_404_and_the_new_session_is_empty() {
     patiently(async {
@@ -199,7 +200,7 @@ async fn a_transport_session_of_another_replica_is_404_and_the_new_session_is_em
     .await;
 }
 
-/// The client is told of the 404 by the protocol, and its caller by nobody.
+/// The protocol reports the 404 to the client, and the client does not report it to its caller.
 #[tokio::test]
 async fn without_sticky_sessions_the_official_client_gets_an_empty_session_and_no_error() {
     patiently(async {
@@ -217,7 +218,7 @@ async fn without_sticky_sessions_the_official_client_gets_an_empty_session_and_n
     .await;
 }
 
-/// Hands each connection to the replica that it is told to.
+/// Forwards each connection to the configured replica.
 struct Balancer {
     url: String,
     to: Arc<Mutex<String>>,
@@ -235,7 +236,7 @@ impl Balancer {
                 let to = to.lock().expect("nobody panicked").clone();
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(to).await.expect("the replica listens");
-                    // Whoever goes first ends it.
+                    // The side that closes first ends it.
                     let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
                 });
             }
@@ -249,7 +250,7 @@ impl Balancer {
     }
 }
 
-/// Begins a session by hand and returns its id.
+/// Begins a session with a plain request and returns its id.
 async fn initialized(url: &str) -> String {
     let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",
         "capabilities":{},"clientInfo":{"name":"it","version":"1"}}}"#;

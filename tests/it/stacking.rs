@@ -1,4 +1,4 @@
-//! How layers stack: in which order, with which mistakes, at which cost, and where they may stand.
+//! The stacking of layers: order, configuration errors, cost and positions.
 
 mod cost;
 mod mistakes;
@@ -15,7 +15,7 @@ use turbomcp_types::ToolResult;
 
 pub(crate) use state::Axum;
 
-/// Changes the number that a call asks about, on its way in.
+/// Changes the number in a call's arguments.
 #[derive(Clone, Copy, Debug)]
 enum Arithmetic {
     Plus(i64),
@@ -40,7 +40,7 @@ impl Middleware for Arithmetic {
     }
 }
 
-/// Appends a digit to the number that is answered, on its way out.
+/// Appends a digit to the number in the answer.
 #[derive(Clone, Copy, Debug)]
 struct Digit(u8);
 
@@ -61,7 +61,7 @@ fn digit(digit: u8) -> MiddlewareLayer<Digit> {
     layer(Digit(digit))
 }
 
-/// A server that answers the number it is given.
+/// A server that returns its number.
 fn echo() -> ScriptedServer {
     ScriptedServer::new("echo")
         .with_plain("echo", |call| async move { Ok(ToolResult::text(call.args["number"].to_string())) })

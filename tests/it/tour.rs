@@ -1,4 +1,4 @@
-//! The tour, as somebody sees it who sends its output into a file.
+//! The tour, with its output sent to a file.
 
 use std::{
     env::{self, consts::EXE_SUFFIX},

@@ -154,7 +154,7 @@ async fn a_hundred_units_for_five_hundred_orders(database: Database) {
     let answer = client.call("create_order", json!({"user_id": 1, "product_id": 1, "quantity": 1})).await;
     assert_eq!(error_text(&answer), "`quantity`: Only 0 units available");
     let (stock, orders) = match &database {
-        // Only the server itself sees a database in its memory.
+        // A database in the server's memory is visible only to the server.
         Database::Memory => return,
         Database::File(_) => {
             let mut db = SqliteConnection::connect(&database.url()).await.expect("no connection");

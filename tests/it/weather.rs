@@ -88,7 +88,7 @@ fn city(name: &str) -> Value {
     json!({ "city": name })
 }
 
-/// What the cache says it did for a result.
+/// The cache status of a result.
 fn cache_status(result: &CallToolResult) -> Value {
     json!(result.meta)["mcp-patterns/cache"]["status"].clone()
 }
@@ -237,7 +237,7 @@ async fn two_instances_share_their_answers_through_redis() {
         let args = ["--latency-ms", "0", "--cache", &url];
         let (_one, first) = weather(Transport::Stdio, &args).await;
         let (_other, second) = weather(Transport::Stdio, &args).await;
-        // An answer is put in the background, so another instance finds it soon, and not each at once.
+        // An answer is written in the background, so another instance finds it soon, but not at once.
         let mut has_shared = false;
         for name in FIFTY_CITIES {
             let asked = first.call("get_forecast", city(name)).await;

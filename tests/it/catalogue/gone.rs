@@ -1,4 +1,4 @@
-//! Tools that are gone.
+//! Removed tools.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn growing() -> Catalogue {
 fn a_catalogue_that_keeps_changing_takes_no_more_memory_with_time() {
     let server = (ValidatedTool::new(), CachedTool::new(), RetryTool::new()).layer(growing());
     let list = |times: usize| (0..times).for_each(|_| drop(server.list_tools_for(&nobody())));
-    // As many as layers keep at most, and once around.
+    // As many as layers keep at most, and one round more.
     list(12_000);
     let growth = allocation_counter::measure(|| list(4_000));
     assert!(growth.bytes_current < 4 << 20, "{} bytes for tools that are gone again", growth.bytes_current);
@@ -49,7 +49,7 @@ fn the_cost_of_a_new_tool_does_not_grow_with_the_known_tools() {
     list();
     let few = allocation_counter::measure(list).bytes_total;
     (0..5_000).for_each(|_| list());
-    // The least of some: now and then the table in which they are counted grows.
+    // The least of several: sometimes the table that counts them grows.
     let many = (0..10).map(|_| allocation_counter::measure(list).bytes_total).min().expect("some");
     assert!(many < few + 1024, "{few} bytes at first, {many} later");
 }
@@ -77,7 +77,7 @@ async fn an_unreachable_upstream_removes_the_protection_of_no_tool() {
     away.store(1, Ordering::SeqCst);
     for minutes in 0..4 {
         server.list_tools_for(&nobody());
-        // It is called all the same: known for a while, then refused, never unprotected.
+        // It is still called: it is known for a while, then refused, and never unprotected.
         let refused = send(json!({"to": "much too long"})).await;
         let kind = if minutes < 2 { ErrorKind::InvalidParams } else { ErrorKind::ToolNotFound };
         assert_eq!(refused, Err(Some(kind)), "after {minutes} minutes");

@@ -1,4 +1,4 @@
-//! A listing that fails, hangs, or whose callers go away.
+//! A listing that fails or hangs, or whose callers leave.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::*;
 
 const UNAVAILABLE: Result<String, Option<ErrorKind>> = Err(Some(ErrorKind::Unavailable));
 
-/// A listing for callers that fails until it is mended.
+/// A listing for callers that fails until the test repairs it.
 fn fails() -> (Catalogue, Arc<AtomicUsize>) {
     let failures = Arc::new(AtomicUsize::new(usize::MAX));
     let left = Arc::clone(&failures);
@@ -49,7 +49,7 @@ async fn while_the_listing_panics_each_protecting_layer_refuses_and_the_others_p
     assert_eq!(call(&server.layer(script.clone()), "send", json!({}), &nobody()).await.as_deref(), Ok("1 {}"));
 }
 
-/// A listing for callers that hangs until somebody lets it go on.
+/// A listing for callers that hangs until the test releases it.
 fn hangs() -> (Catalogue, mpsc::Sender<()>) {
     let (go_on, wait) = mpsc::channel();
     let wait = Mutex::new(wait);
@@ -63,7 +63,7 @@ fn hangs() -> (Catalogue, mpsc::Sender<()>) {
     (catalogue, go_on)
 }
 
-/// Waits until the server has been asked for so many listings.
+/// Waits until the server got this many requests for a listing.
 async fn listed(script: &Catalogue, listings: usize) {
     while script.listings() < listings {
         tokio::task::yield_now().await;
@@ -82,7 +82,7 @@ async fn a_call_waits_for_a_hanging_listing_until_its_deadline_and_the_late_list
     assert!(!first.is_finished());
     advance(Duration::from_secs(5)).await;
     assert_eq!(first.await.expect("it has ended"), UNAVAILABLE);
-    // Whoever comes now does not wait for it once more.
+    // A later caller does not wait for it again.
     assert_eq!(call(&server, "send", json!({}), &user("ada")).await, UNAVAILABLE);
     assert_eq!(script.listings(), 2, "one at a time for each caller");
     go_on.send(()).expect("it waits");

@@ -7,7 +7,7 @@ use tokio::time::advance;
 
 use super::*;
 
-/// The administrator may set a role. Nobody else is told that there is one.
+/// The administrator may set a role. Other callers do not see that argument.
 fn accounts() -> Catalogue {
     Catalogue::new(|ctx| {
         let is_admin = ctx.is_some_and(|ctx| ctx.subject() == Some("admin"));
@@ -94,7 +94,7 @@ async fn one_user_with_two_tokens_has_the_schema_of_each() {
     }
 }
 
-/// `read` changes nothing for a reader, and may change something for everybody else. `flaky` fails every other time.
+/// `read` is read-only for a reader, and has effects for other callers. `flaky` fails every second time.
 fn readers() -> Catalogue {
     Catalogue::new(|ctx| {
         let is_reader = ctx.is_some_and(|ctx| ctx.subject() == Some("reader"));

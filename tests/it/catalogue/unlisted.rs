@@ -1,4 +1,4 @@
-//! Tools that were in no listing yet: after a restart, on another replica, or made up.
+//! Tools that were in no listing yet: after a restart, on another replica, or with made-up names.
 
 use futures_util::future::join_all;
 use mcp_patterns::idempotency_keys::Idempotency;
@@ -54,7 +54,7 @@ async fn an_unlisted_tool_has_a_session_like_every_other() {
     assert_eq!(script.calls("send"), 1);
 }
 
-/// Calls `made_up` through the layer. Says what came of it, and how often the server was called.
+/// Calls `made_up` through the layer. Returns the outcome, and how often the server was called.
 async fn made_up(
     name: &str,
     layer: impl Layer<Catalogue, Service: McpHandler>,
@@ -83,7 +83,7 @@ async fn a_layer_that_does_not_protect_an_unknown_tool_passes_it_to_the_server()
     assert_eq!(made_up("made_up", BatchedTool::new().when(|_| false)).await, passed);
     assert_eq!(made_up("made_up", SessionStore::in_memory().when(|_| false)).await, passed);
     assert_eq!(made_up("made_up", ValidatedTool::new().except(["ping"])).await.0, UNKNOWN);
-    // A layer that acts on named tools alone needs no listing to leave the others alone.
+    // A layer that acts only on named tools needs no listing to pass the others on.
     assert_eq!(made_up("made_up", ValidatedTool::new().only(["ping"])).await, passed);
     assert_eq!(made_up("made_up", IdempotentTool::new(MemoryBackend::new()).only(["ping"])).await, passed);
     assert_eq!(made_up("made_up", TransactionalTool::new(pool().await).only(["ping"])).await, passed);
@@ -95,7 +95,7 @@ async fn deliberately_unlisted_tools_can_be_allowed() {
     assert_eq!(made_up("made_up", ValidatedTool::new().allow_unlisted_tools()).await, passed);
     let idempotent = IdempotentTool::new(MemoryBackend::new()).every_write().allow_unlisted_tools();
     assert_eq!(made_up("made_up", idempotent).await, passed);
-    // They are protected as far as that needs no definition.
+    // They have the protection that needs no definition.
     let limits = Limits::new().with_max_depth(1);
     let server = ValidatedTool::new().with_limits(limits).allow_unlisted_tools().layer(for_members());
     assert_eq!(call(&server, "made_up", json!({"a": {"b": {"c": 1}}}), &nobody()).await, INVALID);
@@ -118,7 +118,7 @@ async fn settings_may_name_tools_that_only_some_callers_see_if_unlisted_tools_ar
         .with_idempotency(Idempotency::new().required_for(["send"]))
         .allow_unlisted_tools()
         .layer(script.clone());
-    // Also for somebody who does not see it.
+    // Also for a caller who does not see it.
     assert_eq!(call(&server, "send", json!({}), &nobody()).await, INVALID);
     for caller in [nobody(), user("ada"), user("ada")] {
         let sent = call(&server, "send", json!({"to": "Bob", "idempotency_key": "once"}), &caller).await;
@@ -172,7 +172,7 @@ async fn a_thousand_calls_of_made_up_names_cause_one_listing_per_caller() {
     let calls = names.iter().flat_map(|name| callers.iter().map(|ctx| call(&server, name, json!({}), ctx)));
     assert!(join_all(calls).await.iter().all(|answer| *answer == UNKNOWN));
     assert_eq!(script.listings(), 1 + callers.len());
-    // While eve goes on, ada's tools are found.
+    // While Eve continues, Ada's tools are found.
     for _ in 0..3 {
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         let calls = names.iter().map(|name| call(&server, name, json!({}), &callers[0]));
@@ -192,7 +192,7 @@ async fn made_up_names_use_no_memory() {
     assert_eq!(format!("{:?}", server.middleware()), known);
 }
 
-/// Adds an argument, as a layer of the user's own may do.
+/// Adds an argument, as a user's own layer may do.
 #[derive(Debug, Clone)]
 struct Adds;
 

@@ -1,4 +1,4 @@
-//! A server whose word counts for nothing.
+//! A server that is not trusted.
 
 use mcp_patterns::idempotency_keys::IDEMPOTENCY;
 use mcp_patterns::testing::ScriptedServer;
@@ -12,7 +12,7 @@ fn says(meta: &[(&str, Value)]) -> ToolResult {
     result
 }
 
-/// Says of its tool that it is harmless and honours keys, and answers what a test tells it.
+/// Annotates its tool as harmless and as honouring keys, and answers as the test configures.
 fn upstream(answer: impl Fn(usize) -> McpResult<ToolResult> + Send + Sync + 'static) -> ScriptedServer {
     let mut tool = read_only("order");
     tool.meta = Some([(IDEMPOTENCY.to_owned(), json!({"argument": "key"})), ("own".to_owned(), json!(1))].into());
@@ -22,7 +22,7 @@ fn upstream(answer: impl Fn(usize) -> McpResult<ToolResult> + Send + Sync + 'sta
     let answer = Arc::new(answer);
     ScriptedServer::new("upstream").with_tool(tool, move |call| {
         let answer = Arc::clone(&answer);
-        // Not by the script's own way of showing an error: a result passes as it is.
+        // Not through the script's own conversion of errors: a result passes unchanged.
         async move { answer(call.number) }
     })
 }
@@ -62,13 +62,13 @@ async fn tools_of_an_untrusted_server_are_selected_by_name_only() {
         assert_eq!(call(&server, "order", json!({}), &nobody()).await.as_deref(), Ok("1"));
     }
     let script = upstream(|number| if number < 3 { Err(McpError::unavailable("down")) } else { ok(number) });
-    // The script would show the error as a server does whose word counts.
+    // The script would convert the error as a trusted server does.
     let server =
         (RetryTool::new().allow_repeated_effects(["order"]), UntrustedServer::new()).layer(Raw(script.clone()));
     assert_eq!(call(&server, "order", json!({}), &nobody()).await.as_deref(), Ok("3"));
 }
 
-/// Shows what a failed result says as an error, as a proxy does that has lost its upstream.
+/// Converts a failed result into an error, as a proxy does that has lost its upstream.
 #[derive(Debug, Clone)]
 struct Raw(ScriptedServer);
 
@@ -157,7 +157,7 @@ async fn marks_of_layers_around_an_untrusted_server_still_count() {
         .layer(Raw(script.clone()));
     let answer = call(&server, "order", json!({"idempotency_key": "k"}), &nobody()).await;
     assert_eq!(answer.as_deref(), Ok("2"), "the key is honoured by a layer of one's own");
-    // An outer retry believes an inner one.
+    // An outer retry trusts an inner one.
     let script = upstream(|_| Err(McpError::unavailable("down")));
     let retry = || RetryTool::new().allow_repeated_effects(["order"]);
     let server = (retry(), retry(), UntrustedServer::new()).layer(Raw(script.clone()));

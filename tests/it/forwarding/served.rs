@@ -12,7 +12,7 @@ use turbomcp_server::transport::channel;
 use super::everything::{Everything, READ_ONLY};
 use super::wrapped;
 
-/// What a client gets to see of a server, one entry for each request.
+/// The answers that a client gets, one entry for each request.
 async fn seen_by_a_client(server: &impl McpHandler) -> Vec<(&'static str, Value)> {
     let (transport, running) = channel::run_in_process(server).await.expect("the server starts");
     let client = Client::new(transport);
@@ -46,7 +46,7 @@ async fn seen_by_a_client(server: &impl McpHandler) -> Vec<(&'static str, Value)
     seen.into_iter().map(|(request, seen)| (request, without_session(seen))).collect()
 }
 
-/// The session's id, chosen at random, is no part of an answer.
+/// The random session id is not compared.
 fn without_session(seen: Value) -> Value {
     match seen {
         Value::String(text) => Value::String(match text.split_once(" in Some(") {
@@ -141,7 +141,7 @@ async fn the_start_up_error_of_a_server_passes_through_its_layers() {
     reports_that_it_cannot_start(wrapped).await;
 }
 
-/// Every request that the router knows, answered.
+/// The answers to every request of the router.
 async fn routed(server: &impl McpHandler) -> Vec<Value> {
     let requests = [
         (

@@ -1,4 +1,4 @@
-//! Replicas whose clocks are wrong, and clocks that are set: sessions live on.
+//! Sessions survive on replicas with wrong clocks, and while clocks are set.
 
 use serde_json::json;
 
@@ -52,7 +52,7 @@ async fn sessions_survive_while_the_clock_is_set(store: &str) {
         let before = day(days);
         let value = client.call("increment_mine", json!({ "name": "x" })).await;
         assert_eq!(text(&value), number.to_string(), "set to {by}");
-        // What is logged of the call comes before its answer, but may be read later.
+        // The log entry of the call is written before its answer, but may be read later.
         let meanwhile = [before, day(days)];
         while !meanwhile.contains(&server.last_logged_day()) {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! What is wrong with the settings is found when the stack is put on, before anything is served.
+//! Configuration errors are found when the stack is applied, before anything is served.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +27,7 @@ fn setting(mistake: &ConfigError) -> &'static str {
     }
 }
 
-/// What `layer` panics with.
+/// Returns the panic message of `layer`.
 fn panic_text(put_on: impl FnOnce()) -> String {
     let panic: Box<dyn Any + Send> = catch_unwind(AssertUnwindSafe(put_on)).expect_err("it panics");
     *panic.downcast::<String>().expect("a text")

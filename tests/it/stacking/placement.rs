@@ -1,4 +1,4 @@
-//! Where wrapped servers may stand, and what layers see there.
+//! The positions of wrapped servers, and the names that layers see there.
 
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::{CachedTool, ConfigError, Layer, RetryTool, TryLayer};
@@ -86,7 +86,7 @@ async fn a_tool_disabled_by_the_server_below_stays_disabled() {
     assert!(server.call_tool("read", json!({}), &RequestContext::new()).await.is_err());
 }
 
-/// A server whose tool `audit` is hidden from all sessions but those it is enabled for.
+/// A server whose tool `audit` is hidden from all sessions except those it is enabled for.
 fn with_audit() -> ScriptedServer {
     let annotations = ToolAnnotations { read_only_hint: Some(true), ..Default::default() };
     let mut audit = Tool { annotations: Some(annotations), ..Tool::new("audit", "changes nothing") };
@@ -113,7 +113,7 @@ async fn a_tool_is_acted_on_from_the_first_listing_that_has_it() {
     assert_eq!(script.calls("audit"), 2);
 }
 
-/// Who may call what is decided outside the cache: a hit does not ask below it.
+/// Permissions are decided outside the cache: a hit does not ask the server below.
 #[tokio::test(start_paused = true)]
 async fn visibility_filters_outside_the_cache() {
     let admin = RequestContext::new().with_session_id("admin");

@@ -1,4 +1,4 @@
-//! Replicas whose clocks are wrong: money moves once for each key all the same.
+//! Replicas whose clocks are wrong: money still moves once for each key.
 
 use serde_json::json;
 use sqlx::{Connection, PgConnection};

@@ -1,4 +1,4 @@
-//! A call whose key is taken by one that is not done yet.
+//! A call whose key belongs to a call that has not ended yet.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -34,7 +34,7 @@ fn read(result: &CallToolResult) -> Value {
     serde_json::from_str(text(result)).expect("the text is JSON")
 }
 
-/// What the result says where it comes from.
+/// The source that the result names.
 fn source(result: &CallToolResult) -> Value {
     json!(result.meta)["mcp-patterns/source"].clone()
 }

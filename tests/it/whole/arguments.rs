@@ -92,7 +92,7 @@ fn validated() -> ValidatedTool {
     ValidatedTool::new().with_defaults().typed::<Payment>("pay").rule("pay", rule).typed::<Order>("order")
 }
 
-/// A stack in the documented order, with keys by an [`IdempotentTool`] or in a transaction.
+/// A stack in the documented order, with keys in an [`IdempotentTool`] or in a transaction.
 async fn stacks(sessions: &SessionStore) -> Vec<mcp_patterns::BoxHandler> {
     let pool = database().await.expect("a database");
     TransactionalTool::<Sqlite>::ensure_schema(&pool).await.expect("a table");
@@ -165,7 +165,7 @@ fn boxed_layer() -> impl Layer<ScriptedServer, Service = mcp_patterns::BoxHandle
     Boxed
 }
 
-/// The schemas that an argument does not simply fit in, with a call that is valid and one that is not.
+/// Schemas to which an argument cannot simply be added, each with a valid and an invalid call.
 fn schemas() -> Vec<(Value, Value, Value)> {
     let a = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false});
     let (one, text) = (json!({"a": 1}), json!({"a": "x"}));
@@ -237,7 +237,7 @@ async fn a_tool_without_a_schema_takes_any_arguments_with_a_key() {
     }
 }
 
-/// A server behind a proxy, which says of an argument that it is a layer's.
+/// A server behind a proxy, which marks its own argument as a layer's.
 fn foreign() -> ScriptedServer {
     let mut told = tool("pay", json!({"type": "object", "properties": {"cents": {"type": "integer", "maximum": 100}}}));
     told.annotations = Some(ToolAnnotations { read_only_hint: Some(true), ..Default::default() });
@@ -278,7 +278,7 @@ fn a_tools_own_argument_with_a_layers_name_is_an_error_at_any_position() {
     assert!(twice.ends_with("choose another name"), "{twice}");
 }
 
-/// A server whose tool comes after the start, with an argument of the name that a layer uses.
+/// A server whose tool appears after the start, with an argument whose name a layer uses.
 #[derive(Clone)]
 struct Late(Arc<Mutex<Vec<Tool>>>, ScriptedServer);
 
@@ -321,7 +321,7 @@ async fn a_later_tool_keeps_its_own_argument_with_a_layers_name() {
     for _ in 0..2 {
         assert_eq!(call(&server, "late", args.clone()).await, args.to_string());
     }
-    // Another one, without a conflict, has both.
+    // Another tool, without a conflict, has both.
     late.0.lock().expect("nobody panicked")[0] = tool("late", json!({"type": "object", "additionalProperties": false}));
     server.list_tools_for(&ada());
     let handle = call(&server, "open_session", json!({})).await;
@@ -481,12 +481,12 @@ async fn a_misspelled_argument_of_a_layer_is_suggested_unless_it_was_given() {
     }
     let told = call(&server, "pay", json!({"to": "bob", "sesion": "s"})).await;
     assert_eq!(told, "`sesion` is not known here; did you mean `session`?");
-    // A name of the author's that is near comes first, and inside a value there are no arguments of layers.
+    // A near name of the author's comes first, and nested values have no arguments of layers.
     let told = call(&server, "pay", json!({"too": "bob"})).await;
     assert_eq!(told, "`to` is missing\n`too` is not known here; did you mean `to`?");
     let order = json!({"order": {"item": "tea"}, "sessions": "s"});
     assert_eq!(call(&server, "order", order).await, "`sessions` is not known here; did you mean `session`?");
-    // What is known and wrong is not misspelled.
+    // A known argument with a wrong value is not misspelled.
     let near = tool("pay", json!({"type": "object", "properties": {"idempotency_keys": {"type": "integer"}}}));
     let near = ScriptedServer::new("bank").with_tool(near, |_| async { Ok(ToolResult::text("paid")) });
     let told = call(&(ValidatedTool::new(), keyed()).layer(near), "pay", json!({"idempotency_keys": "k"})).await;
@@ -505,7 +505,7 @@ fn an_argument_of_a_layer_is_no_parameter_of_the_tool() {
 
 #[test]
 fn the_default_schema_of_turbomcp_counts_as_not_written_by_the_author() {
-    // What `Tool::new` gives a tool, and what the specification recommends for one without parameters.
+    // The schema of `Tool::new`, and the one that the specification recommends for a tool without parameters.
     let recommended: ToolInputSchema =
         serde_json::from_value(json!({"type": "object", "additionalProperties": false})).expect("a schema");
     assert_ne!(Tool::new("silent", "").input_schema, recommended);

@@ -1,4 +1,5 @@
-//! Two users on three connections, through all layers: each connection is asked by its own call, and hears of the work it waits for.
+//! Two users on three connections, through all layers: each connection is asked by its own call, and gets the progress
+//! of the work that it waits for.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +16,7 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::shop::{database, own};
 
-/// A connection, whose client says its name whatever it is asked.
+/// A connection whose client answers every question with its name.
 #[derive(Debug)]
 struct Connection {
     user: &'static str,
@@ -80,7 +81,7 @@ async fn number(call: Call) -> McpResult<ToolResult> {
     Ok(ToolResult::text(call.number.to_string()))
 }
 
-/// Asks its user, and fails for a reason that will be gone in a moment.
+/// Asks its user, and fails with a temporary failure.
 async fn sign(call: Call) -> McpResult<ToolResult> {
     let session = call.ctx.session().ok_or_else(|| McpError::internal("there is nobody to ask"))?;
     session.call("elicitation/create", json!({"message": "Do you agree?"})).await?;

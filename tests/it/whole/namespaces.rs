@@ -15,7 +15,7 @@ use turbomcp_core::McpHandler;
 use super::sharing::{Shared, ada, call, office};
 use super::shop::database;
 
-/// What all environments work on.
+/// The backends that all environments share.
 struct Backends {
     level: MemoryLevel,
     store: idempotent::MemoryBackend,
@@ -74,7 +74,7 @@ fn level(cache: &cached::Handle) -> SecondLevelStats {
     cache.stats().second_level.expect("there is a second level")
 }
 
-/// Lets the work in the background go on until `is_done`.
+/// Lets background work run until `is_done`.
 async fn until(what: &str, is_done: impl Fn() -> bool) {
     for _ in 0..10_000 {
         if is_done() {
@@ -85,7 +85,7 @@ async fn until(what: &str, is_done: impl Fn() -> bool) {
     panic!("not in time: {what}");
 }
 
-/// What the same user finds in one environment of what was kept in another.
+/// The data that the same user finds in one environment after storing it in another.
 async fn shared(production: Layers, staging: Layers) -> Shared {
     let (script, who) = (office(), ada());
     let (production, cache) = production.on(script.clone());

@@ -1,4 +1,4 @@
-//! Who shares with whom, through all layers: two callers who differ in exactly one thing.
+//! Sharing between callers, through all layers: two callers who differ in exactly one property.
 
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::MemoryBackend;
@@ -16,7 +16,7 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::shop::{database, own};
 
-/// What two callers share.
+/// The data that two callers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shared {
     pub(super) answer: bool,
@@ -28,11 +28,11 @@ pub(super) struct Shared {
 }
 
 const ALL: Shared = Shared { answer: true, batch: true, session: true, key: true, payment: true };
-/// What is the caller's, whatever the token lets the caller do.
+/// The data that belongs to the caller, whatever the rights of the token.
 const OWN: Shared = Shared { answer: false, batch: false, ..ALL };
 const NOTHING: Shared = Shared { answer: false, batch: false, session: false, key: false, payment: false };
 
-/// A caller, whose token has everything that tokens have.
+/// A caller whose token has every claim.
 #[derive(Debug, Clone)]
 pub(super) struct Who {
     principal: Principal,
@@ -84,7 +84,7 @@ fn numbered(call: &Call) -> ToolResult {
     ToolResult::text(call.number.to_string())
 }
 
-/// A server with a tool for each thing that is shared.
+/// A server with a tool for each kind of shared data.
 pub(super) fn office() -> ScriptedServer {
     let idempotent = ToolAnnotations { idempotent_hint: Some(true), ..Default::default() };
     ScriptedServer::new("office")
@@ -114,7 +114,7 @@ pub(super) async fn call(server: &impl McpHandler, tool: &str, args: Value, who:
     answer.first_text().expect("a text").to_owned()
 }
 
-/// What `other` gets of what `one` has got before, or gets at the same time.
+/// The data that `other` shares with `one`, when it calls later or concurrently.
 async fn shared(identity: &Identity, mode: SessionMode, one: &Who, other: &Who) -> Shared {
     let pool = database().await.expect("a database");
     TransactionalTool::ensure_schema(&pool).await.expect("a table");
@@ -150,7 +150,7 @@ async fn shared(identity: &Identity, mode: SessionMode, one: &Who, other: &Who) 
     }
 }
 
-/// Holds what `ada` shares with each of the others to what is right, whoever comes first.
+/// Checks the sharing of `ada` with each of the others, whoever comes first.
 async fn each(identity: Identity, mode: SessionMode, others: impl IntoIterator<Item = (&'static str, Who, Shared)>) {
     for (differs, other, expected) in others {
         for (one, other) in [(&ada(), &other), (&other, &ada())] {

@@ -1,4 +1,4 @@
-//! Both backends fall silent under all layers: two tenants on three connections, one of which leaves meanwhile.
+//! Both backends stop answering under all layers: two tenants on three connections, one of which leaves meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ use crate::support::Database;
 /// How long a call may take before it counts as hung. It bounds a failure and measures nothing.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// A connection of Ada's, who works for several tenants. Its client agrees to all that it is asked.
+/// A connection of Ada's, who works for several tenants. Its client agrees to every question.
 #[derive(Debug)]
 struct Desk {
     tenant: &'static str,
@@ -69,7 +69,7 @@ fn tenant(ctx: &RequestContext) -> String {
     tenant.expect("everybody has a tenant").to_owned()
 }
 
-/// What was sent, by tenant and letter.
+/// The sent messages, by tenant and letter.
 type Sent = Arc<Mutex<BTreeMap<(String, String), usize>>>;
 
 /// Every answer begins with the tenant that it is for.
@@ -104,7 +104,7 @@ fn office(sent: &Sent) -> ScriptedServer {
         })
 }
 
-/// The calls of one connection in a round: what has an effect has a key of this round and tenant.
+/// The calls of one connection in a round: a call with an effect has a key of this round and tenant.
 fn calls(desk: &Desk, round: i64) -> [(&'static str, Value); 6] {
     let key = format!("{}-{round}", desk.tenant);
     [
@@ -117,7 +117,7 @@ fn calls(desk: &Desk, round: i64) -> [(&'static str, Value); 6] {
     ]
 }
 
-/// Calls until there is an answer. One that nobody knows the outcome of, or a temporary refusal, is none.
+/// Calls until there is an answer. An unknown outcome or a temporary refusal is no answer.
 async fn answer(server: &impl McpHandler, desk: &Arc<Desk>, (tool, args): (&str, Value)) {
     let ctx = desk.ctx();
     loop {
@@ -158,7 +158,7 @@ async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) 
     outer.layer(inner.layer(office.clone()))
 }
 
-/// Whether the pool lends all of its connections, and Redis answers, after both were silent.
+/// Returns whether the pool lends all of its connections, and Redis answers, after both stopped answering.
 async fn is_whole(pool: &PgPool, redis: &RedisConnection) {
     let all =
         timeout(HUNG, async { while !join_all((0..4).map(|_| pool.acquire())).await.iter().all(Result::is_ok) {} });
@@ -175,7 +175,7 @@ async fn every_tenant_gets_its_own_answers_and_single_effects() {
     let redis_server = PrivateRedis::start();
     let to_redis = Proxy::to(redis_server.socket()).await;
     let (to_postgres, through) = Proxy::to_postgres(&direct.connect_options()).await;
-    // Fewer connections than calls, and sessions, keys and transactions all want them.
+    // Fewer connections than calls, and sessions, keys and transactions all need them.
     let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(3));
     let pool = pool.connect_with(through).await.expect("the way is open");
     let redis = RedisConnection::open(&to_redis.redis_url()).expect("an address");
@@ -186,7 +186,7 @@ async fn every_tenant_gets_its_own_answers_and_single_effects() {
     for round in 2..=3 {
         to_postgres.silence();
         to_redis.silence();
-        // The phone leaves in the middle of all of its calls.
+        // The phone leaves during all of its calls.
         let leaving = join_all(calls(&desks[1], round).map(|(tool, args)| {
             let (server, ctx) = (server.clone(), desks[1].ctx());
             async move { timeout(Duration::from_millis(20), server.call_tool(tool, args, &ctx)).await.is_ok() }
