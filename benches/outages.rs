@@ -26,7 +26,7 @@ const CALLERS: usize = 16;
 const PHASES: [(&str, Duration); 4] = [
     ("before", Duration::from_secs(2)),
     ("the first second", Duration::from_secs(1)),
-    ("from then until it is used again", Duration::from_secs(11)),
+    ("then, until it is used again", Duration::from_secs(11)),
     ("after that", Duration::from_secs(2)),
 ];
 
@@ -59,13 +59,13 @@ const CASES: [Case; 5] = [
         },
     },
     Case {
-        name: "rubbish",
+        name: "garbage",
         breaks: |_, wire| {
-            wire.is_rubbish.store(true, Ordering::SeqCst);
+            wire.is_garbage.store(true, Ordering::SeqCst);
             Ok(())
         },
         mends: |_, wire| {
-            wire.is_rubbish.store(false, Ordering::SeqCst);
+            wire.is_garbage.store(false, Ordering::SeqCst);
             Ok(())
         },
     },
@@ -81,7 +81,7 @@ async fn main() -> Result<(), Failure> {
         return Ok(());
     }
     println!(
-        "| Redis | when | calls | failed | p50, ms | p99, ms | longest, ms | steps that failed | steps not taken |"
+        "| Redis | when | calls | failed | p50, ms | p99, ms | longest, ms | failed steps | skipped steps |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let cached = CachedTool::new();
@@ -98,7 +98,7 @@ async fn outage(case: &Case) -> Result<(), Failure> {
     let mut redis = PrivateRedis::start()?;
     let wire = Arc::<Wire>::default();
     let client = match case.name {
-        "slow, 200 ms" | "rubbish" => proxy(redis.socket(), Arc::clone(&wire)).await?,
+        "slow, 200 ms" | "garbage" => proxy(redis.socket(), Arc::clone(&wire)).await?,
         _ => redis::Client::open(format!("redis+unix://{}", redis.socket().display()))?,
     };
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));

@@ -82,7 +82,7 @@ impl Drop for PrivateRedis {
 pub(crate) struct Wire {
     /// In milliseconds.
     pub(crate) delay: AtomicU64,
-    pub(crate) is_rubbish: AtomicBool,
+    pub(crate) is_garbage: AtomicBool,
 }
 
 /// Stands in front of the server at `socket` until the program ends, and forwards replies as `wire` says.
@@ -93,7 +93,7 @@ pub(crate) async fn proxy(socket: PathBuf, wire: Arc<Wire>) -> Result<redis::Cli
         while let Ok((near, _)) = listener.accept().await {
             // While it returns garbage, no client may reconnect: a manager of redis 1.8 that gets garbage in its
             // handshake never tries again.
-            if wire.is_rubbish.load(Ordering::SeqCst) {
+            if wire.is_garbage.load(Ordering::SeqCst) {
                 continue;
             }
             let Ok(far) = UnixStream::connect(&socket).await else { continue };
@@ -112,7 +112,7 @@ async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unp
         if let delay @ 1.. = wire.delay.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
-        let answer = if wire.is_rubbish.load(Ordering::SeqCst) { RUBBISH } else { &bytes[..read] };
+        let answer = if wire.is_garbage.load(Ordering::SeqCst) { RUBBISH } else { &bytes[..read] };
         if to.write_all(answer).await.is_err() {
             return;
         }

@@ -59,7 +59,7 @@ pub(crate) struct Bound {
     pub(crate) timeout: Duration,
 }
 
-/// The claims of a layer, as far as they are listed and resolved.
+/// The claims of a layer, for listing and resolving.
 #[async_trait]
 pub(crate) trait AmbiguousClaims: Send + Sync {
     async fn list(&self, page: Page<'_>) -> Result<AmbiguousCalls, ClaimsError>;
@@ -120,7 +120,7 @@ impl Handle {
         let bound = self.bound()?;
         let call = bound.call(caller, tool, key).ok_or(ResolveError::InvalidKey)?;
         match bound.resolve(&call.id, tool, resolution).await {
-            // A tool that only some callers see may not be known since the start, but its calls are.
+            // A tool that only some callers see may be unknown since the start, but its calls are recorded.
             Err(ResolveError::UnknownCall) if !(bound.acts_on)(tool) => Err(ResolveError::UnknownTool),
             resolved => resolved,
         }
@@ -159,7 +159,7 @@ impl Bound {
         }
     }
 
-    /// The call as its caller made it, but for the arguments: they have no part in its id.
+    /// The call as its caller made it, without the arguments, which are not part of its id.
     fn call(&self, caller: &RequestContext, tool: &str, key: &str) -> Option<CallKey> {
         let mut args = Value::Object(Map::new());
         let mut ctx = caller.clone();

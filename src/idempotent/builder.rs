@@ -1,4 +1,4 @@
-//! The layer as its user sets it up.
+//! The setters of the layer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct IdempotentTool {
     pub(super) handle: Handle,
 }
 
-/// Says which failures prove that a call took no effect.
+/// Decides which failures prove that a call took no effect.
 pub(super) type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
 
 impl IdempotentTool {

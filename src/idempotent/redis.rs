@@ -40,7 +40,7 @@ mod scripts;
 pub struct RedisBackend {
     connection: AnyRedisConnection,
     prefix: String,
-    /// How many replicas must have a write, and for how long it waits for them.
+    /// How many replicas must have a write, and the timeout of the wait for them.
     replicas: Option<(usize, Duration)>,
 }
 
@@ -110,7 +110,7 @@ impl RedisBackend {
         Some(Replication { replicas, timeout })
     }
 
-    /// Takes a step that must not get lost, if it `has_written`.
+    /// Takes a step that must not be lost in a failover, if it `has_written`.
     async fn take<T: FromRedisValue>(
         &self,
         step: &ScriptInvocation<'_>,

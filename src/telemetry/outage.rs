@@ -64,7 +64,7 @@ impl Said {
     }
 }
 
-/// A backend that fails and works again: logged at most once in ten seconds, and once when it is over.
+/// A backend that fails and works again: logged at most once in ten seconds, and once at the end of the outage.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
     is_on: AtomicBool,
@@ -80,7 +80,7 @@ struct State {
     is_said: bool,
 }
 
-/// An outage that is over.
+/// An outage that has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Over {
     /// In milliseconds.

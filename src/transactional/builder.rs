@@ -1,4 +1,4 @@
-//! The layer as its user sets it up.
+//! The setters of the layer.
 
 use std::fmt;
 use std::sync::Arc;

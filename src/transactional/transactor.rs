@@ -49,7 +49,7 @@ pub struct Transactor<DB: Dialect> {
     pub(super) write_queue: WriteQueue,
     pub(super) reuse: Option<Arc<Reuse<DB>>>,
     pub(super) connections: Arc<Connections<DB>>,
-    /// Makes other transactions leave a connection to those of this transactor, which may be inside of them.
+    /// Makes other transactions leave a connection for those of this transactor, which may be inside them.
     apart: Option<Arc<Apart>>,
 }
 
