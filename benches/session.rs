@@ -128,7 +128,7 @@ async fn in_redis() {
         return false";
     let url = env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".into());
     let client = redis::Client::open(url).expect("an address");
-    let connection: MultiplexedConnection = client.get_multiplexed_async_connection().await.expect("Redis is there");
+    let connection: MultiplexedConnection = client.get_multiplexed_async_connection().await.expect("Redis is reachable");
     let sessions = sessions(&SessionStore::redis(AnyRedisConnection::from_redis_1(connection.clone()))).await;
     let script = Script::new(WRITE);
     let last: [AtomicU64; SESSIONS] = Default::default();
@@ -142,7 +142,7 @@ async fn in_redis() {
         set.key(key(caller)).arg(before).arg(version(value + 1)).arg(record(value)).arg(HOUR_MS).arg(24 * HOUR_MS);
         let refused: Option<(u64, String, u64, i64)> =
             set.invoke_async(&mut connection.clone()).await.expect("an answer");
-        assert!(refused.is_none(), "nobody else writes");
+        assert!(refused.is_none(), "no other writer");
     };
     let get = async |caller: usize, _| {
         let mut get = pipe();
@@ -179,7 +179,7 @@ macro_rules! now {
 async fn in_postgres() {
     const CALLS: usize = 3_200;
     let url = env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into());
-    let pool: PgPool = PgPoolOptions::new().max_connections(8).connect(&url).await.expect("PostgreSQL is there");
+    let pool: PgPool = PgPoolOptions::new().max_connections(8).connect(&url).await.expect("PostgreSQL is reachable");
     SqlBackend::ensure_schema(&pool).await.expect("the table is made");
     let sessions = sessions(&SessionStore::postgres(pool.clone())).await;
     let id = |caller: usize| format!("bench {caller:058}");

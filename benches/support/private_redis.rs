@@ -106,13 +106,13 @@ pub(crate) async fn proxy(socket: PathBuf, wire: Arc<Wire>) -> Result<redis::Cli
 }
 
 async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, wire: Arc<Wire>) {
-    const RUBBISH: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n$5\r\nabc";
+    const GARBAGE: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n$5\r\nabc";
     let mut bytes = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
         if let delay @ 1.. = wire.delay.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
-        let answer = if wire.is_garbage.load(Ordering::SeqCst) { RUBBISH } else { &bytes[..read] };
+        let answer = if wire.is_garbage.load(Ordering::SeqCst) { GARBAGE } else { &bytes[..read] };
         if to.write_all(answer).await.is_err() {
             return;
         }

@@ -27,12 +27,12 @@ fn numbered() -> ScriptedServer {
 }
 
 /// Like [`numbered`], but each call waits at the gate.
-fn numbered_behind(door: &Door) -> ScriptedServer {
-    let door = door.clone();
+fn numbered_behind(gate: &Gate) -> ScriptedServer {
+    let gate = gate.clone();
     ScriptedServer::new("library").with_read_only("read", move |call| {
-        let door = door.clone();
+        let gate = gate.clone();
         async move {
-            door.pass().await;
+            gate.pass().await;
             Ok(ToolResult::text(call.number.to_string()))
         }
     })
@@ -69,9 +69,9 @@ fn failed(result: &McpResult<ToolResult>) -> (Option<ErrorKind>, String) {
 
 /// A gate at which loads wait until the test opens it.
 #[derive(Debug, Clone)]
-struct Door(Arc<Semaphore>);
+struct Gate(Arc<Semaphore>);
 
-impl Door {
+impl Gate {
     fn closed() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }

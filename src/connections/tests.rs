@@ -31,7 +31,7 @@ async fn transactions_leave_a_connection_for_each_registered_purpose() {
     let nested = places.set_apart(What::Nested);
     assert_eq!(free(&places).await, 8);
     drop(sessions);
-    assert_eq!(free(&places).await, 8, "somebody still wants it");
+    assert_eq!(free(&places).await, 8, "it is still needed");
     drop(keys);
     drop(nested);
     assert_eq!(free(&places).await, 10);
@@ -81,7 +81,7 @@ async fn a_wait_for_a_place_ends_with_the_acquire_timeout() {
     let connections = Connections::<Postgres>::of(&hasty.connect_lazy_with(options));
     let _taken = connections.place(connections.deadline()).await.unwrap();
     let place = connections.place(connections.deadline());
-    let refused = timeout(Duration::from_secs(10), place).await.expect("it does not wait for ever");
+    let refused = timeout(Duration::from_secs(10), place).await.expect("it ends in time");
     assert!(matches!(refused, Err(Error::PoolTimedOut)));
 }
 

@@ -79,7 +79,7 @@ fn held_post() -> (ScriptedServer, Arc<Notify>) {
     let server = ScriptedServer::new("post").with_plain("send", move |call| {
         let gate = Arc::clone(&gate);
         async move {
-            tokio::time::timeout(secs(86_400), gate.notified()).await.expect("somebody lets it go");
+            tokio::time::timeout(secs(86_400), gate.notified()).await.expect("the test releases it");
             Ok(sent(call.number))
         }
     });

@@ -47,7 +47,7 @@ fn each_tenant_claim_distinguishes_callers_whatever_other_claims_exist() {
     for claim in ["tid", "tenant_id", "tenant", "org_id", "organization"] {
         for other in ["tid", "tenant_id", "tenant", "org_id", "organization"] {
             let of = |value: &str| by_default(with_claims(&[(other, json!("directory")), (claim, json!(value))]));
-            assert_ne!(of("acme"), of("globex"), "{claim} beside {other}");
+            assert_ne!(of("acme"), of("globex"), "{claim} together with {other}");
         }
     }
 }
@@ -272,7 +272,7 @@ fn anonymous_callers_are_one_caller_unless_they_are_distinguished_by_session() {
         caller(&apart, &RequestContext::new().with_user_id("1")),
     ]);
     let of_ada = |session: &str| caller(&apart, &nobody(session).with_principal(ada()));
-    assert_eq!(of_ada("1"), of_ada("2"), "a user who has signed in is one on all connections");
+    assert_eq!(of_ada("1"), of_ada("2"), "an authenticated user is one caller on all connections");
 }
 
 #[test]

@@ -136,7 +136,7 @@ async fn an_unreachable_server_gets_one_connection_attempt_at_a_time_with_pauses
     let callers = (0..50).map(async |_| {
         let mut redis = redis.clone();
         for _ in 0..20 {
-            let error = redis.get::<_, i64>("nothing").await.expect_err("nobody is there");
+            let error = redis.get::<_, i64>("nothing").await.expect_err("no server is there");
             assert_eq!(error.kind(), ErrorKind::Io);
         }
     });

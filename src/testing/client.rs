@@ -78,7 +78,7 @@ impl Client {
 
     /// Returns the questions that the client got.
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("nobody panicked").clone()
+        self.asked.lock().expect("no panic").clone()
     }
 
     /// Returns the progress that the client received under its token: value, total and message.
@@ -98,7 +98,7 @@ impl Client {
 
     /// The parameters of all notifications by one method.
     pub(crate) fn told(&self, method: &str) -> Vec<Value> {
-        let told = self.told.lock().expect("nobody panicked");
+        let told = self.told.lock().expect("no panic");
         told.iter().filter(|(by, _)| by == method).map(|(_, params)| params.clone()).collect()
     }
 }
@@ -117,7 +117,7 @@ impl McpSession for Client {
     }
 
     fn call<'a>(&'a self, method: &'a str, _: Value) -> SessionFuture<'a, Value> {
-        self.asked.lock().expect("nobody panicked").push(method.to_owned());
+        self.asked.lock().expect("no panic").push(method.to_owned());
         Box::pin(async move {
             self.answers.acquire().await.map_err(|_| McpError::transport("gone"))?.forget();
             Ok(match method {
@@ -135,7 +135,7 @@ impl McpSession for Client {
             if self.is_stuck.load(Ordering::SeqCst) {
                 return pending().await;
             }
-            self.told.lock().expect("nobody panicked").push((method.to_owned(), params));
+            self.told.lock().expect("no panic").push((method.to_owned(), params));
             Ok(())
         })
     }

@@ -107,11 +107,11 @@ async fn other_arguments_are_detected_in_every_state<B: Backend>(backend: &Check
 async fn a_released_claim_was_never_made<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.claim(&id, "a", LEASE).await;
-    assert!(!backend.release(&id, "b").await, "nobody else releases a claim");
+    assert!(!backend.release(&id, "b").await, "only its owner releases a claim");
     assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running);
     assert!(backend.release(&id, "a").await, "its owner releases a claim");
     assert_eq!(backend.claim_as(&id, "other", "b", LEASE, false).await, Claimed::New);
-    assert!(!backend.complete(&id, "a", "late", TTL).await, "who released a claim has lost it");
+    assert!(!backend.complete(&id, "a", "late", TTL).await, "a released claim has no owner");
 }
 
 async fn a_claim_whose_lease_ended_stays_ambiguous<B: Backend>(backend: &Checked<B>) {
@@ -122,7 +122,7 @@ async fn a_claim_whose_lease_ended_stays_ambiguous<B: Backend>(backend: &Checked
     }
     let id = self::id();
     backend.claim(&id, "a", LEASE).await;
-    assert!(!backend.abandon(&id, "b").await, "nobody else abandons a claim");
+    assert!(!backend.abandon(&id, "b").await, "only its owner abandons a claim");
     assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running);
     assert!(backend.abandon(&id, "a").await, "its owner abandons a claim");
     assert!(is_ambiguous(&backend.claim(&id, "b", LEASE).await));
@@ -133,9 +133,9 @@ async fn a_claim_whose_lease_ended_stays_ambiguous<B: Backend>(backend: &Checked
 async fn a_lease_is_renewed_by_its_owner_only<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.claim(&id, "a", NONE).await;
-    assert!(!backend.renew(&id, "b", LEASE).await, "nobody else renews a lease");
+    assert!(!backend.renew(&id, "b", LEASE).await, "only its owner renews a lease");
     assert!(is_ambiguous(&backend.claim(&id, "b", LEASE).await));
-    assert!(backend.renew(&id, "a", LEASE).await, "its owner renews a lease, also if it is over");
+    assert!(backend.renew(&id, "a", LEASE).await, "its owner renews a lease, also if it has ended");
     assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running);
     assert!(!backend.renew(&self::id(), "a", LEASE).await, "what is not claimed has no lease");
 }
@@ -222,7 +222,7 @@ async fn an_ambiguous_claim_ends_after_its_ttl<B: Backend>(backend: &Checked<B>)
         assert_eq!(backend.claim(id, "b", LEASE).await, Claimed::Running, "what runs is kept");
     }
     for id in [&lapsed, &abandoned] {
-        assert_eq!(backend.resolve(id, Some("late")).await, Resolved::Unknown, "it is gone");
+        assert_eq!(backend.resolve(id, Some("late")).await, Resolved::Unknown, "it no longer exists");
         assert_eq!(backend.claim(id, "b", LEASE).await, Claimed::New, "it has ended by itself");
         assert!(!backend.complete(id, "a", "late", TTL).await, "and its owner has lost it");
     }

@@ -91,7 +91,7 @@ async fn a_value_is_replaced_together_with_its_ttl<L: SecondLevel>((one, other):
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    assert!(timeout(TTL, is_gone).await.is_ok(), "a value whose time is over is none");
+    assert!(timeout(TTL, is_gone).await.is_ok(), "an expired value does not exist");
 }
 
 async fn many_values_of_any_bytes_are_read_back<L: SecondLevel>((one, other): (L, L)) {
@@ -201,7 +201,7 @@ async fn a_lease_ends_by_itself_and_has_one_owner<L: SecondLevel>((one, other): 
     };
     assert!(acquire(1, TTL).await);
     assert!(other.release(&key, 2).await.is_ok());
-    assert!(!acquire(2, TTL).await, "nobody else gives it back");
+    assert!(!acquire(2, TTL).await, "only its owner releases it");
     assert!(other.release(&key, 1).await.is_ok());
     assert!(acquire(2, Duration::from_millis(1)).await, "its owner does");
     let is_free = async {
@@ -229,10 +229,10 @@ async fn a_subscriber_receives_invalidations<L: SecondLevel>((one, other): (L, L
             }
         }
     };
-    let told = timeout(TTL, told).await.unwrap_or_else(|_| panic!("nothing was told"));
+    let told = timeout(TTL, told).await.unwrap_or_else(|_| panic!("nothing was received"));
     assert_eq!(told, Invalidation::new(origin, number, keys.clone()));
     for told in [&keys[..1], &keys[999..]] {
         let after = read(&one, &key, told).await;
-        assert!(!after.is_current(before), "it is told when it is known, not before: {before:?}, {after:?}");
+        assert!(!after.is_current(before), "the message comes after the invalidation, not before: {before:?}, {after:?}");
     }
 }

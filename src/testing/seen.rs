@@ -29,7 +29,7 @@ impl Traced {
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.text.0.lock().expect("nobody panicked").clone()).expect("a log is text")
+        String::from_utf8(self.text.0.lock().expect("no panic").clone()).expect("a log is text")
     }
 }
 
@@ -38,7 +38,7 @@ struct Text(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Text {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -126,7 +126,7 @@ async fn every_write_sets_its_ttl<B: Backend>(backend: &Checked<B>) {
     backend.write(&id, Some(1), 2, "two", 100 * MINUTE).await;
     assert!((99 * MINUTE..=100 * MINUTE).contains(&left().await));
     backend.write(&id, Some(2), 3, "three", Duration::MAX).await;
-    assert!(left().await > 1_000_000 * MINUTE, "for ever is a long time");
+    assert!(left().await > 1_000_000 * MINUTE, "an endless ttl is a long time");
 }
 
 async fn a_touch_extends_the_ttl_and_changes_nothing<B: Backend>(backend: &Checked<B>) {
@@ -170,7 +170,7 @@ async fn the_end_of_a_session_is_that_of_its_first_record<B: Backend>(backend: &
     backend.first(&id, 1, MINUTE, Duration::MAX).await;
     assert!(ends_in().await > 1_000_000 * MINUTE, "it never ends");
     assert_eq!(conflict(backend.first(&id, 2, MINUTE, 2 * MINUTE).await), Some((1, "first".into())));
-    assert!(ends_in().await > 1_000_000 * MINUTE, "whoever comes later does not change that");
+    assert!(ends_in().await > 1_000_000 * MINUTE, "a later writer does not change that");
     assert!(backend.delete(&id, None).await);
     backend.first(&id, 3, MINUTE, 100 * MINUTE).await;
     assert!((99 * MINUTE..=100 * MINUTE).contains(&ends_in().await), "one that begins anew has an end of its own");

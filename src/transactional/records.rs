@@ -34,7 +34,7 @@ create table if not exists mcp_patterns_idempotency (
 create index if not exists mcp_patterns_idempotency_expires_at on mcp_patterns_idempotency (expires_at);
 ";
 
-/// How long a claim without a result is kept after the end of its lease; without a value, for ever.
+/// The expired rows. A claim without a result is deleted only if its row expires after the end of its lease.
 pub(crate) const EXPIRED: Expired = Expired {
     from: "from mcp_patterns_idempotency",
     condition: "expires_at <= {now} and (result is not null or lease_until is null or lease_until < expires_at)",

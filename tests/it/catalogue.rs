@@ -44,7 +44,7 @@ impl Catalogue {
     }
 
     fn calls(&self, tool: &str) -> usize {
-        self.calls.lock().expect("nobody panicked").get(tool).copied().unwrap_or_default()
+        self.calls.lock().expect("no panic").get(tool).copied().unwrap_or_default()
     }
 
     fn list(&self, ctx: Option<&RequestContext>) -> Vec<Tool> {
@@ -80,7 +80,7 @@ impl McpHandler for Catalogue {
 
     async fn call_tool<'a>(&'a self, name: &'a str, args: Value, _: &'a RequestContext) -> McpResult<ToolResult> {
         let number = {
-            let mut calls = self.calls.lock().expect("nobody panicked");
+            let mut calls = self.calls.lock().expect("no panic");
             let calls = calls.entry(name.to_owned()).or_default();
             *calls += 1;
             *calls

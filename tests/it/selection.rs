@@ -171,7 +171,7 @@ fn selecting_an_unsafe_tool_is_an_error_that_states_the_consequence() {
     assert_eq!(mistake.to_string(), "SomeTool is asked to act on `write`, which it may break");
     assert!(check(selection(|s| s.when(|_| true))).is_err());
     assert!(check(selection(|s| s.opt_in(["write"]))).is_ok());
-    assert!(check(Selection::new()).is_ok(), "nobody asked");
+    assert!(check(Selection::new()).is_ok(), "no call asked");
 }
 
 #[test]

@@ -233,7 +233,7 @@ impl Balancer {
         let to = Arc::clone(&balancer.to);
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let to = to.lock().expect("nobody panicked").clone();
+                let to = to.lock().expect("no panic").clone();
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(to).await.expect("the replica listens");
                     // The side that closes first ends it.
@@ -246,7 +246,7 @@ impl Balancer {
 
     fn send_to(&self, url: &str) {
         let address = url.trim_start_matches("http://").trim_end_matches("/mcp");
-        address.clone_into(&mut self.to.lock().expect("nobody panicked"));
+        address.clone_into(&mut self.to.lock().expect("no panic"));
     }
 }
 

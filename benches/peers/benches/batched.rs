@@ -140,7 +140,7 @@ async fn round(way: impl Fetch, callers: u64, time: Duration) -> Vec<f64> {
             let mut id = caller << 32;
             while Instant::now() < ends {
                 let started = Instant::now();
-                assert_eq!(way.fetch(id).await, Some(id * 10), "somebody else's row");
+                assert_eq!(way.fetch(id).await, Some(id * 10), "another caller's row");
                 took.push(started.elapsed().as_secs_f64() * 1e6);
                 id += 1;
             }

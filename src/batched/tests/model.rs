@@ -242,7 +242,7 @@ async fn story(seed: u64) {
     };
     let all = async { tokio::join!(join_all(callers), stops).0 };
     let Ok(saw) = tokio::time::timeout(Duration::from_secs(3600), all).await else {
-        panic!("seed {seed}: somebody waits for ever: {limits:?}");
+        panic!("seed {seed}: a caller waits for ever: {limits:?}");
     };
     settle().await;
     let bulks = world.bulks();

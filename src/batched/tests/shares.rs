@@ -109,5 +109,5 @@ async fn the_groups_of_one_caller_share_its_places() {
     gate.open_for(10);
     assert!(first.await.expect("no panic").is_ok() && small.await.expect("no panic").is_ok());
     let large = join_all(large).await.into_iter().filter(|call| call.as_ref().expect("no panic").is_ok()).count();
-    assert_eq!(large, 3, "the newest of the large group went");
+    assert_eq!(large, 3, "the newest call of the large group was evicted");
 }

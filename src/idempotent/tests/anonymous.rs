@@ -41,7 +41,7 @@ async fn anonymous_callers_share_a_key_unless_they_are_distinguished_by_session(
     assert_eq!(
         text(&send_as(&apart, "k", &ada("2")).await),
         "sent 4",
-        "a user who has signed in has one key everywhere"
+        "an authenticated user has one key everywhere"
     );
 }
 
@@ -55,7 +55,7 @@ async fn a_replay_states_whether_another_connection_got_the_first_answer(backend
         assert_eq!((told(&replayed), is_from_elsewhere(&replayed)), (json!("replayed"), elsewhere), "{connection}");
         assert_eq!(unmarked(replayed), unmarked(first.clone()));
     }
-    assert!(is_from_elsewhere(&send(&server, &key).await), "a call over no connection is over another one");
+    assert!(is_from_elsewhere(&send(&server, &key).await), "a call without a connection counts as another connection");
 }
 
 #[tokio::test]

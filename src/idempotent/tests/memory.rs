@@ -97,7 +97,7 @@ async fn an_anonymous_connection_blocks_neither_another_connection_nor_a_user() 
         others += accepted_on(connection).await;
     }
     assert!(others <= 125, "but all together no more than one caller: {others}");
-    assert!(accepted(&server, &user("ada"), 1_000).await >= 250, "a user who has signed in has a share of the rest");
+    assert!(accepted(&server, &user("ada"), 1_000).await >= 250, "an authenticated user has a share of the rest");
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ async fn an_ambiguous_call_ends_in_a_refusal_that_is_final_until_the_ttl_of_its_
     let nobody = RequestContext::new();
     for resolution in [Resolution::NotDone, Resolution::Done(sent(7))] {
         let late = handle.resolve(&nobody, "send", "k", resolution).await;
-        assert!(matches!(late, Err(ResolveError::Answered)), "what was told for good is not taken back: {late:?}");
+        assert!(matches!(late, Err(ResolveError::Answered)), "the final answer does not change: {late:?}");
     }
     tokio::time::advance(2 * HOUR - secs(1)).await;
     let again = send(&server, "k").await;

@@ -93,7 +93,7 @@ async fn a_call_cancelled_during_an_attempt_ends_with_the_attempt() {
     assert_eq!(began.elapsed(), ms(200));
     assert_eq!(notes(&result), (json!(1), json!("cancelled")));
     assert_eq!(script.calls("get"), 1);
-    assert_eq!((told.entries(), budget.available()), (vec![], 100), "no retry is told of or paid for");
+    assert_eq!((told.entries(), budget.available()), (vec![], 100), "no retry is reported or paid for");
 }
 
 #[tokio::test(start_paused = true)]

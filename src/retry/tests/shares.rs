@@ -105,7 +105,7 @@ async fn anonymous_callers_are_distinguished_by_their_connection() {
     }
     let ada = |connection| user("ada").with_session_id(connection);
     assert_eq!(retries(&retry, &ada("1")).await, 13);
-    assert_eq!(retries(&retry, &ada("2")).await, 0, "a user who has signed in is one on all connections");
+    assert_eq!(retries(&retry, &ada("2")).await, 0, "an authenticated user is one caller on all connections");
 }
 
 #[tokio::test(start_paused = true)]

@@ -226,11 +226,11 @@ fn callers_with_different_definitions_keep_their_own_whoever_listed_last() {
         for name in ["read", "late"] {
             assert_eq!(plan.get(name, &ada), decided("as ada sees it"));
             assert_eq!(plan.get(name, &bob), decided("as bob sees it"));
-            assert_eq!(plan.get(name, &user("carol")), Known::Unknown, "nobody knows what carol is told");
+            assert_eq!(plan.get(name, &user("carol")), Known::Unknown, "carol's definition is unknown");
         }
         learn_for(&plan, Some(&bob), "as bob sees it", ["read", "late"]);
     }
-    assert!(acts(&plan, "write"), "of which all are told the same");
+    assert!(acts(&plan, "write"), "which is the same for all");
 }
 
 #[test]

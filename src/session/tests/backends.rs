@@ -25,7 +25,7 @@ pub(super) async fn postgres() -> SqlBackend<Postgres> {
 pub(super) async fn sqlite() -> (SqlBackend<Sqlite>, SqliteFile) {
     let file = databases::sqlite().await;
     SqlBackend::ensure_schema(&file.pool).await.unwrap();
-    SqlBackend::ensure_schema(&file.pool).await.expect("a table that is there is left alone");
+    SqlBackend::ensure_schema(&file.pool).await.expect("an existing table is unchanged");
     (SqlBackend::new(file.pool.clone()), file)
 }
 
@@ -42,7 +42,7 @@ async fn expired_rows_are_swept_in_batches() {
         let write = Write { version: 1, data: "", ttl, ends_in: Duration::MAX, opener: None };
         backend.create(&number.to_string(), write).await.unwrap();
     }
-    assert_eq!(rows().await, 1203, "nothing is deleted while somebody waits for it");
+    assert_eq!(rows().await, 1203, "nothing is deleted while a caller waits for it");
     assert_eq!(SqlBackend::sweep(&sqlite.pool).await.unwrap(), 1200);
     assert_eq!(rows().await, 3, "what has not expired stays");
 }
@@ -103,7 +103,7 @@ async fn sessions_work_when_postgres_stops_answering_on_the_existing_connections
             tokio::task::yield_now().await;
         }
         network.silence();
-        session.set("n", &n).await.expect("another connection is there in time");
+        session.set("n", &n).await.expect("another connection is available in time");
         assert_eq!(session.get::<i32>("n").await.unwrap(), Some(n));
     }
     // A connection that a step left in the middle of a statement is closed, too.
@@ -112,7 +112,7 @@ async fn sessions_work_when_postgres_stops_answering_on_the_existing_connections
         network.silence();
         sqlx::query("select 1").execute(&mut *hung).await
     });
-    assert!(statement.await.is_err(), "nobody answers");
+    assert!(statement.await.is_err(), "no answer comes");
     let connections = Connections::of(&pool);
     let both = async { (connections.acquire().await, connections.acquire().await) };
     let both = tokio::time::timeout(MINUTE, both).await.unwrap();

@@ -64,7 +64,7 @@ async fn a_read_is_one_step_and_a_write_is_one_step() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()));
     session.set("a", &1).await.unwrap();
-    assert_eq!(spy.steps(), [1, 1, 0, 0, 0], "the first write looks what is there");
+    assert_eq!(spy.steps(), [1, 1, 0, 0, 0], "the first write reads the record");
     session.set("a", &2).await.unwrap();
     session.update("a", |a: &mut u8| *a += 1).await.unwrap();
     session.remove("b").await.unwrap();
@@ -181,7 +181,7 @@ async fn a_change_that_panics_or_is_dropped_passes_the_turn_on() {
     session.set("a", &1).await.unwrap();
     let panicking = session.clone();
     let panicked =
-        tokio::spawn(async move { panicking.update("a", |_: &mut u8| -> () { panic!("as it is told to") }).await });
+        tokio::spawn(async move { panicking.update("a", |_: &mut u8| -> () { panic!("as configured") }).await });
     assert!(panicked.await.unwrap_err().is_panic());
     spy.fails(Fault::Hung);
     let dropped = tokio::time::timeout(Duration::from_millis(1), session.set("a", &2)).await;

@@ -72,7 +72,7 @@ async fn a_write_on_too_few_replicas_is_not_acknowledged_and_a_step_without_a_wr
     assert!(hasty.delete("a", Some(1)).await.is_err(), "an end that no replica has may be lost");
     let taken = hasty.create("b", write(2)).await.expect("what is refused needs no replica");
     assert!(matches!(taken, Written::Conflict(Some(record)) if record.version == 1));
-    assert!(!hasty.delete("a", Some(1)).await.expect("what is gone needs no replica"));
+    assert!(!hasty.delete("a", Some(1)).await.expect("a missing record needs no replica"));
     redis.replica.resume();
 }
 

@@ -18,7 +18,7 @@ async fn a_stolen_session_id_under_another_principal_names_another_session() {
     let as_user = |name: &str| user(name).with_session_id("1");
     assert_eq!(visit(&server, &as_user("ada")).await, "1");
     assert_eq!(visit(&server, &as_user("eve")).await, "1");
-    assert_eq!(visit(&server, &connection("1")).await, "1", "nobody in particular is another too");
+    assert_eq!(visit(&server, &connection("1")).await, "1", "an anonymous caller is another caller, too");
     let elsewhere = nobody().with_principal(Principal::new("ada").with_issuer("https://other.example"));
     assert_eq!(visit(&server, &elsewhere.with_session_id("1")).await, "1");
     assert_eq!(visit(&server, &as_user("ada")).await, "2");
@@ -50,7 +50,7 @@ async fn a_call_without_a_session_is_refused_and_not_made() {
     let server = memory().with_mode(SessionMode::Principal).layer(script.clone());
     let answer = call(&server, "visit", json!({}), &connection("1")).await;
     assert_eq!(refused(&answer), (ErrorKind::Authentication, "none".into()));
-    assert_eq!(script.calls("visit"), 0, "nobody in particular would share with all others like them");
+    assert_eq!(script.calls("visit"), 0, "an anonymous caller would share with all anonymous callers");
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn the_store_in_a_tool_finds_the_session_that_the_layer_finds() {
         });
         let ctx = user("ada").with_session_id("1");
         assert_eq!(text(&call(&store.layer(script), "same", json!({}), &ctx).await), "Some(true)");
-        assert_eq!(store.of(&ctx).unwrap().get("seen").await.unwrap(), Some(true), "and so does whoever has the store");
+        assert_eq!(store.of(&ctx).unwrap().get("seen").await.unwrap(), Some(true), "and so does code with the store");
     }
 }
 
@@ -146,7 +146,7 @@ async fn the_innermost_of_two_stores_is_the_current_one() {
 async fn a_panic_in_a_tool_leaves_its_session_usable() {
     let script = museum().with_plain("panic", |_| async {
         Session::current()?.set("a", &1).await?;
-        panic!("as it is told to")
+        panic!("as configured")
     });
     let server = memory().layer(script);
     let unwound = {

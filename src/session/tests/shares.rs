@@ -116,6 +116,6 @@ async fn each_anonymous_connection_has_its_session_until_their_share_is_full() {
     }
     let too_many = call(&server, "visit", json!({}), &connection("50")).await;
     assert_eq!(refused(&too_many), (ErrorKind::ServerOverloaded, "no_room".to_owned()));
-    assert_eq!(text(&call(&server, "visit", json!({}), &connection("0")).await), "2", "who has one keeps it");
+    assert_eq!(text(&call(&server, "visit", json!({}), &connection("0")).await), "2", "an open session is kept");
     assert_eq!(text(&call(&server, "visit", json!({}), &user("ada").with_session_id("51")).await), "1");
 }

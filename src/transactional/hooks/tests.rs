@@ -11,14 +11,14 @@ struct Seen(Arc<Mutex<Vec<&'static str>>>);
 
 impl Seen {
     fn all(&self) -> Vec<&'static str> {
-        self.0.lock().expect("nobody panics here").clone()
+        self.0.lock().expect("no panic").clone()
     }
 
     fn takes(&self, what: &'static str, time: Duration) -> BoxFuture<'static, ()> {
         let seen = self.clone();
         Box::pin(async move {
             sleep(time).await;
-            seen.0.lock().expect("nobody panics here").push(what);
+            seen.0.lock().expect("no panic").push(what);
         })
     }
 

@@ -55,7 +55,7 @@ async fn a_conflict_between_transactions_is_not_logged_as_an_outage() {
     let options = file.connect_options().as_ref().clone().busy_timeout(Duration::ZERO);
     let pool = SqlitePoolOptions::new().connect_with(options).await.expect("a file can be opened");
     let transactor = Transactor::new(pool).with_max_attempts(2);
-    let mut writer = file.begin_with("begin immediate").await.expect("nobody writes");
+    let mut writer = file.begin_with("begin immediate").await.expect("no other writer");
     let traced = Traced::start();
     assert_eq!(transactor.run(&(), nothing).await, Err(TransactionError::Conflict { attempts: 2 }));
     Sqlite::write(&mut writer, 1).await.expect("it has the lock");

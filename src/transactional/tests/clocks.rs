@@ -123,7 +123,7 @@ async fn leases_and_ages_of_claims_are_measured_by_the_clock_of_the_database() {
     move_clock(&pool, 50).await;
     assert_eq!(age().await, None);
     move_clock(&pool, 40).await;
-    let since = age().await.expect("its lease is over");
+    let since = age().await.expect("its lease has ended");
     assert!((30..40).contains(&since), "for {since} s");
 
     // The owner continues and then leaves the claim.

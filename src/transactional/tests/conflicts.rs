@@ -43,10 +43,10 @@ async fn write_skew(isolation: Isolation) -> (Vec<i64>, u32) {
 #[tokio::test]
 async fn a_write_skew_that_read_committed_allows_is_prevented_at_serializable() {
     let (on_call, bodies) = write_skew(Isolation::ReadCommitted).await;
-    assert_eq!((on_call.len(), bodies), (0, 2), "nobody is left, and nobody noticed");
+    assert_eq!((on_call.len(), bodies), (0, 2), "no doctor is on call, undetected");
 
     let (on_call, bodies) = write_skew(Isolation::Serializable).await;
-    assert_eq!((on_call.len(), bodies), (1, 3), "one of them looked again");
+    assert_eq!((on_call.len(), bodies), (1, 3), "one of them ran again");
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn a_transaction_waits_for_a_busy_file_and_is_then_repeated() {
     let pool = Sqlite::pool().await;
     let impatient = pool.connect_options().as_ref().clone().busy_timeout(Duration::from_millis(20));
     let impatient = sqlx::SqlitePool::connect_with(impatient).await.expect("the file is there");
-    let writer = pool.begin_with("begin immediate").await.expect("nobody writes");
+    let writer = pool.begin_with("begin immediate").await.expect("no other writer");
     let (busy, mut seen_busy) = tokio::sync::mpsc::unbounded_channel();
     let transactor = Transactor::new(impatient).with_max_attempts(100);
     let waits = async {

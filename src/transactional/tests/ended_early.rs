@@ -201,7 +201,7 @@ async fn an_ambiguous_key_without_further_calls_is_finally_deleted<DB: TestDb>()
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), swept).await.expect("it is not kept for ever");
+    tokio::time::timeout(Duration::from_secs(20), swept).await.expect("it is deleted later");
     pay(&server, args).await.expect("a result");
     assert_eq!(script.calls("pay"), 2, "the key is a new one");
 }

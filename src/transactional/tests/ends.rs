@@ -118,7 +118,7 @@ async fn a_caller_dropped_at_any_await_point_leaves_all_or_nothing<DB: TestDb>()
         let numbers = numbers_at_rest(&pool).await;
         let (ones, twos) = (numbers.iter().filter(|n| **n == 1).count(), numbers.iter().filter(|n| **n == 2).count());
         assert_eq!(ones, twos, "left after {polls} polls");
-        assert!(ones >= finished, "what was answered is there");
+        assert!(ones >= finished, "answered writes exist");
     }
     assert!(finished > 0, "the last rounds come to their end");
 }

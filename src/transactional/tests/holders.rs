@@ -53,7 +53,7 @@ async fn one_holder() {
         println!("It holds the lock");
         pending::<Result<(), TransactionError>>().await
     });
-    println!("It was told: {}", told.await.expect_err("it waits for ever"));
+    println!("It was told: {}", told.await.expect_err("it waits without end"));
 }
 
 /// A process that holds the lock. It is killed with the test.

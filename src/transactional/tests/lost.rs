@@ -130,7 +130,7 @@ async fn a_database_that_refuses_connections_is_unavailable() {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound").port();
     let options = postgres_options().host("127.0.0.1").port(port);
     let error = sqlx::PgConnection::connect_with(&options).await.err();
-    let refused = Err(failed(error.expect("nobody is there")));
+    let refused = Err(failed(error.expect("no server is there")));
     assert!(failure(&refused).is_temporary() && failure(&refused).is_not_executed(), "{refused:?}");
 }
 
@@ -143,7 +143,7 @@ async fn a_statement_whose_connection_is_lost_leaves_its_key_ambiguous_and_is_no
     assert!(!failure.is_temporary() && !failure.is_not_executed(), "{lost:?}");
     assert!(failure.message().contains("it may or may not have taken effect"), "{lost:?}");
     assert!(numbers_at_rest(&direct).await.len() <= 1);
-    assert_eq!(script.calls("write"), 1, "nobody knows whether the first one has taken effect");
+    assert_eq!(script.calls("write"), 1, "the outcome of the first one is unknown");
 }
 
 #[tokio::test]

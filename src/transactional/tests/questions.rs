@@ -56,7 +56,7 @@ async fn a_transaction_that_conflicts_after_a_question_is_not_repeated() {
     assert_eq!(laptop.asked().len(), 3);
     let quietly = sign(&server, json!({"gives_way": true}), &laptop.ctx("ada")).await;
     assert!(outcome::failure(&quietly).is_some());
-    assert!(script.calls("sign") > 5, "what has asked nobody is begun anew: {} calls", script.calls("sign"));
+    assert!(script.calls("sign") > 5, "a transaction without a question is repeated: {} calls", script.calls("sign"));
 }
 
 #[tokio::test]
@@ -67,10 +67,10 @@ async fn a_transaction_around_a_tool_that_asks_its_client_causes_one_warning() {
     let laptop = Client::new("laptop");
     let told = || traced.text().matches("a tool asks its client inside a transaction").count();
     sign(&server, json!({}), &laptop.ctx("ada")).await.expect("a result");
-    assert_eq!(told(), 0, "it has asked nobody");
+    assert_eq!(told(), 0, "it has asked no client");
     for _ in 0..3 {
         let answer = sign(&server, json!({"asks": true}), &laptop.ctx("ada")).await.expect("a result");
-        assert_eq!(answer.first_text(), Some("laptop"), "it is done all the same");
+        assert_eq!(answer.first_text(), Some("laptop"), "it is done anyway");
     }
     assert_eq!(told(), 1, "{}", traced.text());
 }

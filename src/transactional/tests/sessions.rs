@@ -54,7 +54,7 @@ async fn a_session_is_committed_with_the_transaction<DB: TestDb + SessionDatabas
         // A separate task is not part of the transaction.
         let other = other.clone();
         let seen = tokio::spawn(async move { count(&other).await }).await.expect("no panic");
-        assert_eq!(seen, 0, "nobody else does");
+        assert_eq!(seen, 0, "nothing else does");
         Ok::<_, TransactionError>(())
     });
     assert_eq!(run.await, Ok(()));

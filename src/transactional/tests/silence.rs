@@ -27,7 +27,7 @@ enum Peer {
 impl Peer {
     fn fall_silent(&self) {
         match self {
-            Self::Backends(server) => assert!(server.stop_backends() > 0, "somebody is connected"),
+            Self::Backends(server) => assert!(server.stop_backends() > 0, "a client is connected"),
             Self::Network(network) => network.silence(),
         }
     }

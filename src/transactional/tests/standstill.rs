@@ -137,14 +137,14 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_refused_at_once
                 _ => own.run(&(), || own.run(&(), nothing)).await,
             }
         });
-        let refused = timeout(LONG / 2, too_deep).await.expect("it waits for nobody");
+        let refused = timeout(LONG / 2, too_deep).await.expect("it waits for no other call");
         assert_eq!(refused, Err(TransactionError::WaitsForItself), "{connections} connections");
     }
     let pool = pool_of(1).await;
     let sessions = SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal);
     let server = (sessions, TransactionalTool::new(pool.clone()).only(["order"])).layer(shop());
     let ctx = RequestContext::new().with_user_id("ada");
-    let refused = timeout(LONG / 2, server.call_tool("order", json!({}), &ctx)).await.expect("it waits for nobody");
+    let refused = timeout(LONG / 2, server.call_tool("order", json!({}), &ctx)).await.expect("it waits for no other call");
     let told = (Some(ErrorKind::Internal), json!({"mcp-patterns/session": "waits_for_itself"}));
     assert_eq!(reason(&refused.expect("a result")), told);
     let idempotent =
@@ -152,7 +152,7 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_refused_at_once
     let script = ScriptedServer::new("shop").with_plain("order", |_| ready(Ok(ToolResult::text("ordered"))));
     let server = (TransactionalTool::new(pool.clone()).only(["order"]), idempotent).layer(script.clone());
     let call = server.call_tool("order", json!({"idempotency_key": "a"}), &ctx);
-    let refused = timeout(LONG / 2, call).await.expect("it waits for nobody").expect("a result");
+    let refused = timeout(LONG / 2, call).await.expect("it waits for no other call").expect("a result");
     assert_eq!(reason(&refused).0, Some(ErrorKind::Unavailable));
     assert_eq!(script.calls("order"), 0);
 }
@@ -172,7 +172,7 @@ async fn a_savepoint_needs_no_connection_of_its_own() {
         };
         part.run(&(), || part.run(&(), deepest)).await
     });
-    assert_eq!(timeout(LONG, run).await.expect("it waits for nobody"), Ok(()));
+    assert_eq!(timeout(LONG, run).await.expect("it waits for no other call"), Ok(()));
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn on_sqlite_a_session_write_outside_the_running_transaction_is_refused_an
     let reads = transactor.clone().read_only();
     let run = reads.run(&(), || async {
         drop(current::<Sqlite>().await?);
-        beside.set("n", &3).await.expect("who only reads bars nobody");
+        beside.set("n", &3).await.expect("a reader blocks no writer");
         Ok::<_, TransactionError>(())
     });
     assert_eq!(run.await, Ok(()));

@@ -60,7 +60,7 @@ async fn a_sweep_leaves_a_record_that_a_running_transaction_has_renewed<DB: Test
         let mut call = pool.acquire().await.expect("a connection");
         DB::execute(&mut call, "begin".into()).await.expect("a transaction");
         let claimed = DB::claim(&mut call, &key("renewed"), owner, HOUR).await;
-        assert!(claimed.expect("it is claimed"), "its first life is over");
+        assert!(claimed.expect("it is claimed"), "its ttl has passed");
         let beside = sweep(&pool).await;
         // SQLite has one lock: there the sweep is postponed, since no other connection can write meanwhile.
         assert_eq!(beside, if DB::HAS_ONE_WRITER || owner.is_some() { 0 } else { 1 });
@@ -117,7 +117,7 @@ async fn a_sweep_takes_no_connection_that_calls_wait_for<DB: TestDb>() {
         tokio::task::yield_now().await;
     }
     drop(call);
-    drop(timeout(LONG, pool.acquire()).await.expect("nobody is before it").expect("it comes back"));
+    drop(timeout(LONG, pool.acquire()).await.expect("no caller is before it").expect("it comes back"));
     assert_eq!(hooks.before_acquire() - before, 1, "the sweep did not wait in line");
     let swept = timeout(LONG, async { while DB::records(&others).await > 0 {} });
     swept.await.expect("it is done once a connection is idle");
@@ -133,7 +133,7 @@ async fn a_sqlite_connection_waits_for_locks_again_after_a_sweep() {
     for (begin, deleted) in [("begin immediate", 0), ("begin immediate", 0), ("begin deferred", 1)] {
         Sqlite::execute(&mut writer, begin.into()).await.expect("a transaction");
         let swept = timeout(LONG, Sqlite::delete_expired(&mut connection, EXPIRED.statement::<Sqlite>(""))).await;
-        assert_eq!(swept.expect("it waits for nobody").expect("it is put off, or done"), deleted);
+        assert_eq!(swept.expect("it waits for no other call").expect("it is put off, or done"), deleted);
         assert_eq!(busy_timeout(&mut connection).await, before);
         Sqlite::execute(&mut writer, "rollback".into()).await.expect("it ends");
     }

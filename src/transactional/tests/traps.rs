@@ -232,7 +232,7 @@ async fn a_commit_whose_reply_is_lost_is_reported_as_unknown_and_not_repeated() 
         let run = transactor.run(&(), || write::<Postgres>(1)).await;
         assert!(matches!(run, Err(TransactionError::Unknown { .. })));
         let done: &[i64] = if commit == Commit::CutAfter { &[1] } else { &NONE };
-        assert_eq!(numbers_at_rest(&direct).await, done, "the truth, which nobody could know");
+        assert_eq!(numbers_at_rest(&direct).await, done, "the real outcome, which was unknown before");
     }
 }
 

@@ -173,7 +173,7 @@ async fn the_next_call_is_made_if_the_first_caller_leaves<DB: TestDb>() {
 #[tokio::test(start_paused = true)]
 async fn a_key_is_in_flight_while_its_call_runs_and_duplicates_wait_only_for_its_answer() {
     let (running, wait) = (InFlight::default(), Duration::from_secs(5));
-    let Admission::First(first) = running.admit("a", wait, &()).await else { panic!("nobody was before") };
+    let Admission::First(first) = running.admit("a", wait, &()).await else { panic!("no call was before") };
     assert!(matches!(running.admit("b", wait, &()).await, Admission::First(_)), "another key is another call");
     assert!(matches!(running.admit("a", wait, &()).await, Admission::InProgress));
     first.has_answer();

@@ -117,7 +117,7 @@ async fn a_writer_who_leaves_keeps_its_turn_during_a_begin_or_commit() {
     // A writer prevents others from beginning, and without a write-ahead log, a reader prevents them from committing.
     for (other, is_written) in [("BEGIN IMMEDIATE", false), ("BEGIN; SELECT count(*) FROM t", true)] {
         let mut connection = SqliteConnection::connect_with(&pool.connect_options()).await.expect("a file");
-        Sqlite::execute(&mut connection, other.into()).await.expect("nobody is in its way");
+        Sqlite::execute(&mut connection, other.into()).await.expect("no other transaction is in its way");
         let written = AtomicBool::new(false);
         let mut leaving = Box::pin(transactor.run(&(), || async {
             write::<Sqlite>(1).await?;

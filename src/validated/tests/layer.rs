@@ -217,7 +217,7 @@ async fn a_changed_tool_is_validated_by_its_current_schema() {
     assert!(call(&server, "take", text_args.clone()).await.is_error());
 
     *schema.lock().expect("no panic") = json!({"type": "object", "properties": {"a": {"type": "string"}}});
-    assert!(call(&server, "take", text_args.clone()).await.is_error(), "nobody has told the layer yet");
+    assert!(call(&server, "take", text_args.clone()).await.is_error(), "the layer has not seen the change yet");
     server.list_tools();
     assert!(!call(&server, "take", text_args.clone()).await.is_error());
 

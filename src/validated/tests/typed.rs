@@ -120,7 +120,7 @@ async fn the_only_parameter_is_validated_by_default() {
             ("/data/password", "minLength"),
             ("/data/username", "minLength"),
         ]),
-        "what the schema tells of the same place is not told again"
+        "a place that the schema reported is not reported again"
     );
     let answer = call(&server, "register", json!({"data": {"username": "ada"}})).await;
     assert_eq!(
@@ -166,7 +166,7 @@ async fn a_renamed_field_is_reported_by_its_json_name() {
     let named = validated.with_name("take", "discount", "code").layer(taking(order_schema()));
     let answer = call(&named, "take", bad).await;
     assert_eq!(listed(&answer), pairs([("/code", "odd")]));
-    assert_eq!(violations(&answer)[0]["expected"], Value::Null, "what a custom function tells may be the value");
+    assert_eq!(violations(&answer)[0]["expected"], Value::Null, "parameters of a custom function may contain the value");
 }
 
 #[tokio::test]

@@ -167,7 +167,7 @@ fn the_work_grows_no_faster_than_the_input_whatever_the_keyword() {
         assert!(!alone.is_valid(&value(128)), "{keyword}: nothing is wrong with it");
         let sizes = [128, 256, 512, 1024, 2048];
         let all: Vec<_> = sizes.map(|size| work(&schema, &value(size))).to_vec();
-        assert!(all.iter().all(|work| work.telling > 0), "{keyword}: it is not told");
+        assert!(all.iter().all(|work| work.telling > 0), "{keyword}: it is not reported");
         for (work, size) in all.windows(2).zip(sizes) {
             let [one, two] = work else { unreachable!("windows of two") };
             let grows = |one: u64, two: u64, least: u64| two <= least.max(one * 5 / 2);

@@ -31,7 +31,7 @@ async fn a_failure_at_any_step_compensates_the_successful_steps_in_reverse_order
     for fails in 0..STEPS.len() {
         let log = Log::default();
         let failed = trip(log.clone(), fails).await.unwrap_err();
-        assert_eq!(log.entries(), undone(fails, fails + 1), "all done when the error is there");
+        assert_eq!(log.entries(), undone(fails, fails + 1), "everything is done when the error is returned");
         assert_eq!(failed.step.as_deref(), Some(STEPS[fails]));
         let told: Vec<_> = failed.compensations.iter().map(|compensated| compensated.step.as_ref()).collect();
         assert_eq!(told, STEPS[..fails].iter().rev().copied().collect::<Vec<_>>());

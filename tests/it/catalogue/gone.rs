@@ -23,7 +23,7 @@ fn a_catalogue_that_keeps_changing_takes_no_more_memory_with_time() {
     // As many as layers keep at most, and one round more.
     list(12_000);
     let growth = allocation_counter::measure(|| list(4_000));
-    assert!(growth.bytes_current < 4 << 20, "{} bytes for tools that are gone again", growth.bytes_current);
+    assert!(growth.bytes_current < 4 << 20, "{} bytes for removed tools", growth.bytes_current);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,7 +55,7 @@ fn hangs() -> (Catalogue, mpsc::Sender<()>) {
     let wait = Mutex::new(wait);
     let catalogue = Catalogue::new(move |ctx| {
         if ctx.is_some() {
-            let _ = wait.lock().expect("nobody panicked").recv();
+            let _ = wait.lock().expect("no panic").recv();
             return vec![with_arguments("send", &["to"])];
         }
         vec![tool("ping")]
@@ -133,7 +133,7 @@ async fn hanging_listings_of_some_callers_leave_look_ups_for_the_others() {
     let wait = Mutex::new(wait);
     let script = Catalogue::new(move |ctx| {
         if ctx.is_some_and(|ctx| ctx.subject().is_some_and(|subject| subject.starts_with("slow"))) {
-            let _ = wait.lock().expect("nobody panicked").recv();
+            let _ = wait.lock().expect("no panic").recv();
         }
         if ctx.is_some() { vec![tool("send")] } else { Vec::new() }
     });

@@ -44,7 +44,7 @@ async fn no_caller_is_refused_by_the_schema_of_another() {
     for _ in 0..10 {
         assert!(!sets_role(&server, "bob").await);
     }
-    assert_eq!(script.listings(), listings, "bob was told of it a moment ago");
+    assert_eq!(script.listings(), listings, "bob received it just before");
 }
 
 #[tokio::test]

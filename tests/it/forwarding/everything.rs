@@ -25,15 +25,15 @@ impl Everything {
     }
 
     pub(super) fn heard(&self) -> Vec<String> {
-        self.heard.lock().expect("nobody panics").clone()
+        self.heard.lock().expect("no panic").clone()
     }
 
     pub(super) fn forget(&self) {
-        self.heard.lock().expect("nobody panics").clear();
+        self.heard.lock().expect("no panic").clear();
     }
 
     fn hear(&self, what: impl Into<String>) {
-        self.heard.lock().expect("nobody panics").push(what.into());
+        self.heard.lock().expect("no panic").push(what.into());
     }
 
     /// Records the request and its caller.

@@ -150,7 +150,7 @@ async fn a_request_to_a_scripted_server_never_lists_its_tools() {
 async fn a_listing_asks_the_server_below_once() {
     let listings = CountListings::default();
     let server = six_layers(layer(listings.clone()).layer(Fifty));
-    assert_eq!(listings.count(), 3, "one for each layer of this crate that is there");
+    assert_eq!(listings.count(), 3, "one for each layer of this crate in the stack");
     server.list_tools();
     assert_eq!(listings.count(), 4);
     server.list_tools_for(&RequestContext::new());

@@ -130,5 +130,5 @@ async fn visibility_filters_outside_the_cache() {
     let wrong = CachedTool::new().layer(visible);
     wrong.list_tools_for(&admin);
     assert_eq!(status(&wrong, "audit", &admin).await, Some(json!("miss")));
-    assert_eq!(status(&wrong, "audit", &guest).await, Some(json!("hit")), "answered without asking who it is");
+    assert_eq!(status(&wrong, "audit", &guest).await, Some(json!("hit")), "answered without asking for the caller");
 }

@@ -45,7 +45,7 @@ impl Books {
     pub(crate) fn check(&self) {
         let deposits: i64 = self.accounts.iter().map(|(_, deposit, _)| deposit).sum();
         let balances: i64 = self.accounts.iter().map(|(_, _, balance)| balance).sum();
-        assert_eq!(balances, deposits, "money came or went");
+        assert_eq!(balances, deposits, "money appeared or disappeared");
 
         let mut expected: BTreeMap<i64, i64> = self.accounts.iter().map(|&(id, deposit, _)| (id, deposit)).collect();
         for (from, to, cents) in &self.transfers {

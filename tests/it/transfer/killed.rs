@@ -126,7 +126,7 @@ async fn every_transfer_is_made_once_although_postgres_restarts() {
             let calls = iter::from_fn(|| numbers.next().or_else(|| (!restarting.is_finished()).then_some(1)));
             let noticed = call_until_answered(&client, calls).await;
             restarting.await.expect("PostgreSQL restarts");
-            assert!(noticed > 0, "nobody noticed that PostgreSQL was away");
+            assert!(noticed > 0, "no call noticed that PostgreSQL was unreachable");
         }
         call_until_answered(&client, 451..=CALLS).await;
 

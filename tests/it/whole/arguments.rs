@@ -284,7 +284,7 @@ struct Late(Arc<Mutex<Vec<Tool>>>, ScriptedServer);
 
 impl mcp_patterns::Middleware for Late {
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
-        let late = self.0.lock().expect("nobody panicked").clone();
+        let late = self.0.lock().expect("no panic").clone();
         inner.list_tools().into_iter().chain(late).collect()
     }
 
@@ -314,7 +314,7 @@ async fn a_later_tool_keeps_its_own_argument_with_a_layers_name() {
     let server = (ValidatedTool::new(), sessions, keys, mcp_patterns::layer(late.clone())).layer(late.1.clone());
     let properties = json!({"session": {"type": "integer"}, "idempotency_key": {"type": "integer"}});
     let schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
-    late.0.lock().expect("nobody panicked").push(tool("late", schema.clone()));
+    late.0.lock().expect("no panic").push(tool("late", schema.clone()));
     let listed = server.list_tools().into_iter().find(|tool| tool.name == "late").expect("it is there");
     assert_eq!(json!(listed.input_schema), schema);
     let args = json!({"session": 1, "idempotency_key": 2});
@@ -322,7 +322,7 @@ async fn a_later_tool_keeps_its_own_argument_with_a_layers_name() {
         assert_eq!(call(&server, "late", args.clone()).await, args.to_string());
     }
     // Another tool, without a conflict, has both.
-    late.0.lock().expect("nobody panicked")[0] = tool("late", json!({"type": "object", "additionalProperties": false}));
+    late.0.lock().expect("no panic")[0] = tool("late", json!({"type": "object", "additionalProperties": false}));
     server.list_tools_for(&ada());
     let handle = call(&server, "open_session", json!({})).await;
     let args = json!({"session": handle, "idempotency_key": "k"});
@@ -423,7 +423,7 @@ async fn a_repeated_key_in_a_transaction_with_another_handle_is_not_refused() {
 async fn tags_and_invalidated_calls_do_not_contain_a_key() {
     let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
     let (by_tag, by_write) = (Arc::clone(&seen), Arc::clone(&seen));
-    let note = |seen: &Mutex<Vec<Value>>, args: &Value| seen.lock().expect("nobody panicked").push(args.clone());
+    let note = |seen: &Mutex<Vec<Value>>, args: &Value| seen.lock().expect("no panic").push(args.clone());
     let cached = CachedTool::new()
         .tag("read", move |args| {
             note(&by_tag, args);
@@ -438,7 +438,7 @@ async fn tags_and_invalidated_calls_do_not_contain_a_key() {
     assert_eq!(call(&server, "read", json!({"id": 7, "idempotency_key": "a"})).await, "1");
     call(&server, "pay", json!({"to": "bob", "idempotency_key": "b"})).await;
     assert_eq!(call(&server, "read", json!({"id": 7, "idempotency_key": "c"})).await, "2");
-    for args in seen.lock().expect("nobody panicked").iter() {
+    for args in seen.lock().expect("no panic").iter() {
         assert_eq!(args.get("idempotency_key"), None);
     }
 }

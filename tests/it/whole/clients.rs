@@ -36,23 +36,23 @@ impl Connection {
     }
 
     fn asked(&self) -> usize {
-        *self.asked.lock().expect("nobody panicked")
+        *self.asked.lock().expect("no panic")
     }
 
     fn steps(&self) -> Vec<f64> {
-        self.steps.lock().expect("nobody panicked").clone()
+        self.steps.lock().expect("no panic").clone()
     }
 }
 
 impl McpSession for Connection {
     fn call<'a>(&'a self, _: &'a str, _: Value) -> SessionFuture<'a, Value> {
-        *self.asked.lock().expect("nobody panicked") += 1;
+        *self.asked.lock().expect("no panic") += 1;
         Box::pin(async { Ok(json!({ "roots": [{ "uri": format!("file:///{}", self.name) }] })) })
     }
 
     fn notify<'a>(&'a self, method: &'a str, params: Value) -> SessionFuture<'a, ()> {
         assert_eq!((method, &params["progressToken"]), ("notifications/progress", &json!(self.name)));
-        self.steps.lock().expect("nobody panicked").push(params["progress"].as_f64().expect("a number"));
+        self.steps.lock().expect("no panic").push(params["progress"].as_f64().expect("a number"));
         Box::pin(async { Ok(()) })
     }
 }

@@ -87,7 +87,7 @@ fn office(sent: &Sent) -> ScriptedServer {
         })
         .with_plain("send", move |call| {
             let (tenant, letter) = (tenant(&call.ctx), call.args["letter"].to_string());
-            *sent.lock().expect("nobody panicked").entry((tenant.clone(), letter)).or_default() += 1;
+            *sent.lock().expect("no panic").entry((tenant.clone(), letter)).or_default() += 1;
             async move { Ok(ToolResult::text(format!("{tenant} has sent"))) }
         })
         .with_plain("pay", |call| async move {
@@ -204,7 +204,7 @@ async fn every_tenant_gets_its_own_answers_and_single_effects() {
             .expect("it counts");
     let once = |tenant: &str| (1..=4).map(|round| (tenant.to_owned(), round, 1)).collect::<Vec<_>>();
     assert_eq!(paid, [once("acme"), once("globex")].concat());
-    let sent = sent.lock().expect("nobody panicked").clone();
+    let sent = sent.lock().expect("no panic").clone();
     assert_eq!(sent.len(), 8, "each letter of each tenant: {sent:?}");
     assert!(sent.values().all(|times| *times == 1), "{sent:?}");
     assert!(desks.iter().all(|desk| desk.asked.load(Ordering::SeqCst) >= 2), "each client is asked itself: {desks:?}");

@@ -66,7 +66,7 @@ fn serve_on_small_stacks(url: oneshot::Sender<String>, stop: oneshot::Receiver<(
         let config = ServerConfig::builder().authorization(authorization).build();
         let router = ServerBuilder::new(shop::whole(&pool)).with_config(config).into_axum_router();
         let router = router.into_make_service_with_connect_info::<SocketAddr>();
-        url.send(format!("{origin}/mcp")).expect("somebody waits");
+        url.send(format!("{origin}/mcp")).expect("a receiver waits");
         let stopped = async { drop(stop.await) };
         serve(listener, router).with_graceful_shutdown(stopped).await.expect("it is served");
     });

@@ -54,7 +54,7 @@ async fn values_are_stored_returned_and_invalidated() {
     assert_eq!((shelf.get(&"a"), shelf.get(&"b")), (None, None));
     assert_eq!(shelf.stats().entries, 0);
     shelf.insert("a", 6);
-    assert_eq!(shelf.get(&"a"), Some(6), "what is put in after it is kept");
+    assert_eq!(shelf.get(&"a"), Some(6), "a later value is stored");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,17 +20,17 @@ const KEYS: usize = 3;
 struct Source {
     versions: [AtomicU64; KEYS],
     /// One gate for each load, which keeps the load from ending.
-    doors: Option<Mutex<Vec<Door>>>,
+    gates: Option<Mutex<Vec<Gate>>>,
 }
 
 impl Source {
     async fn read(self: Arc<Self>, key: usize) -> u64 {
         let version = self.version(key);
-        match &self.doors {
-            Some(doors) => {
-                let door = Door::closed();
-                doors.lock().expect("nobody panicked").push(door.clone());
-                door.pass().await;
+        match &self.gates {
+            Some(gates) => {
+                let gate = Gate::closed();
+                gates.lock().expect("no panic").push(gate.clone());
+                gate.pass().await;
             }
             None => {
                 for _ in 0..3 {
@@ -46,11 +46,11 @@ impl Source {
     }
 
     fn loads(&self) -> usize {
-        self.doors.as_ref().map_or(0, |doors| doors.lock().expect("nobody panicked").len())
+        self.gates.as_ref().map_or(0, |gates| gates.lock().expect("no panic").len())
     }
 
     fn finish(&self, load: usize) {
-        self.doors.as_ref().expect("loads wait").lock().expect("nobody panicked")[load].open();
+        self.gates.as_ref().expect("loads wait").lock().expect("no panic")[load].open();
     }
 }
 
@@ -171,7 +171,7 @@ struct Flight {
 
 /// Runs the steps and compares each answer, and the number of loads, with the model.
 async fn follow<S: Subject>(steps: Vec<Step>) {
-    let source = Arc::new(Source { doors: Some(Mutex::default()), ..Source::default() });
+    let source = Arc::new(Source { gates: Some(Mutex::default()), ..Source::default() });
     let subject = S::over(&source);
     let (mut kept, mut flights, mut loads) = ([false; KEYS], Vec::<Flight>::new(), 0);
     for step in steps {
@@ -198,7 +198,7 @@ async fn follow<S: Subject>(steps: Vec<Step>) {
                 source.finish(flight.load);
                 settle().await;
                 for caller in flight.callers {
-                    assert!(caller.is_finished(), "who waits for a load gets its end");
+                    assert!(caller.is_finished(), "a waiting caller gets the end of its load");
                     assert_eq!(caller.await.expect("an answer"), flight.version);
                 }
                 kept[flight.key] |= flight.version == source.version(flight.key);

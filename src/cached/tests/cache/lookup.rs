@@ -36,10 +36,10 @@ async fn ask(cache: &Replica, value: u64) -> Result<u64, McpError> {
     cache.get_or_load(&(), "dune".into(), load).await
 }
 
-async fn ask_behind(cache: &Replica, door: &Door, value: u64) -> Result<u64, McpError> {
-    let door = door.clone();
+async fn ask_behind(cache: &Replica, gate: &Gate, value: u64) -> Result<u64, McpError> {
+    let gate = gate.clone();
     let load = || async move {
-        door.pass().await;
+        gate.pass().await;
         Ok(value)
     };
     cache.get_or_load(&(), "dune".into(), load).await
@@ -128,7 +128,7 @@ async fn a_stale_value_found_in_the_second_level_is_refreshed() {
     let later = join_all((0..1_000).map(|_| ask(&b, 3))).await;
     assert!(later.into_iter().all(|answer| answer.is_ok_and(|value| value == 1)));
     sleep(SECOND).await;
-    assert_eq!(here(&b), Some(2), "nobody had to ask again");
+    assert_eq!(here(&b), Some(2), "refreshed without a further call");
     let stats = b.stats();
     assert_eq!((stats.loads, stats.refreshes), (1, 1));
 }
@@ -153,7 +153,7 @@ async fn a_stale_value_that_is_invalidated_while_it_is_read_is_not_refreshed() {
         b.invalidate(&"dune".to_owned());
     };
     let (before, ()) = tokio::join!(ask(&b, 2), invalidated);
-    assert_eq!(before.ok(), Some(1), "who asked before may have it");
+    assert_eq!(before.ok(), Some(1), "a caller from before may get it");
     sleep(SECOND).await;
     assert_eq!((here(&b), b.stats().loads), (None, 0));
 }
@@ -194,7 +194,7 @@ async fn a_refresh_of_a_second_level_value_ends_when_the_last_clone_is_dropped()
     assert_eq!((value, b.stats().refreshes, abandoned.is_cancelled()), (1, 1, false));
     drop(b);
     settle().await;
-    assert!(abandoned.is_cancelled(), "the source is told");
+    assert!(abandoned.is_cancelled(), "the source is cancelled");
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,18 +218,18 @@ async fn a_replica_without_the_lease_serves_a_stale_value_without_waiting() {
             .await;
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
-    let door = Door::closed();
+    let gate = Gate::closed();
     let elsewhere = async {
         settle().await;
         let began = tokio::time::Instant::now();
         assert_eq!(ask(&b, 3).await.ok(), Some(1));
         assert_eq!(ask(&b, 3).await.ok(), Some(1));
         assert_eq!(began.elapsed(), Duration::ZERO, "on a paused clock");
-        door.open();
+        gate.open();
         settle().await;
         assert_eq!(ask(&b, 3).await.ok(), Some(2));
     };
-    let (loaded, ()) = tokio::join!(ask_behind(&a, &door, 2), elsewhere);
+    let (loaded, ()) = tokio::join!(ask_behind(&a, &gate, 2), elsewhere);
     assert_eq!((loaded.ok(), b.stats().loads), (Some(2), 0));
 }
 
@@ -244,8 +244,8 @@ async fn a_replica_without_the_lease_waits_if_the_stale_value_was_invalidated() 
     sleep(15 * SECOND).await;
     a.invalidate(&"dune".to_owned());
     settle().await;
-    let door = Door::closed();
-    let (opened, elsewhere) = (door.clone(), b.clone());
+    let gate = Gate::closed();
+    let (opened, elsewhere) = (gate.clone(), b.clone());
     let waiting = async {
         settle().await;
         let asking = tokio::spawn(async move { ask(&elsewhere, 3).await });
@@ -253,7 +253,7 @@ async fn a_replica_without_the_lease_waits_if_the_stale_value_was_invalidated() 
         opened.open();
         asking.await.expect("no panic").ok()
     };
-    let (loaded, waited) = tokio::join!(ask_behind(&a, &door, 2), waiting);
+    let (loaded, waited) = tokio::join!(ask_behind(&a, &gate, 2), waiting);
     assert_eq!((loaded.ok(), waited, b.stats().loads), (Some(2), Some(2), 0));
 }
 
@@ -264,12 +264,12 @@ async fn a_refresh_without_the_lease_waits_for_the_new_value() {
     settle().await;
     ask(&b, 1).await.expect("a value");
     sleep(15 * SECOND).await;
-    let door = Door::closed();
-    assert_eq!(ask_behind(&a, &door, 2).await.ok(), Some(1));
+    let gate = Gate::closed();
+    assert_eq!(ask_behind(&a, &gate, 2).await.ok(), Some(1));
     settle().await;
     assert_eq!(ask(&b, 3).await.ok(), Some(1));
     sleep(SECOND).await;
-    door.open();
+    gate.open();
     sleep(SECOND).await;
     assert_eq!((here(&b), b.stats().loads), (Some(2), 0));
 }

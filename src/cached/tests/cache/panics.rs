@@ -151,7 +151,7 @@ async fn a_subscription_that_panics_is_detected_and_started_again() {
     ask(&b, "dune", 1).await;
     a.invalidate(&"dune".to_owned());
     settle().await;
-    assert!(!level(&b).is_subscribed, "it has panicked as it heard something");
+    assert!(!level(&b).is_subscribed, "it panicked when it received a message");
     sleep(SECOND).await;
     assert!(level(&b).is_subscribed);
     assert_eq!(ask(&b, "dune", 2).await, 2, "what it may have missed is not trusted");

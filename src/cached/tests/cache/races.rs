@@ -41,12 +41,12 @@ impl Hash for StoppingKey {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_load_continues_for_a_caller_that_joins_while_the_last_one_leaves() {
     for _ in 0..20 {
-        let (cache, door) = (Cache::<StoppingKey, u32>::new(), Door::closed());
+        let (cache, gate) = (Cache::<StoppingKey, u32>::new(), Gate::closed());
         let ask = |key: StoppingKey| {
-            let (cache, door) = (cache.clone(), door.clone());
+            let (cache, gate) = (cache.clone(), gate.clone());
             tokio::spawn(async move {
                 let load = || async move {
-                    door.pass().await;
+                    gate.pass().await;
                     Ok(1)
                 };
                 cache.get_or_load(&(), key, load).await
@@ -65,7 +65,7 @@ async fn a_load_continues_for_a_caller_that_joins_while_the_last_one_leaves() {
         }
         stop.go_on.store(true, Ordering::SeqCst);
         until(|| cache.stats().misses == 2 || joining.is_finished()).await;
-        door.open();
+        gate.open();
         assert_eq!(joining.await.expect("no panic").expect("the load goes on"), 1);
     }
 }

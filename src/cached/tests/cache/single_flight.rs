@@ -70,15 +70,15 @@ async fn a_load_continues_when_a_random_half_of_the_callers_is_dropped() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_load_continues_when_a_random_half_of_the_callers_is_dropped_on_many_threads() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(script.clone());
     let callers: Vec<_> = (0..CALLERS).map(|_| call(&server)).collect();
     until(|| handle.stats().misses == CALLERS as u64).await;
     let dropped = drop_a_half(&callers);
-    door.open();
+    gate.open();
     let answers = answers(callers).await;
     assert!(answers.len() >= CALLERS - dropped);
     assert!(answers.iter().all(|answer| answer == "1"));
@@ -108,7 +108,7 @@ impl Trace {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.ctx.lock().expect("nobody panicked").as_ref().is_some_and(RequestContext::is_cancelled)
+        self.ctx.lock().expect("no panic").as_ref().is_some_and(RequestContext::is_cancelled)
     }
 }
 
@@ -125,7 +125,7 @@ fn hanging_once(trace: &Trace) -> ScriptedServer {
         let trace = trace.clone();
         async move {
             if call.number == 1 {
-                *trace.ctx.lock().expect("nobody panicked") = Some(call.ctx);
+                *trace.ctx.lock().expect("no panic") = Some(call.ctx);
                 let _guard = Guard(Arc::clone(&trace.dropped));
                 std::future::pending::<()>().await;
             }
@@ -147,7 +147,7 @@ async fn a_load_whose_callers_are_all_dropped_is_dropped_and_the_next_call_loads
     assert!(!trace.dropped() && !trace.is_cancelled(), "one caller still waits");
     last.abort();
     settle().await;
-    assert!(trace.dropped(), "nobody waits any more");
+    assert!(trace.dropped(), "no caller waits any more");
     assert!(trace.is_cancelled(), "what the tool spawned must learn of it too");
     assert_eq!(read(&server).await, "2");
     assert_eq!(script.calls("read"), 2);
@@ -159,8 +159,8 @@ async fn a_caller_that_joins_while_the_last_one_leaves_gets_an_answer() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     for _ in 0..3_000 {
-        let door = Door::closed();
-        let script = numbered_behind(&door);
+        let gate = Gate::closed();
+        let script = numbered_behind(&gate);
         let server = layer.layer(script.clone());
         let leaving = call(&server);
         until(|| script.calls("read") == 1).await;
@@ -169,7 +169,7 @@ async fn a_caller_that_joins_while_the_last_one_leaves_gets_an_answer() {
             std::hint::spin_loop();
         }
         leaving.abort();
-        door.open();
+        gate.open();
         let answer = joining.await.expect("a caller that stays is never lost");
         assert!(["1", "2"].contains(&answer.as_str()), "{answer}");
         let _ = leaving.await;

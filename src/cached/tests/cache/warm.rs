@@ -116,8 +116,8 @@ async fn the_error_of_warming_an_uncached_tool_does_not_call_it_unknown() {
 
 #[tokio::test(start_paused = true)]
 async fn a_warm_up_that_is_dropped_leaves_no_load_running() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(script.clone());
@@ -129,7 +129,7 @@ async fn a_warm_up_that_is_dropped_leaves_no_load_running() {
     warming.abort();
     settle().await;
     assert_eq!((script.calls("read"), handle.stats().failed_loads), (1, 1));
-    door.open();
+    gate.open();
     assert_eq!(read(&server).await, "2");
 }
 
@@ -171,14 +171,14 @@ async fn a_warm_up_waits_at_most_one_second_for_a_subscription_and_its_values_ar
         let cache = Cache::new().with_second_level("squares", Far::new(hearing));
         let warming = cache.warm(&(), 0..5, 5, square);
         let warmed = tokio::time::timeout(Duration::from_millis(1_100), warming).await;
-        assert_eq!(warmed.expect("not for ever").map(|warmed| warmed.loaded), Ok(5), "{hearing:?}");
+        assert_eq!(warmed.expect("it ends in time").map(|warmed| warmed.loaded), Ok(5), "{hearing:?}");
         assert_eq!(cache.get(&4), Some(16), "{hearing:?}");
     }
     let (cache, token) = (Cache::new().with_second_level("squares", Far::new(Hearing::Hangs)), Token::default());
     token.cancel();
     let ctx = nobody().with_cancellation_token(Arc::new(token));
     let warmed = tokio::time::timeout(Duration::from_millis(50), cache.warm(&ctx, 0..5, 5, square)).await;
-    assert_eq!(warmed.expect("not for ever").map(|warmed| warmed.failed.len()), Ok(5));
+    assert_eq!(warmed.expect("it ends in time").map(|warmed| warmed.failed.len()), Ok(5));
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,7 +235,7 @@ async fn a_cancelled_or_dropped_warm_up_starts_no_further_load() {
         assert_eq!(cache.stats().loads, loads);
         if let Ok(warmed) = warming.await {
             let warmed = warmed.expect("a concurrency");
-            assert_eq!(warmed.loaded + warmed.failed.len(), 1_000, "what is missing is told");
+            assert_eq!(warmed.loaded + warmed.failed.len(), 1_000, "missing keys are reported");
             assert!(warmed.complete().is_err());
         }
     }
@@ -262,7 +262,7 @@ async fn a_warm_up_logs_progress_ten_times_and_the_first_ten_failures() {
     let cache = Cache::new();
     cache.warm(&(), 0..1_000, 7, square).await.expect("a concurrency");
     drop(listening);
-    let log = String::from_utf8(log.lock().expect("nobody panicked").clone()).expect("a text");
+    let log = String::from_utf8(log.lock().expect("no panic").clone()).expect("a text");
     let times = |what: &str| log.matches(what).count();
     assert_eq!((times("warming the cache done="), times("not warmed")), (10, 10), "{log}");
     for told in ["done=1000 of=1000", "cache warmed loaded=100 present=0 failed=900", "not warmed key=\"100\" error="] {

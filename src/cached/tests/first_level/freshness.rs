@@ -18,13 +18,13 @@ struct Library(Arc<std::sync::Mutex<Option<ErrorKind>>>);
 
 impl Library {
     fn fail(&self, kind: impl Into<Option<ErrorKind>>) {
-        *self.0.lock().expect("nobody panicked") = kind.into();
+        *self.0.lock().expect("no panic") = kind.into();
     }
 
     fn server(&self) -> ScriptedServer {
         let library = self.clone();
         ScriptedServer::new("library").with_read_only("read", move |call: Call| {
-            let failure = *library.0.lock().expect("nobody panicked");
+            let failure = *library.0.lock().expect("no panic");
             async move {
                 tokio::time::sleep(SECOND).await;
                 match failure {
@@ -57,7 +57,7 @@ async fn a_value_past_its_ttl_is_served_while_one_refresh_runs_in_the_background
     for _ in 0..100 {
         let before = tokio::time::Instant::now();
         assert_eq!(read_with_status(&server).await, says("1", "stale"));
-        assert_eq!(before.elapsed(), Duration::ZERO, "nobody waits for it");
+        assert_eq!(before.elapsed(), Duration::ZERO, "no caller waits for it");
     }
     tokio::time::sleep(SECOND + Duration::from_millis(1)).await;
     assert_eq!(read_with_status(&server).await, says("2", "hit"));
@@ -290,8 +290,8 @@ async fn refresh_replaces_a_value_and_keeps_it_after_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn a_load_that_began_before_a_refresh_is_not_stored_after_it() {
-    let (cache, door) = (Cache::<_, _>::new(), Door::closed());
-    let (slow, waits) = (cache.clone(), door.clone());
+    let (cache, gate) = (Cache::<_, _>::new(), Gate::closed());
+    let (slow, waits) = (cache.clone(), gate.clone());
     let old = tokio::spawn(async move {
         let load = || async move {
             waits.pass().await;
@@ -302,8 +302,8 @@ async fn a_load_that_began_before_a_refresh_is_not_stored_after_it() {
     settle().await;
     let new = cache.refresh(&(), "key", || async { Ok("new") }).await;
     assert_eq!(new.expect("a value"), "new");
-    door.open();
-    assert_eq!(old.await.expect("no panic").expect("a value"), "old", "who asked before may have it");
+    gate.open();
+    assert_eq!(old.await.expect("no panic").expect("a value"), "old", "a caller from before may get it");
     assert_eq!(cache.get(&"key"), Some("new"));
 }
 

@@ -55,7 +55,7 @@ async fn a_load_superseded_while_it_is_stored_is_stored_nowhere() {
     let (cache, stop, load) = stopped_as_it_keeps_one(replica).await;
     assert_eq!(cache.refresh(&(), 7, || async { Ok(2) }).await.ok(), Some(2));
     stop.may_go_on.store(true, Ordering::SeqCst);
-    assert_eq!(load.await.expect("no panic").ok(), Some(1), "who asked before may have it");
+    assert_eq!(load.await.expect("no panic").ok(), Some(1), "a caller from before may get it");
     assert_eq!(cache.get(&7), Some(2));
     // A later value has arrived, so this one would have, too.
     cache.get_or_load(&(), 8, || async { Ok(3) }).await.expect("a value");
@@ -132,8 +132,8 @@ async fn ask(cache: &Cache<String, u64>, value: Option<u64>) -> Option<u64> {
 #[tokio::test(start_paused = true)]
 async fn a_superseded_load_that_fails_neither_drops_nor_hides_a_value() {
     for inserts in [false, true] {
-        let (cache, door) = (negative(), Door::closed());
-        let (loading, opened) = (cache.clone(), door.clone());
+        let (cache, gate) = (negative(), Gate::closed());
+        let (loading, opened) = (cache.clone(), gate.clone());
         let load = tokio::spawn(async move {
             let load = || async move {
                 opened.pass().await;
@@ -147,11 +147,11 @@ async fn a_superseded_load_that_fails_neither_drops_nor_hides_a_value() {
         } else {
             cache.refresh(&(), dune(), || async { Ok::<_, McpError>(2) }).await.expect("a value");
         }
-        door.open();
+        gate.open();
         assert!(load.await.expect("no panic").is_err());
         assert_eq!(cache.get(&dune()), Some(2));
         advance(11 * SECOND).await;
-        assert_eq!(ask(&cache, Some(3)).await, Some(3), "no failure is told again");
+        assert_eq!(ask(&cache, Some(3)).await, Some(3), "no failure is returned again");
     }
 }
 

@@ -128,7 +128,7 @@ async fn a_caller_who_left_is_not_asked_and_a_waiting_caller_is() {
                 let asked = tokio::spawn(async move { ask_name(&call.ctx).await }).await;
                 let name = asked.map_err(|_| McpError::internal("lost"))?;
                 if let Err(error) = &name {
-                    *refused.lock().expect("nobody panicked") = Some(error.kind);
+                    *refused.lock().expect("no panic") = Some(error.kind);
                 }
                 Ok(ToolResult::text(name?))
             }
@@ -186,7 +186,7 @@ async fn a_caller_who_leaves_before_its_client_answers_ends_the_call() {
     let script = ScriptedServer::new("library").with_read_only("read", {
         let seen = Arc::clone(&seen);
         move |call| {
-            *seen.lock().expect("nobody panicked") = Some(call.ctx.clone());
+            *seen.lock().expect("no panic") = Some(call.ctx.clone());
             async move { Ok(ToolResult::text(ask_name(&call.ctx).await?)) }
         }
     });
@@ -195,7 +195,7 @@ async fn a_caller_who_leaves_before_its_client_answers_ends_the_call() {
     let laptop = Client::thinking("laptop");
     let leaving = spawned(&server, laptop.ctx("ada").with_cancellation_token(Arc::new(token.clone())));
     settle().await;
-    let ctx = seen.lock().expect("nobody panicked").take().expect("the tool was called");
+    let ctx = seen.lock().expect("no panic").take().expect("the tool was called");
     assert!(!ctx.is_cancelled());
     token.cancel();
     assert_eq!(failed(&leaving.await.expect("no panic")).0, Some(ErrorKind::Cancelled));

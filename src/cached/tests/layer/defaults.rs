@@ -20,7 +20,7 @@ async fn a_result_is_cached_for_five_minutes() {
     let server = CachedTool::default().layer(numbered());
     assert_eq!(read(&server).await, "1");
     advance(5 * MINUTE - SECOND).await;
-    assert_eq!(read(&server).await, "1", "and however long nobody asks");
+    assert_eq!(read(&server).await, "1", "and however long it is not read");
     advance(SECOND).await;
     assert_eq!(read(&server).await, "2");
 }

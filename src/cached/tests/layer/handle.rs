@@ -19,13 +19,13 @@ async fn a_handle_taken_before_the_layer_is_applied_works_afterwards() {
 
 #[tokio::test(start_paused = true)]
 async fn hits_misses_loads_and_failures_are_counted() {
-    let door = Door::closed();
+    let gate = Gate::closed();
     let script = ScriptedServer::new("library").with_read_only("read", {
-        let door = door.clone();
+        let gate = gate.clone();
         move |call| {
-            let door = door.clone();
+            let gate = gate.clone();
             async move {
-                door.pass().await;
+                gate.pass().await;
                 if call.args["book"] == 2 { Err(McpError::internal("burnt")) } else { Ok(ToolResult::text("a book")) }
             }
         }
@@ -38,7 +38,7 @@ async fn hits_misses_loads_and_failures_are_counted() {
     let calls = futures_util::future::join_all((0..10).map(|_| read(&server)));
     let open = async {
         settle().await;
-        door.open();
+        gate.open();
     };
     tokio::join!(calls, open);
     for _ in 0..3 {
@@ -74,13 +74,13 @@ async fn a_server_cloned_for_each_connection_shares_the_results() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_of_two_servers_that_share_results_share_loads_too() {
-    let door = Door::closed();
+    let gate = Gate::closed();
     let layer = CachedTool::new();
-    let scripts = [numbered_behind(&door), numbered_behind(&door)];
+    let scripts = [numbered_behind(&gate), numbered_behind(&gate)];
     let [one, other] = scripts.clone().map(|script| layer.layer(script));
     let open = async {
         settle().await;
-        door.open();
+        gate.open();
     };
     tokio::join!(read(&one), read(&other), open);
     assert_eq!(scripts.iter().map(|script| script.calls("read")).sum::<usize>(), 1);

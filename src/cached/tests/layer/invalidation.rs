@@ -17,28 +17,28 @@ const WAYS: [Way; 4] = [
 
 /// A server whose tool `read` answers with the number of the call, each call behind its own gate.
 #[derive(Clone, Default)]
-struct Doors(Arc<Mutex<Vec<Door>>>);
+struct Doors(Arc<Mutex<Vec<Gate>>>);
 
 impl Doors {
     fn script(&self) -> ScriptedServer {
-        let doors = self.clone();
+        let gates = self.clone();
         ScriptedServer::new("library").with_read_only("read", move |call| {
-            let door = Door::closed();
-            doors.0.lock().expect("nobody panicked").push(door.clone());
+            let gate = Gate::closed();
+            gates.0.lock().expect("no panic").push(gate.clone());
             async move {
-                door.pass().await;
+                gate.pass().await;
                 Ok(ToolResult::text(call.number.to_string()))
             }
         })
     }
 
     fn open(&self, number: usize) {
-        self.0.lock().expect("nobody panicked")[number - 1].open();
+        self.0.lock().expect("no panic")[number - 1].open();
     }
 }
 
 struct Setup {
-    doors: Doors,
+    gates: Doors,
     script: ScriptedServer,
     handle: Handle,
     server: Layered<CachedTool, ScriptedServer>,
@@ -46,12 +46,12 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let doors = Doors::default();
-        let script = doors.script();
+        let gates = Doors::default();
+        let script = gates.script();
         let layer = CachedTool::new().tag("read", |_| ["books"]);
         let handle = layer.handle();
         let server = layer.layer(script.clone());
-        Self { doors, script, handle, server }
+        Self { gates, script, handle, server }
     }
 
     async fn ask(&self) -> tokio::task::JoinHandle<String> {
@@ -69,11 +69,11 @@ async fn an_invalidation_during_a_load_is_not_undone_when_the_load_ends() {
         let setup = Setup::new();
         let before = setup.ask().await;
         invalidate(&setup.handle);
-        setup.doors.open(1);
-        assert_eq!(before.await.expect("an answer"), "1", "who asked before may get it ({what})");
+        setup.gates.open(1);
+        assert_eq!(before.await.expect("an answer"), "1", "a caller from before may get it ({what})");
         let after = setup.ask().await;
         assert_eq!(setup.script.calls("read"), 2, "the stale result was kept ({what})");
-        setup.doors.open(2);
+        setup.gates.open(2);
         assert_eq!(after.await.expect("an answer"), "2", "{what}");
         assert_eq!(read(&setup.server).await, "2", "{what}");
     }
@@ -87,11 +87,11 @@ async fn a_call_after_an_invalidation_does_not_wait_for_an_earlier_load() {
         invalidate(&setup.handle);
         let (after, follower) = (setup.ask().await, setup.ask().await);
         assert_eq!(setup.script.calls("read"), 2, "a new load starts at once ({what})");
-        setup.doors.open(1);
+        setup.gates.open(1);
         assert_eq!(before.await.expect("an answer"), "1", "{what}");
         settle().await;
         assert!(!after.is_finished() && !follower.is_finished(), "served what was invalidated ({what})");
-        setup.doors.open(2);
+        setup.gates.open(2);
         assert_eq!(after.await.expect("an answer"), "2", "{what}");
         assert_eq!(follower.await.expect("an answer"), "2", "{what}");
         assert_eq!(read(&setup.server).await, "2", "{what}");
@@ -106,9 +106,9 @@ async fn a_load_begun_after_an_invalidation_is_stored_even_if_the_older_load_end
         let before = setup.ask().await;
         invalidate(&setup.handle);
         let after = setup.ask().await;
-        setup.doors.open(2);
+        setup.gates.open(2);
         assert_eq!(after.await.expect("an answer"), "2", "{what}");
-        setup.doors.open(1);
+        setup.gates.open(1);
         assert_eq!(before.await.expect("an answer"), "1", "{what}");
         let again = setup.ask().await;
         assert_eq!(setup.script.calls("read"), 2, "the older load drove out the newer result ({what})");
@@ -127,7 +127,7 @@ async fn callers_who_leave_an_invalidated_load_do_not_end_its_replacement() {
         settle().await;
         let follower = setup.ask().await;
         assert_eq!(setup.script.calls("read"), 2, "{what}");
-        setup.doors.open(2);
+        setup.gates.open(2);
         assert_eq!(after.await.expect("an answer"), "2", "{what}");
         assert_eq!(follower.await.expect("an answer"), "2", "{what}");
     }

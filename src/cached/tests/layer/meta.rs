@@ -36,11 +36,11 @@ async fn a_result_states_its_cache_status_and_its_age() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_who_shared_a_load_get_the_status_of_a_miss() {
-    let door = Door::closed();
-    let server = CachedTool::new().layer(numbered_behind(&door));
+    let gate = Gate::closed();
+    let server = CachedTool::new().layer(numbered_behind(&gate));
     let open = async {
         settle().await;
-        door.open();
+        gate.open();
     };
     let (one, other, ()) = tokio::join!(result(&server), result(&server), open);
     assert_eq!(meta(&one, CACHE), Some(json!({"status": "miss"})));

@@ -7,12 +7,12 @@ use crate::{CachedTool, Layer};
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_concurrent_misses_run_one_load() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let server = CachedTool::new().layer(script.clone());
     let open = async {
         settle().await;
-        door.open();
+        gate.open();
     };
     let (answers, ()) = tokio::join!(join_all((0..100).map(|_| read(&server))), open);
     assert!(answers.iter().all(|answer| answer == "1"));
@@ -32,8 +32,8 @@ async fn a_failed_result_is_not_cached_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_or_dropped_first_caller_neither_fails_nor_blocks_the_others() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let server = CachedTool::new().layer(script.clone());
     for dropped in [true, false] {
         let token = Token::default();
@@ -55,7 +55,7 @@ async fn a_cancelled_or_dropped_first_caller_neither_fails_nor_blocks_the_others
             token.cancel();
         }
         let _ = leader.await;
-        door.open();
+        gate.open();
         for follower in followers {
             assert!(["1", "2"].contains(&follower.await.expect("an answer").as_str()));
         }

@@ -159,7 +159,7 @@ async fn nothing_is_sent_after_the_result() {
     join_all(callers.iter().map(|ctx| read_as(&server, ctx))).await;
     sleep(MINUTE).await;
     assert_eq!((laptop.steps(), phone.steps()), (vec![1.0], vec![1.0]));
-    assert_eq!((logs(&laptop), logs(&phone)), (1, 0), "a log is of the connection, which is there");
+    assert_eq!((logs(&laptop), logs(&phone)), (1, 0), "a log belongs to the connection, which exists");
 }
 
 #[tokio::test(start_paused = true)]

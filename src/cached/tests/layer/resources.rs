@@ -55,12 +55,12 @@ impl Shelf {
     }
 
     /// Like [`numbered`](Self::numbered), but each request waits at the gate.
-    fn behind(door: &Door) -> Self {
-        let door = door.clone();
+    fn behind(gate: &Gate) -> Self {
+        let gate = gate.clone();
         Self::new(move |ask| {
-            let door = door.clone();
+            let gate = gate.clone();
             async move {
-                door.pass().await;
+                gate.pass().await;
                 Ok(ask.number.to_string())
             }
         })
@@ -191,14 +191,14 @@ async fn resources_and_prompts_outside_the_selection_are_not_cached() {
 #[tokio::test(start_paused = true)]
 async fn a_hundred_concurrent_reads_share_one_load() {
     for what in BOTH {
-        let door = Door::closed();
-        let shelf = Shelf::behind(&door);
+        let gate = Gate::closed();
+        let shelf = Shelf::behind(&gate);
         let cached = both();
         let handle = cached.handle();
         let server = shelf.with(cached);
         let open = async {
             settle().await;
-            door.open();
+            gate.open();
         };
         let (answers, ()) = tokio::join!(join_all((0..100).map(|_| one(&server, what))), open);
         assert!(answers.iter().all(|answer| answer == "1"), "{answers:?}");

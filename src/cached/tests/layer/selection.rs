@@ -77,13 +77,13 @@ struct Relisted(Arc<Mutex<Vec<Tool>>>);
 
 impl Relisted {
     fn set(&self, tools: &[Tool]) {
-        *self.0.lock().expect("nobody panicked") = tools.to_vec();
+        *self.0.lock().expect("no panic") = tools.to_vec();
     }
 }
 
 impl Middleware for Relisted {
     fn list_tools<H: McpHandler>(&self, _: &H) -> Vec<Tool> {
-        self.0.lock().expect("nobody panicked").clone()
+        self.0.lock().expect("no panic").clone()
     }
 
     fn list_tools_for<H: McpHandler>(&self, inner: &H, _: &RequestContext) -> Vec<Tool> {

@@ -97,7 +97,7 @@ impl Replica {
     }
 
     async fn fill(&self, kind: Asked) {
-        assert_eq!(self.hits(kind).await, 0, "nothing is there yet");
+        assert_eq!(self.hits(kind).await, 0, "the cache is empty");
     }
 
     fn level(&self) -> SecondLevelStats {

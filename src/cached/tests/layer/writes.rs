@@ -141,14 +141,14 @@ async fn a_dropped_write_invalidates_since_it_may_have_taken_effect() {
 
 #[tokio::test(start_paused = true)]
 async fn a_load_that_began_before_the_write_ended_is_not_cached() {
-    let door = Door::closed();
-    let waits = door.clone();
+    let gate = Gate::closed();
+    let waits = gate.clone();
     let script = ScriptedServer::new("users")
         .with_read_only("get_user", move |call| {
-            let door = waits.clone();
+            let gate = waits.clone();
             async move {
                 if call.number == 1 {
-                    door.pass().await;
+                    gate.pass().await;
                 }
                 Ok(ToolResult::text(call.number.to_string()))
             }
@@ -159,7 +159,7 @@ async fn a_load_that_began_before_the_write_ended_is_not_cached() {
     let reading = tokio::spawn(async move { get(&reader, 1).await });
     settle().await;
     update(&server, json!({})).await;
-    door.open();
+    gate.open();
     assert_eq!(reading.await.expect("an answer"), "1");
     assert_eq!(get(&server, 1).await, "2");
 }
@@ -265,15 +265,15 @@ mod in_a_transaction {
     }
     #[tokio::test]
     async fn a_slow_hook_delays_no_invalidation_in_either_order() {
-        let hooked = |began: &Arc<AtomicBool>, door: &Door| {
+        let hooked = |began: &Arc<AtomicBool>, gate: &Gate| {
             let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
-            let (began, door) = (Arc::clone(began), door.clone());
+            let (began, gate) = (Arc::clone(began), gate.clone());
             ScriptedServer::new("users").with_read_only("get_user", numbered).with_plain("update_user", move |_| {
-                let (began, door) = (Arc::clone(&began), door.clone());
+                let (began, gate) = (Arc::clone(&began), gate.clone());
                 async move {
                     let mail = after_commit(move || async move {
                         began.store(true, Ordering::SeqCst);
-                        door.pass().await;
+                        gate.pass().await;
                     });
                     assert!(mail.is_ok());
                     Ok(ToolResult::text("updated"))
@@ -284,22 +284,22 @@ mod in_a_transaction {
         let pool = pool.connect("sqlite::memory:").await.expect("a database");
         let transaction = TransactionalTool::new(pool).only(["update_user"]);
         let cache = || layer().invalidates("update_user", ["get_user"]);
-        let (began, door) = (Arc::<AtomicBool>::default(), Door::closed());
-        let inside = (transaction.clone(), cache()).layer(hooked(&began, &door));
-        reads_anew_while_a_hook_runs(inside, &began, &door).await;
+        let (began, gate) = (Arc::<AtomicBool>::default(), Gate::closed());
+        let inside = (transaction.clone(), cache()).layer(hooked(&began, &gate));
+        reads_anew_while_a_hook_runs(inside, &began, &gate).await;
 
-        let (began, door) = (Arc::<AtomicBool>::default(), Door::closed());
-        let outside = (cache(), transaction).layer(hooked(&began, &door));
-        reads_anew_while_a_hook_runs(outside, &began, &door).await;
+        let (began, gate) = (Arc::<AtomicBool>::default(), Gate::closed());
+        let outside = (cache(), transaction).layer(hooked(&began, &gate));
+        reads_anew_while_a_hook_runs(outside, &began, &gate).await;
     }
 
-    async fn reads_anew_while_a_hook_runs(server: impl McpHandler, began: &AtomicBool, door: &Door) {
+    async fn reads_anew_while_a_hook_runs(server: impl McpHandler, began: &AtomicBool, gate: &Gate) {
         assert_eq!(get(&server, 1).await, "1");
         let writer = server.clone();
         let writing = tokio::spawn(async move { update(&writer, json!({})).await });
         until(|| began.load(Ordering::SeqCst)).await;
-        assert_eq!(get(&server, 1).await, "2", "what the hook tells others to read again is read again");
-        door.open();
+        assert_eq!(get(&server, 1).await, "2", "the resource that the hook announces is read again");
+        gate.open();
         writing.await.expect("an answer");
     }
 }

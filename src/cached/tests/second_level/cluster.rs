@@ -123,7 +123,7 @@ async fn in_a_cluster_wait_goes_to_the_node_that_holds_the_claim() {
             kept_for: None,
             takes_over: false,
         };
-        let error = waiting.claim(claim).await.expect_err("nobody has it");
+        let error = waiting.claim(claim).await.expect_err("no replica has it");
         assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
         assert_eq!(store.claim(claim).await.expect("an answer"), Claimed::New);
     }

@@ -23,7 +23,7 @@ async fn a_replica_reads_its_own_write_while_the_second_level_fails() {
         a.faults.set(WORKS);
         assert_eq!(a.read().await, written, "what the second level has is from before the write");
         sleep(10 * SECOND).await;
-        assert_eq!(a.level().pending_invalidations, 0, "it is told as soon as it works again");
+        assert_eq!(a.level().pending_invalidations, 0, "it is sent as soon as the level works again");
         assert_eq!(b.read().await, written);
     }
 }
@@ -51,7 +51,7 @@ async fn a_replica_without_a_subscription_trusts_its_memory_for_one_second_only(
     let written = a.write().await;
     b.faults.set(WORKS);
     sleep(2 * SECOND).await;
-    assert_eq!(b.read().await, written, "what was not heard is not trusted when it is back");
+    assert_eq!(b.read().await, written, "values from before the subscription are not trusted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,11 +135,11 @@ async fn a_write_waits_until_the_second_level_has_its_invalidation_and_not_for_l
                 "on a paused clock: the step under way, and one more"
             );
             tokio::task::yield_now().await;
-            assert!(b.read().await >= written, "the other has heard");
+            assert!(b.read().await >= written, "the other replica has received it");
         })
     });
     for writer in join_all(writers.collect::<Vec<_>>()).await {
-        writer.expect("no write waits for long");
+        writer.expect("every write ends soon");
     }
     assert_eq!(a.level().pending_invalidations, 0);
 }

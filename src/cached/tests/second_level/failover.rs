@@ -44,9 +44,9 @@ async fn two_servers_lose_the_write_of_the_first(hears: bool, loses: impl AsyncF
     assert_eq!(reads(&b).await, found(0, "hit", 2));
     loses(&a, &source).await;
     let loads = source.loads();
-    assert_eq!(reads(&a).await, found(1, "miss", 0), "who wrote does not go back");
+    assert_eq!(reads(&a).await, found(1, "miss", 0), "the writer does not return an older value");
     shares(&a).await;
-    assert_eq!(reads(&b).await.0, 1, "nor does the other, once anybody who knows has asked");
+    assert_eq!(reads(&b).await.0, 1, "nor does the other, once a replica that knows has read");
     assert!(loads < source.loads());
     let [c] = fleet(&source, &client, hears);
     assert_eq!(reads(&c).await, found(1, "hit", 2), "the level is used again");
@@ -117,7 +117,7 @@ async fn a_level_restored_to_an_earlier_epoch_does_not_revive_its_values() {
     shares(&b).await;
     redis.command(&["DEBUG", "RELOAD", "NOSAVE"]);
     let [c] = fleet(&source, &redis.client(), false);
-    assert_eq!(reads(&c).await.0, 0, "who knows of nothing is wrong");
+    assert_eq!(reads(&c).await.0, 0, "a replica without the invalidation is stale");
     assert_eq!(reads(&b).await.0, 1);
     let [d] = fleet(&source, &redis.client(), false);
     assert_eq!(reads(&d).await.0, 1);
@@ -207,7 +207,7 @@ async fn values_read_from_a_level_that_lost_invalidations_are_dropped_when_the_l
     redis.command(&["DEBUG", "RELOAD", "NOSAVE"]);
     let [b] = fleet(&source, &client, true);
     patiently(async || b.level().is_subscribed).await;
-    assert_eq!((b.read().await, b.read_with_status().await), (0, found(0, "hit", 1)), "who knows of nothing is wrong");
+    assert_eq!((b.read().await, b.read_with_status().await), (0, found(0, "hit", 1)), "a replica without the invalidation is stale");
     assert_eq!(a.read().await, 1);
     patiently(async || b.read().await == 1).await;
 }

@@ -142,7 +142,7 @@ impl<L: SecondLevel> SecondLevel for Faulty<L> {
 #[derive(Clone)]
 pub(in crate::cached::tests) struct Source {
     pub(in crate::cached::tests) version: Arc<AtomicU64>,
-    pub(in crate::cached::tests) door: Arc<Mutex<Option<Door>>>,
+    pub(in crate::cached::tests) gate: Arc<Mutex<Option<Gate>>>,
     loads: Arc<AtomicU64>,
     /// The duration of a load that waits at no gate.
     pub(in crate::cached::tests) takes: Duration,
@@ -150,7 +150,7 @@ pub(in crate::cached::tests) struct Source {
 
 impl Default for Source {
     fn default() -> Self {
-        Self { version: Arc::default(), door: Arc::default(), loads: Arc::default(), takes: Duration::from_millis(20) }
+        Self { version: Arc::default(), gate: Arc::default(), loads: Arc::default(), takes: Duration::from_millis(20) }
     }
 }
 
@@ -196,9 +196,9 @@ impl Source {
             async move {
                 let version = source.version.load(Ordering::SeqCst);
                 source.loads.fetch_add(1, Ordering::SeqCst);
-                let door = source.door.lock().expect("nobody panicked").clone();
-                match door {
-                    Some(door) => door.pass().await,
+                let gate = source.gate.lock().expect("no panic").clone();
+                match gate {
+                    Some(gate) => gate.pass().await,
                     None if source.takes.is_zero() => {}
                     None => sleep(source.takes).await,
                 }

@@ -142,7 +142,7 @@ async fn two_replicas_on_one_redis_receive_each_others_invalidations_and_load_on
     answer(&a, "write", json!({}), &nobody()).await;
     assert_eq!(read(&a).await, "2", "on the replica that wrote, at once");
     patiently(async || stats(&b_handle).invalidations_received == 1).await;
-    assert_eq!(read(&b).await, "2", "on the other, once it has heard");
+    assert_eq!(read(&b).await, "2", "on the other, once it has received it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,7 +188,7 @@ async fn redis_keeps_a_bounded_number_of_invalidations_and_none_is_lost() {
     for forgotten in [4_096, 9_000] {
         assert!(!current(old, &[forgotten]).await, "what is forgotten makes older values unknown");
     }
-    assert!(!current(old, &[untouched]).await, "so also those that nobody invalidated");
+    assert!(!current(old, &[untouched]).await, "so also values that were not invalidated");
     assert!(current(late, &[untouched]).await && current(late, &[20_000]).await, "younger ones are not concerned");
     assert!(!current(late, &[0]).await && !current(late, &[KNOWN + 1]).await);
 }

@@ -24,11 +24,11 @@ async fn five_thousand_misses_on_two_replicas_run_one_load_with_a_lease() {
 async fn a_lease_that_is_never_released_blocks_no_caller_past_its_duration() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_lease(SECOND)).await;
-    let door = Door::closed();
-    *source.door.lock().expect("nobody panicked") = Some(door.clone());
+    let gate = Gate::closed();
+    *source.gate.lock().expect("no panic") = Some(gate.clone());
     let stuck = tokio::spawn(async move { a.read().await });
     settle().await;
-    *source.door.lock().expect("nobody panicked") = None;
+    *source.gate.lock().expect("no panic") = None;
     let began = tokio::time::Instant::now();
     assert_eq!(b.read().await, 0);
     assert!(began.elapsed() < 2 * SECOND, "on a paused clock");
@@ -39,12 +39,12 @@ async fn a_lease_that_is_never_released_blocks_no_caller_past_its_duration() {
 async fn a_dropped_load_releases_its_lease() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_lease(100 * SECOND)).await;
-    let door = Door::closed();
-    *source.door.lock().expect("nobody panicked") = Some(door.clone());
+    let gate = Gate::closed();
+    *source.gate.lock().expect("no panic") = Some(gate.clone());
     let server = a.server.clone();
     let dropped = tokio::spawn(async move { read(&server).await });
     settle().await;
-    *source.door.lock().expect("nobody panicked") = None;
+    *source.gate.lock().expect("no panic") = None;
     dropped.abort();
     settle().await;
     let began = tokio::time::Instant::now();

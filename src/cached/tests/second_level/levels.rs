@@ -56,15 +56,15 @@ async fn a_write_invalidates_on_its_replica_at_once_and_on_the_others_when_they_
 async fn a_load_that_began_before_an_invalidation_is_stored_on_no_replica() {
     let source = Source::default();
     let (a, b) = two(&source, as_it_is).await;
-    let door = Door::closed();
-    *source.door.lock().expect("nobody panicked") = Some(door.clone());
+    let gate = Gate::closed();
+    *source.gate.lock().expect("no panic") = Some(gate.clone());
     let server = b.server.clone();
     let slow = tokio::spawn(async move { read(&server).await });
     settle().await;
-    *source.door.lock().expect("nobody panicked") = None;
+    *source.gate.lock().expect("no panic") = None;
     let written = a.write().await;
-    door.open();
-    assert_eq!(slow.await.expect("an answer"), "0", "who asked before may have it");
+    gate.open();
+    assert_eq!(slow.await.expect("an answer"), "0", "a caller from before may get it");
     settle().await;
     assert_eq!((a.read().await, b.read().await), (written, written));
 }
@@ -74,15 +74,15 @@ async fn a_load_that_began_before_an_invalidation_is_stored_on_no_replica() {
 async fn a_value_loaded_before_an_invalidation_is_not_found_in_the_second_level() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_unsubscribed_ttl(Duration::from_millis(1))).await;
-    let door = Door::closed();
-    *source.door.lock().expect("nobody panicked") = Some(door.clone());
+    let gate = Gate::closed();
+    *source.gate.lock().expect("no panic") = Some(gate.clone());
     b.faults.hang_up.notify_waiters();
     let server = b.server.clone();
     let slow = tokio::spawn(async move { read(&server).await });
     sleep(Duration::from_micros(100)).await;
-    *source.door.lock().expect("nobody panicked") = None;
+    *source.gate.lock().expect("no panic") = None;
     let written = a.write().await;
-    door.open();
+    gate.open();
     slow.await.expect("an answer");
     sleep(Duration::from_millis(5)).await;
     assert_eq!((b.read().await, a.read().await), (written, written));
@@ -163,7 +163,7 @@ async fn invalidations_that_cannot_be_sent_take_bounded_memory_and_are_not_lost(
         a.faults.set(WORKS);
         sleep(10 * SECOND).await;
         assert_eq!(a.level().pending_invalidations, 0);
-        assert_eq!(b.read().await, 1, "who has the old value hears of it");
+        assert_eq!(b.read().await, 1, "the replica with the old value receives it");
         source.version.store(2, Ordering::SeqCst);
         assert_eq!(c.read().await, 1, "what b has put since is right");
         assert_eq!(a.read().await, 1, "in {halves}");

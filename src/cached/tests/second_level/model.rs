@@ -41,7 +41,7 @@ struct Logged<L> {
 const FIRST: u64 = 3 << 62;
 
 fn locked(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
-    log.lock().expect("nobody panicked")
+    log.lock().expect("no panic")
 }
 
 #[async_trait]

@@ -30,7 +30,7 @@ struct Broken {
 #[derive(Default)]
 struct Wire {
     delay: AtomicU64,
-    is_rubbish: AtomicBool,
+    is_garbage: AtomicBool,
 }
 
 const CASES: [Case; 9] = [
@@ -43,9 +43,9 @@ const CASES: [Case; 9] = [
         opens: (true, true),
     },
     Case {
-        name: "answers rubbish",
-        breaks: |it| it.wire.is_rubbish.store(true, Ordering::SeqCst),
-        mends: |it| it.wire.is_rubbish.store(false, Ordering::SeqCst),
+        name: "returns garbage",
+        breaks: |it| it.wire.is_garbage.store(true, Ordering::SeqCst),
+        mends: |it| it.wire.is_garbage.store(false, Ordering::SeqCst),
         opens: (true, true),
     },
     Case {
@@ -117,7 +117,7 @@ async fn outage(case: Case) -> String {
     let mut broken = Broken { redis: PrivateRedis::start(), wire: Arc::default() };
     let (direct, proxied) = (broken.redis.client(), proxy(&broken.redis, Arc::clone(&broken.wire)).await);
     let level = || {
-        let client = if ["slow", "answers rubbish"].contains(&case.name) { &proxied } else { &direct };
+        let client = if ["slow", "returns garbage"].contains(&case.name) { &proxied } else { &direct };
         on_manager(client).with_prefix("test").with_subscriber(&to(client))
     };
     // Longer than by default, since all cases run at once on a machine that may be busy.
@@ -163,7 +163,7 @@ async fn outage(case: Case) -> String {
     }
 
     // A lost connection is detected, also if nothing closes it.
-    let is_cut = ["killed", "hung", "slow", "answers rubbish"].contains(&case.name);
+    let is_cut = ["killed", "hung", "slow", "returns garbage"].contains(&case.name);
     patiently(async || !is_cut || !replica.level().is_subscribed).await;
 
     // Then the level is used again by itself.
@@ -194,7 +194,7 @@ async fn proxy(redis: &PrivateRedis, wire: Arc<Wire>) -> redis::Client {
         while let Ok((near, _)) = listener.accept().await {
             // While it returns garbage, no client may reconnect: a manager of redis 1.8 that gets garbage in its
             // handshake never tries again.
-            if wire.is_rubbish.load(Ordering::SeqCst) {
+            if wire.is_garbage.load(Ordering::SeqCst) {
                 continue;
             }
             let Ok(far) = tokio::net::UnixStream::connect(&socket).await else { continue };
@@ -212,11 +212,11 @@ async fn pass_on(
     wire: Arc<Wire>,
 ) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    const RUBBISH: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n$5\r\nabc";
+    const GARBAGE: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n$5\r\nabc";
     let mut bytes = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
         tokio::time::sleep(Duration::from_millis(wire.delay.load(Ordering::SeqCst))).await;
-        let answer = if wire.is_rubbish.load(Ordering::SeqCst) { RUBBISH } else { &bytes[..read] };
+        let answer = if wire.is_garbage.load(Ordering::SeqCst) { GARBAGE } else { &bytes[..read] };
         if to.write_all(answer).await.is_err() {
             return;
         }

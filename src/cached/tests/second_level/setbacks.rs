@@ -43,7 +43,7 @@ impl Forgetful {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panicked")
+        self.state.lock().expect("no panic")
     }
 
     fn snapshot(&self) -> State {
@@ -148,13 +148,13 @@ async fn a_cache_that_sent_or_received_an_invalidation_reads_no_older_value_from
         // Another process takes a larger number meanwhile, so that the last number proves nothing.
         level.invalidate(7, &[7]).await.expect("a number");
         sleep(10 * SECOND).await;
-        assert_eq!(c.read().await, 0, "who knows of nothing is wrong");
+        assert_eq!(c.read().await, 0, "a replica without the invalidation is stale");
         let replicas = [&a, &b];
         assert_eq!(replicas[first].read_with_status().await, found(written, "miss", 0));
         sleep(SECOND).await;
         assert_eq!(replicas[1 - first].read_with_status().await, found(written, "hit", 2), "it is used again");
         sleep(40 * SECOND).await;
-        assert_eq!(c.read_with_status().await, found(written, "hit", 2), "and right for those who do not know");
+        assert_eq!(c.read_with_status().await, found(written, "hit", 2), "and current for replicas without the invalidation");
         assert_eq!(source.loads(), 2);
     }
 }

@@ -116,8 +116,8 @@ async fn a_panic_is_an_error_without_details_for_each_waiting_caller() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_reader_returns_and_the_load_continues_for_the_others() {
     for what in BOTH {
-        let door = Door::closed();
-        let shelf = Shelf::behind(&door);
+        let gate = Gate::closed();
+        let shelf = Shelf::behind(&gate);
         let server = shelf.with(both());
         let token = Token::default();
         let ctx = nobody().with_cancellation_token(Arc::new(token.clone()));
@@ -125,7 +125,7 @@ async fn a_cancelled_reader_returns_and_the_load_continues_for_the_others() {
             settle().await;
             token.cancel();
             tokio::time::sleep(Duration::from_millis(100)).await;
-            door.open();
+            gate.open();
         };
         let (cancelled, other, ()) = tokio::join!(try_get(&server, what, "one", &ctx), one(&server, what), end);
         assert_eq!(error(cancelled), (ErrorKind::Cancelled, "The call was cancelled".to_owned()));

@@ -34,11 +34,11 @@ const WAYS: [Way; 6] = [
 #[tokio::test(start_paused = true)]
 async fn a_resource_invalidated_during_its_load_is_neither_cached_nor_served_later() {
     for (what, invalidate) in WAYS {
-        let door = Door::closed();
+        let gate = Gate::closed();
         let tagged = || Reads::new().with_tags(|_, _| ["all"]);
         let cached = CachedTool::new().with_resources(tagged()).with_prompts(tagged());
         let handle = cached.handle();
-        let server = Shelf::behind(&door).with(cached);
+        let server = Shelf::behind(&gate).with(cached);
         let early = {
             let server = server.clone();
             tokio::spawn(async move { one(&server, what).await })
@@ -50,7 +50,7 @@ async fn a_resource_invalidated_during_its_load_is_neither_cached_nor_served_lat
             tokio::spawn(async move { one(&server, what).await })
         };
         settle().await;
-        door.open();
+        gate.open();
         assert_eq!(early.await.expect("an answer"), "1");
         assert_eq!(late.await.expect("an answer"), "2");
         assert_eq!(one(&server, what).await, "2");
@@ -146,7 +146,7 @@ async fn a_successful_write_invalidates_the_resources_it_names() {
     update(&server, json!({"id": 7})).await;
     assert_eq!(all().await, ["3", "2"]);
     update(&server, json!({"id": 8})).await;
-    assert_eq!(all().await, ["3", "4"], "whoever has read it");
+    assert_eq!(all().await, ["3", "4"], "for every reader");
 }
 
 /// A tool that publishes invalidates the cached answers, as it would before it sends an update.
@@ -192,7 +192,7 @@ mod in_a_transaction {
                 Ok::<_, TransactionError>(())
             });
             run.await.expect("a commit");
-            assert_eq!(one(&server, what).await, "1", "what was seen inside is not kept");
+            assert_eq!(one(&server, what).await, "1", "values read inside are not cached");
         }
     }
 

@@ -37,7 +37,7 @@ impl McpSession for Client {
             // Not in the task of the sender.
             let server = self.server.get().expect("a server").clone();
             let read = tokio::spawn(async move { one(&server, what).await }).await.expect("an answer");
-            self.told.lock().expect("nobody panicked").push((method.to_owned(), read));
+            self.told.lock().expect("no panic").push((method.to_owned(), read));
             Ok(())
         })
     }
@@ -56,7 +56,7 @@ impl Client {
 
     /// The notifications that it got, and the content that it read then.
     fn told(&self) -> Vec<(String, String)> {
-        std::mem::take(&mut *self.told.lock().expect("nobody panicked"))
+        std::mem::take(&mut *self.told.lock().expect("no panic"))
     }
 }
 
@@ -209,7 +209,7 @@ struct Subscribers(Arc<Mutex<Vec<Arc<dyn McpSession>>>>);
 
 impl Subscribers {
     async fn tell(&self) {
-        let sessions = self.0.lock().expect("nobody panicked").clone();
+        let sessions = self.0.lock().expect("no panic").clone();
         for session in sessions {
             session.notify(UPDATED, json!({"uri": "one"})).await.expect("it is sent");
         }
@@ -218,7 +218,7 @@ impl Subscribers {
 
 impl Middleware for Subscribers {
     async fn subscribe<'a, H: McpHandler>(&'a self, _: &'a H, _: &'a str, ctx: &'a RequestContext) -> McpResult<()> {
-        self.0.lock().expect("nobody panicked").extend(ctx.session().cloned());
+        self.0.lock().expect("no panic").extend(ctx.session().cloned());
         Ok(())
     }
 }
@@ -235,8 +235,8 @@ async fn a_subscriber_is_notified_after_the_resource_was_invalidated() {
     subscribers.tell().await;
     assert_eq!(client.told(), told(UPDATED, "2"));
     // A session that did not pass through the cache sends the notification.
-    subscribers.0.lock().expect("nobody panicked").push(client.clone());
-    subscribers.0.lock().expect("nobody panicked").remove(0);
+    subscribers.0.lock().expect("no panic").push(client.clone());
+    subscribers.0.lock().expect("no panic").remove(0);
     subscribers.tell().await;
     assert_eq!(client.told(), told(UPDATED, "2"));
     stats.invalidate_resource("one");
@@ -278,13 +278,13 @@ async fn a_cache_of_tools_only_passes_the_session_of_the_caller_unchanged() {
         let seen = Arc::<Mutex<Option<Arc<dyn McpSession>>>>::default();
         let noted = Arc::clone(&seen);
         let server = cached.layer(ScriptedServer::new("library").with_plain("tell", move |call| {
-            *noted.lock().expect("nobody panicked") = call.ctx.session().cloned();
+            *noted.lock().expect("no panic") = call.ctx.session().cloned();
             async { Ok(ToolResult::text("told")) }
         }));
         let client = Client::of(&server);
         let own: Arc<dyn McpSession> = client.clone();
         answer(&server, "tell", json!({}), &client.ctx()).await;
-        let seen = seen.lock().expect("nobody panicked").take().expect("a session");
+        let seen = seen.lock().expect("no panic").take().expect("a session");
         assert_eq!(Arc::ptr_eq(&seen, &own), is_own);
         let asked = seen.call("roots/list", json!({})).await.expect("an answer");
         assert_eq!(asked, json!("roots/list"), "what the client is asked passes");
@@ -296,8 +296,8 @@ async fn a_cache_of_tools_only_passes_the_session_of_the_caller_unchanged() {
 async fn an_update_sent_within_a_transaction_invalidates_at_once_and_again_after_the_commit() {
     use crate::TransactionalTool;
     let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.expect("a database");
-    let (door, is_told) = (Door::closed(), Door::closed());
-    let (held, tells) = (door.clone(), is_told.clone());
+    let (gate, is_told) = (Gate::closed(), Gate::closed());
+    let (held, tells) = (gate.clone(), is_told.clone());
     let tools = ScriptedServer::new("library").with_plain("write", move |call| {
         let (held, tells) = (held.clone(), tells.clone());
         async move {
@@ -316,7 +316,7 @@ async fn an_update_sent_within_a_transaction_invalidates_at_once_and_again_after
     is_told.pass().await;
     assert_eq!(client.told(), told(UPDATED, "2"));
     assert_eq!(one(&server, Resource).await, "2", "kept, although it is from before the commit");
-    door.open();
+    gate.open();
     writing.await.expect("an answer");
     assert_eq!(one(&server, Resource).await, "3");
 }
