@@ -17,9 +17,9 @@ const WAYS: [Way; 4] = [
 
 /// A server whose tool `read` answers with the number of the call, each call behind its own gate.
 #[derive(Clone, Default)]
-struct Doors(Arc<Mutex<Vec<Gate>>>);
+struct Gates(Arc<Mutex<Vec<Gate>>>);
 
-impl Doors {
+impl Gates {
     fn script(&self) -> ScriptedServer {
         let gates = self.clone();
         ScriptedServer::new("library").with_read_only("read", move |call| {
@@ -38,7 +38,7 @@ impl Doors {
 }
 
 struct Setup {
-    gates: Doors,
+    gates: Gates,
     script: ScriptedServer,
     handle: Handle,
     server: Layered<CachedTool, ScriptedServer>,
@@ -46,7 +46,7 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let gates = Doors::default();
+        let gates = Gates::default();
         let script = gates.script();
         let layer = CachedTool::new().tag("read", |_| ["books"]);
         let handle = layer.handle();
