@@ -80,9 +80,7 @@ async fn main() -> Result<(), Failure> {
         println!("skipped: this needs a `redis-server` on the path ({error})");
         return Ok(());
     }
-    println!(
-        "| Redis | when | calls | failed | p50, ms | p99, ms | longest, ms | failed steps | skipped steps |"
-    );
+    println!("| Redis | when | calls | failed | p50, ms | p99, ms | longest, ms | failed steps | skipped steps |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let cached = CachedTool::new();
     let alone = Load::begin(cached.handle(), &cached.layer(books()));

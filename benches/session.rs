@@ -128,7 +128,8 @@ async fn in_redis() {
         return false";
     let url = env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".into());
     let client = redis::Client::open(url).expect("an address");
-    let connection: MultiplexedConnection = client.get_multiplexed_async_connection().await.expect("Redis is reachable");
+    let connection: MultiplexedConnection =
+        client.get_multiplexed_async_connection().await.expect("Redis is reachable");
     let sessions = sessions(&SessionStore::redis(AnyRedisConnection::from_redis_1(connection.clone()))).await;
     let script = Script::new(WRITE);
     let last: [AtomicU64; SESSIONS] = Default::default();

@@ -2,7 +2,7 @@
 //!
 //! None of these events closes a connection. The server then keeps the client's locks, and the client waits for an answer, both until
 //! TCP gives up, which takes hours by default. The layers of this crate bound each wait, on any pool: see
-//! [`transactional`](crate::transactional#when-postgresql-or-a-process-that-uses-it-falls-silent). Two settings belong to the code that
+//! [`transactional`](crate::transactional#when-postgresql-or-a-process-that-uses-it-stops-answering). Two settings belong to the code that
 //! opens the pool:
 //!
 //! - [`KEEPALIVES`] sets how soon the server notices that a client has vanished.
@@ -50,7 +50,7 @@ pub const KEEPALIVES: [(&str, &str); 4] = [
 ///
 /// A connection has one second to answer before it is lent, and five seconds before it returns to the pool. If it does not, it is closed,
 /// and another one is opened in its place, within the same acquire timeout. sqlx itself also tests connections, but waits for the answer
-/// until the acquire timeout is over, and on the return without a limit: during this time, the pool has one connection less.
+/// until the acquire timeout ends, and on the return without a limit: during this time, the pool has one connection less.
 ///
 /// No call waits for an additional round trip. It sets the pool's `before_acquire` and `after_release` hooks, and turns
 /// `test_before_acquire` off: use it for a pool without such hooks of its own.

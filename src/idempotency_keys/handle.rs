@@ -103,9 +103,9 @@ impl Handle {
 
     /// Ends an ambiguous call, after you have found out whether it took effect.
     ///
-    /// `caller` is the one who made the call, as the [`Identity`](crate::Identity) tells callers apart: the same user, issuer and tenant
+    /// `caller` is the one who made the call, as the [`Identity`](crate::Identity) distinguishes callers: the same user, issuer and tenant
     /// (`RequestContext::new().with_user_id("ada")`). For an anonymous caller it has no user, and the same session if
-    /// [sessions tell callers apart](crate::Identity::with_anonymous_by_session). If the call ends later after all, that changes nothing.
+    /// [sessions distinguish callers](crate::Identity::with_anonymous_by_session). If the call ends later after all, that changes nothing.
     ///
     /// # Errors
     ///

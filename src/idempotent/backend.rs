@@ -97,7 +97,7 @@ pub struct Claim<'a> {
     pub token: &'a str,
     /// How long the claim counts as running, from now, by the backend's clock.
     pub lease: Duration,
-    /// How long to keep the claim without an answer after its lease is over. Then the claim is gone, and the call is new. `None`: for
+    /// How long to keep the claim without an answer after the end of its lease. Then the claim no longer exists, and the call is new. `None`: for
     /// ever.
     pub kept_for: Option<Duration>,
     /// Takes over an ambiguous claim of the same arguments, with a new token, instead of reporting it.

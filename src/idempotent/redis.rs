@@ -59,7 +59,7 @@ impl RedisBackend {
 
     /// Lets a claim, an answer and a resolution count only once this many replicas have it, within `timeout` (at least 1 ms). If too few
     /// replicas have a claim, it is taken back and the call is not made: the answer is `unavailable`. If too few have an answer, it is
-    /// `"not_recorded"`. If Redis fails over in between, either may be there all the same; then the key belongs to an ambiguous call.
+    /// `"not_recorded"`. If Redis fails over in between, either may exist anyway; then the key belongs to an ambiguous call.
     ///
     /// Redis takes no other command from a connection while it waits (`WAIT`): give the backend a connection of its own, and a `timeout`
     /// below the response timeout of that connection (500 ms by default) and well below the

@@ -157,9 +157,7 @@ async fn many_concurrent_invalidations_are_all_kept<L: SecondLevel>((one, other)
     }
 }
 
-async fn the_number_of_an_invalidation_is_read_for_each_of_its_keys<L: SecondLevel>(
-    (one, other): (L, L),
-) {
+async fn the_number_of_an_invalidation_is_read_for_each_of_its_keys<L: SecondLevel>((one, other): (L, L)) {
     let (invalidated, keys): (_, Vec<_>) = (number(), (0..32).map(|_| key()).collect());
     let taken =
         join_all([&one, &other, &one, &other].map(|level| invalidate(level, 1, std::slice::from_ref(&invalidated))));
@@ -233,6 +231,9 @@ async fn a_subscriber_receives_invalidations<L: SecondLevel>((one, other): (L, L
     assert_eq!(told, Invalidation::new(origin, number, keys.clone()));
     for told in [&keys[..1], &keys[999..]] {
         let after = read(&one, &key, told).await;
-        assert!(!after.is_current(before), "the message comes after the invalidation, not before: {before:?}, {after:?}");
+        assert!(
+            !after.is_current(before),
+            "the message comes after the invalidation, not before: {before:?}, {after:?}"
+        );
     }
 }

@@ -144,7 +144,7 @@ impl<R, S: Results<R>> Judge<Ended<R>> for ByEnd<'_, S> {
 
     fn will_retry(&self, attempt: u32, _: &Ended<R>, delay: Duration) {
         self.0.note_retry();
-        tracing::debug!(attempt, ?delay, "a transaction gave way to another: a new one begins");
+        tracing::debug!(attempt, ?delay, "a transaction conflicted with another: a new one begins");
     }
 
     fn may_repeat(&self) -> bool {

@@ -119,7 +119,7 @@ impl fmt::Display for TransactionError {
             Self::Held => f.write_str("The transaction's connection is held elsewhere in this call"),
             Self::Statement { fault, id } => {
                 let sentence = match fault {
-                    Fault::Conflict => "A statement gave way to another transaction",
+                    Fault::Conflict => "A statement conflicted with another transaction",
                     Fault::Timeout => "The database took too long for a statement",
                     Fault::Unavailable => "The database is not available",
                     Fault::Permanent => "The database refused a statement",

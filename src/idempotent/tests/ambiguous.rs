@@ -1,4 +1,4 @@
-//! Calls whose outcome is unknown are not made again until somebody resolves them.
+//! Calls whose outcome is unknown are not made again until a person resolves them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -38,11 +38,7 @@ async fn anonymous_callers_share_a_key_unless_they_are_distinguished_by_session(
     }
     let ada = |connection| on(connection).with_user_id("ada");
     send_as(&apart, "k", &ada("1")).await.unwrap();
-    assert_eq!(
-        text(&send_as(&apart, "k", &ada("2")).await),
-        "sent 4",
-        "an authenticated user has one key everywhere"
-    );
+    assert_eq!(text(&send_as(&apart, "k", &ada("2")).await), "sent 4", "an authenticated user has one key everywhere");
 }
 
 async fn a_replay_states_whether_another_connection_got_the_first_answer(backend: impl Backend) {

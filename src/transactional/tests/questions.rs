@@ -45,7 +45,7 @@ async fn a_transaction_that_conflicts_after_a_question_is_not_repeated() {
             args["idempotency_key"] = key.into();
         }
         let answer = sign(&server, args.clone(), &laptop.ctx("ada")).await;
-        let failure = outcome::failure(&answer).expect("it gave way");
+        let failure = outcome::failure(&answer).expect("it conflicted");
         assert_eq!(failure.data().expect("it says so")["mcp-patterns/transaction"], "conflict", "{key:?}");
         assert_eq!((laptop.asked().len(), script.calls("sign")), (calls, calls));
         assert_eq!(numbers_at_rest(&pool).await, NONE);

@@ -144,7 +144,8 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_refused_at_once
     let sessions = SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal);
     let server = (sessions, TransactionalTool::new(pool.clone()).only(["order"])).layer(shop());
     let ctx = RequestContext::new().with_user_id("ada");
-    let refused = timeout(LONG / 2, server.call_tool("order", json!({}), &ctx)).await.expect("it waits for no other call");
+    let refused =
+        timeout(LONG / 2, server.call_tool("order", json!({}), &ctx)).await.expect("it waits for no other call");
     let told = (Some(ErrorKind::Internal), json!({"mcp-patterns/session": "waits_for_itself"}));
     assert_eq!(reason(&refused.expect("a result")), told);
     let idempotent =

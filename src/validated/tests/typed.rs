@@ -166,7 +166,11 @@ async fn a_renamed_field_is_reported_by_its_json_name() {
     let named = validated.with_name("take", "discount", "code").layer(taking(order_schema()));
     let answer = call(&named, "take", bad).await;
     assert_eq!(listed(&answer), pairs([("/code", "odd")]));
-    assert_eq!(violations(&answer)[0]["expected"], Value::Null, "parameters of a custom function may contain the value");
+    assert_eq!(
+        violations(&answer)[0]["expected"],
+        Value::Null,
+        "parameters of a custom function may contain the value"
+    );
 }
 
 #[tokio::test]

@@ -35,7 +35,11 @@ async fn is_told(replica: &Replica) {
     patiently(async || replica.level().pending_invalidations == 0).await;
 }
 
-async fn two_servers_lose_the_write_of_the_first(hears: bool, loses: impl AsyncFnOnce(&Replica, &Source), client: redis::Client) {
+async fn two_servers_lose_the_write_of_the_first(
+    hears: bool,
+    loses: impl AsyncFnOnce(&Replica, &Source),
+    client: redis::Client,
+) {
     let source = at_once();
     let [a, b] = fleet(&source, &client, hears);
     patiently(async || [&a, &b].iter().all(|replica| replica.level().is_subscribed == hears)).await;
@@ -207,7 +211,11 @@ async fn values_read_from_a_level_that_lost_invalidations_are_dropped_when_the_l
     redis.command(&["DEBUG", "RELOAD", "NOSAVE"]);
     let [b] = fleet(&source, &client, true);
     patiently(async || b.level().is_subscribed).await;
-    assert_eq!((b.read().await, b.read_with_status().await), (0, found(0, "hit", 1)), "a replica without the invalidation is stale");
+    assert_eq!(
+        (b.read().await, b.read_with_status().await),
+        (0, found(0, "hit", 1)),
+        "a replica without the invalidation is stale"
+    );
     assert_eq!(a.read().await, 1);
     patiently(async || b.read().await == 1).await;
 }

@@ -154,7 +154,11 @@ async fn a_cache_that_sent_or_received_an_invalidation_reads_no_older_value_from
         sleep(SECOND).await;
         assert_eq!(replicas[1 - first].read_with_status().await, found(written, "hit", 2), "it is used again");
         sleep(40 * SECOND).await;
-        assert_eq!(c.read_with_status().await, found(written, "hit", 2), "and current for replicas without the invalidation");
+        assert_eq!(
+            c.read_with_status().await,
+            found(written, "hit", 2),
+            "and current for replicas without the invalidation"
+        );
         assert_eq!(source.loads(), 2);
     }
 }
