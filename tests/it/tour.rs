@@ -45,7 +45,7 @@ fn every_scene_of_the_tour_is_played() {
         "── 7. Many callers, few questions ──",
         "── 8. What would have gone wrong ──",
         "── 9. Money moves once, or not at all ──",
-        "── 10. Bad input ends at the door ──",
+        "── 10. Bad input never reaches the tool ──",
         "── 11. One answer from several sources ──",
         "── What each layer did ──",
     ] {
