@@ -20,7 +20,7 @@ use super::sync;
 use crate::cached::first_level::entry::{Entry, Lifetime, Policy};
 use crate::cached::first_level::freshness::Verdict;
 use crate::cached::first_level::invalidation_key::InvalidationKey;
-use crate::cached::first_level::{FirstLevel, Probe};
+use crate::cached::first_level::{FirstLevel, KeptFailure, Probe};
 use crate::clock::CENTURY;
 use crate::shared_work::{Waits, Work};
 
@@ -67,9 +67,14 @@ where
     }
 
     /// Returns a value that can be served as it is, and counts a hit.
-    pub(in crate::cached) fn find(&self, key: &K, keys: &[InvalidationKey]) -> Option<(V, Source)> {
+    pub(in crate::cached) fn find(
+        &self,
+        caller: &impl Waits,
+        key: &K,
+        keys: &[InvalidationKey],
+    ) -> Option<(V, Source)> {
         let probe = self.probe(key, keys)?;
-        probe.is_servable().then(|| self.hit(&probe))
+        probe.is_servable().then(|| self.hit(caller, &probe))
     }
 
     /// Returns the value of `key` from memory, from a load under way, or from a load that begins.
@@ -83,15 +88,15 @@ where
     ) -> Outcome<V, E> {
         if let Some(probe) = self.probe(&key, keys) {
             match probe.verdict {
-                Verdict::Fresh | Verdict::Cooldown => return Ok(self.hit(&probe)),
+                Verdict::Fresh | Verdict::Cooldown => return Ok(self.hit(caller, &probe)),
                 Verdict::Due | Verdict::Stale => {
                     self.refresh_in_background(key, &LoadPlan { keys, ttl, reason: Reason::Refresh }, load);
-                    return Ok(self.hit(&probe));
+                    return Ok(self.hit(caller, &probe));
                 }
                 Verdict::Fallback | Verdict::Dead => {}
             }
         }
-        if let Some(error) = self.find_failure(&key, keys) {
+        if let Some(error) = self.find_failure(caller, &key, keys) {
             return Err(error);
         }
         if caller.is_cancelled() {
@@ -104,7 +109,7 @@ where
                 key,
                 &self.shared.first_level.generations.watch(keys),
                 // A load may have ended between the lookup above and the one under the lock.
-                |key| self.find(key, keys),
+                |key| self.find(caller, key, keys),
                 |begun| {
                     let source = load(&begun.work);
                     self.load(begun, &plan, source)
@@ -203,7 +208,8 @@ where
         self.settings.policy(self.client().map_or(Duration::MAX, |client| client.trust(&self.settings)))
     }
 
-    fn hit(&self, probe: &Probe<V>) -> (V, Source) {
+    fn hit(&self, caller: &impl Waits, probe: &Probe<V>) -> (V, Source) {
+        caller.gets_from_cache(probe.stamp());
         self.shared.counts.hits.add();
         if !probe.is_fresh() {
             self.shared.counts.stale_hits.add();
@@ -211,19 +217,25 @@ where
         (probe.value(), Source::of_probe(probe))
     }
 
-    fn find_failure(&self, key: &K, keys: &[InvalidationKey]) -> Option<E> {
+    fn find_failure(&self, caller: &impl Waits, key: &K, keys: &[InvalidationKey]) -> Option<E> {
         self.settings.negative.as_ref()?;
-        let (error, age) = self.shared.first_level.failure(key, keys, self.policy().trust)?;
+        let KeptFailure { error, age, stamp } = self.shared.first_level.failure(key, keys, self.policy().trust)?;
         self.shared.counts.negative_hits.add();
+        caller.gets_from_cache(stamp);
         Some(error.with_age(age))
     }
 
     async fn wait(&self, caller: &impl Waits, mut waiter: Waiter<Outcome<V, E>>) -> Outcome<V, E> {
         self.shared.counts.misses.add();
-        match caller.wait(pin!(waiter.outcome())).await {
-            Some(outcome) => outcome.unwrap_or_else(|| Err(E::aborted())),
-            None => Err(E::cancelled()),
+        let Some(outcome) = caller.wait(pin!(waiter.outcome())).await else { return Err(E::cancelled()) };
+        match &outcome {
+            // Instead of a failure: when it was loaded is not known here.
+            Some(Ok((_, Source::Stale { level: 1, .. }))) => caller.gets_from_cache(0),
+            Some(Ok((_, Source::Hit { .. } | Source::Stale { .. }))) => caller.gets_from_cache(waiter.stamp),
+            _ if waiter.has_joined => caller.gets_from_cache(waiter.stamp),
+            _ => {}
         }
+        outcome.unwrap_or_else(|| Err(E::aborted()))
     }
 
     /// Refreshes a value while it is served, unless a load is under way.
@@ -277,7 +289,9 @@ where
                     begun.has_succeeded();
                     let lifetime = loader.settings.lifetime(ttl, began.elapsed());
                     // Before the lock: the user's code weighs and clones the value.
-                    let entry = loader.settings.entry(&load.key, &value, load.stamp, lifetime);
+                    let entry = loader.settings.entry(&load.key, &value, load.stamp_of_value(), lifetime);
+                    // The level cannot know whether a value that a cache further in had is older than an invalidation.
+                    let generation = generation.filter(|_| load.work.oldest_answer().is_none());
                     let (key, put) = (load.key.clone(), generation.map(|generation| (load.key.clone(), generation)));
                     let shared = &loader.shared;
                     shared.flights.keep(&load, &shared.first_level.generations.watch(&keys), || {
@@ -323,7 +337,7 @@ where
         let failure = negative.map(|negative| {
             let ttl = negative.ttl.min(CENTURY);
             let lifetime = Lifetime { age: Duration::ZERO, fresh: ttl, end: ttl, cost: Duration::ZERO };
-            Arc::new(Entry::new(error.clone(), load.stamp, lifetime, 1))
+            Arc::new(Entry::new(error.clone(), load.stamp_of_value(), lifetime, 1))
         });
         let (key, gone) = (load.key.clone(), is_gone.then(|| load.key.clone()));
         let Shared { client, first_level, flights, .. } = &*self.shared;

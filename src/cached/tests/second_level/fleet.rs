@@ -27,6 +27,8 @@ pub(in crate::cached::tests) struct Faulty<L> {
 pub(in crate::cached::tests) struct Faults {
     pub(in crate::cached::tests) fault: Arc<AtomicU8>,
     pub(in crate::cached::tests) hang_up: Arc<tokio::sync::Notify>,
+    /// Where invalidations wait before they are received.
+    pub(in crate::cached::tests) delay: Arc<Mutex<Option<Door>>>,
     pub(in crate::cached::tests) gets: Arc<Asked>,
     pub(in crate::cached::tests) writes: Arc<Asked>,
 }
@@ -128,11 +130,22 @@ impl<L: SecondLevel> SecondLevel for Faulty<L> {
     }
 
     async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
-        let hang_up = Arc::clone(&self.faults.hang_up);
+        let (hang_up, delay) = (Arc::clone(&self.faults.hang_up), Arc::clone(&self.faults.delay));
         let subscribing = async move {
             let end = Box::pin(async move { hang_up.notified().await });
             let subscription = self.level.subscribe().await?;
-            Ok(subscription.map(|subscription| subscription.take_until(end).boxed() as Subscription))
+            Ok(subscription.map(|subscription| {
+                let delayed = subscription.then(move |received| {
+                    let door = delay.lock().expect("no test panicked").clone();
+                    async move {
+                        if let Some(door) = door {
+                            door.pass().await;
+                        }
+                        received
+                    }
+                });
+                delayed.take_until(end).boxed() as Subscription
+            }))
         };
         self.faults.then(None, subscribing).await
     }
