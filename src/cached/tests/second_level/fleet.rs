@@ -28,7 +28,7 @@ pub(in crate::cached::tests) struct Faults {
     pub(in crate::cached::tests) fault: Arc<AtomicU8>,
     pub(in crate::cached::tests) hang_up: Arc<tokio::sync::Notify>,
     /// Where invalidations wait before they are received.
-    pub(in crate::cached::tests) delay: Arc<Mutex<Option<Door>>>,
+    pub(in crate::cached::tests) delay: Arc<Mutex<Option<Gate>>>,
     pub(in crate::cached::tests) gets: Arc<Asked>,
     pub(in crate::cached::tests) writes: Arc<Asked>,
 }
@@ -136,10 +136,10 @@ impl<L: SecondLevel> SecondLevel for Faulty<L> {
             let subscription = self.level.subscribe().await?;
             Ok(subscription.map(|subscription| {
                 let delayed = subscription.then(move |received| {
-                    let door = delay.lock().expect("no test panicked").clone();
+                    let gate = delay.lock().expect("no test panicked").clone();
                     async move {
-                        if let Some(door) = door {
-                            door.pass().await;
+                        if let Some(gate) = gate {
+                            gate.pass().await;
                         }
                         received
                     }
