@@ -27,7 +27,7 @@ pub(in crate::cached::tests) struct Faulty<L> {
 pub(in crate::cached::tests) struct Faults {
     pub(in crate::cached::tests) fault: Arc<AtomicU8>,
     pub(in crate::cached::tests) hang_up: Arc<tokio::sync::Notify>,
-    /// Where invalidations wait before they are received.
+    /// The gate at which invalidations wait before they are received.
     pub(in crate::cached::tests) delay: Arc<Mutex<Option<Gate>>>,
     pub(in crate::cached::tests) gets: Arc<Asked>,
     pub(in crate::cached::tests) writes: Arc<Asked>,
