@@ -1,7 +1,7 @@
 //! The memory of a server while thousands of clients are connected over HTTP, and after they have left: bare and
 //! through all layers.
 //!
-//! `cargo bench --bench connections`. With `LD_PRELOAD` it shows the same with another allocator.
+//! `cargo bench --manifest-path benches/Cargo.toml --bench connections`. With `LD_PRELOAD` it shows the same with another allocator.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says why and stops")]
 

@@ -1,7 +1,7 @@
 //! The duration of a call while Redis is killed, hung, slow or returns garbage. Needs `redis-server`, and starts
 //! several.
 //!
-//! `cargo bench --all-features --bench outages`: two minutes.
+//! `cargo bench --manifest-path benches/Cargo.toml --bench outages`: two minutes.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

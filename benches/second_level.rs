@@ -1,6 +1,6 @@
 //! The cost and the benefit of a second level in Redis. Needs the Redis at `TEST_REDIS_URL`.
 //!
-//! `cargo bench --all-features --bench second_level`
+//! `cargo bench --manifest-path benches/Cargo.toml --bench second_level`
 
 use std::hint::black_box;
 use std::sync::Arc;

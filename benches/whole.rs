@@ -1,6 +1,6 @@
 //! The cost of calls through stacks of the real layers: time, allocations, bytes and the size of the future.
 //!
-//! `cargo bench --bench whole -- STACK CALL TIMES` makes one kind of call that often and does nothing else, for tools that count
+//! `cargo bench --manifest-path benches/Cargo.toml --bench whole -- STACK CALL TIMES` makes one kind of call that often and does nothing else, for tools that count
 //! instructions.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says why and stops")]

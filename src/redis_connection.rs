@@ -118,7 +118,7 @@ impl RedisConnection {
         self.0.client.clone()
     }
 
-    /// Bounds the wait for an answer. At least 1 ms: a shorter timeout counts as 1 ms. Default: 500 ms.
+    /// Bounds the wait for an answer. At least 1 ms. Default: 500 ms.
     ///
     /// Like every setter, it applies to this connection and its later clones. Earlier clones keep their settings.
     pub fn with_response_timeout(self, timeout: Duration) -> Self {
@@ -131,7 +131,7 @@ impl RedisConnection {
     }
 
     /// Sets the number of timeouts in a row after which a `PING` checks the connection, even if the timeouts are far apart: with rare
-    /// commands, set it to 1. At least 1: zero counts as 1. Default: 3.
+    /// commands, set it to 1. At least 1. Default: 3.
     pub fn with_max_timeouts(self, timeouts: u32) -> Self {
         self.set(|settings| settings.max_timeouts = timeouts)
     }
@@ -144,7 +144,16 @@ impl RedisConnection {
     fn set(self, set: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.0.settings;
         set(&mut settings);
-        Self(Arc::new(Shared::new(self.client(), settings.at_least_one())))
+        Self(Arc::new(Shared::new(self.client(), settings)))
+    }
+
+    /// Checks the settings. A backend or a level with this connection checks them too, when its layer is put on a server.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for a setting that cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.0.settings.check()
     }
 }
 

@@ -256,10 +256,42 @@ fn sockets_have_keepalive_unless_the_address_sets_it() {
 }
 
 #[test]
-fn timeouts_of_zero_count_as_a_millisecond_and_an_invalid_address_is_refused() {
-    let redis = RedisConnection::open("redis://localhost").unwrap();
-    let redis = redis.with_response_timeout(Duration::ZERO).with_connect_timeout(Duration::ZERO);
-    let settings = redis.with_ping_timeout(Duration::ZERO).0.settings;
-    assert_eq!([settings.response_timeout, settings.connect_timeout, settings.ping_timeout], [MILLI; 3]);
+fn a_setting_that_cannot_work_and_an_invalid_address_are_refused() {
+    let redis = || RedisConnection::open("redis://localhost").unwrap();
+    let (zero, short) = (Duration::ZERO, Duration::from_micros(999));
+    assert_eq!(redis().check(), Ok(()));
+    for (connection, mistake) in [
+        (redis().with_response_timeout(zero), "with_response_timeout: must be greater than zero"),
+        (redis().with_response_timeout(short), "with_response_timeout: must be at least 1 ms"),
+        (redis().with_connect_timeout(short), "with_connect_timeout: must be at least 1 ms"),
+        (redis().with_ping_timeout(short), "with_ping_timeout: must be at least 1 ms"),
+        (redis().with_max_timeouts(0), "with_max_timeouts: must be greater than zero"),
+    ] {
+        let mistake = format!("RedisConnection::{mistake}");
+        assert_eq!(connection.check().unwrap_err().to_string(), mistake);
+        for found in refused_by(&connection) {
+            assert_eq!(found, mistake);
+        }
+    }
     assert!(RedisConnection::open("not an address").is_err());
+}
+
+/// How each layer with a backend in Redis refuses the settings of the connection.
+fn refused_by(connection: &RedisConnection) -> Vec<String> {
+    use crate::TryLayer;
+    let server = || crate::testing::ScriptedServer::new("server");
+    [
+        #[cfg(feature = "session")]
+        crate::SessionStore::new(crate::session::RedisBackend::new(connection.clone())).try_layer(server()).err(),
+        #[cfg(feature = "idempotent")]
+        crate::IdempotentTool::new(crate::idempotent::RedisBackend::new(connection.clone())).try_layer(server()).err(),
+        #[cfg(feature = "cached")]
+        crate::CachedTool::new()
+            .with_second_level(crate::cached::RedisLevel::new(connection.clone()))
+            .try_layer(server())
+            .err(),
+    ]
+    .into_iter()
+    .map(|refused| refused.expect("the layer checks the connection").to_string())
+    .collect()
 }

@@ -170,6 +170,7 @@ impl Backend for RedisBackend {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.connection.check()?;
         let Some((replicas, timeout)) = self.replicas else { return Ok(()) };
         ConfigError::check_positive("RedisBackend", "with_replicas", replicas)?;
         ConfigError::check_timeout("RedisBackend", "with_replicas", timeout)

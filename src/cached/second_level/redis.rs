@@ -216,6 +216,7 @@ impl SecondLevel for RedisLevel {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.connection.check()?;
         match self.settings.shards {
             0 => Err(ConfigError::invalid("RedisLevel", "with_shards", ZERO)),
             _ => Ok(()),

@@ -167,3 +167,27 @@ async fn an_outer_cache_stores_no_failure_of_the_inner_one_from_before_an_invali
     inner.invalidate("read", &json!({}));
     assert!(outcome::failure(&call().await).is_none());
 }
+
+/// Two users share one call of the batch. It is made for one of them, and the outer cache has a load for each.
+#[cfg(feature = "batched")]
+#[tokio::test(start_paused = true)]
+async fn an_outer_cache_keeps_nothing_older_for_any_caller_of_a_batch_between_the_caches() {
+    let source = at_once();
+    let inner = source.replica(MemoryLevel::new(), as_it_is);
+    let batched = crate::BatchedTool::new().only(["read"]).with_scope(Scope::Public);
+    let around = CachedTool::new();
+    let outer = around.handle();
+    let server = (around, batched).layer(inner.server.clone());
+    let users = [user("ada"), user("bob")];
+    let both = || async {
+        let [ada, bob] = &users;
+        tokio::join!(answer(&server, "read", json!({}), ada), answer(&server, "read", json!({}), bob))
+    };
+    let same = |version: &str| (version.to_owned(), version.to_owned());
+    assert_eq!(both().await, same("0"));
+    source.version.store(1, Ordering::SeqCst);
+    outer.invalidate("read", &json!({}));
+    assert_eq!(both().await, same("0"), "the inner cache has it still");
+    inner.handle.invalidate("read", &json!({}));
+    assert_eq!(both().await, same("1"));
+}
