@@ -49,7 +49,7 @@ use crate::ConfigError;
 /// 3. Any answer within the [ping timeout](Self::with_ping_timeout) keeps the connection: the server is slow, and connecting again
 ///    would not make it faster. Without an answer, the connection is replaced.
 ///
-/// So a silent connection is in use for at most 3 response timeouts (of commands that are sent one after the other) and one ping
+/// So an unresponsive connection is in use for at most 3 response timeouts (of commands that are sent one after the other) and one ping
 /// timeout: 2.5 seconds by default. Commands that were already sent end within their own timeouts.
 ///
 /// **No command is ever sent twice.** If a command times out, or its connection is lost, it is unknown whether it took effect: its caller
@@ -65,7 +65,7 @@ use crate::ConfigError;
 ///
 /// `TCP_NODELAY` is set. Unless `address` sets others, keepalive probes begin after 15 idle seconds, one every 5 seconds, and 3
 /// unanswered probes close the connection. On Linux, 20 seconds without an acknowledgement of sent data close it too
-/// (`TCP_USER_TIMEOUT`). These settings detect a host that is gone while nothing is sent. They do not detect a process that hangs, since
+/// (`TCP_USER_TIMEOUT`). These settings detect a host that has vanished while nothing is sent. They do not detect a process that hangs, since
 /// its kernel answers for it.
 ///
 /// # Other connections
@@ -75,7 +75,7 @@ use crate::ConfigError;
 ///
 /// - `ConnectionManager` of redis 1.8 connects again when a connection is closed, but **not after timeouts**: it stays connected to a
 ///   server that hangs until the process ends. If connecting fails for a reason other than the network, it never tries again. Its
-///   settings do not change that; `TcpSettings` with keepalive and a user timeout help where a host is gone.
+///   settings do not change that; `TcpSettings` with keepalive and a user timeout help if a host has vanished.
 /// - `MultiplexedConnection` never connects again.
 /// - `ClusterConnection` connects again to a node whose connection is closed, and when the cluster reports that the node fails over.
 ///   It sends a command that has timed out again, on the same connection. Set `tcp_settings` with keepalive and a user timeout, and

@@ -41,7 +41,7 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration:
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Adds the socket options that detect a host that is gone, unless the address sets them.
+/// Adds the socket options that detect a host that has vanished, unless the address sets them.
 pub(super) fn with_tcp_settings(info: ConnectionInfo) -> ConnectionInfo {
     let mut tcp = info.tcp_settings().clone().set_nodelay(true);
     if tcp.keepalive().is_none() {

@@ -32,7 +32,7 @@ use crate::{AnyRedisConnection, ConfigError};
 pub struct RedisBackend {
     connection: AnyRedisConnection,
     prefix: String,
-    /// How many replicas must have a write, and for how long it waits for them.
+    /// How many replicas must have a write, and the timeout of the wait for them.
     replicas: Option<(usize, Duration)>,
 }
 

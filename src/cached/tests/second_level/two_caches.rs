@@ -1,11 +1,11 @@
-//! Two caches in one stack: the outer one keeps no answer of the inner one that is older than an invalidation.
+//! Two caches in one stack: the outer cache stores no answer of the inner one from before an invalidation.
 
 use super::fleet::*;
 use super::*;
 use crate::cached::{Handle, MemoryLevel};
 use crate::{CachedTool, Layer, Scope};
 
-/// Two caches around a tool, of which only the inner one can be called by itself.
+/// Two caches around a tool. The inner one can also be called alone.
 struct Stack<S> {
     server: S,
     outer: Handle,
@@ -26,7 +26,7 @@ impl<S: McpHandler> Stack<S> {
     }
 }
 
-/// A stack on a level, and another replica on it.
+/// A stack on a level, and another replica on the same level.
 async fn on_one_level(source: &Source) -> (Stack<impl McpHandler>, Replica) {
     let level = MemoryLevel::new();
     let inner = source.replica(level.clone(), as_it_is);
@@ -36,15 +36,15 @@ async fn on_one_level(source: &Source) -> (Stack<impl McpHandler>, Replica) {
     pair
 }
 
-/// From now on, invalidations wait at the door that is returned.
-fn delay(faults: &Faults) -> Door {
-    let door = Door::closed();
-    *faults.delay.lock().expect("no test panicked") = Some(door.clone());
-    door
+/// From now on, invalidations wait at the returned gate.
+fn delay(faults: &Faults) -> Gate {
+    let gate = Gate::closed();
+    *faults.delay.lock().expect("no test panicked") = Some(gate.clone());
+    gate
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_cache_that_is_invalidated_before_the_inner_one_keeps_nothing_older() {
+async fn an_outer_cache_invalidated_before_the_inner_one_stores_no_older_answer() {
     type Invalidate = fn(&Handle);
     let ways: [Invalidate; 4] = [
         |cache| cache.invalidate("read", &json!({})),
@@ -67,7 +67,7 @@ async fn an_outer_cache_that_is_invalidated_before_the_inner_one_keeps_nothing_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_cache_keeps_an_answer_of_the_inner_one_that_nothing_has_invalidated() {
+async fn an_outer_cache_stores_an_answer_of_the_inner_one_that_was_not_invalidated() {
     let source = at_once();
     let stack = stack(outer(), source.replica(MemoryLevel::new(), as_it_is));
     settle().await;
@@ -81,23 +81,23 @@ async fn an_outer_cache_keeps_an_answer_of_the_inner_one_that_nothing_has_invali
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_cache_does_not_keep_what_it_gets_from_a_load_that_began_before_the_invalidation() {
+async fn an_outer_cache_does_not_store_a_load_that_began_before_the_invalidation() {
     let source = at_once();
     let stack = stack(outer(), source.replica(MemoryLevel::new(), as_it_is));
     stack.inner.handle.invalidate("read", &json!({}));
     settle().await;
-    let door = Door::closed();
-    *source.door.lock().expect("no test panicked") = Some(door.clone());
+    let gate = Gate::closed();
+    *source.gate.lock().expect("no test panicked") = Some(gate.clone());
     let early = stack.inner.read();
     let late = async {
         settle().await;
-        *source.door.lock().expect("no test panicked") = None;
+        *source.gate.lock().expect("no test panicked") = None;
         source.version.store(1, Ordering::SeqCst);
         stack.outer.invalidate("read", &json!({}));
         let joined = stack.read();
         let release = async {
             settle().await;
-            door.open();
+            gate.open();
         };
         tokio::join!(joined, release).0
     };
@@ -107,7 +107,7 @@ async fn an_outer_cache_does_not_keep_what_it_gets_from_a_load_that_began_before
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_cache_that_receives_an_invalidation_before_the_inner_one_keeps_nothing_older() {
+async fn an_outer_cache_that_receives_an_invalidation_before_the_inner_one_stores_no_older_answer() {
     let source = at_once();
     let level = MemoryLevel::new();
     let inner = source.replica(level.clone(), as_it_is);
@@ -144,7 +144,7 @@ async fn an_outer_cache_puts_no_answer_of_the_inner_one_into_the_second_level_fo
 
 /// A failure that the inner cache keeps is no older in the outer one.
 #[tokio::test(start_paused = true)]
-async fn an_outer_cache_keeps_no_failure_of_the_inner_one_that_is_older_than_an_invalidation() {
+async fn an_outer_cache_stores_no_failure_of_the_inner_one_from_before_an_invalidation() {
     let is_away = Arc::new(AtomicBool::new(true));
     let switch = Arc::clone(&is_away);
     let script =
