@@ -16,7 +16,7 @@ fn outer() -> CachedTool {
     CachedTool::new().with_scope(Scope::Public).tag("read", |_| ["version"])
 }
 
-fn stack(outer: CachedTool, inner: Replica) -> Stack<impl McpHandler> {
+fn stack(outer: &CachedTool, inner: Replica) -> Stack<impl McpHandler> {
     Stack { outer: outer.handle(), server: outer.layer(inner.server.clone()), inner }
 }
 
@@ -31,7 +31,7 @@ async fn on_one_level(source: &Source) -> (Stack<impl McpHandler>, Replica) {
     let level = MemoryLevel::new();
     let inner = source.replica(level.clone(), as_it_is);
     let around = outer().with_second_level(inner.faults.of(level.clone()));
-    let pair = (stack(around, inner), source.replica(level, as_it_is));
+    let pair = (stack(&around, inner), source.replica(level, as_it_is));
     settle().await;
     pair
 }
@@ -54,7 +54,7 @@ async fn an_outer_cache_invalidated_before_the_inner_one_stores_no_older_answer(
     ];
     for invalidate in ways {
         let source = at_once();
-        let stack = stack(outer(), source.replica(MemoryLevel::new(), as_it_is));
+        let stack = stack(&outer(), source.replica(MemoryLevel::new(), as_it_is));
         assert_eq!(stack.read().await, 0);
         source.version.store(1, Ordering::SeqCst);
         invalidate(&stack.outer);
@@ -69,7 +69,7 @@ async fn an_outer_cache_invalidated_before_the_inner_one_stores_no_older_answer(
 #[tokio::test(start_paused = true)]
 async fn an_outer_cache_stores_an_answer_of_the_inner_one_that_was_not_invalidated() {
     let source = at_once();
-    let stack = stack(outer(), source.replica(MemoryLevel::new(), as_it_is));
+    let stack = stack(&outer(), source.replica(MemoryLevel::new(), as_it_is));
     settle().await;
     stack.outer.invalidate("read", &json!({}));
     assert_eq!(stack.inner.read().await, 0);
@@ -83,7 +83,7 @@ async fn an_outer_cache_stores_an_answer_of_the_inner_one_that_was_not_invalidat
 #[tokio::test(start_paused = true)]
 async fn an_outer_cache_does_not_store_a_load_that_began_before_the_invalidation() {
     let source = at_once();
-    let stack = stack(outer(), source.replica(MemoryLevel::new(), as_it_is));
+    let stack = stack(&outer(), source.replica(MemoryLevel::new(), as_it_is));
     stack.inner.handle.invalidate("read", &json!({}));
     settle().await;
     let gate = Gate::closed();
@@ -112,7 +112,7 @@ async fn an_outer_cache_that_receives_an_invalidation_before_the_inner_one_store
     let level = MemoryLevel::new();
     let inner = source.replica(level.clone(), as_it_is);
     let late = delay(&inner.faults);
-    let stack = stack(outer().with_second_level(level.clone()), inner);
+    let stack = stack(&outer().with_second_level(level.clone()), inner);
     let other = source.replica(level, as_it_is);
     settle().await;
     assert_eq!(stack.read().await, 0);
