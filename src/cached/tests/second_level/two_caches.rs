@@ -16,7 +16,7 @@ fn outer() -> CachedTool {
     CachedTool::new().with_scope(Scope::Public).tag("read", |_| ["version"])
 }
 
-fn stack(outer: &CachedTool, inner: Replica) -> Stack<impl McpHandler> {
+fn stack(outer: &CachedTool, inner: Replica) -> Stack<impl McpHandler + use<>> {
     Stack { outer: outer.handle(), server: outer.layer(inner.server.clone()), inner }
 }
 
