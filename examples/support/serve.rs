@@ -18,6 +18,7 @@ use axum::{
     response::Response,
 };
 use futures_util::StreamExt;
+use mcp_patterns::explain;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use turbomcp::{
@@ -29,7 +30,7 @@ use turbomcp_core::auth::Principal;
 /// How long requests that are under way may take to finish once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The flags that say where a server listens.
+/// The flags that say where a server listens, or that it only explains its layers.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// Serve HTTP at this address (port 0 takes a free port) instead of stdio
@@ -40,6 +41,10 @@ pub struct ServeArgs {
     /// things out, since a real server asks an identity provider
     #[arg(long = "user", value_name = "NAME=TOKEN", requires = "http")]
     users: Vec<User>,
+
+    /// Print what each layer does with which tool, and exit
+    #[arg(long)]
+    explain: bool,
 }
 
 /// What ends an example: a sentence, printed as it is when `main` returns it.
@@ -103,13 +108,17 @@ pub fn init_logging() {
     tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal()).with_env_filter(filter).init();
 }
 
-/// Serves `handler` until its client is gone (stdio) or a signal comes (HTTP).
+/// Serves `handler` until its client is gone (stdio) or a signal comes (HTTP), or only explains its layers.
 ///
 /// # Errors
 ///
 /// When the address cannot be bound, when the handler refuses to start or to stop, and when
 /// the transport breaks.
 pub async fn serve<H: McpHandler>(handler: H, args: &ServeArgs) -> Result<(), Failure> {
+    if args.explain {
+        print!("{}", explain(&handler));
+        return Ok(());
+    }
     match args.http {
         Some(addr) => serve_http(handler, addr, &args.users).await,
         None => {

@@ -47,6 +47,7 @@ fn every_scene_is_on_stage() {
         "── 9. Money moves once, or not at all ──",
         "── 10. Bad input ends at the door ──",
         "── 11. One answer from several sources ──",
+        "── 12. Which layer does what ──",
         "── What each layer did ──",
     ] {
         assert!(printed().contains(title), "no scene has the title {title}");
