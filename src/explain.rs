@@ -58,8 +58,8 @@
 //! let error = explain(&wrong).strict().unwrap_err();
 //! assert_eq!(
 //!     error.to_string(),
-//!     "RetryTool is outside CachedTool for `get_user`: each caller who waits for a load repeats its failure, \
-//!      and not the load once for all. Put CachedTool outside RetryTool.",
+//!     "RetryTool is outside CachedTool for `get_user`: the failure of one load reaches all \
+//!      callers who wait for it, and each of them repeats it. Put CachedTool outside RetryTool.",
 //! );
 //!
 //! let right = (CachedTool::new(), RetryTool::new()).layer(users);

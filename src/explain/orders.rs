@@ -32,10 +32,14 @@ pub(super) const WRONG_ORDERS: [WrongOrder; 11] = [
     wrong(
         Role::Retry,
         Role::Cache,
-        "each caller who waits for a load repeats its failure, and not the load once for all",
+        "the failure of one load reaches all callers who wait for it, and each of them repeats it",
     ),
     wrong(Role::Transaction, Role::Cache, "a transaction shares no answers, so the cache answers no call"),
-    wrong(Role::Retry, Role::Batch, "each caller of a shared call repeats its failure, and not the call once for all"),
+    wrong(
+        Role::Retry,
+        Role::Batch,
+        "the failure of one shared call reaches all its callers, and each of them repeats it",
+    ),
     wrong(Role::Idempotency, Role::Retry, "the retries do not see the key, so a failed call is not repeated under it"),
     wrong(Role::Transaction, Role::Retry, "the writes of a failed attempt stay in the transaction"),
     wrong(Role::Transaction, Role::Validate, "a call that is rejected costs a transaction"),

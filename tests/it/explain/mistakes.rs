@@ -92,10 +92,12 @@ macro_rules! wrong {
 async fn each_wrong_order_is_a_warning_that_names_both_layers_the_tools_the_reason_and_the_right_order() {
     let table = wrong! {
         (cache(), validated()) =>
-            "CachedTool is outside ValidatedTool for `read`: a call with invalid arguments costs a load that fails. Put \
+            "CachedTool is outside ValidatedTool for `read`: a call with invalid arguments costs a load that fails. \
+             Put \
              ValidatedTool outside CachedTool.",
         (batched(), validated()) =>
-            "BatchedTool is outside ValidatedTool for `read`: a call with invalid arguments joins a batch. Put ValidatedTool \
+            "BatchedTool is outside ValidatedTool for `read`: a call with invalid arguments joins a batch. Put \
+             ValidatedTool \
              outside BatchedTool.",
         (retry(), validated()) =>
             "RetryTool is outside ValidatedTool for `read` and `stock`: the retries do not learn of a tool that the \
@@ -104,56 +106,67 @@ async fn each_wrong_order_is_a_warning_that_names_both_layers_the_tools_the_reas
             "CachedTool is outside SessionStore for `read`: a hit ends the call before its session is looked up. Put \
              SessionStore outside CachedTool.",
         (batched(), cache()) =>
-            "BatchedTool is outside CachedTool for `read`: a call that the cache could answer joins a batch, and a bulk \
+            "BatchedTool is outside CachedTool for `read`: a call that the cache could answer joins a batch, and a \
+             bulk \
              function bypasses the cache. Put CachedTool outside BatchedTool.",
         (retry(), cache()) =>
-            "RetryTool is outside CachedTool for `read`: each caller who waits for a load repeats its failure, and not the \
-             load once for all. Put CachedTool outside RetryTool.",
+            "RetryTool is outside CachedTool for `read`: the failure of one load reaches all callers who wait for it, \
+             and each of them repeats it. Put CachedTool outside RetryTool.",
         (transaction(&["read"]), cache()) =>
-            "TransactionalTool is outside CachedTool for `read`: a transaction shares no answers, so the cache answers no \
+            "TransactionalTool is outside CachedTool for `read`: a transaction shares no answers, so the cache \
+             answers no \
              call. Put CachedTool outside TransactionalTool.",
         (retry(), batched()) =>
-            "RetryTool is outside BatchedTool for `read`: each caller of a shared call repeats its failure, and not the call \
-             once for all. Put BatchedTool outside RetryTool.",
+            "RetryTool is outside BatchedTool for `read`: the failure of one shared call reaches all its callers, and \
+             each of them repeats it. Put BatchedTool outside RetryTool.",
         // Without a key, the retries leave the tool out.
         (keyed(), retry()) =>
-            "IdempotentTool is outside RetryTool for `send`: the retries do not see the key, so a failed call is not repeated \
+            "IdempotentTool is outside RetryTool for `send`: the retries do not see the key, so a failed call is not \
+             repeated \
              under it. Put RetryTool outside IdempotentTool.",
         (keyed(), retry().allow_repeated_effects(["send"])) =>
-            "IdempotentTool is outside RetryTool for `send`: the retries do not see the key, so a failed call is not repeated \
+            "IdempotentTool is outside RetryTool for `send`: the retries do not see the key, so a failed call is not \
+             repeated \
              under it. Put RetryTool outside IdempotentTool.",
         (transaction(&["send"]).with_idempotency(Idempotency::new()), retry()) =>
-            "TransactionalTool is outside RetryTool for `send`: the retries do not see the key, so a failed call is not \
+            "TransactionalTool is outside RetryTool for `send`: the retries do not see the key, so a failed call is \
+             not \
              repeated under it. Put RetryTool outside TransactionalTool.",
         (transaction(&["stock"]), retry()) =>
-            "TransactionalTool is outside RetryTool for `stock`: the writes of a failed attempt stay in the transaction. Put \
+            "TransactionalTool is outside RetryTool for `stock`: the writes of a failed attempt stay in the \
+             transaction. Put \
              RetryTool outside TransactionalTool.",
         (transaction(&["send"]), validated()) =>
             "TransactionalTool is outside ValidatedTool for `send`: a call that is rejected costs a transaction. Put \
              ValidatedTool outside TransactionalTool.",
         (sessions(), sessions().with_namespace("another")) =>
-            "SessionStore and, inside it, SessionStore both have the role session for `read`, `stock` and `send`: the tool \
+            "SessionStore and, inside it, SessionStore both have the role session for `read`, `stock` and `send`: the \
+             tool \
              finds only the session of the inner one. Remove one of them, or let each act on tools of its own.",
         (cache(), cache()) =>
-            "CachedTool and, inside it, CachedTool both have the role cache for `read`: an answer is kept twice, and stays \
+            "CachedTool and, inside it, CachedTool both have the role cache for `read`: an answer is kept twice, and \
+             stays \
              stale in one of them until both are invalidated. Remove one of them, or let each act on tools of its own.",
         (batched(), batched()) =>
-            "BatchedTool and, inside it, BatchedTool both have the role batch for `read`: a call waits in two queues. Remove \
+            "BatchedTool and, inside it, BatchedTool both have the role batch for `read`: a call waits in two queues. \
+             Remove \
              one of them, or let each act on tools of its own.",
         (retry(), retry()) =>
-            "RetryTool and, inside it, RetryTool both have the role retry for `read` and `stock`: the outer one does not \
+            "RetryTool and, inside it, RetryTool both have the role retry for `read` and `stock`: the outer one does \
+             not \
              repeat a failure that the inner one has given up. Remove one of them, or let each act on tools of its own.",
         (keyed().with_idempotency(Idempotency::new().with_source(KeySource::Header("key".into()))), keyed()) =>
-            "IdempotentTool and, inside it, IdempotentTool both have the role idempotency for `send`: a call needs a key for \
+            "IdempotentTool and, inside it, IdempotentTool both have the role idempotency for `send`: a call needs a \
+             key for \
              each of them. Remove one of them, or let each act on tools of its own.",
         // What is between them hides nothing.
         (retry(), layer(Own), layer(Some(Own)), layer(None::<Own>), cache()) =>
-            "RetryTool is outside CachedTool for `read`: each caller who waits for a load repeats its failure, and not the \
-             load once for all. Put CachedTool outside RetryTool.",
+            "RetryTool is outside CachedTool for `read`: the failure of one load reaches all callers who wait for it, \
+             and each of them repeats it. Put CachedTool outside RetryTool.",
         // The role counts, and not the type.
         (retry(), layer(Memo)) =>
-            "RetryTool is outside Memo for `read`: each caller who waits for a load repeats its failure, and not the load once \
-             for all. Put Memo outside RetryTool.",
+            "RetryTool is outside Memo for `read`: the failure of one load reaches all callers who wait for it, and \
+             each of them repeats it. Put Memo outside RetryTool.",
     };
     for (layers, warnings, warning) in table {
         assert_eq!(warnings, [warning], "{layers}");
@@ -181,14 +194,16 @@ async fn a_layer_that_acts_on_nothing_is_a_warning_with_the_reason_and_the_fix()
         (
             "CachedTool",
             mistakes(&cache().except(["read"])),
-            "no tool is annotated `read_only = true`, apart from those in `except`. To change this, annotate the tools that only \
+            "no tool is annotated `read_only = true`, apart from those in `except`. To change this, annotate the \
+             tools that only \
              read, or name tools in `allow_skipped_effects`.",
         ),
         // It keeps nothing that a write could invalidate.
         (
             "CachedTool",
             mistakes(&cache().except(["read"]).invalidates("send", ["read"])),
-            "no tool is annotated `read_only = true`, apart from those in `except`. To change this, annotate the tools that only \
+            "no tool is annotated `read_only = true`, apart from those in `except`. To change this, annotate the \
+             tools that only \
              read, or name tools in `allow_skipped_effects`.",
         ),
         (
@@ -212,18 +227,16 @@ fn the_warning_about_tools_without_annotations_names_the_annotation() {
     let of = |explanation: mcp_patterns::explain::Explanation| texts(explanation.warnings());
     assert_eq!(
         of(explain(&cache().layer(plain()))),
-        [
-            "CachedTool acts on no tool, resource or prompt: no tool is annotated `read_only = true`. To change this, annotate the \
-          tools that only read, or name tools in `allow_skipped_effects`."
-        ]
+        ["CachedTool acts on no tool, resource or prompt: no tool is annotated `read_only = true`. To change this, \
+             annotate the \
+          tools that only read, or name tools in `allow_skipped_effects`."]
     );
     assert_eq!(
         of(explain(&retry().layer(plain()))),
-        [
-            "RetryTool acts on no tool, resource or prompt: no tool is annotated `read_only = true` or `idempotent = true`, and \
+        ["RetryTool acts on no tool, resource or prompt: no tool is annotated `read_only = true` or `idempotent = \
+             true`, and \
           none takes an idempotency key from a layer further in. To change this, annotate the tools that may be called twice, \
-          name tools in `allow_repeated_effects`, or put the layer outside of the one with the keys."
-        ]
+          name tools in `allow_repeated_effects`, or put the layer outside of the one with the keys."]
     );
 }
 
