@@ -35,7 +35,7 @@
 //! assert_eq!(table.lines().take(4).collect::<Vec<_>>(), [
 //!     "tool         layers, from outside in  settings",
 //!     "get_user     CachedTool               ttl 5 min, scope Principal",
-//!     "             RetryTool",
+//!     "             RetryTool                attempts 3",
 //!     "rename_user  none",
 //! ]);
 //! assert!(table.ends_with("no warnings\n"));

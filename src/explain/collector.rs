@@ -310,30 +310,41 @@ pub(crate) fn list_for_bind<H: McpHandler>(inner: &H) -> Vec<Tool> {
 pub(crate) fn put_on<M, E, H: McpHandler>(
     inner: &H,
     bind: impl FnOnce() -> Result<M, E>,
-    describe: impl FnOnce(&M, &[Tool]) -> Description,
+    describe: impl Fn(&M, &[Tool]) -> Description,
 ) -> Result<(M, AtomicBool), E> {
     let _collecting = Collecting::begin();
     let layer = listing(bind)?;
     let bound = with(|collector| collector.bound.take()).flatten();
+    if bound.is_none() {
+        let description = describe(&layer, &[]);
+        if !description.needs_tools() {
+            log(&description, None);
+            return Ok((layer, AtomicBool::new(true)));
+        }
+    }
     let mut tools = bound.unwrap_or_else(|| listing(|| inner.list_tools()));
     let is_checked = AtomicBool::new(false);
     // No other layer has this address.
     if let Some(place) = with(|collector| collector.enter(0)) {
         check(&is_checked, place, 0, &mut tools, |tools| {
             let description = describe(&layer, tools);
-            log(&description, tools);
+            log(&description, Some(tools));
             description
         });
     }
     Ok((layer, is_checked))
 }
 
-fn log(description: &Description, tools: &[Tool]) {
+/// Logs that a layer was put on. Without tools, it acts on every tool.
+fn log(description: &Description, tools: Option<&[Tool]>) {
     if description.is_transparent() {
         return;
     }
-    let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).filter(|tool| description.acts_on(tool)).collect();
-    let (layer, tools) = (description.name(), names.len());
-    let names = text::names(names.into_iter());
+    let names = tools.map(|tools| {
+        let names = tools.iter().map(|tool| tool.name.as_str());
+        names.filter(|tool| description.acts_on(tool)).collect::<Vec<_>>()
+    });
+    let (layer, tools) = (description.name(), names.as_ref().map(Vec::len));
+    let names = names.map_or_else(|| "every tool".to_owned(), |names| text::names(names.into_iter()));
     tracing::info!(layer, tools, names, "a layer was put on");
 }

@@ -213,6 +213,11 @@ impl Description {
         self.is_transparent
     }
 
+    /// Whether there is something to check: a layer without a role that names no tools may be anywhere.
+    pub(super) fn needs_tools(&self) -> bool {
+        !self.is_transparent && (self.tools.is_some() || self.role != Role::Other)
+    }
+
     pub(super) fn leaves_out(&self, tool: &str) -> bool {
         self.left_out.contains(tool)
     }

@@ -38,7 +38,9 @@ pub(super) fn name(name: &str) -> String {
 pub(crate) fn time(time: Duration) -> String {
     let secs = time.as_secs();
     match secs {
-        _ if time.subsec_nanos() > 0 || secs == 0 => format!("{time:?}"),
+        0 if time.subsec_nanos().is_multiple_of(1_000_000) && !time.is_zero() => format!("{} ms", time.as_millis()),
+        _ if time.subsec_nanos() > 0 => format!("{time:?}"),
+        0 => "0 s".to_owned(),
         _ if secs.is_multiple_of(86_400) => format!("{} d", secs / 86_400),
         _ if secs.is_multiple_of(3600) => format!("{} h", secs / 3600),
         _ if secs.is_multiple_of(60) => format!("{} min", secs / 60),

@@ -59,6 +59,15 @@ fn an_optional_layer_that_is_not_there_logs_nothing() {
 }
 
 #[test]
+fn a_layer_that_says_nothing_of_itself_costs_no_listing_when_it_is_put_on() {
+    let traced = Traced::start();
+    let reader = reader(1);
+    let _server = layer(Late::default()).layer(reader.clone());
+    assert_eq!(reader.listings(), 0);
+    assert!(traced.text().contains(r#"a layer was put on layer="Late" names="every tool""#), "{}", traced.text());
+}
+
+#[test]
 fn a_layer_warns_once_when_it_is_put_on() {
     let traced = Traced::start();
     let server = (RetryTool::new(), CachedTool::new()).layer(reader(1));
