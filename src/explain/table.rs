@@ -12,12 +12,12 @@ const MAX_TOOLS: usize = 50;
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tools = self.tools().iter().take(MAX_TOOLS).flat_map(rows_of_tool);
-        write_table(f, ["tool", "layers, from outside in", "settings"], tools.collect())?;
+        write_table(f, ["tool", "layers, from outside in", "settings"], &tools.collect::<Vec<_>>())?;
         if let Some(more @ 1..) = self.tools().len().checked_sub(MAX_TOOLS) {
             writeln!(f, "and {more} more tools")?;
         }
         writeln!(f)?;
-        write_table(f, ["layer", "acts on", "settings"], self.layers().iter().map(row_of_layer).collect())?;
+        write_table(f, ["layer", "acts on", "settings"], &self.layers().iter().map(row_of_layer).collect::<Vec<_>>())?;
         writeln!(f)?;
         if self.warnings().is_empty() {
             return writeln!(f, "no warnings");
@@ -54,13 +54,13 @@ fn settings(settings: &[Setting]) -> String {
     settings.iter().map(Setting::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn write_table(f: &mut fmt::Formatter<'_>, head: [&str; 3], rows: Vec<Row>) -> fmt::Result {
+fn write_table(f: &mut fmt::Formatter<'_>, head: [&str; 3], rows: &[Row]) -> fmt::Result {
     let head = head.map(str::to_owned);
     let width = |column: usize| {
-        std::iter::once(&head).chain(&rows).map(|row| row[column].chars().count()).max().unwrap_or_default()
+        std::iter::once(&head).chain(rows).map(|row| row[column].chars().count()).max().unwrap_or_default()
     };
     let (first, second) = (width(0), width(1));
-    for [one, two, three] in std::iter::once(&head).chain(&rows) {
+    for [one, two, three] in std::iter::once(&head).chain(rows) {
         let line = format!("{one:first$}  {two:second$}  {three}");
         writeln!(f, "{}", line.trim_end())?;
     }

@@ -16,7 +16,7 @@ use turbomcp_core::{McpHandler, RequestContext};
 use turbomcp_server::CompositeHandler;
 use turbomcp_types::{Tool, ToolResult};
 
-use super::{explained, pool, shop};
+use super::{explained, pool, shop, texts};
 
 /// `tool: layer(setting), layer(setting)`
 fn chain(tool: &ExplainedTool) -> String {
@@ -149,7 +149,7 @@ fn a_composite_is_seen_with_the_layers_of_each_server_and_the_names_that_it_list
             "RetryTool: films_read films_stock",
         ]
     );
-    let warnings: Vec<_> = explanation.warnings().iter().map(|warning| warning.to_string()).collect();
+    let warnings = texts(explanation.warnings());
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].starts_with("RetryTool is outside CachedTool for `books_read`: "), "{}", warnings[0]);
     assert!(
