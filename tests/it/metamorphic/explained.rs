@@ -60,6 +60,8 @@ fn expected(stack: &Stack) -> Vec<Pair> {
 
 /// Whether the layer acts on the tool, as the plain listing shows it at the start.
 fn acts_on(stack: &Stack, layer: &Layered, op: Op) -> bool {
+    // The plain listing is that of a viewer, for whom `Varies` changes nothing.
+    let is_read_only = op.is_read_only() || op == Op::Varies;
     let has_keys = |kind: Kind| stack.layers.iter().any(|layer| layer.kind == kind);
     match layer.kind {
         Kind::Retry => {
@@ -67,9 +69,10 @@ fn acts_on(stack: &Stack, layer: &Layered, op: Op) -> bool {
                 Op::Book => stack.has_database() && has_keys(Kind::Transactional),
                 _ => op.takes_key() && has_keys(Kind::Idempotent),
             };
-            is_listed(stack, op) && (op.is_idempotent() || is_keyed || layer.has(Setting::AllowRepeated(op)))
+            is_listed(stack, op)
+                && (is_read_only || op.is_idempotent() || is_keyed || layer.has(Setting::AllowRepeated(op)))
         }
-        Kind::Cached => is_listed(stack, op) && op.is_read_only() && layer.keeps(op),
+        Kind::Cached => is_listed(stack, op) && is_read_only && layer.keeps(op),
         Kind::Batched => op == Op::Price || layer.has(Setting::Only(op)),
         Kind::Session => matches!(op, Op::Visit | Op::Seen),
         _ => false,
