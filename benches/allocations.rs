@@ -1,4 +1,4 @@
-//! How often a call allocates, counted and not sampled.
+//! Allocations of a call, counted and not sampled.
 
 use allocation_counter::measure;
 use mcp_patterns::{CachedTool, Layer};
@@ -14,7 +14,7 @@ mod server;
 #[path = "support/stacks.rs"]
 mod stacks;
 
-/// How many calls of each kind are counted, one by one.
+/// The number of calls of each kind that are counted one by one.
 const CALLS: usize = 1001;
 
 struct Counts {
@@ -35,7 +35,7 @@ impl Visit for Counts {
             })
             .collect();
         counted.sort_unstable();
-        // A cache tidies up now and then, so not all calls are alike: the median is the usual one.
+        // A cache sometimes runs maintenance, so calls differ: the median is the usual call.
         let (usual, bytes) = counted[CALLS / 2];
         let average = counted.iter().map(|(count, _)| count).sum::<i64>() as f64 / CALLS as f64;
         let over = usual - *self.bare.get_or_insert(usual);

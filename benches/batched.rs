@@ -1,5 +1,5 @@
-//! What a lone call costs through `BatchedTool`, beside the call itself: where the work takes a millisecond, and where it takes
-//! no time at all.
+//! The cost of a lone call through `BatchedTool`, compared with the call itself: for work of a millisecond, and for
+//! work that takes no time.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn batched(criterion: &mut Criterion) {
     }
 }
 
-/// Calls of one tool, one after the other.
+/// Makes calls of one tool, one after the other.
 fn lone_calls(tool: &'static str) -> Vec<Row> {
     fn row(name: &str, tool: &'static str, server: impl McpHandler) -> Row {
         let ctx = RequestContext::new();

@@ -1,4 +1,4 @@
-//! What a hit and a miss of `CachedTool` cost, beside the same by hand.
+//! The cost of a hit and a miss of `CachedTool`, compared with a handwritten cache.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn cached(criterion: &mut Criterion) {
     }
 }
 
-/// Hits of a result of this many bytes, and what they are made of when made by hand.
+/// Hits of a result of this many bytes, and the parts of a handwritten hit.
 fn hits(bytes: usize, threads: usize) -> Vec<Row> {
     let args = json!({"bytes": bytes});
     let make = {
@@ -98,7 +98,7 @@ fn hits(bytes: usize, threads: usize) -> Vec<Row> {
     ]
 }
 
-/// Calls that no cache has the answer of, as all of them differ.
+/// Calls that all differ, so no cache has their answers.
 fn misses() -> Vec<Row> {
     fn row(name: &str, call: impl AsyncFn(Value) -> Option<ToolResult> + Sync + 'static) -> Row {
         let calls = AtomicU64::new(0);

@@ -1,7 +1,7 @@
-//! What memory a server has when thousands of clients are connected over HTTP at the same time, and when they are gone: bare and
+//! The memory of a server while thousands of clients are connected over HTTP, and after they have left: bare and
 //! through all layers.
 //!
-//! `cargo bench --bench connections`. With `LD_PRELOAD` it shows the same with another allocator.
+//! `cargo bench --manifest-path benches/Cargo.toml --bench connections`. With `LD_PRELOAD` it shows the same with another allocator.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says why and stops")]
 
@@ -24,7 +24,7 @@ mod shop;
 const CONNECTIONS: usize = 5_000;
 const ROUNDS: usize = 4;
 
-/// How many connect at the same moment.
+/// How many clients connect at the same moment.
 const AT_ONCE: usize = 100;
 
 fn main() {
@@ -59,7 +59,7 @@ async fn serve(server: impl McpHandler) {
 struct Server(Child);
 
 impl Server {
-    /// What it has in memory, in megabytes.
+    /// Returns its resident memory, in megabytes.
     fn megabytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("this is Linux");
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it runs");
@@ -92,7 +92,7 @@ async fn measure(stack: &str, tool: &str) {
         }
         print!(" {:>5}", server.megabytes());
         drop(connections);
-        // The server hears of the ends, one after the other.
+        // The server handles the ends one after the other.
         sleep(Duration::from_secs(2)).await;
         print!(" / {:<4}", server.megabytes());
     }

@@ -1,6 +1,7 @@
-//! What a call takes while Redis is killed, hung, slow or out of its mind. Needs `redis-server`, of which it starts some.
+//! The duration of a call while Redis is killed, hung, slow or returns garbage. Needs `redis-server`, and starts
+//! several.
 //!
-//! `cargo bench --all-features --bench outages`: two minutes.
+//! `cargo bench --manifest-path benches/Cargo.toml --bench outages`: two minutes.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ const CALLERS: usize = 16;
 const PHASES: [(&str, Duration); 4] = [
     ("before", Duration::from_secs(2)),
     ("the first second", Duration::from_secs(1)),
-    ("from then until it is used again", Duration::from_secs(11)),
+    ("then, until it is used again", Duration::from_secs(11)),
     ("after that", Duration::from_secs(2)),
 ];
 
@@ -58,13 +59,13 @@ const CASES: [Case; 5] = [
         },
     },
     Case {
-        name: "rubbish",
+        name: "garbage",
         breaks: |_, wire| {
-            wire.is_rubbish.store(true, Ordering::SeqCst);
+            wire.is_garbage.store(true, Ordering::SeqCst);
             Ok(())
         },
         mends: |_, wire| {
-            wire.is_rubbish.store(false, Ordering::SeqCst);
+            wire.is_garbage.store(false, Ordering::SeqCst);
             Ok(())
         },
     },
@@ -79,9 +80,7 @@ async fn main() -> Result<(), Failure> {
         println!("skipped: this needs a `redis-server` on the path ({error})");
         return Ok(());
     }
-    println!(
-        "| Redis | when | calls | failed | p50, ms | p99, ms | longest, ms | steps that failed | steps not taken |"
-    );
+    println!("| Redis | when | calls | failed | p50, ms | p99, ms | longest, ms | failed steps | skipped steps |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let cached = CachedTool::new();
     let alone = Load::begin(cached.handle(), &cached.layer(books()));
@@ -97,7 +96,7 @@ async fn outage(case: &Case) -> Result<(), Failure> {
     let mut redis = PrivateRedis::start()?;
     let wire = Arc::<Wire>::default();
     let client = match case.name {
-        "slow, 200 ms" | "rubbish" => proxy(redis.socket(), Arc::clone(&wire)).await?,
+        "slow, 200 ms" | "garbage" => proxy(redis.socket(), Arc::clone(&wire)).await?,
         _ => redis::Client::open(format!("redis+unix://{}", redis.socket().display()))?,
     };
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
@@ -121,14 +120,15 @@ async fn outage(case: &Case) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tools that take no time: what a call takes is what the layer adds.
+/// Tools that take no time: the layer adds the whole duration of a call.
 fn books() -> ScriptedServer {
     ScriptedServer::new("books")
         .with_read_only("read", |_| async { Ok(ToolResult::text("x".repeat(200))) })
         .with_plain("write", |_| async { Ok(ToolResult::text("written")) })
 }
 
-/// Callers who read what no memory has, and write once in twenty times, with a millisecond between their calls.
+/// Callers who read values that are in no memory, and write once in twenty calls, with a millisecond between their
+/// calls.
 struct Load {
     handle: Handle,
     shared: Arc<Shared>,
@@ -146,7 +146,7 @@ struct Shared {
 struct Phase {
     times: Mutex<Vec<Duration>>,
     failed: AtomicU32,
-    /// What the level had failed at and left out when it ended.
+    /// The failed and skipped steps of the level at the end.
     failures: AtomicU64,
     skipped: AtomicU64,
 }

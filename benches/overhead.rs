@@ -1,4 +1,4 @@
-//! What a layer costs a call: one it does not act on, and a retry that is not needed.
+//! The cost that a layer adds to a call: one that it does not act on, and a retry that is not needed.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
-//! What a second level in Redis costs and brings. Needs the Redis at `TEST_REDIS_URL`.
+//! The cost and the benefit of a second level in Redis. Needs the Redis at `TEST_REDIS_URL`.
 //!
-//! `cargo bench --all-features --bench second_level`
+//! `cargo bench --manifest-path benches/Cargo.toml --bench second_level`
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Failure> {
     memory().await
 }
 
-/// Runs `call` for each of `keys`, by so many callers at once, and returns calls per second.
+/// Runs `call` for each of `keys`, by this many callers at once, and returns calls per second.
 async fn throughput<F>(callers: usize, keys: usize, call: impl Fn(usize) -> F + Clone + Send + 'static) -> f64
 where
     F: Future<Output = ()> + Send + 'static,
@@ -56,8 +56,8 @@ where
     keys as f64 / began.elapsed().as_secs_f64()
 }
 
-/// Values of 200 bytes that only Redis has, beside a bare `PTTL` and `GET` in one pipeline on the same connection, and beside
-/// these with the invalidations, which tell whether the value is still right.
+/// Values of 200 bytes that only Redis has, compared with a bare `PTTL` and `GET` in one pipeline on the same
+/// connection, and with these and the invalidations, which show whether the value is current.
 async fn second_level_hits(connection: &MultiplexedConnection, callers: usize) -> Result<(), Failure> {
     const KEYS: usize = 4_000;
     const ROUNDS: usize = 9;
@@ -157,7 +157,7 @@ fn users(version: &Arc<AtomicU64>) -> ScriptedServer {
         })
 }
 
-/// From a write's answer on one replica to the moment another has heard of it.
+/// The time from a write's answer on one replica until another replica has received the invalidation.
 async fn delivery(client: &redis::Client) -> Result<(), Failure> {
     const WRITES: u64 = 2_000;
     let prefix = format!("bench:{:x}", fastrand::u64(..));
@@ -198,7 +198,7 @@ async fn delivery(client: &redis::Client) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a write costs by the number of tags that it invalidates, in this process.
+/// The cost of a write by the number of tags that it invalidates, in this process.
 async fn invalidations() -> Result<(), Failure> {
     const CALLS: u32 = 50_000;
     for tags in [0, 1, 5] {
@@ -217,7 +217,7 @@ async fn invalidations() -> Result<(), Failure> {
     Ok(())
 }
 
-/// 200,000 reads of 20,000 keys by Zipf's law over two replicas of 2,000 entries each.
+/// 200,000 reads of 20,000 keys in a Zipf distribution, by two replicas of 2,000 entries each.
 async fn zipf() -> Result<(), Failure> {
     const KEYS: usize = 20_000;
     const READS: usize = 200_000;
@@ -258,7 +258,7 @@ async fn zipf() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What 100,000 entries of a number take, by the resident set of the process.
+/// The memory for 100,000 entries of a number, by the resident set of the process.
 async fn memory() -> Result<(), Failure> {
     const ENTRIES: u64 = 100_000;
     let resident = || -> Result<u64, Failure> {

@@ -1,5 +1,5 @@
-//! What it costs to read and to write a value of a session: in memory, in nanoseconds; in Redis and PostgreSQL, in operations per
-//! second beside the bare client that sends the same commands over the same connections.
+//! The cost of reading and writing a value of a session: in memory, in nanoseconds; in Redis and PostgreSQL, in
+//! operations per second, compared with the bare client that sends the same commands over the same connections.
 //!
 //! Redis at `TEST_REDIS_URL` and PostgreSQL at `TEST_POSTGRES_URL`, or at their usual addresses.
 
@@ -19,15 +19,15 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use turbomcp::prelude::*;
 
-/// How often each way is timed, in turns.
+/// How often each candidate is timed, in turns.
 const ROUNDS: usize = 7;
 
-/// How many sessions there are; each caller uses one of its own.
+/// The number of sessions; each caller uses its own.
 const SESSIONS: usize = 16;
 
 const HOUR_MS: u64 = 3_600_000;
 
-/// Not to be mistaken for the sessions of anything that runs.
+/// Distinct from the sessions of any running server.
 const PREFIX: &str = "mcp-patterns-bench:session:";
 
 #[tokio::main]
@@ -82,12 +82,12 @@ async fn sessions(store: &SessionStore) -> Vec<Session> {
     sessions
 }
 
-/// What a session's record looks like, for the bare client.
+/// A session's record, for the bare client.
 fn record(value: u64) -> String {
     format!(r#"{{"value":{value}}}"#)
 }
 
-/// Times two ways in turns, with so many callers, and prints what they reach.
+/// Times two candidates in turns, with this many callers, and prints their throughput.
 async fn compare(what: &str, calls: usize, bare: impl AsyncFn(usize, u64), session: impl AsyncFn(usize, u64)) {
     for callers in [1, SESSIONS] {
         let mut times = [Vec::new(), Vec::new()];
@@ -128,7 +128,8 @@ async fn in_redis() {
         return false";
     let url = env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".into());
     let client = redis::Client::open(url).expect("an address");
-    let connection: MultiplexedConnection = client.get_multiplexed_async_connection().await.expect("Redis is there");
+    let connection: MultiplexedConnection =
+        client.get_multiplexed_async_connection().await.expect("Redis is reachable");
     let sessions = sessions(&SessionStore::redis(AnyRedisConnection::from_redis_1(connection.clone()))).await;
     let script = Script::new(WRITE);
     let last: [AtomicU64; SESSIONS] = Default::default();
@@ -142,7 +143,7 @@ async fn in_redis() {
         set.key(key(caller)).arg(before).arg(version(value + 1)).arg(record(value)).arg(HOUR_MS).arg(24 * HOUR_MS);
         let refused: Option<(u64, String, u64, i64)> =
             set.invoke_async(&mut connection.clone()).await.expect("an answer");
-        assert!(refused.is_none(), "nobody else writes");
+        assert!(refused.is_none(), "no other writer");
     };
     let get = async |caller: usize, _| {
         let mut get = pipe();
@@ -164,7 +165,7 @@ async fn in_redis() {
     }
 }
 
-/// As long as those of a store.
+/// As long as the ids of a store.
 fn version(value: u64) -> u64 {
     4_000_000_000_000_000_000 + value
 }
@@ -179,7 +180,7 @@ macro_rules! now {
 async fn in_postgres() {
     const CALLS: usize = 3_200;
     let url = env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into());
-    let pool: PgPool = PgPoolOptions::new().max_connections(8).connect(&url).await.expect("PostgreSQL is there");
+    let pool: PgPool = PgPoolOptions::new().max_connections(8).connect(&url).await.expect("PostgreSQL is reachable");
     SqlBackend::ensure_schema(&pool).await.expect("the table is made");
     let sessions = sessions(&SessionStore::postgres(pool.clone())).await;
     let id = |caller: usize| format!("bench {caller:058}");

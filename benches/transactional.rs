@@ -1,5 +1,5 @@
-//! Transfers per second through `TransactionalTool`, beside the same statements in a transaction by hand, on the same pool; and
-//! what a transfer asks of the server, counted on the wire.
+//! Transfers per second through `TransactionalTool`, compared with the same statements in a handwritten transaction on
+//! the same pool; and the messages of a transfer, counted on the wire.
 //!
 //! SQLite in a file, and PostgreSQL at `TEST_POSTGRES_URL` or at its usual address.
 
@@ -24,7 +24,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use turbomcp::prelude::*;
 
-/// How often each way is timed, in turns.
+/// How often each candidate is timed, in turns.
 const ROUNDS: usize = 7;
 
 const DEBIT: &str = "update accounts set cents = cents - 1 where id = $1 and cents >= 1";
@@ -73,7 +73,7 @@ fn accounts(args: &Value) -> (i64, i64) {
     (args["from"].as_i64().unwrap_or_default(), args["to"].as_i64().unwrap_or_default())
 }
 
-/// Makes `calls` transfers with so many callers, each a task with accounts of its own, and returns how long they took.
+/// Makes `calls` transfers with this many callers, each a task with its own accounts, and returns the duration.
 async fn timed(server: &impl McpHandler, callers: i64, calls: i64, keyed: bool) -> Duration {
     static KEYS: AtomicU64 = AtomicU64::new(0);
     let started = Instant::now();
@@ -146,12 +146,12 @@ fn layer<DB: Dialect>(pool: &Pool<DB>) -> TransactionalTool<DB> {
     TransactionalTool::new(pool.clone()).only(["transfer"])
 }
 
-/// What went over the wire.
+/// The messages on the wire.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Simple queries and syncs: what the client waits for an answer to.
+    /// Simple queries and syncs: the messages that the client waits for.
     round_trips: AtomicU64,
-    /// Each has been answered with what it did.
+    /// The commands that the server has completed.
     statements: AtomicU64,
 }
 
@@ -161,7 +161,7 @@ impl Counts {
     }
 }
 
-/// Passes everything on and tells `count` of the type of each message. The first one of a client has none.
+/// Forwards everything and calls `count` with the type of each message. The first message of a client has no type.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -192,7 +192,7 @@ async fn pass(
     }
 }
 
-/// A way to the server on which messages are counted.
+/// A path to the server on which messages are counted.
 async fn counted(server: &PgConnectOptions) -> (PgConnectOptions, Arc<Counts>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let port = listener.local_addr().expect("it is bound").port();
@@ -257,7 +257,7 @@ async fn main() -> Result<(), sqlx::Error> {
     let same_statements = postgres_by_hand(
         &pool,
         "BEGIN; SET LOCAL statement_timeout = 30000",
-        // What drops it then rolls the new transaction back.
+        // Dropping it then rolls the new transaction back.
         Some("SET CONSTRAINTS ALL IMMEDIATE; COMMIT AND CHAIN"),
     );
     println!("\n| database | callers | by hand /s | by hand, with the layer's statements /s | ratio |");
@@ -285,7 +285,7 @@ async fn main() -> Result<(), sqlx::Error> {
         let mut before = [0; 2];
         // A statement is prepared once: the first calls are not counted.
         for calls in [10, 100] {
-            // The connection is in the pool, with what that takes.
+            // The connection is back in the pool, and its ping is counted.
             drop(counted.acquire().await?);
             before = counts.now();
             match name {

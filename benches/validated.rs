@@ -1,4 +1,4 @@
-//! What the validation costs: beside `jsonschema` and `validator` called by hand, and how often it allocates.
+//! The cost of the validation, compared with direct calls of `jsonschema` and `validator`, and its allocations.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says why and stops")]
 
@@ -19,7 +19,7 @@ use turbomcp::{McpHandler, RequestContext, ToolResult};
 use turbomcp_types::{Tool, ToolInputSchema};
 use validator::Validate;
 
-/// How often each way is timed, in turns. The median counts.
+/// How often each candidate is timed, in turns. The median counts.
 const ROUNDS: usize = 9;
 const CALLS: u32 = 20_000;
 
@@ -137,7 +137,7 @@ fn main() {
     refuse_the_worst();
 }
 
-/// The schemas of public servers, given what is made to hurt: the worst of each kind, per KiB.
+/// The schemas of public servers with hostile inputs: the worst of each kind, per KiB.
 fn refuse_the_worst() {
     println!("\n{:<22} {:>10} {:>12} {:>12}  schema", "hostile input", "KiB", "us per KiB", "verdict");
     let schemas: Vec<(String, Value)> = include_str!("../tests/it/corpus/schemas.jsonl")
@@ -170,7 +170,7 @@ fn refuse_the_worst() {
     }
 }
 
-/// The least of a few times: the worst of many inputs would else be the one during which the machine did something else.
+/// The least of a few times: otherwise the worst of many inputs would be the one during which the machine was busy.
 fn least<T>(mut work: impl FnMut() -> T) -> Duration {
     (0..5).map(|_| once(&mut work)).min().unwrap_or_default()
 }

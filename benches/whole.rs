@@ -1,6 +1,6 @@
-//! What calls through stacks of the real layers take: time, allocations, bytes and the size of the future.
+//! The cost of calls through stacks of the real layers: time, allocations, bytes and the size of the future.
 //!
-//! `cargo bench --bench whole -- STACK CALL TIMES` makes one kind of call that often and does nothing else, for tools that count
+//! `cargo bench --manifest-path benches/Cargo.toml --bench whole -- STACK CALL TIMES` makes one kind of call that often and does nothing else, for tools that count
 //! instructions.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot go on says why and stops")]
@@ -29,7 +29,7 @@ mod shop;
 struct Call {
     name: &'static str,
     tool: &'static str,
-    /// Whether each call has arguments of its own.
+    /// Whether each call has different arguments.
     differs: bool,
     /// The stacks that are compared.
     stacks: &'static [&'static str],
@@ -110,7 +110,7 @@ impl Visit for Once<'_> {
     }
 }
 
-/// Counts what calls of a kind allocate, and makes rows to be timed.
+/// Counts the allocations of calls of a kind, and creates rows to be timed.
 struct Counts<'a> {
     runtime: &'a Runtime,
     call: Call,
@@ -119,7 +119,7 @@ struct Counts<'a> {
 
 impl Visit for Counts<'_> {
     fn visit<H: McpHandler>(&mut self, stack: &'static str, server: H) {
-        /// A cache tidies up now and then, so not all calls are alike: the median is the usual one.
+        /// A cache sometimes runs maintenance, so calls differ: the median is the usual call.
         const COUNTED: usize = 501;
         let call = self.call;
         if !call.stacks.contains(&stack) {

@@ -1,4 +1,5 @@
-//! A server whose answers are kept for a minute. Run it with `cargo run --example cached`, or from an MCP client as a stdio server.
+//! A server whose answers are cached for a minute. Run it with `cargo run --example cached`, or from an MCP client as a
+//! stdio server.
 //!
 //! Paste these lines to see it work:
 //!

@@ -9,7 +9,7 @@
 //! {"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"basket","arguments":{}}}
 //! ```
 //!
-//! `basket` returns `tea`. A second process has a basket of its own: with `SessionStore::redis(..)` and
+//! `basket` returns `tea`. A second process has its own basket: with `SessionStore::redis(..)` and
 //! `SessionMode::Principal`, a user has the same basket on every replica.
 
 use std::time::Duration;

@@ -181,7 +181,8 @@ impl LayerArgument {
         &self.name
     }
 
-    /// Says whether a tool, as it was listed at or above the layer of this argument, has one of this name that is not this one.
+    /// Returns whether a tool, as it was listed at or above the layer of this argument, has another argument of this
+    /// name.
     pub(crate) fn is_authors(&self, tool: &Tool) -> bool {
         !LayerArguments::of(tool).has(&self.name) && self.is_taken(tool)
     }

@@ -16,7 +16,7 @@ pub trait Cancellation: Sync {
         true
     }
 
-    /// Returns the call that the work is for, if there is one. Its caller has a share of the resources that are bounded for all callers.
+    /// Returns the call that the work is for, if there is one. Its caller has a share of the bounded resources.
     fn call(&self) -> Option<&RequestContext> {
         None
     }

@@ -176,13 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_keys_and_the_form_of_a_number_do_not_count() {
+    fn the_order_of_keys_and_the_form_of_a_number_do_not_change_the_encoding() {
         assert_eq!(key(&json!({"a": 1, "b": {"c": 2, "d": 3}})), key(&json!({"b": {"d": 3.0, "c": 2}, "a": 1.0})));
         assert_eq!(key(&json!(0)), key(&json!(-0.0)));
     }
 
     #[test]
-    fn neighbours_beyond_the_precision_of_a_double_are_told_apart() {
+    fn integers_beyond_the_precision_of_a_double_have_different_encodings() {
         let two_to_64 = json!(18_446_744_073_709_551_616.0);
         assert_ne!(key(&json!(u64::MAX)), key(&two_to_64));
         assert_ne!(key(&json!(9_007_199_254_740_993_u64)), key(&json!(9_007_199_254_740_992.0)));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_told_apart() {
+    fn values_of_different_types_have_different_encodings() {
         let values = [json!(null), json!(false), json!(0), json!("0"), json!(""), json!([]), json!({}), json!([[]])];
         for (at, one) in values.iter().enumerate() {
             for other in &values[at + 1..] {
@@ -201,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn where_one_part_ends_and_the_next_begins_counts() {
+    fn the_boundary_between_two_parts_changes_the_encoding() {
         assert_ne!(key(&json!(["ab", "c"])), key(&json!(["a", "bc"])));
         assert_ne!(key(&json!({"a": "bs"})), key(&json!({"ab": "s"})));
         assert_ne!(key(&json!([[1], 2])), key(&json!([[1, 2]])));
     }
 
     #[test]
-    fn digits_that_no_double_holds_count() {
+    fn digits_beyond_a_double_change_the_encoding() {
         assert_eq!(decimal("1.0"), key(&json!(1)));
         assert_eq!(decimal("1e2"), key(&json!(100)));
         assert_eq!(decimal("-12.50e1"), key(&json!(-125)));
@@ -268,7 +268,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_values_share_a_key_exactly_if_they_are_the_same(one in values(), other in values()) {
+        fn two_values_have_the_same_encoding_exactly_if_they_are_equal(one in values(), other in values()) {
             prop_assert_eq!(key(&one) == key(&other), plain(&one) == plain(&other));
         }
     }

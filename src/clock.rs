@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn times_without_end_are_a_century() {
+    fn endless_durations_are_a_century() {
         let now = Instant::now();
         for endless in ENDLESS {
             assert_eq!(later(now, endless), now + CENTURY);

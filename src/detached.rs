@@ -6,7 +6,7 @@ use std::task::Poll;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::runtime::Handle;
 
-/// Waits for `future` here. If the caller drops this, a task of its own runs `future` to its end.
+/// Waits for `future` here. If the caller drops this, a new task runs `future` to its end.
 pub(crate) async fn run_to_end<T: Send + 'static>(future: BoxFuture<'static, T>) -> T {
     let mut unfinished = Unfinished(Some(future));
     poll_fn(|cx| {
@@ -25,7 +25,7 @@ struct Unfinished<T: Send + 'static>(Option<BoxFuture<'static, T>>);
 
 impl<T: Send + 'static> Drop for Unfinished<T> {
     fn drop(&mut self) {
-        // Without a runtime nothing can run to its end any more.
+        // Without a runtime, nothing can run any more.
         if let (Some(future), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
             runtime.spawn(future);
         }

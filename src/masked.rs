@@ -14,7 +14,7 @@ pub(crate) fn error_id() -> String {
     format!("{:016x}", RandomState::new().hash_one(()))
 }
 
-/// The call of an error, as the log names it. The scope of a call has one where a layer knows the call.
+/// The label of a call in the log. The scope of a call has one if a layer knows the call.
 #[derive(Debug, Clone)]
 pub(crate) struct CallLabel {
     tool: Option<Arc<str>>,

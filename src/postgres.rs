@@ -2,7 +2,7 @@
 //!
 //! None of these events closes a connection. The server then keeps the client's locks, and the client waits for an answer, both until
 //! TCP gives up, which takes hours by default. The layers of this crate bound each wait, on any pool: see
-//! [`transactional`](crate::transactional#when-postgresql-or-a-process-that-uses-it-falls-silent). Two settings belong to the code that
+//! [`transactional`](crate::transactional#when-postgresql-or-a-process-that-uses-it-stops-answering). Two settings belong to the code that
 //! opens the pool:
 //!
 //! - [`KEEPALIVES`] sets how soon the server notices that a client has vanished.
@@ -50,7 +50,7 @@ pub const KEEPALIVES: [(&str, &str); 4] = [
 ///
 /// A connection has one second to answer before it is lent, and five seconds before it returns to the pool. If it does not, it is closed,
 /// and another one is opened in its place, within the same acquire timeout. sqlx itself also tests connections, but waits for the answer
-/// until the acquire timeout is over, and on the return without a limit: during this time, the pool has one connection less.
+/// until the acquire timeout ends, and on the return without a limit: during this time, the pool has one connection less.
 ///
 /// No call waits for an additional round trip. It sets the pool's `before_acquire` and `after_release` hooks, and turns
 /// `test_before_acquire` off: use it for a pool without such hooks of its own.
@@ -74,7 +74,7 @@ mod tests {
     use crate::testing::proxy::Proxy;
 
     #[tokio::test]
-    async fn the_server_asks_a_client_of_which_it_hears_nothing() {
+    async fn the_server_accepts_the_keepalive_settings() {
         let options = postgres_options().options(KEEPALIVES);
         let mut connection = PgConnection::connect_with(&options).await.expect("the server is there");
         for (setting, expected) in KEEPALIVES {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pool_replaces_what_has_fallen_silent_idle_or_in_use() {
+    async fn a_pool_replaces_idle_and_used_connections_that_stopped_answering() {
         const LONG: Duration = Duration::from_secs(20);
         let (network, options) = Proxy::to_postgres(&postgres_options()).await;
         let pool = replacing_silent(PgPoolOptions::new().max_connections(2).acquire_timeout(LONG));

@@ -47,7 +47,7 @@ use crate::ConfigError;
 /// 3. Any answer within the [ping timeout](Self::with_ping_timeout) keeps the connection: the server is slow, and connecting again
 ///    would not make it faster. Without an answer, the connection is replaced.
 ///
-/// So a silent connection is in use for at most 3 response timeouts (of commands that are sent one after the other) and one ping
+/// So an unresponsive connection is in use for at most 3 response timeouts (of commands that are sent one after the other) and one ping
 /// timeout: 2.5 seconds by default. Commands that were already sent end within their own timeouts.
 ///
 /// **No command is ever sent twice.** If a command times out, or its connection is lost, it is unknown whether it took effect: its caller
@@ -63,7 +63,7 @@ use crate::ConfigError;
 ///
 /// `TCP_NODELAY` is set. Unless `address` sets others, keepalive probes begin after 15 idle seconds, one every 5 seconds, and 3
 /// unanswered probes close the connection. On Linux, 20 seconds without an acknowledgement of sent data close it too
-/// (`TCP_USER_TIMEOUT`). These settings detect a host that is gone while nothing is sent. They do not detect a process that hangs, since
+/// (`TCP_USER_TIMEOUT`). These settings detect a host that has vanished while nothing is sent. They do not detect a process that hangs, since
 /// its kernel answers for it.
 ///
 /// # Other connections
@@ -73,7 +73,7 @@ use crate::ConfigError;
 ///
 /// - `ConnectionManager` of redis 1.8 connects again when a connection is closed, but **not after timeouts**: it stays connected to a
 ///   server that hangs until the process ends. If connecting fails for a reason other than the network, it never tries again. Its
-///   settings do not change that; `TcpSettings` with keepalive and a user timeout help where a host is gone.
+///   settings do not change that; `TcpSettings` with keepalive and a user timeout help if a host has vanished.
 /// - `MultiplexedConnection` never connects again.
 /// - `ClusterConnection` connects again to a node whose connection is closed, and when the cluster reports that the node fails over.
 ///   It sends a command that has timed out again, on the same connection. Set `tcp_settings` with keepalive and a user timeout, and
@@ -118,7 +118,7 @@ impl RedisConnection {
         self.0.client.clone()
     }
 
-    /// Bounds the wait for an answer. At least 1 ms: a shorter timeout counts as 1 ms. Default: 500 ms.
+    /// Bounds the wait for an answer. At least 1 ms. Default: 500 ms.
     ///
     /// Like every setter, it applies to this connection and its later clones. Earlier clones keep their settings.
     pub fn with_response_timeout(self, timeout: Duration) -> Self {
@@ -131,7 +131,7 @@ impl RedisConnection {
     }
 
     /// Sets the number of timeouts in a row after which a `PING` checks the connection, even if the timeouts are far apart: with rare
-    /// commands, set it to 1. At least 1: zero counts as 1. Default: 3.
+    /// commands, set it to 1. At least 1. Default: 3.
     pub fn with_max_timeouts(self, timeouts: u32) -> Self {
         self.set(|settings| settings.max_timeouts = timeouts)
     }
@@ -144,7 +144,16 @@ impl RedisConnection {
     fn set(self, set: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.0.settings;
         set(&mut settings);
-        Self(Arc::new(Shared::new(self.client(), settings.at_least_one())))
+        Self(Arc::new(Shared::new(self.client(), settings)))
+    }
+
+    /// Checks the settings. A backend or a level with this connection checks them too, when its layer is put on a server.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidSetting`] for a setting that cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.0.settings.check()
     }
 }
 

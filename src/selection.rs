@@ -241,8 +241,8 @@ macro_rules! selectors {
 }
 pub(crate) use selectors;
 
-/// The selectors of a layer that acts on no tool until it is told to: it has a `selection`, and notes in `is_selected` that
-/// something was said. Without `every_write` for a layer that is not about effects.
+/// The selectors of a layer that acts on no tool by default: it has a `selection`, and `is_selected` records that a
+/// selector was called. Without `every_write` for a layer that does not concern effects.
 macro_rules! naming_selectors {
     () => {
         $crate::selection::naming_selectors!(without every_write);

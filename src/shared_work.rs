@@ -16,7 +16,7 @@ use turbomcp_core::RequestContext;
 
 pub(crate) use self::caller::{Anybody, Caller, Waits};
 pub(crate) use self::context::{SharedContext, context_of_starter};
-pub(crate) use self::work::{Work, client_asked, session_opened};
+pub(crate) use self::work::{Work, answered_from_cache, client_asked, session_opened};
 use crate::identity::Partition;
 use crate::{Identity, Scope};
 

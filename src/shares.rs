@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_alone_gets_half_and_each_further_one_half_of_what_is_left_to_share() {
+    fn a_lone_caller_gets_half_and_each_further_one_half_of_the_rest() {
         let mut shares = shares(1_000);
         assert_eq!(taken(&mut shares, "mallory", None), 500);
         assert_eq!(taken(&mut shares, "ada", None), 250);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_who_take_turns_get_the_same_and_leave_as_much_for_the_next() {
+    fn callers_who_alternate_get_equal_shares_and_leave_as_much_for_the_next() {
         let mut shares = shares(1_000);
         let callers = ["a", "b", "c", "d"];
         for _ in 0..1_000 {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_can_be_taken_again_and_nobody_is_remembered_who_holds_nothing() {
+    fn returned_room_can_be_taken_again_and_callers_without_entries_are_forgotten() {
         let mut shares = shares(100);
         for connection in [None, Some("1")] {
             let holders: Vec<_> = std::iter::from_fn(|| shares.take("ada", connection, ENTRY)).collect();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_for_one_entry_is_of_use() {
+    fn a_table_for_one_entry_works() {
         let mut shares = shares(1);
         assert_eq!(taken(&mut shares, "ada", Some("1")), 1);
     }

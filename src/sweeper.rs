@@ -65,7 +65,7 @@ impl Sweeper {
         Self { expired, next: Arc::new(Mutex::new(Instant::now() + EVERY)) }
     }
 
-    /// Sweeps in a task of its own, unless a sweep began in the last minute.
+    /// Sweeps in its own task, unless a sweep began in the last minute.
     pub(crate) fn sweep_now_and_then<DB: SupportedDatabase>(&self, pool: &Pool<DB>) {
         if !self.is_due() {
             return;
@@ -120,7 +120,7 @@ impl Sweeper {
         }
     }
 
-    /// Runs in a task of its own, so that a cancelled caller leaves no connection with changed lock settings.
+    /// Runs in its own task, so that a cancelled caller leaves no connection with changed lock settings.
     async fn delete_batch<DB: SupportedDatabase>(&self, mut connection: Pooled<DB>) -> Result<u64, sqlx::Error> {
         let statement = self.expired.statement::<DB>(DB::SKIP_LOCKED);
         let deleted = tokio::spawn(async move { in_time(DB::delete_expired(&mut connection, statement)).await });

@@ -1,4 +1,4 @@
-//! How times are distributed, and whether they have changed since an earlier run: with Criterion.
+//! The distribution of times, and their change since an earlier run, by Criterion.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A Redis of a benchmark's own, to be killed, hung, slowed and brought back.
+//! A private Redis of a benchmark, which can be killed, hung, slowed and restarted.
 
 use std::io::{BufRead, BufReader, Error, Result};
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
-/// A server on a socket in a directory of its own. Both go with it.
+/// A server on a socket in its own directory. Both are deleted with it.
 pub(crate) struct PrivateRedis {
     child: Child,
     dir: PathBuf,
 }
 
 impl PrivateRedis {
-    /// Fails where there is no `redis-server`.
+    /// Fails if there is no `redis-server`.
     pub(crate) fn start() -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("mcp-patterns-bench-{:016x}", fastrand::u64(..)));
         std::fs::create_dir(&dir)?;
@@ -64,7 +64,7 @@ fn launch(dir: &Path) -> Result<Child> {
     if !lines.any(|line| line.contains("accept connections")) {
         return Err(Error::other("redis-server did not come up"));
     }
-    // The rest of the log has to go somewhere.
+    // The rest of the log must be read, or the pipe fills.
     std::thread::spawn(move || lines.for_each(drop));
     Ok(child)
 }
@@ -77,22 +77,23 @@ impl Drop for PrivateRedis {
     }
 }
 
-/// What a proxy does with answers.
+/// How a proxy treats replies.
 #[derive(Default)]
 pub(crate) struct Wire {
     /// In milliseconds.
     pub(crate) delay: AtomicU64,
-    pub(crate) is_rubbish: AtomicBool,
+    pub(crate) is_garbage: AtomicBool,
 }
 
-/// Stands before the server at `socket` until the program ends, and passes answers on as `wire` says.
+/// Stands in front of the server at `socket` until the program ends, and forwards replies as `wire` says.
 pub(crate) async fn proxy(socket: PathBuf, wire: Arc<Wire>) -> Result<redis::Client> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
-            // While it answers rubbish, nobody connects anew: a manager of redis 1.8 that is greeted so never tries again.
-            if wire.is_rubbish.load(Ordering::SeqCst) {
+            // While it returns garbage, no client may reconnect: a manager of redis 1.8 that gets garbage in its
+            // handshake never tries again.
+            if wire.is_garbage.load(Ordering::SeqCst) {
                 continue;
             }
             let Ok(far) = UnixStream::connect(&socket).await else { continue };
@@ -105,13 +106,13 @@ pub(crate) async fn proxy(socket: PathBuf, wire: Arc<Wire>) -> Result<redis::Cli
 }
 
 async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, wire: Arc<Wire>) {
-    const RUBBISH: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n$5\r\nabc";
+    const GARBAGE: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n$5\r\nabc";
     let mut bytes = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
         if let delay @ 1.. = wire.delay.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
-        let answer = if wire.is_rubbish.load(Ordering::SeqCst) { RUBBISH } else { &bytes[..read] };
+        let answer = if wire.is_garbage.load(Ordering::SeqCst) { GARBAGE } else { &bytes[..read] };
         if to.write_all(answer).await.is_err() {
             return;
         }

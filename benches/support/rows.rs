@@ -1,4 +1,4 @@
-//! How long something takes, side by side with what it is compared to.
+//! Durations of several candidates, measured side by side.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -13,7 +13,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Times `call` on `threads` threads at once. What `make` makes for each call is made before the clock starts.
+    /// Times `call` on `threads` threads at once. `make` creates the input of each call before the clock starts.
     pub(crate) fn new<T, R>(
         name: impl Into<String>,
         threads: usize,
@@ -58,7 +58,7 @@ async fn time<T, R>(calls: u64, make: impl Fn() -> T, call: impl AsyncFn(T) -> R
 
 /// Returns the median nanoseconds per call of each row.
 ///
-/// The rows take turns, so that a moment in which the machine is slow is slow for all of them.
+/// The rows take turns, so that a slow moment of the machine affects all of them.
 pub(crate) fn side_by_side(rows: &[Row]) -> Vec<f64> {
     const ROUNDS: usize = 151;
     const TURN: f64 = 500_000.0;
@@ -77,7 +77,7 @@ pub(crate) fn side_by_side(rows: &[Row]) -> Vec<f64> {
     times.into_iter().map(median).collect()
 }
 
-/// Says whether this is a benchmark, and not a test that the benchmark runs.
+/// Returns whether this is a benchmark run, and not a test run of the benchmark.
 pub(crate) fn is_measured() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }

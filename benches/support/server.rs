@@ -2,7 +2,7 @@
 
 use turbomcp::prelude::*;
 
-/// Tools that do next to nothing, so that what stands in front of them shows.
+/// Tools that do almost nothing, so that the cost of the layers in front of them is visible.
 #[derive(Debug, Clone)]
 pub(crate) struct Tools;
 

@@ -1,4 +1,4 @@
-//! What can stand in front of a server, the same for times and for allocations.
+//! The stacks in front of a server, the same for times and for allocations.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(crate) trait Visit {
     fn visit<H: McpHandler>(&mut self, stack: &'static str, server: H);
 }
 
-/// What does not act on a call, in front of a server whose tools are not annotated.
+/// Layers that do not act, in front of a server whose tools are not annotated.
 pub(crate) fn idle<H: McpHandler>(server: &H, visitor: &mut impl Visit) {
     let (pass, awaiting) = (layer(Pass), layer(Awaiting));
     let (retry, cached) = (RetryTool::new(), CachedTool::new());
@@ -31,7 +31,7 @@ pub(crate) fn idle<H: McpHandler>(server: &H, visitor: &mut impl Visit) {
     visitor.visit("turbomcp_stack_6", stack_of(6, on()));
 }
 
-/// A retry that has nothing to do, from the crate and by hand, for the tool `add`.
+/// A retry that is not needed, by the crate and handwritten, for the tool `add`.
 pub(crate) fn retrying<H: McpHandler>(server: &H, visitor: &mut impl Visit) {
     visitor.visit("retry_acts", RetryTool::new().allow_repeated_effects(["add"]).layer(server.clone()));
     visitor.visit("retry_by_hand", layer(RetryByHand).layer(server.clone()));
@@ -43,7 +43,7 @@ struct Pass;
 
 impl Middleware for Pass {}
 
-/// What a user's first layer looks like: an `async` body around the inner call.
+/// A typical first layer of a user: an `async` body around the inner call.
 #[derive(Debug, Clone)]
 struct Awaiting;
 
@@ -59,7 +59,7 @@ impl Middleware for Awaiting {
     }
 }
 
-/// The loop that servers write themselves.
+/// The retry loop of a server without this crate.
 #[derive(Debug, Clone)]
 struct RetryByHand;
 
@@ -88,7 +88,7 @@ impl Middleware for RetryByHand {
     }
 }
 
-/// turbomcp's own way to put something in front of a server.
+/// turbomcp's own middleware in front of a server.
 fn stack_of<H: McpHandler>(middlewares: usize, server: H) -> MiddlewareStack<H> {
     (0..middlewares).fold(MiddlewareStack::new(server), |stack, _| stack.with_middleware(Hop))
 }

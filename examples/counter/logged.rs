@@ -1,4 +1,4 @@
-//! A layer of one's own: it logs who called what, and how that ended.
+//! A custom layer: it logs the caller, the tool and the outcome of each call.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Counters by name, shared by all clients of one server; and what belongs to one session: preferences and counters of its own.
+//! Counters by name, shared by all clients of one server; and preferences and counters of one session.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use turbomcp::prelude::*;
 /// The longest name a counter may have, in characters.
 pub const MAX_NAME_CHARS: usize = 100;
 
-/// How many counters a server keeps at most, so that no client can fill its memory.
+/// The maximum of counters, so that no client can fill the server's memory.
 pub const MAX_COUNTERS: usize = 100_000;
 
 type Counters = HashMap<String, i64>;
@@ -149,7 +149,7 @@ fn preference_key(key: &str) -> String {
 }
 
 impl CounterServer {
-    // No critical section leaves the map half changed, so one that panicked spoils nothing.
+    // No critical section leaves the map half changed, so a panic in one does no harm.
     fn read(&self) -> RwLockReadGuard<'_, Counters> {
         self.counters.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,7 +159,7 @@ impl CounterServer {
     }
 }
 
-/// Makes a server whose counters start at the given values.
+/// Creates a server whose counters start at the given values.
 impl FromIterator<(String, i64)> for CounterServer {
     fn from_iter<I: IntoIterator<Item = (String, i64)>>(counters: I) -> Self {
         Self { counters: Arc::new(RwLock::new(counters.into_iter().collect())) }

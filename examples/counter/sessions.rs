@@ -1,4 +1,4 @@
-//! Where the sessions are kept, and what names them.
+//! The store of the sessions, and their names.
 
 use std::error::Error;
 
@@ -33,16 +33,16 @@ enum Mode {
     Handle,
 }
 
-/// How many connections to a SQL database are open at most.
+/// The maximum of open connections to a SQL database.
 const MAX_CONNECTIONS: u32 = 10;
 
-/// Connects to where the sessions are kept.
+/// Connects to the store of the sessions.
 ///
 /// # Errors
 ///
-/// When nothing answers there, or the URL is none.
+/// If no server answers, or the URL is invalid.
 pub async fn store(args: &SessionArgs) -> Result<SessionStore, Failure> {
-    // Not the URL itself, which may hold a password.
+    // Not the URL itself, which may contain a password.
     let store = open(&args.sessions)
         .await
         .map_err(|error| McpError::configuration(format!("the sessions at --sessions cannot be opened: {error}")))?;
@@ -59,7 +59,7 @@ async fn open(url: &str) -> Result<SessionStore, Box<dyn Error>> {
         "memory" => SessionStore::in_memory(),
         "redis" | "redis+unix" => {
             let redis = RedisConnection::open(url)?;
-            // It connects by itself whenever it has to. A wrong address is found out now.
+            // It connects by itself when needed. A wrong address is detected now.
             redis::cmd("PING").exec_async(&mut redis.clone()).await?;
             SessionStore::redis(redis)
         }

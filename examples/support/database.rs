@@ -1,4 +1,5 @@
-//! The database of an example: its flags, and a pool of connections that are kept open: expensive to make, cheap to borrow.
+//! The database of an example: its flags, and a pool of open connections, which are expensive to open and cheap to
+//! borrow.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ pub struct DatabaseArgs {
     max_connections: u32,
 }
 
-/// What was opened.
+/// The opened database.
 #[derive(Debug)]
 pub enum Database {
     /// A file, or memory.
@@ -41,7 +42,7 @@ impl DatabaseArgs {
     ///
     /// # Errors
     ///
-    /// When there is none, in words for whoever gave the flags.
+    /// If it cannot be opened, with a text for the user of the flags.
     pub async fn open(&self) -> Result<Database, McpError> {
         let (url, max_connections) = (&self.database_url, self.max_connections);
         let opened = match url.split_once(':') {
@@ -49,7 +50,7 @@ impl DatabaseArgs {
             Some(("postgres" | "postgresql", _)) => postgres(url, max_connections).await.map(Database::Postgres),
             _ => return Err(McpError::configuration("--database-url begins with sqlite: or postgres:")),
         };
-        // Not the URL itself, which may hold a password.
+        // Not the URL itself, which may contain a password.
         opened.map_err(|error| {
             McpError::configuration(format!(
                 "the database at --database-url cannot be opened, is it there and running? ({error})"
@@ -57,28 +58,28 @@ impl DatabaseArgs {
         })
     }
 
-    /// Whether nothing is left of the database when its last connection is closed.
+    /// Whether the database disappears when its last connection is closed.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
         is_in_memory(&self.database_url)
     }
 }
 
-/// How long a call waits for a connection before it is told to come back later.
+/// The longest wait of a call for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a transaction on SQLite waits for the one that is writing.
+/// How long a transaction on SQLite waits for the writing one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn pool<DB: sqlx::Database>(max_connections: u32) -> PoolOptions<DB> {
     PoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT)
 }
 
-/// Opens a file, or a database in memory, which lives as long as its only connection.
+/// Opens a file, or a database in memory, which exists as long as its only connection.
 ///
 /// # Errors
 ///
-/// When the URL is none, or the file cannot be opened.
+/// If the URL is invalid, or the file cannot be opened.
 pub async fn sqlite(url: &str, max_connections: u32) -> Result<SqlitePool, sqlx::Error> {
     let options = url.parse::<SqliteConnectOptions>()?.foreign_keys(true).busy_timeout(BUSY_TIMEOUT);
     if is_in_memory(url) {
@@ -88,7 +89,7 @@ pub async fn sqlite(url: &str, max_connections: u32) -> Result<SqlitePool, sqlx:
     let began = Instant::now();
     loop {
         match pool(max_connections).connect_with(options.clone()).await {
-            // While another process turns a new file into one with a write-ahead log, SQLite answers so at once.
+            // While another process switches a new file to a write-ahead log, SQLite returns this error at once.
             Err(sqlx::Error::Database(error)) if is_busy(&*error) && began.elapsed() < BUSY_TIMEOUT => {
                 sleep(Duration::from_millis(20)).await;
             }
@@ -105,7 +106,7 @@ fn is_busy(error: &dyn DatabaseError) -> bool {
 ///
 /// # Errors
 ///
-/// When the URL is none, or no server answers.
+/// If the URL is invalid, or no server answers.
 pub async fn postgres(url: &str, max_connections: u32) -> Result<PgPool, sqlx::Error> {
     let server = url.parse::<PgConnectOptions>()?.options(KEEPALIVES);
     replacing_silent(pool(max_connections)).connect_with(server).await

@@ -27,10 +27,10 @@ use turbomcp::{
 };
 use turbomcp_core::auth::Principal;
 
-/// How long requests that are under way may take to finish once the server is told to stop.
+/// How long running requests may take once the server is stopped.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The flags that say where a server listens, or that it only explains its layers.
+/// The flags for the address of a server, or for an explanation of its layers.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// Serve HTTP at this address (port 0 takes a free port) instead of stdio
@@ -47,7 +47,7 @@ pub struct ServeArgs {
     explain: bool,
 }
 
-/// What ends an example: a sentence, printed as it is when `main` returns it.
+/// The error that ends an example: a text that `main` prints unchanged.
 pub struct Failure(String);
 
 impl fmt::Debug for Failure {
@@ -62,7 +62,7 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Somebody who may call, and the token that proves it.
+/// An allowed caller, and the caller's token.
 #[derive(Clone)]
 struct User {
     name: String,
@@ -83,7 +83,7 @@ impl FromStr for User {
 }
 
 impl fmt::Debug for User {
-    /// The token is nobody's business.
+    /// The token is secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
@@ -102,13 +102,13 @@ impl BearerTokenValidator for Users {
 
 /// Sends the log to stderr, because stdout belongs to the protocol.
 ///
-/// `RUST_LOG` selects what is logged; without it that is `info`.
+/// `RUST_LOG` sets the log level; the default is `info`.
 pub fn init_logging() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal()).with_env_filter(filter).init();
 }
 
-/// Serves `handler` until its client is gone (stdio) or a signal comes (HTTP), or only explains its layers.
+/// Serves `handler` until its client disconnects (stdio) or a signal comes (HTTP), or only explains its layers.
 ///
 /// # Errors
 ///
@@ -128,7 +128,7 @@ pub async fn serve<H: McpHandler>(handler: H, args: &ServeArgs) -> Result<(), Fa
     }
 }
 
-/// Binds the listener itself, because the builder does not tell which port it got for port 0.
+/// Binds the listener itself, because the builder does not report the port that it got for port 0.
 async fn serve_http<H: McpHandler>(handler: H, addr: SocketAddr, users: &[User]) -> Result<(), Failure> {
     let listener =
         TcpListener::bind(addr).await.map_err(|error| Failure(format!("cannot listen on {addr}: {error}")))?;
@@ -176,7 +176,7 @@ async fn run_http<H: McpHandler>(server: ServerBuilder<H>, listener: TcpListener
     }
 }
 
-/// Ends the event streams that clients hold open, which would otherwise use up the whole drain.
+/// Ends the open event streams of clients, which would otherwise use the whole time to drain.
 fn close_streams_on_stop(app: Router, stopped: watch::Receiver<bool>) -> Router {
     async fn close(State(stopped): State<watch::Receiver<bool>>, request: Request, next: Next) -> Response {
         let is_stream = request.method() == Method::GET;
@@ -193,7 +193,7 @@ fn close_streams_on_stop(app: Router, stopped: watch::Receiver<bool>) -> Router 
 }
 
 async fn until_stopped(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender is gone, and so is the server.
+    // An error means that the sender was dropped, and the server has ended.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 

@@ -1,4 +1,4 @@
-//! What the scenes need behind the curtain: clients, an upstream, and a layer that takes the time.
+//! Support for the scenes: clients, an upstream, and a layer that measures times.
 
 use std::{
     mem,
@@ -23,19 +23,19 @@ use crate::{
     weather::client::OpenMeteo,
 };
 
-/// How many bytes may be under way between a client and its server.
+/// How many bytes may be in transit between a client and its server.
 const PIPE_BYTES: usize = 1 << 20;
 
 /// One session of the official SDK's client with a server in this process, line by line as over stdio.
 pub(crate) struct Client(RunningService<RoleClient, ()>);
 
 impl Client {
-    /// Connects somebody whom the server does not know.
+    /// Connects an anonymous client.
     pub(crate) async fn connect(server: &impl McpHandler) -> Result<Self, Failure> {
         Self::connect_in(server, RequestContext::stdio).await
     }
 
-    /// Connects a user who has signed in. Over HTTP, turbomcp's authorization says who that is.
+    /// Connects an authenticated user. Over HTTP, turbomcp's authorization identifies the user.
     pub(crate) async fn connect_as(server: &impl McpHandler, user: &'static str) -> Result<Self, Failure> {
         Self::connect_in(server, move || RequestContext::stdio().with_user_id(user)).await
     }
@@ -65,7 +65,7 @@ impl Client {
     }
 }
 
-/// What a client reads of a result.
+/// The part of a result that a client reads.
 pub(crate) struct Answer(CallToolResult);
 
 impl Answer {
@@ -77,12 +77,12 @@ impl Answer {
         self.0.content.first().and_then(|content| content.as_text()).map_or("", |content| &content.text)
     }
 
-    /// How often the tool was called for it.
+    /// The number of attempts.
     pub(crate) fn attempts(&self) -> u64 {
         self.meta(outcome::ATTEMPTS).and_then(Value::as_u64).unwrap_or(1)
     }
 
-    /// Whether a cache had it: `hit` or `miss`.
+    /// The cache status: `hit` or `miss`.
     pub(crate) fn cache(&self) -> &str {
         self.meta(outcome::CACHE).and_then(|cache| cache["status"].as_str()).unwrap_or("no cache")
     }
@@ -92,7 +92,7 @@ impl Answer {
     }
 }
 
-/// Starts an upstream of its own for a scene, and a client for it.
+/// Starts a private upstream for a scene, and a client for it.
 pub(crate) async fn upstream(settings: UpstreamSettings) -> Result<(Upstream, OpenMeteo), Failure> {
     let upstream = Upstream::start(settings).await?;
     let api = OpenMeteo::new(&upstream.base_url(), &upstream.base_url())?;
@@ -105,7 +105,7 @@ pub(crate) fn requests(upstream: &Upstream) -> u64 {
     requests.search + requests.forecast
 }
 
-/// A layer that takes the time of calls inside the server, of hits and misses apart.
+/// A layer that measures calls inside the server, hits and misses separately.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stopwatch(Arc<Mutex<Times>>);
 
@@ -144,7 +144,7 @@ impl Middleware for Stopwatch {
     }
 }
 
-/// The time that so many per cent of the sorted `times` stay below.
+/// A percentile of the sorted `times`.
 pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
     times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied().unwrap_or_default()
 }

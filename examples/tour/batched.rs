@@ -1,4 +1,4 @@
-//! Scene: callers who ask at the same time travel together, and so do the questions that the server asks.
+//! Scene: concurrent calls share a batch, and so do the requests of the server to its upstream.
 
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What all callers at once brought about.
+/// The result of all concurrent calls.
 struct Run {
     failed: usize,
     tool_calls: usize,

@@ -1,4 +1,4 @@
-//! Scene: a crowd asks for the same thing, and one of them is enough to find out.
+//! Scene: many identical concurrent calls run the tool once.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const CLIENTS: usize = 20;
 const CALLERS: u64 = 1000;
 const CITY: &str = "Kathmandu";
 
-/// Slow enough for the whole crowd to gather while the first forecast is on its way.
+/// Slow enough for all callers to arrive while the first forecast loads.
 const LATENCY: Duration = Duration::from_millis(250);
 
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
@@ -82,7 +82,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a crowd of calls brought about.
+/// The result of many calls.
 struct Crowd {
     misses: u64,
     hits: u64,
@@ -125,7 +125,7 @@ impl Crowd {
     }
 }
 
-/// Rounds to what a measurement on a busy machine is worth.
+/// Rounds to the precision of a measurement on a busy machine.
 fn two_digits(ratio: f64) -> u64 {
     let unit = 10_f64.powf((ratio.log10().floor() - 1.0).max(0.0));
     ((ratio / unit).round() * unit) as u64

@@ -1,4 +1,4 @@
-//! Scene: many clients count at once, and nothing is lost.
+//! Scene: many clients count concurrently, and no step is lost.
 
 use clap::builder::styling::AnsiColor;
 use futures_util::future::try_join_all;

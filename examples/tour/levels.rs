@@ -1,4 +1,4 @@
-//! Scene: two replicas that share what they have loaded, and an answer past its time that nobody waits for.
+//! Scene: two replicas share loaded values, and a stale answer is refreshed without a waiting caller.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The counters are in a database, which takes its time.
+/// The counters are in a slow database.
 #[derive(Debug, Clone)]
 struct Database;
 
@@ -72,7 +72,7 @@ impl Middleware for Database {
     }
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Default)]
 struct Played {
     rows: Vec<[Cell; 5]>,
@@ -137,13 +137,13 @@ async fn increment(client: &Client) -> Result<(), Failure> {
     check("a write that failed", answer.is_error(), false)
 }
 
-/// What one or several who ask at once are told.
+/// The answers to one or several concurrent callers.
 struct Told {
     callers: usize,
     answer: String,
     source: String,
     waited: Duration,
-    /// How often the database was read until then.
+    /// How often the database was read so far.
     reads: u64,
 }
 
@@ -165,7 +165,7 @@ fn counter() -> Value {
     json!({ "name": "visitors" })
 }
 
-/// Where an answer came from: `hit, level 2`.
+/// The origin of an answer: `hit, level 2`.
 fn source(answer: &Answer) -> String {
     match answer.meta(outcome::CACHE).and_then(|cache| cache["level"].as_u64()) {
         Some(level) => format!("{}, level {level}", answer.cache()),

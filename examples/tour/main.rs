@@ -64,7 +64,7 @@ use stage::{Failure, Stage, Table, text};
 /// How long the tour may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where to read on, by layer, outermost first.
+/// The manual of each layer, outermost first.
 const READ_ON: &[(&str, &[&str])] = &[
     ("ValidatedTool", &["mcp_patterns::validated", "examples/users"]),
     ("SessionStore", &["mcp_patterns::session", "docs/sessions.md"]),
@@ -79,7 +79,7 @@ const READ_ON: &[(&str, &[&str])] = &[
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    // A log between the scenes is for those who ask for it.
+    // Log lines between the scenes are off by default.
     if env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
         let filter = EnvFilter::from_default_env();
         tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal()).with_env_filter(filter).init();
@@ -116,7 +116,7 @@ async fn tour() -> Result<(), Failure> {
     close(&mut stage, started.elapsed())
 }
 
-/// Sums up by layer what the scenes noted.
+/// Prints the notes of the scenes by layer.
 fn close(stage: &mut Stage, took: Duration) -> Result<(), Failure> {
     let mut table = Table::new(["layer", "in this run", "read on"]);
     for (layer, read_on) in READ_ON {

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Lets a transfer do its work and then makes its answer a failure, so often.
+/// Lets a transfer succeed and then turns its answer into a failure, this many times.
 #[derive(Debug, Clone)]
 struct Saboteur {
     left: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! Scene: an upstream fails often, and callers do not notice.
+//! Scene: an upstream fails often, and callers still get answers.
 
 use std::{
     collections::BTreeMap,
@@ -84,7 +84,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What came of all forecasts at once.
+/// The result of all concurrent forecasts.
 struct Run {
     answers: Vec<(Answer, Duration)>,
     requests: u64,
@@ -143,11 +143,11 @@ impl Run {
     }
 }
 
-/// Remembers why and for how long `RetryTool` waited.
+/// Records the reason and the duration of each wait of `RetryTool`.
 #[derive(Clone, Default)]
 struct Waits(Arc<Mutex<BTreeMap<Reason, Vec<Duration>>>>);
 
-/// The kind of the failure, and how long the failing side asked to be left alone.
+/// The kind of the failure, and the wait that the failing side asked for.
 type Reason = (String, Option<Duration>);
 
 impl Waits {

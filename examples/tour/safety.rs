@@ -1,4 +1,4 @@
-//! Scene: what the layers refuse to do.
+//! Scene: unsafe settings that the layers refuse.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use crate::{
 
 const EUROS: u64 = 20;
 
-/// A till whose answers get lost: it does what it is asked to, and its caller hears of a timeout.
+/// A till whose answers get lost: it does its work, and its caller gets a timeout.
 #[derive(Debug, Clone, Default)]
 struct Till {
     calls: Arc<AtomicU64>,
@@ -92,10 +92,10 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What one call of a till brought about.
+/// The result of one call of a till.
 struct Sale {
     tool: &'static str,
-    /// What the tool's author says about it.
+    /// The annotations of the tool's author.
     author: &'static str,
     heard: String,
     calls: u64,

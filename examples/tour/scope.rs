@@ -1,4 +1,4 @@
-//! Scene: whose answers are shared, and how they are forgotten.
+//! Scene: the scope of shared answers, and their invalidation.
 
 use mcp_patterns::{CachedTool, Layer, RetryTool, Scope, cached::Handle};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Scene: two sessions of one user, and what each of them keeps.
+//! Scene: two sessions of one user, and the data of each.
 
 use futures_util::future::try_join_all;
 use mcp_patterns::{CachedTool, Layer, SessionStore, session::SessionMode};
@@ -10,7 +10,7 @@ use crate::{
     stage::{Failure, Stage, Table, check, text},
 };
 
-/// How often each of the two sessions counts.
+/// The number of steps of each of the two sessions.
 const COUNTS: usize = 100;
 
 const NOT_FOUND: &str = "Preference not found";

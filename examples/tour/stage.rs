@@ -1,4 +1,4 @@
-//! What the tour prints, and the checks that it stands or falls by.
+//! The output of the tour, and its checks.
 
 use std::{
     error::Error,
@@ -10,7 +10,7 @@ use std::{
 use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
 
-/// How wide the output is at most, in characters.
+/// The maximum width of the output, in characters.
 const WIDTH: usize = 100;
 const MARGIN: &str = "   ";
 /// Between two columns of a table.
@@ -22,7 +22,7 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 const CODE: Style = AnsiColor::Cyan.on_default();
 
-/// What ends the tour early: a sentence, printed as it is when `main` returns it.
+/// The error that ends the tour early: a text that `main` prints unchanged.
 pub(crate) struct Failure(String);
 
 impl Failure {
@@ -43,7 +43,7 @@ impl<E: Error> From<E> for Failure {
     }
 }
 
-/// Ends the tour when a promise is not kept.
+/// Ends the tour if a check fails.
 pub(crate) fn check<T: Copy + PartialEq + fmt::Display>(what: &str, found: T, promised: T) -> Result<(), Failure> {
     if found == promised {
         return Ok(());
@@ -51,7 +51,7 @@ pub(crate) fn check<T: Copy + PartialEq + fmt::Display>(what: &str, found: T, pr
     Err(Failure(format!("a promise is not kept: {what}: {found}, where {promised} was promised")))
 }
 
-/// Standard output, in colour where that is a terminal that wants it, and what the scenes leave for the end.
+/// Standard output, in colour on a terminal that supports it, and the notes of the scenes for the end.
 pub(crate) struct Stage {
     out: AutoStream<Stdout>,
     scenes: usize,
@@ -69,7 +69,7 @@ impl Stage {
         self.paragraph("", Style::new(), about)
     }
 
-    /// Begins a scene: its title, and what is about to be seen.
+    /// Begins a scene: prints its title and an introduction.
     pub(crate) fn scene(&mut self, title: &str, about: &str) -> io::Result<()> {
         self.scenes += 1;
         self.act(&format!("{}. {title}", self.scenes))?;
@@ -82,7 +82,7 @@ impl Stage {
         writeln!(self.out, "\n{QUIET}──{QUIET:#} {STRONG}{title}{STRONG:#} {QUIET}{rest}{QUIET:#}\n")
     }
 
-    /// Shows the statements of `source` that begin so: the code on show is the code that runs.
+    /// Prints the statements of `source` with this beginning: the printed code is the code that runs.
     pub(crate) fn code<const N: usize>(&mut self, source: &str, beginnings: [&str; N]) -> Result<(), Failure> {
         for beginning in beginnings {
             let lines = statement(source, beginning);
@@ -96,13 +96,13 @@ impl Stage {
         Ok(writeln!(self.out)?)
     }
 
-    /// Says a word in between.
+    /// Prints a remark.
     pub(crate) fn say(&mut self, sentence: &str) -> io::Result<()> {
         self.paragraph(MARGIN, Style::new(), sentence)?;
         writeln!(self.out)
     }
 
-    /// Shows an expression, and under it what came of it.
+    /// Prints an expression, and its result below.
     pub(crate) fn refused(&mut self, code: &str, error: &str) -> io::Result<()> {
         writeln!(self.out, "{MARGIN}{QUIET}│{QUIET:#} {CODE}{code}{CODE:#}")?;
         self.paragraph("     ", BAD, error)?;
@@ -125,7 +125,7 @@ impl Stage {
                 let (before, after) = if cell.right { (missing, 0) } else { (0, missing) };
                 line.push_str(&" ".repeat(owed + before));
                 line.push_str(&cell.to_string());
-                // Owed only to a cell that follows: no line ends in spaces.
+                // Printed only before another cell: no line ends with spaces.
                 owed = after + GAP;
             }
             writeln!(self.out, "{MARGIN}{line}")?;
@@ -133,7 +133,7 @@ impl Stage {
         writeln!(self.out)
     }
 
-    /// Says what was to be seen.
+    /// Prints the conclusion of a scene.
     pub(crate) fn conclude(&mut self, sentence: &str) -> io::Result<()> {
         write!(self.out, "{GOOD}➜{GOOD:#}")?;
         let mut indent = "  ";
@@ -144,7 +144,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Notes for the end what a layer did.
+    /// Records a layer's work for the summary.
     pub(crate) fn note(&mut self, layer: &'static str, deed: impl Into<String>) {
         self.deeds.push((layer, deed.into()));
     }
@@ -171,7 +171,7 @@ impl<const N: usize> Table<N> {
         Self { rows: vec![headings.map(|heading| text(heading).styled(QUIET))] }
     }
 
-    /// Adds a row. The first one decides on which side its headings stand.
+    /// Adds a row. The first row decides the alignment of the headings.
     pub(crate) fn row(mut self, cells: [Cell; N]) -> Self {
         if let [headings] = &mut self.rows[..] {
             for (heading, cell) in headings.iter_mut().zip(&cells) {
@@ -233,7 +233,7 @@ impl fmt::Display for Cell {
     }
 }
 
-/// Puts cells together into one.
+/// Joins cells into one.
 impl FromIterator<Cell> for Cell {
     fn from_iter<I: IntoIterator<Item = Cell>>(cells: I) -> Self {
         Self { parts: cells.into_iter().flat_map(|cell| cell.parts).collect(), right: false }
@@ -253,7 +253,7 @@ pub(crate) fn time(time: Duration) -> Cell {
     Cell { right: true, ..text(human(time)) }
 }
 
-/// A bar of as many blocks, scaled down where `longest` would not fit.
+/// A bar of this many blocks, scaled down if `longest` would not fit.
 pub(crate) fn bar(length: usize, longest: usize) -> Cell {
     const ROOM: usize = 50;
     let blocks = if longest <= ROOM { length } else { (length * ROOM).div_ceil(longest) };
@@ -268,7 +268,7 @@ pub(crate) fn thousands(number: u64) -> String {
     }
 }
 
-/// Writes a time in the unit that suits it, from which no line break parts it.
+/// Writes a duration in a fitting unit, joined by a non-breaking space.
 pub(crate) fn human(time: Duration) -> String {
     let micros = time.as_secs_f64() * 1e6;
     match micros {
@@ -279,7 +279,7 @@ pub(crate) fn human(time: Duration) -> String {
     }
 }
 
-/// The statement of `source` that begins so, up to the first line that ends one, without its indentation.
+/// The statement of `source` with this beginning, up to its last line, without its indentation.
 fn statement<'a>(source: &'a str, beginning: &str) -> Vec<&'a str> {
     let mut lines = source.lines().skip_while(|line| !line.trim_start().starts_with(beginning)).peekable();
     let indent = lines.peek().map_or(0, |line| line.len() - line.trim_start().len());

@@ -1,4 +1,4 @@
-//! Scene: bad input ends at the door.
+//! Scene: bad input never reaches the tool.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ const ORDERS: usize = 500;
 
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
-        "Bad input ends at the door",
+        "Bad input never reaches the tool",
         "A model makes up arguments. The layer tells all that is wrong with them at once, by the tool's own schema, by types \
          and by rules that look into the database; the tool hears of none of it.",
     )?;

@@ -1,4 +1,4 @@
-//! Scene: one answer from several sources, and what is left of a workflow that fails.
+//! Scene: one answer from several sources, and the compensation of a workflow that fails.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -110,7 +110,7 @@ async fn book_trip(diary: &Diary) -> McpResult<()> {
     Ok(booked.await?)
 }
 
-/// What was done, in order.
+/// The events, in order.
 #[derive(Debug, Clone, Default)]
 struct Diary(Arc<Mutex<Vec<String>>>);
 
@@ -120,7 +120,7 @@ impl Diary {
         Ok(())
     }
 
-    /// Outlives the call, which may be left while it is undone.
+    /// Outlives the call, whose caller may leave during the compensation.
     fn cancel(&self, what: &'static str) -> impl Future<Output = McpResult<()>> + Send + use<> {
         let diary = self.clone();
         async move {

@@ -1,4 +1,4 @@
-//! Amounts of money: exact, kept in cents.
+//! Amounts of money: exact, in cents.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,10 +10,10 @@ use turbomcp::prelude::*;
 /// The largest amount that is accepted: a thousand million dollars.
 pub const MAX: Cents = Cents(100_000_000_000);
 
-/// As many digits as [`MAX`] has.
+/// The number of digits of [`MAX`].
 const MAX_DIGITS: usize = 12;
 
-/// An amount that is known to be one.
+/// A valid amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cents(pub i64);
 
@@ -24,18 +24,18 @@ impl fmt::Display for Cents {
     }
 }
 
-/// An amount as it was sent, not looked at yet.
+/// An amount as it was sent, not checked yet.
 ///
 /// The digits of a JSON number are read, not its value: most amounts have no exact binary fraction.
 #[derive(Debug, Clone)]
 pub struct Amount(String);
 
 impl Amount {
-    /// Reads an amount of money that changes hands.
+    /// Reads a transferred amount.
     ///
     /// # Errors
     ///
-    /// Whatever is not a positive number of dollars and cents, each with a sentence of its own.
+    /// If it is not a positive number of dollars and cents, with a text for each case.
     pub fn positive(&self) -> McpResult<Cents> {
         match self.not_negative()? {
             Some(Cents(0)) | None => Err(McpError::invalid_request("Amount must be positive")),
@@ -43,16 +43,16 @@ impl Amount {
         }
     }
 
-    /// Reads a sum of money to begin with, which may be none.
+    /// Reads an initial deposit, which may be zero.
     ///
     /// # Errors
     ///
-    /// As [`positive`](Self::positive), but for zero.
+    /// Those of [`positive`](Self::positive), except for zero.
     pub fn deposit(&self) -> McpResult<Cents> {
         self.not_negative()?.ok_or_else(|| McpError::invalid_request("Deposit must not be negative"))
     }
 
-    /// Returns `None` for what is negative.
+    /// Returns `None` for a negative amount.
     fn not_negative(&self) -> McpResult<Option<Cents>> {
         let number = Number::read(self.0.trim())
             .ok_or_else(|| McpError::invalid_params("An amount must be a number of dollars, such as 12.50"))?;
@@ -75,7 +75,7 @@ impl Amount {
     }
 }
 
-/// A decimal number: its digits, without zeros at either end, and how many places they are moved to the left.
+/// A decimal number: its digits without leading and trailing zeros, and its exponent.
 struct Number {
     is_negative: bool,
     digits: String,
@@ -83,7 +83,7 @@ struct Number {
 }
 
 impl Number {
-    /// Reads what JSON calls a number.
+    /// Reads a JSON number.
     fn read(text: &str) -> Option<Self> {
         let (text, is_negative) = match text.strip_prefix('-') {
             Some(text) => (text, true),

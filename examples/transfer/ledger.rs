@@ -9,7 +9,7 @@ use turbomcp::McpResult;
 
 use super::amount::Cents;
 
-/// An account as it is kept.
+/// An account as it is stored.
 #[derive(Debug)]
 pub struct Account {
     /// Who owns it.
@@ -18,7 +18,7 @@ pub struct Account {
     pub balance: Cents,
 }
 
-/// A transfer as it is kept.
+/// A transfer as it is stored.
 #[derive(Debug)]
 pub struct Entry {
     /// The account that was debited.
@@ -33,7 +33,7 @@ pub struct Entry {
 
 /// A kind of database that keeps accounts. Every step happens in the transaction of the call.
 pub trait Ledger: Debug + Send + Sync + 'static {
-    /// Keeps two accounts from being changed by others, and returns those that exist.
+    /// Locks two accounts, and returns those that exist.
     fn lock(&self, accounts: [i64; 2]) -> BoxFuture<'_, McpResult<Vec<i64>>>;
     /// Takes money out of an account: false if there is not enough in it.
     fn debit(&self, account: i64, amount: Cents) -> BoxFuture<'_, McpResult<bool>>;
@@ -51,7 +51,7 @@ pub trait Ledger: Debug + Send + Sync + 'static {
 
 /// The tables of a kind of database.
 pub trait Tables: Ledger + sqlx::Database {
-    /// Makes the tables where there are none.
+    /// Creates the tables unless they exist.
     fn make(pool: &Pool<Self>) -> impl Future<Output = Result<(), TransactionError>> + Send;
 }
 
@@ -70,7 +70,7 @@ macro_rules! impl_ledger {
         }
 
         impl Ledger for $database {
-            // Always in the same order: of two opposite transfers, one waits for the other, and never both.
+            // Always in the same order: one of two opposite transfers waits for the other, and never both.
             fn lock(&self, accounts: [i64; 2]) -> BoxFuture<'_, McpResult<Vec<i64>>> {
                 Box::pin(async move {
                     let mut db = current::<Self>().await?;

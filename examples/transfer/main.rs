@@ -54,7 +54,7 @@ async fn main() -> Result<(), Failure> {
     }
 }
 
-/// Gives a newcomer something to move.
+/// Creates accounts to start with.
 async fn open_some_accounts(pool: &Pool<Sqlite>) -> Result<(), McpError> {
     let transactor = Transactor::new(pool.clone());
     for owner in ["acme", "globex"] {
@@ -65,7 +65,7 @@ async fn open_some_accounts(pool: &Pool<Sqlite>) -> Result<(), McpError> {
 
 async fn run<DB: Dialect + Ledger>(ledger: DB, pool: Pool<DB>, args: &ServeArgs) -> Result<(), Failure> {
     TransactionalTool::ensure_schema(&pool).await?;
-    // The pool has no hooks that would have to run between two transactions.
+    // The pool has no hooks that must run between two transactions.
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     let transactional = TransactionalTool::new(transactor).when(|_| true).with_idempotency(Idempotency::new());
     let server = (RetryTool::new(), transactional).try_layer(TransferServer::new(ledger))?;

@@ -160,7 +160,7 @@ impl TransferServer {
 }
 
 impl TransferServer {
-    /// Makes a server that keeps its accounts in this kind of database.
+    /// Creates a server with its accounts in this kind of database.
     pub fn new(ledger: impl Ledger) -> Self {
         Self { ledger: Arc::new(ledger) }
     }

@@ -1,4 +1,4 @@
-//! Users who register and order. What they must not say never reaches a tool: see [`validated`].
+//! Users who register and order. Invalid input never reaches a tool: see [`validated`].
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ struct UserRegistration {
     password: String,
 }
 
-/// No schema can say this.
+/// No schema can express this.
 fn is_no_classic(password: &str) -> Result<(), validator::ValidationError> {
     match password.to_ascii_lowercase().as_str() {
         "password" | "12345678" | "qwertyui" => Err(validator::ValidationError::new("guessable")
@@ -58,7 +58,7 @@ fn is_no_classic(password: &str) -> Result<(), validator::ValidationError> {
     }
 }
 
-/// What a rule of business needs to know of an order.
+/// The part of an order that a business rule reads.
 #[derive(Debug, Deserialize)]
 struct CreateOrder {
     user_id: i64,
@@ -112,7 +112,7 @@ impl UsersServer {
 
     #[tool(description = "Registers a user", read_only = false, destructive = false, open_world = false, output_schema = Created)]
     async fn register(&self, data: UserRegistration) -> McpResult<ToolResult> {
-        // The password is looked at and forgotten: how to keep one is not shown here.
+        // The password is checked and dropped: this example does not show how to store one.
         let id = self.add(&data.username, &data.email, data.age).await?;
         Ok(ToolResult::text(format!("User {} registered successfully", data.username)).with_structured(&Created { id }))
     }
@@ -143,7 +143,7 @@ impl UsersServer {
 }
 
 impl UsersServer {
-    /// Makes a server that keeps its users there.
+    /// Creates a server with its users in this store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
@@ -155,10 +155,10 @@ impl UsersServer {
     }
 }
 
-/// What input must be: as the schemas say, as the types say, and as the business goes.
+/// The validation of input: by the schemas, by the types, and by the business rules.
 ///
-/// The rules ask before a transaction is begun, so what they find may have changed when it comes to the order: they give the
-/// early answer, and the conditions in the tool's statements the last one.
+/// The rules run before the transaction begins, so their data may have changed when the order is made: they give an
+/// early answer, and the conditions in the tool's statements decide.
 pub fn validated(store: &Arc<dyn Store>) -> ValidatedTool {
     let with = |store: &Arc<dyn Store>| Arc::clone(store);
     let (names, registered, users, products, credit) =

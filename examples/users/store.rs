@@ -8,10 +8,10 @@ use mcp_patterns::transactional::{TransactionError, Transactor, current};
 use sqlx::{Pool, Postgres, Sqlite};
 use tokio::time::timeout;
 
-/// What happens in the transaction of a call, or in none.
+/// Steps inside the transaction of a call, or outside any.
 type Step<'a, T> = BoxFuture<'a, Result<T, TransactionError>>;
 
-/// A user as it is kept.
+/// A user as it is stored.
 #[derive(Debug, Clone)]
 pub struct User {
     /// The number.
@@ -22,7 +22,7 @@ pub struct User {
     pub email: String,
     /// In years.
     pub age: i64,
-    /// What may still be ordered for.
+    /// The remaining credit.
     pub credit_cents: i64,
 }
 
@@ -31,7 +31,7 @@ pub struct User {
 pub struct Product {
     /// How many there are.
     pub stock: i64,
-    /// What one costs.
+    /// The price of one.
     pub price_cents: i64,
 }
 
@@ -39,37 +39,37 @@ pub struct Product {
 pub trait Store: Debug + Send + Sync + 'static {
     /// Finds a user, outside of any transaction.
     fn user(&self, id: i64) -> Step<'_, Option<User>>;
-    /// Says whether a name is taken, outside of any transaction.
+    /// Returns whether a name is taken, outside any transaction.
     fn is_taken<'a>(&'a self, username: &'a str) -> Step<'a, bool>;
     /// Finds a product, outside of any transaction.
     fn product(&self, id: i64) -> Step<'_, Option<Product>>;
     /// Adds a user and returns the number; nothing if the name is taken.
     fn add_user<'a>(&'a self, username: &'a str, email: &'a str, age: i64) -> Step<'a, Option<i64>>;
-    /// Takes units out of stock and returns the price of one; if there are not as many, how many there are.
+    /// Takes units out of stock and returns the price of one; if the stock is too small, returns the stock.
     fn take(&self, product: i64, quantity: i64) -> Step<'_, Result<i64, i64>>;
-    /// Charges a user: false if that is more than the credit.
+    /// Charges a user: false if the credit is too small.
     fn charge(&self, user: i64, cents: i64) -> Step<'_, bool>;
     /// Adds an order and returns the number.
     fn add_order(&self, user: i64, product: i64, quantity: i64) -> Step<'_, i64>;
 }
 
-/// How long a statement outside of any transaction may take: a transaction has a limit of its own.
+/// The timeout of a statement outside any transaction: a transaction has its own limit.
 const LONGEST_READ: Duration = Duration::from_secs(5);
 
-/// Waits for a statement outside of any transaction. A server that has fallen silent closes no connection.
+/// Waits for a statement outside any transaction. A server that stops answering closes no connection.
 async fn read<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, TransactionError> {
     let read = timeout(LONGEST_READ, statement).await;
     Ok(read.map_err(|_| TransactionError::TimedOut { after: LONGEST_READ })??)
 }
 
-/// Where a kind of database keeps all of it.
+/// The store in one kind of database.
 #[derive(Debug)]
 pub struct Tables<DB: sqlx::Database>(pub Pool<DB>);
 
 macro_rules! impl_store {
     ($database:ident, id: $id:literal) => {
         impl Tables<$database> {
-            /// Makes the tables and the products where there are none.
+            /// Creates the tables and the products unless they exist.
             ///
             /// # Errors
             ///
@@ -129,7 +129,7 @@ macro_rules! impl_store {
                 })
             }
 
-            // The condition is part of the statement: of two that want the last unit, one finds none.
+            // The condition is part of the statement: only one of two calls gets the last unit.
             fn take(&self, product: i64, quantity: i64) -> Step<'_, Result<i64, i64>> {
                 Box::pin(async move {
                     let mut db = current::<$database>().await?;

@@ -1,4 +1,4 @@
-//! A client for Open-Meteo: where a place lies, its weather now and on the next days.
+//! A client for Open-Meteo: the position of a place, its current weather and that of the next days.
 
 use std::{error::Error, net::IpAddr, time::Duration};
 
@@ -14,7 +14,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The largest answer that is read; real ones are about a thousand times smaller.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
-/// How many days a forecast covers, today included.
+/// The number of days of a forecast, including today.
 pub const FORECAST_DAYS: usize = 3;
 
 /// A place that geocoding found.
@@ -66,11 +66,11 @@ pub struct Daily {
     pub rain_probability: Vec<Option<f64>>,
 }
 
-/// Asks Open-Meteo, or a service that speaks like it. Clones share their connections.
+/// Asks Open-Meteo, or a service with the same API. Clones share their connections.
 ///
 /// # Errors
 ///
-/// Every question fails with a kind that tells whether asking again can help:
+/// The kind of an error shows whether a retry can help:
 ///
 /// | what happened | kind |
 /// | --- | --- |
@@ -80,8 +80,8 @@ pub struct Daily {
 /// | the service is in trouble (5xx) | `Unavailable` |
 /// | the service refused the question, or its answer makes no sense | `Internal` |
 ///
-/// Where the service says how long to wait, the error's data is `{"retryAfterMs": N}`. The texts
-/// are for the people who asked; what exactly went wrong is in the log.
+/// If the service states how long to wait, the error's data is `{"retryAfterMs": N}`. The texts are for callers; the
+/// log has the details.
 #[derive(Debug, Clone)]
 pub struct OpenMeteo {
     http: reqwest::Client,
@@ -91,11 +91,11 @@ pub struct OpenMeteo {
 }
 
 impl OpenMeteo {
-    /// Makes a client for the two services at these base URLs.
+    /// Creates a client for the two services at these base URLs.
     ///
     /// # Errors
     ///
-    /// When one of the URLs is none or TLS cannot be set up.
+    /// If one of the URLs is invalid or TLS cannot be set up.
     pub fn new(geocoding: &str, forecast: &str) -> McpResult<Self> {
         let search = endpoint(geocoding, "/v1/search")?;
         let forecast = endpoint(forecast, "/v1/forecast")?;
@@ -107,7 +107,7 @@ impl OpenMeteo {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .redirect(redirect::Policy::none());
         if [&search, &forecast].into_iter().all(is_loopback) {
-            // A proxy meant for the world outside cannot reach this host.
+            // A proxy for external hosts cannot reach this host.
             http = http.no_proxy();
         }
         let http = http
@@ -116,17 +116,17 @@ impl OpenMeteo {
         Ok(Self { http, search, bulk_search: None, forecast })
     }
 
-    /// Asks for many places with one request, which Open-Meteo does not understand, but the upstream of this example does.
+    /// Asks for many places with one request, which the upstream of this example supports and Open-Meteo does not.
     ///
     /// # Errors
     ///
-    /// When the URL is none.
+    /// If the URL is invalid.
     pub fn with_bulk_search(mut self, geocoding: &str) -> McpResult<Self> {
         self.bulk_search = Some(endpoint(geocoding, "/v1/search/bulk")?);
         Ok(self)
     }
 
-    /// Says whether many places can be asked for with one request.
+    /// Returns whether one request can ask for many places.
     #[must_use]
     pub fn has_bulk_search(&self) -> bool {
         self.bulk_search.is_some()
@@ -140,7 +140,7 @@ impl OpenMeteo {
     pub async fn find_place(&self, name: &str) -> McpResult<Option<Place>> {
         #[derive(Deserialize)]
         struct Answer {
-            // The key is left out when nothing was found.
+            // The key is missing if nothing was found.
             #[serde(default)]
             results: Vec<Place>,
         }
@@ -167,7 +167,7 @@ impl OpenMeteo {
         Ok(answer.results)
     }
 
-    /// Reads the weather which a place has now.
+    /// Reads the current weather of a place.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl OpenMeteo {
         Ok(answer.current)
     }
 
-    /// Reads the weather which a place has on the next [`FORECAST_DAYS`] days.
+    /// Reads the weather of a place on the next [`FORECAST_DAYS`] days.
     ///
     /// # Errors
     ///
@@ -252,7 +252,7 @@ fn nonsense() -> McpError {
     McpError::internal("The weather service gave an answer that makes no sense")
 }
 
-/// Classifies an error that left no whole answer.
+/// Classifies an error without a complete answer.
 fn broken(error: &reqwest::Error) -> McpError {
     let cause = root_cause(error);
     tracing::warn!(%error, %cause, "the weather service cannot be asked");
@@ -265,7 +265,7 @@ fn broken(error: &reqwest::Error) -> McpError {
     }
 }
 
-/// reqwest's own text says little; what went wrong is at the bottom.
+/// reqwest's own text says little; the cause is at the end of the chain.
 fn root_cause(error: &dyn Error) -> &dyn Error {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -300,7 +300,7 @@ async fn refused(mut response: Response) -> McpError {
     }
 }
 
-/// How long the service asks to be left alone. A date instead of seconds counts as not said.
+/// How long the service asks clients to wait. A date instead of seconds is ignored.
 fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     seconds.trim().parse().map(Duration::from_secs).ok()

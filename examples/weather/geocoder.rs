@@ -1,4 +1,4 @@
-//! Where cities lie: one request for all who ask at the same time.
+//! The positions of cities: one request for all concurrent callers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use turbomcp::prelude::*;
 
 use super::client::{OpenMeteo, Place};
 
-/// Looks cities up, together where the service can do that. Clones look up together.
+/// Looks cities up, in one request if the service supports it. Clones share requests.
 #[derive(Debug, Clone)]
 pub struct Geocoder {
     api: OpenMeteo,
@@ -18,10 +18,10 @@ pub struct Geocoder {
 }
 
 impl Geocoder {
-    /// Makes a geocoder that asks this service.
+    /// Creates a geocoder for this service.
     #[must_use]
     pub fn new(api: OpenMeteo) -> Self {
-        // All who wait share a request, so it is tried again for all of them at once, and by nobody further out.
+        // All waiting callers share a request, so it is retried here for all of them, and by no outer layer.
         let policy = RetryPolicy::new().with_max_attempts(8).with_max_delay(Duration::from_millis(250));
         let asked = api.clone();
         let batcher = Batcher::new(move |cities: Vec<String>| {
@@ -43,14 +43,14 @@ impl Geocoder {
         if self.api.has_bulk_search() { self.batcher.load(&(), city).await } else { self.api.find_place(&city).await }
     }
 
-    /// Says how many cities were looked up together, and in how many requests.
+    /// Returns how many cities were looked up, and in how many requests.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.batcher.stats()
     }
 }
 
-/// Keeps a layer of retries further out from trying again what was tried enough.
+/// Prevents an outer retry layer from repeating an exhausted request.
 fn given_up(error: McpError) -> McpError {
     error.with_data(json!({ outcome::EXHAUSTED: "attempts" }))
 }

@@ -104,16 +104,16 @@ async fn main() -> Result<(), Failure> {
     served
 }
 
-/// Serves the weather that `api` tells.
+/// Serves the weather of `api`.
 async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
-    // The weather is the same for everybody, so everybody shares the answers.
-    // Not those that may be partial, or come from a cache of their own and say so.
+    // The weather is the same for all callers, so all share the answers. Except answers that may be partial, or come
+    // from their own cache and state it.
     let mut cached = CachedTool::new()
         .with_ttl(Duration::from_secs(300))
         .with_scope(Scope::Public)
         .except(["fetch_aggregated", "smart_search"]);
     if let Some(url) = &args.cache {
-        // It connects when it is needed: the server works without Redis, and shares when it is there.
+        // It connects when needed: the server works without Redis, and shares answers when Redis is available.
         let redis = RedisConnection::open(url).map_err(|error| {
             McpError::configuration(format!(
                 "--cache is the address of a Redis, such as redis://127.0.0.1:6379 ({error})"

@@ -1,4 +1,4 @@
-//! The weather of a city, from three questions to a weather service.
+//! The weather of a city, from three requests to a weather service.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use super::sources::Sources;
 /// The longest name of a city that is looked up, in characters.
 pub const MAX_CITY_CHARS: usize = 100;
 
-/// How long a place stays where it is.
+/// The ttl of a place.
 const PLACE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long the weather of a place is the weather.
+/// The ttl of the weather.
 const WEATHER_TTL: Duration = Duration::from_secs(60);
 
-/// The cities most people ask for.
+/// The cities that are requested most.
 pub const POPULAR_CITIES: &[&str] =
     &["London", "New York", "Tokyo", "Paris", "Singapore", "San Francisco", "Sydney", "Berlin"];
 
@@ -84,7 +84,7 @@ struct Day {
 
 /// Tells the weather. Clones share their connections and what they know.
 ///
-/// Each step of the chain is remembered, so that a call which is tried again repeats only the step that failed.
+/// Each step of the chain is cached, so that a retried call repeats only the failed step.
 #[derive(Debug, Clone)]
 pub struct WeatherServer {
     api: OpenMeteo,
@@ -122,7 +122,7 @@ impl WeatherServer {
         #[description("The city's name, 1 to 100 characters, such as Paris")] city: String,
     ) -> McpResult<ToolResult> {
         let place = self.geocode(ctx, &city).await?;
-        // Both need only the coordinates. What one of them found is kept when the other fails.
+        // Both need only the coordinates. The result of one is cached if the other fails.
         let (current, days) = tokio::join!(self.fetch_weather(ctx, &place), self.fetch_forecast(ctx, &place));
         let forecast = Forecast {
             city: place.name,
@@ -168,7 +168,7 @@ impl WeatherServer {
 }
 
 impl WeatherServer {
-    /// Makes a server that asks this service.
+    /// Creates a server for this service.
     #[must_use]
     pub fn new(api: OpenMeteo) -> Self {
         Self {
@@ -181,7 +181,7 @@ impl WeatherServer {
         }
     }
 
-    /// Replaces what the tools ask that ask several sources.
+    /// Replaces the sources of the tools with several sources.
     #[must_use]
     pub fn with_sources(mut self, sources: Sources) -> Self {
         self.sources = sources;
@@ -235,7 +235,7 @@ impl WeatherServer {
     }
 }
 
-/// Turns lists per quantity into a list of days, as long as the shortest of them.
+/// Turns lists per quantity into a list of days, as long as the shortest list.
 fn days(daily: client::Daily) -> Vec<Day> {
     let sky = daily.time.into_iter().zip(daily.weather_code);
     let temperatures = daily.max.into_iter().zip(daily.min);
@@ -252,7 +252,7 @@ fn days(daily: client::Daily) -> Vec<Day> {
         .collect()
 }
 
-/// What a code of the WMO's table 4677 means, in a word or two.
+/// The meaning of a code of the WMO's table 4677, in a word or two.
 #[must_use]
 pub fn condition(weather_code: u8) -> &'static str {
     match weather_code {

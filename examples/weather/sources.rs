@@ -1,4 +1,4 @@
-//! Tools that ask several sources: side by side, and one after the other.
+//! Tools that ask several sources: concurrently, and one after the other.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use turbomcp::prelude::*;
 use super::client::OpenMeteo;
 use super::server::condition;
 
-/// How long the optional source of a partial answer may take.
+/// The timeout of the optional source of a partial answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a call waits for one of the database's connections.
+/// How long a call waits for a connection of the database.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where an answer, or a part of one, comes from.
+/// The source of an answer, or of a part of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Origin {
     /// The weather service, in `fetch_all`.
@@ -42,7 +42,7 @@ pub enum Origin {
     Api,
 }
 
-/// What is asked. Clones share it.
+/// The sources. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Sources {
     api: OpenMeteo,
@@ -53,7 +53,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Asks this service, and keeps what it found in memory.
+    /// Asks this service, and keeps its results in memory.
     #[must_use]
     pub fn new(api: OpenMeteo) -> Self {
         Self {
@@ -65,11 +65,11 @@ impl Sources {
         }
     }
 
-    /// Keeps what was found in the database of this URL.
+    /// Keeps results in the database of this URL.
     ///
     /// # Errors
     ///
-    /// When it is no URL of a SQLite database.
+    /// If it is not the URL of a SQLite database.
     pub fn with_places(mut self, url: &str) -> Result<Self, sqlx::Error> {
         self.places = places(url.parse::<SqliteConnectOptions>()?.create_if_missing(true));
         Ok(self)
@@ -82,7 +82,7 @@ impl Sources {
         self
     }
 
-    /// Everything at once, or nothing.
+    /// All sources concurrently: all succeed or the answer fails.
     pub(super) async fn fetch_all(&self, ctx: &RequestContext, query: &str) -> McpResult<Value> {
         let (weather, news, stocks) = Gather::new()
             .all(
@@ -97,7 +97,7 @@ impl Sources {
         Ok(json!({ "weather": weather, "news": news, "stocks": stocks }))
     }
 
-    /// What can be had: a source that fails takes its own place only.
+    /// A partial answer: a source that fails is reported in its own slot.
     pub(super) async fn fetch_aggregated(&self, ctx: &RequestContext, query: &str) -> McpResult<Value> {
         let sources = [
             Source::new("primary", || self.weather(Origin::Primary, query)).with_retry(&self.retry),
@@ -106,7 +106,7 @@ impl Sources {
         Ok(json!(Gather::new().degrade(ctx, sources).await?))
     }
 
-    /// The nearest place that knows, and then those nearer know it too.
+    /// The first source with the place answers, and the sources before it are filled.
     pub(super) async fn smart_search(&self, ctx: &RequestContext, query: &str) -> McpResult<ToolResult> {
         let key = query.trim().to_lowercase();
         let sources = [
@@ -140,14 +140,14 @@ impl Sources {
         Ok(format!("Weather for {}: {}, {:.1}°C", place.name, condition(now.weather_code), now.temperature))
     }
 
-    /// Stands in for a newspaper, which does not come with the example.
+    /// A stub for a newspaper.
     async fn news(&self, origin: Origin, query: &str) -> McpResult<String> {
         sleep(Duration::from_millis(150)).await;
         self.works(origin)?;
         Ok(format!("News about {query}"))
     }
 
-    /// Stands in for an exchange.
+    /// A stub for an exchange.
     async fn stocks(&self, query: &str) -> McpResult<String> {
         sleep(Duration::from_millis(80)).await;
         self.works(Origin::Stocks)?;
@@ -192,7 +192,8 @@ impl Sources {
     }
 }
 
-/// One connection is enough for this, and one in memory must not be closed: the places would be gone with it.
+/// One connection is enough here. A connection to a database in memory must stay open: the places would be lost with
+/// it.
 fn places(options: SqliteConnectOptions) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(1)

@@ -1,5 +1,5 @@
-//! No schema and no arguments make the validation panic, hang, judge otherwise than `jsonschema` alone, or repeat a value that was
-//! refused.
+//! No schema and no arguments make the validation panic, hang, judge differently from `jsonschema` alone, or repeat a
+//! refused value.
 
 #![no_main]
 
@@ -37,7 +37,7 @@ fuzz_target!(|input: &str| {
     assert!(!heard.contains(MARK), "{heard}");
 });
 
-/// Holds the verdict against that of the library, which is asked only what does not overflow its stack.
+/// Compares the verdict with that of the library, which gets only schemas that do not overflow its stack.
 fn judge(schema: &Value, args: &Value) {
     let Ok(ours) = Schema::compile(schema) else { return };
     if Limits::new().check(args).is_err() {
@@ -48,7 +48,7 @@ fn judge(schema: &Value, args: &Value) {
     assert_eq!(ours.check(args).is_ok(), alone.is_valid(args), "{schema}\n{args}");
 }
 
-/// Makes each string one that can be found again.
+/// Makes each string recognizable.
 fn mark(value: &mut Value) {
     match value {
         Value::String(text) => text.insert_str(0, MARK),

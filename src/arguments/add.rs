@@ -1,4 +1,4 @@
-//! How an argument gets into a schema that says nothing of it.
+//! Adds an argument to a schema that does not contain it.
 
 use serde_json::{Map, Value, json};
 use turbomcp_types::ToolInputSchema;
@@ -7,7 +7,7 @@ use super::LayerArgument;
 use super::widen::{Widening, has_no_siblings, is_named, one_more};
 use crate::references::References;
 
-/// Adds a property to what a schema says of an object. What is accepted without it stays accepted with it.
+/// Adds a property to a schema of an object. Arguments accepted without it stay accepted with it.
 pub(super) fn add(schema: &ToolInputSchema, references: References, argument: &LayerArgument) -> ToolInputSchema {
     let mut added = match says_nothing(schema) {
         true => ToolInputSchema { additional_properties: None, ..schema.clone() },
@@ -28,7 +28,7 @@ pub(super) fn add(schema: &ToolInputSchema, references: References, argument: &L
     added
 }
 
-/// Whether it is the schema of [`Tool::new`](turbomcp_types::Tool::new): its author has given none.
+/// Returns whether it is the schema of [`Tool::new`](turbomcp_types::Tool::new): its author has written none.
 fn says_nothing(schema: &ToolInputSchema) -> bool {
     *schema == ToolInputSchema::default()
 }
@@ -47,7 +47,7 @@ fn widened(references: References, argument: &LayerArgument) -> ToolInputSchema 
     ToolInputSchema::from_value(wide)
 }
 
-/// What is left of a schema that cannot be widened as it is.
+/// Returns the parts of a schema that can be kept if the whole cannot be widened.
 const OPEN: [&str; 7] = ["type", "title", "description", "properties", "required", "$defs", "definitions"];
 
 fn kept(root: &Value, keywords: &[&str]) -> Value {
@@ -56,8 +56,8 @@ fn kept(root: &Value, keywords: &[&str]) -> Value {
     Value::Object(kept.map(|(keyword, value)| (keyword.clone(), value.clone())).collect())
 }
 
-/// Makes a recursive schema refer to a copy of itself, since what is added is no part of the values inside. An error where a
-/// part of it has a name, which two copies cannot have.
+/// Makes a recursive schema refer to a copy of itself, since nested values do not have the added argument. Returns an
+/// error if a part of it has a name, which two copies cannot have.
 fn refer_to_copy(references: References) -> Result<References, References> {
     let to_root = references.to_root();
     if to_root.is_empty() {

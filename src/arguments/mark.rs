@@ -1,4 +1,4 @@
-//! How layers tell each other, in a listing, which arguments they have added.
+//! Marks in a listing, by which layers announce their added arguments to each other.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -23,18 +23,18 @@ const MARK: &str = "mcp-patterns/arguments";
 /// outermost layer.
 pub(crate) const TRACE: &str = "mcp-patterns/explain";
 
-/// What a mark must have in it to be believed: nobody outside this process can know it.
+/// The secret of a valid mark, unknown outside this process.
 static SECRET: LazyLock<String> = LazyLock::new(|| {
     let half = || RandomState::new().hash_one(MARK);
     format!("{:016x}{:016x}", half(), half())
 });
 
 thread_local! {
-    /// How many layers list the tools right now, one within the other. Listings are synchronous, so they are on one stack.
+    /// How many nested layers are listing the tools now. Listings are synchronous, so they are on one stack.
     static LISTING: Cell<usize> = const { Cell::new(0) };
 }
 
-/// One more layer that lists, until it is dropped.
+/// Counts a listing layer until it is dropped.
 struct Listing {
     is_outermost: bool,
 }
@@ -53,13 +53,13 @@ impl Drop for Listing {
     }
 }
 
-/// Runs what reads the listing of a handler below, with the marks in it.
+/// Runs a closure that reads the listing of a handler below, with its marks.
 pub(crate) fn listing<R>(reads: impl FnOnce() -> R) -> R {
     let _listing = Listing::begin();
     reads()
 }
 
-/// Lists the tools for whoever is further out, and removes the marks where nobody is.
+/// Lists the tools for outer layers. The outermost layer removes the marks.
 pub(crate) fn list(list: impl FnOnce() -> Vec<Tool>) -> Vec<Tool> {
     let listing = Listing::begin();
     let mut tools = list();
@@ -88,7 +88,7 @@ fn remove_entry(tool: &mut Tool, name: &str) {
     }
 }
 
-/// What layers have added to a tool.
+/// The arguments that layers have added to a tool.
 pub(super) struct Mark<'a> {
     tool: &'a Tool,
     entries: &'a Map<String, Value>,
@@ -101,7 +101,7 @@ pub(super) fn read(tool: &Tool) -> Option<Mark<'_>> {
     is_ours.then_some(Mark { tool, entries })
 }
 
-/// Marks a tool, for the layers further out. Where there are none, nobody would remove the mark.
+/// Marks a tool for outer layers. Without an outer layer, the mark would never be removed.
 pub(super) fn write(tool: &mut Tool, added: &[Added], own: &ToolInputSchema) {
     if LISTING.get() == 0 {
         return;
@@ -117,7 +117,8 @@ impl Mark<'_> {
         added.map(|(name, in_keys)| Added::of(self.tool, name, in_keys == true)).collect()
     }
 
-    /// The author's schema. Where somebody in between has changed what the layers had made of it, that without their arguments.
+    /// The author's schema. If a layer in between has changed the widened schema: that schema without the added
+    /// arguments.
     pub(super) fn own_schema(&self, listed: &ToolInputSchema) -> ToolInputSchema {
         let is_as_it_was =
             self.entries.get("listed").is_some_and(|was| serde_json::to_value(listed).as_ref().ok() == Some(was));
@@ -140,7 +141,7 @@ impl Mark<'_> {
 }
 
 impl Added {
-    /// An answer may depend on anything that a tool with effects is given.
+    /// The answer of a tool with effects may depend on any of its arguments.
     fn of(tool: &Tool, name: &str, is_in_keys: bool) -> Self {
         Self { name: name.into(), is_in_keys: is_in_keys || !Hints::of(tool).read_only }
     }

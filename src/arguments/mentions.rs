@@ -1,4 +1,4 @@
-//! Which names a schema knows for the arguments of a call.
+//! Which argument names a schema contains.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::references::References;
 
-/// Whether the author's schema names this property of the value itself: not of one inside it.
+/// Returns whether the author's schema names this property of the value itself, not of a nested value.
 pub(super) fn mentions(references: &References, name: &str) -> bool {
     let mut seen = HashSet::new();
     let mut left = vec![references.root()];

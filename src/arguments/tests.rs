@@ -1,4 +1,4 @@
-//! What clients are told of an argument that a layer adds, and what layers tell each other.
+//! How an argument that a layer adds is listed for clients, and marked for other layers.
 
 #[cfg(feature = "validated")]
 mod schemas;
@@ -38,7 +38,7 @@ impl Middleware for Adds {
     }
 }
 
-/// Changes what the tools below say of themselves.
+/// Changes the definitions of the tools below.
 #[derive(Clone)]
 struct Changes(fn(&mut Tool));
 
@@ -54,7 +54,7 @@ fn put_on<M: Middleware, H: McpHandler>(middleware: M, inner: H) -> Layered<M, H
     Layered::try_new(middleware, inner).expect("nothing is wrong")
 }
 
-/// What a layer on `inner` learns of its only tool.
+/// Returns what a layer on `inner` learns of its only tool.
 fn learned(inner: &impl McpHandler) -> (LayerArguments, ToolInputSchema) {
     listing(|| {
         let tools = inner.list_tools();
@@ -63,7 +63,7 @@ fn learned(inner: &impl McpHandler) -> (LayerArguments, ToolInputSchema) {
 }
 
 #[test]
-fn a_layer_further_out_learns_what_was_added_and_what_the_author_wrote() {
+fn an_outer_layer_sees_the_added_argument_and_the_authors_schema() {
     let own = tool(json!({"type": "object", "$ref": "#/$defs/A", "$defs": {"A": {"additionalProperties": false}}}));
     let one = put_on(Adds(key()), server(own.clone()));
     let two = put_on(Adds(LayerArgument::new("handle", json!({})).required()), boxed(one));
@@ -73,7 +73,7 @@ fn a_layer_further_out_learns_what_was_added_and_what_the_author_wrote() {
 }
 
 #[test]
-fn what_layers_tell_each_other_does_not_leave_the_outermost_one() {
+fn marks_between_layers_do_not_leave_the_outermost_layer() {
     let own = tool(json!({"type": "object"}));
     let inner = put_on(Adds(key()), server(own.clone()));
     let outer = put_on(None::<Adds>, inner.clone());
@@ -85,7 +85,7 @@ fn what_layers_tell_each_other_does_not_leave_the_outermost_one() {
 }
 
 #[test]
-fn a_server_cannot_say_that_its_argument_is_a_layers() {
+fn a_server_cannot_mark_its_own_argument_as_a_layers() {
     let inner = put_on(Adds(key()), server(tool(json!({"type": "object"}))));
     let seen = listing(|| inner.list_tools())[0].meta.clone().expect("a mark");
     let mut forged = seen["mcp-patterns/arguments"].clone();
@@ -99,7 +99,7 @@ fn a_server_cannot_say_that_its_argument_is_a_layers() {
 }
 
 #[test]
-fn what_somebody_in_between_adds_to_a_schema_is_not_lost() {
+fn a_schema_change_between_two_layers_is_not_lost() {
     let own = tool(json!({"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": false}));
     let below = put_on(Adds(key().required()), server(own));
     let changes = Changes(|tool| {
@@ -122,7 +122,7 @@ fn a_name_that_the_author_uses_anywhere_is_taken() {
         json!({"$id": "https://x.org/s", "$ref": "one", "$defs": {"A": {"$id": "one", "required": ["key"]}}}),
         json!({"$schema": "http://json-schema.org/draft-07/schema#", "$ref": "#a", "definitions": {"A": {"$id": "#a", "required": ["key"]}}}),
         json!({"$dynamicRef": "#a", "$defs": {"A": {"$dynamicAnchor": "a", "properties": {"key": {}}}}}),
-        // What is elsewhere does not hide what is here.
+        // A mark elsewhere does not hide one here.
         json!({"$ref": "#/$defs/A", "allOf": [{"$ref": "https://elsewhere.org/s"}], "$defs": {"A": {"required": ["key"]}}}),
         json!({"allOf": [{"anyOf": [{"oneOf": [{"properties": {"key": {}}}]}]}]}),
         json!({"if": {"required": ["a"]}, "then": {"required": ["key"]}}),
@@ -150,7 +150,7 @@ fn a_name_that_the_author_uses_anywhere_is_taken() {
 }
 
 #[test]
-fn an_argument_is_not_taken_for_the_authors_by_its_own_layer() {
+fn a_layer_does_not_take_its_own_argument_for_the_authors() {
     let inner = put_on(Adds(key()), server(tool(json!({"type": "object"}))));
     let tools = listing(|| inner.list_tools());
     assert!(!key().is_authors(&tools[0]));
@@ -158,7 +158,7 @@ fn an_argument_is_not_taken_for_the_authors_by_its_own_layer() {
 }
 
 #[test]
-fn a_tool_that_says_nothing_of_its_arguments_still_takes_any() {
+fn a_tool_without_a_schema_still_takes_any_arguments() {
     let mut silent = Tool::new("take", "says nothing");
     assert!(key().add_to(&mut silent));
     assert_eq!(silent.input_schema.additional_properties, None);
@@ -168,7 +168,7 @@ fn a_tool_that_says_nothing_of_its_arguments_still_takes_any() {
 }
 
 #[test]
-fn null_is_as_good_as_no_argument() {
+fn a_null_argument_counts_as_missing() {
     let mut args = json!({"key": null, "a": 1});
     assert_eq!(key().take(&mut args), None);
     assert_eq!(args, json!({"a": 1}));
@@ -176,7 +176,7 @@ fn null_is_as_good_as_no_argument() {
 }
 
 #[test]
-fn what_is_taken_out_of_a_call_is_put_back() {
+fn arguments_removed_from_a_call_are_restored() {
     let (arguments, _) = learned(&put_on(Adds(key()), server(tool(json!({"type": "object"})))));
     let given = json!({"key": "k", "a": 1});
     let mut args = given.clone();
@@ -191,7 +191,7 @@ fn what_is_taken_out_of_a_call_is_put_back() {
 }
 
 #[test]
-fn only_what_an_answer_may_depend_on_is_in_a_key() {
+fn only_arguments_that_an_answer_may_depend_on_are_in_a_key() {
     let read_only = |read_only| ToolAnnotations { read_only_hint: Some(read_only), ..Default::default() };
     let encoded = |argument: LayerArgument, annotations, args: Value| {
         let tool = Tool { annotations: Some(annotations), ..tool(json!({"type": "object"})) };

@@ -1,4 +1,4 @@
-//! How a schema comes to accept an object with one more property.
+//! Rewrites a schema so that it accepts an object with one more property.
 
 use std::cell::Cell;
 
@@ -6,37 +6,39 @@ use serde_json::{Map, Value, json};
 
 use crate::references::References;
 
-/// How many parts of a schema are rewritten: what refers to itself in many ways has no end.
+/// How many parts of a schema are rewritten: a schema may refer to itself in many ways, without end.
 const MAX_PARTS: u32 = 1_000;
 
-/// How deep one part is in the other: they are rewritten recursively.
+/// The nesting limit of parts: they are rewritten recursively.
 const MAX_DEPTH: u32 = 32;
 
-/// Keywords that say nothing of a value.
+/// Keywords that do not constrain a value.
 const ANNOTATIONS: [&str; 8] = ["$schema", "$id", "$comment", "title", "description", "$defs", "definitions", "type"];
 
 /// Rewrites a schema so that it accepts an object with the property if it accepts the object without it.
 pub(super) struct Widening<'a> {
     references: &'a References,
     name: &'a str,
-    /// What the property is.
+    /// The added property.
     property: &'a Value,
     parts: Cell<u32>,
-    /// Whether a condition was left out. What it knew of properties is then not known to `unevaluatedProperties`, wherever that is.
+    /// Whether a condition was left out. `unevaluatedProperties` then does not see the properties that the condition
+    /// evaluated.
     has_left_out: Cell<bool>,
     keeps_unevaluated: bool,
 }
 
-/// What a part that is rewritten may accept.
+/// The values that a rewritten part may accept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Accepts {
-    /// Exactly the objects that the part accepted, each with and without the property: it is excluded elsewhere what is accepted here.
+    /// Exactly the objects that the part accepted, each with and without the property: another part excludes the values
+    /// accepted here.
     TheSame,
     /// These and more.
     More,
 }
 
-/// Says that a part cannot be rewritten so that it accepts what it may.
+/// The error of a part that cannot be rewritten within these bounds.
 struct Unsayable;
 
 type Part = Result<Value, Unsayable>;
@@ -148,7 +150,7 @@ impl<'a> Widening<'a> {
                     return Err(Unsayable);
                 }
             },
-            // The condition may be gone, and its branches with it.
+            // The condition may have been removed, together with its branches.
             "then" | "else" if !wide.contains_key(keyword) => return Ok(()),
             "then" | "else" => part(value, accepts)?,
             "dependentSchemas" | "dependencies" => {
@@ -175,7 +177,7 @@ impl<'a> Widening<'a> {
         Ok(Value::Object(patterns.collect::<Result<_, _>>()?))
     }
 
-    /// Writes what is referred to in the place of the reference, where that has to be another one for this property.
+    /// Replaces a reference by its target, if the target must be changed for this property.
     fn reference(
         &self,
         part: &Value,
@@ -223,25 +225,26 @@ impl<'a> Widening<'a> {
     }
 }
 
-/// A bound on the number of properties, for one more of them.
+/// Raises a bound on the number of properties by one.
 pub(super) fn one_more(bound: &Value) -> Option<Value> {
     let bound =
         bound.as_u64().or_else(|| bound.as_f64().filter(|bound| bound.fract() == 0.0).map(|bound| bound as u64))?;
     Some(bound.saturating_add(1).into())
 }
 
-/// Whether a part that refers and the part it refers to may both say it: the first one counts.
+/// Returns whether a referring part and its target may both have this keyword: the first one counts.
 fn is_told(keyword: &str) -> bool {
     matches!(keyword, "title" | "description" | "$comment")
 }
 
-/// Whether a reference is all that counts in its part: up to draft 7, what stands beside it is ignored.
+/// Returns whether a reference is the only effective keyword of its part: up to draft 7, the keywords beside it are
+/// ignored.
 pub(super) fn has_no_siblings(root: &Value) -> bool {
     let dialect = root.get("$schema").and_then(Value::as_str).unwrap_or_default();
     ["draft-03", "draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft))
 }
 
-/// Whether a schema has a name in it, which two copies cannot have.
+/// Returns whether a schema contains a name, which two copies cannot have.
 pub(super) fn is_named(schema: &Value) -> bool {
     let mut left = vec![schema];
     while let Some(value) = left.pop() {
@@ -260,7 +263,7 @@ pub(super) fn is_named(schema: &Value) -> bool {
     false
 }
 
-/// Whether a pattern may match a name: it does not, if it begins with other letters.
+/// Returns whether a pattern may match a name: it does not if it begins with other letters.
 fn may_match(pattern: &str, name: &str) -> bool {
     let Some(rest) = pattern.strip_prefix('^').filter(|rest| !rest.contains('|')) else { return true };
     let is_letter = |char: char| char.is_ascii_alphanumeric() || "_-".contains(char);

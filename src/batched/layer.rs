@@ -23,7 +23,9 @@ use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::scope;
 use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up};
-use crate::shared_work::{Caller, SessionOfCall, Work, client_asked, context_of_starter, session_opened};
+use crate::shared_work::{
+    Caller, SessionOfCall, Work, answered_from_cache, client_asked, context_of_starter, session_opened,
+};
 use crate::{ConfigError, Middleware};
 
 pub(super) const LAYER: &str = "BatchedTool";
@@ -104,6 +106,9 @@ impl BatchedTool {
         if work.has_opened_session() {
             // An outer cache has not seen it, if the call was made for another caller.
             session_opened();
+        }
+        if let Some(stamp) = work.oldest_answer() {
+            answered_from_cache(stamp);
         }
         if let Some((own, args)) = own
             && let Some(own) = own.take()

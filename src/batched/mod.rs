@@ -107,7 +107,7 @@
 //! - a server that stops has 5 seconds to answer the calls that wait
 //! - `_meta["mcp-patterns/batch"]`: `{"size": 3}`, the number of calls in the batch
 //!
-//! # What travels together
+//! # Which calls share a batch
 //!
 //! One batch has calls of the same tool, by callers whom the [scope](BatchedTool::with_scope) does not separate, with the same
 //! [rights](crate::Identity) unless the scope is public, and with the same [batch key](BatchedTool::with_batch_key). Such calls are a

@@ -40,7 +40,7 @@ use super::{BatchError, Batcher};
 use crate::outcome::{self, ErrorKind};
 use crate::testing::{ScriptedServer, Token};
 
-/// The batches that a bulk function was sent.
+/// The batches that a bulk function received.
 #[derive(Debug, Clone, Default)]
 struct Sent(Arc<Mutex<Vec<Vec<u64>>>>);
 
@@ -110,7 +110,7 @@ async fn load_all(batcher: &Batcher<u64, u64>, keys: impl IntoIterator<Item = u6
     join_all(keys.into_iter().map(|key| batcher.load(&(), key))).await
 }
 
-/// The numbers, with no failure among them.
+/// Returns the numbers, and panics on a failure.
 fn numbers(answers: Vec<McpResult<u64>>) -> Vec<u64> {
     answers.into_iter().map(|answer| answer.expect("a number")).collect()
 }
@@ -133,18 +133,18 @@ fn text(result: &McpResult<ToolResult>) -> &str {
     result.as_ref().ok().and_then(ToolResult::first_text).expect("a text")
 }
 
-/// The kind and the sentence of a failure.
+/// The kind and the text of a failure.
 fn failed(result: &McpResult<ToolResult>) -> (Option<ErrorKind>, String) {
     let failure = outcome::failure(result).expect("a failure");
     (failure.kind(), failure.message().to_owned())
 }
 
-/// How many travelled together, by the result's `_meta`.
+/// The size of the batch, from the result's `_meta`.
 fn size(result: &McpResult<ToolResult>) -> Option<u64> {
     result.as_ref().ok()?.meta.as_ref()?.get(outcome::BATCH)?["size"].as_u64()
 }
 
-/// Where batches wait until the test lets them go on, one by one.
+/// A gate at which batches wait until the test releases them, one by one.
 #[derive(Debug, Clone)]
 struct Gate(Arc<Semaphore>);
 
@@ -162,7 +162,7 @@ impl Gate {
     }
 }
 
-/// Lets all tasks go as far as they can, where the clock is paused: it moves only when nothing else does.
+/// Lets all tasks run as far as they can. The clock is paused: it advances only when no task can run.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }

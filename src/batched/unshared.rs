@@ -56,6 +56,10 @@ impl Waits for UntilUnshared<'_> {
         self.caller.join(work);
     }
 
+    fn gets_from_cache(&self, stamp: u64) {
+        self.caller.gets_from_cache(stamp);
+    }
+
     async fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> Option<T> {
         let end = async {
             match select(end, pin!(self.own.given.notified())).await {

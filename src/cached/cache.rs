@@ -4,12 +4,14 @@ pub(super) mod builder;
 pub(super) mod envelope;
 pub(super) mod error;
 pub(super) mod load;
+pub(super) mod load_task;
 pub(super) mod loader;
 pub(super) mod lookup;
 pub(super) mod outbox;
 pub(super) mod second_level_client;
 pub(super) mod settings;
 pub(super) mod single_flight;
+pub(super) mod state;
 pub(super) mod stats;
 pub(super) mod sync;
 pub(super) mod warm;
@@ -99,7 +101,7 @@ where
     /// Returns the value of `key`, or `None` if this process has none that can be served.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<V> {
-        let (value, _) = self.loader.find(key, &self.entry_keys(key))?;
+        let (value, _) = self.loader.find(&Anybody(&()), key, &self.entry_keys(key))?;
         Some(value)
     }
 
@@ -162,7 +164,7 @@ where
     /// [one step](Self::with_second_level_timeout) may take.
     pub async fn synced(&self) {
         if let Some(client) = self.loader.client() {
-            client.synced(self.loader.settings.second_level_timeout).await;
+            client.synced(self.loader.state.settings.second_level_timeout).await;
         }
     }
 
@@ -180,7 +182,7 @@ where
     /// The key that invalidates exactly one entry.
     fn entry_key(&self, key: &K) -> InvalidationKey {
         let mut hasher = KeyHasher::default();
-        match &self.loader.settings.level {
+        match &self.loader.state.settings.level {
             None => key.hash(&mut hasher),
             // A hash of the encoded key, which is the same on every replica. Writing to a hash does not fail; a key that cannot be
             // encoded is in no second level.
@@ -191,7 +193,7 @@ where
 
     pub(super) fn entry_keys(&self, key: &K) -> EntryKeys<1> {
         let of_entry = self.entry_key(key);
-        match &self.loader.settings.tags {
+        match &self.loader.state.settings.tags {
             None => EntryKeys::Plain([of_entry]),
             Some(tags) => {
                 let mut keys = tags(key);
@@ -204,7 +206,7 @@ where
 
 impl<K, V, E> Clone for Cache<K, V, E> {
     fn clone(&self) -> Self {
-        Self { loader: self.loader.clone(), alive: Arc::clone(&self.alive) }
+        Self { loader: Loader { state: self.loader.state.clone() }, alive: Arc::clone(&self.alive) }
     }
 }
 
@@ -221,7 +223,7 @@ where
 
 impl<K, V, E> fmt::Debug for Cache<K, V, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = &self.loader.settings;
+        let settings = &self.loader.state.settings;
         f.debug_struct("Cache")
             .field("freshness", &settings.freshness)
             .field("idle_time", &settings.idle_time)

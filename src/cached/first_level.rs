@@ -35,7 +35,7 @@ where
         Self {
             values: Store::new(bounds),
             failures: Store::new(&Bounds { max_entries: MAX_FAILURES.min(bounds.max_entries), bytes: None }),
-            generations: Generations::default(),
+            generations: Generations::of_process(),
         }
     }
 
@@ -48,15 +48,15 @@ where
         Some(Probe { entry, verdict, now })
     }
 
-    /// Looks up the failure that was kept for `key`, and its age.
-    pub(super) fn failure(&self, key: &K, keys: &[InvalidationKey], trust: Duration) -> Option<(E, Duration)>
+    /// Looks up the failure that was kept for `key`.
+    pub(super) fn failure(&self, key: &K, keys: &[InvalidationKey], trust: Duration) -> Option<KeptFailure<E>>
     where
         E: Clone,
     {
         let entry = self.failures.get(key)?;
         let now = Instant::now();
         let is_servable = entry.is_fresh(now, trust) && self.generations.is_current(entry.stamp, keys);
-        is_servable.then(|| (entry.value.clone(), entry.age(now)))
+        is_servable.then(|| KeptFailure { error: entry.value.clone(), age: entry.age(now), stamp: entry.stamp })
     }
 
     /// Replaces the value of `key`, unless the new one is `None` because it is too large, and drops the failure that was kept.
@@ -86,6 +86,13 @@ where
     }
 }
 
+/// A failure that was found.
+pub(super) struct KeptFailure<E> {
+    pub(super) error: E,
+    pub(super) age: Duration,
+    pub(super) stamp: u64,
+}
+
 /// A value that was found, and whether it may be served.
 pub(super) struct Probe<V> {
     entry: Arc<Entry<V>>,
@@ -96,6 +103,10 @@ pub(super) struct Probe<V> {
 impl<V> Probe<V> {
     pub(super) fn age(&self) -> Duration {
         self.entry.age(self.now)
+    }
+
+    pub(super) fn stamp(&self) -> u64 {
+        self.entry.stamp
     }
 
     pub(super) fn is_fresh(&self) -> bool {

@@ -188,10 +188,10 @@
 //! Two layers can share the work, each for tools of its own. Where both keep the answers of one tool:
 //!
 //! - An answer may be as old as both allow together, since the outer one takes what the inner one has for new. So may a failure.
-//! - Each must be told what becomes wrong: give both the same [`invalidates`](CachedTool::invalidates), and call the handle of the inner
-//!   one first. In the other order, the outer one may load again what the inner one has not forgotten yet.
-//! - Each hears by itself what other replicas invalidate. If the outer one hears it first, it may take from the inner one what is wrong
-//!   by then, and keep it for its ttl. Where that matters, keep the tool's answers in one cache.
+//! - Each needs the same invalidations: give both the same [`invalidates`](CachedTool::invalidates), and call both handles. The order
+//!   does not matter. Until the inner one is invalidated too, a caller may get its answer, but the outer one does not keep that answer.
+//! - Each receives by itself what other replicas invalidate. Again the order does not matter.
+//! - The outer one puts an answer that the inner one had already into no second level. The inner one has put it there.
 //! - What the inner one keeps for one session ([`Scope::Session`](crate::Scope::Session)), the outer one does not keep, whatever its
 //!   scope.
 //!

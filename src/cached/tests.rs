@@ -1,4 +1,4 @@
-//! What the cache promises, by subject.
+//! The guarantees of the cache, by subject.
 
 mod cache;
 mod first_level;
@@ -26,13 +26,13 @@ fn numbered() -> ScriptedServer {
         .with_read_only("read", |call| async move { Ok(ToolResult::text(call.number.to_string())) })
 }
 
-/// Like [`numbered`], but each call waits at the door.
-fn numbered_behind(door: &Door) -> ScriptedServer {
-    let door = door.clone();
+/// Like [`numbered`], but each call waits at the gate.
+fn numbered_behind(gate: &Gate) -> ScriptedServer {
+    let gate = gate.clone();
     ScriptedServer::new("library").with_read_only("read", move |call| {
-        let door = door.clone();
+        let gate = gate.clone();
         async move {
-            door.pass().await;
+            gate.pass().await;
             Ok(ToolResult::text(call.number.to_string()))
         }
     })
@@ -46,7 +46,7 @@ fn user(subject: &str) -> RequestContext {
     nobody().with_principal(Principal::new(subject))
 }
 
-/// The text that `read` answers nobody in particular.
+/// The answer of `read` to an anonymous caller.
 async fn read(server: &impl McpHandler) -> String {
     answer(server, "read", json!({}), &nobody()).await
 }
@@ -61,17 +61,17 @@ fn text(result: &ToolResult) -> String {
     result.first_text().expect("a text").to_owned()
 }
 
-/// The kind and the sentence of a failure.
+/// The kind and the text of a failure.
 fn failed(result: &McpResult<ToolResult>) -> (Option<ErrorKind>, String) {
     let failure = outcome::failure(result).expect("a failure");
     (failure.kind(), failure.message().to_owned())
 }
 
-/// Where loads wait until the test lets them go on.
+/// A gate at which loads wait until the test opens it.
 #[derive(Debug, Clone)]
-struct Door(Arc<Semaphore>);
+struct Gate(Arc<Semaphore>);
 
-impl Door {
+impl Gate {
     fn closed() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
@@ -82,18 +82,18 @@ impl Door {
         }
     }
 
-    /// Lets everybody pass, from now on.
+    /// Lets all waiting and later calls pass.
     fn open(&self) {
         self.0.close();
     }
 }
 
-/// Lets all tasks go as far as they can, where the clock is paused: it moves only when nothing else does.
+/// Lets all tasks run as far as they can. The clock is paused: it advances only when no task can run.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-/// Waits for what other threads do.
+/// Waits until other threads have made the condition true.
 async fn until(mut done: impl FnMut() -> bool) {
     while !done() {
         tokio::task::yield_now().await;

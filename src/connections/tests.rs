@@ -12,7 +12,7 @@ use crate::testing::proxy::Proxy;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// How many places are free.
+/// Returns how many places are free.
 async fn free(places: &Arc<Places>) -> usize {
     let mut taken = Vec::new();
     while let Ok(place) = timeout(Duration::ZERO, places.take()).await {
@@ -31,7 +31,7 @@ async fn transactions_leave_a_connection_for_each_registered_purpose() {
     let nested = places.set_apart(What::Nested);
     assert_eq!(free(&places).await, 8);
     drop(sessions);
-    assert_eq!(free(&places).await, 8, "somebody still wants it");
+    assert_eq!(free(&places).await, 8, "it is still needed");
     drop(keys);
     drop(nested);
     assert_eq!(free(&places).await, 10);
@@ -47,7 +47,7 @@ async fn transactions_always_have_a_place_for_one() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_taken_goes_away_when_it_is_free() {
+async fn a_place_in_use_that_is_set_apart_disappears_when_it_is_freed() {
     let places = Places::new(3);
     let taken = join_all((0..3).map(|_| places.take())).await;
     let apart = places.set_apart(What::Statements);
@@ -74,19 +74,19 @@ async fn a_released_reservation_adds_no_place_while_all_places_are_taken() {
 }
 
 #[tokio::test]
-async fn a_place_is_waited_for_as_long_as_the_pool_lets_one_wait() {
+async fn a_wait_for_a_place_ends_with_the_acquire_timeout() {
     let pool = postgres_schema(postgres_options(), 1).await;
     let options = pool.connect_options().as_ref().clone();
     let hasty = sqlx::postgres::PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
     let connections = Connections::<Postgres>::of(&hasty.connect_lazy_with(options));
     let _taken = connections.place(connections.deadline()).await.unwrap();
     let place = connections.place(connections.deadline());
-    let refused = timeout(Duration::from_secs(10), place).await.expect("it does not wait for ever");
+    let refused = timeout(Duration::from_secs(10), place).await.expect("it ends in time");
     assert!(matches!(refused, Err(Error::PoolTimedOut)));
 }
 
 #[tokio::test]
-async fn an_idle_connection_that_is_lost_is_no_spare_one() {
+async fn a_lost_idle_connection_is_not_used() {
     let pool = postgres_schema(postgres_options(), 2).await;
     let connections = Connections::<Postgres>::of(&pool);
     let (mut one, mut other) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
@@ -114,7 +114,7 @@ async fn clones_of_a_pool_share_its_state_and_two_pools_do_not() {
 }
 
 #[tokio::test]
-async fn a_pool_closes_although_a_connection_is_kept() {
+async fn a_pool_closes_while_a_connection_is_kept() {
     let pool = postgres_schema(postgres_options(), 2).await;
     let connections = Connections::<Postgres>::of(&pool);
     connections.keep(Pooled::new(pool.acquire().await.unwrap()), Duration::MAX);
@@ -126,7 +126,7 @@ async fn a_pool_closes_although_a_connection_is_kept() {
 }
 
 #[tokio::test]
-async fn a_connection_is_kept_only_as_long_as_it_is_wanted() {
+async fn a_connection_is_kept_only_while_it_is_needed() {
     let file = sqlite().await;
     let connections = Connections::<Sqlite>::of(&file.pool);
     connections.keep(Pooled::new(file.pool.acquire().await.unwrap()), Duration::from_millis(50));
@@ -137,7 +137,7 @@ async fn a_connection_is_kept_only_as_long_as_it_is_wanted() {
         }
     };
     timeout(Duration::from_secs(10), gone).await.expect("it goes back to the pool");
-    // And is kept again for the next.
+    // It is kept again for the next one.
     connections.keep(Pooled::new(file.pool.acquire().await.unwrap()), Duration::from_secs(60));
     assert!(connections.kept.connection.lock().await.connection.is_some());
 }
@@ -159,7 +159,7 @@ async fn a_kept_connection_that_is_lost_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_connection_for_statements_that_falls_silent_idle_or_kept_is_replaced() {
+async fn an_idle_or_kept_connection_that_stops_answering_is_replaced() {
     let direct = postgres_schema(postgres_options(), 2).await;
     let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;
     let pool = PgPoolOptions::new().max_connections(3).acquire_timeout(LONG).connect_with(through).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_connection_for_statements_that_falls_silent_idle_or_kept_is_replaced(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_that_is_no_part_of_a_call_is_given_up_after_a_minute() {
+async fn a_statement_outside_a_call_times_out_after_a_minute() {
     let begun = Instant::now();
     let ended = timeout(Duration::from_secs(120), in_time::<()>(std::future::pending())).await.expect("it is given up");
     assert!(matches!(ended, Err(Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut));

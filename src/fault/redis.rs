@@ -8,14 +8,14 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::{Fault, Judged, may_have_run, not_run, of_io};
 
-/// Judges the error of a step: a command, a script of ours, or a pipeline that ends with one.
+/// Judges the error of a step: a command, a script of this crate, or a pipeline that ends with one.
 ///
-/// Redis refuses a script before it runs it, or at its first write: for want of memory, on a replica, or while
-/// it cannot write to disk. It undoes nothing of a script that it ends later.
+/// Redis refuses a script before it runs it, or at its first write: without memory, on a replica, or while it cannot
+/// write to disk. It does not undo a script that it ends later.
 pub(crate) fn of_redis(error: &RedisError) -> Judged {
     match error.kind() {
         ErrorKind::Server(kind) => of_answer(kind, error),
-        // A code that the client does not know.
+        // A code that is unknown to the client.
         ErrorKind::Extension => of_code(error.code().unwrap_or_default()),
         ErrorKind::Io => match Error::source(error).and_then(io_error) {
             Some(error) => of_io(error),
@@ -29,7 +29,7 @@ pub(crate) fn of_redis(error: &RedisError) -> Judged {
         | ErrorKind::InvalidClientConfig
         | ErrorKind::EmptySentinelList
         | ErrorKind::RESP3NotSupported => not_run(Fault::Permanent),
-        // A cluster's client has perhaps sent it to a node that is gone. Or the answer came, and could not be read.
+        // A cluster's client has perhaps sent it to a node that has vanished. Or the reply came, and could not be read.
         _ => may_have_run(Fault::Unavailable),
     }
 }
@@ -59,7 +59,7 @@ fn of_answer(kind: ServerErrorKind, error: &RedisError) -> Judged {
 
 pub(super) fn of_code(code: &str) -> Judged {
     match code {
-        // No memory, another script runs, no writes for want of a disk or of replicas.
+        // No memory, another script runs, or no writes because of the disk or of missing replicas.
         "OOM" | "BUSY" | "MISCONF" | "NOREPLICAS" => not_run(Fault::Unavailable),
         // A script that was killed has written nothing, but one that the server ended has.
         "UNKILLABLE" => may_have_run(Fault::Unavailable),

@@ -17,20 +17,20 @@ pub(crate) fn of_sql(error: &Error) -> Judged {
         Error::Configuration(_) | Error::InvalidArgument(_) | Error::Encode(_) | Error::InvalidSavePointStatement => {
             not_run(Fault::Permanent)
         }
-        // The answer came, and could not be read.
+        // The reply came, and could not be read.
         _ => may_have_run(Fault::Permanent),
     }
 }
 
-/// Judges the error of a commit: it is certain only where the database refused to commit.
+/// Judges the error of a commit: its outcome is certain only if the database refused to commit.
 pub(crate) fn of_commit(error: &Error) -> Judged {
     let judged = of_sql(error);
     let is_refused = error.as_database_error().is_some_and(is_certain_of_commit);
     Judged { may_have_run: judged.may_have_run || !is_refused, ..judged }
 }
 
-/// Whether SQLite may have rolled back a whole transaction with the statement: it does so for want of memory or of disk space, after
-/// an IO error, and where it is interrupted.
+/// Returns whether SQLite may have rolled back a whole transaction with the statement: it does so without memory or
+/// disk space, after an IO error, and after an interrupt.
 #[cfg(feature = "transactional")]
 pub(crate) fn may_undo_transaction(error: &Error) -> bool {
     #[cfg(feature = "sqlite")]
@@ -42,7 +42,7 @@ pub(crate) fn may_undo_transaction(error: &Error) -> bool {
     }
 }
 
-/// Names the database that an error is of, as far as the error tells.
+/// Names the database of an error, if the error shows it.
 pub(crate) fn backend_of(error: &Error) -> &'static str {
     #[cfg(feature = "postgres")]
     if error.as_database_error().is_some_and(|error| postgres(error).is_some()) {

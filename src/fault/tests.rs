@@ -1,4 +1,4 @@
-//! The table of the guide is the table of the tests.
+//! The tests check each row of the guide's table.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::{Fault, Judged, of_commit, of_redis, of_sql, redis as of_codes, sql};
 
 const GUIDE: &str = include_str!("../../docs/transactions.md");
 
-/// The rows of the table: of what, which errors, the kind, and whether the statement may have run.
+/// The rows of the table: the source, its errors, the kind, and whether the statement may have run.
 fn rows() -> impl Iterator<Item = (&'static str, Vec<&'static str>, Judged)> {
     let (_, section) = GUIDE.split_once("## What an error of the database means").expect("the guide has the section");
     let rows = section.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
@@ -103,7 +103,7 @@ fn redis_error(name: &str) -> RedisError {
 }
 
 #[test]
-fn each_error_means_what_the_table_of_the_guide_says() {
+fn each_error_has_the_meaning_in_the_table_of_the_guide() {
     let mut seen = 0;
     for (of, errors, expected) in rows() {
         for error in errors {
@@ -127,7 +127,7 @@ fn each_error_means_what_the_table_of_the_guide_says() {
 }
 
 #[test]
-fn of_a_commit_only_what_the_database_answers_is_certain() {
+fn only_an_answer_of_the_database_makes_a_commit_certain() {
     for name in ["ConnectionRefused", "ConnectionReset", "UnexpectedEof", "TimedOut"] {
         assert!(of_commit(&Error::Io(io_error(name))).may_have_run, "{name}");
     }
@@ -137,7 +137,7 @@ fn of_a_commit_only_what_the_database_answers_is_certain() {
 }
 
 #[test]
-fn a_script_that_is_not_permitted_a_command_may_have_written_before() {
+fn a_script_that_lacks_a_permission_may_have_written_before() {
     let refused = |text: &str| {
         let kind = redis::ServerErrorKind::ResponseError.into();
         of_redis(&RedisError::from((kind, "an error", text.to_owned()))).may_have_run

@@ -8,7 +8,7 @@ use turbomcp_types::ToolResult;
 
 use super::call::{self, CALLER, SPACE};
 
-/// The most calls that a page of a list has.
+/// The maximum of calls on a page.
 const MAX_PAGE: usize = 1000;
 
 /// Which ambiguous calls to list.
@@ -86,7 +86,7 @@ impl AmbiguousCall {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Resolved {
-    /// It is resolved.
+    /// The call is resolved.
     Yes,
     /// There is no such claim.
     Unknown,

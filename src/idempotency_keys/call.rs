@@ -8,10 +8,10 @@ use crate::canonical::{encode, encode_str, sha256};
 use crate::key_hash::KeyHash;
 use crate::scope::Scoped;
 
-/// How many digits of an id are the server's, so that its calls are found among those of others.
+/// How many digits of an id belong to the server, so that its calls are found among those of others.
 pub(super) const SPACE: usize = 16;
 
-/// How many digits follow that are the caller's.
+/// How many of the following digits belong to the caller.
 pub(super) const CALLER: usize = 16;
 
 /// A call with a key, as backends know it.
@@ -54,7 +54,8 @@ impl CallKey {
         Self { id, fingerprint: sha256(&encoded), tool: tool.to_owned(), key, origin }
     }
 
-    /// The digits that stand for the key in the log: those of the id that are this call's own, from the thirty-third on.
+    /// The digits that represent the key in the log: those of the id that belong to this call, from the thirty-third
+    /// on.
     pub(crate) fn hash(&self) -> KeyHash {
         hash(&self.id)
     }

@@ -63,7 +63,7 @@ pub(crate) struct Bound {
     pub(crate) timeout: Duration,
 }
 
-/// The claims of a layer, as far as they are listed and resolved.
+/// The claims of a layer, for listing and resolving.
 #[async_trait]
 pub(crate) trait AmbiguousClaims: Send + Sync {
     async fn list(&self, page: Page<'_>) -> Result<AmbiguousCalls, ClaimsError>;
@@ -117,9 +117,9 @@ impl Handle {
 
     /// Ends an ambiguous call, after you have found out whether it took effect.
     ///
-    /// `caller` is the one who made the call, as the [`Identity`](crate::Identity) tells callers apart: the same user, issuer and tenant
+    /// `caller` is the one who made the call, as the [`Identity`](crate::Identity) distinguishes callers: the same user, issuer and tenant
     /// (`RequestContext::new().with_user_id("ada")`). For an anonymous caller it has no user, and the same session if
-    /// [sessions tell callers apart](crate::Identity::with_anonymous_by_session). If the call ends later after all, that changes nothing.
+    /// [sessions distinguish callers](crate::Identity::with_anonymous_by_session). If the call ends later after all, that changes nothing.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl Handle {
         let bound = self.bound()?;
         let call = bound.call(caller, tool, key).ok_or(ResolveError::InvalidKey)?;
         match bound.resolve(&call.id, tool, resolution).await {
-            // A tool that only some callers see may not be known since the start, but its calls are.
+            // A tool that only some callers see may be unknown since the start, but its calls are recorded.
             Err(ResolveError::UnknownCall) if !(bound.acts_on)(tool) => Err(ResolveError::UnknownTool),
             resolved => resolved,
         }
@@ -173,7 +173,7 @@ impl Bound {
         }
     }
 
-    /// The call as its caller made it, but for the arguments: they have no part in its id.
+    /// The call as its caller made it, without the arguments, which are not part of its id.
     fn call(&self, caller: &RequestContext, tool: &str, key: &str) -> Option<CallKey> {
         let mut args = Value::Object(Map::new());
         let mut ctx = caller.clone();

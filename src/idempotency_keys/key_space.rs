@@ -5,14 +5,14 @@ use turbomcp_core::RequestContext;
 
 use crate::{ConfigError, Identity};
 
-/// What keeps the keys of a layer apart from those of other servers, and each caller's from those of the others.
+/// Separates the keys of a layer from those of other servers, and each caller's keys from those of other callers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeySpace {
     /// The name of the server that the layer is on.
     pub(crate) server: String,
     pub(crate) namespace: Option<String>,
     pub(crate) identity: Identity,
-    /// Clones of a layer have it in common.
+    /// Clones of a layer share it.
     has_warned: Arc<AtomicBool>,
 }
 
@@ -22,7 +22,7 @@ impl KeySpace {
         self.identity.check(layer)
     }
 
-    /// Warns once where callers come over a network, and nothing tells them apart.
+    /// Warns once if callers come over a network and nothing distinguishes them.
     pub(super) fn warn_if_shared(&self, tool: &str, ctx: &RequestContext) {
         if ctx.transport().is_network()
             && self.identity.is_shared_by_anonymous(ctx)

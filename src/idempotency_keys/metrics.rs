@@ -4,7 +4,7 @@ use turbomcp_types::{Tool, ToolResult};
 use crate::arguments::LayerArguments;
 use crate::telemetry::Counter;
 
-/// What became of a call with a key.
+/// The outcome of a call with a key.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(not(feature = "idempotent"), expect(dead_code, reason = "a transaction needs not all of them"))]
 pub(crate) enum KeyOutcome {
@@ -38,11 +38,11 @@ impl KeyOutcome {
     ];
 }
 
-/// Counts what became of the calls of a tool that takes keys.
+/// Counts the outcomes of the calls of a tool that takes keys.
 #[derive(Debug)]
 pub(crate) struct KeyCounts {
     pub(crate) tool: String,
-    /// Those of layers further in.
+    /// The arguments of inner layers.
     pub(crate) arguments: LayerArguments,
     counters: [Counter; KeyOutcome::ALL.len()],
 }
@@ -60,7 +60,7 @@ impl KeyCounts {
         self.counters[outcome as usize].increment();
     }
 
-    /// Counts an answer of the layer's own.
+    /// Counts an answer of the layer itself.
     pub(crate) fn answer(&self, outcome: KeyOutcome, error: &McpError) -> McpResult<ToolResult> {
         self.count(outcome);
         Ok(error.to_tool_result())

@@ -5,7 +5,7 @@
 //!
 //! # Who shares a key
 //!
-//! A key belongs to its caller, and the [`Identity`](crate::Identity) tells callers apart. **All callers who are not authenticated are
+//! A key belongs to its caller, and the [`Identity`](crate::Identity) distinguishes callers. **All callers who are not authenticated are
 //! one caller**: if two of them choose the same key for the same tool, they share one effect, and the second one reads the answer of the
 //! first. That is right for a local server, which has one user whose keys must survive a new connection. A server on a network needs one
 //! of these:
@@ -17,7 +17,7 @@
 //! In any case, keys should be hard to guess and never be chosen twice. The description that a tool advertises asks for a random UUID,
 //! and [`Idempotency::with_min_key_length`] refuses keys that are too short for one. If a replay goes to another connection than the
 //! first answer, its `_meta` has `true` under [`mcp-patterns/other-connection`](OTHER_CONNECTION). A layer logs one warning when the
-//! first call with a key comes over a network from a caller whom nothing tells apart from others.
+//! first call with a key comes over a network from a caller whom nothing distinguishes from others.
 //!
 //! # What a key does
 //!
@@ -31,7 +31,7 @@
 //!
 //! # Clocks
 //!
-//! Only the clock of the backend decides when an answer expires, when a lease is over, when a call has been ambiguous for the
+//! Only the clock of the backend decides when an answer expires, when a lease ends, when a call has been ambiguous for the
 //! [chosen time](Idempotency::with_final_refusal_after), and what a sweep deletes. The layers never read the wall clock of a server. It
 //! may be wrong by days, and it may be set while the server runs: a key still takes effect once within its ttl.
 //!

@@ -1,4 +1,4 @@
-//! Whom a call with a key comes from, as far as others may know.
+//! The caller of a call with a key, as far as others may know.
 
 use turbomcp_core::RequestContext;
 
@@ -26,7 +26,7 @@ impl Origin {
         }
     }
 
-    /// What tells anonymous callers apart, who are one caller otherwise.
+    /// Distinguishes anonymous callers, who otherwise are one caller.
     #[cfg(feature = "idempotent")]
     pub(crate) fn anonymous_connection(&self) -> Option<&str> {
         self.connection.as_deref().filter(|_| self.is_anonymous)

@@ -1,4 +1,4 @@
-//! How an answer is kept, and read for a replay.
+//! The record of an answer, and its use for a replay.
 
 use serde_json::{Value, json};
 #[cfg(feature = "idempotent")]
@@ -25,7 +25,7 @@ pub(crate) fn to_record(result: &McpResult<ToolResult>, connection: Option<&str>
     serde_json::to_string(&record).ok()
 }
 
-/// The record of a call that has ended, without its answer, for which there is no room.
+/// The record of a call that has ended, without its answer, which has no room.
 #[cfg(feature = "idempotent")]
 pub(crate) fn record_without_answer() -> String {
     let error = McpError::internal(

@@ -112,7 +112,7 @@ impl Idempotency {
         self.final_refusal_after
     }
 
-    /// How long a claim without an answer is kept after its lease is over. `None`: for ever.
+    /// How long a claim without an answer is kept after the end of its lease. `None`: for ever.
     pub(crate) fn kept_for(&self) -> Option<Duration> {
         self.final_refusal_after.map(|time| time.saturating_add(self.ttl))
     }
@@ -185,8 +185,8 @@ impl Idempotency {
         tool.meta.get_or_insert_default().insert(IDEMPOTENCY.to_owned(), self.source.advertised());
     }
 
-    /// The counters of a tool that takes a key. `None` if the tool has an argument of that name of its own, which [`check_for`](Self::check_for)
-    /// refuses for the tools that are there at the start.
+    /// The counters of a tool that takes a key. `None` if the tool itself has an argument of that name, which
+    /// [`check_for`](Self::check_for) refuses for the tools that exist at the start.
     pub(crate) fn counts(&self, layer: &'static str, tool: &Tool) -> Option<KeyCounts> {
         let own = self.argument(false);
         if own.as_ref().is_some_and(|own| own.is_authors(tool)) {
@@ -198,14 +198,14 @@ impl Idempotency {
         Some(KeyCounts::new(tool, others))
     }
 
-    /// The key as an argument, if it is one. The answer of a tool that changes nothing does not depend on it.
+    /// The key as an argument, if it is one. The answer of a read-only tool does not depend on it.
     fn argument(&self, is_required: bool) -> Option<LayerArgument> {
         let KeySource::Argument(name) = &self.source else { return None };
         let argument = LayerArgument::new(name, self.key_schema(is_required)).not_in_keys();
         Some(if is_required { argument.required() } else { argument })
     }
 
-    /// Takes the key out of a call. The arguments of `others`, which are layers further in, do not make it another call.
+    /// Takes the key out of a call. The arguments of `others`, the inner layers, do not change its fingerprint.
     pub(crate) fn key(
         &self,
         space: &KeySpace,

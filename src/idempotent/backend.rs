@@ -49,8 +49,8 @@ pub trait Backend: Send + Sync + 'static {
     /// answer.
     async fn renew(&self, owner: Owner<'_>, lease: Duration) -> Result<bool, BackendError>;
 
-    /// Records the answer and keeps it for `ttl`, also if the lease is over or the claim was abandoned. Returns false if the claim is no
-    /// longer the owner's.
+    /// Records the answer and keeps it for `ttl`, also if the lease has ended or the claim was abandoned. Returns false
+    /// if the claim is no longer the owner's.
     ///
     /// Returns true if the same answer is recorded again: the result of the first time may have been lost on the way back.
     ///
@@ -97,7 +97,7 @@ pub struct Claim<'a> {
     pub token: &'a str,
     /// How long the claim counts as running, from now, by the backend's clock.
     pub lease: Duration,
-    /// How long to keep the claim without an answer after its lease is over. Then the claim is gone, and the call is new. `None`: for
+    /// How long to keep the claim without an answer after the end of its lease. Then the claim no longer exists, and the call is new. `None`: for
     /// ever.
     pub kept_for: Option<Duration>,
     /// Takes over an ambiguous claim of the same arguments, with a new token, instead of reporting it.
@@ -118,17 +118,17 @@ pub struct Owner<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Claimed {
-    /// The claim is the caller's. Also if it was already: the token is the same.
+    /// The caller has the claim. Also if it had the claim before: the token is the same.
     New,
     /// The key belongs to a call with another fingerprint.
     Other,
-    /// Another call has claimed it, and the lease is not over.
+    /// Another call has claimed it, and its lease has not ended.
     Running,
     /// The call has this answer.
     Done(String),
-    /// Another call had claimed it; the lease is over, and there is no answer.
+    /// Another call had claimed it; the lease has ended, and there is no answer.
     Ambiguous {
-        /// How long it has been ambiguous: since the lease was over, or the claim abandoned.
+        /// How long it has been ambiguous: since the end of the lease, or since the claim was abandoned.
         age: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! A backend whose steps end in time, and whose failures are logged.
+//! A backend with a timeout for each step, and a log of its failures.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::backend::{Backend, BackendError};
 use crate::telemetry::{Outage, Over, Warning};
 
-/// A backend, and how long each of its steps may take.
+/// A backend, and the timeout of each of its steps.
 #[derive(Clone)]
 pub(super) struct BoundedBackend {
     backend: Arc<dyn Backend>,
@@ -19,7 +19,7 @@ pub(super) struct BoundedBackend {
     pub(super) warnings: Arc<Warnings>,
 }
 
-/// What is logged of a backend that fails.
+/// The log entries of a backend that fails.
 #[derive(Default)]
 pub(super) struct Warnings {
     outage: Outage,

@@ -1,4 +1,4 @@
-//! The layer as its user sets it up.
+//! The setters of the layer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct IdempotentTool {
     pub(super) handle: Handle,
 }
 
-/// Says which failures prove that a call took no effect.
+/// Decides which failures prove that a call took no effect.
 pub(super) type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
 
 impl IdempotentTool {
@@ -78,13 +78,13 @@ impl IdempotentTool {
         self
     }
 
-    /// Sets how callers are told apart. Each caller has keys of their own. Give all layers the same [`Identity`].
+    /// Sets how callers are distinguished. Each caller has keys of their own. Give all layers the same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
         Arc::make_mut(&mut self.space).identity = identity;
         self
     }
 
-    /// Sets how long a claim counts as running after its owner was last heard of. At least 1 ms. While a tool runs, its claim is renewed
+    /// Sets how long a claim counts as running after its owner last renewed it. At least 1 ms. While a tool runs, its claim is renewed
     /// three times as often. Default: 30 seconds.
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.claims.terms.lease = lease;

@@ -1,4 +1,4 @@
-//! How a call gets its claim, or what another call with its key comes to.
+//! Claims a call, or waits for the outcome of another call with its key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use crate::idempotency_keys::{self, CallKey, Resolved};
 use crate::masked::{CallLabel, error_id};
 use crate::scope;
 
-/// Makes claims, and waits for those of other calls.
+/// Claims calls, and waits for those of other callers.
 #[derive(Clone)]
 pub(super) struct Claims {
     pub(super) terms: Terms,
-    /// How long a call waits for another one with its key.
+    /// The longest wait of a call for another one with its key.
     pub(super) wait: Duration,
 }
 
-/// The pauses between the looks at a call that is running.
+/// The pauses between checks of a running call.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 impl Claims {
-    /// Claims a call, or waits for what another call with its key comes to.
+    /// Claims a call, or waits for the outcome of another call with its key.
     pub(super) async fn claim(
         &self,
         call: &Arc<CallKey>,
@@ -56,7 +56,7 @@ impl Claims {
                         );
                         return Ok(Found::Unresolved(refusal));
                     }
-                    // It was resolved meanwhile: look again.
+                    // It was resolved meanwhile: check again.
                     continue;
                 }
                 found => return Ok(found),
@@ -85,11 +85,12 @@ impl Claims {
         Ok(backend.attempt(step).await? == Resolved::Yes)
     }
 
-    /// Claims a call in a task of its own: the claim of a caller who leaves half-way arrives nowhere, so it is dropped and released.
+    /// Claims a call in its own task: if the caller leaves meanwhile, the claim has no receiver, so it is dropped and
+    /// released.
     async fn look(&self, call: &Arc<CallKey>) -> Result<Found, BackendError> {
         let (found, arrives) = oneshot::channel();
         let held = HeldClaim::new(self.terms.clone(), Arc::clone(call));
-        // A backend in the database of a transaction has to know that the call is inside it.
+        // A backend in the database of a transaction must see that the call is inside it.
         tokio::spawn(scope::capture().enter(async move {
             let _ = found.send(held.claim().await);
         }));

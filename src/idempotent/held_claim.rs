@@ -1,4 +1,4 @@
-//! A claim that this process holds: renewed while its call runs, and ended in one of three ways whatever happens.
+//! A claim of this process: it is renewed while its call runs, and always ended in one of three ways.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -14,7 +14,7 @@ use super::backend::{BackendError, Claim, Claimed, Owner};
 use super::bounded::BoundedBackend;
 use crate::idempotency_keys::{self, CallKey, Idempotency};
 
-/// On which terms claims are made and held.
+/// The terms of claims.
 #[derive(Clone)]
 pub(super) struct Terms {
     pub(super) backend: BoundedBackend,
@@ -23,23 +23,23 @@ pub(super) struct Terms {
     pub(super) idempotency: Arc<Idempotency>,
 }
 
-/// What a call found under its key.
+/// The state that a call found under its key.
 pub(super) enum Found {
-    /// Nothing: this call makes it.
+    /// Nothing: this call runs the tool.
     Nothing(HeldClaim),
     Other,
     Running,
     Answer(String),
     /// For this long.
     Ambiguous(Duration),
-    /// It was ambiguous for too long: this refusal is its answer from now on.
+    /// It was ambiguous for too long: from now on this refusal is its answer.
     Unresolved(McpError),
     /// The caller left while it waited.
     Cancelled,
 }
 
-/// How many times the backend's timeout a claim may take before it is given up. Its call waits no longer, but a claim cannot be taken
-/// back before it is known whether it was made.
+/// How many times the backend's timeout a claim may take before it is abandoned. Its call waits no longer, but a claim
+/// cannot be taken back before it is known whether it was made.
 const CLAIM_TIMEOUTS: u32 = 5;
 
 /// The pauses before the attempts to end a claim in a backend that fails.
@@ -68,13 +68,13 @@ enum End {
     Abandon,
 }
 
-/// Whether the end of a claim is in the backend.
+/// Whether the backend has recorded the end of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     Yes,
-    /// It is, but without the answer, for which there was no room.
+    /// It has, but without the answer, for which there was no room.
     WithoutAnswer,
-    /// The claim has another owner by now.
+    /// The claim now has another owner.
     Lost,
     /// The backend fails.
     Unknown,
@@ -112,14 +112,14 @@ impl HeldClaim {
                 self.stage = Stage::Over;
                 return Err(BackendError::Full);
             }
-            // The claim may have been made all the same. The drop releases it.
+            // The claim may have been made anyway. The drop releases it.
             Err(error) => return Err(error),
         };
         self.stage = Stage::Over;
         Ok(found)
     }
 
-    /// Notes that from here on it is not known what the call has done, and renews the lease until the claim ends.
+    /// Records that the call may have an effect from here on, and renews the lease until the claim ends.
     pub(super) fn begin(&mut self) {
         let (terms, call, token) = (self.terms.clone(), Arc::clone(&self.call), self.token.clone());
         let beats = self.runtime.spawn(async move {
@@ -159,7 +159,7 @@ impl HeldClaim {
         self.end(End::Abandon).await
     }
 
-    /// Ends the claim in a task of its own. It continues when the caller has left, or has waited long enough.
+    /// Ends the claim in its own task, which continues if the caller has left or stops waiting.
     async fn end(self, end: End) -> Ended {
         let limit = self.terms.backend.timeout;
         let runtime = self.runtime.clone();
@@ -195,7 +195,7 @@ impl HeldClaim {
                 break;
             }
         }
-        // A claim that could not be ended is ambiguous once its lease is over.
+        // A claim that could not be ended is ambiguous once its lease has ended.
         self.stage = Stage::Over;
         ended
     }
@@ -235,7 +235,7 @@ impl Drop for HeldClaim {
 }
 
 impl End {
-    /// The same, without the answer: for a backend that has no room for it.
+    /// The same without the answer, for a backend that has no room for it.
     fn without_answer(self) -> Self {
         match self {
             Self::Complete { ttl, .. } => Self::Complete { record: idempotency_keys::record_without_answer(), ttl },

@@ -18,7 +18,7 @@ use crate::masked::{CallLabel, error_id};
 use crate::outcome::{self, ErrorKind};
 use crate::scope;
 
-/// After what time a caller should ask again for the result of the first call with its key.
+/// The time after which a caller should ask again for the result of the first call with its key.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Makes a call with a key, unless the key has an answer. A call without a key passes.
@@ -33,7 +33,7 @@ pub(super) async fn make_once<H: McpHandler>(
     let idempotency = tool.idempotency();
     let call = match idempotency.key(&tool.space, name, &counts.arguments, &mut args, ctx) {
         Ok(Some(call)) => Arc::new(call),
-        // On the heap, so that a call with a key does not carry it along.
+        // On the heap, so that the future of a call with a key stays small.
         Ok(None) => return Box::pin(inner.call_tool(name, args, ctx)).await,
         Err(refused) => return counts.answer(KeyOutcome::Refused, &refused),
     };
@@ -53,7 +53,7 @@ pub(super) async fn make_once<H: McpHandler>(
     let made = run.make(held, async move || inner.call_tool(&name, args, &ctx).await).boxed();
     match scope::is_in_transaction() {
         true => labelled.enter(made).await,
-        // If the caller leaves, the outcome of the call is still recorded for whoever calls again with its key.
+        // If the caller leaves, the outcome of the call is still recorded for later calls with its key.
         false => run_to_end(labelled.enter(made).boxed()).await,
     }
 }
@@ -82,7 +82,7 @@ fn answer_found(tool: &IdempotentTool, counts: &KeyCounts, call: &CallKey, found
     }
 }
 
-/// The answer while the backend fails. Then it cannot be known whether a call was made, so none is made.
+/// The answer while the backend fails: it cannot be known whether a call was made, so none is made.
 fn refuse(tool: &IdempotentTool, counts: &KeyCounts, call: &CallKey, error: &BackendError) -> McpResult<ToolResult> {
     let (id, attempt, backend) = (error_id(), CallLabel::current().attempt, tool.backend_name());
     let (tool, key_hash) = (&call.tool, call.hash());

@@ -95,7 +95,7 @@
 //! assert!(again.first_text().unwrap().contains("it may or may not have taken effect"));
 //! assert_eq!(bank.calls("pay"), 1);
 //!
-//! // Somebody has looked at the account: the money is gone.
+//! // A person has checked the account: the money was paid.
 //! handle.resolve(&ctx, "pay", "9f1c", Resolution::Done(ToolResult::text("Paid"))).await.unwrap();
 //! assert_eq!(server.call_tool("pay", pay, &ctx).await?.first_text(), Some("Paid"));
 //! assert_eq!(bank.calls("pay"), 1);
@@ -157,7 +157,7 @@
 //! # });
 //! ```
 //!
-//! # What becomes of a call with a key
+//! # The outcome of a call with a key
 //!
 //! | the key | the answer | is the call made? |
 //! | --- | --- | --- |
@@ -183,7 +183,7 @@
 //! although it may have done something needs a rule of its own. The [session](crate::session#errors) is an exception: it says so itself
 //! if its change may have been kept.
 //!
-//! A call is also ambiguous if it panicked, or if its process was not heard of for the time of a lease. An answer that comes after all is
+//! A call is also ambiguous if it panicked, or if its process did not renew it for the time of a lease. An answer that comes after all is
 //! recorded, unless the call has been resolved, taken over or finally refused. Then its first owner changes nothing any more, since each
 //! claim has a token of its own.
 //!
@@ -251,8 +251,8 @@
 //! [`with_namespace`](IdempotentTool::with_namespace) of their own. Otherwise, a key that was used in one has its answer in the other.
 //!
 //! The layer fails closed. If the backend is down, too slow or gives an answer that cannot be read before the call, the tool is not
-//! called, the answer is `unavailable`, and a claim that was made all the same is taken back. Calls without a key need no backend. A
-//! [`RedisConnection`](crate::RedisConnection) connects anew to a Redis that does not answer; other connections have
+//! called, the answer is `unavailable`, and a claim that was made anyway is taken back. Calls without a key need no backend. A
+//! [`RedisConnection`](crate::RedisConnection) reconnects to a Redis that does not answer; other connections have
 //! [limits](crate::RedisConnection#other-connections).
 //!
 //! A [`MemoryBackend`] drops no claim, and no answer before its time: neither for want of room, nor for another caller. Each caller has a

@@ -40,7 +40,7 @@ mod scripts;
 pub struct RedisBackend {
     connection: AnyRedisConnection,
     prefix: String,
-    /// How many replicas must have a write, and for how long it waits for them.
+    /// How many replicas must have a write, and the timeout of the wait for them.
     replicas: Option<(usize, Duration)>,
 }
 
@@ -59,7 +59,7 @@ impl RedisBackend {
 
     /// Lets a claim, an answer and a resolution count only once this many replicas have it, within `timeout` (at least 1 ms). If too few
     /// replicas have a claim, it is taken back and the call is not made: the answer is `unavailable`. If too few have an answer, it is
-    /// `"not_recorded"`. If Redis fails over in between, either may be there all the same; then the key belongs to an ambiguous call.
+    /// `"not_recorded"`. If Redis fails over in between, either may exist anyway; then the key belongs to an ambiguous call.
     ///
     /// Redis takes no other command from a connection while it waits (`WAIT`): give the backend a connection of its own, and a `timeout`
     /// below the response timeout of that connection (500 ms by default) and well below the
@@ -110,7 +110,7 @@ impl RedisBackend {
         Some(Replication { replicas, timeout })
     }
 
-    /// Takes a step that must not get lost, if it `has_written`.
+    /// Takes a step that must not be lost in a failover, if it `has_written`.
     async fn take<T: FromRedisValue>(
         &self,
         step: &ScriptInvocation<'_>,
@@ -141,6 +141,7 @@ impl Backend for RedisBackend {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.connection.check()?;
         let Some((replicas, timeout)) = self.replicas else { return Ok(()) };
         ConfigError::check_positive("RedisBackend", "with_replicas", replicas)?;
         ConfigError::check_timeout("RedisBackend", "with_replicas", timeout)

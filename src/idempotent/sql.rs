@@ -31,7 +31,7 @@ pub struct SqlBackend<DB: Dialect> {
     sweeper: Sweeper,
     connections: Arc<Connections<DB>>,
     renewals: Arc<Renewals>,
-    /// Has transactions on the pool leave a connection to the claims.
+    /// Makes transactions on the pool leave a connection for the claims.
     apart: Arc<Apart>,
 }
 

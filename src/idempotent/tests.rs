@@ -52,12 +52,12 @@ fn claim_of<'a>(id: &'a str, token: &'a str, lease: Duration) -> Claim<'a> {
     }
 }
 
-/// A server whose `send` tells how often it was called.
+/// A server whose `send` answers how often it was called.
 fn post() -> ScriptedServer {
     ScriptedServer::new("post").with_plain("send", |call| ready(Ok(sent(call.number))))
 }
 
-/// A server whose `send` takes a second for it.
+/// A server whose `send` takes a second.
 fn slow_post() -> ScriptedServer {
     ScriptedServer::new("post").with_plain("send", |call| async move {
         tokio::time::sleep(secs(1)).await;
@@ -72,14 +72,14 @@ fn stumbling_post(error: McpError) -> ScriptedServer {
     })
 }
 
-/// A server whose `send` waits until it is let go, each call on its own.
+/// A server whose `send` waits until the test releases it, each call separately.
 fn held_post() -> (ScriptedServer, Arc<Notify>) {
     let go = Arc::new(Notify::new());
     let gate = Arc::clone(&go);
     let server = ScriptedServer::new("post").with_plain("send", move |call| {
         let gate = Arc::clone(&gate);
         async move {
-            tokio::time::timeout(secs(86_400), gate.notified()).await.expect("somebody lets it go");
+            tokio::time::timeout(secs(86_400), gate.notified()).await.expect("the test releases it");
             Ok(sent(call.number))
         }
     });
@@ -119,7 +119,7 @@ fn text(result: &McpResult<ToolResult>) -> String {
     }
 }
 
-/// What the layer says of an answer, or in an error of its own.
+/// The layer's mark in an answer, or in an error of its own.
 fn told(result: &McpResult<ToolResult>) -> Value {
     let marked = match result {
         Ok(result) => result.meta.as_ref().and_then(|meta| meta.get(IDEMPOTENCY)),
@@ -133,14 +133,14 @@ fn kind(result: &McpResult<ToolResult>) -> Option<ErrorKind> {
     outcome::failure(result).and_then(|failure| failure.kind())
 }
 
-/// An answer of the layer: nobody knows whether the call took effect.
+/// Whether the layer answered that the outcome of the call is unknown.
 fn is_ambiguous(result: &McpResult<ToolResult>) -> bool {
     let failure = outcome::failure(result).expect("what is ambiguous is a failure");
     assert!(!failure.is_temporary(), "no layer may make the call again");
     told(result) == "ambiguous"
 }
 
-/// An answer without the marker that tells a replay.
+/// An answer without the mark of a replay.
 fn unmarked(result: McpResult<ToolResult>) -> ToolResult {
     let mut result = result.expect("an answer");
     if let Some(meta) = &mut result.meta {
@@ -151,7 +151,7 @@ fn unmarked(result: McpResult<ToolResult>) -> ToolResult {
     result
 }
 
-/// Lets everything that runs beside the test come to rest.
+/// Waits until all background tasks are idle.
 async fn settle() {
     for _ in 0..200 {
         tokio::task::yield_now().await;

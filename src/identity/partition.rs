@@ -1,4 +1,4 @@
-//! The part of the callers that a scope lets share, and how it is written into a key.
+//! The group of callers that share data in a scope, and its form in a key.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use super::{Identity, Scope};
 use crate::canonical::{encode, encode_str};
 use crate::scope;
 
-/// The part of the callers that a scope lets share.
+/// The group of callers that share data in a scope.
 pub(crate) enum Partition<'a> {
     Everybody,
     Principal(Caller<'a>),
-    /// A session belongs to whoever opened it: named by another, it is another.
+    /// A session belongs to its opener: the same name from another caller is another session.
     Session {
         transport: Option<&'a str>,
         kept: Option<Arc<str>>,
@@ -21,7 +21,7 @@ pub(crate) enum Partition<'a> {
     },
 }
 
-/// Who calls: what tells callers apart, the tenants, and the rights.
+/// The caller: its distinguishing part, the tenants, and the rights.
 pub(crate) struct Caller<'a> {
     identity: &'a Identity,
     principal: Option<&'a Principal>,
@@ -33,11 +33,11 @@ enum Who<'a> {
         subject: Option<&'a str>,
         issuer: Option<&'a str>,
     },
-    /// Nobody in particular, on this connection.
+    /// An anonymous caller on this connection.
     Anonymous {
         session: &'a str,
     },
-    /// What the user's own function says. On the heap, since it is rare and large.
+    /// The result of the user's own function. On the heap, since it is rare and large.
     Chosen(Box<Value>),
 }
 
@@ -45,7 +45,7 @@ enum Who<'a> {
 pub(super) const END: u8 = b'.';
 
 impl Identity {
-    /// Returns the partition of the caller, or `None` where it shares with nobody.
+    /// Returns the partition of the caller, or `None` if it shares with no other call.
     pub(crate) fn partition<'a>(&'a self, scope: Scope, ctx: &'a RequestContext) -> Option<Partition<'a>> {
         match scope {
             Scope::Public => Some(Partition::Everybody),
@@ -71,8 +71,8 @@ impl Identity {
         Caller { identity: self, principal, who }
     }
 
-    /// The key of whoever lists the tools: who it is, the partition of the user's own if there is one, and all rights, also
-    /// [where answers do not depend on them](Identity::without_rights). It is empty where nobody is known.
+    /// The key of a caller of a listing: its identity, the user's own partition if there is one, and all rights, also
+    /// [if answers do not depend on them](Identity::without_rights). It is empty for an anonymous caller.
     pub(crate) fn lister(&self, ctx: &RequestContext) -> Vec<u8> {
         let (principal, subject) = (ctx.principal(), ctx.subject());
         let who = match ctx.session_id().filter(|_| self.0.anonymous_by_session && subject.is_none()) {
@@ -90,7 +90,7 @@ impl Identity {
         key
     }
 
-    /// Says whether the caller is one of all those whom nothing tells apart.
+    /// Returns whether the caller is anonymous and not distinguished from other anonymous callers.
     #[cfg(any(feature = "idempotent", feature = "transactional"))]
     pub(crate) fn is_shared_by_anonymous(&self, ctx: &RequestContext) -> bool {
         self.0.partition.is_none() && !self.0.anonymous_by_session && ctx.subject().is_none()
@@ -103,7 +103,7 @@ impl Identity {
 }
 
 impl Partition<'_> {
-    /// Appends the partition to the key of what is answered from memory: the caller, and what the caller may do.
+    /// Appends the partition to the key of an answer: the caller, and the caller's rights.
     pub(crate) fn encode_with_rights(&self, key: &mut Vec<u8>) {
         self.encode(key);
         if let Self::Principal(caller) | Self::Session { caller, .. } = self {
@@ -143,9 +143,9 @@ impl Partition<'_> {
 
 impl Caller<'_> {
     fn size_hint(&self) -> usize {
-        /// What goes around the names.
+        /// The punctuation around the names.
         const FRAME: usize = 32;
-        /// Tenants and rights, as most tokens have them.
+        /// The tenants and rights of most tokens.
         const CLAIMS: usize = 224;
         let who = match &self.who {
             Who::Subject { subject, issuer } => subject.map_or(0, str::len) + issuer.map_or(0, str::len),
@@ -173,8 +173,8 @@ impl Caller<'_> {
                 encode(partition, key);
             }
         }
-        // Each tenant with the name of its claim: `org_id` of one provider may be the `tid` of another. A map has its names in
-        // order, so equal tenants are written alike.
+        // Each tenant with the name of its claim: the `org_id` of one provider may equal the `tid` of another. A map
+        // has its names in order, so equal tenants are written alike.
         let claims = self.principal.into_iter().flat_map(|principal| &principal.claims);
         for (name, value) in claims.filter(|(name, value)| !value.is_null() && self.identity.names_tenant(name)) {
             encode_str(name, key);

@@ -1,4 +1,4 @@
-//! What a caller may do, in a form that does not depend on the order in which a token lists it.
+//! The rights of a caller, in a form that does not depend on their order in a token.
 
 use serde_json::Value;
 use turbomcp_core::Principal;
@@ -17,7 +17,8 @@ impl Identity {
         is_in_words(claim)
             || matches!(
                 claim,
-                // RFC 9068 and RFC 9396, the plain words, and what Auth0, Microsoft Entra, Cognito and Keycloak say.
+                // The names of RFC 9068 and RFC 9396, the plain words, and the names of Auth0, Microsoft Entra, Cognito
+                // and Keycloak.
                 "roles"
                     | "groups"
                     | "entitlements"
@@ -33,7 +34,8 @@ impl Identity {
             || self.0.rights_claims.contains(claim)
     }
 
-    /// Appends the rights of a principal to a key: each list with its name, so that a role is no scope, and none that is empty.
+    /// Appends the rights of a principal to a key: each non-empty list with its name, so that a role never equals a
+    /// scope.
     pub(super) fn encode_rights(&self, principal: Option<&Principal>, key: &mut Vec<u8>) {
         if let Some(principal) = principal {
             if !principal.roles.is_empty() {
@@ -63,7 +65,7 @@ impl Identity {
 
 /// Appends words, each once and in order, and an end.
 fn encode_words<'a>(words: impl Iterator<Item = &'a str> + Clone, key: &mut Vec<u8>) {
-    /// So many are sorted without an allocation.
+    /// This many are sorted without an allocation.
     const FEW: usize = 32;
     let mut few = [""; FEW];
     let mut many = Vec::new();
@@ -84,7 +86,7 @@ fn encode_words<'a>(words: impl Iterator<Item = &'a str> + Clone, key: &mut Vec<
     key.push(END);
 }
 
-/// Appends the items of a list, each once and in an order of their own, and an end.
+/// Appends the items of a list, each once and in a canonical order, and an end.
 fn encode_set(items: &[Value], key: &mut Vec<u8>) {
     let words = items.iter().map_while(Value::as_str);
     if words.clone().count() == items.len() {

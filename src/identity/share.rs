@@ -1,4 +1,4 @@
-//! In whose share of a bounded thing a call is, as a number that is only good in this process.
+//! The caller whose share of a bounded table a call uses, as a number that is valid only in this process.
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
@@ -8,11 +8,11 @@ use turbomcp_core::RequestContext;
 
 use super::Identity;
 
-/// Whose shares are told apart by a secret of the process, so that nobody can choose to be in another's.
+/// Distinguishes the shares by a secret of the process, so that no caller can choose another's share.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Identity {
-    /// Returns the share of the caller. Callers whom nobody knows have one for each connection. Allocates nothing.
+    /// Returns the share of the caller. Anonymous callers have one for each connection. Allocates nothing.
     pub(crate) fn share_of(&self, ctx: &RequestContext) -> u64 {
         thread_local! {
             static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -31,7 +31,7 @@ impl Identity {
     }
 }
 
-/// Returns the share of whatever has this name.
+/// Returns the share with this name.
 pub(crate) fn share_of(name: &[u8]) -> u64 {
     HASHER.hash_one(name)
 }

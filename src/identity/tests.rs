@@ -11,7 +11,7 @@ fn ada() -> Principal {
     Principal::new("ada")
 }
 
-/// What a key says of the caller.
+/// The part of a key that identifies the caller.
 fn caller(identity: &Identity, ctx: &RequestContext) -> Vec<u8> {
     let mut key = Vec::new();
     identity.caller(ctx).encode(&mut key);
@@ -43,17 +43,17 @@ fn a_principal_is_its_subject_issuer_and_tenant() {
 }
 
 #[test]
-fn each_claim_that_names_a_tenant_tells_callers_apart_whatever_else_is_there() {
+fn each_tenant_claim_distinguishes_callers_whatever_other_claims_exist() {
     for claim in ["tid", "tenant_id", "tenant", "org_id", "organization"] {
         for other in ["tid", "tenant_id", "tenant", "org_id", "organization"] {
             let of = |value: &str| by_default(with_claims(&[(other, json!("directory")), (claim, json!(value))]));
-            assert_ne!(of("acme"), of("globex"), "{claim} beside {other}");
+            assert_ne!(of("acme"), of("globex"), "{claim} together with {other}");
         }
     }
 }
 
 #[test]
-fn a_tenant_of_one_kind_is_never_taken_for_one_of_another() {
+fn tenants_of_different_claims_are_never_equal() {
     all_differ(&[
         by_default(with_claims(&[("tid", json!("acme"))])),
         by_default(with_claims(&[("org_id", json!("acme"))])),
@@ -66,7 +66,7 @@ fn a_tenant_of_one_kind_is_never_taken_for_one_of_another() {
 }
 
 #[test]
-fn the_order_of_a_tenant_s_keys_does_not_count_and_null_is_no_tenant() {
+fn the_order_of_a_tenants_keys_does_not_matter_and_null_is_no_tenant() {
     let of = |value: Value| by_default(with_claims(&[("organization", value)]));
     assert_eq!(of(json!({"id": 1, "name": "acme"})), of(json!({"name": "acme", "id": 1.0})));
     assert_ne!(of(json!(["a", "b"])), of(json!(["b", "a"])));
@@ -95,13 +95,13 @@ fn a_partition_of_the_user_s_own_replaces_subject_and_issuer_but_not_the_tenant(
 }
 
 #[test]
-fn a_partition_that_looks_like_a_subject_is_none() {
+fn a_partition_that_looks_like_a_subject_does_not_equal_the_subject() {
     let identity = Identity::new().with_partition(|ctx| ctx.subject().map(str::to_owned));
     assert_ne!(caller(&identity, &ctx(ada())), by_default(ada()));
 }
 
 #[test]
-fn claims_of_the_client_about_itself_do_not_count() {
+fn claims_that_a_client_makes_about_itself_are_ignored() {
     let one = RequestContext::with_id("1").with_client_id("a").with_metadata("k", 1);
     let two = RequestContext::with_id("2").with_client_id("b").with_metadata("k", 2);
     assert_eq!(caller(&Identity::new(), &one), caller(&Identity::new(), &two));
@@ -114,11 +114,11 @@ fn a_user_with_the_name_of_the_anonymous_partition_is_not_anonymous() {
 }
 
 #[test]
-fn in_session_scope_a_call_without_a_session_shares_with_no_other() {
+fn in_session_scope_a_call_without_a_session_shares_with_no_other_call() {
     assert!(Identity::new().partition(Scope::Session, &RequestContext::with_id("1")).is_none());
 }
 
-/// What the key of an answer says of the caller's rights, with who calls.
+/// The part of an answer's key that contains the caller and the rights.
 fn rights(identity: &Identity, principal: Principal) -> Vec<u8> {
     let (mut key, ctx) = (Vec::new(), ctx(principal));
     identity.partition(Scope::Principal, &ctx).expect("always shared").encode_with_rights(&mut key);
@@ -130,7 +130,7 @@ fn rights_by_default(principal: Principal) -> Vec<u8> {
 }
 
 #[test]
-fn each_kind_of_right_tells_calls_apart_and_is_taken_for_no_other() {
+fn rights_of_different_kinds_distinguish_calls() {
     let claims = [
         "scope",
         "scp",
@@ -178,7 +178,7 @@ fn rights_are_equal_in_any_order_and_form() {
 }
 
 #[test]
-fn lists_within_rights_have_no_order_either() {
+fn the_order_of_lists_within_rights_does_not_matter() {
     let of = |value: Value| rights_by_default(with_claims(&[("resource_access", value)]));
     let one = json!({"shop": {"roles": ["read", "write"]}, "bank": {"roles": [{"id": 1, "of": ["x", "y"]}, 2]}});
     let same = json!({"bank": {"roles": [2, {"of": ["y", "x"], "id": 1}]}, "shop": {"roles": ["write", "read"]}});
@@ -188,7 +188,7 @@ fn lists_within_rights_have_no_order_either() {
 }
 
 #[test]
-fn many_rights_are_compared_like_few() {
+fn many_rights_are_compared_like_few_rights() {
     let all: Vec<_> = (0..100).map(|number| format!("scope:{number}")).collect();
     let of = |scopes: &[String]| rights_by_default(with_claims(&[("scope", json!(scopes.join(" ")))]));
     let reversed: Vec<_> = all.iter().rev().cloned().collect();
@@ -204,14 +204,14 @@ fn a_group_with_a_space_in_its_name_is_one_group() {
 }
 
 #[test]
-fn a_right_that_lists_nothing_is_none() {
+fn a_right_with_an_empty_list_counts_as_absent() {
     for nothing in [json!(""), json!([]), Value::Null] {
         assert_eq!(rights_by_default(with_claims(&[("scope", nothing)])), rights_by_default(ada()));
     }
 }
 
 #[test]
-fn the_end_of_one_list_of_rights_is_not_the_beginning_of_the_next() {
+fn the_boundary_between_two_lists_of_rights_matters() {
     all_differ(&[
         rights_by_default(with_claims(&[("role", json!("a")), ("scope", json!("x"))])),
         rights_by_default(with_claims(&[("role", json!(["a", "scope", "x"]))])),
@@ -227,7 +227,7 @@ fn rights_are_no_part_of_the_identity_of_a_caller() {
 }
 
 #[test]
-fn the_user_names_claims_with_rights_or_leaves_all_rights_out() {
+fn the_user_can_choose_the_claims_with_rights_or_disable_rights() {
     let of = |identity: Identity, value: &str| rights(&identity, with_claims(&[("acl", json!(value))]));
     assert_eq!(of(Identity::new(), "a"), of(Identity::new(), "b"));
     let named = || Identity::new().with_rights_claim("acl");
@@ -237,7 +237,7 @@ fn the_user_names_claims_with_rights_or_leaves_all_rights_out() {
 }
 
 #[test]
-fn a_public_key_has_no_rights_in_it() {
+fn a_public_key_contains_no_rights() {
     let (mut key, ctx) = (Vec::new(), ctx(ada().with_role("admin")));
     Identity::new().partition(Scope::Public, &ctx).expect("always shared").encode_with_rights(&mut key);
     assert_eq!(key, b"*");
@@ -261,7 +261,7 @@ fn a_claim_without_a_name_is_refused() {
 }
 
 #[test]
-fn anonymous_callers_are_one_unless_their_sessions_tell_them_apart() {
+fn anonymous_callers_are_one_caller_unless_they_are_distinguished_by_session() {
     let nobody = |session: &str| RequestContext::with_id("1").with_session_id(session);
     let (one, apart) = (Identity::new(), Identity::new().with_anonymous_by_session());
     assert_eq!(caller(&one, &nobody("1")), caller(&one, &nobody("2")));
@@ -272,7 +272,7 @@ fn anonymous_callers_are_one_unless_their_sessions_tell_them_apart() {
         caller(&apart, &RequestContext::new().with_user_id("1")),
     ]);
     let of_ada = |session: &str| caller(&apart, &nobody(session).with_principal(ada()));
-    assert_eq!(of_ada("1"), of_ada("2"), "a user who has signed in is one on all connections");
+    assert_eq!(of_ada("1"), of_ada("2"), "an authenticated user is one caller on all connections");
 }
 
 #[test]

@@ -4,14 +4,14 @@ use serde_json::Value;
 
 use super::{ATTEMPTS, BATCH, ErrorKind, Failure, SESSION};
 
-/// What layers further in say of a call during which the connection to a backend was lost.
+/// The mark of inner layers for a call during which the connection to a backend was lost.
 pub(super) const LOST: [(&str, &str); 2] = [
     ("mcp-patterns/transaction", "outcome_unknown"),
     // The backend of a session failed while it wrote.
     (SESSION, "outcome_unknown"),
 ];
 
-/// What layers further in say of a call whose outcome is unknown, whatever the kind of its failure.
+/// The mark of inner layers for a call whose outcome is unknown, whatever the kind of its failure.
 const UNKNOWN_OUTCOMES: [(&str, &str); 2] =
     [("mcp-patterns/transaction", "ended_early"), ("mcp-patterns/idempotency", "ambiguous")];
 
@@ -30,33 +30,33 @@ pub(super) fn is_proven_by(failure: &Failure<'_>) -> bool {
 const fn is_refusal(kind: ErrorKind) -> bool {
     matches!(
         kind,
-        // The call makes no sense.
+        // The call is invalid.
         ErrorKind::InvalidParams
             | ErrorKind::InvalidRequest
             | ErrorKind::MethodNotFound
             | ErrorKind::ProtocolVersionMismatch
             | ErrorKind::CapabilityNotSupported
             | ErrorKind::Configuration
-            // What it is about is not there.
+            // The target of the call does not exist.
             | ErrorKind::ToolNotFound
             | ErrorKind::ResourceNotFound
             | ErrorKind::PromptNotFound
-            // The caller may not, or does not want to, or has to do something first.
+            // The caller lacks a permission, has refused, or must do something first.
             | ErrorKind::ResourceAccessDenied
             | ErrorKind::PermissionDenied
             | ErrorKind::Authentication
             | ErrorKind::Security
             | ErrorKind::UserRejected
             | ErrorKind::UrlElicitationRequired
-            // Not now.
+            // The server refuses the call for now.
             | ErrorKind::RateLimited
             | ErrorKind::ServerOverloaded
             | ErrorKind::Unavailable
     )
 }
 
-/// turbomcp makes `invalid_params` of an answer that serde cannot read, and `resource_not_found` of a missing file, wherever in a
-/// tool a `?` stands. That may be after the effect.
+/// turbomcp converts a serde error into `invalid_params`, and a missing file into `resource_not_found`, at any `?` in a
+/// tool. That may be after the effect.
 fn is_converted(message: &str) -> bool {
     message.starts_with("JSON error: ") || message.starts_with("IO error: ")
 }

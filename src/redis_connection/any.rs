@@ -4,6 +4,7 @@ use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisFuture, Value};
 
 use super::RedisConnection;
+use crate::ConfigError;
 
 /// A connection to Redis of any kind. The backends of this crate take one. Clones share the connection.
 ///
@@ -50,6 +51,14 @@ impl AnyRedisConnection {
     /// `ClusterConnection`. See their [limits](RedisConnection#other-connections).
     pub fn from_redis_1(connection: impl ConnectionLike + Clone + Send + Sync + 'static) -> Self {
         Self(Kind::Other(Box::new(connection)))
+    }
+
+    /// Checks the settings of a [`RedisConnection`]. Another connection has none here.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        match &self.0 {
+            Kind::Watched(connection) => connection.check(),
+            Kind::Other(_) => Ok(()),
+        }
     }
 }
 

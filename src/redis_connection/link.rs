@@ -1,4 +1,4 @@
-//! How a connection is made, watched and replaced.
+//! How a connection is opened, monitored and replaced.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use super::events::{Event, Events};
 use super::settings::Settings;
 use crate::clock::later;
 
-/// What the clones of a connection share.
+/// The state that the clones of a connection share.
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) settings: Settings,
@@ -29,7 +29,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 struct State {
     link: Link,
-    /// Attempts that failed, and connections that answered nothing, in a row.
+    /// The number of consecutive failed attempts and connections without an answer.
     failures: u32,
     /// When the next attempt may begin.
     not_before: Option<Instant>,
@@ -48,20 +48,20 @@ enum Link {
     Open(Arc<Open>),
 }
 
-/// One attempt to connect, for all who wait for it.
+/// One attempt to connect, shared by all waiting callers.
 type Opening = SharedFuture<BoxFuture<'static, RedisResult<Arc<Open>>>>;
 
-/// A connection that was made.
+/// An open connection.
 struct Open {
     connection: MultiplexedConnection,
-    /// Commands in a row that got no answer.
+    /// The number of consecutive commands without an answer.
     timeouts: AtomicU32,
     answers: AtomicU64,
-    /// Whether it is being sent a `PING`.
+    /// Whether a `PING` is in progress.
     is_asked: AtomicBool,
 }
 
-/// The pauses before the second attempt in a row that comes to nothing, and the longest.
+/// The pause before the second consecutive attempt, and the longest pause.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
 impl Shared {
@@ -78,13 +78,13 @@ impl Shared {
         self.events.address()
     }
 
-    /// Returns the connection for one command, and what watches the command.
+    /// Returns the connection for one command, and the monitor of the command.
     pub(super) async fn begin(self: &Arc<Self>) -> RedisResult<(MultiplexedConnection, Call)> {
         let open = self.open().await?;
         Ok((open.connection.clone(), Call { shared: Arc::clone(self), open, is_over: false }))
     }
 
-    /// Returns the connection that is open, or waits for one.
+    /// Returns the open connection, or waits for one.
     async fn open(self: &Arc<Self>) -> RedisResult<Arc<Open>> {
         let until = later(Instant::now(), self.settings.connect_timeout);
         let mut last = None;
@@ -105,12 +105,12 @@ impl Shared {
         }
     }
 
-    /// Returns what is open, or the attempt to connect, which it begins if none is under way.
+    /// Returns the open connection, or the running attempt to connect. Begins an attempt if none runs.
     fn link(self: &Arc<Self>) -> Result<Arc<Open>, Opening> {
         let (mut state, now) = (self.state(), Instant::now());
         match &state.link {
             Link::Open(open) => return Ok(Arc::clone(open)),
-            // The end of a runtime cancels its tasks, and one that nobody runs is late.
+            // The end of a runtime cancels its tasks, and a task of a runtime that is not driven is overdue.
             Link::Connecting { opening, task, late_at } if !task.is_finished() && now < *late_at => {
                 return Err(opening.clone());
             }
@@ -118,7 +118,7 @@ impl Shared {
         }
         state.attempts += 1;
         let not_before = state.not_before.unwrap_or(now).max(now);
-        // It goes on if whoever began it leaves: others wait for it too.
+        // It continues if its first caller leaves: others wait for it, too.
         let task = tokio::spawn(Arc::clone(self).connect(state.attempts, not_before));
         let late_at = later(not_before, self.settings.connect_timeout.saturating_mul(2));
         let (handle, opened) = (task.abort_handle(), task.map(|opened| opened.unwrap_or_else(|_| Err(cancelled()))));
@@ -158,7 +158,7 @@ impl Shared {
         }
     }
 
-    /// Has the next command connect anew. Commands under way keep what they have.
+    /// Makes the next command connect again. Running commands keep their connection.
     fn leave(&self, open: &Arc<Open>, event: Event) {
         let mut state = self.state();
         if !matches!(&state.link, Link::Open(current) if Arc::ptr_eq(current, open)) {
@@ -185,13 +185,13 @@ impl Shared {
         }
     }
 
-    /// Asks a connection that is silent if it is there.
+    /// Sends a `PING` on a connection that does not answer.
     async fn ask(self: Arc<Self>, open: Arc<Open>) {
         let answers = open.answers.load(Ordering::Relaxed);
         let mut connection = open.connection.clone();
         connection.set_response_timeout(self.settings.ping_timeout);
         match connection.send_packed_command(&cmd("PING")).await {
-            // Answers come in the order of the commands: one to another command says as much.
+            // Replies come in the order of the commands: a reply to another command proves the same.
             Err(error) if error.is_timeout() && open.answers.load(Ordering::Relaxed) == answers => {
                 self.leave(&open, Event::Silent);
             }
@@ -218,10 +218,10 @@ impl Shared {
 }
 
 impl State {
-    /// Notes that an attempt gave no connection that answers. The next one waits.
+    /// Records that an attempt gave no working connection. The next attempt waits.
     fn came_to_nothing(&mut self) {
         let pause = PAUSES[0].saturating_mul(1 << self.failures.min(16)).min(PAUSES[1]);
-        // Replicas that lost one server do not come back to it all at once.
+        // Replicas that lost one server must not all reconnect at the same moment.
         let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(Instant::now() + pause);
@@ -229,7 +229,7 @@ impl State {
     }
 }
 
-/// A command on its way. Dropped before its end, it has got no answer.
+/// A sent command. If it is dropped before its end, it counts as unanswered.
 pub(super) struct Call {
     shared: Arc<Shared>,
     open: Arc<Open>,
@@ -239,7 +239,7 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn end<T>(mut self, result: &RedisResult<T>) {
         match result {
-            // The drop counts it.
+            // The drop counts the timeout.
             Err(error) if error.is_timeout() => return,
             Err(error) if error.is_unrecoverable_error() => self.shared.leave(&self.open, Event::Lost),
             _ => self.shared.answered(&self.open),
@@ -256,7 +256,7 @@ impl Drop for Call {
     }
 }
 
-/// Nothing was sent, and nothing will be.
+/// Nothing was sent, and nothing will be sent.
 fn cancelled() -> RedisError {
     RedisError::from((ErrorKind::Client, "no connection to Redis, so nothing was sent: the runtime shuts down"))
 }

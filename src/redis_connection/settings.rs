@@ -3,6 +3,8 @@ use std::time::Duration;
 use redis::ConnectionInfo;
 use redis::io::tcp::socket2::TcpKeepalive;
 
+use crate::ConfigError;
+
 /// The timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
@@ -24,13 +26,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Raises each timeout to a millisecond, the unit of timers, and the number of timeouts to one.
-    pub(super) fn at_least_one(mut self) -> Self {
-        self.max_timeouts = self.max_timeouts.max(1);
-        for timeout in [&mut self.response_timeout, &mut self.connect_timeout, &mut self.ping_timeout] {
-            *timeout = (*timeout).max(Duration::from_millis(1));
-        }
-        self
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        const NAME: &str = "RedisConnection";
+        ConfigError::check_timeout(NAME, "with_response_timeout", self.response_timeout)?;
+        ConfigError::check_timeout(NAME, "with_connect_timeout", self.connect_timeout)?;
+        ConfigError::check_positive(NAME, "with_max_timeouts", self.max_timeouts)?;
+        ConfigError::check_timeout(NAME, "with_ping_timeout", self.ping_timeout)
     }
 }
 
@@ -40,7 +41,7 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration:
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Adds the socket options that detect a host that is gone, unless the address sets them.
+/// Adds the socket options that detect a host that has vanished, unless the address sets them.
 pub(super) fn with_tcp_settings(info: ConnectionInfo) -> ConnectionInfo {
     let mut tcp = info.tcp_settings().clone().set_nodelay(true);
     if tcp.keepalive().is_none() {

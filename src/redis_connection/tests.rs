@@ -1,4 +1,4 @@
-//! The connection on servers that hang, are gone, are slow, or refuse it.
+//! The connection to servers that hang, are unreachable, are slow, or refuse it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::testing::proxy::Proxy;
 const MINUTE: Duration = Duration::from_secs(60);
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Sends one command after the other until one is answered. Returns how many were not.
+/// Sends one command after the other until one is answered. Returns how many failed.
 async fn until_answered(redis: &RedisConnection) -> usize {
     let mut failed = 0;
     let answered = async {
@@ -34,7 +34,7 @@ async fn proxied(server: &PrivateRedis) -> (Proxy, RedisConnection) {
 }
 
 #[tokio::test]
-async fn a_connection_that_falls_silent_is_replaced_after_three_timeouts_and_one_ping() {
+async fn a_connection_that_stops_answering_is_replaced_after_three_timeouts_and_one_ping() {
     let server = PrivateRedis::start_on_request();
     let (proxy, redis) = proxied(&server).await;
     assert_eq!(until_answered(&redis).await, 0);
@@ -46,7 +46,7 @@ async fn a_connection_that_falls_silent_is_replaced_after_three_timeouts_and_one
 }
 
 #[tokio::test]
-async fn many_callers_of_a_silent_connection_cause_one_replacement() {
+async fn many_callers_of_an_unresponsive_connection_cause_one_replacement() {
     let server = PrivateRedis::start_on_request();
     let (proxy, redis) = proxied(&server).await;
     assert_eq!(until_answered(&redis).await, 0);
@@ -60,7 +60,7 @@ async fn a_command_that_timed_out_is_not_sent_again() {
     let server = PrivateRedis::start_on_request();
     let (proxy, redis) = proxied(&server).await;
     assert_eq!(until_answered(&redis).await, 0);
-    // The commands arrive, and their answers get lost.
+    // The commands arrive, and their replies are lost.
     proxy.mute();
     let failed = until_answered(&redis).await;
     let count: usize = redis.clone().get("answered").await.unwrap();
@@ -86,7 +86,7 @@ async fn a_slow_server_that_answers_its_ping_keeps_its_connection() {
 }
 
 #[tokio::test]
-async fn callers_who_stop_waiting_before_the_response_timeout_have_a_silent_connection_replaced_too() {
+async fn callers_who_leave_before_the_response_timeout_still_cause_a_replacement() {
     let server = PrivateRedis::start_on_request();
     let (proxy, redis) = proxied(&server).await;
     let redis = redis.with_response_timeout(MINUTE);
@@ -101,7 +101,7 @@ async fn callers_who_stop_waiting_before_the_response_timeout_have_a_silent_conn
 }
 
 #[tokio::test]
-async fn a_server_that_is_stopped_fails_calls_in_time_and_is_used_again_once_it_continues() {
+async fn a_stopped_server_fails_calls_in_time_and_is_used_again_once_it_continues() {
     let server = PrivateRedis::start_on_request();
     let redis = RedisConnection::open(&server.url()).unwrap().with_response_timeout(50 * MILLI);
     let redis = redis.with_ping_timeout(100 * MILLI).with_connect_timeout(200 * MILLI);
@@ -121,7 +121,7 @@ async fn a_server_that_is_stopped_fails_calls_in_time_and_is_used_again_once_it_
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_is_asked_by_one_attempt_at_a_time_with_pauses_between_them() {
+async fn an_unreachable_server_gets_one_connection_attempt_at_a_time_with_pauses() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));
@@ -136,19 +136,19 @@ async fn a_server_that_is_gone_is_asked_by_one_attempt_at_a_time_with_pauses_bet
     let callers = (0..50).map(async |_| {
         let mut redis = redis.clone();
         for _ in 0..20 {
-            let error = redis.get::<_, i64>("nothing").await.expect_err("nobody is there");
+            let error = redis.get::<_, i64>("nothing").await.expect_err("no server is there");
             assert_eq!(error.kind(), ErrorKind::Io);
         }
     });
     join_all(callers).await;
-    // The first pauses take 0.8 seconds together at least, and each after them one.
+    // The first pauses take at least 0.8 seconds together, and each later one takes one second.
     let most = 8 + began.elapsed().as_secs();
     let accepted = accepted.load(Ordering::SeqCst);
     assert!(u64::try_from(accepted).unwrap() <= most, "{accepted} attempts, {most} at the most");
 }
 
 #[tokio::test]
-async fn a_server_that_takes_connections_and_answers_nothing_after_the_handshake_is_not_connected_to_in_a_loop() {
+async fn a_server_that_stops_answering_after_the_handshake_causes_no_loop_of_connections() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -157,7 +157,7 @@ async fn a_server_that_takes_connections_and_answers_nothing_after_the_handshake
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             counted.fetch_add(1, Ordering::SeqCst);
-            // The handshake: two names of the client. Then it closes.
+            // The handshake: two commands with the client's name. Then the server closes.
             tokio::spawn(async move {
                 let _ = socket.read(&mut [0; 1024]).await;
                 let _ = socket.write_all(b"+OK\r\n+OK\r\n").await;
@@ -176,7 +176,7 @@ async fn a_server_that_takes_connections_and_answers_nothing_after_the_handshake
 }
 
 #[tokio::test]
-async fn a_refused_password_is_an_error_at_once_and_is_tried_again_later() {
+async fn a_refused_password_fails_at_once_and_is_tried_again_later() {
     let server = PrivateRedis::start_on_request();
     server.command(&["CONFIG", "SET", "requirepass", "right"]);
     let url = server.url();
@@ -191,7 +191,7 @@ async fn a_refused_password_is_an_error_at_once_and_is_tried_again_later() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_killed_is_used_again_when_it_is_back() {
+async fn a_killed_server_is_used_again_after_its_restart() {
     let mut server = PrivateRedis::start();
     let redis = RedisConnection::open(&server.url()).unwrap().with_connect_timeout(50 * MILLI);
     assert_eq!(until_answered(&redis).await, 0);
@@ -212,7 +212,7 @@ fn an_attempt_to_connect_whose_runtime_has_ended_is_abandoned() {
     let server = PrivateRedis::start_on_request();
     let redis = RedisConnection::open(&server.url()).unwrap().with_connect_timeout(50 * MILLI);
     let idle = runtime();
-    // It is begun, and goes no further.
+    // It begins and then hangs.
     let begun = idle.block_on(async { tokio::time::timeout(Duration::ZERO, until_answered(&redis)).await });
     assert!(begun.is_err());
     runtime().block_on(until_answered(&redis));
@@ -227,7 +227,7 @@ fn a_connection_outlives_the_runtime_that_made_it() {
 }
 
 #[tokio::test]
-async fn the_log_says_once_that_a_connection_is_silent_and_that_it_is_connected_again() {
+async fn the_log_says_once_that_a_connection_stopped_answering_and_once_that_it_is_connected_again() {
     let server = PrivateRedis::start_on_request();
     let traced = Traced::start();
     let (proxy, redis) = proxied(&server).await;
@@ -256,10 +256,42 @@ fn sockets_have_keepalive_unless_the_address_sets_it() {
 }
 
 #[test]
-fn timeouts_of_zero_count_as_a_millisecond_and_an_invalid_address_is_refused() {
-    let redis = RedisConnection::open("redis://localhost").unwrap();
-    let redis = redis.with_response_timeout(Duration::ZERO).with_connect_timeout(Duration::ZERO);
-    let settings = redis.with_ping_timeout(Duration::ZERO).0.settings;
-    assert_eq!([settings.response_timeout, settings.connect_timeout, settings.ping_timeout], [MILLI; 3]);
+fn a_setting_that_cannot_work_and_an_invalid_address_are_refused() {
+    let redis = || RedisConnection::open("redis://localhost").unwrap();
+    let (zero, short) = (Duration::ZERO, Duration::from_micros(999));
+    assert_eq!(redis().check(), Ok(()));
+    for (connection, mistake) in [
+        (redis().with_response_timeout(zero), "with_response_timeout: must be greater than zero"),
+        (redis().with_response_timeout(short), "with_response_timeout: must be at least 1 ms"),
+        (redis().with_connect_timeout(short), "with_connect_timeout: must be at least 1 ms"),
+        (redis().with_ping_timeout(short), "with_ping_timeout: must be at least 1 ms"),
+        (redis().with_max_timeouts(0), "with_max_timeouts: must be greater than zero"),
+    ] {
+        let mistake = format!("RedisConnection::{mistake}");
+        assert_eq!(connection.check().unwrap_err().to_string(), mistake);
+        for found in refused_by(&connection) {
+            assert_eq!(found, mistake);
+        }
+    }
     assert!(RedisConnection::open("not an address").is_err());
+}
+
+/// How each layer with a backend in Redis refuses the settings of the connection.
+fn refused_by(connection: &RedisConnection) -> Vec<String> {
+    use crate::TryLayer;
+    let server = || crate::testing::ScriptedServer::new("server");
+    [
+        #[cfg(feature = "session")]
+        crate::SessionStore::new(crate::session::RedisBackend::new(connection.clone())).try_layer(server()).err(),
+        #[cfg(feature = "idempotent")]
+        crate::IdempotentTool::new(crate::idempotent::RedisBackend::new(connection.clone())).try_layer(server()).err(),
+        #[cfg(feature = "cached")]
+        crate::CachedTool::new()
+            .with_second_level(crate::cached::RedisLevel::new(connection.clone()))
+            .try_layer(server())
+            .err(),
+    ]
+    .into_iter()
+    .map(|refused| refused.expect("the layer checks the connection").to_string())
+    .collect()
 }

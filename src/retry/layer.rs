@@ -170,7 +170,7 @@ impl Judge<McpResult<ToolResult>> for ByOutcome<'_> {
     fn verdict(&self, result: &McpResult<ToolResult>) -> Option<Verdict> {
         outcome::failure(result).map(|failure| match &self.layer.retry_if {
             Some(retry_if) => Verdict::of(&failure, retry_if.as_ref()),
-            // A lost connection says nothing about the next one.
+            // A lost connection predicts nothing about the next one.
             None => {
                 Verdict::of(&failure, |failure| failure.is_temporary() || self.plan.is_idempotent && failure.is_lost())
             }

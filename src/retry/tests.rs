@@ -23,7 +23,7 @@ use super::RetryTool;
 use crate::testing::{ScriptedServer, Token};
 use crate::{Layer, Middleware, layer};
 
-/// More failures than any test waits for.
+/// More failures than in any test.
 const ALWAYS: usize = usize::MAX;
 
 const fn ms(millis: u64) -> Duration {
@@ -45,7 +45,7 @@ fn failing(times: usize, error: McpError) -> ScriptedServer {
     })
 }
 
-/// Fails with this `Err` where the server below fails with a result, as a handler written by hand may.
+/// Fails with this `Err` when the server below fails with a result, as a handwritten handler may.
 #[derive(Clone)]
 struct Raises(McpError);
 
@@ -75,7 +75,7 @@ async fn call_with(server: &impl McpHandler, ctx: &RequestContext) -> McpResult<
     server.call_tool("get", json!({}), ctx).await
 }
 
-/// What the layer says about a result, in whichever form it is: (attempts, exhausted).
+/// The layer's mark in a result, in either form: (attempts, exhausted).
 fn notes(result: &McpResult<ToolResult>) -> (Value, Value) {
     let entry = |key| match result {
         Ok(result) => result.meta.as_ref().and_then(|meta| meta.get(key)).cloned().unwrap_or_default(),
@@ -84,7 +84,7 @@ fn notes(result: &McpResult<ToolResult>) -> (Value, Value) {
     (entry("mcp-patterns/attempts"), entry("mcp-patterns/exhausted"))
 }
 
-/// What happened, in order.
+/// The events, in order.
 #[derive(Debug)]
 struct Log<T>(Arc<Mutex<Vec<T>>>);
 

@@ -124,7 +124,7 @@ async fn run<T: Send + 'static>(listing: Listing<T>, tool: String, list: impl Fn
     }
 }
 
-/// What a caller has waited for.
+/// The listing that a caller has waited for.
 enum Waited {
     Listed,
     Failed,
@@ -173,7 +173,7 @@ impl<T> LookedUp<T> {
     }
 }
 
-/// Makes a tool that has only a name.
+/// Creates a tool that has only a name.
 pub(crate) fn bare(name: &str) -> Tool {
     Tool { name: name.to_owned(), ..Tool::default() }
 }

@@ -59,15 +59,16 @@ struct Tables<T> {
     state: Mutex<State<T>>,
 }
 
-/// What changes with each listing. It is locked by whoever learns, and by a call of a tool that varies or is not known.
+/// The state that changes with each listing. It is locked by listings, and by calls of a tool that varies or is
+/// unknown.
 struct State<T> {
     callers: Callers<T>,
     look_ups: LookUps,
-    /// How many tools came later.
+    /// The number of later tools.
     later: usize,
-    /// How many listings there were.
+    /// The number of listings so far.
     listings: u64,
-    /// When tools were forgotten last, and how many listings there were by then.
+    /// When tools were last forgotten, and the number of listings at that time.
     swept: Option<(Instant, u64)>,
 }
 
@@ -97,7 +98,7 @@ impl<T> Plan<T> {
     pub(crate) fn new<'a>(identity: &Identity, named: impl IntoIterator<Item = &'a str>, unknown: Unknown) -> Self {
         let named: BTreeSet<_> = named.into_iter().map(str::to_owned).collect();
         Self(Arc::new(Tables {
-            // A tool that is named may be one that is not listed.
+            // A named tool may be missing from the listing.
             acted_on: AtomicU64::new(named.iter().fold(0, |bits, name| bits | bit_of(name))),
             is_partial: unknown == Unknown::LeftAlone,
             bound: OnceLock::new(),
@@ -119,7 +120,8 @@ impl<T> Plan<T> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who lists, or calls, as listings tell callers apart. The plain listing is that of a caller who is not known.
+    /// The caller of a listing or a call, as listings distinguish callers. The plain listing is that of an anonymous
+    /// caller.
     fn key(&self, ctx: &RequestContext) -> Vec<u8> {
         self.0.identity.lister(ctx)
     }
@@ -191,7 +193,7 @@ impl<T: Clone + PartialEq> Plan<T> {
         let lister = self.lister(&key);
         let acted_on =
             decided.iter().filter(|(_, decision)| decision.is_some()).fold(0, |bits, (name, _)| bits | bit_of(name));
-        // First, so that who looks up a tool does not pass by what is decided next.
+        // First, so that a concurrent look-up does not miss the decision that follows.
         self.0.acted_on.fetch_or(acted_on, Ordering::Release);
         let mut state = self.state();
         state.listings += 1;
@@ -230,13 +232,13 @@ impl<T: Clone + PartialEq> Plan<T> {
         self.sweep(&mut state, now);
         if state.later > MAX_LATER.max(tools.len()) {
             let most = MAX_LATER.max(tools.len());
-            // More than need be, so that this is not done for each tool that comes.
+            // More than necessary, so that this does not happen for each new tool.
             let kept = (most - most / 8).max(tools.len());
             state.later -= self.0.later.forget_oldest(state.later - kept);
         }
     }
 
-    /// Forgets the tools that no listing has had for a minute.
+    /// Forgets the tools that no listing has contained for a minute.
     fn sweep(&self, state: &mut State<T>, now: Instant) {
         let (at, listings) = *state.swept.get_or_insert((now, 0));
         if now.duration_since(at) < FRESH {

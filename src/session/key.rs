@@ -71,7 +71,7 @@ impl Key {
         Self { canonical, caller, id: OnceLock::new(), opener: OnceLock::new(), connection: None, handle: None }
     }
 
-    /// The id in the backend. It is hashed, so that nobody who reads a shared backend can use a session found there.
+    /// The id in the backend. It is hashed, so that a reader of a shared backend cannot use a session found there.
     pub(super) fn id(&self) -> &Arc<str> {
         self.id.get_or_init(|| sha256(&self.canonical).into())
     }

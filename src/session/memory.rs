@@ -27,7 +27,7 @@ pub struct MemoryBackend {
 
 const MAX: Room = Room { entries: 100_000, bytes: 256 << 20 };
 
-/// About how much a session takes beside its data: its id and its place in the tables.
+/// The approximate size of a session without its data: its id and its entries in the tables.
 const SESSION_BYTES: usize = 256;
 
 /// How many expired sessions each new one deletes, so that they are deleted faster than new ones come.

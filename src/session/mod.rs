@@ -233,7 +233,7 @@
 //! their session get `unavailable` within the [backend timeout](SessionStore::with_backend_timeout), also those that wait in the queue:
 //! a writer waits as long as the backend answers the writers before it, and for one backend timeout once it does not. A write whose
 //! answer takes more than a quarter of that time passes its turn on, so one slow answer fails at most the call that waits for it.
-//! Calls that do not use their session are not affected. Every call asks the backend anew, so sessions work again as soon as the
+//! Calls that do not use their session are not affected. Every call asks the backend again, so sessions work again as soon as the
 //! backend does.
 //!
 //! Acknowledged writes are as safe as the backend keeps them: **a Redis that fails over loses its last writes**, unless

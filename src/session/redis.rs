@@ -32,7 +32,7 @@ use crate::{AnyRedisConnection, ConfigError};
 pub struct RedisBackend {
     connection: AnyRedisConnection,
     prefix: String,
-    /// How many replicas must have a write, and for how long it waits for them.
+    /// How many replicas must have a write, and the timeout of the wait for them.
     replicas: Option<(usize, Duration)>,
 }
 
@@ -170,6 +170,7 @@ impl Backend for RedisBackend {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.connection.check()?;
         let Some((replicas, timeout)) = self.replicas else { return Ok(()) };
         ConfigError::check_positive("RedisBackend", "with_replicas", replicas)?;
         ConfigError::check_timeout("RedisBackend", "with_replicas", timeout)

@@ -61,7 +61,7 @@ fn session(store: &SessionStore) -> Session {
     store.of(&connection("1")).expect("the connection has a session")
 }
 
-/// A server whose `visit` counts the visits of its session, and whose `plain` knows nothing of sessions.
+/// A server whose `visit` counts the visits of its session, and whose `plain` uses no session.
 fn museum() -> ScriptedServer {
     ScriptedServer::new("museum")
         .with_plain("visit", |_| async {
@@ -89,7 +89,7 @@ fn text(result: &McpResult<ToolResult>) -> String {
     result.as_ref().ok().and_then(ToolResult::first_text).expect("a text").to_owned()
 }
 
-/// The kind of a failure, and what the layer says of it.
+/// The kind of a failure, and the layer's mark in it.
 #[track_caller]
 fn refused(result: &McpResult<ToolResult>) -> (ErrorKind, String) {
     let failure = outcome::failure(result).unwrap_or_else(|| panic!("a failure, not {result:?}"));
@@ -97,14 +97,14 @@ fn refused(result: &McpResult<ToolResult>) -> (ErrorKind, String) {
     (failure.kind().expect("a kind"), told.to_owned())
 }
 
-/// Lets everything that runs beside the test come to rest.
+/// Waits until all background tasks are idle.
 async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
-/// A backend that counts its steps, and fails as it is told to.
+/// A backend that counts its steps, and fails as configured.
 #[derive(Clone)]
 struct Spy {
     backend: MemoryBackend,
@@ -118,13 +118,13 @@ enum Fault {
     None,
     /// The step is not taken.
     Down,
-    /// The step is taken, and the answer lost.
+    /// The step is taken, and its reply is lost.
     Deaf,
-    /// There is no answer.
+    /// No reply comes.
     Hung,
     /// Each step takes a while, as over a network.
     Slow,
-    /// Each answer takes so long.
+    /// The delay of each reply.
     Late(Duration),
 }
 
@@ -137,7 +137,7 @@ impl Spy {
         *self.fault.lock().unwrap() = fault;
     }
 
-    /// How often sessions were created, loaded, swapped, touched and deleted since it was last asked.
+    /// Returns how often sessions were created, loaded, swapped, touched and deleted since the last call.
     fn steps(&self) -> [usize; 5] {
         std::array::from_fn(|step| self.steps[step].swap(0, Ordering::SeqCst))
     }

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use turbomcp_core::RequestContext;
 
 use super::listener::{Listener, Note};
-use super::work::Work;
+use super::work::{Work, answered_from_cache};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::progress::{Attempt, Progress};
 use crate::{Identity, Scope};
@@ -30,6 +30,9 @@ pub(crate) trait Waits: Sync {
 
     /// Runs when there is work to wait for.
     fn join(&self, work: &Work);
+
+    /// Runs when the caller gets an answer that was loaded for an earlier call, with this stamp.
+    fn gets_from_cache(&self, stamp: u64);
 
     /// Waits for the end of the work, or returns `None` when the caller is cancelled first. By reference, since each function that
     /// takes a future by value would store it once more.
@@ -49,6 +52,8 @@ impl<C: Cancellation> Waits for Anybody<'_, C> {
     }
 
     fn join(&self, _: &Work) {}
+
+    fn gets_from_cache(&self, _: u64) {}
 
     async fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> Option<T> {
         unless_cancelled(self.0, end).await
@@ -202,6 +207,10 @@ impl Waits for Caller<'_> {
             let principal = self.principal();
             work.listen(listener, principal.is_none_or(|principal| work.is_begun_by(&principal)));
         }
+    }
+
+    fn gets_from_cache(&self, stamp: u64) {
+        answered_from_cache(stamp);
     }
 
     fn wait<T: Send>(&self, end: Pin<&mut (impl Future<Output = T> + Send)>) -> impl Future<Output = Option<T>> + Send {

@@ -1,6 +1,6 @@
 //! The state of work that several callers may wait for.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
@@ -19,6 +19,7 @@ pub(crate) struct Work {
     has_opened_session: AtomicBool,
     has_reported: AtomicBool,
     has_ended: AtomicBool,
+    oldest: Oldest,
     /// The starter, where the callers who wait may be different principals.
     starter: OnceLock<Vec<u8>>,
     subscriptions: Mutex<Vec<Subscription>>,
@@ -58,6 +59,11 @@ impl Work {
 
     pub(crate) fn has_opened_session(&self) -> bool {
         self.has_opened_session.load(Ordering::Acquire)
+    }
+
+    /// Returns the smallest stamp of the answers that the work got from caches further in, and that were loaded for an earlier call.
+    pub(crate) fn oldest_answer(&self) -> Option<u64> {
+        Some(self.oldest.0.load(Ordering::Acquire)).filter(|stamp| *stamp != u64::MAX)
     }
 
     /// Notes that the result is available: later messages are for the starter only.
@@ -112,6 +118,16 @@ impl Work {
 
 impl Scoped for Work {}
 
+/// A stamp that only gets smaller.
+#[derive(Debug)]
+struct Oldest(AtomicU64);
+
+impl Default for Oldest {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
 /// Cancelled when no caller waits any more, or when the work is the starter's alone and the starter has cancelled.
 impl Cancellable for Work {
     fn is_cancelled(&self) -> bool {
@@ -127,4 +143,11 @@ pub(crate) fn session_opened() {
 /// Notes in all work around the call that it depends on a client.
 pub(crate) fn client_asked() {
     scope::all::<Work>().for_each(|work| work.ask());
+}
+
+/// Notes in all work around the call that its answer was loaded for an earlier call, with this stamp.
+pub(crate) fn answered_from_cache(stamp: u64) {
+    for work in scope::all::<Work>() {
+        work.oldest.0.fetch_min(stamp, Ordering::AcqRel);
+    }
 }

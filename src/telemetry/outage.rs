@@ -64,7 +64,7 @@ impl Said {
     }
 }
 
-/// A backend that fails and works again: logged at most once in ten seconds, and once when it is over.
+/// A backend that fails and works again: logged at most once in ten seconds, and once at the end of the outage.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
     is_on: AtomicBool,
@@ -80,7 +80,7 @@ struct State {
     is_said: bool,
 }
 
-/// An outage that is over.
+/// An outage that has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Over {
     /// In milliseconds.
@@ -125,7 +125,7 @@ mod tests {
 
     #[cfg(feature = "workflow")]
     #[tokio::test(start_paused = true)]
-    async fn each_name_has_a_pause_of_its_own_and_those_beyond_a_thousand_share_one() {
+    async fn each_name_has_its_own_pause_and_names_beyond_a_thousand_share_one() {
         let warning = NamedWarning::default();
         assert_eq!([warning.due("a"), warning.due("a"), warning.due("b")], [Some(0), None, Some(0)]);
         advance(PAUSE).await;
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_of_one_warning_is_said_once_in_ten_seconds_with_a_count_of_the_rest() {
+    async fn a_burst_of_one_warning_is_logged_once_in_ten_seconds_with_a_count_of_the_rest() {
         let warning = Warning::default();
         assert_eq!(warning.due(), Some(0));
         for _ in 0..1_000 {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_that_was_said_is_said_to_be_over_once() {
+    async fn the_end_of_a_logged_outage_is_logged_once() {
         let outage = Outage::default();
         assert_eq!(outage.worked(), None, "there was none");
         assert_eq!(outage.failed(), Some(0));

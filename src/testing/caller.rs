@@ -1,4 +1,4 @@
-//! A caller who goes away.
+//! A caller who leaves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use turbomcp_core::{Cancellable, RequestContext};
 
-/// A caller's way to say that it has gone.
+/// The token with which a caller cancels.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Token(Arc<AtomicBool>);
 

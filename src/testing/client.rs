@@ -11,15 +11,15 @@ use turbomcp_core::auth::Principal;
 use turbomcp_core::{McpError, McpResult, McpSession, RequestContext, SessionFuture};
 use turbomcp_types::{ClientCapabilities, ProtocolVersion};
 
-/// A connection of a client that says its name whatever it is asked.
+/// A connection of a client that answers every question with its name.
 #[derive(Debug)]
 pub(crate) struct Client {
     name: &'static str,
-    /// No other client has it: turbomcp keeps minimum levels and counts of logs by session, and tests run side by side.
+    /// No other client has it: turbomcp keeps minimum levels and counts of logs by session, and tests run in parallel.
     session_id: String,
     asked: Mutex<Vec<String>>,
     told: Mutex<Vec<(String, Value)>>,
-    /// What questions wait for.
+    /// Questions wait for this gate.
     answers: Semaphore,
     is_shy: AtomicBool,
     is_stuck: AtomicBool,
@@ -50,14 +50,14 @@ impl Client {
         self.answers.add_permits(1);
     }
 
-    /// Can be asked nothing.
+    /// Supports no questions.
     pub(crate) fn shy(name: &'static str) -> Arc<Self> {
         let client = Self::new(name);
         client.is_shy.store(true, Ordering::SeqCst);
         client
     }
 
-    /// Has a connection that takes no notification.
+    /// Has a connection that blocks on every notification.
     pub(crate) fn stuck(name: &'static str) -> Arc<Self> {
         let client = Self::new(name);
         client.is_stuck.store(true, Ordering::SeqCst);
@@ -69,19 +69,19 @@ impl Client {
         self.quiet_ctx(user).with_progress_token(json!(self.name))
     }
 
-    /// The context of a call that wants no progress.
+    /// The context of a call without a progress token.
     pub(crate) fn quiet_ctx(self: &Arc<Self>, user: &str) -> RequestContext {
         let session: Arc<dyn McpSession> = Arc::clone(self) as _;
         let ctx = RequestContext::http().with_session_id(&self.session_id).with_session(session);
         ctx.with_principal(Principal::new(user))
     }
 
-    /// What the client was asked.
+    /// Returns the questions that the client got.
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("nobody panicked").clone()
+        self.asked.lock().expect("no panic").clone()
     }
 
-    /// The progress that the client heard under its token: value, total and message.
+    /// Returns the progress that the client received under its token: value, total and message.
     pub(crate) fn progress(&self) -> Vec<(f64, Option<f64>, Option<String>)> {
         let heard = |params: Value| {
             assert_eq!(params["progressToken"], json!(self.name), "a token of the client's own");
@@ -98,7 +98,7 @@ impl Client {
 
     /// The parameters of all notifications by one method.
     pub(crate) fn told(&self, method: &str) -> Vec<Value> {
-        let told = self.told.lock().expect("nobody panicked");
+        let told = self.told.lock().expect("no panic");
         told.iter().filter(|(by, _)| by == method).map(|(_, params)| params.clone()).collect()
     }
 }
@@ -117,7 +117,7 @@ impl McpSession for Client {
     }
 
     fn call<'a>(&'a self, method: &'a str, _: Value) -> SessionFuture<'a, Value> {
-        self.asked.lock().expect("nobody panicked").push(method.to_owned());
+        self.asked.lock().expect("no panic").push(method.to_owned());
         Box::pin(async move {
             self.answers.acquire().await.map_err(|_| McpError::transport("gone"))?.forget();
             Ok(match method {
@@ -135,7 +135,7 @@ impl McpSession for Client {
             if self.is_stuck.load(Ordering::SeqCst) {
                 return pending().await;
             }
-            self.told.lock().expect("nobody panicked").push((method.to_owned(), params));
+            self.told.lock().expect("no panic").push((method.to_owned(), params));
             Ok(())
         })
     }
@@ -149,7 +149,7 @@ pub(crate) async fn ask_name(ctx: &RequestContext) -> McpResult<String> {
     content.get("name").cloned().ok_or_else(|| McpError::invalid_params("no name"))
 }
 
-/// Asks the client in each way there is, by name.
+/// Asks the client in the way of this name.
 pub(crate) async fn ask_by(way: &str, ctx: &RequestContext) -> McpResult<String> {
     match way {
         "elicit" => ask_name(ctx).await,

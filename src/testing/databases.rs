@@ -29,7 +29,7 @@ pub(crate) fn postgres_options() -> PgConnectOptions {
     url.parse().expect("TEST_POSTGRES_URL is a URL")
 }
 
-/// A pool for what the tests share.
+/// A pool that the tests share.
 pub(crate) async fn postgres() -> PgPool {
     connect(postgres_options(), 4).await
 }
@@ -43,8 +43,8 @@ pub(crate) async fn postgres_schema(options: PgConnectOptions, max_connections: 
     pool
 }
 
-/// A pool whose connections see a clock of the server that a test [moves](move_clock): a function of their own schema, which comes
-/// before that of the server. The clock of the process stays as it is.
+/// A pool whose connections see a server clock that a test [moves](move_clock): a function of their own schema, which
+/// shadows that of the server. The clock of the process is unchanged.
 pub(crate) async fn postgres_with_clock(max_connections: u32) -> PgPool {
     let pool = postgres_schema(postgres_options(), max_connections).await;
     let clock = "create table moved (by interval not null);
@@ -58,7 +58,7 @@ pub(crate) async fn postgres_with_clock(max_connections: u32) -> PgPool {
     connect(options, max_connections).await
 }
 
-/// Moves the clock of the server by so many seconds, for [these](postgres_with_clock) connections.
+/// Moves the clock of the server by this many seconds, for [these](postgres_with_clock) connections.
 pub(crate) async fn move_clock(pool: &PgPool, seconds: i64) {
     let moved = sqlx::query("update moved set by = by + make_interval(secs => $1::bigint)").bind(seconds);
     moved.execute(pool).await.expect("the clock can be moved");
@@ -83,7 +83,7 @@ pub(crate) async fn sqlite_at(path: &PathBuf) -> SqlitePool {
     SqlitePoolOptions::new().max_connections(4).connect_with(options).await.expect("a file can be made")
 }
 
-/// A database file that goes with the test.
+/// A database file that is deleted with the test.
 pub(crate) struct SqliteFile {
     pub(crate) pool: SqlitePool,
     path: PathBuf,

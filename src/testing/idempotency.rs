@@ -10,10 +10,10 @@ use crate::idempotent::{Backend, BackendError, Claim, Claimed, Owner};
 const LEASE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(60);
 
-/// More time than passes between two steps.
+/// A time longer than that between two steps.
 const MINUTES: Duration = Duration::from_secs(600);
 
-/// A lease that is over at once, and a time after which an answer is forgotten at once.
+/// A lease that ends at once, and a ttl after which an answer expires at once.
 const NONE: Duration = Duration::ZERO;
 
 /// Checks that a [`Backend`] keeps the promises of its documentation, and panics if it does not.
@@ -29,21 +29,21 @@ const NONE: Duration = Duration::ZERO;
 /// ```
 pub async fn idempotency_backend_contract<B: Backend, F: Future<Output = B>>(make_backend: impl Fn() -> F) {
     a_new_call_is_claimed_once(&Checked(make_backend().await)).await;
-    of_many_who_claim_at_once_one_succeeds(&Checked(make_backend().await)).await;
+    one_of_many_concurrent_claims_succeeds(&Checked(make_backend().await)).await;
     an_answer_is_kept_and_returned(&Checked(make_backend().await)).await;
     an_answer_expires(&Checked(make_backend().await)).await;
     other_arguments_are_detected_in_every_state(&Checked(make_backend().await)).await;
     a_released_claim_was_never_made(&Checked(make_backend().await)).await;
-    a_claim_whose_lease_is_over_is_ambiguous_for_ever(&Checked(make_backend().await)).await;
+    a_claim_whose_lease_ended_stays_ambiguous(&Checked(make_backend().await)).await;
     a_lease_is_renewed_by_its_owner_only(&Checked(make_backend().await)).await;
     a_late_owner_records_a_claim_that_was_not_taken_over(&Checked(make_backend().await)).await;
-    an_ambiguous_claim_is_taken_over_when_asked_for(&Checked(make_backend().await)).await;
+    an_ambiguous_claim_is_taken_over_on_request(&Checked(make_backend().await)).await;
     an_owner_who_lost_a_claim_changes_nothing(&Checked(make_backend().await)).await;
     an_ambiguous_claim_is_resolved(&Checked(make_backend().await)).await;
     a_claim_that_is_not_ambiguous_is_not_resolved(&Checked(make_backend().await)).await;
-    an_ambiguous_claim_ends_after_the_time_that_it_is_kept_for(&Checked(make_backend().await)).await;
+    an_ambiguous_claim_ends_after_its_ttl(&Checked(make_backend().await)).await;
     ambiguous_claims_are_listed_by_pages(&Checked(make_backend().await)).await;
-    any_text_comes_back_as_it_was(&Checked(make_backend().await)).await;
+    any_text_is_read_back_unchanged(&Checked(make_backend().await)).await;
 }
 
 async fn a_new_call_is_claimed_once<B: Backend>(backend: &Checked<B>) {
@@ -53,7 +53,7 @@ async fn a_new_call_is_claimed_once<B: Backend>(backend: &Checked<B>) {
     assert_eq!(backend.claim(&self::id(), "b", LEASE).await, Claimed::New, "another call is not affected");
 }
 
-async fn of_many_who_claim_at_once_one_succeeds<B: Backend>(backend: &Checked<B>) {
+async fn one_of_many_concurrent_claims_succeeds<B: Backend>(backend: &Checked<B>) {
     let id = id();
     let tokens: Vec<_> = (0..50).map(|number| format!("owner {number}")).collect();
     let claims = join_all(tokens.iter().map(|token| backend.claim(&id, token, LEASE))).await;
@@ -107,14 +107,14 @@ async fn other_arguments_are_detected_in_every_state<B: Backend>(backend: &Check
 async fn a_released_claim_was_never_made<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.claim(&id, "a", LEASE).await;
-    assert!(!backend.release(&id, "b").await, "nobody else releases a claim");
+    assert!(!backend.release(&id, "b").await, "only its owner releases a claim");
     assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running);
     assert!(backend.release(&id, "a").await, "its owner releases a claim");
     assert_eq!(backend.claim_as(&id, "other", "b", LEASE, false).await, Claimed::New);
-    assert!(!backend.complete(&id, "a", "late", TTL).await, "who released a claim has lost it");
+    assert!(!backend.complete(&id, "a", "late", TTL).await, "a released claim has no owner");
 }
 
-async fn a_claim_whose_lease_is_over_is_ambiguous_for_ever<B: Backend>(backend: &Checked<B>) {
+async fn a_claim_whose_lease_ended_stays_ambiguous<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.claim(&id, "a", NONE).await;
     for _ in 0..3 {
@@ -122,7 +122,7 @@ async fn a_claim_whose_lease_is_over_is_ambiguous_for_ever<B: Backend>(backend: 
     }
     let id = self::id();
     backend.claim(&id, "a", LEASE).await;
-    assert!(!backend.abandon(&id, "b").await, "nobody else abandons a claim");
+    assert!(!backend.abandon(&id, "b").await, "only its owner abandons a claim");
     assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running);
     assert!(backend.abandon(&id, "a").await, "its owner abandons a claim");
     assert!(is_ambiguous(&backend.claim(&id, "b", LEASE).await));
@@ -133,9 +133,9 @@ async fn a_claim_whose_lease_is_over_is_ambiguous_for_ever<B: Backend>(backend: 
 async fn a_lease_is_renewed_by_its_owner_only<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.claim(&id, "a", NONE).await;
-    assert!(!backend.renew(&id, "b", LEASE).await, "nobody else renews a lease");
+    assert!(!backend.renew(&id, "b", LEASE).await, "only its owner renews a lease");
     assert!(is_ambiguous(&backend.claim(&id, "b", LEASE).await));
-    assert!(backend.renew(&id, "a", LEASE).await, "its owner renews a lease, also if it is over");
+    assert!(backend.renew(&id, "a", LEASE).await, "its owner renews a lease, also if it has ended");
     assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Running);
     assert!(!backend.renew(&self::id(), "a", LEASE).await, "what is not claimed has no lease");
 }
@@ -147,7 +147,7 @@ async fn a_late_owner_records_a_claim_that_was_not_taken_over<B: Backend>(backen
     assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Done("late".into()));
 }
 
-async fn an_ambiguous_claim_is_taken_over_when_asked_for<B: Backend>(backend: &Checked<B>) {
+async fn an_ambiguous_claim_is_taken_over_on_request<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.claim(&id, "a", LEASE).await;
     assert_eq!(backend.claim_as(&id, "same", "b", LEASE, true).await, Claimed::Running, "what runs is not taken over");
@@ -207,7 +207,7 @@ async fn a_claim_that_is_not_ambiguous_is_not_resolved<B: Backend>(backend: &Che
     assert_eq!(backend.claim(&id, "b", LEASE).await, Claimed::Done("first".into()));
 }
 
-async fn an_ambiguous_claim_ends_after_the_time_that_it_is_kept_for<B: Backend>(backend: &Checked<B>) {
+async fn an_ambiguous_claim_ends_after_its_ttl<B: Backend>(backend: &Checked<B>) {
     const MOMENT: Duration = Duration::from_millis(30);
     let for_a_moment = Some(MOMENT);
     let (lapsed, abandoned, running, renewed) = (id(), id(), id(), id());
@@ -222,7 +222,7 @@ async fn an_ambiguous_claim_ends_after_the_time_that_it_is_kept_for<B: Backend>(
         assert_eq!(backend.claim(id, "b", LEASE).await, Claimed::Running, "what runs is kept");
     }
     for id in [&lapsed, &abandoned] {
-        assert_eq!(backend.resolve(id, Some("late")).await, Resolved::Unknown, "it is gone");
+        assert_eq!(backend.resolve(id, Some("late")).await, Resolved::Unknown, "it no longer exists");
         assert_eq!(backend.claim(id, "b", LEASE).await, Claimed::New, "it has ended by itself");
         assert!(!backend.complete(id, "a", "late", TTL).await, "and its owner has lost it");
     }
@@ -263,7 +263,7 @@ async fn ambiguous_claims_are_listed_by_pages<B: Backend>(backend: &Checked<B>) 
     assert_eq!(backend.ambiguous(space).await, [], "what is resolved is not ambiguous");
 }
 
-async fn any_text_comes_back_as_it_was<B: Backend>(backend: &Checked<B>) {
+async fn any_text_is_read_back_unchanged<B: Backend>(backend: &Checked<B>) {
     let long = "0123456789".repeat(20_000);
     for record in ["", "{\"ok\":{}}", "π 🦀 'quoted' \"twice\" %s $1 {0}\r\n\t", &long] {
         let id = id();
@@ -299,7 +299,7 @@ impl<B: Backend> Checked<B> {
         done(self.0.claim(claim).await)
     }
 
-    /// All ambiguous claims of a space, by pages of two.
+    /// Returns all ambiguous claims of a space, in pages of two.
     async fn ambiguous(&self, space: &str) -> Vec<AmbiguousCall> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {

@@ -1,4 +1,4 @@
-//! A PostgreSQL of a test's own, whose processes can be stopped.
+//! A private PostgreSQL of one test, whose processes can be stopped.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 
-/// A server in a directory that goes with the test.
+/// A server in a directory that is deleted with the test.
 #[derive(Debug)]
 pub(crate) struct PrivatePostgres {
     server: Mutex<Child>,
@@ -16,7 +16,7 @@ pub(crate) struct PrivatePostgres {
 }
 
 impl PrivatePostgres {
-    /// Starts one that listens to a socket in its directory, and to `host` if there is one.
+    /// Starts a server that listens on a socket in its directory, and on `host` if it is set.
     pub(crate) fn start(host: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("mcp-patterns-postgres-{:016x}", fastrand::u64(..)));
         std::fs::create_dir(&dir).unwrap();
@@ -36,7 +36,7 @@ impl PrivatePostgres {
         postgres
     }
 
-    /// Ends as it does when its machine loses power (`QUIT`), or as an administrator ends it (`INT`), and begins again.
+    /// Ends the server as a power failure does (`QUIT`), or as an administrator does (`INT`), and starts it again.
     pub(crate) fn restart(&self, signal: &str) {
         {
             let mut server = self.server();
@@ -72,12 +72,13 @@ impl PrivatePostgres {
         PgConnectOptions::new_without_pgpass().socket(&self.dir).username("postgres").database("postgres")
     }
 
-    /// Stops the processes that serve connections where they are, and returns how many there are. The server takes new connections.
+    /// Stops (`SIGSTOP`) the processes that serve connections, and returns how many there are. The server accepts new
+    /// connections.
     pub(crate) fn stop_backends(&self) -> usize {
         self.signal_backends("-STOP")
     }
 
-    /// Lets them go on.
+    /// Continues them.
     pub(crate) fn resume_backends(&self) {
         self.signal_backends("-CONT");
     }
@@ -85,7 +86,7 @@ impl PrivatePostgres {
     fn signal_backends(&self, signal: &str) -> usize {
         let backends = self.backends();
         if !backends.is_empty() {
-            // One may have ended since.
+            // A process may have ended since.
             let _ = Command::new("kill").arg(signal).args(&backends).stderr(Stdio::null()).status();
         }
         backends.len()
@@ -138,7 +139,7 @@ fn as_postgres(name: &str) -> Command {
 
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
-        // A process that is stopped would outlive its server.
+        // A stopped process would outlive its server.
         self.resume_backends();
         let mut server = self.server();
         let _ = Command::new("kill").args(["-QUIT", &server.id().to_string()]).status();

@@ -1,10 +1,10 @@
-//! A Redis of a test's own, to be killed, hung and brought back.
+//! A private Redis of one test, which can be killed, hung and restarted.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A server on a socket in a directory that goes with the test.
+/// A server on a socket in a directory that is deleted with the test.
 pub(crate) struct PrivateRedis {
     child: Child,
     dir: PathBuf,
@@ -12,12 +12,12 @@ pub(crate) struct PrivateRedis {
 }
 
 impl PrivateRedis {
-    /// Starts one that writes every command to disk before it answers.
+    /// Starts a server that writes every command to disk before it answers.
     pub(crate) fn start() -> Self {
         Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
-    /// Starts one that writes to disk only when it is told to (`SAVE`).
+    /// Starts a server that writes to disk only on `SAVE`.
     pub(crate) fn start_on_request() -> Self {
         Self::start_with(&["--save", "", "--enable-debug-command", "yes"])
     }
@@ -39,7 +39,7 @@ impl PrivateRedis {
         self.child = launch(&self.dir, &self.options);
     }
 
-    /// Stops the process where it is: its socket takes commands, and nothing answers.
+    /// Stops the process (`SIGSTOP`): its socket accepts commands, and no reply comes.
     pub(crate) fn hang(&self) {
         self.signal("-STOP");
     }
@@ -87,7 +87,7 @@ fn launch(dir: &Path, options: &[String]) -> Child {
     let log = BufReader::new(child.stdout.take().unwrap());
     let mut lines = log.lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("accept connections")), "it came up");
-    // The rest of the log has to go somewhere.
+    // The rest of the log must be read, or the pipe fills.
     std::thread::spawn(move || lines.for_each(drop));
     child
 }
@@ -104,7 +104,7 @@ fn replica_of(port: &str) -> PrivateRedis {
     PrivateRedis::start_with(&["--save", "", "--replicaof", "127.0.0.1", port])
 }
 
-/// A primary and its replica, and an address that leads to the one of them that is the primary.
+/// A primary and its replica, and an address that leads to the current primary.
 pub(crate) struct Replicated {
     primary: Option<PrivateRedis>,
     pub(crate) replica: PrivateRedis,
@@ -128,14 +128,14 @@ impl Replicated {
         redis::Client::open(format!("redis+unix://{}?protocol=resp3", self.address.display())).unwrap()
     }
 
-    /// Starts one more replica, which has all that the primary has.
+    /// Starts one more replica, and waits until it has all data of the primary.
     pub(crate) fn start_another(&self) -> PrivateRedis {
         let another = replica_of(&self.port);
         self.wait_for(&another);
         another
     }
 
-    /// Waits until the replica has all that the primary has.
+    /// Waits until the replica has all data of the primary.
     pub(crate) fn catch_up(&self) {
         self.wait_for(&self.replica);
     }
@@ -150,13 +150,13 @@ impl Replicated {
         }
     }
 
-    /// From now on, the replica gets nothing of what is written.
+    /// From now on, the replica receives no writes.
     pub(crate) fn fall_behind(&self) {
         self.catch_up();
         self.replica.command(&["REPLICAOF", "127.0.0.1", "1"]);
     }
 
-    /// Ends the primary, and makes one of the replica.
+    /// Ends the primary, and promotes the replica.
     pub(crate) fn fail_over(&mut self) {
         self.replica.command(&["REPLICAOF", "NO", "ONE"]);
         let new = self.address.with_extension("new");

@@ -1,4 +1,4 @@
-//! A proxy between a client and a server of a test, that loses or delays what passes.
+//! A proxy between a client and a server of a test, which drops or delays data.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// Passes bytes on to a server, until it is told not to. Its sockets stay open while the runtime of the test runs.
+/// Forwards bytes to a server until the test stops it. Its sockets stay open while the runtime of the test runs.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     port: u16,
@@ -53,22 +53,22 @@ impl Upstream {
 #[derive(Debug, Default)]
 struct Wire {
     state: watch::Sender<State>,
-    /// For the next answer.
+    /// The delay of the next reply.
     delay_once: Mutex<Option<Duration>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     accepted: usize,
-    /// Connections up to this number pass nothing on.
+    /// Connections up to this number forward nothing.
     silent: usize,
-    /// Those pass no answers on.
+    /// Connections up to this number forward no replies.
     mute: usize,
-    /// Those are reset.
+    /// Connections up to this number are reset.
     reset: usize,
     /// New connections are reset.
     is_refusing: bool,
-    /// For every answer.
+    /// The delay of every reply.
     delay: Duration,
 }
 
@@ -81,7 +81,7 @@ impl Proxy {
         Self { port, wire }
     }
 
-    /// Listens for clients of a PostgreSQL. Returns the options of a connection that goes this way, too.
+    /// Listens for clients of a PostgreSQL. Also returns the options of a connection through the proxy.
     #[cfg(feature = "postgres")]
     pub(crate) async fn to_postgres(options: &PgConnectOptions) -> (Self, PgConnectOptions) {
         let proxy = Self::to(format!("{}:{}", options.get_host(), options.get_port())).await;
@@ -98,37 +98,37 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// How many connections were made.
+    /// Returns how many connections were made.
     pub(crate) fn accepted(&self) -> usize {
         self.wire.state.borrow().accepted
     }
 
-    /// From now on, nothing passes on the connections that there are, and neither end hears that it is over. New ones work.
+    /// From now on, the existing connections forward nothing, and neither end is closed. New connections work.
     pub(crate) fn silence(&self) {
         self.wire.state.send_modify(|state| state.silent = state.accepted);
     }
 
-    /// From now on, no answer passes on the connections that there are. What is sent arrives.
+    /// From now on, the existing connections forward no replies. Requests arrive.
     pub(crate) fn mute(&self) {
         self.wire.state.send_modify(|state| state.mute = state.accepted);
     }
 
-    /// Resets the connections that there are, but for the silent ones.
+    /// Resets the existing connections, except those that forward nothing.
     pub(crate) fn reset(&self) {
         self.wire.state.send_modify(|state| state.reset = state.accepted);
     }
 
-    /// Resets new connections at once, or no longer.
+    /// Resets new connections at once, or stops doing so.
     pub(crate) fn refuse(&self, is_refusing: bool) {
         self.wire.state.send_modify(|state| state.is_refusing = is_refusing);
     }
 
-    /// Delays every answer, and what comes after it.
+    /// Delays every reply, and the data after it.
     pub(crate) fn delay(&self, delay: Duration) {
         self.wire.state.send_modify(|state| state.delay = delay);
     }
 
-    /// Delays the next answer, and what comes after it on the connection.
+    /// Delays the next reply, and the data after it on the connection.
     pub(crate) fn delay_once(&self, delay: Duration) {
         *self.wire.delay_once.lock().unwrap_or_else(PoisonError::into_inner) = Some(delay);
     }
@@ -141,7 +141,7 @@ impl Wire {
             let State { accepted, is_refusing, .. } = *self.state.borrow();
             let (wire, upstream) = (Arc::clone(&self), upstream.clone());
             tokio::spawn(async move {
-                // Without a server behind it, the proxy refuses.
+                // Without a server, the proxy refuses connections.
                 match upstream.connect().await {
                     Ok(server) if !is_refusing => wire.pass(accepted, client, server).await,
                     _ => reset(&client),
@@ -150,7 +150,7 @@ impl Wire {
         }
     }
 
-    /// Passes on in both directions, until one of them has ended.
+    /// Forwards in both directions, until one of them has ended.
     async fn pass(&self, number: usize, mut client: TcpStream, server: Box<dyn Stream>) {
         let mut state = self.state.subscribe();
         let is_reset = {
@@ -183,7 +183,7 @@ impl Wire {
             }
             let State { silent, mute, .. } = *self.state.borrow();
             if number <= silent || is_answer && number <= mute {
-                // Nothing is closed either.
+                // Nothing is closed, either.
                 return std::future::pending().await;
             }
             let Ok(read @ 1..) = read else { return };
@@ -195,11 +195,11 @@ impl Wire {
 }
 
 async fn until_reset(number: usize, state: &mut watch::Receiver<State>) {
-    // The sender is as old as the proxy's tasks, so this is no error.
+    // The sender lives as long as the proxy's tasks, so this is no error.
     let _ = state.wait_for(|state| state.silent < number && number <= state.reset).await;
 }
 
 fn reset(connection: &TcpStream) {
-    // It is reset when it is dropped. Where this fails, it is closed the usual way.
+    // It is reset when it is dropped. If this fails, it is closed in the usual way.
     let _ = connection.set_zero_linger();
 }

@@ -25,17 +25,17 @@ const TTL: Duration = Duration::from_secs(60);
 /// ```
 pub async fn second_level_contract<L: SecondLevel, F: Future<Output = L>>(make_level: impl Fn() -> F) {
     let pair = || async { (make_level().await, make_level().await) };
-    a_value_that_one_puts_the_other_gets(pair().await).await;
-    a_value_is_replaced_and_its_time_with_it(pair().await).await;
-    many_values_of_any_bytes_come_back(pair().await).await;
+    a_value_put_by_one_replica_is_read_by_the_other(pair().await).await;
+    a_value_is_replaced_together_with_its_ttl(pair().await).await;
+    many_values_of_any_bytes_are_read_back(pair().await).await;
     an_invalidation_is_found_under_its_keys_and_no_others(pair().await).await;
-    what_is_loaded_after_an_invalidation_is_current(pair().await).await;
-    of_many_invalidations_at_once_none_is_lost(pair().await).await;
-    the_number_of_an_invalidation_is_that_of_its_keys_wherever_they_are_read(pair().await).await;
-    what_a_level_has_lost_makes_older_values_unknown(pair().await).await;
-    of_many_who_want_a_lease_one_gets_it(pair().await).await;
-    a_lease_ends_by_itself_and_goes_to_nobody_else(pair().await).await;
-    who_is_subscribed_hears(pair().await).await;
+    a_value_loaded_after_an_invalidation_is_current(pair().await).await;
+    many_concurrent_invalidations_are_all_kept(pair().await).await;
+    the_number_of_an_invalidation_is_read_for_each_of_its_keys(pair().await).await;
+    lost_invalidations_make_older_values_unknown(pair().await).await;
+    one_of_many_callers_gets_a_lease(pair().await).await;
+    a_lease_ends_by_itself_and_has_one_owner(pair().await).await;
+    a_subscriber_receives_invalidations(pair().await).await;
 }
 
 fn number() -> u64 {
@@ -68,7 +68,7 @@ async fn put(level: &impl SecondLevel, key: &[u8], value: &[u8], ttl: Duration) 
     level.put(&[put]).await.unwrap_or_else(|error| panic!("a put failed: {error}"));
 }
 
-async fn a_value_that_one_puts_the_other_gets<L: SecondLevel>((one, other): (L, L)) {
+async fn a_value_put_by_one_replica_is_read_by_the_other<L: SecondLevel>((one, other): (L, L)) {
     let key = key();
     assert_eq!(read(&other, &key, &[]).await.value, None);
     put(&one, &key, b"value", TTL).await;
@@ -78,7 +78,7 @@ async fn a_value_that_one_puts_the_other_gets<L: SecondLevel>((one, other): (L, 
     assert_eq!(read(&other, &self::key(), &[]).await.value, None, "another key has no value");
 }
 
-async fn a_value_is_replaced_and_its_time_with_it<L: SecondLevel>((one, other): (L, L)) {
+async fn a_value_is_replaced_together_with_its_ttl<L: SecondLevel>((one, other): (L, L)) {
     let key = key();
     put(&one, &key, b"first", TTL).await;
     put(&other, &key, b"second", 2 * TTL).await;
@@ -91,10 +91,10 @@ async fn a_value_is_replaced_and_its_time_with_it<L: SecondLevel>((one, other): 
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    assert!(timeout(TTL, is_gone).await.is_ok(), "a value whose time is over is none");
+    assert!(timeout(TTL, is_gone).await.is_ok(), "an expired value does not exist");
 }
 
-async fn many_values_of_any_bytes_come_back<L: SecondLevel>((one, other): (L, L)) {
+async fn many_values_of_any_bytes_are_read_back<L: SecondLevel>((one, other): (L, L)) {
     let sizes = [0, 1, 100, 10_000, 1_000_000];
     let puts: Vec<_> = sizes
         .iter()
@@ -130,7 +130,7 @@ async fn an_invalidation_is_found_under_its_keys_and_no_others<L: SecondLevel>((
     }
 }
 
-async fn what_is_loaded_after_an_invalidation_is_current<L: SecondLevel>((one, other): (L, L)) {
+async fn a_value_loaded_after_an_invalidation_is_current<L: SecondLevel>((one, other): (L, L)) {
     let (key, invalidated) = (key(), number());
     for _ in 0..3 {
         let before = read(&one, &key, &[invalidated]).await.generation;
@@ -144,7 +144,7 @@ async fn what_is_loaded_after_an_invalidation_is_current<L: SecondLevel>((one, o
     }
 }
 
-async fn of_many_invalidations_at_once_none_is_lost<L: SecondLevel>((one, other): (L, L)) {
+async fn many_concurrent_invalidations_are_all_kept<L: SecondLevel>((one, other): (L, L)) {
     let (key, keys): (_, Vec<_>) = (key(), (0..100).map(|_| number()).collect());
     let before = read(&one, &key, &keys).await.generation;
     join_all(keys.iter().zip([&one, &other].into_iter().cycle()).map(|(key, level)| async move {
@@ -157,9 +157,7 @@ async fn of_many_invalidations_at_once_none_is_lost<L: SecondLevel>((one, other)
     }
 }
 
-async fn the_number_of_an_invalidation_is_that_of_its_keys_wherever_they_are_read<L: SecondLevel>(
-    (one, other): (L, L),
-) {
+async fn the_number_of_an_invalidation_is_read_for_each_of_its_keys<L: SecondLevel>((one, other): (L, L)) {
     let (invalidated, keys): (_, Vec<_>) = (number(), (0..32).map(|_| key()).collect());
     let taken =
         join_all([&one, &other, &one, &other].map(|level| invalidate(level, 1, std::slice::from_ref(&invalidated))));
@@ -173,7 +171,7 @@ async fn the_number_of_an_invalidation_is_that_of_its_keys_wherever_they_are_rea
     }
 }
 
-async fn what_a_level_has_lost_makes_older_values_unknown<L: SecondLevel>((one, other): (L, L)) {
+async fn lost_invalidations_make_older_values_unknown<L: SecondLevel>((one, other): (L, L)) {
     let (key, lost, untouched) = (key(), number(), number());
     let before = read(&one, &key, &[untouched]).await.generation;
     let known = before.number + 1000;
@@ -186,14 +184,14 @@ async fn what_a_level_has_lost_makes_older_values_unknown<L: SecondLevel>((one, 
     assert!(read(&one, &key, &[untouched]).await.is_current(after.generation), "once is enough");
 }
 
-async fn of_many_who_want_a_lease_one_gets_it<L: SecondLevel>((one, other): (L, L)) {
+async fn one_of_many_callers_gets_a_lease<L: SecondLevel>((one, other): (L, L)) {
     let key = key();
     let acquired = join_all((1..=20).map(|token| if token % 2 == 0 { &one } else { &other }.acquire(&key, token, TTL)));
     let acquired: Vec<_> = acquired.await.into_iter().map(Result::unwrap_or_default).collect();
     assert_eq!(acquired.iter().filter(|acquired| **acquired).count(), 1, "{acquired:?}");
 }
 
-async fn a_lease_ends_by_itself_and_goes_to_nobody_else<L: SecondLevel>((one, other): (L, L)) {
+async fn a_lease_ends_by_itself_and_has_one_owner<L: SecondLevel>((one, other): (L, L)) {
     let key = key();
     let acquire = |token, lease| {
         let (one, key) = (&one, &key);
@@ -201,7 +199,7 @@ async fn a_lease_ends_by_itself_and_goes_to_nobody_else<L: SecondLevel>((one, ot
     };
     assert!(acquire(1, TTL).await);
     assert!(other.release(&key, 2).await.is_ok());
-    assert!(!acquire(2, TTL).await, "nobody else gives it back");
+    assert!(!acquire(2, TTL).await, "only its owner releases it");
     assert!(other.release(&key, 1).await.is_ok());
     assert!(acquire(2, Duration::from_millis(1)).await, "its owner does");
     let is_free = async {
@@ -213,7 +211,7 @@ async fn a_lease_ends_by_itself_and_goes_to_nobody_else<L: SecondLevel>((one, ot
     assert!(read(&one, &key, &[]).await.value.is_none(), "a lease is no value");
 }
 
-async fn who_is_subscribed_hears<L: SecondLevel>((one, other): (L, L)) {
+async fn a_subscriber_receives_invalidations<L: SecondLevel>((one, other): (L, L)) {
     let subscribed = one.subscribe().await.unwrap_or_else(|error| panic!("a subscription failed: {error}"));
     let Some(mut subscription) = subscribed else { return };
     let (key, keys): (_, Vec<_>) = (key(), (0..1000).map(|_| number()).collect());
@@ -229,10 +227,13 @@ async fn who_is_subscribed_hears<L: SecondLevel>((one, other): (L, L)) {
             }
         }
     };
-    let told = timeout(TTL, told).await.unwrap_or_else(|_| panic!("nothing was told"));
+    let told = timeout(TTL, told).await.unwrap_or_else(|_| panic!("nothing was received"));
     assert_eq!(told, Invalidation::new(origin, number, keys.clone()));
     for told in [&keys[..1], &keys[999..]] {
         let after = read(&one, &key, told).await;
-        assert!(!after.is_current(before), "it is told when it is known, not before: {before:?}, {after:?}");
+        assert!(
+            !after.is_current(before),
+            "the message comes after the invalidation, not before: {before:?}, {after:?}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What a test sees of what is traced and counted.
+//! The traced events and the counters that a test sees.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
-/// What is traced on this thread while it lives.
+/// The events of this thread while this value lives.
 pub(crate) struct Traced {
     text: Text,
     _listens: tracing::subscriber::DefaultGuard,
-    /// While there is only one, tracing asks whoever comes first to an event whether it is wanted, and that may be the thread of
-    /// another test, where nobody listens.
+    /// With only one subscriber, tracing caches the interest of the first thread that reaches an event, which may be
+    /// the thread of another test without a subscriber.
     _another: tracing::Dispatch,
 }
 
@@ -29,7 +29,7 @@ impl Traced {
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.text.0.lock().expect("nobody panicked").clone()).expect("a log is text")
+        String::from_utf8(self.text.0.lock().expect("no panic").clone()).expect("a log is text")
     }
 }
 
@@ -38,7 +38,7 @@ struct Text(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Text {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panicked").extend_from_slice(bytes);
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -60,7 +60,7 @@ impl Took {
     }
 }
 
-/// The counters that are not zero, as `name label=value ..`, where the name is without what is the same in all.
+/// The counters that are not zero, as `name label=value ..`, where the name has no common prefix or suffix.
 pub(crate) fn counted(recorder: &DebuggingRecorder) -> BTreeMap<String, u64> {
     let mut counted = BTreeMap::new();
     for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {
@@ -76,7 +76,7 @@ pub(crate) fn counted(recorder: &DebuggingRecorder) -> BTreeMap<String, u64> {
     counted
 }
 
-/// What [`counted`] should say.
+/// The expected value of [`counted`].
 pub(crate) fn counts<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
     counts.map(|(what, count)| (what.to_owned(), count)).into_iter().collect()
 }

@@ -9,7 +9,7 @@ use crate::session::{Backend, BackendError, Opener, Record, Write, Written};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A time after which a record has expired at once.
+/// A ttl after which a record expires at once.
 const NONE: Duration = Duration::ZERO;
 
 /// Checks that a [`Backend`] does what its documentation states, and panics where it does not.
@@ -24,26 +24,26 @@ const NONE: Duration = Duration::ZERO;
 /// # });
 /// ```
 pub async fn session_backend_contract<B: Backend, F: Future<Output = B>>(make_backend: impl Fn() -> F) {
-    what_is_written_is_found(&Checked(make_backend().await)).await;
+    a_written_value_is_found(&Checked(make_backend().await)).await;
     a_session_is_created_once(&Checked(make_backend().await)).await;
-    of_many_who_create_at_once_one_succeeds(&Checked(make_backend().await)).await;
-    a_write_needs_the_version_that_is_there(&Checked(make_backend().await)).await;
-    of_many_who_swap_at_once_one_succeeds(&Checked(make_backend().await)).await;
-    a_write_that_is_sent_twice_is_one(&Checked(make_backend().await)).await;
-    a_session_that_began_anew_is_another(&Checked(make_backend().await)).await;
-    an_expired_session_is_none(&Checked(make_backend().await)).await;
-    every_write_says_how_long_it_is_kept(&Checked(make_backend().await)).await;
-    a_touch_prolongs_and_changes_nothing(&Checked(make_backend().await)).await;
-    nothing_outlasts_the_end_of_its_session(&Checked(make_backend().await)).await;
+    one_of_many_concurrent_creations_succeeds(&Checked(make_backend().await)).await;
+    a_write_needs_the_current_version(&Checked(make_backend().await)).await;
+    one_of_many_concurrent_swaps_succeeds(&Checked(make_backend().await)).await;
+    a_write_sent_twice_takes_effect_once(&Checked(make_backend().await)).await;
+    a_recreated_session_is_a_new_session(&Checked(make_backend().await)).await;
+    an_expired_session_does_not_exist(&Checked(make_backend().await)).await;
+    every_write_sets_its_ttl(&Checked(make_backend().await)).await;
+    a_touch_extends_the_ttl_and_changes_nothing(&Checked(make_backend().await)).await;
+    no_record_outlasts_the_end_of_its_session(&Checked(make_backend().await)).await;
     the_end_of_a_session_is_that_of_its_first_record(&Checked(make_backend().await)).await;
-    what_is_deleted_is_gone(&Checked(make_backend().await)).await;
-    with_a_version_only_that_one_is_deleted(&Checked(make_backend().await)).await;
+    a_deleted_session_does_not_exist(&Checked(make_backend().await)).await;
+    a_deletion_with_a_version_deletes_only_that_version(&Checked(make_backend().await)).await;
     sessions_do_not_mix(&Checked(make_backend().await)).await;
-    any_text_and_any_version_come_back_as_they_were(&Checked(make_backend().await)).await;
+    any_text_and_any_version_are_read_back_unchanged(&Checked(make_backend().await)).await;
     no_change_of_many_writers_is_lost(&Checked(make_backend().await)).await;
 }
 
-async fn what_is_written_is_found<B: Backend>(backend: &Checked<B>) {
+async fn a_written_value_is_found<B: Backend>(backend: &Checked<B>) {
     let id = id();
     assert_eq!(backend.load(&id).await, None, "what was not written is not there");
     assert_eq!(backend.create(&id, 1, "one").await, Written::Yes);
@@ -59,7 +59,7 @@ async fn a_session_is_created_once<B: Backend>(backend: &Checked<B>) {
     assert_eq!(backend.found(&id).await, (1, "one".into()), "and stays");
 }
 
-async fn of_many_who_create_at_once_one_succeeds<B: Backend>(backend: &Checked<B>) {
+async fn one_of_many_concurrent_creations_succeeds<B: Backend>(backend: &Checked<B>) {
     let id = id();
     let created = join_all((1..=50).map(|version| backend.create(&id, version, "first"))).await;
     let (kept, refused): (Vec<_>, Vec<_>) = created.into_iter().partition(|written| *written == Written::Yes);
@@ -68,7 +68,7 @@ async fn of_many_who_create_at_once_one_succeeds<B: Backend>(backend: &Checked<B
     assert!(refused.into_iter().all(|written| conflict(written).is_some_and(|(found, _)| found == version)));
 }
 
-async fn a_write_needs_the_version_that_is_there<B: Backend>(backend: &Checked<B>) {
+async fn a_write_needs_the_current_version<B: Backend>(backend: &Checked<B>) {
     let id = id();
     assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Conflict(None), "a session is not revived");
     assert_eq!(backend.load(&id).await, None);
@@ -77,14 +77,14 @@ async fn a_write_needs_the_version_that_is_there<B: Backend>(backend: &Checked<B
     assert_eq!(backend.found(&id).await, (1, "one".into()));
 }
 
-async fn of_many_who_swap_at_once_one_succeeds<B: Backend>(backend: &Checked<B>) {
+async fn one_of_many_concurrent_swaps_succeeds<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.create(&id, 1, "one").await;
     let swapped = join_all((2..=50).map(|version| backend.swap(&id, 1, version, "next"))).await;
     assert_eq!(swapped.iter().filter(|written| **written == Written::Yes).count(), 1, "a version is replaced once");
 }
 
-async fn a_write_that_is_sent_twice_is_one<B: Backend>(backend: &Checked<B>) {
+async fn a_write_sent_twice_takes_effect_once<B: Backend>(backend: &Checked<B>) {
     let id = id();
     for _ in 0..2 {
         assert_eq!(backend.create(&id, 1, "one").await, Written::Yes, "the write is kept already");
@@ -95,7 +95,7 @@ async fn a_write_that_is_sent_twice_is_one<B: Backend>(backend: &Checked<B>) {
     assert_eq!(backend.found(&id).await, (2, "two".into()));
 }
 
-async fn a_session_that_began_anew_is_another<B: Backend>(backend: &Checked<B>) {
+async fn a_recreated_session_is_a_new_session<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.create(&id, 1, "one").await;
     assert!(backend.delete(&id, None).await);
@@ -103,7 +103,7 @@ async fn a_session_that_began_anew_is_another<B: Backend>(backend: &Checked<B>) 
     assert_eq!(conflict(backend.swap(&id, 1, 3, "late").await), Some((2, "new".into())));
 }
 
-async fn an_expired_session_is_none<B: Backend>(backend: &Checked<B>) {
+async fn an_expired_session_does_not_exist<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.write(&id, None, 1, "one", NONE).await;
     assert_eq!(backend.load(&id).await, None);
@@ -118,7 +118,7 @@ async fn an_expired_session_is_none<B: Backend>(backend: &Checked<B>) {
     assert_eq!(backend.load(&id).await, None);
 }
 
-async fn every_write_says_how_long_it_is_kept<B: Backend>(backend: &Checked<B>) {
+async fn every_write_sets_its_ttl<B: Backend>(backend: &Checked<B>) {
     let id = id();
     let left = || async { backend.load(&id).await.map(|record| record.expires_in).unwrap_or_default() };
     backend.write(&id, None, 1, "one", MINUTE).await;
@@ -126,10 +126,10 @@ async fn every_write_says_how_long_it_is_kept<B: Backend>(backend: &Checked<B>) 
     backend.write(&id, Some(1), 2, "two", 100 * MINUTE).await;
     assert!((99 * MINUTE..=100 * MINUTE).contains(&left().await));
     backend.write(&id, Some(2), 3, "three", Duration::MAX).await;
-    assert!(left().await > 1_000_000 * MINUTE, "for ever is a long time");
+    assert!(left().await > 1_000_000 * MINUTE, "an endless ttl is a long time");
 }
 
-async fn a_touch_prolongs_and_changes_nothing<B: Backend>(backend: &Checked<B>) {
+async fn a_touch_extends_the_ttl_and_changes_nothing<B: Backend>(backend: &Checked<B>) {
     let id = id();
     assert!(!backend.touch(&id, MINUTE).await, "what is not there is not made");
     assert_eq!(backend.load(&id).await, None);
@@ -141,7 +141,7 @@ async fn a_touch_prolongs_and_changes_nothing<B: Backend>(backend: &Checked<B>) 
     assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Yes, "its version stays");
 }
 
-async fn nothing_outlasts_the_end_of_its_session<B: Backend>(backend: &Checked<B>) {
+async fn no_record_outlasts_the_end_of_its_session<B: Backend>(backend: &Checked<B>) {
     let id = id();
     let found = || async { backend.load(&id).await.unwrap_or_else(|| panic!("it is there")) };
     let ends = 100 * MINUTE;
@@ -170,13 +170,13 @@ async fn the_end_of_a_session_is_that_of_its_first_record<B: Backend>(backend: &
     backend.first(&id, 1, MINUTE, Duration::MAX).await;
     assert!(ends_in().await > 1_000_000 * MINUTE, "it never ends");
     assert_eq!(conflict(backend.first(&id, 2, MINUTE, 2 * MINUTE).await), Some((1, "first".into())));
-    assert!(ends_in().await > 1_000_000 * MINUTE, "whoever comes later does not change that");
+    assert!(ends_in().await > 1_000_000 * MINUTE, "a later writer does not change that");
     assert!(backend.delete(&id, None).await);
     backend.first(&id, 3, MINUTE, 100 * MINUTE).await;
     assert!((99 * MINUTE..=100 * MINUTE).contains(&ends_in().await), "one that begins anew has an end of its own");
 }
 
-async fn what_is_deleted_is_gone<B: Backend>(backend: &Checked<B>) {
+async fn a_deleted_session_does_not_exist<B: Backend>(backend: &Checked<B>) {
     let id = id();
     assert!(!backend.delete(&id, None).await);
     backend.create(&id, 1, "one").await;
@@ -186,7 +186,7 @@ async fn what_is_deleted_is_gone<B: Backend>(backend: &Checked<B>) {
     assert_eq!(backend.swap(&id, 1, 2, "two").await, Written::Conflict(None));
 }
 
-async fn with_a_version_only_that_one_is_deleted<B: Backend>(backend: &Checked<B>) {
+async fn a_deletion_with_a_version_deletes_only_that_version<B: Backend>(backend: &Checked<B>) {
     let id = id();
     backend.create(&id, 1, "one").await;
     backend.swap(&id, 1, 2, "two").await;
@@ -205,14 +205,14 @@ async fn sessions_do_not_mix<B: Backend>(backend: &Checked<B>) {
     assert_eq!(backend.found(&two).await, (2, "two".into()));
 }
 
-async fn any_text_and_any_version_come_back_as_they_were<B: Backend>(backend: &Checked<B>) {
+async fn any_text_and_any_version_are_read_back_unchanged<B: Backend>(backend: &Checked<B>) {
     const LARGEST: u64 = (1 << 63) - 1;
     let long = "0123456789".repeat(20_000);
     for data in ["", "[null,{}]", "π 🦀 'quoted' \"twice\" %s $1 {0}\r\n\t", &long] {
         let id = id();
         backend.create(&id, LARGEST, data).await;
         assert_eq!(backend.found(&id).await, (LARGEST, data.into()));
-        // No number in between loses digits on the way.
+        // No number loses digits on the way.
         assert!(conflict(backend.swap(&id, LARGEST - 1, 1, "rounded").await).is_some());
         assert_eq!(backend.swap(&id, LARGEST, LARGEST - 1, data).await, Written::Yes);
         assert_eq!(backend.found(&id).await, (LARGEST - 1, data.into()));
@@ -274,7 +274,7 @@ impl<B: Backend> Checked<B> {
         match expected {
             None => self.open(id, Write { version, data, ttl, ends_in: Duration::MAX, opener: None }).await,
             Some(expected) => {
-                // A swap changes no end, whatever it says.
+                // A swap changes no end, whatever its record says.
                 let write = Write { version, data, ttl, ends_in: MINUTE / 2, opener: None };
                 done(self.0.compare_and_swap(id, expected, write).await)
             }

@@ -12,7 +12,7 @@ use crate::masked::CallLabel;
 use crate::outcome;
 use crate::questions::Questions;
 
-/// The answer to a call, and how its transaction ends.
+/// The answer to a call, and the end of its transaction.
 pub(super) struct Answer {
     pub(super) result: McpResult<ToolResult>,
     pub(super) end: Ending,
@@ -20,17 +20,17 @@ pub(super) struct Answer {
 
 #[derive(Debug)]
 pub(super) enum Ending {
-    /// As the result says.
+    /// As the result demands.
     ByResult,
     /// Committed, after this statement if there is one: the answer is recorded.
     Recorded(Option<String>),
-    /// Nothing was done in it, because the key has its answer already.
+    /// Nothing was done in it, because the key already has its answer.
     Unused,
     /// Committed, because it records that the call is refused from now on.
     Unresolved,
     /// The transaction failed.
     Failed,
-    /// The transaction had ended before its tool: a part of it may have been kept.
+    /// The transaction ended before its tool: a part of it may have been kept.
     EndedEarly,
 }
 
@@ -38,14 +38,14 @@ pub(super) enum Ending {
 pub(super) trait Key: Sync {
     fn hash(&self) -> KeyHash;
 
-    /// Looks up whether the transaction that recorded this answer was committed, or another one.
+    /// Looks up whether the transaction with this answer was committed, or another one.
     fn look_up_commit<'a>(
         &'a self,
         result: &'a McpResult<ToolResult>,
     ) -> BoxFuture<'a, CommitOutcome<McpResult<ToolResult>>>;
 }
 
-/// Commits the calls that a caller sees succeed.
+/// Commits exactly the calls whose answer is a success.
 pub(super) struct ByOutcome<'a> {
     pub(super) counts: &'a TransactionCounts,
     /// The call's key, if it has one.

@@ -1,4 +1,4 @@
-//! One transaction, from its begin to its end, whatever happens to its body.
+//! One transaction from begin to end, whatever happens to its body.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -25,13 +25,13 @@ use crate::fault::Fault;
 use crate::masked::{CallLabel, error_id};
 use crate::scope;
 
-/// How long a call waits for the end of its transaction, also where its own time is over: the outcome is worth knowing.
+/// How long a call waits for the end of its transaction, also after its own timeout: the outcome matters.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a call waits for the hooks of its transaction.
 const HOOKS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What all attempts of a call have in common.
+/// The state that all attempts of a call share.
 pub(super) struct Attempt<'a, DB: Dialect, C, S> {
     pub(super) transactor: &'a Transactor<DB>,
     pub(super) begin: Begin,
@@ -40,7 +40,7 @@ pub(super) struct Attempt<'a, DB: Dialect, C, S> {
     pub(super) results: &'a S,
 }
 
-/// The end of one transaction: its result, or that it gave way to another.
+/// The end of one transaction: its result, or a conflict with another one.
 pub(super) enum Ended<R> {
     Done(R, End),
     Conflict(R),
@@ -83,7 +83,7 @@ impl<DB: Dialect, C: Cancellation, S> Attempt<'_, DB, C, S> {
         let within = scope::capture().with(Arc::clone(&handle)).with(Arc::clone(&handle.control));
         let body = within.enter(AssertUnwindSafe(body).catch_unwind());
         let result = match until(self.deadline, select(pin!(body), gone)).await {
-            // A transaction that is dropped is rolled back in a task of its own: nobody waits for a statement that runs.
+            // A dropped transaction is rolled back in its own task: its caller does not wait for a running statement.
             None => return timed_out(),
             Some(Either::Right(((), _))) => return self.failed(TransactionError::Cancelled, End::Cancelled),
             Some(Either::Left((Ok(result), _))) => result,
@@ -120,7 +120,7 @@ impl<DB: Dialect, C: Cancellation, S> Attempt<'_, DB, C, S> {
             // The locks are released before the caller gets the failure, unless that takes long.
             let was_open = timeout_at(until, open.rollback()).await.unwrap_or(true) || control.was_undone();
             return match () {
-                // What is done already must not be done again.
+                // An effect that exists already must not be repeated.
                 () if !was_open && success => self.failed(TransactionError::EndedEarly, End::EndedEarly),
                 () if !was_open => {
                     results.note_ended_early(&mut result);
@@ -180,7 +180,7 @@ impl<DB: Dialect, C: Cancellation, S> Attempt<'_, DB, C, S> {
         }
     }
 
-    /// Ends a transaction whose commit was not answered: with its outcome, if that can be looked up.
+    /// Ends a transaction whose commit was not answered, with its outcome if that can be looked up.
     async fn look_up_commit<R>(&self, result: R, id: String, hooks: Hooks) -> Ended<R>
     where
         S: Results<R>,

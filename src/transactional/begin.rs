@@ -1,4 +1,4 @@
-//! How a transaction begins: in the order in which writers came, on a connection that works, and completely or not at all.
+//! The begin of a transaction: in the order of the writers, on a working connection, and completely or not at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::telemetry::{Over, Warning};
 /// How long a writer waits for its permit before it competes in the database.
 const WRITE_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a transaction was not begun.
+/// The reason why a transaction was not begun.
 pub(super) enum NotBegun {
     Conflict(TransactionError),
     Failed(TransactionError),
@@ -30,9 +30,9 @@ pub(super) enum NotBegun {
 
 /// Begins a transaction, unless its caller leaves while it waits for a connection.
 ///
-/// Where the database has one writer at a time, those of this process wait in `write_queue`, each without a connection: in the database
-/// they would sleep, and wake up by chance. A transaction that `is_outermost`, in no other one on the pool, also waits for a place
-/// among the connections. All of this ends when the pool's time to acquire a connection is over.
+/// If the database has one writer at a time, those of this process wait in `write_queue`, each without a connection: in
+/// the database they would sleep, and wake up in random order. A transaction that `is_outermost`, inside no other one
+/// on the pool, also waits for a place among the connections. All these waits end with the pool's acquire timeout.
 pub(super) async fn begin<DB: Dialect>(
     connections: &Connections<DB>,
     reuse: Option<&Arc<Reuse<DB>>>,
@@ -79,13 +79,14 @@ pub(super) async fn begin<DB: Dialect>(
         if fault::of_sql(&error).fault == Fault::Conflict {
             return NotBegun::Conflict(not_begun);
         }
-        // Each is logged, since its caller has its id. This counts them for the event that says that it is over.
+        // Each is logged, since its caller has its id. This counts them for the event that reports the end of the
+        // outage.
         connections.outage.failed();
         NotBegun::Failed(not_begun)
     })
 }
 
-/// Begins on a connection that was not tested: if it is dead, or silent, on another.
+/// Begins on an untested connection: if it is dead, or does not answer, on another.
 async fn begin_on_free<DB: Dialect>(
     connections: &Connections<DB>,
     reuse: &Arc<Reuse<DB>>,
@@ -131,9 +132,9 @@ async fn begin_on_tested<DB: Dialect>(
     begin_on(connections.acquire_until(deadline).await?, begin, sql, permits, deadline).await
 }
 
-/// Begins completely, also if its caller leaves: otherwise sqlx would return a connection of PostgreSQL's to the pool that is inside a
-/// transaction and does not know it, and on SQLite the write permit would end before the transaction. A begin that a server does not
-/// answer ends with its connection; SQLite's ends with its `busy_timeout`.
+/// Begins completely, also if its caller leaves: otherwise sqlx would return a PostgreSQL connection to the pool inside
+/// a transaction without knowing it, and on SQLite the write permit would end before the transaction. A begin without
+/// an answer of the server ends with its connection; SQLite's ends with its `busy_timeout`.
 async fn begin_on<DB: Dialect>(
     mut connection: Pooled<DB>,
     begin: Begin,

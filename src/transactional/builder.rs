@@ -1,4 +1,4 @@
-//! The layer as its user sets it up.
+//! The setters of the layer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
         self
     }
 
-    /// Sets how callers are told apart. Each caller has [keys](Self::with_idempotency) of their own. Give all layers the same
+    /// Sets how callers are distinguished. Each caller has [keys](Self::with_idempotency) of their own. Give all layers the same
     /// [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
         Arc::make_mut(&mut self.space).identity = identity;

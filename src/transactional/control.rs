@@ -1,4 +1,4 @@
-//! What the parts of a call may ask of their transaction, whatever the database: to roll it back, and to run something after its commit.
+//! Requests of a call to its transaction, on any database: roll it back, or run a function after its commit.
 
 use std::future::Future;
 #[cfg(feature = "cached")]
@@ -102,7 +102,7 @@ where
     }
 }
 
-/// What the parts of a call may ask of its transaction, whatever the database.
+/// The requests of a call to its transaction, on any database.
 pub(super) struct Control {
     /// The name of the database.
     pub(super) backend: &'static str,
@@ -111,7 +111,7 @@ pub(super) struct Control {
     conflict: AtomicBool,
     /// How often the connection was used.
     uses: AtomicU64,
-    /// Which use, from 1, the database may have answered with a rollback of the whole transaction.
+    /// The use, from 1, that the database may have answered with a rollback of the whole transaction.
     undone_by: AtomicU64,
     hooks: Mutex<Hooks>,
 }
@@ -135,12 +135,12 @@ impl Control {
         }
     }
 
-    /// Notes that the connection is used once more.
+    /// Records one more use of the connection.
     pub(super) fn note_use(&self) {
         self.uses.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Notes an error that happened in the transaction.
+    /// Records an error of the transaction.
     pub(super) fn note(&self, error: &sqlx::Error) -> Fault {
         let fault = fault::of_sql(error).fault;
         if fault == Fault::Conflict {
@@ -152,7 +152,7 @@ impl Control {
         fault
     }
 
-    /// Whether the database rolled the transaction back with its last statement, so that nothing came after it.
+    /// Returns whether the database rolled the transaction back with its last statement, so that no statement followed.
     pub(super) fn was_undone(&self) -> bool {
         let undone_by = self.undone_by.load(Ordering::Acquire);
         undone_by > 0 && undone_by == self.uses.load(Ordering::Acquire)

@@ -78,7 +78,7 @@ impl<DB: Dialect> TransactionHandle<DB> {
         Self { open, connections, is_read_only, control: Arc::new(Control::new(DB::NAME)) }
     }
 
-    /// The same transaction, with hooks and an end of its own.
+    /// The same transaction, with its own hooks and its own end.
     pub(super) fn nested(&self) -> Self {
         let connections = Arc::clone(&self.connections);
         let control = Arc::new(Control::new(DB::NAME));
@@ -128,12 +128,13 @@ impl<DB: Dialect> Within<DB> {
         self.innermost.connection().await
     }
 
-    /// Whether work that needs another connection of the pool, perhaps to write, could not end before these transactions do.
+    /// Returns whether work that needs another connection of the pool, perhaps to write, would wait for the end of
+    /// these transactions.
     pub(crate) fn bars(&self, writes: bool) -> bool {
         self.innermost.connections.are_all(self.held) || (DB::HAS_ONE_WRITER && self.is_writer && writes)
     }
 
-    /// Notes an error that happened in the innermost transaction.
+    /// Records an error of the innermost transaction.
     pub(crate) fn note(&self, error: &sqlx::Error) {
         self.innermost.control.note(error);
     }

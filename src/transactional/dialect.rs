@@ -13,7 +13,7 @@ pub trait Dialect: Records {
     #[doc(hidden)]
     fn begin(begin: &Begin) -> Result<String, Unsupported>;
 
-    /// Whether one transaction that writes waits for the end of the other.
+    /// Whether a writing transaction waits for the end of another.
     #[doc(hidden)]
     const HAS_ONE_WRITER: bool;
 
@@ -24,8 +24,8 @@ pub trait Dialect: Records {
         connection: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
-    /// Writes a statement that records the answer to a claimed call and fails if the claim is gone. `None` if sending it with the commit
-    /// saves no round trip.
+    /// Writes a statement that records the answer to a claimed call, and fails if the claim no longer exists. `None` if
+    /// sending it with the commit saves no round trip.
     #[doc(hidden)]
     fn recording(id: &str, record: &str, ttl: Duration) -> Option<String>;
 
@@ -37,7 +37,7 @@ pub trait Dialect: Records {
         last: Option<String>,
     ) -> impl Future<Output = Result<bool, NotCommitted>> + Send;
 
-    /// Rolls back. Returns false if there is no transaction any more, because its body has ended it.
+    /// Rolls back. Returns false if the transaction no longer exists, because its body has ended it.
     #[doc(hidden)]
     fn rollback(connection: &mut Self::Connection) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
@@ -58,6 +58,6 @@ pub trait Dialect: Records {
 #[doc(hidden)]
 pub struct NotCommitted {
     pub(super) error: sqlx::Error,
-    /// Whether the transaction was still there at its end.
+    /// Whether the transaction still existed at its end.
     pub(super) was_open: bool,
 }

@@ -1,4 +1,5 @@
-//! How a body gets its transaction: it joins one, opens a savepoint in one, or begins new ones until one does not give way.
+//! How a body gets its transaction: it joins one, opens a savepoint in one, or begins new ones until one does not
+//! conflict.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -47,7 +48,7 @@ impl<DB: Dialect> Transactor<DB> {
         self.drive(false, cancellation, &ByResult, body).await
     }
 
-    /// Whether a body that begins now gets a transaction of its own, and joins none.
+    /// Returns whether a body that begins now gets its own transaction, and joins none.
     pub(super) fn begins_one(&self) -> bool {
         self.propagation == Propagation::RequiresNew || scope::current::<TransactionHandle<DB>>().is_none()
     }
@@ -63,7 +64,7 @@ impl<DB: Dialect> Transactor<DB> {
         B: FnMut() -> F,
         F: Future<Output = R>,
     {
-        // Boxed, a body in a body in a body stays small.
+        // Boxed, so that nested bodies stay small.
         let mut body = || Box::pin(body());
         let outer = match self.propagation {
             Propagation::RequiresNew => None,
@@ -143,7 +144,7 @@ impl<R, S: Results<R>> Judge<Ended<R>> for ByEnd<'_, S> {
 
     fn will_retry(&self, attempt: u32, _: &Ended<R>, delay: Duration) {
         self.0.note_retry();
-        tracing::debug!(attempt, ?delay, "a transaction gave way to another: a new one begins");
+        tracing::debug!(attempt, ?delay, "a transaction conflicted with another: a new one begins");
     }
 
     fn may_repeat(&self) -> bool {

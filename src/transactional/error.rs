@@ -9,7 +9,7 @@ use crate::fault::Fault;
 /// The entry of an error's data that says how a transaction ended.
 pub const TRANSACTION: &str = "mcp-patterns/transaction";
 
-/// The word for a transaction that ended before its tool did.
+/// The reason code of a transaction that ended before its tool did.
 pub(super) const ENDED_EARLY: &str = "ended_early";
 
 /// Why a transaction failed. Callers may read its text: it names no statement and no address.
@@ -37,9 +37,9 @@ pub enum TransactionError {
     /// The call waits for something that its own transaction holds: the only connection of the pool, or the write lock of the
     /// database. Nothing was done.
     WaitsForItself,
-    /// Every attempt gave way to another transaction. Nothing was done.
+    /// Every attempt conflicted with another transaction. Nothing was done.
     Conflict {
-        /// How often it was tried.
+        /// The number of attempts.
         attempts: u32,
     },
     /// The tool succeeded, but a part of the transaction had failed or requested a rollback. Nothing was done.
@@ -73,7 +73,7 @@ impl TransactionError {
         }
     }
 
-    /// The word for programs.
+    /// The reason code for programs.
     const fn reason(&self) -> &'static str {
         match self {
             Self::None => "none",
@@ -119,7 +119,7 @@ impl fmt::Display for TransactionError {
             Self::Held => f.write_str("The transaction's connection is held elsewhere in this call"),
             Self::Statement { fault, id } => {
                 let sentence = match fault {
-                    Fault::Conflict => "A statement gave way to another transaction",
+                    Fault::Conflict => "A statement conflicted with another transaction",
                     Fault::Timeout => "The database took too long for a statement",
                     Fault::Unavailable => "The database is not available",
                     Fault::Permanent => "The database refused a statement",

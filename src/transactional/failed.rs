@@ -19,7 +19,7 @@ impl From<sqlx::Error> for TransactionError {
         let control = scope::current::<Control>();
         let backend = control.as_ref().map_or_else(|| fault::backend_of(&error), |control| control.backend);
         let Judged { fault, may_have_run } = match &control {
-            // It is rolled back.
+            // The transaction is rolled back.
             Some(control) => Judged { fault: control.note(&error), may_have_run: false },
             None => fault::of_sql(&error),
         };

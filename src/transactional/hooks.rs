@@ -29,8 +29,8 @@ struct Around(Invalidation);
 #[cfg(feature = "cached")]
 impl Scoped for Around {}
 
-/// Runs `call`, and `invalidation` at the end of each transaction in it that is committed, or may be. The invalidation runs before the
-/// hooks of that transaction, and so before a hook can tell anyone of the commit.
+/// Runs `call`, and `invalidation` at the end of each transaction in it that is committed, or may be. The invalidation
+/// runs before the hooks of that transaction, so before a hook can announce the commit.
 #[cfg(feature = "cached")]
 pub(crate) fn invalidating<I, F, C>(invalidation: I, call: C) -> impl Future<Output = C::Output>
 where
@@ -63,7 +63,7 @@ impl Hooks {
         self.after_commit.extend(others.after_commit);
     }
 
-    /// Runs all of them in a task of their own, so that a caller who leaves does not stop them.
+    /// Runs all of them in their own task, so that a caller who leaves does not stop them.
     pub(super) fn run(self) -> Option<Running> {
         if self.invalidations.is_empty() && self.after_commit.is_empty() {
             return None;
@@ -86,7 +86,7 @@ impl Hooks {
     }
 }
 
-/// Invalidates all at the same time.
+/// Runs all invalidations concurrently.
 pub(super) async fn invalidate(invalidations: &[Invalidation]) {
     let all = invalidations.iter().map(|invalidation| async {
         if AssertUnwindSafe(async { invalidation().await }).catch_unwind().await.is_err() {
@@ -98,7 +98,7 @@ pub(super) async fn invalidate(invalidations: &[Invalidation]) {
     join_all(all).await;
 }
 
-/// Hooks that run.
+/// Running hooks.
 pub(super) struct Running {
     invalidated: oneshot::Receiver<()>,
     all: JoinHandle<()>,

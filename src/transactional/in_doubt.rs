@@ -1,4 +1,4 @@
-//! Whether a commit that was not answered has taken effect, as the record of its call says.
+//! Determines, from the record of the call, whether an unanswered commit has taken effect.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::transactor::Transactor;
 use crate::idempotency_keys::{self, CallKey};
 use crate::key_hash::KeyHash;
 
-/// How long the record is looked for.
+/// The longest time of the lookup.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause after a lookup that failed.
@@ -55,8 +55,8 @@ impl<DB: Dialect> Key for RecordLookup<'_, DB> {
 }
 
 impl<DB: Dialect> RecordLookup<'_, DB> {
-    /// That there is no record proves nothing, but a claim in its place does: the claim waits for the end of the transaction, if that
-    /// may still come.
+    /// A missing record proves nothing, but a claim in its place does: the claim waits for the end of the transaction,
+    /// if that is still open.
     async fn look_up(
         &self,
         result: &McpResult<ToolResult>,
@@ -64,7 +64,7 @@ impl<DB: Dialect> RecordLookup<'_, DB> {
         let transactor = self.transactor.clone().with_timeout(LOOKUP_TIMEOUT);
         let record = transactor.run(&(), || async {
             let mut connection = current::<DB>().await?;
-            // The answer to this commit could be lost, too.
+            // The reply to this commit could be lost, too.
             set_rollback_only()?;
             if DB::claim(&mut connection, self.key, None, self.kept_for).await? {
                 return Ok::<_, TransactionError>(None);

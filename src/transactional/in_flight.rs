@@ -12,10 +12,11 @@ use tokio::time::{Instant, timeout_at};
 use crate::cancellation::{Cancellation, cancelled};
 use crate::clock::later;
 
-/// The most calls that are remembered here. Others wait for each other in the database only, which knows the truth anyway.
+/// The maximum of calls that are remembered here. Others wait for each other in the database only, which decides
+/// anyway.
 const MAX_KEYS: usize = 65_536;
 
-/// The calls with keys that run in this process. Those who wait for one see when its answer is recorded.
+/// The calls with keys that run in this process. Waiting duplicates see when the answer is recorded.
 ///
 /// A duplicate that waits here holds no connection, and on SQLite does not compete for the one write lock.
 #[derive(Debug, Default)]
@@ -25,7 +26,7 @@ pub(super) struct InFlight(Mutex<HashMap<String, watch::Receiver<bool>>>);
 pub(super) enum Admission<'a> {
     /// It is the first with its key, until the guard is dropped.
     First(FirstCall<'a>),
-    /// There may be an answer, or too many calls to remember: the database knows.
+    /// There may be an answer, or too many calls to remember: the database decides.
     AskDatabase,
     /// The first call with the key has not ended in time.
     InProgress,
@@ -41,11 +42,11 @@ impl InFlight {
                 Entry::Running(first) => first,
                 Entry::Admitted(admission) => return admission,
             };
-            // Ends with the guard too, whose sender is dropped with it.
+            // The wait ends with the guard, too, whose sender is dropped with it.
             let ended = pin!(timeout_at(until, first.wait_for(|is_recorded| *is_recorded)));
             match select(ended, pin!(cancelled(cancellation))).await {
                 Either::Left((Ok(Ok(_)), _)) => return Admission::AskDatabase,
-                // It failed: one of those who wait is the next.
+                // It failed: one of the waiting calls is the next.
                 Either::Left((Ok(Err(_)), _)) => {}
                 Either::Left((Err(_), _)) => return Admission::InProgress,
                 Either::Right(_) => return Admission::Cancelled,
@@ -86,7 +87,7 @@ pub(super) struct FirstCall<'a> {
 }
 
 impl FirstCall<'_> {
-    /// Lets all who wait read the answer at the same time.
+    /// Lets all waiting calls read the answer concurrently.
     pub(super) fn has_answer(&self) {
         self.is_recorded.send_replace(true);
     }
@@ -94,7 +95,7 @@ impl FirstCall<'_> {
 
 impl Drop for FirstCall<'_> {
     fn drop(&mut self) {
-        // Before the sender is dropped: those who see that must find the entry gone.
+        // Before the sender is dropped: calls that see the drop must not find the entry.
         self.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }

@@ -1,4 +1,4 @@
-//! A call whose key makes it take effect once.
+//! A call that takes effect once, by its key.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ use crate::outcome;
 use crate::questions::Questions;
 use crate::sweeper::Sweeper;
 
-/// After what time a caller should ask again for the result of the first call with its key.
+/// The time after which a caller should ask again for the result of the first call with its key.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The state that all calls with keys share.
@@ -68,7 +68,7 @@ impl<DB: Dialect> KeyedCall<'_, DB> {
             }
         };
         let is_claiming = AtomicBool::new(false);
-        // If it is a part of another transaction, it is not known when that one is committed.
+        // If it is a part of another transaction, the time of that commit is unknown.
         let with_commit = self.transactor.begins_one();
         let lookup = RecordLookup {
             transactor: self.transactor,
@@ -101,7 +101,7 @@ impl<DB: Dialect> KeyedCall<'_, DB> {
                 outcome::note(&mut answer.result, IDEMPOTENCY, "ambiguous");
                 true
             }
-            // The time was over while it waited for the first call with its key in another process.
+            // It timed out while it waited for the first call with its key in another process.
             Ending::Failed if is_claiming.into_inner() && !ctx.is_cancelled() => return self.in_progress(),
             Ending::ByResult if self.idempotency.records_failures() => self.record_failure(&answer.result).await,
             Ending::ByResult | Ending::Failed => false,
@@ -159,7 +159,7 @@ impl<DB: Dialect> KeyedCall<'_, DB> {
         kept_for(self.idempotency.kept_for())
     }
 
-    /// The answer of a call whose key is taken.
+    /// The answer to a call whose key is in use.
     async fn known(&self, connection: &mut DB::Connection) -> Result<Answer, TransactionError> {
         let unused = |result| Ok(Answer { result, end: Ending::Unused });
         let Some(record) = DB::find(connection, &self.key.id).await? else { return unused(self.in_progress()) };
@@ -233,7 +233,8 @@ impl<DB: Dialect> KeyedCall<'_, DB> {
         self.counts.answer(KeyOutcome::InProgress, &self.key.in_progress(RETRY_AFTER))
     }
 
-    /// Records a failure in a transaction of its own, since that of the call was rolled back, with its claim. Returns whether it did.
+    /// Records a failure in its own transaction, since that of the call was rolled back, with its claim. Returns
+    /// whether it did.
     async fn record_failure(&self, result: &McpResult<ToolResult>) -> bool {
         let Some(record) = self.to_record(result).filter(|_| outcome::failure(result).is_some()) else {
             return false;

@@ -28,7 +28,7 @@ pub(super) const LAYER: &str = "TransactionalTool";
 /// A transaction does no harm to any tool, so the layer acts on every tool that its user selects.
 const RULE: Rule = Rule::every_tool(LAYER);
 
-/// How long it may take to list ambiguous calls, or to resolve one.
+/// The timeout of listing ambiguous calls, and of resolving one.
 const CLAIMS_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl<DB: Dialect> TransactionalTool<DB> {
@@ -73,7 +73,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
         ctx: &RequestContext,
         questions: Option<&Questions>,
     ) -> McpResult<ToolResult> {
-        // What changes nothing needs no key, and its transaction could keep none.
+        // A read-only call needs no key, and its transaction could not record one.
         if let Some((idempotency, counts)) = self.idempotency.as_deref().zip(plan.keys.as_ref()) {
             match idempotency.key(&self.space, name, &counts.arguments, &mut args, ctx) {
                 Err(refused) => return counts.answer(KeyOutcome::Refused, &refused),
@@ -102,7 +102,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
         answer.await.result
     }
 
-    /// Whether a call of the tool may have a key.
+    /// Returns whether a call of the tool may have a key.
     fn takes_key(&self, tool: &Tool) -> bool {
         self.idempotency.is_some() && self.selection.includes(tool, RULE) && !Hints::of(tool).read_only
     }

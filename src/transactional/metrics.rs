@@ -5,13 +5,13 @@ use std::sync::Arc;
 use crate::masked::CallLabel;
 use crate::telemetry::Counter;
 
-/// How a transaction ended that began here, all attempts together.
+/// The end of a transaction that began here, all attempts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Committed,
     /// The tool failed, requested a rollback, or ignored the failure of a part.
     RolledBack,
-    /// The call's key had its answer already: there was nothing to do.
+    /// The call's key already had its answer: there was nothing to do.
     Unused,
     Conflict,
     TimedOut,

@@ -125,7 +125,7 @@
 //! | `unavailable` | no transaction could be begun, or it could not be committed for want of a connection or of room on the disk; nothing was done | unavailable |
 //! | `overloaded` | a transaction inside another one found no connection in time; nothing was done | `server_overloaded` |
 //! | `waits_for_itself` | the call waits for the only connection of the pool, or on SQLite for the write lock, and holds it itself; nothing was done | internal |
-//! | `conflict` | each attempt gave way to another transaction, or one attempt that had [asked its client](#a-tool-that-asks-its-client); nothing was done | unavailable, exhausted |
+//! | `conflict` | each attempt conflicted with another transaction, or one attempt that had [asked its client](#a-tool-that-asks-its-client); nothing was done | unavailable, exhausted |
 //! | `timed_out`, `cancelled` | the time was over, or the caller cancelled; nothing was done | timeout, cancelled |
 //! | `rolled_back` | the tool succeeded, but a part of it had failed, or a statement whose error it ignored | internal |
 //! | `ended_early` | the transaction ended before the tool did: [see below](#a-tool-that-ends-its-transaction) | internal |
@@ -178,7 +178,7 @@
 //! and put [`Transactor::run`] around the part that follows the question. The layer does not refuse a tool that asks, since it may ask
 //! rarely; it warns once for each tool. [`Transactor::with_timeout`] (30 seconds) bounds such a call.
 //!
-//! A transaction that has asked and then gives way to another is not begun again, because the user would be asked again: the call fails
+//! A transaction that has asked and then conflicts with another is not begun again, because the user would be asked again: the call fails
 //! with `conflict`, nothing was done, and its key is free.
 //!
 //! # Cancellation
@@ -203,27 +203,27 @@
 //! and see [how large a pool has to be](crate::guide::transactions#how-large-a-pool-has-to-be), in particular if sessions or keys use the
 //! same pool: transactions leave them a connection, so that no number of calls can bring all of them to a halt.
 //!
-//! # When PostgreSQL, or a process that uses it, falls silent
+//! # When PostgreSQL, or a process that uses it, stops answering
 //!
 //! A server that hangs, or a network that vanishes, closes no connection. So each wait has a bound, and a connection that did not answer
 //! in time is closed and replaced:
 //!
-//! | what does not answer | how long a call waits for it |
+//! | without an answer | how long a call waits |
 //! | --- | --- |
 //! | everything before the tool: SQLite's write queue, a place, a connection, the `BEGIN` | the pool's acquire timeout, once for all of it, or the transaction's timeout if that is shorter |
-//! | an idle connection that is tested before it is used, or the `BEGIN` on one that is reused | a third of the acquire timeout, a second at most; then another takes its place in the same call, and all idle ones are tested |
+//! | an idle connection that is tested before it is used, or the `BEGIN` on one that is reused | a third of the acquire timeout, at most a second; then another takes its place in the same call, and all idle ones are tested |
 //! | a statement | the transaction's timeout. [Without one](Transactor::without_timeout) there is no bound |
-//! | a commit | the transaction's timeout, and five seconds at least: then `outcome_unknown`. The connection is given up after 30 seconds |
+//! | a commit | the transaction's timeout, and at least five seconds: then `outcome_unknown`. The connection is closed after 30 seconds |
 //! | a rollback, and the return of a connection to its pool, its `after_release` hook included | five seconds, in the background |
 //! | work outside of calls: `ensure_schema`, a sweep's batch | a minute |
 //!
-//! So a pool has its full size again when the current calls are over, and nothing needs a restart. SQLite is a part of the process: the
+//! So a pool has its full size again when the current calls have ended, and nothing needs a restart. SQLite is a part of the process: the
 //! `busy_timeout` bounds its work, and no connection is closed for being slow.
 //!
 //! A process that hangs or has vanished keeps the locks of its transaction no longer than the transaction's timeout after its last
 //! statement: then PostgreSQL ends the transaction ([`with_idle_timeout`](Transactor::with_idle_timeout)). If the process continues, the
 //! call returns `timed_out`, or a statement or the commit fails; nothing was done. `mcp_patterns::postgres` says how to set up a pool:
-//! keepalives, and the replacement of silent connections also where tools use the pool by themselves.
+//! keepalives, and the replacement of connections that stop answering, also if tools use the pool directly.
 //!
 //! # The table of keys
 //!
@@ -246,7 +246,7 @@
 //! `cancelled`. A part that joins another transaction is not counted.
 //!
 //! Events: `a statement failed`, `the commit failed`, `no transaction could be begun` (warn, with the database's own error, the id that
-//! the caller reads, the tool, a hash of the key, the attempt and the database), and `a transaction gave way to another: a new one begins` (debug).
+//! the caller reads, the tool, a hash of the key, the attempt and the database), and `a transaction conflicted with another: a new one begins` (debug).
 
 mod ambiguous;
 mod answer;

@@ -1,4 +1,4 @@
-//! A transaction that is open, and how it ends whatever happens.
+//! An open transaction, and its end in every case.
 
 use std::mem::take;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Permits {
     }
 }
 
-/// Where a connection is returned to once its transaction is committed, and since when the pool has lent it.
+/// The destination of a connection after its commit, and since when the pool has lent it.
 pub(super) struct ReturnTo<DB: Dialect> {
     pub(super) reuse: Arc<Reuse<DB>>,
     pub(super) lent_at: Instant,
@@ -51,7 +51,7 @@ pub(super) type WriteQueue = Arc<Semaphore>;
 /// The right of one writer to write, until its transaction has ended.
 pub(super) type WritePermit = Arc<OwnedSemaphorePermit>;
 
-/// How long a server may take to commit. Its answer matters more than the connection.
+/// The timeout of a commit. The server's answer matters more than the connection.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Whether a transaction was committed.
@@ -60,7 +60,7 @@ pub(super) enum Committed {
     Yes(Option<Running>),
     /// Nothing was done. The log has the error under this id.
     No(Fault, String),
-    /// It no longer existed at its end: its body has ended it by itself, and may have continued without one.
+    /// It no longer existed at its end: its body had ended it, and may have continued without one.
     EndedEarly,
     /// The log has the error under this id. The hooks did not run, but the invalidations did.
     Unknown(String, Hooks),
@@ -114,7 +114,7 @@ impl<DB: Dialect> Open<DB> {
         run_to_end(ended.boxed()).await
     }
 
-    /// Rolls back, also if its caller leaves. Returns false if there was no transaction any more.
+    /// Rolls back, also if its caller leaves. Returns false if the transaction no longer existed.
     pub(super) async fn rollback(mut self) -> bool {
         match self.connection.take() {
             Some(connection) => run_to_end(roll_back(connection, self.begin, take(&mut self.permits)).boxed()).await,
@@ -168,8 +168,8 @@ async fn commit<DB: Dialect>(
 
 static NOT_ROLLED_BACK: Warning = Warning::new();
 
-/// Rolls back, and returns the connection as it was; if that fails, the connection is closed. Returns false if there was no transaction
-/// any more.
+/// Rolls back, and returns the connection in its original state; if that fails, the connection is closed. Returns false
+/// if the transaction no longer existed.
 async fn roll_back<DB: Dialect>(mut connection: Pooled<DB>, begin: Begin, _permits: Permits) -> bool {
     let failed = |error: sqlx::Error| {
         if let Some(unsaid) = NOT_ROLLED_BACK.due() {

@@ -10,18 +10,19 @@ use crate::canonical::hex;
 use crate::clock::{millis, time_of};
 
 impl Dialect for Postgres {
-    /// `BEGIN` comes last: a batch is a transaction by itself until then, so one that fails half-way leaves none behind. sqlx hands the
-    /// connection of a failed begin back to the pool as it is. `BEGIN` goes on with what the batch has begun, its settings included.
+    /// `BEGIN` comes last: until then, the batch is a transaction by itself, so a batch that fails half-way leaves no
+    /// transaction behind. sqlx returns the connection of a failed begin to the pool as it is. `BEGIN` continues the
+    /// transaction of the batch, including its settings.
     fn begin(begin: &Begin) -> Result<String, Unsupported> {
         let mut sql = String::new();
-        // The statement timeout is what ends a statement whose caller has gone: a dropped query runs on in the server.
+        // The statement timeout ends a statement whose caller has left: a dropped query continues in the server.
         if let Some(timeout) = begin.statement_timeout.into_iter().chain(begin.timeout).min() {
             let _ = write!(sql, "SET LOCAL statement_timeout = {}; ", setting(timeout));
         }
         if let Some(timeout) = begin.lock_timeout {
             let _ = write!(sql, "SET LOCAL lock_timeout = {}; ", setting(timeout));
         }
-        // What ends a transaction whose process has vanished, or hangs: its locks are free again then.
+        // Ends a transaction whose process has vanished or hangs, and so releases its locks.
         let idle_timeout = begin.idle_timeout.or(begin.timeout).unwrap_or(IDLE_TIMEOUT);
         let _ = write!(sql, "SET LOCAL idle_in_transaction_session_timeout = {}; ", setting(idle_timeout));
         sql.push_str("BEGIN");
@@ -45,11 +46,11 @@ impl Dialect for Postgres {
         Ok(())
     }
 
-    /// A batch binds no arguments, so the texts travel as hexadecimal digits, in which nothing can be quoted wrongly; the id is of
-    /// such digits anyway. A claim that is gone makes it a division by zero.
+    /// A batch binds no arguments, so the texts are sent as hexadecimal digits, which need no quoting; the id consists
+    /// of such digits anyway. A missing claim makes it a division by zero.
     ///
-    /// `convert_from` has the collation of its encoding's name, by which the primary key is not sorted: an id that is compared
-    /// goes through `encode`. An id that had anything but digits in it would lose that, and find no claim.
+    /// `convert_from` has the collation of its encoding's name, by which the primary key is not sorted: an id that is
+    /// compared goes through `encode`. An id with other characters would lose them, and find no claim.
     fn recording(id: &str, record: &str, ttl: Duration) -> Option<String> {
         Some(format!(
             "with recorded as (update mcp_patterns_idempotency \
@@ -63,11 +64,12 @@ impl Dialect for Postgres {
         ))
     }
 
-    /// A transaction that a failed statement has aborted answers `COMMIT` with a silent rollback, but any other statement with
-    /// an error, and then the rest of the batch does not run. Deferred constraints are checked on the way.
+    /// A transaction that a failed statement has aborted answers `COMMIT` with a silent rollback, but any other
+    /// statement with an error, and then the rest of the batch does not run. The statement also checks deferred
+    /// constraints.
     ///
-    /// sqlx counts on being in a transaction still: so the batch, which takes no more than the one round trip of a `COMMIT`,
-    /// leaves it an empty one to roll back.
+    /// sqlx assumes that a transaction is still open: so the batch, which takes the one round trip of a `COMMIT`,
+    /// leaves an empty one for it to roll back.
     async fn commit(connection: &mut PgConnection, last: Option<String>) -> Result<bool, NotCommitted> {
         let last = last.as_deref().unwrap_or("SET CONSTRAINTS ALL IMMEDIATE");
         let batch = format!("{last}; COMMIT AND CHAIN");
@@ -76,7 +78,8 @@ impl Dialect for Postgres {
             Err(error) => {
                 let was_open = match code(&error).as_deref() {
                     Some(NO_ACTIVE_SQL_TRANSACTION) => false,
-                    // The claim is gone: by the tool's hand, or with a rollback of its own. A `COMMIT` that fails ends a transaction, too.
+                    // The claim no longer exists: the tool deleted it, or rolled back. A `COMMIT` that fails ends a
+                    // transaction, too.
                     Some(DIVISION_BY_ZERO) => Self::rollback(connection).await.unwrap_or(true),
                     _ => true,
                 };
@@ -85,8 +88,8 @@ impl Dialect for Postgres {
         }
     }
 
-    /// Outside a transaction a `ROLLBACK` only warns, but with `AND CHAIN` it fails. sqlx rolls the empty transaction back that it
-    /// leaves, on the way to the pool.
+    /// Outside a transaction a `ROLLBACK` only warns, but with `AND CHAIN` it fails. It leaves an empty transaction,
+    /// which sqlx rolls back on the way to the pool.
     async fn rollback(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
         match Self::execute(connection, "ROLLBACK AND CHAIN".into()).await {
             Ok(()) => Ok(true),
@@ -118,7 +121,7 @@ fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error()?.code()
 }
 
-/// A timeout in milliseconds, as the server takes it: 32 bits, and 0 would be none at all.
+/// A timeout in milliseconds, in the server's range: 32 bits, and 0 would disable it.
 fn setting(timeout: Duration) -> u64 {
     const MAX: u64 = 0x7fff_ffff;
     millis(timeout).clamp(1, MAX)

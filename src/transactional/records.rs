@@ -34,7 +34,7 @@ create table if not exists mcp_patterns_idempotency (
 create index if not exists mcp_patterns_idempotency_expires_at on mcp_patterns_idempotency (expires_at);
 ";
 
-/// A claim without a result is kept beyond the end of its lease: one that does not say so is kept for ever.
+/// The expired rows. A claim without a result is deleted only if its row expires after the end of its lease.
 pub(crate) const EXPIRED: Expired = Expired {
     from: "from mcp_patterns_idempotency",
     condition: "expires_at <= {now} and (result is not null or lease_until is null or lease_until < expires_at)",
@@ -79,7 +79,7 @@ impl Record {
 pub trait Records: SupportedDatabase {
     /// Claims a call: true if it is new, or its record has expired. Waits for another transaction that has claimed it.
     ///
-    /// Without a result the claim is kept for so long, after the end of the lease if it has one.
+    /// Without a result the claim is kept for this time, after the end of the lease if it has one.
     fn claim(
         connection: &mut Self::Connection,
         call: &CallKey,
@@ -87,13 +87,13 @@ pub trait Records: SupportedDatabase {
         kept_for: Duration,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-    /// Finds what is known of a call.
+    /// Finds the record of a call.
     fn find(
         connection: &mut Self::Connection,
         id: &str,
     ) -> impl Future<Output = Result<Option<Record>, sqlx::Error>> + Send;
 
-    /// Records the answer to a call that a transaction has claimed: false if the claim is gone.
+    /// Records the answer to a call that a transaction has claimed: false if the claim no longer exists.
     fn complete(
         connection: &mut Self::Connection,
         id: &str,
@@ -101,15 +101,15 @@ pub trait Records: SupportedDatabase {
         ttl: Duration,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-    /// Prolongs the leases of claims, each by its id and the token of its owner, and returns the ids of those that were: not of one
-    /// that is not the owner's any more, was abandoned or has its answer.
+    /// Extends the leases of claims, each by its id and the token of its owner. Returns the ids of the renewed ones:
+    /// not of a claim that is no longer the owner's, was abandoned or has its answer.
     fn renew(
         connection: &mut Self::Connection,
         claims: &[(String, String)],
         lease: Duration,
     ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send;
 
-    /// Claims a call whose lease is over and which has no answer.
+    /// Claims a call whose lease has ended and which has no answer.
     fn take_over(
         connection: &mut Self::Connection,
         call: &CallKey,
@@ -140,7 +140,7 @@ pub trait Records: SupportedDatabase {
         token: &str,
     ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
 
-    /// Ends a claim whose lease is over, whoever owns it: with this answer, or as never made.
+    /// Ends a claim whose lease has ended, whoever owns it: with this answer, or as never made.
     fn resolve(
         connection: &mut Self::Connection,
         id: &str,

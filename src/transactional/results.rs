@@ -1,4 +1,4 @@
-//! How the engine reads the results of the bodies that it runs, whatever their type.
+//! How the engine reads the results of its bodies, of any type.
 
 use futures_util::future::BoxFuture;
 
@@ -23,18 +23,18 @@ pub(super) trait Results<R>: Sync {
         None
     }
 
-    /// Marks a failure whose transaction had ended before, so that some of it may have been kept.
+    /// Marks a failure whose transaction had ended earlier, so that some of it may have been kept.
     fn note_ended_early(&self, _: &mut R) {}
 
-    /// Marks a result that took several transactions.
+    /// Marks a result that needed several transactions.
     fn note_attempts(&self, _: &mut R, _: u32) {}
 
-    /// Looks up whether a transaction with this result was committed. `None` where there is no way to know.
+    /// Looks up whether a transaction with this result was committed. `None` if it cannot be known.
     fn look_up_commit<'a>(&'a self, _: &'a R) -> Option<BoxFuture<'a, CommitOutcome<R>>> {
         None
     }
 
-    /// Notes how a transaction ended that joined no other. Without a result, its caller has none.
+    /// Records the end of a transaction that joined no other. Without a result, its caller got none.
     fn note_end(&self, _: Option<&R>, _: End) {}
 
     /// Names the call for the log, at an attempt of its transaction.
@@ -42,7 +42,7 @@ pub(super) trait Results<R>: Sync {
         CallLabel::current().with_attempt(attempt)
     }
 
-    /// Notes that a transaction gave way to another, and that a new one begins.
+    /// Records that a transaction conflicted with another, and that a new one begins.
     fn note_retry(&self) {}
 
     /// Whether the body may run again in a new transaction.

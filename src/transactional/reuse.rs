@@ -15,7 +15,7 @@ use crate::connections::{Connections, Pooled, no_answer};
 /// How long a connection waits for the next transaction before it goes back to its pool.
 const LONGEST_IDLE: Duration = Duration::from_millis(5);
 
-/// How long transactions hand a connection on before it goes back to its pool, where others may wait for it.
+/// How long transactions hand a connection on before it goes back to its pool, for which others may wait.
 const LONGEST_LOAN: Duration = Duration::from_millis(100);
 
 /// Passes connections on. A transaction that waits for one gets the next that becomes free, here or in the pool.
@@ -31,7 +31,7 @@ struct IdleList<DB: Dialect> {
     waiting: VecDeque<oneshot::Sender<Result<Taken<DB>, Error>>>,
     /// How many tasks wait for the pool, on behalf of transactions.
     fetching: usize,
-    /// Whether a task takes back what has been idle for too long.
+    /// Whether a task returns connections that are idle for too long.
     is_watched: bool,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct ChainedTransaction<DB: Dialect> {
 impl<DB: Dialect> ChainedTransaction<DB> {
     /// Begins a new transaction in its place, in one round trip.
     ///
-    /// If it is dropped half-way, it is rolled back: for sqlx it was in a transaction all the time.
+    /// If it is dropped half-way, it is rolled back: for sqlx a transaction was open all the time.
     pub(super) async fn begin(mut self, sql: &str, deadline: Instant) -> Result<(Pooled<DB>, Instant), Error> {
         match timeout_at(deadline, DB::execute(&mut self.connection, format!("ROLLBACK; {sql}").into())).await {
             Ok(begun) => begun.map(|()| (self.connection, self.lent)),
@@ -146,7 +146,8 @@ impl<DB: Dialect> IdleList<DB> {
     }
 }
 
-/// The task that takes back what is idle. If it panics, or its runtime shuts down, the next connection starts another one.
+/// The task that returns idle connections. If it panics, or its runtime shuts down, the next connection starts another
+/// one.
 struct Watching<DB: Dialect> {
     reuse: Weak<Reuse<DB>>,
     is_over: bool,

@@ -1,4 +1,4 @@
-//! Bodies that run inside a transaction that exists already: as a part of it, or in a savepoint.
+//! Bodies that run inside an existing transaction: as a part of it, or in a savepoint.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) async fn savepoint<DB: Dialect, R>(
     results: &impl Results<R>,
     body: impl Future<Output = R>,
 ) -> R {
-    // Until the savepoint is released or undone, the whole transaction cannot be committed.
+    // Until the savepoint is released or rolled back, the whole transaction cannot be committed.
     let unfinished = DoomOnDrop(Some(&outer.control));
     let begun = async {
         let mut connection = outer.connection().await?;

@@ -7,10 +7,10 @@ use super::dialect::{Dialect, NotCommitted};
 use super::options::{Begin, Unsupported};
 
 impl Dialect for Sqlite {
-    /// SQLite's transactions are serializable, whatever level is asked for.
+    /// SQLite's transactions are serializable, whatever level is requested.
     ///
-    /// One that will write takes the write lock at once and waits for it (`busy_timeout`). A deferred one that reads first
-    /// fails at its first write, without waiting, if another has written meanwhile.
+    /// A writing transaction takes the write lock at once and waits for it (`busy_timeout`). A deferred one that reads
+    /// first fails at its first write, without waiting, if another has written meanwhile.
     fn begin(begin: &Begin) -> Result<String, Unsupported> {
         if begin.statement_timeout.is_some() {
             return Err(Unsupported("with_statement_timeout"));
@@ -33,28 +33,29 @@ impl Dialect for Sqlite {
         }
     }
 
-    /// There is no way to SQLite that could be spared.
+    /// SQLite has no round trip that could be saved.
     fn recording(_: &str, _: &str, _: Duration) -> Option<String> {
         None
     }
 
-    /// A failed statement does not abort a transaction of SQLite's, and one that is no more answers `COMMIT` with an error.
+    /// A failed statement does not abort a SQLite transaction, and `COMMIT` outside a transaction is an error.
     ///
-    /// sqlx's own commit does nothing, without an error, if sqlx has rolled back meanwhile. It counts on being in a transaction
-    /// still, so it is left an empty one, which has no lock, to roll back.
+    /// sqlx's own commit does nothing, without an error, if sqlx has rolled back meanwhile. sqlx assumes that a
+    /// transaction is still open, so it is left an empty one, which has no lock, to roll back.
     async fn commit(connection: &mut SqliteConnection, _: Option<String>) -> Result<bool, NotCommitted> {
         // A query is prepared once for each connection.
         if let Err(error) = sqlx::query("COMMIT; BEGIN").execute(&mut *connection).await {
             let is_undone = Self::rollback(connection).await.unwrap_or(true);
-            // SQLite undoes a transaction by itself whose commit fails. That there was none is the one error without a code of its own.
+            // SQLite itself rolls back a transaction whose commit fails. "No transaction" is the only error without a
+            // specific code.
             let was_open = is_undone || !is_unspecific(&error);
             return Err(NotCommitted { error, was_open });
         }
         Ok(false)
     }
 
-    /// SQLite undoes some transactions by itself (`ON CONFLICT ROLLBACK`, `RAISE(ROLLBACK)`, a full disk). Then sqlx, which fails to
-    /// roll back, would count on a transaction for ever, and begin no other.
+    /// SQLite itself rolls back some transactions (`ON CONFLICT ROLLBACK`, `RAISE(ROLLBACK)`, a full disk). sqlx then
+    /// fails to roll back, would assume an open transaction for ever, and begin no other.
     async fn rollback(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
         let undone = Self::execute(connection, "ROLLBACK; BEGIN".into()).await;
         if undone.is_err() && connection.is_in_transaction() {
@@ -63,7 +64,7 @@ impl Dialect for Sqlite {
         Ok(undone.is_ok())
     }
 
-    /// In a transaction none can begin.
+    /// Inside a transaction, no other can begin.
     async fn is_open(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
         if Self::execute(connection, "BEGIN".into()).await.is_err() {
             return Ok(true);

@@ -16,7 +16,7 @@ use crate::retry::RetryPolicy;
 /// Runs a function in a transaction, as [`TransactionalTool`](super::TransactionalTool) does with a tool call.
 ///
 /// The transaction is committed if the function succeeds, and rolled back if it fails, panics, takes too long, is cancelled or dropped. If
-/// the transaction gives way to another one, the function runs again in a new transaction.
+/// the transaction conflicts with another one, the function runs again in a new transaction.
 ///
 /// # Example
 ///
@@ -49,7 +49,7 @@ pub struct Transactor<DB: Dialect> {
     pub(super) write_queue: WriteQueue,
     pub(super) reuse: Option<Arc<Reuse<DB>>>,
     pub(super) connections: Arc<Connections<DB>>,
-    /// Makes other transactions leave a connection to those of this transactor, which may be inside of them.
+    /// Makes other transactions leave a connection for those of this transactor, which may be inside them.
     apart: Option<Arc<Apart>>,
 }
 
@@ -98,7 +98,7 @@ impl<DB: Dialect> Transactor<DB> {
     ///
     /// Then PostgreSQL rolls back and closes the connection (`idle_in_transaction_session_timeout`), so that a process that hangs, is paused
     /// or has vanished from the network keeps its locks no longer. If the call still runs, it fails with a timeout, and nothing was done.
-    /// Default: the [timeout](Self::with_timeout), so that this ends only a transaction whose time is over, and five minutes
+    /// Default: the [timeout](Self::with_timeout), so that this ends only a transaction past its timeout, and five minutes
     /// [without one](Self::without_timeout).
     pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
         self.begin.idle_timeout = Some(timeout);
@@ -142,7 +142,7 @@ impl<DB: Dialect> Transactor<DB> {
         self
     }
 
-    /// Bounds how many transactions a call begins if they give way to others, the first one included. It must be greater than zero.
+    /// Bounds how many transactions a call begins if they conflict with others, the first one included. It must be greater than zero.
     /// Default: 5.
     pub fn with_max_attempts(mut self, max_attempts: u32) -> Self {
         self.policy = self.policy.with_max_attempts(max_attempts);

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_says_what_it_is_read_from() {
+    fn a_struct_lists_the_names_of_its_fields() {
         let names = Some(&["howMany", "sku"][..]);
         assert_eq!(fields::<Order>(), names);
         assert_eq!(fields::<Wrapped>(), names);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_with_other_names_too_has_no_list_of_fields() {
+    fn a_type_without_a_fixed_list_of_fields_has_none() {
         assert_eq!(fields::<Flat>(), None);
         assert_eq!(fields::<HashMap<String, Order>>(), None);
         assert_eq!(fields::<Value>(), None);

@@ -65,13 +65,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_of_several_is_meant() {
+    fn the_nearest_of_several_names_is_suggested() {
         assert_eq!(nearest("amonut", ["mount", "amount", "account"]), Some("amount".to_owned()));
         assert_eq!(nearest("fromAccount", ["to_account", "from_account"]), Some("from_account".to_owned()));
     }
 
     #[test]
-    fn a_third_of_the_letters_may_differ_and_no_more() {
+    fn a_suggestion_differs_in_at_most_a_third_of_its_letters() {
         assert_eq!(nearest("abcdxx", ["abcdef"]), Some("abcdef".to_owned()));
         assert_eq!(nearest("abcxxx", ["abcdef"]), None);
         assert_eq!(nearest("abx", ["abc"]), Some("abc".to_owned()));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_hints_until_as_much_was_compared_as_may_be() {
+    fn an_answer_has_hints_until_the_limit_of_comparisons() {
         let mut hints = Hints::new();
         let known: Vec<_> = (0..100).map(|index| format!("a_rather_long_name_of_a_property_{index:03}")).collect();
         let told =

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn constructs_beyond_regular_languages_are_found_and_lookalikes_are_not() {
+    fn nonregular_pattern_constructs_are_found_and_lookalikes_are_not() {
         for pattern in ["^(?!a)", "(?=.*[0-9])", "a(?<=b)", "a(?<!b)", r"[\]](?=a)"] {
             assert_eq!(construct(pattern), Some("look-around"), "{pattern}");
         }

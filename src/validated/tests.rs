@@ -1,4 +1,4 @@
-//! What validation promises, by subject.
+//! The guarantees of the validation, by subject.
 
 mod defaults;
 mod fields;
@@ -41,7 +41,7 @@ async fn call(server: &impl McpHandler, name: &str, args: Value) -> ToolResult {
     server.call_tool(name, args, &RequestContext::new()).await.expect("the tool is known")
 }
 
-/// What an answer lists: pointer and code of each violation.
+/// The violations in an answer: pointer and code of each.
 fn listed(answer: &ToolResult) -> Vec<(String, String)> {
     let text = |violation: &Value, name: &str| violation[name].as_str().expect("a string").to_owned();
     violations(answer).iter().map(|violation| (text(violation, "pointer"), text(violation, "code"))).collect()

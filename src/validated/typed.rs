@@ -44,7 +44,7 @@ fn undecodable(value: &Value, error: &serde_path_to_error::Error<serde_json::Err
                 push_name(&mut pointer, name);
                 place = place.and_then(|place| place.get(name));
             }
-            // A variant that is written beside its content is not a part of the path.
+            // The name of a variant that is a tag beside its content is not a part of the path.
             Segment::Enum { variant } => {
                 if let Some(inside) = place.and_then(|place| place.get(variant)) {
                     push_name(&mut pointer, variant);

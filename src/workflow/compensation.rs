@@ -151,7 +151,7 @@ impl ChainError {
         error.message = message;
         outcome::note_in(&mut error, CHAIN, entries);
         if !is_undone {
-            // If the call were repeated, the steps that are not undone would be done twice.
+            // If the call were repeated, the uncompensated steps would be done twice.
             outcome::note_in(&mut error, outcome::EXHAUSTED, "compensation");
         }
         error

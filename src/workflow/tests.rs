@@ -1,4 +1,4 @@
-//! What the workflows promise, by subject.
+//! The guarantees of the workflows, by subject.
 
 mod cancellation;
 mod chain;
@@ -50,7 +50,7 @@ async fn hanging<T>() -> McpResult<T> {
     std::future::pending().await
 }
 
-/// Is not ready at first: an await point of its own.
+/// Is not ready at first: a separate await point.
 async fn pause() {
     let mut waited = false;
     poll_fn(|cx| {
@@ -60,7 +60,7 @@ async fn pause() {
     .await;
 }
 
-/// Polls a future so many times, then drops it. Returns its output if it ended before.
+/// Polls a future that many times, then drops it. Returns its output if it ended before.
 fn polled<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut cx = Context::from_waker(Waker::noop());
@@ -75,7 +75,7 @@ fn data(error: &McpError, key: &str) -> Value {
     error.data().and_then(|data| data.get(key)).cloned().unwrap_or_default()
 }
 
-/// What happened, in order.
+/// The events, in order.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 

@@ -1,4 +1,4 @@
-//! Servers without their types: where they can stand, and what passes them.
+//! Servers without their types: their possible positions, and the requests that pass them.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -28,13 +28,13 @@ async fn status(server: &BoxHandler, tool: &str) -> Option<Value> {
     answer.meta?.get("mcp-patterns/cache").map(|cache| cache["status"].clone())
 }
 
-/// The layers are chosen at run time, and the type is the same.
+/// The layers are chosen at run time, and the type does not change.
 fn chosen(is_cached: bool, script: ScriptedServer) -> BoxHandler {
     if is_cached { boxed((CachedTool::new(), RetryTool::new()).layer(script)) } else { boxed(script) }
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_inside_act_and_those_that_were_not_chosen_do_not() {
+async fn chosen_layers_inside_a_boxed_server_act_and_others_do_not() {
     let script = reader("books");
     let server = chosen(true, script.clone());
     assert_eq!(status(&server, "read").await, Some(json!("miss")));
@@ -44,7 +44,7 @@ async fn layers_inside_act_and_those_that_were_not_chosen_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn layers_around_act_and_find_mistakes_in_their_settings() {
+async fn layers_around_a_boxed_server_act_and_check_their_settings() {
     let script = reader("books");
     let cached = CachedTool::new();
     let handle = cached.handle();
@@ -72,7 +72,7 @@ async fn boxed_servers_stand_in_a_composite() {
 }
 
 #[tokio::test]
-async fn a_client_calls_a_boxed_server_line_by_line_as_over_stdio() {
+async fn a_client_calls_a_boxed_server_over_lines_of_json() {
     let client = Client::within(chosen(true, reader("books"))).await;
     assert_eq!(client.server().server_info.expect("the server names itself").name, "books");
     for status in ["miss", "hit"] {
@@ -104,7 +104,7 @@ fn the_future_of_a_call_is_two_pointers_in_size() {
 }
 
 #[test]
-fn a_boxed_server_can_go_to_other_threads_and_says_what_it_is() {
+fn a_boxed_server_is_send_and_sync_and_its_debug_output_names_its_layers() {
     fn is_shared<T: Clone + Send + Sync + std::fmt::Debug + 'static>(_: &T) {}
     let server = boxed(RetryTool::new().layer(reader("books")));
     is_shared(&server);
@@ -143,7 +143,7 @@ async fn a_call_that_is_dropped_drops_the_call_inside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_passes_and_the_server_answers_the_next_call() {
+async fn a_panic_reaches_the_caller_and_the_server_answers_the_next_call() {
     let script = reader("books").with_plain("panic", |_| async { panic!("a bug in the tool") });
     let (server, ctx) = (boxed(script), RequestContext::new());
     let call = AssertUnwindSafe(server.call_tool("panic", json!({}), &ctx));

@@ -1,4 +1,4 @@
-//! What layers know of tools that are listed late, differ from caller to caller, are gone, or are not the author's own.
+//! How layers treat tools that are listed late, differ between callers, were removed, or come from another server.
 
 mod gone;
 mod listing;
@@ -23,8 +23,8 @@ use turbomcp_types::{
     Prompt, PromptResult, Resource, ResourceResult, ServerCapabilities, ServerInfo, Tool, ToolResult,
 };
 
-/// A server whose listing is a function of the caller, and whose tools exist whether they are listed or not. Each answers how
-/// often it was called, and with what.
+/// A server whose listing is a function of the caller, and whose tools exist whether they are listed or not. Each
+/// answers with its number of calls, and its arguments.
 #[derive(Clone)]
 struct Catalogue {
     list: Arc<List>,
@@ -44,7 +44,7 @@ impl Catalogue {
     }
 
     fn calls(&self, tool: &str) -> usize {
-        self.calls.lock().expect("nobody panicked").get(tool).copied().unwrap_or_default()
+        self.calls.lock().expect("no panic").get(tool).copied().unwrap_or_default()
     }
 
     fn list(&self, ctx: Option<&RequestContext>) -> Vec<Tool> {
@@ -80,7 +80,7 @@ impl McpHandler for Catalogue {
 
     async fn call_tool<'a>(&'a self, name: &'a str, args: Value, _: &'a RequestContext) -> McpResult<ToolResult> {
         let number = {
-            let mut calls = self.calls.lock().expect("nobody panicked");
+            let mut calls = self.calls.lock().expect("no panic");
             let calls = calls.entry(name.to_owned()).or_default();
             *calls += 1;
             *calls
@@ -126,7 +126,7 @@ fn read_only(name: &str) -> Tool {
     Tool { annotations: Some(annotations), ..tool(name) }
 }
 
-/// A tool with arguments, of which it needs the first, and has no others.
+/// A tool with exactly these arguments; the first is required.
 fn with_arguments(name: &str, arguments: &[&str]) -> Tool {
     let properties: serde_json::Map<_, _> =
         arguments.iter().map(|name| ((*name).to_owned(), json!({ "type": "string", "maxLength": 5 }))).collect();

@@ -1,4 +1,4 @@
-//! Starts an example server as a child process and talks to it with the official SDK's client.
+//! Starts an example server as a child process and connects the official SDK's client to it.
 
 use std::{
     env::{self, consts::EXE_SUFFIX},
@@ -32,7 +32,7 @@ use turbomcp_server::transport::LineTransportRunner;
 /// How long a test may take before it counts as hung. It bounds a failure and measures nothing.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What a server says on stderr, before its address, once it accepts HTTP.
+/// The text on stderr, before its address, when a server accepts HTTP.
 const LISTENING: &str = "listening on ";
 
 /// Runs each test, an `async fn(Transport)`, over stdio and over HTTP.
@@ -55,7 +55,7 @@ macro_rules! over_stdio_and_http {
 }
 pub(crate) use over_stdio_and_http;
 
-/// Runs a test and fails it, instead of everything after it, when it hangs.
+/// Runs a test and fails it if it hangs, so that later tests still run.
 pub(crate) async fn patiently(test: impl Future<Output = ()>) {
     // Pinned here, the test is dropped by the panic below, and its server then shows its log.
     let mut test = pin!(test);
@@ -91,7 +91,7 @@ impl Server {
         Self::start_in(&[], example, transport, args).await
     }
 
-    /// Starts one that has these variables in its environment, too.
+    /// Starts an example with these additional environment variables.
     pub(crate) async fn start_in(
         environment: &[(&str, &str)],
         example: &'static str,
@@ -137,7 +137,7 @@ impl Server {
         }
     }
 
-    /// Where the server listens for HTTP.
+    /// The server's HTTP address.
     pub(crate) fn url(&self) -> &str {
         match &self.link {
             Link::Url(url) => url,
@@ -150,12 +150,12 @@ impl Server {
         self.child.id()
     }
 
-    /// What the server has written to stderr so far.
+    /// The server's output on stderr so far.
     pub(crate) fn log(&self) -> String {
         self.log.text.borrow().clone()
     }
 
-    /// Asks the server to end, as a service manager does.
+    /// Asks the server to stop, as a service manager does.
     #[cfg(unix)]
     pub(crate) fn terminate(&self) {
         self.signal("TERM");
@@ -199,7 +199,7 @@ fn executable(example: &str) -> PathBuf {
     path
 }
 
-/// What a server has written to stderr so far.
+/// A server's output on stderr so far.
 #[derive(Debug)]
 struct Log {
     text: watch::Receiver<String>,
@@ -207,7 +207,7 @@ struct Log {
 }
 
 impl Log {
-    /// Reads on a thread of its own, so that a server is never held up by a full pipe.
+    /// Reads on its own thread, so that a full pipe never blocks the server.
     fn read(pipe: PipeReader) -> Self {
         let (sender, text) = watch::channel(String::new());
         let reader = thread::spawn(move || {
@@ -221,7 +221,7 @@ impl Log {
         Self { text, reader: Some(reader) }
     }
 
-    /// Waits for the line in which the server says where it listens.
+    /// Waits for the line with the server's address.
     async fn address(&mut self) -> String {
         let text =
             self.text.wait_for(|text| listening_at(text).is_some()).await.expect("the server ended before it listened");
@@ -248,12 +248,12 @@ fn listening_at(log: &str) -> Option<&str> {
 pub(crate) struct Client(RunningService<RoleClient, ()>);
 
 impl Client {
-    /// Connects to whoever listens there.
+    /// Connects to the server at this address.
     pub(crate) async fn over_http(url: &str, token: Option<&str>) -> Self {
         Self::try_over_http(url, token).await.expect("the session is not initialized")
     }
 
-    /// Connects to whoever listens there, if it answers.
+    /// Connects to the server at this address, if it answers.
     pub(crate) async fn try_over_http(url: &str, token: Option<&str>) -> Result<Self, ClientInitializeError> {
         // The SDK's own client would send loopback requests to a proxy that the environment names.
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("no HTTP client");
@@ -272,7 +272,7 @@ impl Client {
         Self(().serve(near).await.expect("the session is not initialized"))
     }
 
-    /// What the server answered to `initialize`.
+    /// The server's answer to `initialize`.
     pub(crate) fn server(&self) -> ServerPeerInfo {
         let info = self.0.peer_info().expect("the session is not initialized");
         (*info).clone()
@@ -282,36 +282,36 @@ impl Client {
         self.0.list_all_tools().await.expect("no list of tools")
     }
 
-    /// The tool of this name, out of the list.
+    /// The tool of this name in the listing.
     pub(crate) async fn tool(&self, name: &str) -> Tool {
         let tools = self.tools().await;
         let tool = tools.into_iter().find(|tool| tool.name == name);
         tool.unwrap_or_else(|| panic!("`{name}` is not listed"))
     }
 
-    /// Calls a tool that answers a result, be it a good one or an error.
+    /// Calls a tool that returns a result, successful or with `isError`.
     pub(crate) async fn call(&self, tool: &str, arguments: Value) -> CallToolResult {
         let result = self.try_call(tool, arguments).await;
         result.unwrap_or_else(|error| panic!("`{tool}` has no result: {error}"))
     }
 
-    /// Calls a tool and lets a protocol error through.
+    /// Calls a tool and returns a protocol error as an error.
     pub(crate) async fn try_call(&self, tool: &str, arguments: Value) -> Result<CallToolResult, ServiceError> {
         self.0.call_tool(params(tool, arguments)).await
     }
 
-    /// Reads a resource that there is, as it is on the wire.
+    /// Reads an existing resource, as JSON.
     pub(crate) async fn read(&self, uri: &str) -> Value {
         let result = self.try_read(uri).await;
         result.unwrap_or_else(|error| panic!("`{uri}` is not read: {error}"))
     }
 
-    /// Reads a resource and lets a protocol error through.
+    /// Reads a resource and returns a protocol error as an error.
     pub(crate) async fn try_read(&self, uri: &str) -> Result<Value, ServiceError> {
         self.0.read_resource(ReadResourceRequestParams::new(uri)).await.map(|result| json!(result))
     }
 
-    /// Gets a prompt, as it is on the wire.
+    /// Gets a prompt, as JSON.
     pub(crate) async fn prompt(&self, name: &str, arguments: Option<Value>) -> Value {
         let mut params = GetPromptRequestParams::new(name);
         params.arguments = arguments.and_then(|arguments| arguments.as_object().cloned());
@@ -335,12 +335,12 @@ impl Client {
     }
 }
 
-/// A call under way.
+/// A running call.
 #[derive(Debug)]
 pub(crate) struct Call(RequestHandle<RoleClient>);
 
 impl Call {
-    /// Tells the server that nobody waits for the result any more.
+    /// Tells the server that the call is cancelled.
     pub(crate) async fn cancel(&self) {
         let params = CancelledNotificationParam::new(Some(self.0.id.clone()), Some("the user went away".to_owned()));
         let sent = self.0.peer.notify_cancelled(params).await;
@@ -362,14 +362,14 @@ fn params(tool: &str, arguments: Value) -> CallToolRequestParams {
     CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments)
 }
 
-/// The one text of a result that is no error.
+/// The only text of a successful result.
 #[track_caller]
 pub(crate) fn text(result: &CallToolResult) -> &str {
     assert_ne!(result.is_error, Some(true), "{result:?}");
     only_text(result)
 }
 
-/// The one text of a result that is an error.
+/// The only text of an error result.
 #[track_caller]
 pub(crate) fn error_text(result: &CallToolResult) -> &str {
     assert_eq!(result.is_error, Some(true), "{result:?}");

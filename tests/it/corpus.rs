@@ -1,4 +1,4 @@
-//! The schemas of public servers' tools, written out from their shapes: each judges as `jsonschema` alone does.
+//! The schemas of public servers' tools, rewritten in their shapes: each verdict equals that of `jsonschema` alone.
 
 mod hostile;
 mod instances;
@@ -14,7 +14,7 @@ use turbomcp_types::{Tool, ToolInputSchema};
 
 use instances::{Maker, schemas};
 
-/// How many instances of each schema are judged, of those that are meant and of those that are not.
+/// How many intended and how many other instances of each schema are judged.
 const INSTANCES: u64 = 60;
 
 fn alone(schema: &Value) -> jsonschema::Validator {
@@ -29,7 +29,7 @@ fn served(schemas: &[(String, Value)]) -> ScriptedServer {
 }
 
 #[tokio::test]
-async fn the_schemas_of_public_servers_judge_as_jsonschema_alone_does() {
+async fn schemas_of_public_servers_judge_as_jsonschema_does() {
     let schemas = schemas();
     assert!(schemas.len() >= 300, "{}", schemas.len());
     let server = ValidatedTool::new().layer(served(&schemas));
@@ -43,7 +43,7 @@ async fn the_schemas_of_public_servers_judge_as_jsonschema_alone_does() {
         for instance in 0..2 * INSTANCES {
             let args = if instance % 2 == 0 { maker.meant() } else { maker.changed() };
             let answer = server.call_tool(name, args.clone(), &RequestContext::new()).await.expect("the tool is known");
-            // No arguments at all are those of a tool that takes none.
+            // Missing arguments are valid for a tool without parameters.
             let is_valid = alone.is_valid(if args.is_null() { &none } else { &args });
             assert_eq!(!answer.is_error(), is_valid, "{name}: {schema}: {args}: {answer:?}");
             if is_valid {
@@ -69,12 +69,12 @@ async fn the_schemas_of_public_servers_judge_as_jsonschema_alone_does() {
     }
     assert!(valid > 15_000 && invalid > 8_000, "{valid} are valid and {invalid} are not");
     assert_eq!(never_valid, [""; 0], "nothing that is meant was made for these");
-    // Tools that take no parameters, and objects of whatever.
+    // Tools without parameters, and objects with any content.
     assert!(never_invalid.len() < 30, "{never_invalid:?}");
 }
 
 #[test]
-fn the_corpus_has_every_draft_and_dialect_of_the_trade() {
+fn the_corpus_covers_every_usual_draft_and_dialect() {
     let all: Vec<_> = schemas().into_iter().map(|(_, schema)| schema.to_string()).collect();
     for (sign, least) in [
         ("draft-04/schema", 10),
@@ -100,7 +100,7 @@ fn the_corpus_has_every_draft_and_dialect_of_the_trade() {
 }
 
 #[test]
-fn what_is_made_to_hurt_is_judged_and_told_as_well() {
+fn hostile_input_is_judged_and_reported_as_well() {
     let mut refused = BTreeSet::new();
     for (name, schema) in schemas() {
         let (alone, ours) = (alone(&schema), Schema::compile(&schema).expect("a schema"));

@@ -19,8 +19,8 @@ over_stdio_and_http! {
     counters_of_different_names_are_independent,
     get_answers_0_for_a_counter_that_does_not_exist,
     get_answers_the_last_value,
-    reset_says_so_and_the_counter_starts_over,
-    a_wrong_argument_is_a_tool_error_that_says_what_is_wrong,
+    reset_confirms_and_the_counter_starts_over,
+    a_wrong_argument_is_a_tool_error_with_the_reason,
     a_blank_name_is_a_tool_error,
     an_unknown_tool_is_a_protocol_error,
     concurrent_increments_of_one_connection_lose_nothing,
@@ -137,7 +137,7 @@ async fn get_answers_the_last_value(transport: Transport) {
     }
 }
 
-async fn reset_says_so_and_the_counter_starts_over(transport: Transport) {
+async fn reset_confirms_and_the_counter_starts_over(transport: Transport) {
     let (_server, client) = counter(transport).await;
 
     client.call("increment", json!({ "name": "x" })).await;
@@ -149,7 +149,7 @@ async fn reset_says_so_and_the_counter_starts_over(transport: Transport) {
     assert_eq!(text(&again), "1");
 }
 
-async fn a_wrong_argument_is_a_tool_error_that_says_what_is_wrong(transport: Transport) {
+async fn a_wrong_argument_is_a_tool_error_with_the_reason(transport: Transport) {
     let (_server, client) = counter(transport).await;
 
     for (arguments, culprit) in [
@@ -221,7 +221,7 @@ async fn concurrent_increments_of_four_http_sessions_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_stdio_server_ends_well_when_its_stdin_is_closed() {
+async fn a_stdio_server_exits_cleanly_when_its_stdin_is_closed() {
     patiently(async {
         let (mut server, client) = counter(Transport::Stdio).await;
         client.call("increment", json!({ "name": "x" })).await;
@@ -235,7 +235,7 @@ async fn a_stdio_server_ends_well_when_its_stdin_is_closed() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn an_http_server_ends_well_on_sigterm_while_a_session_is_open() {
+async fn an_http_server_exits_cleanly_on_sigterm_with_an_open_session() {
     patiently(async {
         let (mut server, client) = counter(Transport::Http).await;
         client.call("increment", json!({ "name": "x" })).await;

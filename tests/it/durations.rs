@@ -1,4 +1,4 @@
-//! Every setting that is a time, at its extremes: it is refused when the layer is put on, or calls work.
+//! Every setting that is a duration, at its extremes: it is refused when the layer is applied, or calls work.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn server() -> ScriptedServer {
         })
 }
 
-/// Fails where a setting makes a call fail or panic. A time without end is never refused.
+/// Fails if a setting makes a call fail or panic. An endless time is never refused.
 async fn works<L: TryLayer<ScriptedServer> + Debug>(time: Duration, tool: &'static str, layer: L)
 where
     L::Service: McpHandler,
@@ -66,7 +66,7 @@ where
     };
     let ctx = RequestContext::new().with_session_id(format!("{:032x}", fastrand::u128(..)));
     let key = format!("{:032x}", fastrand::u128(..));
-    // The second one finds what the first has kept.
+    // The second call finds the stored value of the first.
     for _ in 0..2 {
         let (server, ctx, args) = (server.clone(), ctx.clone(), json!({ "idempotency_key": key }));
         let call = tokio::spawn(async move { server.call_tool(tool, args, &ctx).await });
@@ -251,7 +251,7 @@ async fn caches() {
     }
 }
 
-/// The clock stands still but for those who wait, since delays without end are waited for.
+/// The clock advances only for waiting tasks, since endless delays are waited for.
 #[tokio::test(start_paused = true)]
 async fn retries() {
     for time in times() {

@@ -1,4 +1,5 @@
-//! The example servers among faults: two replicas each, whose processes, clocks, connections and backend fail by a seed.
+//! The example servers under faults: two replicas each, whose processes, clocks, connections and backend fail as a seed
+//! decides.
 //!
 //! Ten seeds of each run with the other tests. `FAULTS_SEEDS=200` runs as many, and `FAULTS_SEED=7` runs that one.
 
@@ -23,13 +24,13 @@ use crate::proxy::Proxy;
 use replicas::{Caller, Replicas};
 use storm::Backend;
 
-/// How many seeds run at the same time: most of their time they wait.
+/// How many seeds run concurrently: they wait most of their time.
 const AT_ONCE: usize = 4;
 
-/// How many callers there are.
+/// The number of callers.
 const CALLERS: usize = 6;
 
-/// A number that `name` has in the environment.
+/// The number in the environment variable `name`.
 fn number(name: &str) -> Option<u64> {
     let number = env::var(name).ok()?;
     Some(number.parse().unwrap_or_else(|_| panic!("{name} is a number, not {number}")))
@@ -50,12 +51,12 @@ async fn for_each_seed<F: Future<Output = ()> + Send + 'static>(test: impl Fn(u6
     assert!(failed.is_empty(), "these seeds failed, each can be run again by FAULTS_SEED: {failed:?}");
 }
 
-/// Two replicas, what they share, and the line to that.
+/// Two replicas, their shared backend, and the proxy to it.
 struct World {
     replicas: Replicas,
     line: Proxy,
     backend: Mutex<Backend>,
-    /// How many calls were made.
+    /// The number of calls that were made.
     calls: AtomicUsize,
 }
 
@@ -79,7 +80,7 @@ impl World {
         Self { replicas, line, backend: Mutex::new(backend), calls: AtomicUsize::new(0) }
     }
 
-    /// The address of the PostgreSQL itself, beside the line.
+    /// The address of the PostgreSQL itself, without the proxy.
     fn postgres(&self) -> String {
         match &*self.backend.lock().expect("no test panics in it") {
             Backend::Postgres(postgres) => postgres.options().to_url_lossy().into(),
@@ -87,8 +88,8 @@ impl World {
         }
     }
 
-    /// Has so many calls be made while the faults of the seed happen. Afterwards connections that fell silent still are, and
-    /// clocks that were set wrong, too; everything else works again.
+    /// Makes this many calls while the faults of the seed happen. Afterwards, connections that stopped answering still
+    /// do not answer, and wrong clocks are still wrong; everything else works again.
     async fn rage<T>(&self, seed: u64, calls: usize, are_made: impl Future<Output = T>) -> T {
         let mut rng = fastrand::Rng::with_seed(seed);
         let plan = storm::plan(&mut rng, calls);

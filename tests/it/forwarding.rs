@@ -12,7 +12,7 @@ use turbomcp_types::{PromptResult, ResourceResult, ToolResult};
 
 use everything::{Everything, READ_ONLY};
 
-/// What a user's own layer is that changes nothing.
+/// A user's layer that changes nothing.
 #[derive(Clone, Debug)]
 struct Own;
 
@@ -47,7 +47,7 @@ impl Middleware for Own {
     }
 }
 
-/// Puts every layer there is on a server, as itself and as one that is there or not.
+/// Applies every layer to a server, directly, as `Some` and as `None`.
 fn wrapped<H: McpHandler>(server: H) -> impl McpHandler {
     (
         layer(Own),
@@ -66,7 +66,7 @@ fn ctx() -> RequestContext {
     RequestContext::with_id("request 7").with_session_id("session 8").with_user_id("ada")
 }
 
-/// What a caller sees of an answer: errors have an id and a time of their own, which are not compared.
+/// The compared part of an answer: errors have an id and a time, which are not compared.
 fn seen<T: serde::Serialize>(answer: McpResult<T>) -> Value {
     match answer {
         Ok(answer) => json!({ "answer": answer }),
@@ -74,7 +74,7 @@ fn seen<T: serde::Serialize>(answer: McpResult<T>) -> Value {
     }
 }
 
-/// Asks everything that a server can be asked, one entry for each method of the trait.
+/// Makes every possible request, one entry for each method of the trait.
 async fn answers(server: &impl McpHandler) -> Vec<(&'static str, Value)> {
     let ctx = &ctx();
     vec![
@@ -108,7 +108,7 @@ async fn answers(server: &impl McpHandler) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The methods that are answered in another way.
+/// The methods whose answers differ.
 fn differing(answers: &[(&'static str, Value)], bare: &[(&'static str, Value)]) -> Vec<&'static str> {
     assert_eq!(answers.len(), bare.len());
     answers.iter().zip(bare).filter(|(one, other)| one != other).map(|((method, _), _)| *method).collect()
@@ -133,7 +133,7 @@ async fn fails_as_the_bare_server<H: McpHandler>(wrap: fn(Everything) -> H) {
     let mut wrapped = answers(&wrap(Everything::broken())).await;
     for (_, answer) in &mut wrapped {
         if let Some(Value::Object(data)) = answer.get_mut("data") {
-            // What RetryTool adds to a failure that it gave up on.
+            // The mark of RetryTool in an exhausted failure.
             data.retain(|name, _| !name.starts_with("mcp-patterns/"));
             if data.is_empty() {
                 answer["data"] = Value::Null;
@@ -166,7 +166,7 @@ async fn every_request_and_notification_reaches_the_server_once_with_its_argumen
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answers_can_be_told_apart() {
+async fn the_answers_are_distinguishable() {
     let answers = answers(&Everything::default()).await;
     let silent = ["subscribe", "unsubscribe", "set_log_level", "on_roots_list_changed", "on_initialize", "on_shutdown"];
     let telling: Vec<_> = answers.iter().filter(|(method, _)| !silent.contains(method)).collect();
@@ -179,7 +179,7 @@ async fn the_answers_can_be_told_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_can_be_asked_for_the_server_below_it() {
+async fn a_layer_returns_the_server_below_it() {
     let server: Layered<RetryTool, Everything> = RetryTool::new().layer(Everything::default());
     assert_eq!(server.inner().server_info(), server.server_info());
     assert!(format!("{:?}", server.middleware()).starts_with("RetryTool"));

@@ -1,10 +1,12 @@
-//! The order of the house: which file may know which. It reads the paths in the sources, so it needs no build of them.
+//! The module structure: which file may import which. The test reads the paths in the sources, so it does not build
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules that layers stand on, and that know no layer. Everything at the top of `src` is ground but for these.
+/// The modules of layers. All other modules at the top of `src` are the ground floor: layers use them, and they know no
+/// layer.
 const LAYERS: [&str; 9] = [
     "batched",
     "cached",
@@ -16,10 +18,10 @@ const LAYERS: [&str; 9] = [
     "validated",
     "workflow",
 ];
-/// What two layers share, so no layer itself.
+/// Shared by two layers, so not a layer itself.
 const SHARED_BY_LAYERS: &str = "idempotency_keys";
 
-/// Pages and test kit: they may know everything.
+/// Documentation and test kit: they may import everything.
 const ABOVE: [&str; 3] = ["guide", "lib", "testing"];
 
 #[test]
@@ -56,7 +58,7 @@ fn no_files_import_each_other_in_a_circle() {
     assert!(circles.is_empty(), "files in circles:\n{}", circles.join("\n"));
 }
 
-/// The larger examples show layers together; these show one, and can be pasted.
+/// The larger examples show several layers; these show one each, and can be copied.
 #[test]
 fn each_layer_has_an_example_of_at_most_60_lines() {
     for layer in LAYERS.iter().filter(|layer| **layer != SHARED_BY_LAYERS) {
@@ -93,7 +95,7 @@ fn the_reader_of_imports_follows_reexports_and_finds_a_circle() {
     assert_eq!(circles(&house.files), [BTreeSet::from(["a::deep".to_owned(), "b".to_owned()])]);
 }
 
-/// Modules by their path (`cached::layer`), each with those that it imports.
+/// Modules by their path (`cached::layer`), each with its imports.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 struct House {
@@ -132,7 +134,7 @@ impl House {
         for (module, statements) in &sources {
             let imports = files.entry((*module).to_owned()).or_default();
             for statement in statements.iter().filter(|statement| !statement.is_reexport) {
-                // What stands in the crate's root is a reexport, or is named by its own module.
+                // An item in the crate's root is a reexport, or is named by its own module.
                 if let Some(to) = resolve(&statement.path).filter(|to| to != module && to != "lib") {
                     imports.insert(to);
                 }
@@ -141,7 +143,7 @@ impl House {
         Self { files }
     }
 
-    /// Returns who imports whom.
+    /// Returns all imports: from, to.
     fn imports(&self) -> impl Iterator<Item = (&str, &str)> {
         let above = |module: &str| ABOVE.contains(&room(module));
         self.files
@@ -196,7 +198,7 @@ fn code(text: &str) -> String {
     lines
 }
 
-/// Finds each path that begins with `crate`, `super` or `self`, or names a child in a `use`.
+/// Finds each path that begins with `crate`, `super` or `self`, or with a child module in a `use`.
 fn statements(module: &str, code: &str) -> Vec<Statement> {
     let mut found = Vec::new();
     let mut rest = code.to_owned();
@@ -239,7 +241,7 @@ fn statements(module: &str, code: &str) -> Vec<Statement> {
     found
 }
 
-/// Says whether `pub(crate)` or the like stands before a `use`.
+/// Returns whether `pub(crate)` or similar precedes a `use`.
 fn visible(before: &str) -> bool {
     before.rfind("pub(").is_some_and(|start| !before[start..].contains([';', '{', '}']))
 }
@@ -251,7 +253,7 @@ fn keyword(code: &str, word: &str) -> Option<usize> {
     code.match_indices(word).map(|(start, _)| start).find(alone)
 }
 
-/// Writes the leaves of a tree of `use`, each with the name that it gets.
+/// Collects the leaves of a `use` tree, each with its local name.
 fn spread(prefix: &str, tree: &str, leaves: &mut Vec<(String, String)>) {
     let tree = tree.trim();
     if let Some((head, inside)) = tree.split_once('{') {
@@ -310,7 +312,7 @@ fn absolute(module: &str, path: &str) -> Option<String> {
     Some(here.join("::"))
 }
 
-/// Returns a path and all that it stands in, the longest first; at last the root.
+/// Returns a path and all its parents, the longest first, and finally the root.
 fn prefixes(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| path.rfind("::").map(|end| &path[..end])).chain(["lib"])
 }

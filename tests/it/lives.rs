@@ -23,10 +23,10 @@ const KEYS: usize = 7;
 const TASKS: usize = 8;
 const CALLS: usize = 32;
 
-/// The variable that names the database to a process which the test has started.
+/// The environment variable with the database for a process that the test has started.
 const URL: &str = "MCP_PATTERNS_LIVES";
 
-/// Notes when a key had its effect. A life ends no sooner than its ttl after its effect.
+/// Records when a key had its effect. A key can have its next effect no sooner than its ttl after that.
 async fn effect(connection: &mut PgConnection, layer: &str, key: usize) -> Result<(), sqlx::Error> {
     sqlx::query("insert into effects values ($1, $2, (extract(epoch from clock_timestamp()) * 1000000)::bigint)")
         .bind(layer)
@@ -40,7 +40,7 @@ fn key(args: &serde_json::Value) -> usize {
     args["key"].as_u64().and_then(|key| key.try_into().ok()).expect("a key")
 }
 
-/// Makes 512 calls, half of them through each layer that knows keys, while the records are swept without a pause.
+/// Makes 512 calls, half of them through each layer with keys, while the records are swept without a pause.
 async fn call_and_sweep(url: &str) {
     let connect = |connections| PgPoolOptions::new().max_connections(connections).connect(url);
     let (keys, effects) = (connect(6).await.expect("a pool"), connect(8).await.expect("a pool"));
@@ -89,7 +89,7 @@ async fn call_and_sweep(url: &str) {
     sweeps.abort();
 }
 
-/// A process of the test below, if that has started it; alone it does nothing.
+/// The body of a process that the test below starts; without it, it does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_process() {
     if let Ok(url) = env::var(URL) {
@@ -98,7 +98,7 @@ async fn one_process() {
 }
 
 #[tokio::test]
-async fn each_life_of_a_key_has_one_effect_in_two_processes_while_both_sweep() {
+async fn a_key_has_one_effect_per_ttl_in_two_processes_while_both_sweep() {
     patiently(async {
         let database = Database::postgres().await;
         let pool = PgPool::connect(&database.url()).await.expect("a pool");

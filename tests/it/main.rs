@@ -1,4 +1,4 @@
-//! What a client sees of the example servers.
+//! The example servers, as a client sees them.
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why and stops")]
 

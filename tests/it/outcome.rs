@@ -1,4 +1,4 @@
-//! What the results of real tools mean, whichever form their failures take.
+//! The meaning of real tools' results, whatever the form of their failures.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use mcp_patterns::{Layer, RetryTool};
 use serde_json::{Value, json};
 use turbomcp::prelude::*;
 
-/// What [`outcome::failure`] says of a failure.
+/// The judgement of [`outcome::failure`] about a failure.
 #[derive(Debug, PartialEq)]
 struct Seen {
     kind: Option<ErrorKind>,
@@ -20,7 +20,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// A failure that says no more than this.
+    /// A failure with only this content.
     fn plain(kind: impl Into<Option<ErrorKind>>, message: &str) -> Self {
         Self {
             kind: kind.into(),
@@ -102,7 +102,7 @@ async fn call(tool: &str, args: Value) -> McpResult<ToolResult> {
     Failing.call_tool(tool, args, &RequestContext::new()).await
 }
 
-/// Every kind of error there is, whether it is temporary, and whether it asks for less load.
+/// Every kind of error, whether it is temporary, and whether it is a throttling one.
 const KINDS: [(ErrorKind, bool, bool); 26] = [
     (ErrorKind::ToolNotFound, false, false),
     (ErrorKind::ToolExecutionFailed, false, false),
@@ -133,7 +133,7 @@ const KINDS: [(ErrorKind, bool, bool); 26] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_every_kind_is_known_in_both_forms() {
+async fn the_kind_of_every_error_is_recognized_in_both_forms() {
     for (kind, temporary, throttling) in KINDS {
         let surfaced = call("fail", json!({ "kind": kind })).await;
         assert_eq!(
@@ -148,7 +148,7 @@ async fn an_error_of_every_kind_is_known_in_both_forms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_data_of_an_error_is_known_in_both_forms() {
+async fn the_data_of_an_error_is_recognized_in_both_forms() {
     let data = json!({ "retryAfterMs": 1500, "quota": 3 });
     let expected = Seen {
         data: Some(data.clone()),
@@ -206,7 +206,7 @@ async fn a_success_is_no_failure_whatever_its_meta_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kind_that_is_none_is_no_kind() {
+async fn an_unknown_kind_is_no_kind() {
     for kind in [json!("melted"), json!(3), json!(null)] {
         let meta = [("io.turbomcp/errorKind".to_owned(), kind)];
         let result = ToolResult::error("melted").with_meta(meta.into_iter().collect());
@@ -215,7 +215,7 @@ async fn a_kind_that_is_none_is_no_kind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_when_to_come_back_is_milliseconds_in_the_data_or_in_meta() {
+async fn a_retry_hint_is_milliseconds_in_the_data_or_in_meta() {
     let hinted = |hint: Value| {
         let meta = [("retryAfterMs".to_owned(), hint)];
         Seen::of(&Ok(ToolResult::error("later").with_meta(meta.into_iter().collect()))).retry_after
@@ -230,14 +230,14 @@ async fn a_hint_when_to_come_back_is_milliseconds_in_the_data_or_in_meta() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hint_in_the_data_goes_before_the_one_in_meta() {
+async fn the_retry_hint_in_the_data_precedes_the_one_in_meta() {
     let mut result = McpError::unavailable("later").with_data(json!({ "retryAfterMs": 100 })).to_tool_result();
     result.meta.get_or_insert_default().insert("retryAfterMs".to_owned(), json!(200));
     assert_eq!(Seen::of(&Ok(result)).retry_after, Some(Duration::from_millis(100)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_was_given_up_says_so_in_both_forms() {
+async fn an_exhausted_failure_is_marked_in_both_forms() {
     let retried = RetryTool::new().with_seed(1).layer(Failing);
     let given_up = retried.call_tool("fail", json!({ "kind": "unavailable" }), &RequestContext::new()).await;
     let expected = Seen { temporary: true, exhausted: true, ..Seen::plain(ErrorKind::Unavailable, "it did not work") };
@@ -248,9 +248,9 @@ async fn a_failure_that_was_given_up_says_so_in_both_forms() {
     assert_eq!(Seen::of(&Err(error)), Seen { data: Some(data), ..expected });
 }
 
-/// A tool that asks another server and answers its error gives that up too.
+/// A tool that returns another server's exhausted error is exhausted, too.
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_was_given_up_still_says_so_after_a_tool_has_passed_it_on() {
+async fn an_exhausted_failure_stays_marked_when_a_tool_passes_it_on() {
     let given_up = json!({ "mcp-patterns/exhausted": "attempts" });
     let passed_on = call("fail", json!({ "kind": "unavailable", "data": given_up })).await;
     assert!(Seen::of(&passed_on).exhausted);

@@ -1,4 +1,4 @@
-//! A server with a resource and a prompt that are kept, through a real client.
+//! A server with a cached resource and a cached prompt, through a real client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,7 +79,7 @@ async fn a_resource_that_a_client_reads_twice_is_loaded_once_until_a_tool_writes
 }
 
 #[tokio::test]
-async fn a_prompt_that_a_client_gets_twice_is_made_once() {
+async fn a_prompt_that_a_client_gets_twice_is_loaded_once() {
     patiently(async {
         let site = Site::default();
         let client = Client::within(CachedTool::new().with_prompts(Reads::new()).layer(site.clone())).await;

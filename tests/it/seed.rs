@@ -1,5 +1,6 @@
-//! The page that servers are copied from, pattern by pattern: what its snippets answer, these servers answer too, through a real
-//! client. Where they answer differently, a comment says why. The same list, with the reasons: `docs/patterns.md`.
+//! The page that many servers are copied from, pattern by pattern: these servers give the same answers as its snippets,
+//! through a real client. A comment gives the reason for each difference. The same list, with the reasons:
+//! `docs/patterns.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,7 +49,7 @@ async fn shared_mutable_state() {
     .await;
 }
 
-/// The snippet keys its sessions by the request, so it never finds again what it has stored.
+/// The snippet keys its sessions by the request, so it never finds a stored value again.
 #[tokio::test]
 async fn session_scoped_state() {
     patiently(async {
@@ -126,7 +127,7 @@ async fn in_memory_caching() {
         let server = InMemory::default();
         let client = Client::within(server.clone()).await;
         let key = json!({ "key": "k" });
-        // At the same time, the snippet fetches as often as it is asked.
+        // For concurrent calls, the snippet fetches once per call.
         let answers = join_all((0..20).map(|_| client.call("fetch_data", key.clone()))).await;
         assert!(answers.iter().all(|answer| text(answer).ends_with("] Data for k")), "{answers:?}");
         assert_eq!(server.fetches.load(Ordering::Relaxed), 1);
@@ -152,8 +153,8 @@ impl Source {
     }
 }
 
-/// What the snippet writes into the text, `[SOURCE]`, `[L1 CACHE]` or `[L2 CACHE]`, is told beside it, so that the text is the
-/// same wherever it comes from.
+/// The snippet writes `[SOURCE]`, `[L1 CACHE]` or `[L2 CACHE]` into the text; here this is in `_meta`, so that the text
+/// does not depend on its source.
 #[tokio::test]
 async fn multi_level_cache() {
     patiently(async {
@@ -167,7 +168,7 @@ async fn multi_level_cache() {
         assert_eq!((text(&first), cache(&first)), ("Fresh data for k", (json!("miss"), Value::Null)));
         let second = near.call("get_data", key.clone()).await;
         assert_eq!((text(&second), cache(&second)), ("Fresh data for k", (json!("hit"), json!(1))));
-        // What the first replica loaded is put behind its answer.
+        // The value that the first replica loaded is written after its answer.
         while handle.stats().second_level.is_none_or(|level| level.puts == 0) {
             tokio::task::yield_now().await;
         }
@@ -207,7 +208,7 @@ async fn cache_warming() {
     .await;
 }
 
-// Validation: the sentences of the snippets are those of the schema here, each with a pointer, and all at once.
+// Validation: the schema produces the messages of the snippets here, each with a pointer, and all at once.
 
 #[tokio::test]
 async fn input_validation() {
@@ -320,7 +321,7 @@ async fn transactions() {
 
 // Errors
 
-/// The snippet sends the text of the error; here the log has it, under the id that the answer names.
+/// The snippet sends the text of the error; here the text is in the log, under the id in the answer.
 #[tokio::test]
 async fn graceful_degradation() {
     patiently(async {
@@ -397,7 +398,7 @@ async fn request_batching() {
     .await;
 }
 
-/// Three connections serve a hundred calls, and a call that finds none free waits for one.
+/// Three connections serve a hundred calls, and a call waits if none is free.
 #[tokio::test]
 async fn connection_pooling() {
     patiently(async {

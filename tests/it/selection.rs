@@ -27,13 +27,13 @@ fn hints(tool: &Tool) -> (bool, bool, bool, bool) {
 }
 
 #[test]
-fn what_annotations_leave_open_is_what_the_specification_says() {
+fn missing_annotations_have_the_defaults_of_the_specification() {
     assert_eq!(hints(&tool("silent")), (false, true, false, true));
     assert_eq!(hints(&annotated(ToolAnnotations::default())), (false, true, false, true));
 }
 
 #[test]
-fn each_annotation_is_the_hint_of_its_name() {
+fn each_annotation_has_the_value_of_its_hint() {
     let none = ToolAnnotations::default;
     let of = |annotations| hints(&annotated(annotations));
     assert_eq!(of(ToolAnnotations { destructive_hint: Some(false), ..none() }), (false, false, false, true));
@@ -43,7 +43,7 @@ fn each_annotation_is_the_hint_of_its_name() {
 }
 
 #[test]
-fn a_read_only_tool_is_idempotent_and_destroys_nothing_whatever_else_it_says() {
+fn a_read_only_tool_is_idempotent_and_not_destructive_whatever_its_other_annotations() {
     assert_eq!(hints(&read_only("reader")), (true, false, true, true));
     let contradictory = ToolAnnotations {
         read_only_hint: Some(true),
@@ -80,7 +80,7 @@ fn transposed_letters_are_one_mistake() {
 }
 
 #[test]
-fn nothing_is_suggested_where_nothing_is_near() {
+fn no_name_is_suggested_if_none_is_near() {
     assert_eq!(nearest("weather", &["get_user", "add"]), None);
     assert_eq!(nearest("weather", &[]), None);
     assert_eq!(nearest("", &["add"]), None);
@@ -92,7 +92,7 @@ fn the_suggestion_does_not_depend_on_the_order_of_the_tools() {
 }
 
 #[test]
-fn the_text_of_a_mistake_names_layer_tool_and_fix() {
+fn a_settings_error_names_layer_tool_and_fix() {
     let tools = [tool("get_user")];
     let text = |name| check_names("CachedTool", [name], &tools).expect_err("no tool bears it").to_string();
     assert_eq!(
@@ -108,7 +108,7 @@ fn the_text_of_a_mistake_names_layer_tool_and_fix() {
 
 const RULE: Rule = Rule::new("SomeTool", |tool| Hints::of(tool).read_only, "which it may break");
 
-/// What a selection takes of a read-only tool `read`, a read-only tool `look` and a tool `write`.
+/// The tools that a selection takes of a read-only tool `read`, a read-only tool `look` and a tool `write`.
 fn selected(selection: &Selection) -> Vec<String> {
     let tools = [read_only("read"), read_only("look"), tool("write")];
     tools.into_iter().filter(|tool| selection.includes(tool, RULE)).map(|tool| tool.name).collect()
@@ -121,7 +121,7 @@ fn selection(select: impl FnOnce(&mut Selection)) -> Selection {
 }
 
 #[test]
-fn safe_tools_are_selected_unless_told_otherwise() {
+fn safe_tools_are_selected_by_default() {
     assert_eq!(selected(&Selection::new()), ["read", "look"]);
     assert_eq!(selected(&selection(|s| s.only(["read"]))), ["read"]);
     assert_eq!(selected(&selection(|s| s.except(["read"]))), ["look"]);
@@ -129,7 +129,7 @@ fn safe_tools_are_selected_unless_told_otherwise() {
 }
 
 #[test]
-fn selectors_given_twice_or_together_narrow_as_they_say() {
+fn repeated_and_combined_selectors_narrow_as_documented() {
     let twice = selection(|s| {
         s.only(["read"]);
         s.only(["look"]);
@@ -153,14 +153,14 @@ fn selectors_given_twice_or_together_narrow_as_they_say() {
 }
 
 #[test]
-fn a_tool_that_is_not_safe_is_never_selected_without_being_vouched_for() {
+fn an_unsafe_tool_is_never_selected_without_permission() {
     assert!(selected(&selection(|s| s.only(["write"]))).is_empty());
     assert_eq!(selected(&selection(|s| s.when(|_| true))), ["read", "look"]);
     assert_eq!(selected(&selection(|s| s.opt_in(["write"]))), ["read", "look", "write"]);
 }
 
 #[test]
-fn asking_for_a_tool_that_is_not_safe_is_a_mistake_that_says_what_it_would_do() {
+fn selecting_an_unsafe_tool_is_an_error_that_states_the_consequence() {
     let tools = [read_only("read"), tool("write")];
     let check = |selection: Selection| selection.check(&tools, RULE);
     let mistake = check(selection(|s| s.only(["read", "write"]))).expect_err("it is not safe");
@@ -171,7 +171,7 @@ fn asking_for_a_tool_that_is_not_safe_is_a_mistake_that_says_what_it_would_do() 
     assert_eq!(mistake.to_string(), "SomeTool is asked to act on `write`, which it may break");
     assert!(check(selection(|s| s.when(|_| true))).is_err());
     assert!(check(selection(|s| s.opt_in(["write"]))).is_ok());
-    assert!(check(Selection::new()).is_ok(), "nobody asked");
+    assert!(check(Selection::new()).is_ok(), "no call asked");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn decided(decision: &str) -> Known<String> {
 }
 
 #[test]
-fn a_plan_knows_what_was_decided_and_nothing_else() {
+fn a_plan_has_the_decided_tools_and_no_others() {
     let plan = Plan::default();
     assert_eq!(known(&plan, "a"), Known::Unknown);
     plan.learn(&[Tool::new("a", "first"), Tool::new("b", "")], None, by_description);
@@ -209,7 +209,7 @@ fn a_plan_knows_what_was_decided_and_nothing_else() {
 }
 
 #[test]
-fn a_plan_learns_what_changed_and_keeps_what_a_listing_leaves_out() {
+fn a_plan_takes_changes_from_a_listing_and_keeps_missing_tools() {
     let plan = Plan::default();
     plan.learn(&[Tool::new("a", "first"), Tool::new("b", "second")], None, by_description);
     plan.learn(&[Tool::new("a", "changed"), Tool::new("c", "third")], None, by_description);
@@ -245,7 +245,7 @@ fn a_decision_stays_the_same_object_while_it_stays_the_same() {
 }
 
 #[test]
-fn a_look_up_allocates_nothing_however_late_the_tool_came() {
+fn a_look_up_of_a_late_tool_allocates_nothing() {
     let plan = Plan::default();
     for (listing, names) in [["first", "changed"], ["later", "changed"]].iter().enumerate() {
         plan.learn(&names.map(tool), None, |_| Some(listing));
@@ -256,7 +256,7 @@ fn a_look_up_allocates_nothing_however_late_the_tool_came() {
         assert_eq!(decided, [Some(0), Some(1), Some(1)].map(Known::Decided));
         assert_eq!(plan.get("unknown", &ctx), Known::Unknown);
     };
-    // The first one in a thread prepares it.
+    // The first call in a thread initializes it.
     look_up();
     assert_eq!(allocation_counter::measure(look_up).count_total, 0);
 }

@@ -30,7 +30,7 @@ impl Replicas {
         Self { args, servers }
     }
 
-    /// Ends both at once, as a crash would, and starts others in their place.
+    /// Kills both at once, as a crash would, and starts replacements.
     async fn restart(&mut self) {
         self.servers = [replica(&self.args).await, replica(&self.args).await];
     }
@@ -45,7 +45,7 @@ fn redis_url() -> String {
     env::var("TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".into())
 }
 
-/// A user whom no other run of a test has signed in: the servers outlive the tests.
+/// A user that no other test run has used: the servers outlive the tests.
 fn new_user() -> String {
     format!("ada-{:016x}", fastrand::u64(..))
 }
@@ -54,7 +54,7 @@ async fn opened(client: &Client) -> String {
     text(&client.call("open_session", json!({})).await).to_owned()
 }
 
-/// Sets by one replica and reads by the other, then the other way round, many times over.
+/// Writes through one replica and reads through the other, and the other way round, many times.
 async fn interleave(one: &Client, two: &Client, session: Option<&str>) {
     let args = |mut args: serde_json::Value| {
         if let Some(session) = session {
@@ -169,9 +169,10 @@ async fn a_handle_is_found_again_in_a_sqlite_file() {
     .await;
 }
 
-/// What a transport session is worth on another replica, or after a restart: nothing, by turbomcp's design and by the protocol's.
+/// A transport session is invalid on another replica and after a restart, by the design of turbomcp and of the
+/// protocol.
 #[tokio::test]
-async fn a_transport_session_of_another_replica_is_404_and_what_begins_anew_is_empty() {
+async fn a_transport_session_of_another_replica_is_404_and_the_new_session_is_empty() {
     patiently(async {
         let mut replicas = Replicas::start(&redis_url(), "transport", &[]).await;
         let [one, two] = &mut replicas.servers;
@@ -199,9 +200,9 @@ async fn a_transport_session_of_another_replica_is_404_and_what_begins_anew_is_e
     .await;
 }
 
-/// The client is told of the 404 by the protocol, and its caller by nobody.
+/// The protocol reports the 404 to the client, and the client does not report it to its caller.
 #[tokio::test]
-async fn behind_a_balancer_that_is_not_sticky_the_official_client_gets_an_empty_session_without_an_error() {
+async fn without_sticky_sessions_the_official_client_gets_an_empty_session_and_no_error() {
     patiently(async {
         let Replicas { servers: [one, two], .. } = Replicas::start(&redis_url(), "transport", &[]).await;
         let balancer = Balancer::start(one.url()).await;
@@ -217,7 +218,7 @@ async fn behind_a_balancer_that_is_not_sticky_the_official_client_gets_an_empty_
     .await;
 }
 
-/// Hands each connection to the replica that it is told to.
+/// Forwards each connection to the configured replica.
 struct Balancer {
     url: String,
     to: Arc<Mutex<String>>,
@@ -232,10 +233,10 @@ impl Balancer {
         let to = Arc::clone(&balancer.to);
         tokio::spawn(async move {
             while let Ok((mut near, _)) = listener.accept().await {
-                let to = to.lock().expect("nobody panicked").clone();
+                let to = to.lock().expect("no panic").clone();
                 tokio::spawn(async move {
                     let mut far = TcpStream::connect(to).await.expect("the replica listens");
-                    // Whoever goes first ends it.
+                    // The side that closes first ends it.
                     let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
                 });
             }
@@ -245,11 +246,11 @@ impl Balancer {
 
     fn send_to(&self, url: &str) {
         let address = url.trim_start_matches("http://").trim_end_matches("/mcp");
-        address.clone_into(&mut self.to.lock().expect("nobody panicked"));
+        address.clone_into(&mut self.to.lock().expect("no panic"));
     }
 }
 
-/// Begins a session by hand and returns its id.
+/// Begins a session with a plain request and returns its id.
 async fn initialized(url: &str) -> String {
     let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",
         "capabilities":{},"clientInfo":{"name":"it","version":"1"}}}"#;

@@ -1,4 +1,4 @@
-//! The small examples, one for each layer: each shows what its first lines promise.
+//! The small examples, one for each layer: each does what its first lines describe.
 
 use rmcp::model::CallToolResult;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn meta(result: &CallToolResult) -> Value {
 async fn batched_sends_two_calls_as_one() {
     with("batched", async |client, server| {
         let call = |id: u64| client.call("get_user", json!({ "id": id }));
-        // Calls that miss each other by more than the delay are no batch; the next two are tried then.
+        // Two calls that are further apart than the delay are no batch; then the next two are tried.
         for _ in 0..100 {
             let (one, two) = tokio::join!(call(1), call(2));
             assert_eq!((text(&one), text(&two)), ("User 1", "User 2"));
@@ -115,7 +115,7 @@ async fn validated_lists_all_three_violations() {
 }
 
 #[tokio::test]
-async fn workflow_answers_in_part_where_a_source_fails() {
+async fn workflow_answers_in_part_if_a_source_fails() {
     with("workflow", async |client, _| {
         let report = client.call("report", json!({ "city": "Lima" })).await;
         let report: Value = serde_json::from_str(text(&report)).expect("JSON");

@@ -1,4 +1,4 @@
-//! How layers stack: in which order, with which mistakes, at which cost, and where they may stand.
+//! The stacking of layers: order, configuration errors, cost and positions.
 
 mod cost;
 mod mistakes;
@@ -15,7 +15,7 @@ use turbomcp_types::ToolResult;
 
 pub(crate) use state::Axum;
 
-/// Changes the number that a call asks about, on its way in.
+/// Changes the number in a call's arguments.
 #[derive(Clone, Copy, Debug)]
 enum Arithmetic {
     Plus(i64),
@@ -40,7 +40,7 @@ impl Middleware for Arithmetic {
     }
 }
 
-/// Appends a digit to the number that is answered, on its way out.
+/// Appends a digit to the number in the answer.
 #[derive(Clone, Copy, Debug)]
 struct Digit(u8);
 
@@ -61,7 +61,7 @@ fn digit(digit: u8) -> MiddlewareLayer<Digit> {
     layer(Digit(digit))
 }
 
-/// A server that answers the number it is given.
+/// A server that returns its number.
 fn echo() -> ScriptedServer {
     ScriptedServer::new("echo")
         .with_plain("echo", |call| async move { Ok(ToolResult::text(call.args["number"].to_string())) })
@@ -143,7 +143,7 @@ stacks! {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_is_not_there_is_transparent() {
+async fn a_layer_of_none_is_transparent() {
     let server = (layer(Some(Plus(2))), layer(None::<Arithmetic>), layer(Some(Times(2)))).layer(echo());
     assert_eq!(ask(&server, 4).await, 12);
     let server = (layer(None::<Arithmetic>), layer(Some(Times(2)))).layer(echo());

@@ -1,4 +1,4 @@
-//! What tests need besides the examples: databases and folders of their own.
+//! Private databases and folders for tests.
 
 use std::{
     env, fs,
@@ -8,12 +8,12 @@ use std::{
 
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 
-/// The PostgreSQL server that tests make their databases on: `TEST_POSTGRES_URL`, or the one of this machine.
+/// The PostgreSQL server for the tests' databases: `TEST_POSTGRES_URL`, or the one of this machine.
 pub(crate) fn postgres_url() -> String {
     env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".into())
 }
 
-/// A database that nobody else uses. It is gone when the test is done.
+/// A private database. It is dropped after the test.
 #[derive(Debug)]
 pub(crate) enum Database {
     Memory,
@@ -57,7 +57,7 @@ impl Drop for Database {
     fn drop(&mut self) {
         let Self::Postgres { server, name } = self else { return };
         let (server, name) = (server.clone(), name.clone());
-        // On a thread, since this one may be running futures. What cannot be dropped is in nobody's way.
+        // On another thread, since this one may be running futures. A database that cannot be dropped does no harm.
         let _ = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
             runtime.block_on(async {
@@ -69,7 +69,7 @@ impl Drop for Database {
     }
 }
 
-/// An empty folder. It is gone when the test is done.
+/// An empty folder. It is deleted after the test.
 #[derive(Debug)]
 pub(crate) struct Folder(PathBuf);
 

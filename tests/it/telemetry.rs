@@ -1,4 +1,4 @@
-//! The page `docs/tracing.md` lists all that the source traces and counts.
+//! The page `docs/tracing.md` lists every event, span and metric of the source.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What stands between the parenthesis that `text` begins with and its match, split at the commas that are in no other.
+/// The text between the opening parenthesis of `text` and its match, split at top-level commas.
 fn arguments(text: &str) -> Vec<String> {
     let (mut arguments, mut current) = (Vec::new(), String::new());
     let (mut depth, mut quoted, mut escaped) = (0, false, false);

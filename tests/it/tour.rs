@@ -1,4 +1,4 @@
-//! The tour, as somebody sees it who sends its output into a file.
+//! The tour, with its output sent to a file.
 
 use std::{
     env::{self, consts::EXE_SUFFIX},
@@ -34,7 +34,7 @@ fn the_tour_keeps_its_promises() {
 }
 
 #[test]
-fn every_scene_is_on_stage() {
+fn every_scene_of_the_tour_is_played() {
     for title in [
         "── 1. Nothing lost ──",
         "── 2. An upstream that fails three requests in ten ──",
@@ -45,7 +45,7 @@ fn every_scene_is_on_stage() {
         "── 7. Many callers, few questions ──",
         "── 8. What would have gone wrong ──",
         "── 9. Money moves once, or not at all ──",
-        "── 10. Bad input ends at the door ──",
+        "── 10. Bad input never reaches the tool ──",
         "── 11. One answer from several sources ──",
         "── 12. Which layer does what ──",
         "── What each layer did ──",
@@ -55,12 +55,12 @@ fn every_scene_is_on_stage() {
 }
 
 #[test]
-fn nothing_is_coloured_where_no_terminal_shows_it() {
+fn output_without_a_terminal_has_no_colours() {
     assert!(!printed().contains('\x1b'), "{:?}", printed());
 }
 
 #[test]
-fn nothing_is_said_on_stderr() {
+fn the_tour_writes_nothing_to_stderr() {
     assert_eq!(said_on_stderr(), "");
 }
 

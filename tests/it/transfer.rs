@@ -81,7 +81,7 @@ fn data(result: &CallToolResult) -> &Value {
     result.structured_content.as_ref().expect("the result has structured content")
 }
 
-/// What the idempotency key did, by the result's `_meta`.
+/// The status of the idempotency key, from the result's `_meta`.
 fn replayed(result: &CallToolResult) -> bool {
     let meta = json!(result.meta);
     match &meta["mcp-patterns/idempotency"] {
@@ -107,10 +107,10 @@ fn keyed(mut arguments: Value, key: &str) -> Value {
     arguments
 }
 
-/// How many accounts a [numbered] call may be about.
+/// The number of accounts for a [numbered] call.
 pub(crate) const ACCOUNTS: i64 = 5;
 
-/// The arguments of the transfer of this number: its amount is nobody else's.
+/// The arguments of the transfer with this number: no other transfer has its amount.
 pub(crate) fn numbered(number: i64) -> Value {
     let (from, to) = (number % ACCOUNTS + 1, (number + 1 + number % (ACCOUNTS - 1)) % ACCOUNTS + 1);
     json!({
@@ -121,7 +121,7 @@ pub(crate) fn numbered(number: i64) -> Value {
     })
 }
 
-/// Whether it is done. If not, either nothing is done or nobody knows, and it may be tried again.
+/// Returns whether it is done. If not, nothing was done or the outcome is unknown, and it may be repeated.
 pub(crate) fn is_done(answer: &CallToolResult) -> bool {
     if answer.is_error != Some(true) {
         return true;

@@ -35,7 +35,7 @@ fn with(mut arguments: Value, name: &str, value: impl Into<Value>) -> Value {
 }
 
 #[tokio::test]
-async fn every_case_of_bad_input_has_a_clear_sentence() {
+async fn every_case_of_bad_input_has_a_clear_message() {
     patiently(async {
         let (_server, client) = serve(&Database::Memory, Transport::Stdio).await;
         let answer = client.call("create_user", ada()).await;
@@ -102,7 +102,7 @@ async fn a_registration_is_checked_by_its_type() {
 }
 
 #[tokio::test]
-async fn an_order_follows_the_rules_of_business() {
+async fn an_order_follows_the_business_rules() {
     patiently(async {
         let database = Database::postgres().await;
         let (_server, client) = serve(&database, Transport::Http).await;
@@ -154,7 +154,7 @@ async fn a_hundred_units_for_five_hundred_orders(database: Database) {
     let answer = client.call("create_order", json!({"user_id": 1, "product_id": 1, "quantity": 1})).await;
     assert_eq!(error_text(&answer), "`quantity`: Only 0 units available");
     let (stock, orders) = match &database {
-        // Only the server itself sees a database in its memory.
+        // A database in the server's memory is visible only to the server.
         Database::Memory => return,
         Database::File(_) => {
             let mut db = SqliteConnection::connect(&database.url()).await.expect("no connection");

@@ -16,12 +16,12 @@ over_stdio_and_http! {
     get_forecast_is_listed_with_its_annotations_and_schemas,
     get_forecast_answers_the_weather_in_three_lines,
     get_forecast_answers_the_same_data_as_structured_content,
-    a_city_that_does_not_exist_is_a_tool_error_that_names_it,
-    a_wrong_argument_is_a_tool_error_that_says_what_is_wrong,
+    an_unknown_city_is_a_tool_error_that_names_it,
+    a_wrong_argument_is_a_tool_error_with_the_reason,
     an_upstream_that_always_fails_is_a_tool_error_that_names_no_address,
     the_second_call_for_a_city_is_a_cache_hit,
     fifty_cities_are_answered_although_the_upstream_often_fails,
-    a_cancelled_call_leaves_the_others_alone,
+    a_cancelled_call_does_not_affect_the_others,
 }
 
 /// Cities that the upstream knows.
@@ -88,7 +88,7 @@ fn city(name: &str) -> Value {
     json!({ "city": name })
 }
 
-/// What the cache says it did for a result.
+/// The cache status of a result.
 fn cache_status(result: &CallToolResult) -> Value {
     json!(result.meta)["mcp-patterns/cache"]["status"].clone()
 }
@@ -161,14 +161,14 @@ fn whole(value: &Value) -> f64 {
     number(value).round() + 0.0
 }
 
-async fn a_city_that_does_not_exist_is_a_tool_error_that_names_it(transport: Transport) {
+async fn an_unknown_city_is_a_tool_error_that_names_it(transport: Transport) {
     let (_server, client) = weather(transport, &["--latency-ms", "0"]).await;
 
     let result = client.call("get_forecast", city("Atlantis")).await;
     assert!(error_text(&result).contains("Atlantis"), "{result:?}");
 }
 
-async fn a_wrong_argument_is_a_tool_error_that_says_what_is_wrong(transport: Transport) {
+async fn a_wrong_argument_is_a_tool_error_with_the_reason(transport: Transport) {
     let (_server, client) = weather(transport, &["--latency-ms", "0"]).await;
 
     for arguments in [json!({}), json!({ "city": 7 }), json!({ "city": "  " })] {
@@ -208,7 +208,7 @@ async fn fifty_cities_are_answered_although_the_upstream_often_fails(transport: 
     }
 }
 
-async fn a_cancelled_call_leaves_the_others_alone(transport: Transport) {
+async fn a_cancelled_call_does_not_affect_the_others(transport: Transport) {
     let (_server, client) = weather(transport, &["--latency-ms", "3000"]).await;
 
     let other = client.begin("get_forecast", city("Lima")).await;
@@ -237,7 +237,7 @@ async fn two_instances_share_their_answers_through_redis() {
         let args = ["--latency-ms", "0", "--cache", &url];
         let (_one, first) = weather(Transport::Stdio, &args).await;
         let (_other, second) = weather(Transport::Stdio, &args).await;
-        // An answer is put in the background, so another instance finds it soon, and not each at once.
+        // An answer is written in the background, so another instance finds it soon, but not at once.
         let mut has_shared = false;
         for name in FIFTY_CITIES {
             let asked = first.call("get_forecast", city(name)).await;
@@ -252,7 +252,7 @@ async fn two_instances_share_their_answers_through_redis() {
 }
 
 #[tokio::test]
-async fn without_redis_an_instance_answers_all_the_same() {
+async fn without_redis_an_instance_still_answers() {
     patiently(async {
         let args = ["--latency-ms", "0", "--cache", "redis://127.0.0.1:1"];
         let (_server, client) = weather(Transport::Stdio, &args).await;
@@ -265,7 +265,7 @@ async fn without_redis_an_instance_answers_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_stdio_server_ends_well_when_its_stdin_is_closed_during_a_call() {
+async fn a_stdio_server_exits_cleanly_when_its_stdin_is_closed_during_a_call() {
     patiently(async {
         let (mut server, client) = weather(Transport::Stdio, &["--latency-ms", "200"]).await;
         client.begin("get_forecast", city("Oslo")).await;

@@ -1,4 +1,4 @@
-//! All layers at once: what a call through the whole stack takes.
+//! All layers at once: the cost of a call through the whole stack.
 
 mod arguments;
 mod budget;

@@ -1,5 +1,5 @@
-//! Example servers whose clock is wrong, or is set while they run: `libfaketime` lies to them about the time. Monotonic time goes on
-//! as it does.
+//! Example servers whose clock is wrong, or is set while they run: `libfaketime` gives them a wrong time. Monotonic
+//! time is unchanged.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::client::{Client, Server, Transport};
 use crate::support::Folder;
 
-/// A server with a clock of its own.
+/// A server with its own clock.
 pub(crate) struct OnWrongClock {
     server: Server,
     clock: Folder,
@@ -34,7 +34,7 @@ impl OnWrongClock {
         self.server.connect().await
     }
 
-    /// Where it listens for HTTP.
+    /// Its HTTP address.
     pub(crate) fn url(&self) -> &str {
         self.server.url()
     }
@@ -43,14 +43,14 @@ impl OnWrongClock {
         self.server.signal(name);
     }
 
-    /// Sets the clock, all at once: what reads it sees it wrong by the old or by the new measure.
+    /// Sets the clock atomically: a reader sees either the old or the new error.
     pub(crate) fn set(&self, by: &str) {
         let new = self.clock.path().join("new");
         fs::write(&new, by).expect("a file can be written");
         fs::rename(new, self.clock.path().join("time")).expect("a file can be renamed");
     }
 
-    /// The last day in the log, which is empty where nothing was logged.
+    /// The last day in the log; empty if nothing was logged.
     pub(crate) fn last_logged_day(&self) -> String {
         let log = self.server.log();
         log.lines().last().and_then(|line| line.split_once('T')).map(|(day, _)| day.to_owned()).unwrap_or_default()
@@ -58,7 +58,7 @@ impl OnWrongClock {
 }
 
 impl Drop for OnWrongClock {
-    /// The library leaves files behind, if its process is killed.
+    /// The library leaves files behind if its process is killed.
     fn drop(&mut self) {
         let Some(id) = self.server.id() else { return };
         for name in [format!("faketime_shm_{id}"), format!("sem.faketime_sem_{id}")] {
@@ -67,7 +67,7 @@ impl Drop for OnWrongClock {
     }
 }
 
-/// The day that is so many days after today, as logs write it.
+/// The day that many days after today, in the format of the logs.
 pub(crate) fn day(after_today: i32) -> String {
     let date =
         Command::new("date").args(["-u", "+%F", "-d", &format!("{after_today} days")]).output().expect("no date");

@@ -1,7 +1,7 @@
-//! Many callers who each want one row, and ways to fetch the rows: one by one, in batches of this crate, with the data loader of
-//! async-graphql, and in windows of 10 ms: fixed ones, and ones that end when they are full.
+//! Many callers who each need one row, and ways to fetch the rows: one by one, in batches of this crate, with the data
+//! loader of async-graphql, and in windows of 10 ms: fixed ones, and ones that end when they are full.
 //!
-//! The database is made up: four connections, and a query for n rows takes 1 ms and 20 µs for each row.
+//! The database is simulated: it has four connections, and a query for n rows takes 1 ms and 20 µs for each row.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use turbomcp_core::McpResult;
 
-/// The most rows of a query, the same for all.
+/// The maximum of rows of a query, the same for all.
 const MAX_SIZE: usize = 64;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_millis(400);
@@ -41,7 +41,7 @@ trait Fetch: Clone + Send + Sync + 'static {
     fn fetch(&self, id: u64) -> impl Future<Output = Option<u64>> + Send;
 }
 
-/// Without anything in between.
+/// Without a batcher.
 #[derive(Clone)]
 struct OneByOne(Database);
 
@@ -129,7 +129,8 @@ impl Fetch for Window {
     }
 }
 
-/// Has each of the callers fetch one row after the other until the time is up. Returns how long each row took, in microseconds.
+/// Makes each caller fetch one row after the other until the time is up. Returns the duration of each row, in
+/// microseconds.
 async fn round(way: impl Fetch, callers: u64, time: Duration) -> Vec<f64> {
     let ends = Instant::now() + time;
     let callers = (0..callers).map(|caller| {
@@ -139,7 +140,7 @@ async fn round(way: impl Fetch, callers: u64, time: Duration) -> Vec<f64> {
             let mut id = caller << 32;
             while Instant::now() < ends {
                 let started = Instant::now();
-                assert_eq!(way.fetch(id).await, Some(id * 10), "somebody else's row");
+                assert_eq!(way.fetch(id).await, Some(id * 10), "another caller's row");
                 took.push(started.elapsed().as_secs_f64() * 1e6);
                 id += 1;
             }
@@ -150,7 +151,7 @@ async fn round(way: impl Fetch, callers: u64, time: Duration) -> Vec<f64> {
     join_all(callers).await.into_iter().flat_map(Result::unwrap_or_default).collect()
 }
 
-/// One line of the table: rows per second, and the median and the 99th percentile of what one took.
+/// One line of the table: rows per second, and the median and the 99th percentile of the duration of a row.
 struct Line {
     name: &'static str,
     per_second: f64,
@@ -165,7 +166,7 @@ async fn measure(callers: u64) -> Vec<Line> {
     let (fixed, full) = (Window::new(database.clone(), false), Window::new(database, true));
     let names = ["one by one", "Batcher", "async-graphql", "10 ms, fixed", "10 ms, or full"];
     let mut rounds = names.map(|_| Vec::new());
-    // In turns, so that a moment in which the machine is slow is slow for all.
+    // In turns, so that a slow moment of the machine affects all.
     for _ in 0..ROUNDS {
         rounds[0].push(round(one_by_one.clone(), callers, ROUND).await);
         rounds[1].push(round(batcher.clone(), callers, ROUND).await);

@@ -1,4 +1,4 @@
-//! The places which the embedded upstream knows.
+//! The places of the embedded upstream.
 
 /// A city as a gazetteer lists it.
 #[derive(Debug)]
@@ -19,9 +19,9 @@ pub struct City {
     pub elevation: f64,
     /// The IANA name of the time zone.
     pub timezone: &'static str,
-    /// Minutes east of UTC in standard time; summer time is left out.
+    /// Minutes east of UTC in standard time, without summer time.
     pub utc_offset: i32,
-    /// How many people live within the city's limits, about.
+    /// The approximate population.
     pub population: u32,
 }
 

@@ -1,5 +1,5 @@
-//! The weather that the embedded upstream makes up: true to the latitude, the height and the
-//! season, and otherwise a matter of chance that place and date decide.
+//! The generated weather of the embedded upstream: it fits the latitude, the height and the season, and is otherwise
+//! random, with a seed from place and date.
 
 use std::{
     f64::consts::TAU,
@@ -12,7 +12,7 @@ use serde_json::Value;
 /// The weather of one day at one place.
 #[derive(Debug)]
 pub struct Weather {
-    /// The WMO's code (table 4677) for what the sky does.
+    /// The WMO's weather code (table 4677).
     code: u8,
     max: f64,
     min: f64,
@@ -22,14 +22,14 @@ pub struct Weather {
     wind: f64,
 }
 
-/// A quantity that can be asked for.
+/// A quantity that a request can ask for.
 #[derive(Debug)]
 pub struct Variable {
-    /// What it is called in a request.
+    /// Its name in a request.
     pub name: &'static str,
-    /// What its values are measured in.
+    /// Its unit.
     pub unit: &'static str,
-    /// Reads it off a day's weather.
+    /// Reads it from a day's weather.
     pub value: fn(&Weather) -> Value,
 }
 
@@ -37,7 +37,7 @@ const fn variable(name: &'static str, unit: &'static str, value: fn(&Weather) ->
     Variable { name, unit, value }
 }
 
-/// What can be asked about the present.
+/// The quantities of the current weather.
 pub static CURRENT: [Variable; 4] = [
     variable("temperature_2m", "°C", |day| day.now.into()),
     variable("relative_humidity_2m", "%", |day| day.humidity.into()),
@@ -45,7 +45,7 @@ pub static CURRENT: [Variable; 4] = [
     variable("wind_speed_10m", "km/h", |day| day.wind.into()),
 ];
 
-/// What can be asked about whole days.
+/// The quantities of whole days.
 pub static DAILY: [Variable; 4] = [
     variable("weather_code", "wmo code", |day| day.code.into()),
     variable("temperature_2m_max", "°C", |day| day.max.into()),
@@ -53,7 +53,7 @@ pub static DAILY: [Variable; 4] = [
     variable("precipitation_probability_max", "%", |day| day.rain_probability.into()),
 ];
 
-/// Makes up the weather of a day, given in days since 1970-01-01.
+/// Generates the weather of a day, given in days since 1970-01-01.
 #[must_use]
 pub fn weather(latitude: f64, longitude: f64, elevation: f64, day: i64) -> Weather {
     let mut rng = fastrand::Rng::with_seed(seed(latitude, longitude, day));
@@ -84,7 +84,7 @@ pub fn weather(latitude: f64, longitude: f64, elevation: f64, day: i64) -> Weath
     }
 }
 
-/// A number of its own for every place, to about a kilometre, and every day.
+/// A different number for every place, to about a kilometre, and every day.
 fn seed(latitude: f64, longitude: f64, day: i64) -> u64 {
     let hundredths = |degrees: f64| (degrees * 100.0).round() as i64;
     [hundredths(latitude), hundredths(longitude), day]
@@ -137,10 +137,10 @@ pub struct LocalTime {
 }
 
 impl LocalTime {
-    /// Reads a clock at a place that is so many minutes east of UTC.
+    /// Reads a clock at a place that is this many minutes east of UTC.
     #[must_use]
     pub fn new(now: SystemTime, utc_offset: i32) -> Self {
-        // A clock set before 1970 tells no date worth keeping.
+        // A clock set before 1970 has no usable date.
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let minutes = (seconds / 60).cast_signed() + i64::from(utc_offset);
         Self { day: minutes.div_euclid(24 * 60), minute: minutes.rem_euclid(24 * 60) / 15 * 15 }

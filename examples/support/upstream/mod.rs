@@ -1,8 +1,8 @@
-//! A weather service inside the process: it speaks the two APIs of Open-Meteo, and a bulk search beside, takes its time
-//! and fails as often as it is told to.
+//! A weather service inside the process: it has the two APIs of Open-Meteo and a bulk search, with a configurable
+//! latency and failure rate.
 //!
-//! Its cities are real and its weather is made up, from the place and the date, so that two
-//! questions about the same day have the same answer.
+//! Its cities are real, and its weather is generated from the place and the date, so that two requests for the same day
+//! have the same answer.
 
 use std::{
     collections::HashMap,
@@ -37,16 +37,16 @@ const SEARCH: &str = "/v1/search";
 const BULK_SEARCH: &str = "/v1/search/bulk";
 const FORECAST: &str = "/v1/forecast";
 
-/// How the upstream behaves.
+/// The behaviour of the upstream.
 #[derive(Debug, Clone)]
 pub struct UpstreamSettings {
-    /// How long an answer takes, give or take a quarter.
+    /// The latency of an answer, plus or minus a quarter.
     pub latency: Duration,
     /// The share of requests that fail, from 0.0 to 1.0.
     pub failure_rate: f64,
-    /// Where the chance behind latency and failures starts.
+    /// The seed of latencies and failures.
     pub seed: u64,
-    /// Tells the time; the weather depends on its date.
+    /// The clock; the weather depends on its date.
     pub clock: fn() -> SystemTime,
 }
 
@@ -58,12 +58,12 @@ impl Default for UpstreamSettings {
     }
 }
 
-/// How many requests arrived, those that were made to fail included.
+/// The number of requests that arrived, including those that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Requests {
-    /// Questions where a place lies.
+    /// Requests for the position of a place.
     pub search: u64,
-    /// Questions about the weather, be it now or in the next days.
+    /// Requests for the weather, current or of the next days.
     pub forecast: u64,
 }
 
@@ -100,7 +100,7 @@ impl Upstream {
             .with_state(shared.clone());
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = axum::serve(listener, app).with_graceful_shutdown(async {
-            // Nothing is ever sent: it is the sender's end that counts.
+            // Nothing is ever sent: the drop of the sender is the signal.
             let _ = stopped.await;
         });
         tokio::spawn(async move {
@@ -140,7 +140,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Draws how long a request takes and how it fails, if it does.
+    /// Draws the latency of a request, and its failure if it fails.
     fn draw(&self) -> (Duration, Option<Response>) {
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         let latency = self.settings.latency.mul_f64(0.75 + rng.f64() / 2.0);
@@ -156,7 +156,7 @@ impl Shared {
     }
 }
 
-/// Counts a request, lets it wait and makes it fail when its number comes up.
+/// Counts a request, delays it, and makes it fail if it was drawn.
 async fn disturb(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     match request.uri().path() {
         SEARCH | BULK_SEARCH => shared.searches.fetch_add(1, Relaxed),
@@ -173,7 +173,7 @@ async fn disturb(State(shared): State<Arc<Shared>>, request: Request, next: Next
     }
 }
 
-/// A body that breaks before its first byte: the server closes the connection without a word.
+/// A body that breaks before its first byte: the server closes the connection without an answer.
 fn hang_up() -> Response {
     let nothing = Err::<&str, _>(io::Error::from(io::ErrorKind::ConnectionAborted));
     Response::new(Body::from_stream(futures_util::stream::iter([nothing])))
@@ -186,7 +186,7 @@ fn refusal(status: StatusCode, reason: impl Into<String>) -> Response {
 
 type Parameters = Query<HashMap<String, String>>;
 
-/// Why a request is answered with 400.
+/// The reason of an answer with 400.
 struct BadRequest(String);
 
 impl IntoResponse for BadRequest {
@@ -207,7 +207,7 @@ async fn search(Query(parameters): Parameters) -> Result<Json<Value>, BadRequest
     Ok(Json(answer))
 }
 
-/// What Open-Meteo does not have: a place, or null, for each of many names.
+/// An API that Open-Meteo does not have: a place, or null, for each of many names.
 async fn bulk_search(Json(question): Json<BulkQuestion>) -> Json<Value> {
     let places: Vec<_> = question.names.iter().map(|name| cities::find(name).map(place)).collect();
     Json(json!({ "results": places }))

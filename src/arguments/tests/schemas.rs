@@ -1,4 +1,4 @@
-//! A schema with an argument more: what it accepts is held against what the author's accepts.
+//! A schema with an added argument, compared with the author's schema by the arguments that each accepts.
 
 use proptest::prelude::*;
 use serde_json::Map;
@@ -37,7 +37,7 @@ fn with_key(input: &Value, key: Value) -> Value {
     input
 }
 
-/// How the schema with the argument differs from the author's: narrower, which is never right, and wider.
+/// How the schema with the argument differs from the author's: narrower, which is always wrong, or wider.
 fn differences(own: &Value) -> (Vec<String>, Vec<String>) {
     let (mut narrower, mut wider) = (Vec::new(), Vec::new());
     for argument in [key(), key().required()] {
@@ -59,7 +59,7 @@ fn differences(own: &Value) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn a_plain_object_accepts_exactly_the_argument_more() {
+fn a_plain_object_schema_accepts_exactly_the_added_argument() {
     let plain = [
         json!({"type": "object"}),
         json!({"type": "object", "additionalProperties": false}),
@@ -79,7 +79,7 @@ fn a_plain_object_accepts_exactly_the_argument_more() {
 }
 
 #[test]
-fn references_and_combinations_without_a_count_are_said_exactly() {
+fn references_and_combinations_without_a_count_are_widened_exactly() {
     let a = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false});
     let b = json!({"type": "object", "properties": {"b": {}}, "required": ["b"], "additionalProperties": false});
     let exact = [
@@ -116,7 +116,7 @@ fn references_and_combinations_without_a_count_are_said_exactly() {
 }
 
 #[test]
-fn what_cannot_be_said_exactly_accepts_more_and_never_less() {
+fn a_schema_that_cannot_be_widened_exactly_accepts_more_and_never_less() {
     let wider = [
         json!({"type": "object", "maxProperties": 2}),
         json!({"type": "object", "minProperties": 1, "maxProperties": 1}),
@@ -144,7 +144,7 @@ fn what_cannot_be_said_exactly_accepts_more_and_never_less() {
 }
 
 #[test]
-fn what_no_alternative_and_no_pattern_accepts_is_still_refused() {
+fn arguments_that_no_alternative_and_no_pattern_accepts_are_still_refused() {
     let bounded = json!({"oneOf": [{"maxProperties": 1}, {"minProperties": 2, "maxProperties": 2}]});
     let many = json!({"a": 1, "b": 1, "x-1": 1, "key": "k"});
     assert!(!accepts(&listed(&bounded, &key())).is_valid(&many), "four are too many for each");
@@ -153,14 +153,14 @@ fn what_no_alternative_and_no_pattern_accepts_is_still_refused() {
 }
 
 #[test]
-fn a_required_argument_is_none_of_the_properties_that_there_must_be() {
+fn a_required_argument_does_not_count_towards_min_properties() {
     let listed = listed(&json!({"type": "object", "minProperties": 1}), &key().required());
     assert!(accepts(&listed).is_valid(&json!({"a": 1, "key": "k"})));
     assert!(!accepts(&listed).is_valid(&json!({"key": "k"})), "{listed}");
 }
 
 #[test]
-fn a_recursive_schema_has_its_copy_where_its_draft_has_definitions() {
+fn a_recursive_schema_is_copied_to_the_definitions_of_its_draft() {
     for (dialect, definitions) in [
         ("http://json-schema.org/draft-07/schema#", "definitions"),
         ("https://json-schema.org/draft/2020-12/schema", "$defs"),
@@ -187,7 +187,7 @@ fn a_schema_that_refers_to_itself_in_many_ways_is_rewritten_in_bounded_time() {
     all.insert("25".to_owned(), json!({"additionalProperties": false}));
     let listed = listed(&json!({"$ref": "#/$defs/0", "$defs": all}), &key());
     assert!(accepts(&listed).is_valid(&json!({"key": "k"})));
-    // Not deep, but wide.
+    // Wide instead of deep.
     let level = |at: usize| json!({"oneOf": vec![json!({"$ref": format!("#/$defs/{at}")}); 40], "maxProperties": 1});
     let mut all: Map<_, _> = (0..9).map(|at| (at.to_string(), level(at + 1))).collect();
     all.insert("9".to_owned(), json!({"additionalProperties": false}));
@@ -233,7 +233,7 @@ fn schemas() -> impl Strategy<Value = Value> {
             (inner.clone(), inner.clone(), inner.clone())
                 .prop_map(|(condition, yes, no)| json!({"if": condition, "then": yes, "else": no})),
             inner.clone().prop_map(|one| json!({"dependentSchemas": {"a": one}})),
-            // Keywords of two schemas beside each other.
+            // The keywords of two schemas in one.
             (inner.clone(), inner).prop_map(|(one, other)| match (one, other) {
                 (Value::Object(one), Value::Object(other)) => Value::Object(one.into_iter().chain(other).collect()),
                 (one, _) => one,

@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_left_before_the_batch_was_sent_is_not_in_it() {
+async fn a_batch_does_not_contain_a_caller_who_left_before_it_was_sent() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1);
     let first = load(&batcher, 0);
@@ -17,7 +17,7 @@ async fn a_caller_who_left_before_the_batch_was_sent_is_not_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_goes_on_when_one_of_its_callers_leaves() {
+async fn a_batch_continues_when_one_of_its_callers_leaves() {
     let sent = Sent::default();
     let batcher = tenfold(&sent);
     let calls: Vec<_> = (0..3).map(|key| load(&batcher, key)).collect();
@@ -29,7 +29,7 @@ async fn a_batch_goes_on_when_one_of_its_callers_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_whose_callers_have_all_left_is_cancelled_and_its_place_is_free() {
+async fn a_batch_whose_callers_have_all_left_is_cancelled_and_frees_its_place() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1);
     let calls: Vec<_> = (0..3).map(|key| load(&batcher, key)).collect();
@@ -47,7 +47,7 @@ async fn a_batch_whose_callers_have_all_left_is_cancelled_and_its_place_is_free(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_caller_leaves_within_50_ms_and_the_others_go_on() {
+async fn a_cancelled_caller_returns_within_50_ms_and_the_batch_continues_for_the_others() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent);
     let token = Token::default();
@@ -67,7 +67,7 @@ async fn a_cancelled_caller_leaves_within_50_ms_and_the_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_is_cancelled_already_is_not_sent() {
+async fn a_call_that_is_already_cancelled_is_not_sent() {
     let sent = Sent::default();
     let token = Token::default();
     token.cancel();
@@ -89,7 +89,7 @@ async fn a_task_that_waits_for_more_calls_ends_when_no_caller_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_no_task_while_there_is_nothing_to_send() {
+async fn an_empty_queue_has_no_task() {
     let sent = Sent::default();
     let batcher = tenfold(&sent);
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -116,7 +116,7 @@ async fn the_bulk_function_is_dropped_with_the_last_clone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_left_weighs_nothing_any_more() {
+async fn a_caller_who_left_no_longer_adds_weight() {
     let sent = Sent::default();
     let batcher = tenfold(&sent).with_max_delay(Duration::from_secs(1)).with_max_weight(10, |key| *key);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Calls that ask a client, and what those who wait for a batch hear of it meanwhile.
+//! Calls that ask a client, and the notifications for callers who wait for a batch.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ use crate::{BatchedTool, CachedTool, Layer, Scope, SessionStore};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A tool that reports three steps and then asks for a name, and one that asks nobody.
+/// A tool that reports three steps and then asks for a name, and a tool that does not ask.
 fn asking() -> ScriptedServer {
     ScriptedServer::new("library")
         .with_read_only("who", |call| async move {
@@ -53,7 +53,7 @@ fn logs(client: &Client) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_who_shares_a_call_that_asks_is_asked_by_a_call_of_their_own() {
+async fn each_caller_of_a_shared_call_that_asks_is_asked_by_its_own_call() {
     for scope in [Scope::Principal, Scope::Public] {
         let script = asking();
         let server = batched().with_scope(scope).layer(script.clone());
@@ -66,7 +66,7 @@ async fn each_who_shares_a_call_that_asks_is_asked_by_a_call_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_thinks_holds_up_neither_its_batch_nor_the_next_one() {
+async fn a_client_that_has_not_answered_delays_neither_its_batch_nor_the_next_one() {
     let script = asking();
     let server = batched().with_max_in_flight(1).layer(script.clone());
     let (laptop, phone) = (Client::thinking("laptop"), Client::new("phone"));
@@ -91,7 +91,7 @@ async fn callers_of_a_shared_call_are_released_as_soon_as_the_client_of_the_firs
     let script = asking();
     let server = batched().layer(script.clone());
     let (laptop, phone) = (Client::thinking("laptop"), Client::new("phone"));
-    // In one task, so that the first call is the one that is made.
+    // In one task, so that the first call is made and the others join it.
     let first = call(&server, "who", json!({}), laptop.ctx("ada"));
     let follows = async {
         let answer = call(&server, "who", json!({}), phone.ctx("ada")).await;
@@ -104,7 +104,7 @@ async fn callers_of_a_shared_call_are_released_as_soon_as_the_client_of_the_firs
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_others_wait_for_is_not_cancelled_by_the_one_whose_call_it_is() {
+async fn the_first_caller_of_a_shared_call_does_not_cancel_it_for_the_others() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         tokio::time::sleep(2 * SECOND).await;
         if call.ctx.is_cancelled() {
@@ -124,7 +124,7 @@ async fn a_call_that_others_wait_for_is_not_cancelled_by_the_one_whose_call_it_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_left_is_not_asked_and_those_who_still_wait_are() {
+async fn a_caller_who_left_is_not_asked_and_a_waiting_caller_is() {
     let script = asking();
     let server = batched().layer(script.clone());
     let (laptop, phone) = (Client::new("laptop"), Client::new("phone"));
@@ -137,7 +137,7 @@ async fn who_has_left_is_not_asked_and_those_who_still_wait_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_leaves_while_the_client_thinks_ends_the_call() {
+async fn a_caller_who_leaves_before_its_client_answers_ends_the_call() {
     let seen = Arc::new(Mutex::new(None));
     let script = ScriptedServer::new("library").with_read_only("who", {
         let seen = Arc::clone(&seen);
@@ -156,7 +156,7 @@ async fn a_caller_who_leaves_while_the_client_thinks_ends_the_call() {
     assert!(ctx.is_cancelled(), "what the tool has spawned is told");
 }
 
-/// Asks the client of the first call, and answers each with that.
+/// Asks the client of the first call, and gives its answer to each call.
 async fn who_is_first(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
     let name = ask_name(&calls[0].ctx).await?;
     Ok(calls.iter().map(|_| Ok(name.clone())).collect())
@@ -185,7 +185,7 @@ async fn a_bulk_function_that_asks_is_not_run_again_and_none_of_its_answers_is_k
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_has_asked_and_failed_is_not_sent_again_in_halves() {
+async fn a_failed_batch_that_asked_a_client_is_not_split() {
     for (ends, sent) in [("asks and fails", 1), ("asks and panics", 1), ("fails", 3)] {
         let runs = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&runs);
@@ -215,7 +215,7 @@ async fn who_each(calls: Vec<Call>) -> Vec<McpResult<String>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn equal_calls_of_a_bulk_function_that_asks_are_each_put_to_it_once() {
+async fn each_of_equal_calls_is_passed_once_to_a_bulk_function_that_asks() {
     let seen = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&seen);
     let layer = BatchedTool::new().with_bulk("who", move |calls| {
@@ -231,7 +231,7 @@ async fn equal_calls_of_a_bulk_function_that_asks_are_each_put_to_it_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_callers_of_equal_calls_get_the_progress_of_a_bulk_function_that_gets_one() {
+async fn all_callers_of_equal_calls_get_the_progress_of_the_bulk_function() {
     let layer = BatchedTool::new().with_bulk("read", |calls: Vec<Call>| async move {
         for call in &calls {
             work(&call.ctx).await?;
@@ -277,7 +277,7 @@ async fn other_users_of_a_public_call_get_numbers_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn progress_rises_where_a_call_is_made_again_for_another_session_or_client() {
+async fn progress_rises_when_a_call_is_made_again_for_another_session_or_client() {
     let script = asking().with_read_only("mine", |call| async move {
         work(&call.ctx).await?;
         let number: Option<u64> = crate::session::Session::current()?.get("number").await?;
@@ -316,7 +316,7 @@ async fn a_bulk_function_reports_progress_to_the_caller_of_each_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_takes_nothing_holds_up_neither_the_call_nor_another_caller() {
+async fn a_blocked_connection_delays_neither_the_call_nor_another_caller() {
     for names in [["stuck", "laptop"], ["laptop", "stuck"]] {
         let server = batched().layer(asking());
         let clients = names.map(|name| if name == "stuck" { Client::stuck(name) } else { Client::new(name) });

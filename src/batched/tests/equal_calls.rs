@@ -1,4 +1,4 @@
-//! What a bulk function gets where calls are equal.
+//! The calls that a bulk function gets if some are equal.
 
 use turbomcp_core::ToolAnnotations;
 use turbomcp_types::Tool;
@@ -9,7 +9,7 @@ use crate::session::SessionMode;
 use crate::testing::Traced;
 use crate::{BatchedTool, Layer, Scope, SessionStore};
 
-/// A tool that changes nothing, or may have an effect each time.
+/// A read-only tool, or a tool that may have an effect each time.
 fn server(read_only: bool) -> ScriptedServer {
     let annotations =
         ToolAnnotations { read_only_hint: Some(read_only), idempotent_hint: Some(true), ..Default::default() };
@@ -21,7 +21,7 @@ fn ids(calls: &[Call]) -> Vec<u64> {
     calls.iter().map(|call| call.args["id"].as_u64().expect("an id")).collect()
 }
 
-/// Answers as `select .. where id in (..)` does: a row for each id that there is, below 100.
+/// Answers as `select .. where id in (..)` does: one row for each existing id, below 100.
 fn rows(sent: &Sent) -> BatchedTool {
     let sent = sent.clone();
     BatchedTool::new().with_bulk("get", move |calls: Vec<Call>| {
@@ -51,7 +51,7 @@ async fn a_bulk_function_of_a_read_only_tool_gets_equal_calls_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_of_other_partitions_are_asked_for_apart() {
+async fn equal_calls_of_different_partitions_are_passed_separately() {
     let sent = Sent::default();
     let apart = rows(&sent).layer(server(true));
     let (ada, bob) = (user("ada"), user("bob"));
@@ -79,7 +79,7 @@ async fn a_bulk_function_of_a_tool_with_effects_gets_each_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_row_is_told_as_what_it_is() {
+async fn a_missing_row_is_reported_as_not_found() {
     let sent = Sent::default();
     let server = rows(&sent).split_failed_batches().layer(server(true));
     let ada = user("ada");
@@ -90,9 +90,9 @@ async fn a_missing_row_is_told_as_what_it_is() {
     assert_eq!(sent.all(), [[1, 100]], "it is a bug of the function, which no other batch mends");
 }
 
-/// As many results as there are callers, and not as many as calls.
+/// One result for each caller instead of each call.
 #[tokio::test(start_paused = true)]
-async fn results_are_counted_by_the_calls_that_the_function_got() {
+async fn the_number_of_results_must_equal_the_calls_that_the_function_got() {
     let bulk = |_: Vec<Call>| async {
         ["a", "b", "c"].map(|text| Ok(text.to_owned())).into_iter().collect::<Vec<McpResult<_>>>()
     };
@@ -104,7 +104,7 @@ async fn results_are_counted_by_the_calls_that_the_function_got() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_data_of_one_session_is_not_answered_in_another() {
+async fn the_data_of_one_session_is_not_returned_in_another() {
     let store = SessionStore::in_memory();
     let sessions = store.clone();
     let sent = Sent::default();
@@ -130,7 +130,7 @@ async fn the_data_of_one_session_is_not_answered_in_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_second_asking_leaves_the_first_answers_alone() {
+async fn an_error_of_the_second_run_does_not_change_the_first_answers() {
     let store = SessionStore::in_memory();
     let (sessions, sent) = (store.clone(), Sent::default());
     let asked = sent.clone();
@@ -148,7 +148,7 @@ async fn an_error_of_the_second_asking_leaves_the_first_answers_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_for_several_is_cancelled_when_all_of_them_have_left() {
+async fn a_call_of_several_callers_is_cancelled_when_all_of_them_have_left() {
     let token: Arc<Mutex<Option<RequestContext>>> = Arc::default();
     let seen = Arc::clone(&token);
     let bulk = move |calls: Vec<Call>| {

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::Traced;
 
 #[tokio::test(start_paused = true)]
-async fn one_bad_item_fails_alone() {
+async fn a_bad_item_fails_alone() {
     let batcher = Batcher::new(|keys: Vec<u64>| async move {
         keys.into_iter()
             .map(|key| if key == 2 { Err(McpError::invalid_params("two")) } else { Ok(key) })
@@ -15,7 +15,7 @@ async fn one_bad_item_fails_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_batch_goes_to_all_of_it_and_to_no_other() {
+async fn an_error_of_a_batch_goes_to_all_its_callers_and_to_no_other() {
     let batcher = Batcher::new(|keys: Vec<u64>| async move {
         if keys.contains(&1) {
             Err(McpError::unavailable("down"))
@@ -30,7 +30,7 @@ async fn an_error_of_the_batch_goes_to_all_of_it_and_to_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_number_of_results_is_an_error_of_the_whole_batch_and_of_no_other() {
+async fn a_wrong_number_of_results_fails_the_whole_batch_and_no_other() {
     for results in [0, 1, 2, 4, 100] {
         let batcher = Batcher::new(move |_: Vec<u64>| async move { vec![Ok(7); results] });
         for answer in load_all(&batcher, [1, 2, 3]).await {
@@ -51,7 +51,7 @@ async fn a_wrong_number_of_results_is_logged_as_the_bulk_functions_bug() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_an_error_to_its_batch_only_and_the_next_one_is_sent() {
+async fn a_panic_fails_its_batch_only_and_the_next_one_is_sent() {
     for early in [true, false] {
         let batcher = Batcher::new(move |keys: Vec<u64>| {
             assert!(!(early && keys.contains(&1)), "before the first await");
@@ -71,7 +71,7 @@ async fn a_panic_is_an_error_to_its_batch_only_and_the_next_one_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_takes_too_long_is_given_up() {
+async fn a_batch_past_its_timeout_is_dropped() {
     struct Dropped(Arc<AtomicBool>);
     impl Drop for Dropped {
         fn drop(&mut self) {

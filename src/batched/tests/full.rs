@@ -1,6 +1,6 @@
 use super::*;
 
-/// A batcher with a batch under way and `queue` places for calls that wait.
+/// A batcher with a running batch and `queue` places for waiting calls.
 async fn busy(gate: &Gate, sent: &Sent, queue: usize) -> Batcher<u64, u64> {
     let batcher = tenfold_gated(gate, sent)
         .with_max_in_flight(1)
@@ -12,7 +12,7 @@ async fn busy(gate: &Gate, sent: &Sent, queue: usize) -> Batcher<u64, u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_refuses_and_says_when_to_come_back() {
+async fn a_full_queue_refuses_with_a_retry_hint() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = busy(&gate, &sent, 2).await;
     let waiting = [load(&batcher, 1), load(&batcher, 2)];
@@ -27,7 +27,7 @@ async fn a_full_queue_refuses_and_says_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_have_left_take_no_room() {
+async fn callers_who_left_take_no_room_in_the_queue() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = busy(&gate, &sent, 2).await;
     let leaving = [load(&batcher, 1), load(&batcher, 2)];
@@ -53,15 +53,15 @@ async fn a_group_that_fills_the_queue_makes_room_for_another() {
     let answered = |calls: Vec<Result<McpResult<u64>, _>>| -> Vec<_> {
         calls.into_iter().map(|call: Result<_, tokio::task::JoinError>| call.expect("no panic").is_ok()).collect()
     };
-    // Each group has half of the queue: the newest of the greedy one went, and then the newest of the other, which would only
-    // turn the odd place over.
+    // Each group has half of the queue: the newest call of the greedy group was evicted, and then the newest of the
+    // other, which would only move the odd place.
     assert_eq!(answered(join_all(greedy).await), [true, true, true, false, false]);
     assert_eq!(answered(join_all(modest).await), [true, true, false]);
     assert_eq!(batcher.stats().refused, 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_wait_for_room_if_the_setting_says_so() {
+async fn callers_wait_for_room_with_wait_when_full() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1).wait_when_full().with_max_queue(2);
     let calls: Vec<_> = (0..8).map(|key| load(&batcher, key)).collect();
@@ -88,7 +88,7 @@ async fn a_caller_who_leaves_while_waiting_for_room_takes_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_had_to_go_weighs_nothing_any_more() {
+async fn an_evicted_call_no_longer_adds_weight() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent)
         .with_groups(|key| (key / 100).to_be_bytes())

@@ -25,7 +25,7 @@ async fn a_busy_group_does_not_starve_another() {
     settle().await;
     let quiet = load(&batcher, 500);
     settle().await;
-    // The batch under way, the busy group's turn, then the quiet group's.
+    // The running batch, the busy group's turn, then the quiet group's.
     gate.open_for(3);
     settle().await;
     assert_eq!(quiet.await.expect("no panic").expect("a number"), 5000);
@@ -47,7 +47,7 @@ async fn groups_take_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_delay_a_group_whose_time_has_come_does_not_wait_for_one_before_it() {
+async fn with_a_delay_a_due_group_does_not_wait_for_an_earlier_group() {
     let sent = Sent::default();
     let batcher = tenfold(&sent)
         .with_groups(|key| (key / 100).to_be_bytes())
@@ -65,7 +65,7 @@ async fn with_a_delay_a_group_whose_time_has_come_does_not_wait_for_one_before_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_delay_each_group_is_sent_in_its_own_time() {
+async fn with_a_delay_each_group_has_its_own_delay() {
     let batcher = tenfold(&Sent::default())
         .with_groups(|key| (key / 100).to_be_bytes())
         .with_max_delay(Duration::from_millis(100));

@@ -4,7 +4,7 @@ use crate::{BatchedTool, Layer, Layered, Scope};
 
 type Server = Layered<BatchedTool, ScriptedServer>;
 
-/// A server whose tools answer for themselves, if anybody asks them.
+/// A server whose tools answer by themselves if they are called.
 fn script() -> ScriptedServer {
     ScriptedServer::new("library")
         .with_read_only("read", |call| async move { Ok(ToolResult::text(format!("alone {}", call.args["n"]))) })
@@ -27,7 +27,7 @@ impl Calls {
             .collect()
     }
 
-    /// Answers `read` in bulk.
+    /// Answers `read` by a bulk function.
     fn answering(&self) -> BatchedTool {
         self.answering_as("read")
     }
@@ -53,7 +53,7 @@ async fn read(server: &impl McpHandler, ctx: &RequestContext, n: u64) -> McpResu
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_at_the_same_time_become_one_call_of_the_bulk_function() {
+async fn concurrent_calls_become_one_call_of_the_bulk_function() {
     let (script, calls) = (script(), Calls::default());
     let server = calls.answering().layer(script.clone());
     let ctx = nobody();
@@ -87,7 +87,7 @@ async fn a_bad_call_fails_alone_as_a_result_that_keeps_its_kind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_tools_are_not_touched() {
+async fn other_tools_are_not_batched() {
     let script = script();
     let server = Calls::default().answering().layer(script.clone());
     let answer = server.call_tool("write", json!({}), &nobody()).await;
@@ -112,7 +112,7 @@ async fn calls_of_different_users_share_a_batch_only_if_the_scope_allows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_session_scope_a_call_without_a_session_goes_alone() {
+async fn in_session_scope_a_call_without_a_session_is_sent_alone() {
     let (script, calls) = (script(), Calls::default());
     let server = calls.answering().with_scope(Scope::Session).layer(script.clone());
     assert_eq!(text(&read(&server, &nobody(), 1).await), "alone 1");
@@ -143,7 +143,7 @@ async fn calls_of_different_tools_do_not_share_a_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_and_a_user_with_the_name_of_another_are_told_apart() {
+async fn tools_and_users_with_confusable_names_have_separate_batches() {
     let script = script().with_read_only("rea", |_| async { Ok(ToolResult::text("rea")) });
     let calls = Calls::default();
     let server = calls.answering().with_bulk("rea", |calls: Vec<Call>| async move {
@@ -170,7 +170,7 @@ async fn batches_are_limited_by_the_weight_of_the_calls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_keeps_its_caller_s_identity_and_progress_but_is_not_theirs_to_cancel() {
+async fn a_batched_call_has_its_callers_identity_and_progress_but_not_its_cancellation() {
     let calls = Calls::default();
     let server = calls.answering().layer(script());
     let token = Token::default();
@@ -189,7 +189,7 @@ async fn a_call_keeps_its_caller_s_identity_and_progress_but_is_not_theirs_to_ca
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_caller_has_left_is_cancelled_in_the_batch_that_goes_on() {
+async fn a_call_whose_caller_left_is_cancelled_and_its_batch_continues() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let layer = BatchedTool::new().with_bulk("read", {
         let seen = Arc::clone(&seen);
@@ -221,7 +221,7 @@ async fn errors_of_the_layer_are_results_that_a_model_can_read() {
     let server = layer.with_max_queue(1).with_max_size(1).with_max_in_flight(1).layer(script());
     let ctx = nobody();
     let answers = join_all((0..3).map(|n| read(&server, &ctx, n))).await;
-    // The first takes the only place in the queue before there is a batch.
+    // The first call takes the only place in the queue before there is a batch.
     assert_eq!(failed(&answers[0]).0, Some(ErrorKind::Internal));
     assert_eq!(size(&answers[0]), Some(1));
     assert_eq!(failed(&answers[1]).0, Some(ErrorKind::ServerOverloaded));
@@ -231,7 +231,7 @@ async fn errors_of_the_layer_are_results_that_a_model_can_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_batches_are_split_only_for_tools_that_may_be_called_twice() {
+async fn failed_batches_are_split_only_for_tools_that_may_run_twice() {
     async fn succeeded(layer: impl FnOnce(BatchedTool) -> BatchedTool, tool: &str) -> usize {
         let poisoned = |calls: Vec<Call>| async move {
             if calls.iter().any(|call| call.args["n"] == 2) {
@@ -251,7 +251,7 @@ async fn failed_batches_are_split_only_for_tools_that_may_be_called_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_proves_nothing_after_the_call_was_sent_before_or_its_batch_was_given_up() {
+async fn a_refusal_after_an_earlier_send_or_a_batch_timeout_is_not_proof_that_nothing_ran() {
     let refusing = |calls: Vec<Call>| async move {
         if calls.iter().any(|call| call.args["n"] == 2) {
             return Err::<Vec<McpResult<&str>>, _>(McpError::invalid_params("two"));
@@ -281,14 +281,14 @@ async fn a_refusal_proves_nothing_after_the_call_was_sent_before_or_its_batch_wa
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_meta_nothing_is_said() {
+async fn without_meta_no_mark_is_added() {
     let server = Calls::default().answering().without_meta().layer(script());
     let answer = read(&server, &nobody(), 1).await.expect("an answer");
     assert!(answer.meta.is_none_or(|meta| !meta.contains_key(outcome::BATCH)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn batches_outlive_a_second_layering_and_all_clones_send_together() {
+async fn a_layer_applied_twice_and_all_clones_share_batches() {
     let calls = Calls::default();
     let layer = calls.answering();
     let servers: [Server; 2] = [layer.layer(script()), layer.layer(script())];
@@ -300,7 +300,7 @@ async fn batches_outlive_a_second_layering_and_all_clones_send_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_stops_answers_what_waits() {
+async fn a_server_that_stops_answers_waiting_calls() {
     let layer = BatchedTool::new()
         .with_bulk("read", |calls: Vec<Call>| async move {
             tokio::time::sleep(Duration::from_secs(if calls[0].args["n"] == 0 { 3600 } else { 1 })).await;

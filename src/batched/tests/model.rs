@@ -1,11 +1,11 @@
-//! Callers who come, leave and are cancelled at random, batches that fail in all the ways there are, and a shutdown at any moment,
-//! against a model that knows what each caller may be told.
+//! Callers who come, leave and are cancelled at random, batches that fail in every way, and a shutdown at any moment,
+//! against a model that knows the allowed answers of each caller.
 
 use std::collections::HashMap;
 
 use super::*;
 
-/// Each seed is a whole story of its own.
+/// Each seed is a separate scenario.
 const SEEDS: u64 = 1000;
 const CALLERS: u64 = 40;
 
@@ -55,7 +55,7 @@ impl BatchError for TestError {
     }
 }
 
-/// How a call of the bulk function ends.
+/// The ways in which a call of the bulk function ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Answers,
@@ -134,13 +134,13 @@ fn weight(key: u64) -> u64 {
     key % 5
 }
 
-/// What a caller saw.
+/// The outcome for a caller.
 #[derive(Debug)]
 enum Saw {
     TestError(Result<u64, TestError>),
-    /// It was cancelled while it waited, or about to be.
+    /// It was cancelled while it waited or before.
     Cancelled(Result<u64, TestError>),
-    /// It left, at this moment.
+    /// It left at this moment.
     Left(Instant),
 }
 
@@ -242,7 +242,7 @@ async fn story(seed: u64) {
     };
     let all = async { tokio::join!(join_all(callers), stops).0 };
     let Ok(saw) = tokio::time::timeout(Duration::from_secs(3600), all).await else {
-        panic!("seed {seed}: somebody waits for ever: {limits:?}");
+        panic!("seed {seed}: a caller waits for ever: {limits:?}");
     };
     settle().await;
     let bulks = world.bulks();
@@ -287,7 +287,7 @@ fn judge(seed: u64, limits: &Limits, bulks: &[Bulk], saw: Vec<Saw>) {
                 Err(TestError::Down(number)) => is_last(number, End::IsDown),
                 Err(TestError::Aborted) => matches!(last, Some(End::Panics | End::PanicsAtOnce)),
                 Err(TestError::Miscounted) => matches!(last, Some(End::IsShort | End::IsLong)),
-                // It hung, was too slow, or its half had not been sent.
+                // It hung, was too slow, or its half was not sent.
                 Err(TestError::TimedOut) => last.is_some(),
                 Err(TestError::Overloaded) => sent.is_empty() && !limits.waits,
                 Err(TestError::Closed) => limits.shuts_down.is_some(),
@@ -299,8 +299,8 @@ fn judge(seed: u64, limits: &Limits, bulks: &[Bulk], saw: Vec<Saw>) {
 }
 
 #[test]
-fn each_caller_who_stays_gets_exactly_its_own_answer_exactly_once() {
-    // What panics is meant to.
+fn each_remaining_caller_gets_exactly_its_own_answer_exactly_once() {
+    // These panics are intended.
     let silent = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !panic.to_string().contains("as it was meant to") {

@@ -24,7 +24,7 @@ async fn a_thousand_calls_take_no_more_than_twelve_batches_of_a_hundred() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_caller_gets_the_result_in_its_place() {
+async fn each_caller_gets_the_result_at_the_position_of_its_call() {
     let sent = Sent::default();
     let answers = load_all(&tenfold(&sent), [3, 1, 2]).await;
     assert_eq!(numbers(answers), [30, 10, 20]);
@@ -32,7 +32,7 @@ async fn each_caller_gets_the_result_in_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_arrive_while_all_slots_are_taken_share_a_batch_as_soon_as_one_is_free() {
+async fn calls_that_arrive_while_all_places_are_taken_share_the_next_batch() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(2);
     let mut calls = Vec::new();
@@ -56,7 +56,7 @@ async fn calls_that_arrive_while_all_slots_are_taken_share_a_batch_as_soon_as_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_batches_are_under_way_than_allowed() {
+async fn no_more_batches_run_at_once_than_allowed() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(3).with_max_size(2);
     let calls: Vec<_> = (0..10).map(|key| load(&batcher, key)).collect();
@@ -80,7 +80,7 @@ async fn with_a_delay_a_batch_waits_for_more_but_no_longer_than_that_after_its_f
         tokio::time::sleep(Duration::from_millis(8)).await;
         calls.push(load(&batcher, key));
     }
-    // 20 ms after the first call, not after the last: what keeps coming would keep it waiting.
+    // 20 ms after the first call, not after the last: otherwise a stream of calls would delay it without end.
     assert_eq!(sent.all(), [[0, 1, 2]]);
     join_all(calls).await;
     assert_eq!(sent.all(), [vec![0, 1, 2], vec![3, 4]]);
@@ -101,14 +101,14 @@ async fn with_a_delay_a_batch_that_is_full_does_not_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delay_for_ever_is_a_long_one_and_overflows_nothing() {
+async fn a_delay_without_end_does_not_overflow() {
     let sent = Sent::default();
     let batcher = tenfold(&sent).with_max_delay(Duration::MAX).with_max_size(2);
     assert_eq!(numbers(load_all(&batcher, [1, 2]).await), [10, 20]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_limited_by_its_weight_and_an_item_that_is_too_heavy_is_sent_alone() {
+async fn a_batch_is_limited_by_weight_and_a_heavier_item_is_sent_alone() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1).with_max_weight(10, |key| *key);
     let first = load(&batcher, 1);
@@ -121,7 +121,7 @@ async fn a_batch_is_limited_by_its_weight_and_an_item_that_is_too_heavy_is_sent_
 }
 
 #[tokio::test(start_paused = true)]
-async fn weights_beyond_all_numbers_are_added_up() {
+async fn weights_saturate_instead_of_overflowing() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1).with_max_weight(u64::MAX, |_| u64::MAX);
     let calls: Vec<_> = (0..4).map(|key| load(&batcher, key)).collect();
@@ -147,7 +147,7 @@ async fn with_a_delay_a_batch_that_is_heavy_enough_does_not_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_delay_what_a_batch_left_behind_waits_in_its_turn() {
+async fn with_a_delay_calls_left_by_a_full_batch_wait_for_their_own_delay() {
     let sent = Sent::default();
     let batcher = tenfold(&sent).with_max_delay(Duration::from_secs(1)).with_max_weight(10, |key| *key);
     let start = Instant::now();

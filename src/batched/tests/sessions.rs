@@ -1,10 +1,10 @@
-//! A batch does not hand one session's answer to another.
+//! A batch never returns one session's answer to another.
 
 use super::*;
 use crate::session::{Session, SessionError, SessionMode};
 use crate::{BatchedTool, Layer, Scope, SessionStore};
 
-/// A tool that reads its session, and one that does not.
+/// A tool that reads its session, and a tool that does not.
 fn library() -> ScriptedServer {
     ScriptedServer::new("library")
         .with_read_only("name", |_| async {
@@ -44,7 +44,7 @@ async fn a_batched_tool_finds_its_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_share_a_call_do_not_share_what_another_session_holds() {
+async fn callers_who_share_a_call_do_not_share_the_data_of_a_session() {
     let store = SessionStore::in_memory();
     let script = library();
     let server = (store.clone(), batched()).layer(script.clone());
@@ -58,7 +58,7 @@ async fn callers_who_share_a_call_do_not_share_what_another_session_holds() {
     assert_eq!(script.calls("name"), 10, "those of one session share a call");
 }
 
-/// Neither has a name, but one of them is told so, and the other has one.
+/// One of them has no name and gets that answer; the other has one.
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_depends_on_a_session_is_not_shared_with_other_sessions() {
     let store = SessionStore::in_memory();
@@ -98,7 +98,7 @@ async fn calls_that_open_no_session_share_one_also_across_sessions() {
     assert_eq!(script.calls("number"), 1);
 }
 
-/// There is no session of the scope, but the store finds that of each call.
+/// The scope has no session, but the store finds the session of each call.
 fn names(store: &SessionStore) -> BatchedTool {
     let store = store.clone();
     BatchedTool::new().with_bulk("name", move |calls| {
@@ -128,7 +128,7 @@ async fn a_bulk_function_finds_the_session_of_each_call_through_the_store() {
 
 #[cfg(feature = "cached")]
 #[tokio::test(start_paused = true)]
-async fn a_cache_around_it_keeps_nothing_of_a_session() {
+async fn an_outer_cache_stores_no_answer_that_used_a_session() {
     for has_bulk in [false, true] {
         let store = SessionStore::in_memory().with_namespace("library");
         let batched = if has_bulk { names(&store) } else { batched() };
@@ -145,10 +145,10 @@ async fn a_cache_around_it_keeps_nothing_of_a_session() {
     }
 }
 
-/// Each of two caches is around one of two callers who share a call, so one of them has not seen it.
+/// Each of two caches is around one of two callers who share a call, so one cache has not seen the call.
 #[cfg(feature = "cached")]
 #[tokio::test(start_paused = true)]
-async fn nor_does_that_of_a_caller_for_whom_another_made_the_call() {
+async fn an_outer_cache_of_a_caller_who_joined_the_call_stores_no_answer_that_used_a_session_either() {
     let (store, script, batched) = (SessionStore::in_memory(), library(), batched());
     let servers = [(); 2].map(|()| (store.clone(), crate::CachedTool::new(), batched.clone()).layer(script.clone()));
     let ctx = ada("1");
@@ -161,7 +161,7 @@ async fn nor_does_that_of_a_caller_for_whom_another_made_the_call() {
     }
 }
 
-/// How a bulk function ends for want of something in the session of a call.
+/// How a bulk function ends if a value is missing in the session of a call.
 #[derive(Debug, Clone, Copy)]
 enum Ends {
     Fails,
@@ -170,7 +170,7 @@ enum Ends {
     Hangs,
 }
 
-/// Fails all of a batch if one of the sessions has no name.
+/// Fails the whole batch if one of the sessions has no name.
 fn names_or_none(store: &SessionStore, ends: Ends) -> BatchedTool {
     let store = store.clone();
     let layer = BatchedTool::new().with_batch_timeout(Duration::from_secs(1));
@@ -194,10 +194,10 @@ fn names_or_none(store: &SessionStore, ends: Ends) -> BatchedTool {
     })
 }
 
-/// Both wait for one load of the cache, which one of them began.
+/// Both wait for one load of the cache, which one of them started.
 #[cfg(feature = "cached")]
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_fails_as_a_whole_after_a_look_at_a_session_fails_nobody_in_another_one() {
+async fn a_batch_that_fails_after_using_a_session_fails_no_caller_of_another_session() {
     for (ends, kind) in [
         (Ends::Fails, ErrorKind::InvalidRequest),
         (Ends::Panics, ErrorKind::Internal),

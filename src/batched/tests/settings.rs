@@ -35,7 +35,7 @@ fn a_name_that_no_tool_bears_is_a_mistake() {
 }
 
 #[test]
-fn sharing_calls_that_have_effects_has_to_be_asked_for_by_name() {
+fn sharing_calls_with_effects_requires_the_tools_name() {
     let layer = BatchedTool::new().only(["write"]);
     assert!(matches!(layer.try_layer(script()), Err(ConfigError::UnsafeTool { .. })), "{}", mistake(&layer));
     assert!(BatchedTool::new().allow_skipped_effects(["write"]).try_layer(script()).is_ok());

@@ -25,7 +25,7 @@ async fn read_all(server: &impl McpHandler, args: impl IntoIterator<Item = Value
 }
 
 #[tokio::test(start_paused = true)]
-async fn identical_calls_are_made_once_and_distinct_ones_at_the_same_time() {
+async fn identical_calls_run_once_and_distinct_calls_run_concurrently() {
     let script = numbered();
     let start = Instant::now();
     let answers = read_all(
@@ -53,7 +53,7 @@ async fn calls_of_different_users_are_not_identical() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_or_a_panic_goes_to_those_who_made_that_call() {
+async fn a_failure_or_a_panic_goes_only_to_the_callers_of_that_call() {
     let script = numbered();
     let answers = read_all(&layered(&script), [0, 1, 2, 0, 1].map(|n| json!({"n": n}))).await;
     let kinds: Vec<_> =
@@ -64,7 +64,7 @@ async fn a_failure_or_a_panic_goes_to_those_who_made_that_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_protocol_error_stays_one() {
+async fn a_protocol_error_stays_a_protocol_error() {
     #[derive(Debug, Clone)]
     struct Refusing;
     impl crate::Middleware for Refusing {
@@ -84,7 +84,7 @@ async fn a_protocol_error_stays_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shared_call_is_cancelled_when_all_who_made_it_have_left_and_not_before() {
+async fn a_shared_call_is_cancelled_only_when_all_its_callers_have_left() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let script = ScriptedServer::new("library").with_read_only("read", {
         let seen = Arc::clone(&seen);

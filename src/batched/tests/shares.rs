@@ -1,4 +1,4 @@
-//! How much of a full queue each caller has.
+//! The share of each caller in a full queue.
 
 use super::*;
 use crate::batched::BatchedTool;
@@ -24,7 +24,7 @@ fn get(server: &impl McpHandler, ctx: &RequestContext, id: usize) -> JoinHandle<
     tokio::spawn(async move { server.call_tool("get", json!({ "id": id }), &ctx).await })
 }
 
-/// Makes the calls one after the other, and lets them into the queue.
+/// Makes the calls one after the other, and waits until they are in the queue.
 async fn queued(
     server: &impl McpHandler,
     ctx: &RequestContext,
@@ -35,20 +35,20 @@ async fn queued(
     calls
 }
 
-/// How many calls were answered by the tool.
+/// Returns how many calls the tool answered.
 async fn answered(calls: Vec<JoinHandle<McpResult<ToolResult>>>) -> usize {
     let answers = join_all(calls).await.into_iter().map(|answer| answer.expect("no panic"));
     answers.filter(|answer| outcome::failure(answer).is_none()).count()
 }
 
-/// Mallory fills the queue, then ada makes three calls. How many of hers are answered, and how many of his?
+/// Mallory fills the queue, then Ada makes three calls. Returns how many calls of each are answered.
 async fn ada_after_mallory(
     server: &impl McpHandler,
     gate: &Gate,
     mallory: &RequestContext,
     ada: &RequestContext,
 ) -> (usize, usize) {
-    // The first call is under way at once.
+    // The first call runs at once.
     let first = queued(server, mallory, 0..1).await;
     let his = queued(server, mallory, 1..21).await;
     let hers = queued(server, ada, 100..103).await;
@@ -60,7 +60,7 @@ async fn ada_after_mallory(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_with_many_groups_takes_no_place_from_one_with_a_few_calls() {
+async fn a_caller_with_many_groups_takes_no_place_from_a_caller_with_few_calls() {
     let gate = Gate::closed();
     let server = behind(&gate, |batched| batched.with_batch_key(|call| call.args["id"].to_string()));
     assert_eq!(ada_after_mallory(&server, &gate, &user("mallory"), &user("ada")).await, (3, 7));
@@ -90,7 +90,7 @@ async fn shares_are_those_of_the_callers_that_the_identity_tells_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_groups_of_one_caller_share_what_he_has() {
+async fn the_groups_of_one_caller_share_its_places() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent)
         .with_max_in_flight(1)
@@ -109,5 +109,5 @@ async fn the_groups_of_one_caller_share_what_he_has() {
     gate.open_for(10);
     assert!(first.await.expect("no panic").is_ok() && small.await.expect("no panic").is_ok());
     let large = join_all(large).await.into_iter().filter(|call| call.as_ref().expect("no panic").is_ok()).count();
-    assert_eq!(large, 3, "the newest of the large group went");
+    assert_eq!(large, 3, "the newest call of the large group was evicted");
 }

@@ -24,7 +24,7 @@ async fn waiting_calls_are_sent_and_later_ones_are_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_takes_longer_than_the_grace_is_answered_too() {
+async fn a_call_past_the_grace_period_is_answered_too() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1).with_max_size(2);
     let calls: Vec<_> = (0..5).map(|key| load(&batcher, key)).collect();
@@ -42,7 +42,7 @@ async fn a_call_that_takes_longer_than_the_grace_is_answered_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_room_is_answered_too() {
+async fn a_caller_who_waits_for_room_is_answered_too() {
     let (sent, gate) = (Sent::default(), Gate::closed());
     let batcher = tenfold_gated(&gate, &sent).with_max_in_flight(1).wait_when_full().with_max_queue(1);
     let calls: Vec<_> = (0..9).map(|key| load(&batcher, key)).collect();
@@ -54,7 +54,7 @@ async fn who_waits_for_room_is_answered_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_to_do_takes_no_time() {
+async fn shutdown_of_an_idle_batcher_takes_no_time() {
     let start = Instant::now();
     let batcher = tenfold(&Sent::default());
     batcher.shut_down(GRACE).await;
@@ -90,14 +90,14 @@ fn a_runtime_that_shuts_down_leaves_no_caller_on_another_one_waiting() {
     going.shutdown_background();
     let waiting = staying.block_on(async { tokio::time::timeout(Duration::from_secs(30), waiting).await });
     assert_eq!(kind(waiting.expect("no endless wait").expect("no panic")), ErrorKind::Internal);
-    // And a batcher that lost its tasks goes on.
+    // A batcher that lost its tasks continues to work.
     gate.open_for(1);
     let next = staying.block_on(async { tokio::time::timeout(Duration::from_secs(30), batcher.load(&(), 3)).await });
     assert_eq!(next.expect("no endless wait").expect("a number"), 30);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_waits_for_more_is_sent_at_once() {
+async fn shutdown_sends_a_delayed_batch_at_once() {
     let batcher = tenfold(&Sent::default()).with_max_delay(Duration::from_secs(3600));
     let call = load(&batcher, 1);
     settle().await;

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Fails every batch that has one of the `poison` in it.
+/// Fails every batch that contains one of the `poison`.
 fn poisoned(sent: &Sent, poison: &'static [u64], error: fn() -> McpError) -> Batcher<u64, u64> {
     let sent = sent.clone();
     Batcher::new(move |keys: Vec<u64>| {
@@ -43,7 +43,7 @@ async fn every_bad_item_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_that_makes_the_bulk_function_panic_is_found_too() {
+async fn an_item_that_panics_the_bulk_function_is_found_too() {
     let batcher = Batcher::new(|keys: Vec<u64>| async move {
         assert!(!keys.contains(&2), "poison");
         keys.into_iter().map(Ok).collect::<Vec<McpResult<u64>>>()
@@ -64,7 +64,7 @@ async fn an_outage_is_not_multiplied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_sent_twice_unless_asked_to() {
+async fn no_call_is_sent_twice_by_default() {
     let sent = Sent::default();
     for answer in load_all(&poisoned(&sent, &[5], refused), 0..8).await {
         assert_eq!(kind(answer), ErrorKind::InvalidParams);
@@ -85,9 +85,9 @@ async fn results_from_before_the_timeout_are_returned() {
     assert_eq!(told, [Ok(&0), Ok(&1), Err(ErrorKind::Timeout), Err(ErrorKind::Timeout)]);
 }
 
-/// Whoever cannot count is not asked again.
+/// A function that returns a wrong number is not called again.
 #[tokio::test(start_paused = true)]
-async fn a_wrong_number_of_results_is_no_reason_to_split() {
+async fn a_batch_with_a_wrong_number_of_results_is_not_split() {
     let sent = Sent::default();
     let seen = sent.clone();
     let batcher: Batcher<u64, u64> = Batcher::new(move |keys: Vec<u64>| {

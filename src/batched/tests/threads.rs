@@ -1,6 +1,6 @@
 use super::*;
 
-/// Callers on several threads, who leave at any moment: what the paused clock of one thread cannot show.
+/// Callers on several threads, who leave at any moment. The paused clock of one thread cannot test this.
 #[test]
 fn on_many_threads_each_caller_gets_its_own_answer_and_none_waits_forever() {
     let runtime =
@@ -26,7 +26,7 @@ fn on_many_threads_each_caller_gets_its_own_answer_and_none_waits_forever() {
                         let key = caller * 1000 + call;
                         let answer = batcher.load(&(), key);
                         if rng.u8(0..4) == 0 {
-                            // It leaves after as many looks at the answer.
+                            // It leaves after that many polls of the answer.
                             let mut looks = rng.u8(0..4);
                             let leaves = std::future::poll_fn(|cx| {
                                 if looks == 0 {
@@ -51,9 +51,9 @@ fn on_many_threads_each_caller_gets_its_own_answer_and_none_waits_forever() {
     });
 }
 
-/// Such a runtime runs what a task spawns before the tasks that are ready already.
+/// Such a runtime runs the tasks that a task spawns before other ready tasks.
 #[test]
-fn on_many_threads_a_caller_that_is_about_to_call_joins_the_batch() {
+fn on_many_threads_a_caller_about_to_call_joins_the_batch() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("a runtime");
     let sent = Sent::default();

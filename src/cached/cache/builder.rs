@@ -83,11 +83,11 @@ where
     }
 
     pub(crate) fn ttl(&self) -> Duration {
-        self.loader.settings.freshness.ttl
+        self.loader.state.settings.freshness.ttl
     }
 
     pub(crate) fn max_item_bytes(&self) -> Option<usize> {
-        self.loader.settings.max_item_bytes
+        self.loader.state.settings.max_item_bytes
     }
 
     /// Checks the settings. A [`CachedTool`](crate::cached::CachedTool) does so when it is put on a server.
@@ -101,15 +101,15 @@ where
 
     /// Checks the settings for the layer of this name.
     pub(crate) fn check_as(&self, layer: &'static str) -> Result<(), ConfigError> {
-        self.loader.settings.check(layer)
+        self.loader.state.settings.check(layer)
     }
 
     pub(in crate::cached) fn settings(&self) -> &Settings<K, V, E> {
-        &self.loader.settings
+        &self.loader.state.settings
     }
 
     pub(in crate::cached) fn settings_mut(&mut self) -> &mut Settings<K, V, E> {
-        Arc::make_mut(&mut self.loader.settings)
+        Arc::make_mut(&mut self.loader.state.settings)
     }
 
     fn set(mut self, set: impl FnOnce(&mut Settings<K, V, E>)) -> Self {
@@ -119,7 +119,7 @@ where
 
     /// Changes settings that the state of the cache is created from.
     fn set_anew(self, set: impl FnOnce(&mut Settings<K, V, E>)) -> Self {
-        let mut settings = Settings::clone(&self.loader.settings);
+        let mut settings = Settings::clone(&self.loader.state.settings);
         set(&mut settings);
         Self::with_settings(settings)
     }

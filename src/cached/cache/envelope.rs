@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_version_has_written_is_no_value() {
+    fn a_value_of_another_envelope_version_is_ignored() {
         let second = Duration::from_secs(1);
         let lifetime = Lifetime { age: second, fresh: second, end: second, cost: second };
         let mut bytes =
@@ -83,21 +83,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read((lifetime, generation, payload) in envelope()) {
+        fn a_written_value_is_read_back((lifetime, generation, payload) in envelope()) {
             let envelope = Envelope { lifetime, generation, payload: &payload };
             let bytes = envelope.encode();
             prop_assert_eq!(Envelope::decode(&bytes), Some(envelope));
         }
 
         #[test]
-        fn random_bytes_are_no_value(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn random_bytes_are_not_read_as_a_value(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(Envelope::decode(&bytes), None);
             let begun_well = [BEGINNING.as_slice(), &bytes].concat();
             prop_assert_eq!(Envelope::decode(&begun_well), None);
         }
 
         #[test]
-        fn what_was_damaged_is_no_value(
+        fn a_damaged_value_is_ignored(
             (lifetime, generation, payload) in envelope(),
             at in any::<prop::sample::Index>(),
             flipped in 1..=u8::MAX,

@@ -1,4 +1,4 @@
-//! The client of a second level: the names of keys, the queues of what is to be sent and written, and the counters.
+//! The client of a second level: the names of keys, the queues of invalidations and values, and the counters.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -130,7 +130,7 @@ impl<K, V> SecondLevelClient<K, V> {
         if self.outbox.has_any(&numbers) {
             return None;
         }
-        // Before it is asked: the answer need not know an invalidation that arrives meanwhile.
+        // Before the read: the reply need not contain an invalidation that arrives meanwhile.
         let known = self.known.latest_known(keys());
         let read = self.level.get(limit, key, &numbers).await?;
         if known <= read.invalidated {

@@ -33,8 +33,19 @@ pub(in crate::cached) struct Load<K> {
     superseded: Flag,
 }
 
+impl<K> Load<K> {
+    /// The stamp of the value that the source has returned: smaller than that of the load if a cache further in had the value.
+    pub(in crate::cached) fn stamp_of_value(&self) -> u64 {
+        self.work.oldest_answer().map_or(self.stamp, |oldest| self.stamp.min(oldest))
+    }
+}
+
 /// A caller who waits for a load.
 pub(in crate::cached) struct Waiter<O> {
+    /// The stamp of the load.
+    pub(in crate::cached) stamp: u64,
+    /// Whether the load began for an earlier call.
+    pub(in crate::cached) has_joined: bool,
     outcome: watch::Receiver<Option<O>>,
     pub(in crate::cached) work: Arc<Work>,
 }
@@ -74,7 +85,12 @@ where
     ) -> Either<T, Waiter<O>> {
         let flights = self.lock();
         if let Some(flight) = flights.get(&key).filter(|flight| watch.is_current(flight.stamp)) {
-            return Either::Right(Waiter { outcome: flight.outcome.subscribe(), work: Arc::clone(&flight.work) });
+            return Either::Right(Waiter {
+                stamp: flight.stamp,
+                has_joined: true,
+                outcome: flight.outcome.subscribe(),
+                work: Arc::clone(&flight.work),
+            });
         }
         if let Some(found) = find(&key) {
             return Either::Left(found);
@@ -127,11 +143,11 @@ where
         self.start(flights, last.key, last.stamp, last.work, next).wait_until(end);
     }
 
-    /// Runs `keep`, which keeps the result of `load`, unless a younger load has begun or one of the keys was invalidated. The check and
-    /// `keep` are one step: meanwhile no load begins, none is kept, and nothing is [inserted](Self::exclude).
+    /// Runs `keep`, which keeps the result of `load`, unless a younger load has begun or one of the keys was invalidated since the value
+    /// was loaded. The check and `keep` are one step: meanwhile no load begins, none is kept, and nothing is [inserted](Self::exclude).
     pub(in crate::cached) fn keep(&self, load: &Load<K>, watch: &Watch<'_>, keep: impl FnOnce()) {
         let _flights = self.lock();
-        if !load.superseded.is_set() && watch.is_current(load.stamp) {
+        if !load.superseded.is_set() && watch.is_current(load.stamp_of_value()) {
             keep();
         }
     }
@@ -162,7 +178,7 @@ where
         drop(flights);
         let load = load(Load { key, stamp, work: Arc::clone(&work), superseded });
         tokio::spawn(flying.fly(load, Arc::clone(&work)).in_current_span());
-        Waiter { outcome: waiter, work }
+        Waiter { stamp, has_joined: false, outcome: waiter, work }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Flight<O>>> {

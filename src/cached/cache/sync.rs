@@ -118,7 +118,7 @@ where
             for job in jobs.drain(..) {
                 match job {
                     Job::Put { key, entry, generation } => {
-                        // The user's code encodes the value. If it panics, the other values are written all the same.
+                        // The user's code encodes the value. If it panics, the other values are still written.
                         let put = catch_unwind(AssertUnwindSafe(|| client.put(&key, &entry, generation)));
                         if put.is_err() {
                             client.level.has_panicked("write");

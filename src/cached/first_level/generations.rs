@@ -1,7 +1,7 @@
 //! The generations: they let an invalidation win against a load that is under way.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::ArcSwapOption;
 
@@ -16,7 +16,7 @@ use super::invalidation_key::{InvalidationKey, Target};
 /// number is forgotten has that of the last forgotten in its bucket: entries that are older may be lost, never a wrong answer.
 pub(in crate::cached) struct Generations {
     /// The last number that was taken.
-    last: AtomicU64,
+    last: Arc<AtomicU64>,
     /// When everything was invalidated.
     all: AtomicU64,
     groups: Recent,
@@ -32,17 +32,28 @@ const PER_BUCKET: usize = 16;
 
 impl Default for Generations {
     fn default() -> Self {
+        Self::numbered_by(Arc::default())
+    }
+}
+
+impl Generations {
+    /// Takes its numbers from those of the process, so that the stamps of all its caches can be compared: an outer cache stamps what an
+    /// inner one had by the stamp that it has there.
+    pub(in crate::cached) fn of_process() -> Self {
+        static LAST: LazyLock<Arc<AtomicU64>> = LazyLock::new(Arc::default);
+        Self::numbered_by(Arc::clone(&LAST))
+    }
+
+    fn numbered_by(last: Arc<AtomicU64>) -> Self {
         Self {
-            last: AtomicU64::new(0),
+            last,
             all: AtomicU64::new(0),
             groups: Recent::new(GROUP_BUCKETS),
             entries: Recent::new(BUCKETS),
             tags: Recent::new(BUCKETS),
         }
     }
-}
 
-impl Generations {
     /// The stamp of a load that begins now, or later.
     pub(in crate::cached) fn stamp(&self) -> u64 {
         self.last.load(Ordering::SeqCst)

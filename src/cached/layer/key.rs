@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uris_that_may_mean_the_same_resource_are_invalidated_together() {
+    fn equivalent_uris_are_invalidated_together() {
         let same = ["users://7a%2fB c", "USERS://7A%2Fb%20c", "users://7a/b%20C", "users://%37a/b c"];
         same.iter().for_each(|uri| assert_eq!(resource_key(uri), resource_key(same[0]), "{uri}"));
         for other in ["users://7a", "users://7a/b%20", "users://7a/b%2c", "users://7a/b%", "users://7a/b%zz", "é"] {
@@ -151,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_as_they_are() {
+    fn names_that_are_not_uris_are_not_normalized() {
         assert_ne!(call_key(Kind::Tool, "A", &Value::Null), call_key(Kind::Tool, "a", &Value::Null));
         assert_ne!(call_key(Kind::Prompt, "%41", &Value::Null), call_key(Kind::Prompt, "A", &Value::Null));
     }
 
     #[test]
-    fn all_prompts_are_no_prompt() {
+    fn the_key_of_all_prompts_is_not_the_key_of_a_prompt() {
         assert_ne!(all_key(Kind::Prompt), group_key(Kind::Prompt, ""));
         assert_ne!(all_key(Kind::Prompt), all_key(Kind::Resource));
     }

@@ -21,7 +21,7 @@ use crate::shared_work::{SessionOfCall, Work, session_opened};
 pub(in crate::cached) enum LoadFailure {
     /// The answer is a failure.
     Failed(McpResult<Answer>),
-    /// There is no answer. If the failure was kept, this is its age.
+    /// No reply comes. If the failure was kept, this is its age.
     Unanswered(McpError, Option<Duration>),
     /// The handler opened its session, and the scope shares answers between sessions.
     OfSession(McpResult<Answer>, SessionOfCall),

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn five_failures_in_a_row_open_it_and_one_probe_closes_it() {
+    async fn five_failures_in_a_row_open_the_breaker_and_one_probe_closes_it() {
         let breaker = Breaker::default();
         for _ in 0..4 {
             assert!(!fail(&breaker));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_that_fail_when_it_has_opened_neither_open_it_again_nor_keep_it_open_longer() {
+    async fn failures_after_the_breaker_opened_neither_open_it_again_nor_keep_it_open_longer() {
         let breaker = Breaker::default();
         let late: Vec<_> = (0..8).map(|_| breaker.admit().expect("a permit")).collect();
         let opened = late.into_iter().map(Permit::failed).filter(|opened| *opened).count();

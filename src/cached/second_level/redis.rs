@@ -41,7 +41,7 @@ use crate::cached::ZERO;
 /// # A Redis that does not answer
 ///
 /// Each step may take the time of [`with_second_level_timeout`](crate::CachedTool::with_second_level_timeout); after five failures in a
-/// row, the breaker skips steps for five seconds. A `RedisConnection` that has fallen silent is replaced meanwhile. The cache sends a
+/// row, the breaker skips steps for five seconds. A `RedisConnection` that stopped answering is replaced meanwhile. The cache sends a
 /// `PING` on a subscription that was silent for half a second, and replaces it if no answer comes within half a second: so it detects a
 /// silent peer within a second, whatever the connection of the steps is.
 ///
@@ -216,6 +216,7 @@ impl SecondLevel for RedisLevel {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.connection.check()?;
         match self.settings.shards {
             0 => Err(ConfigError::invalid("RedisLevel", "with_shards", ZERO)),
             _ => Ok(()),

@@ -16,5 +16,6 @@ mod reconnects;
 mod setbacks;
 #[cfg(feature = "redis")]
 mod silence;
+mod two_caches;
 
 use super::*;

@@ -11,10 +11,10 @@ use crate::idempotency_keys::{AmbiguousCall, AmbiguousCalls, Page, Resolved};
 use crate::idempotent::backend::{BackendError, Claim, Claimed, Owner};
 use crate::shares::{Holder, Room, Shares};
 
-/// About how many bytes a record takes beside its answer: its id, its fingerprint and its place in the tables.
+/// The approximate size of a record without its answer: its id, its fingerprint and its entries in the tables.
 const RECORD_BYTES: usize = 512;
 
-/// How many bytes a claim takes. They leave room for an answer of some size, and for a record without the answer instead of a larger one.
+/// The bytes of a claim. They include room for a small answer, or for a record without its answer.
 const CLAIM_BYTES: usize = RECORD_BYTES + (2 << 10);
 
 /// How many expired answers a claim drops, so that they are dropped faster than new ones come.
@@ -23,7 +23,7 @@ const CLEARED: usize = 2;
 pub(super) struct Table {
     pub(super) shares: Shares,
     entries: HashMap<Arc<str>, Entry>,
-    /// The answers, those first that expire first.
+    /// The answers, in the order of their expiry.
     answers: BTreeSet<(Instant, Arc<str>)>,
     next_look: Instant,
 }
@@ -46,7 +46,7 @@ enum State {
 }
 
 impl Entry {
-    /// Returns since when it is not known whether the call took effect.
+    /// Returns the time since which the outcome of the call is unknown.
     fn ambiguous_since(&self, now: Instant) -> Option<Instant> {
         match self.state {
             State::Running { until } => (until <= now).then_some(until),

@@ -101,7 +101,7 @@ pub(super) static AMBIGUOUS: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Makes a script that knows the time. Lua's own way to write a number would lose digits of it.
+/// Creates a script with the current time. Lua's own formatting of numbers would lose digits.
 fn script(code: &str) -> Script {
     const CLOCK: &str = "
         local time = redis.call('TIME')

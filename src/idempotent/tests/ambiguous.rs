@@ -1,4 +1,4 @@
-//! Calls of which nobody knows whether they took effect: never made again, until somebody decides.
+//! Calls whose outcome is unknown are not made again until a person resolves them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ fn start(server: &impl McpHandler, key: &'static str) -> JoinHandle<McpResult<To
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_caller_leaves_while_it_runs_comes_to_its_end_and_its_answer_is_kept() {
+async fn a_running_call_whose_caller_leaves_completes_and_its_answer_is_recorded() {
     let (post, go) = held_post();
     let server = memory().layer(post.clone());
     let call = start(&server, "k");
@@ -28,7 +28,7 @@ async fn a_call_whose_caller_leaves_while_it_runs_comes_to_its_end_and_its_answe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_gave_up_is_ambiguous_at_once() {
+async fn a_call_that_timed_out_is_ambiguous_at_once() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let server = memory().layer(post.clone());
     send(&server, "k").await.unwrap();
@@ -56,7 +56,7 @@ async fn a_call_that_panicked_is_ambiguous() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_proves_nothing_is_passed_on_marked_and_ambiguous_from_then_on() {
+async fn a_failure_with_an_unknown_outcome_is_returned_marked_and_its_key_is_ambiguous() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let server = memory().layer(post.clone());
     let failed = send(&server, "k").await;
@@ -70,7 +70,7 @@ async fn a_failure_that_proves_nothing_is_passed_on_marked_and_ambiguous_from_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_cancelled_while_it_runs_comes_to_its_end_and_its_answer_is_kept() {
+async fn a_running_call_that_is_cancelled_completes_and_its_answer_is_recorded() {
     let (post, go) = held_post();
     let server = memory().layer(post.clone());
     let token = Token::default();
@@ -162,7 +162,7 @@ async fn only_ambiguous_calls_are_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ambiguous_call_is_made_again_if_the_setting_says_so() {
+async fn an_ambiguous_call_is_made_again_if_the_setting_allows_it() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let server = memory().run_again_when_ambiguous().layer(post.clone());
     assert_eq!(kind(&send(&server, "k").await), Some(ErrorKind::Timeout));
@@ -186,7 +186,7 @@ async fn a_running_call_is_not_made_again_even_if_ambiguous_calls_are() {
     assert_eq!(post.calls("send"), 1);
 }
 
-/// A replica that the backend cannot hear: its leases are not renewed.
+/// A replica whose requests do not reach the backend: its leases are not renewed.
 #[derive(Clone)]
 pub(super) struct Unheard {
     pub(super) backend: MemoryBackend,
@@ -224,13 +224,13 @@ impl Backend for Unheard {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_replica_was_not_heard_of_for_a_lease_is_ambiguous_and_its_late_answer_counts() {
+async fn a_call_whose_lease_expired_is_ambiguous_and_its_late_answer_is_recorded() {
     let (post, go) = held_post();
     let unheard = Unheard { backend: MemoryBackend::new(), renews: Arc::default() };
     let server = layer(unheard).layer(post.clone());
     let first = start(&server, "k");
     tokio::time::sleep(secs(29)).await;
-    // It waits, and the lease ends while it does.
+    // It waits, and the lease ends meanwhile.
     assert!(is_ambiguous(&send(&server, "k").await));
     go.notify_one();
     assert_eq!(told(&first.await.unwrap()), Value::Null);
@@ -255,7 +255,7 @@ async fn a_late_owner_cannot_overwrite_the_claim_that_replaced_its_own() {
         let second = start(&server, "k");
         settle().await;
         assert_eq!(post.calls("send"), 2, "the second runs while the first does");
-        // They are let go in the order in which they came: the late one ends first, while the other runs.
+        // They are released in the order of their arrival: the late one ends first, while the other runs.
         go.notify_one();
         let answer = late.await.unwrap();
         assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("not_recorded")), "its own answer is true");

@@ -1,4 +1,4 @@
-//! Callers whom nobody knows, on several connections.
+//! Anonymous callers on several connections.
 
 use turbomcp_core::TransportType;
 
@@ -16,7 +16,7 @@ fn over(transport: TransportType) -> RequestContext {
     on("1").with_transport(transport)
 }
 
-/// Whether an answer is marked as one that another connection got first.
+/// Returns whether an answer is marked as first returned to another connection.
 fn is_from_elsewhere(result: &McpResult<ToolResult>) -> bool {
     let marked = match result {
         Ok(result) => result.meta.as_ref().and_then(|meta| meta.get(OTHER_CONNECTION)),
@@ -26,7 +26,7 @@ fn is_from_elsewhere(result: &McpResult<ToolResult>) -> bool {
 }
 
 #[tokio::test]
-async fn anonymous_callers_share_a_key_unless_their_sessions_tell_them_apart() {
+async fn anonymous_callers_share_a_key_unless_they_are_distinguished_by_session() {
     let post = post();
     let shared = memory().layer(post.clone());
     send_as(&shared, "k", &on("1")).await.unwrap();
@@ -38,14 +38,10 @@ async fn anonymous_callers_share_a_key_unless_their_sessions_tell_them_apart() {
     }
     let ada = |connection| on(connection).with_user_id("ada");
     send_as(&apart, "k", &ada("1")).await.unwrap();
-    assert_eq!(
-        text(&send_as(&apart, "k", &ada("2")).await),
-        "sent 4",
-        "a user who has signed in has one key everywhere"
-    );
+    assert_eq!(text(&send_as(&apart, "k", &ada("2")).await), "sent 4", "an authenticated user has one key everywhere");
 }
 
-async fn a_replay_says_whether_another_connection_got_the_answer_first(backend: impl Backend) {
+async fn a_replay_states_whether_another_connection_got_the_first_answer(backend: impl Backend) {
     let server = layer(backend).layer(post());
     let key = new_name();
     let first = send_as(&server, &key, &on("1")).await;
@@ -55,32 +51,32 @@ async fn a_replay_says_whether_another_connection_got_the_answer_first(backend: 
         assert_eq!((told(&replayed), is_from_elsewhere(&replayed)), (json!("replayed"), elsewhere), "{connection}");
         assert_eq!(unmarked(replayed), unmarked(first.clone()));
     }
-    assert!(is_from_elsewhere(&send(&server, &key).await), "a call over no connection is over another one");
+    assert!(is_from_elsewhere(&send(&server, &key).await), "a call without a connection counts as another connection");
 }
 
 #[tokio::test]
-async fn a_replay_from_memory_says_whether_another_connection_got_the_answer_first() {
-    a_replay_says_whether_another_connection_got_the_answer_first(MemoryBackend::new()).await;
+async fn a_replay_from_memory_states_whether_another_connection_got_the_first_answer() {
+    a_replay_states_whether_another_connection_got_the_first_answer(MemoryBackend::new()).await;
 }
 
 #[tokio::test]
-async fn a_replay_from_redis_says_whether_another_connection_got_the_answer_first() {
-    a_replay_says_whether_another_connection_got_the_answer_first(redis().await).await;
+async fn a_replay_from_redis_states_whether_another_connection_got_the_first_answer() {
+    a_replay_states_whether_another_connection_got_the_first_answer(redis().await).await;
 }
 
 #[tokio::test]
-async fn a_replay_from_sqlite_says_whether_another_connection_got_the_answer_first() {
+async fn a_replay_from_sqlite_states_whether_another_connection_got_the_first_answer() {
     let (backend, _file) = sqlite().await;
-    a_replay_says_whether_another_connection_got_the_answer_first(backend).await;
+    a_replay_states_whether_another_connection_got_the_first_answer(backend).await;
 }
 
 #[tokio::test]
-async fn a_replay_from_postgres_says_whether_another_connection_got_the_answer_first() {
-    a_replay_says_whether_another_connection_got_the_answer_first(postgres().await).await;
+async fn a_replay_from_postgres_states_whether_another_connection_got_the_first_answer() {
+    a_replay_states_whether_another_connection_got_the_first_answer(postgres().await).await;
 }
 
 #[tokio::test]
-async fn a_replayed_failure_says_so_too_unless_the_layer_adds_no_meta() {
+async fn a_replayed_failure_is_marked_as_replayed_unless_the_layer_adds_no_meta() {
     let refuses = || ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::invalid_params("No Ada"))));
     let recording = || memory().with_idempotency(Idempotency::new().recording_failures());
     let server = recording().layer(refuses());
@@ -93,7 +89,7 @@ async fn a_replayed_failure_says_so_too_unless_the_layer_adds_no_meta() {
 }
 
 #[tokio::test]
-async fn no_session_id_is_kept_where_answers_are() {
+async fn the_store_of_answers_contains_no_session_id() {
     let (backend, file) = sqlite().await;
     let server = layer(backend).layer(post());
     send_as(&server, "k", &on("the session of ada's browser")).await.unwrap();
@@ -117,7 +113,7 @@ async fn a_resolved_answer_belongs_to_no_connection() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_too_short_is_refused_with_what_to_send() {
+async fn a_key_that_is_too_short_is_refused_with_the_fix() {
     let post = post();
     let server = memory().with_idempotency(Idempotency::new().with_min_key_length(16)).layer(post.clone());
     let refused = send(&server, "fifteen-chars-1").await;
@@ -149,7 +145,7 @@ fn warnings(traced: &Traced) -> usize {
 }
 
 #[tokio::test]
-async fn anonymous_callers_over_a_network_are_warned_of_once_for_each_layer() {
+async fn anonymous_callers_over_a_network_cause_one_warning_per_layer() {
     let traced = Traced::start();
     let layer = memory();
     let server = layer.layer(post());
@@ -171,7 +167,7 @@ async fn anonymous_callers_over_a_network_are_warned_of_once_for_each_layer() {
 }
 
 #[tokio::test]
-async fn a_layer_that_tells_anonymous_callers_apart_does_not_warn() {
+async fn a_layer_that_distinguishes_anonymous_callers_does_not_warn() {
     let traced = Traced::start();
     let by_header = Identity::new().with_partition(|ctx| json!(ctx.header("x-user")));
     for identity in [Identity::new().with_anonymous_by_session(), by_header] {

@@ -1,4 +1,4 @@
-//! What a call with a key comes to while nothing fails.
+//! The outcome of a call with a key while nothing fails.
 
 use futures_util::future::join_all;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::idempotency_keys::KeySource;
 
 #[tokio::test(start_paused = true)]
-async fn the_same_call_again_gets_the_first_answer_marked_as_replayed() {
+async fn a_repeated_call_gets_the_first_answer_marked_as_replayed() {
     let post = post();
     let server = memory().layer(post.clone());
     let first = send(&server, "k").await;
@@ -18,7 +18,7 @@ async fn the_same_call_again_gets_the_first_answer_marked_as_replayed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_meta_the_same_call_again_gets_the_first_answer_and_nothing_else() {
+async fn without_meta_a_repeated_call_gets_the_first_answer_without_a_mark() {
     let post = post();
     let server = memory().without_meta().layer(post.clone());
     for _ in 0..2 {
@@ -39,7 +39,7 @@ async fn the_same_key_with_other_arguments_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_a_key_passes_untouched_each_time() {
+async fn a_call_without_a_key_runs_each_time() {
     let post = post();
     let server = memory().layer(post.clone());
     for number in 1..=3 {
@@ -57,7 +57,7 @@ async fn the_tool_sees_no_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_required_key_that_is_missing_or_no_key_is_refused() {
+async fn a_required_key_that_is_missing_or_malformed_is_refused() {
     let post = post();
     let server = memory().with_idempotency(Idempotency::new().required()).layer(post.clone());
     let missing = server.call_tool("send", json!({"to": "ada"}), &RequestContext::new()).await;
@@ -67,7 +67,7 @@ async fn a_required_key_that_is_missing_or_no_key_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_of_other_users_and_other_versions_are_other_keys() {
+async fn equal_keys_of_different_users_or_versions_are_different_keys() {
     let (post, backend) = (post(), MemoryBackend::new());
     let server = layer(backend.clone()).layer(post.clone());
     let newer = layer(backend).with_idempotency(Idempotency::new().with_version("2")).layer(post.clone());
@@ -102,7 +102,7 @@ async fn a_duplicate_waits_for_the_call_that_runs_and_gets_its_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duplicate_waits_no_longer_than_its_setting() {
+async fn a_duplicate_waits_no_longer_than_its_timeout() {
     let (post, go) = held_post();
     let server = memory().with_wait(secs(3)).layer(post.clone());
     let first = tokio::spawn({
@@ -136,7 +136,7 @@ async fn without_a_wait_a_duplicate_returns_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_runs_far_longer_than_a_lease_is_running_all_the_time() {
+async fn a_call_that_outlives_many_leases_counts_as_running() {
     let (post, go) = held_post();
     let server = memory().with_wait(Duration::ZERO).layer(post.clone());
     let first = tokio::spawn({
@@ -154,7 +154,7 @@ async fn a_call_that_runs_far_longer_than_a_lease_is_running_all_the_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_key_may_come_with_the_request_instead_of_the_arguments() {
+async fn the_key_may_be_in_the_metadata_or_a_header_instead_of_the_arguments() {
     let post = post();
     for source in [KeySource::Metadata("op".into()), KeySource::Header("X-Op".into())] {
         let layer = memory().with_idempotency(Idempotency::new().with_source(source.clone()));

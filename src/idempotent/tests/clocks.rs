@@ -1,4 +1,4 @@
-//! Claims are held, and answers kept, by the clock of the database.
+//! Claims and answers expire by the clock of the database.
 
 use super::*;
 use crate::testing::databases::{move_clock, postgres_with_clock};
@@ -14,7 +14,7 @@ async fn a_claim_in_postgres_is_held_and_kept_by_the_clock_of_the_database() {
         move_clock(&pool, wrong_by).await;
         let (post, go) = held_post();
         let settings = Idempotency::new().with_ttl(secs(3600));
-        // Nothing renews the lease in time: the database's clock alone goes on.
+        // Nothing renews the lease in time: only the database's clock advances.
         let tool = layer(backend).with_lease(secs(600)).with_wait(Duration::ZERO).with_idempotency(settings);
         let handle = tool.handle();
         let server = tool.layer(post.clone());

@@ -1,4 +1,4 @@
-//! Callers who leave at every point where a call can be left.
+//! Callers who leave at every await point of a call.
 
 use std::future::Future;
 use std::pin::pin;
@@ -7,7 +7,7 @@ use futures_util::poll;
 
 use super::*;
 
-/// A backend that takes its time, before and after each step.
+/// A backend that waits before and after each step.
 #[derive(Clone)]
 struct Hesitant(MemoryBackend);
 
@@ -51,7 +51,7 @@ impl Backend for Hesitant {
     }
 }
 
-/// What a second caller finds after the first has left.
+/// The state that a second caller finds after the first has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Left {
     Untouched,
@@ -59,7 +59,7 @@ enum Left {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_leaves_at_any_point_neither_doubles_the_effect_nor_blocks_the_key() {
+async fn a_caller_who_leaves_at_any_await_point_neither_doubles_the_effect_nor_blocks_the_key() {
     let mut left = Vec::new();
     for polls in 0.. {
         let post = ScriptedServer::new("post").with_plain("send", |call| async move {
@@ -103,7 +103,7 @@ async fn a_caller_who_leaves_at_any_point_neither_doubles_the_effect_nor_blocks_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duplicate_who_leaves_at_any_point_changes_nothing() {
+async fn a_duplicate_that_leaves_at_any_await_point_changes_nothing() {
     for polls in 0..40 {
         let (post, go) = held_post();
         let server = layer(Hesitant(MemoryBackend::new())).layer(post.clone());

@@ -1,11 +1,11 @@
-//! Backends that fail: before a call it is not made, after it the caller gets its answer.
+//! Backends that fail: before a call, the call is not made; after it, the caller gets its answer.
 
 use std::future::{Future, pending};
 use std::sync::Mutex;
 
 use super::*;
 
-/// A backend that fails in a step as it is told to.
+/// A backend that fails in a step as configured.
 #[derive(Clone, Default)]
 struct Faulty {
     backend: MemoryBackend,
@@ -16,9 +16,9 @@ struct Faulty {
 struct Plan {
     claims: Fault,
     ends: Fault,
-    /// How many ends fail before one does not.
+    /// How many ends fail before one succeeds.
     times: usize,
-    /// How many renewals panic before one does not.
+    /// How many renewals panic before one succeeds.
     renewals_that_panic: usize,
 }
 
@@ -28,13 +28,13 @@ enum Fault {
     None,
     /// The step is not taken.
     Down,
-    /// The step is taken, and the answer lost.
+    /// The step is taken, and its reply is lost.
     Deaf,
-    /// The step is not taken, and there is no answer.
+    /// The step is not taken, and no reply comes.
     Hung,
-    /// The step is taken, in time for nobody.
+    /// The step is taken, but too late for every caller.
     Late,
-    /// The step is taken, in time for nobody, and whether or not somebody waits for it: as a server does.
+    /// The step is taken too late for every caller, and also if no caller waits for it, as on a server.
     Remote,
     /// The step panics.
     Panics,
@@ -148,7 +148,7 @@ async fn while_the_backend_fails_no_call_with_a_key_is_made_and_the_key_is_free_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_cannot_be_recorded_is_the_callers_and_the_call_ambiguous_afterwards() {
+async fn an_answer_that_cannot_be_recorded_is_returned_and_the_call_is_ambiguous_afterwards() {
     for fault in [Fault::Down, Fault::Hung, Fault::Panics] {
         let (post, backend) = (post(), Faulty::default());
         let server = layer(backend.clone()).layer(post.clone());
@@ -164,7 +164,7 @@ async fn an_answer_that_cannot_be_recorded_is_the_callers_and_the_call_ambiguous
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_soon_back_gets_the_answer_after_all() {
+async fn an_answer_is_recorded_when_the_store_recovers_soon() {
     for fault in [Fault::Down, Fault::Deaf, Fault::Panics] {
         let (post, backend) = (post(), Faulty::default());
         let server = layer(backend.clone()).layer(post.clone());
@@ -176,7 +176,7 @@ async fn a_store_that_is_soon_back_gets_the_answer_after_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_as_a_lease_is_renewed_does_not_end_the_claim_of_a_call_that_runs() {
+async fn a_store_that_panics_during_a_renewal_does_not_end_the_claim_of_a_running_call() {
     let ((post, go), backend) = (held_post(), Faulty::default());
     let server = layer(backend.clone()).layer(post.clone());
     backend.plan(Plan { renewals_that_panic: 2, ..Plan::default() });
@@ -200,7 +200,7 @@ async fn an_answer_that_is_marked_as_not_recorded_is_still_recorded_in_the_backg
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_leaves_while_the_key_is_claimed_leaves_no_claim_however_late_it_is_made() {
+async fn a_caller_who_leaves_during_the_claim_leaves_no_claim_however_late_it_is_made() {
     let (post, backend) = (post(), Faulty::default());
     let server = layer(backend.clone()).layer(post.clone());
     backend.plan(Plan { claims: Fault::Remote, ..Plan::default() });
@@ -211,7 +211,7 @@ async fn a_caller_who_leaves_while_the_key_is_claimed_leaves_no_claim_however_la
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_leaves_while_the_answer_is_recorded_does_not_stop_that() {
+async fn a_caller_who_leaves_during_the_recording_does_not_stop_it() {
     let (post, backend) = (post(), Faulty::default());
     let server = layer(backend.clone()).layer(post.clone());
     backend.plan(Plan { ends: Fault::Hung, times: 1, ..Plan::default() });

@@ -1,4 +1,4 @@
-//! A Redis that fails over to a replica: what is acknowledged only once the replica has it is not lost.
+//! A Redis that fails over to a replica: a write that is acknowledged only after the replica has it is not lost.
 
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
@@ -6,7 +6,7 @@ use super::redis_down::send_until_available;
 use super::*;
 use crate::testing::private_redis::Replicated;
 
-/// A connection that waits for longer than any step here takes.
+/// A connection whose timeout is longer than any step here.
 async fn connect(client: ::redis::Client) -> ConnectionManager {
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
     let config = config.set_response_timeout(Some(secs(60)));
@@ -17,7 +17,7 @@ async fn replicated(client: ::redis::Client, timeout: Duration) -> RedisBackend 
     in_redis(connect(client).await).with_replicas(1, timeout)
 }
 
-/// What the manual warns of.
+/// The loss that the manual warns of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_waiting_for_replicas_a_failover_loses_the_key_and_the_call_is_made_again() {
     let mut redis = Replicated::start();
@@ -30,7 +30,7 @@ async fn without_waiting_for_replicas_a_failover_loses_the_key_and_the_call_is_m
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_whose_claim_and_answer_the_replica_has_is_replayed_after_a_failover() {
+async fn a_call_whose_claim_and_answer_were_replicated_is_replayed_after_a_failover() {
     let mut redis = Replicated::start();
     let post = post();
     let backend = replicated(redis.client(), secs(30)).await;
@@ -39,7 +39,7 @@ async fn a_call_whose_claim_and_answer_the_replica_has_is_replayed_after_a_failo
         assert_eq!(text(&send(&server, &call.to_string()).await), format!("sent {call}"));
     }
     redis.fail_over();
-    // There is no replica any more, and whoever asks again needs none.
+    // There is no replica any more, and a repeated call needs none.
     for call in 1..=20 {
         let again = send_until_available(&server, &call.to_string()).await;
         assert_eq!((text(&again), told(&again)), (format!("sent {call}"), json!("replayed")));
@@ -68,17 +68,17 @@ async fn a_call_whose_claim_no_replica_acknowledges_is_not_made_and_its_key_is_f
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_counts_only_on_as_many_replicas_as_were_asked_for_and_a_resolution_too() {
+async fn claims_and_resolutions_need_as_many_replicas_as_configured() {
     let redis = Replicated::start();
     let claim = |id: &'static str| claim_of(id, "token", Duration::from_millis(1));
-    // Long enough for the one that there is to acknowledge it.
+    // Long enough for the only replica to acknowledge it.
     let backend = in_redis(connect(redis.client()).await).with_replicas(2, secs(2));
     assert!(backend.claim(claim("a")).await.is_err(), "there is one replica");
     let patient = replicated(redis.client(), secs(30)).await;
     assert_eq!(patient.claim(claim("b")).await.unwrap(), Claimed::New);
     redis.replica.hang();
     let hasty = replicated(redis.client(), Duration::from_millis(50)).await;
-    // Its lease is over in a moment.
+    // Its lease ends in a moment.
     let resolved = loop {
         match hasty.resolve("b", Some("answer"), secs(60)).await {
             Ok(Resolved::Running) => {}
@@ -90,7 +90,7 @@ async fn a_claim_counts_only_on_as_many_replicas_as_were_asked_for_and_a_resolut
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_calls_at_once_that_wait_for_a_replica_are_all_made_once() {
+async fn many_concurrent_calls_that_wait_for_a_replica_are_all_made_once() {
     let redis = Replicated::start();
     let post = post();
     let backend = replicated(redis.client(), secs(30)).await;
@@ -126,7 +126,7 @@ async fn a_failover_that_loses_an_answer_leaves_an_ambiguous_call_and_not_a_free
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_recorded_again_is_waited_for_again() {
+async fn an_answer_that_is_recorded_again_waits_for_its_replicas_again() {
     let redis = Replicated::start();
     let claim = claim_of("id", "token", secs(60));
     assert_eq!(replicated(redis.client(), secs(30)).await.claim(claim).await.unwrap(), Claimed::New);
@@ -141,7 +141,7 @@ async fn an_answer_that_is_recorded_again_is_waited_for_again() {
     redis.catch_up();
     let patient = replicated(redis.client(), secs(30)).await;
     assert!(patient.complete(owner, "answer", secs(600)).await.unwrap());
-    // It is written again: since Redis 7.2, nothing is waited for where a connection has written nothing.
+    // It is written again: since Redis 7.2, `WAIT` waits for nothing on a connection that has written nothing.
     let ttl: u64 = ::redis::cmd("PTTL")
         .arg("mcp-patterns:idempotency:id")
         .query_async(&mut connect(redis.client()).await)

@@ -1,4 +1,4 @@
-//! The bounds of the backend in memory: who gets how much of it, and what becomes of whom there is no room for.
+//! The bounds of the backend in memory: the share of each caller, and the refusal of a caller without room.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn nobody_on(connection: &str) -> RequestContext {
     RequestContext::new().with_session_id(connection)
 }
 
-/// Calls with new keys until one is refused, or `times`. Says how many were not.
+/// Calls with new keys until one is refused, or `times` times. Returns how many were accepted.
 async fn accepted(server: &impl McpHandler, ctx: &RequestContext, times: usize) -> usize {
     for number in 0..times {
         let answer = send_as(server, &format!("{number}"), ctx).await;
@@ -22,7 +22,7 @@ async fn accepted(server: &impl McpHandler, ctx: &RequestContext, times: usize) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_callers_calls_drop_the_answer_of_another() {
+async fn one_callers_calls_never_drop_the_answer_of_another() {
     let post = post();
     let server = layer(MemoryBackend::new().with_max_records(1_000)).layer(post.clone());
     let (ada, mallory) = (user("ada"), user("mallory"));
@@ -35,7 +35,7 @@ async fn no_callers_calls_drop_the_answer_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_callers_ambiguous_calls_lock_out_another() {
+async fn one_callers_ambiguous_calls_never_block_another() {
     let script = ScriptedServer::new("post").with_plain("send", |call| {
         let is_ada = call.ctx.subject() == Some("ada");
         ready(Ok(if is_ada { ToolResult::text("sent") } else { ToolResult::error("no such address") }))
@@ -50,7 +50,7 @@ async fn no_callers_ambiguous_calls_lock_out_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_kept_until_its_time_and_its_room_is_free_from_then_on() {
+async fn an_answer_is_kept_until_its_ttl_and_then_frees_its_room() {
     let post = post();
     let server = layer(MemoryBackend::new().with_max_records(8)).layer(post.clone());
     let ada = user("ada");
@@ -67,7 +67,7 @@ async fn an_answer_is_kept_until_its_time_and_its_room_is_free_from_then_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_free_again_takes_no_room() {
+async fn a_released_key_takes_no_room() {
     let script =
         ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::invalid_params("no such address"))));
     let server = layer(MemoryBackend::new().with_max_records(2)).layer(script.clone());
@@ -75,9 +75,9 @@ async fn a_key_that_is_free_again_takes_no_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_anonymous_connection_locks_out_neither_another_one_nor_a_user() {
+async fn an_anonymous_connection_blocks_neither_another_connection_nor_a_user() {
     let server = layer(MemoryBackend::new().with_max_records(1_000)).layer(post());
-    // The keys of anonymous callers are the same ones, so each connection has to choose others.
+    // Anonymous callers share their keys, so each connection has to use different ones.
     let mut number = 0;
     let mut accepted_on = async |connection: usize| {
         let mut accepted = 0;
@@ -97,7 +97,7 @@ async fn an_anonymous_connection_locks_out_neither_another_one_nor_a_user() {
         others += accepted_on(connection).await;
     }
     assert!(others <= 125, "but all together no more than one caller: {others}");
-    assert!(accepted(&server, &user("ada"), 1_000).await >= 250, "a user who has signed in has a share of the rest");
+    assert!(accepted(&server, &user("ada"), 1_000).await >= 250, "an authenticated user has a share of the rest");
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,7 +111,7 @@ async fn the_bytes_of_answers_are_bounded_for_each_caller_and_for_all() {
     let (ada, mallory) = (user("ada"), user("mallory"));
     send_as(&server, "report", &ada).await.unwrap();
 
-    // Each of them is made once and answered, but only as many answers are kept as there is room for.
+    // Each of them is made once and answered, but only the answers with room are kept.
     let mut made = 0;
     loop {
         let answer = send_as(&server, &format!("{made}"), &mallory).await;
@@ -196,7 +196,7 @@ async fn claims_are_never_dropped_and_a_store_full_of_them_refuses_new_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_answers_are_cleared_away() {
+async fn expired_answers_are_removed() {
     let backend = MemoryBackend::new();
     let server = layer(backend.clone()).with_idempotency(Idempotency::new().with_ttl(secs(1))).layer(post());
     for number in 0..100 {

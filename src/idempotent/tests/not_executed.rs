@@ -1,4 +1,4 @@
-//! Which failures let the same key try again.
+//! Which failures release the key.
 
 use super::*;
 use crate::outcome::SESSION;
@@ -36,7 +36,8 @@ const PROVES_NOTHING: [ErrorKind; 8] = [
     ErrorKind::Serialization,
 ];
 
-/// The answers to two calls with one key: of a tool that fails once with a result, and of one that fails once with an `Err`.
+/// Returns the answers to two calls with one key: of a tool that fails once with a result, and of one that fails once
+/// with an `Err`.
 async fn two_calls(tool: &IdempotentTool, error: &McpError) -> [[McpResult<ToolResult>; 2]; 2] {
     let surfaced = tool.layer(stumbling_post(error.clone()));
     let raised = tool.layer(crate::layer(Raises(error.clone())).layer(stumbling_post(error.clone())));
@@ -47,7 +48,7 @@ async fn two_calls(tool: &IdempotentTool, error: &McpError) -> [[McpResult<ToolR
     ]
 }
 
-/// Fails with this `Err` where the server below fails with a result.
+/// Fails with this `Err` when the server below fails with a result.
 #[derive(Clone)]
 struct Raises(McpError);
 
@@ -65,7 +66,7 @@ impl Middleware for Raises {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_lets_the_same_key_try_again() {
+async fn a_refusal_releases_the_key() {
     for kind in REFUSALS {
         for [first, second] in two_calls(&memory(), &McpError::new(kind, "no")).await {
             assert_eq!((text(&first), told(&first)), ("no".into(), Value::Null), "{kind:?}");
@@ -75,7 +76,7 @@ async fn a_refusal_lets_the_same_key_try_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_other_kind_does() {
+async fn no_other_kind_of_failure_releases_the_key() {
     for kind in PROVES_NOTHING {
         for [first, second] in two_calls(&memory(), &McpError::new(kind, "no")).await {
             assert_eq!((text(&first), told(&first)), ("no".into(), json!("ambiguous")), "{kind:?}");
@@ -94,7 +95,7 @@ async fn a_failure_without_a_kind_is_ambiguous() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_a_question_mark_made_of_an_unreadable_answer_proves_nothing() {
+async fn a_converted_deserialization_error_is_no_proof_that_nothing_ran() {
     let unreadable = serde_json::from_str::<u8>("\"twelve\"").unwrap_err();
     let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
     for error in [McpError::from(unreadable), McpError::from(missing)] {
@@ -106,7 +107,7 @@ async fn an_error_that_a_question_mark_made_of_an_unreadable_answer_proves_nothi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_may_have_kept_a_change_proves_nothing_and_one_that_did_not_does() {
+async fn a_session_error_releases_the_key_only_if_nothing_was_changed() {
     let unavailable = |told| McpError::unavailable("down").with_data(json!({ SESSION: told }));
     for [first, second] in two_calls(&memory(), &unavailable("outcome_unknown")).await {
         assert_eq!(told(&first), "ambiguous");
@@ -118,7 +119,7 @@ async fn a_session_that_may_have_kept_a_change_proves_nothing_and_one_that_did_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_after_retries_further_in_proves_nothing_of_the_attempts_before() {
+async fn a_refusal_after_inner_retries_is_no_proof_for_earlier_attempts() {
     let post = ScriptedServer::new("post").with_plain("send", |call| {
         ready(Err(if call.number == 1 { McpError::timeout("no answer") } else { McpError::unavailable("closed") }))
     });
@@ -131,7 +132,7 @@ async fn a_refusal_after_retries_further_in_proves_nothing_of_the_attempts_befor
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_judgement_can_be_replaced() {
+async fn the_judgement_of_failures_can_be_replaced() {
     let timeouts = memory().with_not_executed(|failure| failure.kind() == Some(ErrorKind::Timeout));
     for [_, second] in two_calls(&timeouts, &McpError::timeout("no")).await {
         assert_eq!(text(&second), "sent 2");

@@ -1,4 +1,4 @@
-//! Claims in a pool that tools use up.
+//! Claims in a pool whose connections are all used by tools.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::testing::proxy::Proxy;
 
 const LEASE: Duration = Duration::from_millis(500);
 
-/// A pool of so many connections, and another one to the same database.
+/// A pool with that many connections, and another one to the same database.
 async fn pools(connections: u32) -> (PgPool, PgPool) {
     let pool = postgres_schema(postgres_options(), connections).await;
     SqlBackend::ensure_schema(&pool).await.unwrap();
@@ -21,7 +21,7 @@ async fn pools(connections: u32) -> (PgPool, PgPool) {
     (pool, PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap())
 }
 
-/// A server whose `send` takes all connections that it can get, for several leases.
+/// A server whose `send` takes all connections that it can get, for the time of several leases.
 fn greedy(pool: &PgPool) -> ScriptedServer {
     let pool = pool.clone();
     ScriptedServer::new("post").with_plain("send", move |call| {
@@ -39,9 +39,9 @@ fn greedy(pool: &PgPool) -> ScriptedServer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_for_longer_than_a_lease() {
+async fn leases_are_renewed_and_answers_recorded_while_tools_use_all_connections_for_longer_than_a_lease() {
     let (pool, other) = pools(3).await;
-    // They are all there, so that the tool finds them.
+    // All connections exist, so that the tool finds them.
     drop(join_all((0..3).map(|_| pool.acquire())).await);
     let post = greedy(&pool);
     let server = layer(SqlBackend::new(pool.clone())).with_lease(LEASE).layer(post.clone());
@@ -63,7 +63,7 @@ async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_f
         looks += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    // Two in each lease, on whatever machine.
+    // At least two checks in each lease, on any machine.
     assert!(looks > 10, "it looked {looks} times while the call ran");
     assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("replayed")));
     assert_eq!(told(&call.await.unwrap()), Value::Null, "its answer was recorded");
@@ -71,7 +71,7 @@ async fn a_lease_is_renewed_and_an_answer_recorded_while_tools_use_up_the_pool_f
 }
 
 #[tokio::test]
-async fn all_claims_that_wait_are_renewed_by_one_statement_each_by_its_owner_only() {
+async fn one_statement_renews_all_waiting_claims_each_for_its_owner_only() {
     let (pool, _) = pools(1).await;
     let backend = SqlBackend::new(pool.clone());
     let ids: Vec<String> = (0..2500).map(|_| new_name()).collect();
@@ -107,7 +107,7 @@ async fn all_claims_that_wait_are_renewed_by_one_statement_each_by_its_owner_onl
 }
 
 #[tokio::test]
-async fn a_page_of_ambiguous_calls_has_no_more_than_was_asked_for() {
+async fn a_page_of_ambiguous_calls_has_at_most_the_requested_length() {
     let (pool, _) = pools(1).await;
     let backend = SqlBackend::new(pool.clone());
     let insert = "insert into mcp_patterns_idempotency \
@@ -127,7 +127,7 @@ async fn a_page_of_ambiguous_calls_has_no_more_than_was_asked_for() {
 }
 
 #[tokio::test]
-async fn claims_of_different_leases_are_each_renewed_for_their_own() {
+async fn claims_with_different_leases_are_renewed_by_their_own_lease() {
     let (pool, _) = pools(1).await;
     let backend = SqlBackend::new(pool.clone());
     let ids = [new_name(), new_name()];
@@ -171,7 +171,7 @@ async fn a_caller_who_leaves_while_renewing_passes_the_other_renewals_on() {
         }
         let second = backend.renew(owner(1), secs(60));
         let (second, ()) = tokio::join!(second, async { drop(first) });
-        // One of a batch that was left half-way hears that it is not known.
+        // A call of an abandoned batch gets "not known".
         let renewed = match second {
             Ok(renewed) => renewed,
             Err(_) => backend.renew(owner(1), secs(60)).await.unwrap(),
@@ -181,13 +181,13 @@ async fn a_caller_who_leaves_while_renewing_passes_the_other_renewals_on() {
 }
 
 #[tokio::test]
-async fn keys_go_on_when_postgres_falls_silent_on_the_connections_that_there_are() {
+async fn keys_work_when_postgres_stops_answering_on_the_existing_connections() {
     let (direct, _) = pools(1).await;
     let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;
     let pool = PgPoolOptions::new().max_connections(3).connect_with(through).await.unwrap();
     let silent = std::sync::Arc::new(network);
     let post = ScriptedServer::new("post").with_plain("send", move |call| {
-        // The connection that is kept for the claim falls silent, too.
+        // The connection that is kept for the claim stops answering, too.
         silent.silence();
         async move { Ok(sent(call.number)) }
     });
@@ -200,7 +200,7 @@ async fn keys_go_on_when_postgres_falls_silent_on_the_connections_that_there_are
             assert_eq!((text(&answer), told(&answer)), (format!("sent {n}"), told_again));
         }
     }
-    // One is kept for the claims.
+    // One connection is kept for the claims.
     let others = tokio::time::timeout(Duration::from_secs(60), join_all((0..2).map(|_| pool.acquire()))).await;
     assert!(others.is_ok_and(|others| others.iter().all(Result::is_ok)), "no connection is lost");
 }

@@ -1,4 +1,4 @@
-//! A Redis of our own, killed in the middle.
+//! A private Redis, killed during calls.
 
 use ::redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
@@ -10,7 +10,7 @@ async fn connect(client: ::redis::Client) -> ConnectionManager {
     client.get_connection_manager_with_config(config).await.unwrap()
 }
 
-/// Calls until the connection is back, which is soon, but not at once.
+/// Calls until the connection has recovered, which happens soon, but not at once.
 pub(super) async fn send_until_available(server: &impl McpHandler, key: &str) -> McpResult<ToolResult> {
     let retried = async {
         loop {
@@ -25,7 +25,7 @@ pub(super) async fn send_until_available(server: &impl McpHandler, key: &str) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_killed_makes_calls_unavailable_and_remembers_when_it_is_back() {
+async fn a_killed_redis_makes_calls_unavailable_and_has_its_keys_after_a_restart() {
     let mut redis = PrivateRedis::start();
     let post = post();
     let server = layer(in_redis(connect(redis.client()).await)).layer(post.clone());
@@ -46,7 +46,7 @@ async fn a_redis_that_is_killed_makes_calls_unavailable_and_remembers_when_it_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_killed_between_effect_and_record_leaves_the_call_ambiguous() {
+async fn a_redis_killed_between_effect_and_record_leaves_the_call_ambiguous() {
     let redis = Arc::new(std::sync::Mutex::new(PrivateRedis::start()));
     let killer = Arc::clone(&redis);
     let post = ScriptedServer::new("post").with_plain("send", move |call| {
@@ -62,7 +62,7 @@ async fn a_redis_that_is_killed_between_effect_and_record_leaves_the_call_ambigu
     let answer = send(&server, "k").await;
     assert_eq!((text(&answer), told(&answer)), ("sent 1".into(), json!("not_recorded")));
 
-    // Whether the last attempt to record it comes before or after the server is back is anybody's guess.
+    // The last attempt to record it comes before or after the restart of the server; both happen.
     redis.lock().unwrap().restart();
     let again = send_until_available(&server, "k").await;
     assert!(told(&again) == "replayed" || is_ambiguous(&again), "{again:?}");

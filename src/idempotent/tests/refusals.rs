@@ -1,4 +1,4 @@
-//! What the layer refuses, in words and marks of its own, with an id that the log repeats.
+//! The layer's refusals: their texts and marks, and an id that is also in the log.
 
 use super::*;
 use crate::testing::private_redis::PrivateRedis;
@@ -12,7 +12,7 @@ fn id_in(text: &str) -> &str {
     id
 }
 
-/// The log has the id once, with the fields, and has the key nowhere.
+/// Checks that the log has the id once, with the fields, and the key nowhere.
 fn is_logged(traced: &Traced, text: &str, fields: &[&str]) {
     let (id, log) = (id_in(text), traced.text());
     let mut lines = log.lines().filter(|line| line.contains(id));

@@ -1,4 +1,4 @@
-//! `RetryTool` outside: calls with a key are made again, where that is known to be safe.
+//! `RetryTool` outside: calls with a key are made again if that is known to be safe.
 
 use super::*;
 use crate::RetryTool;
@@ -32,7 +32,7 @@ async fn a_call_without_a_key_is_not_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_temporary_failure_that_proves_nothing_is_not_repeated_by_a_retry() {
+async fn a_temporary_failure_with_an_unknown_outcome_is_not_retried() {
     let post = stumbling_post(McpError::timeout("no answer"));
     let server = (RetryTool::new(), memory()).layer(post.clone());
     assert!(is_ambiguous(&send(&server, "k").await), "the retry finds the call ambiguous");
@@ -40,7 +40,7 @@ async fn a_temporary_failure_that_proves_nothing_is_not_repeated_by_a_retry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duplicate_that_finds_the_first_call_running_comes_back_for_its_answer() {
+async fn a_retried_duplicate_gets_the_answer_of_the_running_first_call() {
     let post = ScriptedServer::new("post").with_plain("send", |call| async move {
         tokio::time::sleep(secs(8)).await;
         Ok(sent(call.number))

@@ -1,4 +1,4 @@
-//! Which tools take a key, how they tell of it, and which settings cannot work.
+//! Which tools take a key, how they advertise it, and which settings are refused.
 
 use metrics_util::debugging::DebuggingRecorder;
 
@@ -25,7 +25,7 @@ fn keyed(layer: &IdempotentTool) -> Vec<String> {
 }
 
 #[test]
-fn the_tools_that_are_selected_advertise_a_key() {
+fn selected_tools_advertise_a_key() {
     let new = || IdempotentTool::new(MemoryBackend::new());
     assert_eq!(keyed(&new().only(["print"])), ["print"]);
     assert_eq!(keyed(&new().every_write()), ["send", "print"]);
@@ -34,7 +34,7 @@ fn the_tools_that_are_selected_advertise_a_key() {
 }
 
 #[tokio::test]
-async fn a_tool_that_is_not_selected_keeps_its_arguments() {
+async fn an_unselected_tool_keeps_its_arguments() {
     let echo = ScriptedServer::new("post")
         .with_plain("send", |_| ready(Ok(ToolResult::text(""))))
         .with_plain("echo", |call| ready(Ok(ToolResult::text(call.args.to_string()))));

@@ -23,7 +23,7 @@ pub(super) async fn sqlite() -> (SqlBackend<Sqlite>, SqliteFile) {
     (SqlBackend::new(file.pool.clone()), file)
 }
 
-/// A patient layer: a machine that is busy must not fail the test.
+/// A layer with long timeouts: a busy machine must not fail the test.
 fn replica(backend: impl Backend, post: &ScriptedServer) -> impl McpHandler {
     layer(backend).with_wait(secs(60)).with_backend_timeout(secs(30)).layer(post.clone())
 }
@@ -62,7 +62,7 @@ async fn a_hundred_callers_with_one_key(one: impl Backend, other: impl Backend) 
     assert_eq!((text(&answer), told(&answer)), ("sent 2".into(), Value::Null));
 }
 
-/// Two servers of two types, as one.
+/// Two servers of two types as one type.
 #[derive(Clone)]
 enum Either<A, B> {
     A(A),
@@ -104,8 +104,8 @@ async fn a_hundred_callers_with_one_key_have_one_effect_with_postgres() {
     a_hundred_callers_with_one_key(postgres().await, postgres().await).await;
 }
 
-/// A replica that died while a call ran: its claim is there, its lease is over, and nobody will ever record an answer.
-async fn the_claim_of_a_dead_replica_is_ambiguous_on_the_others(backend: impl Backend + Clone) {
+/// A replica that died while a call ran: its claim exists, its lease has ended, and no answer will ever be recorded.
+async fn the_claim_of_a_dead_replica_is_ambiguous_on_other_replicas(backend: impl Backend + Clone) {
     let (dead, alive, key) = (post(), post(), new_name());
     let dying = layer(Dying(backend.clone())).layer(dead.clone());
     assert_eq!(told(&send(&dying, &key).await), "not_recorded");
@@ -123,7 +123,7 @@ async fn the_claim_of_a_dead_replica_is_ambiguous_on_the_others(backend: impl Ba
     assert_eq!(alive.calls("send"), 0);
 }
 
-/// A backend whose claims have no lease and get no answer.
+/// A backend whose claims expire at once and get no answer.
 struct Dying<S>(S);
 
 #[async_trait]
@@ -154,17 +154,17 @@ impl<S: Backend> Backend for Dying<S> {
 }
 
 #[tokio::test]
-async fn the_claim_of_a_dead_replica_in_redis_is_ambiguous_on_the_others() {
-    the_claim_of_a_dead_replica_is_ambiguous_on_the_others(redis().await).await;
+async fn the_claim_of_a_dead_replica_in_redis_is_ambiguous_on_other_replicas() {
+    the_claim_of_a_dead_replica_is_ambiguous_on_other_replicas(redis().await).await;
 }
 
 #[tokio::test]
-async fn the_claim_of_a_dead_replica_in_sqlite_is_ambiguous_on_the_others() {
+async fn the_claim_of_a_dead_replica_in_sqlite_is_ambiguous_on_other_replicas() {
     let (backend, _file) = sqlite().await;
-    the_claim_of_a_dead_replica_is_ambiguous_on_the_others(backend).await;
+    the_claim_of_a_dead_replica_is_ambiguous_on_other_replicas(backend).await;
 }
 
 #[tokio::test]
-async fn the_claim_of_a_dead_replica_in_postgres_is_ambiguous_on_the_others() {
-    the_claim_of_a_dead_replica_is_ambiguous_on_the_others(postgres().await).await;
+async fn the_claim_of_a_dead_replica_in_postgres_is_ambiguous_on_other_replicas() {
+    the_claim_of_a_dead_replica_is_ambiguous_on_other_replicas(postgres().await).await;
 }

@@ -1,4 +1,4 @@
-//! A Redis that falls silent: its connections are open, and nothing comes.
+//! A Redis that stops answering: its connections stay open and deliver nothing.
 
 use super::redis_down::send_until_available;
 use super::*;
@@ -17,7 +17,7 @@ async fn behind_a_proxy() -> (PrivateRedis, Proxy, ScriptedServer, impl McpHandl
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_recorded_again_after_the_connection_of_their_store_has_fallen_silent() {
+async fn keys_are_recorded_again_after_the_connection_of_their_store_stopped_answering() {
     let (_redis, proxy, post, server) = behind_a_proxy().await;
     assert_eq!(text(&send(&server, "before").await), "sent 1");
     proxy.silence();
@@ -32,10 +32,10 @@ async fn keys_are_recorded_again_after_the_connection_of_their_store_has_fallen_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_whose_answers_get_lost_makes_no_call_twice() {
+async fn a_claim_whose_replies_are_lost_makes_no_call_twice() {
     let (_redis, proxy, post, server) = behind_a_proxy().await;
     assert_eq!(text(&send(&server, "before").await), "sent 1");
-    // Claims arrive, and nobody is told.
+    // Claims arrive, and their replies are lost.
     proxy.mute();
     let during = send_until_available(&server, "during").await;
     assert_eq!(text(&during), "sent 2");
@@ -44,7 +44,7 @@ async fn a_claim_whose_answers_get_lost_makes_no_call_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_are_recorded_again_after_their_redis_was_stopped_for_long_and_continues() {
+async fn keys_are_recorded_again_after_a_long_stop_of_redis() {
     let redis = PrivateRedis::start_on_request();
     let milli = Duration::from_millis(1);
     let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(100 * milli);
@@ -73,7 +73,7 @@ async fn the_log_says_that_the_store_fails_and_that_it_works_again() {
     }
     redis.restart();
     assert_eq!(text(&send_until_available(&server, "during").await), "sent 2");
-    // What the dropped claims release comes later, perhaps.
+    // The dropped claims may be released later.
     let log = traced.text();
     assert_eq!(log.matches("the backend of idempotency keys fails").count(), 1, "{log}");
     assert!(log.matches("the backend of idempotency keys works again").count() >= 1, "{log}");

@@ -7,7 +7,7 @@ use crate::idempotency_keys::AmbiguousCall;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An hour until the refusal is final, and two until it is forgotten.
+/// An hour until the refusal is final, and two hours until it expires.
 fn ending(backend: impl Backend) -> IdempotentTool {
     layer(backend).with_idempotency(Idempotency::new().with_ttl(2 * HOUR).with_final_refusal_after(HOUR))
 }
@@ -33,7 +33,7 @@ async fn an_ambiguous_call_ends_in_a_refusal_that_is_final_until_the_ttl_of_its_
     let nobody = RequestContext::new();
     for resolution in [Resolution::NotDone, Resolution::Done(sent(7))] {
         let late = handle.resolve(&nobody, "send", "k", resolution).await;
-        assert!(matches!(late, Err(ResolveError::Answered)), "what was told for good is not taken back: {late:?}");
+        assert!(matches!(late, Err(ResolveError::Answered)), "the final answer does not change: {late:?}");
     }
     tokio::time::advance(2 * HOUR - secs(1)).await;
     let again = send(&server, "k").await;
@@ -44,7 +44,7 @@ async fn an_ambiguous_call_ends_in_a_refusal_that_is_final_until_the_ttl_of_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ambiguous_call_without_further_calls_does_not_stay_for_ever() {
+async fn an_ambiguous_call_that_is_not_repeated_expires() {
     let post = ScriptedServer::new("post").with_plain("send", |_| ready(Err(McpError::timeout("no answer"))));
     let tool = ending(MemoryBackend::new().with_max_records(6));
     let handle = tool.handle();
@@ -63,11 +63,11 @@ async fn an_ambiguous_call_without_further_calls_does_not_stay_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_comes_while_a_call_is_ambiguous_counts_and_one_after_the_final_refusal_does_not() {
+async fn a_late_answer_counts_until_the_final_refusal() {
     for late in [false, true] {
         let (post, go) = held_post();
         let backend = MemoryBackend::new();
-        // A process that nobody hears of.
+        // A process that renews nothing.
         let silent = ending(Unheard { backend: backend.clone(), renews: Arc::default() }).layer(post.clone());
         let server = ending(backend).layer(post.clone());
         let first = tokio::spawn(async move { send(&silent, "k").await });
@@ -89,7 +89,7 @@ async fn an_answer_that_comes_while_a_call_is_ambiguous_counts_and_one_after_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_chosen_time_a_call_stays_ambiguous_and_can_be_resolved() {
+async fn without_a_time_for_the_final_refusal_a_call_stays_ambiguous_and_can_be_resolved() {
     let (post, tool) = (lost_post(), memory());
     let handle = tool.handle();
     let server = tool.layer(post.clone());
@@ -150,9 +150,9 @@ async fn ambiguous_calls_are_listed_by_pages_without_arguments_and_of_this_serve
     assert_eq!(handle.ambiguous(None, 0).await.unwrap().calls.len(), 1, "a page has one call at least");
 }
 
-/// The attempt that is cut goes on; those after it wait for it, and nothing is done twice.
+/// The cut attempt continues; later attempts wait for it, and nothing is done twice.
 #[tokio::test(start_paused = true)]
-async fn an_attempt_timeout_around_a_key_leaves_a_call_that_comes_to_its_end() {
+async fn an_attempt_timeout_around_a_key_does_not_stop_the_call() {
     let post = slow_post();
     let server = (RetryTool::new().with_attempt_timeout(Duration::from_millis(100)), memory()).layer(post.clone());
     let first = send(&server, "k").await;
@@ -165,7 +165,7 @@ async fn an_attempt_timeout_around_a_key_leaves_a_call_that_comes_to_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_after_the_cut_one_gets_its_answer_if_it_comes_in_time() {
+async fn an_attempt_after_a_timed_out_one_gets_its_answer() {
     let post = slow_post();
     let server = (RetryTool::new().with_attempt_timeout(Duration::from_millis(700)), memory()).layer(post.clone());
     let answer = send(&server, "k").await;
@@ -174,11 +174,11 @@ async fn an_attempt_after_the_cut_one_gets_its_answer_if_it_comes_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_final_refusal_after_no_time_is_refused_as_a_setting() {
+async fn a_zero_time_for_the_final_refusal_is_an_invalid_setting() {
     let hasty = memory().with_idempotency(Idempotency::new().with_final_refusal_after(Duration::ZERO));
     let error = hasty.try_layer(post()).unwrap_err();
     assert!(matches!(error, ConfigError::InvalidSetting { setting: "with_final_refusal_after", .. }), "{error:?}");
-    // For ever is never too long.
+    // An endless time is accepted.
     let server =
         memory().with_idempotency(Idempotency::new().with_final_refusal_after(Duration::MAX)).layer(lost_post());
     send(&server, "k").await.unwrap();

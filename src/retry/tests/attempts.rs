@@ -1,4 +1,4 @@
-//! Which failures are tried again, and how often.
+//! Which failures are retried, and how often.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -44,13 +44,13 @@ impl Upstream {
         self.third_time_lucky(down())
     }
 
-    /// Appends, which destroys nothing.
+    /// Appends, which is not destructive.
     #[tool(destructive = false)]
     async fn append(&self) -> McpResult<String> {
         self.third_time_lucky(down())
     }
 
-    /// Reads what the caller may not ask for.
+    /// Reads something that the caller may not read.
     #[tool(read_only = true)]
     async fn refuse(&self) -> McpResult<String> {
         self.third_time_lucky(McpError::invalid_params("not this one"))
@@ -80,7 +80,7 @@ async fn a_macro_built_tool_that_fails_twice_and_then_succeeds_is_called_three_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_is_idempotent_only_is_tried_again() {
+async fn a_tool_that_is_only_idempotent_is_retried() {
     assert_eq!(reached("put").await.0, 3);
 }
 
@@ -94,7 +94,7 @@ async fn a_tool_that_is_neither_read_only_nor_idempotent_is_called_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_only_tool_counts_as_idempotent_whatever_else_it_says() {
+async fn a_read_only_tool_counts_as_idempotent_whatever_its_other_annotations() {
     let annotations =
         ToolAnnotations { read_only_hint: Some(true), idempotent_hint: Some(false), ..ToolAnnotations::default() };
     let tool = Tool { annotations: Some(annotations), ..Tool::new("get", "reads") };
@@ -104,14 +104,14 @@ async fn a_read_only_tool_counts_as_idempotent_whatever_else_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn invalid_params_are_invalid_the_second_time_too() {
+async fn invalid_params_are_not_retried() {
     let (calls, result) = reached("refuse").await;
     assert_eq!(calls, 1);
     assert_eq!(result, McpError::invalid_params("not this one").to_tool_result());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_without_a_kind_is_not_tried_again() {
+async fn a_failure_without_a_kind_is_not_retried() {
     let (calls, result) = reached("untyped").await;
     assert_eq!(calls, 1);
     assert_eq!(result, ToolResult::error("the upstream is down"));
@@ -176,21 +176,21 @@ async fn calls_by_form(kind: ErrorKind) -> [usize; 2] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_temporary_kind_is_tried_again_in_both_forms() {
+async fn every_temporary_kind_is_retried_in_both_forms() {
     for kind in TEMPORARY {
         assert_eq!(calls_by_form(kind).await, [3, 3], "{kind:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_other_kind_is_tried_again_in_either_form() {
+async fn no_other_kind_is_retried_in_either_form() {
     for kind in PERMANENT {
         assert_eq!(calls_by_form(kind).await, [1, 1], "{kind:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_written_by_hand_that_returns_err_is_tried_again_until_it_succeeds() {
+async fn a_handwritten_handler_that_returns_err_is_retried_until_it_succeeds() {
     let script = failing(2, down());
     let server = RetryTool::new().layer(raising(script.clone(), down()));
     assert_eq!(call(&server).await.unwrap().first_text(), Some("here"));
@@ -237,7 +237,7 @@ async fn a_later_failure_that_is_permanent_ends_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_honours_an_idempotency_key_is_tried_again_when_the_call_carries_one() {
+async fn a_tool_with_idempotency_keys_is_retried_if_the_call_has_a_key() {
     let advertised = [("mcp-patterns/idempotency".to_owned(), json!({"argument": "idempotency_key"}))];
     let tool = Tool { meta: Some(advertised.into_iter().collect()), ..Tool::new("pay", "pays") };
     let script = ScriptedServer::new("bank").with_tool(tool, |_| ready(Err(down())));

@@ -1,4 +1,4 @@
-//! How far retries add to the load of an upstream that fails for everybody.
+//! How much retries add to the load of an upstream that fails for all callers.
 
 use tokio::task::JoinSet;
 use tokio::time::{advance, sleep};
@@ -12,7 +12,7 @@ fn saved(burst: u32) -> Budget {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_under_load_is_not_multiplied_once_the_budget_is_spent() {
+async fn a_spent_budget_stops_retries_from_multiplying_an_outage() {
     let script = failing(ALWAYS, down());
     let server = RetryTool::new().with_seed(7).layer(script.clone());
     let mut calls = JoinSet::new();
@@ -34,7 +34,7 @@ async fn an_outage_under_load_is_not_multiplied_once_the_budget_is_spent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_budget_an_outage_is_multiplied() {
+async fn without_a_budget_retries_multiply_an_outage() {
     let script = failing(ALWAYS, down());
     let server = RetryTool::new().without_budget().layer(script.clone());
     for _ in 0..500 {
@@ -44,9 +44,9 @@ async fn without_a_budget_an_outage_is_multiplied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_finds_the_budget_spent_fails_at_once_and_says_so() {
+async fn a_call_with_a_spent_budget_fails_at_once_and_states_the_reason() {
     let script = failing(ALWAYS, down());
-    // Half of it is for others.
+    // Half of the budget is left for others.
     let server = RetryTool::new().with_budget(saved(6)).layer(script.clone());
     assert_eq!(notes(&call(&server).await), (json!(3), json!("attempts")));
     assert_eq!(notes(&call(&server).await), (json!(2), json!("budget")));
@@ -88,7 +88,7 @@ async fn the_budget_recovers_by_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_budget_recovers_by_time_however_often_it_is_asked() {
+async fn the_budget_recovers_by_time_however_often_it_is_read() {
     let budget = Budget::new().with_ratio(0.0).with_burst(1);
     assert!(budget.withdraw(None));
     let granted = (0..40_000).map(async |_| {
@@ -103,7 +103,7 @@ async fn the_budget_recovers_by_time_however_often_it_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn available_tokens_include_those_that_time_has_added() {
+async fn available_tokens_include_the_tokens_added_over_time() {
     let budget = Budget::new().with_burst(4);
     assert_eq!((0..9).filter(|_| budget.withdraw(None)).count(), 4);
     assert_eq!(budget.available(), 0);
@@ -122,7 +122,7 @@ async fn a_small_ratio_adds_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_saved_up_is_bounded_by_the_burst() {
+async fn the_burst_bounds_the_saved_tokens() {
     let budget = Budget::new().with_burst(3);
     for _ in 0..1_000 {
         budget.deposit(None);
@@ -142,7 +142,7 @@ async fn two_layers_with_one_budget_share_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_that_is_put_on_again_or_cloned_keeps_its_budget() {
+async fn a_layer_that_is_applied_again_or_cloned_keeps_its_budget() {
     let retry = RetryTool::new().with_budget(saved(3));
     let (one, other) = (failing(ALWAYS, down()), failing(ALWAYS, down()));
     call_with(&retry.layer(one.clone()), &user("ada")).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_layer_that_is_put_on_again_or_cloned_keeps_its_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_layers_made_apart_have_a_budget_each() {
+async fn two_separately_created_layers_have_separate_budgets() {
     let quick = || RetryTool::new().with_jitter(Jitter::None).with_base_delay(ms(1)).with_max_attempts(1_000);
     for _ in 0..2 {
         let script = failing(ALWAYS, down());
@@ -161,7 +161,7 @@ async fn two_layers_made_apart_have_a_budget_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_with_another_burst_is_another_budget() {
+async fn a_changed_burst_makes_a_new_budget() {
     let budget = saved(2);
     let other = budget.clone().with_burst(5);
     assert!(other.withdraw(None));
@@ -169,7 +169,7 @@ async fn a_budget_with_another_burst_is_another_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_is_not_tried_again_costs_nothing() {
+async fn a_failure_that_is_not_retried_costs_no_token() {
     let budget = saved(5);
     let server = RetryTool::new()
         .with_budget(budget.clone())

@@ -1,4 +1,4 @@
-//! How long is waited between attempts.
+//! The delays between attempts.
 
 use std::iter;
 
@@ -29,14 +29,14 @@ async fn delays_start_at_50_ms_double_and_stop_growing_at_20_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delays_start_at_one_second_where_the_failure_asks_for_less_load() {
+async fn delays_start_at_one_second_for_throttling_failures() {
     let expected = [1_000, 2_000, 4_000, 8_000, 16_000, 20_000].map(ms);
     assert_eq!(delays_of(exact(7), throttled()).await, expected);
     assert_eq!(delays_of(exact(7), McpError::server_overloaded()).await, expected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delay_is_waited_out() {
+async fn a_retry_waits_for_its_full_delay() {
     let began = Instant::now();
     let at = Log::new();
     let log = at.clone();
@@ -63,7 +63,7 @@ async fn a_factor_of_one_keeps_the_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn full_jitter_is_the_default_and_takes_anything_up_to_the_whole_delay() {
+async fn full_jitter_is_the_default_and_ranges_up_to_the_whole_delay() {
     let mut shares = Vec::new();
     for seed in 0..300 {
         let delays = delays_of(patient(4).with_seed(seed), down()).await;
@@ -109,12 +109,12 @@ async fn delays_come_from_any_iterator_and_start_over_with_each_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn own_delays_are_taken_as_they_are_for_a_throttled_failure_too() {
+async fn custom_delays_are_used_unchanged_for_throttling_failures_too() {
     assert_eq!(delays_of(patient(3).with_delays(|| iter::repeat(ms(5))), throttled()).await, [ms(5); 2]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn running_out_of_delays_ends_the_call() {
+async fn the_end_of_custom_delays_ends_the_call() {
     let script = failing(ALWAYS, down());
     let result = call(&patient(9).with_delays(|| iter::once(ms(10))).layer(script.clone())).await;
     assert_eq!(script.calls("get"), 2);
@@ -122,7 +122,7 @@ async fn running_out_of_delays_ends_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_attempts_end_a_call_whose_delays_never_do() {
+async fn the_maximum_of_attempts_ends_a_call_with_endless_delays() {
     let script = failing(ALWAYS, down());
     let result = call(&patient(5).with_delays(|| iter::repeat(Duration::ZERO)).layer(script.clone())).await;
     assert_eq!(script.calls("get"), 5);
@@ -187,7 +187,7 @@ async fn a_backoff_that_stops_ends_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_great_many_attempts_neither_overflow_nor_panic() {
+async fn very_many_attempts_neither_overflow_nor_panic() {
     let script = failing(3_000, down());
     let retry = RetryTool::new().with_max_attempts(u32::MAX).without_deadline().without_budget();
     for retry in [retry.clone(), retry.with_jitter(Jitter::None)] {
@@ -198,7 +198,7 @@ async fn a_great_many_attempts_neither_overflow_nor_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_largest_settings_there_are_neither_overflow_nor_panic() {
+async fn the_largest_possible_settings_neither_overflow_nor_panic() {
     let policy = RetryPolicy::new().with_max_attempts(u32::MAX).without_deadline().without_budget();
     let settings = [policy.clone(), policy.clone().with_factor(1e300), policy.with_max_delay(Duration::MAX)];
     for policy in settings {
@@ -217,7 +217,7 @@ async fn the_largest_settings_there_are_neither_overflow_nor_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delay_beyond_the_end_of_time_ends_the_call_without_a_panic() {
+async fn a_delay_that_overflows_the_clock_ends_the_call_without_a_panic() {
     let endless = [
         exact(9).with_deadline(ms(30_000)).with_max_delay(Duration::MAX).with_factor(1e300),
         exact(9).with_deadline(ms(30_000)).with_delays(|| [ms(10), Duration::MAX].into_iter()),

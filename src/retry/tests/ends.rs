@@ -1,4 +1,4 @@
-//! What ends a call before its attempts are used up: the caller, the deadline, a timeout, a panic.
+//! The events that end a call before its last attempt: the caller, the deadline, a timeout, a panic.
 
 use std::panic::AssertUnwindSafe;
 
@@ -25,7 +25,7 @@ fn failing_after(latency: Duration) -> ScriptedServer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_while_it_waits_makes_no_further_attempt_and_leaves_nothing_behind() {
+async fn a_call_dropped_during_a_delay_makes_no_further_attempt_and_leaves_nothing_behind() {
     let script = failing(ALWAYS, down());
     let server = slow().layer(script.clone());
     timeout(ms(100), call(&server)).await.unwrap_err();
@@ -35,7 +35,7 @@ async fn a_call_that_is_dropped_while_it_waits_makes_no_further_attempt_and_leav
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_during_an_attempt_drops_the_attempt() {
+async fn a_call_dropped_during_an_attempt_drops_the_attempt() {
     let alive = Arc::new(());
     let held = Arc::clone(&alive);
     let script = ScriptedServer::new("upstream").with_read_only("get", move |_| {
@@ -52,7 +52,7 @@ async fn a_call_that_is_dropped_during_an_attempt_drops_the_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_cancelled_while_it_waits_ends_within_50_ms() {
+async fn a_call_cancelled_during_a_delay_ends_within_50_ms() {
     for at in [1, 49, 50, 73, 1_025] {
         let script = failing(ALWAYS, down());
         let server = slow().layer(script.clone());
@@ -73,7 +73,7 @@ async fn a_call_that_is_cancelled_while_it_waits_ends_within_50_ms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_cancelled_during_an_attempt_waits_for_nothing_after_it() {
+async fn a_call_cancelled_during_an_attempt_ends_with_the_attempt() {
     let script = failing_after(ms(200));
     let told = Log::new();
     let budget = Budget::new();
@@ -93,11 +93,11 @@ async fn a_call_that_is_cancelled_during_an_attempt_waits_for_nothing_after_it()
     assert_eq!(began.elapsed(), ms(200));
     assert_eq!(notes(&result), (json!(1), json!("cancelled")));
     assert_eq!(script.calls("get"), 1);
-    assert_eq!((told.entries(), budget.available()), (vec![], 100), "no retry is told of or paid for");
+    assert_eq!((told.entries(), budget.available()), (vec![], 100), "no retry is reported or paid for");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_set_in_the_last_moment_of_a_wait_stops_the_attempt() {
+async fn a_cancellation_at_the_end_of_a_delay_stops_the_next_attempt() {
     let script = failing(ALWAYS, down());
     let server = RetryTool::new().with_jitter(Jitter::None).with_base_delay(ms(75)).layer(script.clone());
     let token = Token::default();
@@ -111,7 +111,7 @@ async fn a_token_that_is_set_in_the_last_moment_of_a_wait_stops_the_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_is_never_set_changes_nothing() {
+async fn a_token_that_is_never_cancelled_changes_nothing() {
     let script = failing(2, down());
     let began = Instant::now();
     let server = RetryTool::new().with_jitter(Jitter::None).layer(script.clone());
@@ -120,7 +120,7 @@ async fn a_token_that_is_never_set_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_attempt_begins_after_the_deadline_and_none_is_waited_for() {
+async fn no_attempt_begins_or_is_waited_for_after_the_deadline() {
     let script = failing(ALWAYS, down());
     let began = Instant::now();
     let retry = RetryTool::new().with_jitter(Jitter::None).with_max_attempts(99);
@@ -130,7 +130,7 @@ async fn no_attempt_begins_after_the_deadline_and_none_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_is_30_s_by_default_and_can_be_lifted() {
+async fn the_deadline_is_30_s_by_default_and_can_be_disabled() {
     let retry = RetryTool::new().with_jitter(Jitter::None).with_max_attempts(20);
     let began = Instant::now();
     let result = call(&retry.clone().layer(failing(ALWAYS, down()))).await;
@@ -147,7 +147,7 @@ async fn the_deadline_is_30_s_by_default_and_can_be_lifted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_of_attempts_counts_towards_the_deadline() {
+async fn the_duration_of_attempts_counts_towards_the_deadline() {
     let script = failing_after(ms(300));
     let retry = RetryTool::new().with_jitter(Jitter::None).with_max_attempts(99).with_deadline(ms(1_000));
     let result = call(&retry.layer(script.clone())).await;
@@ -175,7 +175,7 @@ fn hanging(times: usize) -> ScriptedServer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_hangs_is_dropped_after_its_timeout_and_tried_again() {
+async fn a_hanging_attempt_is_dropped_after_its_timeout_and_retried() {
     let script = hanging(2);
     let began = Instant::now();
     let retry = RetryTool::new().with_jitter(Jitter::None).with_attempt_timeout(ms(200));
@@ -186,7 +186,7 @@ async fn an_attempt_that_hangs_is_dropped_after_its_timeout_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_that_all_hang_are_a_timeout_in_the_end() {
+async fn a_call_whose_attempts_all_hang_ends_with_a_timeout() {
     let server = RetryTool::new().with_attempt_timeout(ms(200)).layer(hanging(ALWAYS));
     let result = call(&server).await;
     let failure = outcome::failure(&result).unwrap();
@@ -197,7 +197,7 @@ async fn attempts_that_all_hang_are_a_timeout_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_later_attempt_gets_only_what_is_left_of_the_deadline() {
+async fn a_later_attempt_gets_only_the_rest_of_the_deadline() {
     let began = Instant::now();
     let retry = RetryTool::new()
         .with_jitter(Jitter::None)

@@ -1,4 +1,4 @@
-//! What a failing upstream says about when to come back.
+//! Hints of a failing upstream about the time of the next attempt.
 
 use tokio::time::Instant;
 use turbomcp_core::ErrorKind;
@@ -6,7 +6,7 @@ use turbomcp_core::ErrorKind;
 use super::super::{Jitter, RetryPolicy};
 use super::*;
 
-/// The three places in which a hint is found.
+/// The three places of a hint.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     DataOfAResult,
@@ -16,7 +16,7 @@ enum Place {
 
 const PLACES: [Place; 3] = [Place::DataOfAResult, Place::DataOfAnErr, Place::Meta];
 
-/// Lets a tool fail once after `latency` with `hint` and then answer. Returns the calls and how long all of it took.
+/// Lets a tool fail once after `latency` with `hint` and then answer. Returns the number of calls and the total time.
 async fn with_hint(retry: &RetryTool, place: Place, latency: Duration, hint: Value) -> (usize, Duration) {
     let error = match place {
         Place::Meta => throttled(),
@@ -54,7 +54,7 @@ fn exact() -> RetryTool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_is_waited_out_in_full_wherever_it_stands() {
+async fn a_retry_waits_for_the_full_hint_wherever_it_is_written() {
     for place in PLACES {
         let (calls, took) = with_hint(&exact(), place, Duration::ZERO, json!(7_000)).await;
         assert_eq!((calls, took), (2, ms(7_050)), "{place:?}: the hint, and the ordinary delay on top");
@@ -67,20 +67,20 @@ async fn a_hint_is_waited_out_in_full_wherever_it_stands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_counts_for_a_failure_that_is_not_a_throttling_one() {
+async fn a_hint_counts_for_a_failure_that_is_not_throttling_too() {
     let error = down().with_data(json!({ "retryAfterMs": 900 }));
     assert_eq!(delays_of(exact().with_max_attempts(2), error).await, [ms(950)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_of_nothing_means_the_ordinary_delay_without_the_throttled_one() {
+async fn a_hint_of_zero_selects_the_ordinary_delay_instead_of_the_throttled_one() {
     for place in PLACES {
         assert_eq!(with_hint(&exact(), place, Duration::ZERO, json!(0)).await, (2, ms(50)), "{place:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_in_fractions_of_a_millisecond_is_kept() {
+async fn a_hint_in_fractions_of_a_millisecond_is_not_rounded_away() {
     let error = throttled().with_data(json!({ "retryAfterMs": 0.5 }));
     assert_eq!(delays_of(exact().with_max_attempts(2), error).await, [Duration::from_micros(50_500)]);
 }
@@ -92,7 +92,7 @@ async fn a_hint_may_be_longer_than_the_longest_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_is_waited_out_with_delays_of_ones_own_too() {
+async fn a_hint_counts_with_custom_delays_too() {
     let retry = RetryTool::new().with_delays(|| std::iter::repeat(ms(3)));
     assert_eq!(with_hint(&retry, Place::DataOfAResult, Duration::ZERO, json!(5_000)).await, (2, ms(5_003)));
 }
@@ -108,7 +108,7 @@ async fn a_hint_beyond_the_deadline_ends_the_call_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_that_means_nothing_is_ignored() {
+async fn a_malformed_hint_is_ignored() {
     let nonsense = [
         json!(-1),
         json!(-1e300),
@@ -127,15 +127,15 @@ async fn a_hint_that_means_nothing_is_ignored() {
     }
 }
 
-/// Hints of a century and more. The third is the longest one that fits a `Duration`, to which no time at all may be added; what
-/// is longer fits none.
+/// Hints of a century and more. The third is the longest one that fits a `Duration`, so adding to it overflows; the
+/// longer ones fit no `Duration`.
 fn beyond_measure() -> [Value; 6] {
     let longest = (u64::MAX - 2_047) as f64 * 1_000.0;
     [json!(u64::MAX), json!(1e20), json!(longest), json!(longest * 1.1), json!(1e300), json!(f64::MAX)]
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_beyond_all_measure_means_not_now_and_never_at_once() {
+async fn an_overlong_hint_never_means_an_immediate_retry() {
     for hint in beyond_measure() {
         for place in PLACES {
             let hour = Duration::from_secs(3_600);
@@ -145,7 +145,7 @@ async fn a_hint_beyond_all_measure_means_not_now_and_never_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_beyond_all_measure_ends_a_call_that_has_no_deadline() {
+async fn an_overlong_hint_ends_a_call_without_a_deadline() {
     for hint in beyond_measure() {
         let retry = exact().without_deadline();
         assert_eq!(with_hint(&retry, Place::DataOfAResult, Duration::ZERO, hint.clone()).await, (1, Duration::ZERO));
@@ -164,14 +164,14 @@ async fn a_hint_beyond_all_measure_ends_a_call_that_has_no_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_of_less_than_a_century_is_waited_out_where_there_is_no_deadline() {
+async fn without_a_deadline_a_hint_of_less_than_a_century_is_waited_for() {
     let year = Duration::from_secs(365 * 24 * 3_600);
     let hint = json!(u64::try_from(year.as_millis()).unwrap());
     assert_eq!(with_hint(&exact().without_deadline(), Place::Meta, Duration::ZERO, hint).await, (2, year + ms(50)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn data_that_is_no_object_holds_no_hint() {
+async fn error_data_that_is_not_an_object_contains_no_hint() {
     for data in [json!("retryAfterMs"), json!([{"retryAfterMs": 5_000}]), json!(5_000)] {
         let delays = delays_of(exact().with_max_attempts(2), throttled().with_data(data.clone())).await;
         assert_eq!(delays, [ms(1_000)], "{data}");

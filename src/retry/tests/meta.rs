@@ -1,4 +1,4 @@
-//! What callers, hooks and counters are told.
+//! The information for callers, hooks and counters.
 
 use turbomcp_core::ErrorKind;
 
@@ -11,7 +11,7 @@ fn meta(entries: &[(&str, Value)]) -> Option<turbomcp_types::MetaMap> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_failure_keeps_its_text_kind_code_and_data_and_says_how_often_it_was_tried() {
+async fn the_last_failure_keeps_its_text_kind_code_and_data_and_states_the_attempts() {
     let error = down().with_data(json!({"upstream": "weather"}));
     let result = call(&RetryTool::new().layer(failing(ALWAYS, error.clone()))).await.unwrap();
     let mut expected = error.to_tool_result();
@@ -23,7 +23,7 @@ async fn the_last_failure_keeps_its_text_kind_code_and_data_and_says_how_often_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_err_keeps_its_text_kind_and_data_and_says_how_often_it_was_tried() {
+async fn the_last_err_keeps_its_text_kind_and_data_and_states_the_attempts() {
     let error = McpError::rate_limited("too many").with_data(json!({"upstream": "weather"})).with_operation("get");
     let script = failing(ALWAYS, error.clone());
     let failed = call(&RetryTool::new().layer(raising(script, error))).await.unwrap_err();
@@ -34,7 +34,7 @@ async fn the_last_err_keeps_its_text_kind_and_data_and_says_how_often_it_was_tri
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_data_of_an_err_that_is_no_object_is_kept() {
+async fn error_data_that_is_not_an_object_is_kept() {
     for data in [json!("weather"), json!([1, 2]), json!(7), json!(null)] {
         let error = down().with_data(data.clone());
         let script = failing(ALWAYS, error.clone());
@@ -45,14 +45,14 @@ async fn the_data_of_an_err_that_is_no_object_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_data_of_a_result_that_is_no_object_is_kept() {
+async fn result_data_that_is_not_an_object_is_kept() {
     let error = down().with_data(json!(["weather"]));
     let result = call(&RetryTool::new().layer(failing(ALWAYS, error))).await;
     assert_eq!(outcome::failure(&result).unwrap().data(), Some(&json!(["weather"])));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_says_why_it_was_given_up_on() {
+async fn a_failure_states_why_it_was_not_retried_further() {
     let token = Token::default();
     token.cancel();
     let live = RequestContext::new();
@@ -67,7 +67,7 @@ async fn a_failure_says_why_it_was_given_up_on() {
         let surfaced = call_with(&retry.layer(failing(ALWAYS, down())), &ctx).await;
         assert!(surfaced.is_ok());
         assert_eq!(notes(&surfaced), (json!(attempts), json!(why)));
-        // The budget is the layer's, and a second call finds what the first left.
+        // The budget belongs to the layer, and a second call finds the rest of the first.
         let raised = call_with(&retry.layer(raising(failing(ALWAYS, down()), down())), &ctx).await;
         assert!(raised.is_err());
         assert_eq!(notes(&raised), (json!(attempts), json!(why)));
@@ -75,7 +75,7 @@ async fn a_failure_says_why_it_was_given_up_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_after_retries_says_how_many_attempts_it_took_and_nothing_else() {
+async fn a_success_after_retries_states_only_its_number_of_attempts() {
     let result = call(&RetryTool::new().layer(failing(2, down()))).await.unwrap();
     assert_eq!(result, ToolResult { meta: meta(&[("mcp-patterns/attempts", json!(3))]), ..ToolResult::text("here") });
 }
@@ -90,7 +90,7 @@ async fn a_success_after_retries_keeps_the_meta_of_the_tool() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_at_the_first_attempt_is_the_answer_of_the_bare_handler() {
+async fn a_success_at_the_first_attempt_equals_that_of_the_bare_handler() {
     let script = failing(0, down());
     let bare = call(&script).await.unwrap();
     assert_eq!(call(&RetryTool::new().layer(script)).await.unwrap(), bare);
@@ -98,27 +98,27 @@ async fn a_success_at_the_first_attempt_is_the_answer_of_the_bare_handler() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permanent_failure_at_the_first_attempt_is_the_answer_of_the_bare_handler() {
+async fn a_permanent_failure_at_the_first_attempt_equals_that_of_the_bare_handler() {
     let script = failing(ALWAYS, McpError::invalid_params("no"));
     let bare = call(&script).await.unwrap();
     assert_eq!(call(&RetryTool::new().layer(script)).await.unwrap(), bare);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_meta_a_success_after_retries_is_the_answer_of_the_bare_handler() {
+async fn without_meta_a_success_after_retries_equals_that_of_the_bare_handler() {
     let script = failing(2, down());
     assert_eq!(call(&RetryTool::new().without_meta().layer(script.clone())).await.unwrap(), ToolResult::text("here"));
     assert_eq!(script.calls("get"), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_meta_a_failure_that_was_given_up_on_still_says_so() {
+async fn without_meta_a_failure_after_the_last_attempt_is_still_marked() {
     let result = call(&RetryTool::new().without_meta().layer(failing(ALWAYS, down()))).await;
     assert_eq!(notes(&result), (json!(3), json!("attempts")));
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_meta_a_refusal_after_a_temporary_failure_does_not_prove_that_nothing_was_done() {
+async fn without_meta_a_refusal_after_a_temporary_failure_is_no_proof_that_nothing_ran() {
     let script = ScriptedServer::new("upstream").with_read_only("get", |call| {
         let refused = McpError::invalid_params("it is there already");
         ready(Err(if call.number == 1 { McpError::timeout("no answer") } else { refused }))
@@ -172,7 +172,7 @@ async fn retry_if_replaces_the_rule_for_temporary_failures() {
 
 #[cfg(feature = "metrics")]
 #[tokio::test(start_paused = true)]
-async fn retries_and_calls_that_were_given_up_on_are_counted_by_tool() {
+async fn retries_and_exhausted_calls_are_counted_by_tool() {
     use metrics_util::debugging::DebuggingRecorder;
 
     use crate::testing::{counted, counts};
@@ -185,7 +185,7 @@ async fn retries_and_calls_that_were_given_up_on_are_counted_by_tool() {
     let recorder = DebuggingRecorder::new();
     let server = metrics::with_local_recorder(&recorder, || {
         let server = RetryTool::new().layer(script);
-        // A listing that passes makes no new counters.
+        // A passing listing creates no new counters.
         server.list_tools();
         server
     });

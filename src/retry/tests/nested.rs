@@ -20,7 +20,7 @@ async fn two_nested_layers_make_three_calls_and_not_nine_when_the_handler_return
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_layer_that_tells_nothing_about_successes_still_says_that_it_gave_up() {
+async fn an_inner_layer_without_meta_still_marks_exhausted_failures() {
     let script = failing(ALWAYS, down());
     call(&(RetryTool::new(), RetryTool::new().without_meta()).layer(script.clone())).await.unwrap();
     assert_eq!(script.calls("get"), 3);
@@ -32,7 +32,7 @@ async fn an_inner_layer_that_tells_nothing_about_successes_still_says_that_it_ga
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_layer_that_gives_up_for_another_reason_is_not_tried_again_either() {
+async fn a_failure_that_an_inner_layer_stopped_retrying_is_not_retried_whatever_the_reason() {
     let script = failing(ALWAYS, down());
     let inner = RetryTool::new().with_budget(Budget::new().with_burst(0));
     let result = call(&(RetryTool::new(), inner).layer(script.clone())).await;
@@ -40,7 +40,7 @@ async fn an_inner_layer_that_gives_up_for_another_reason_is_not_tried_again_eith
     assert_eq!(notes(&result), (json!(1), json!("budget")));
 }
 
-/// Answers with a result where the handler below returns `Err`, as the tool of a composite may.
+/// Answers with a result when the handler below returns `Err`, as the tool of a composite may.
 #[derive(Clone)]
 struct Surfaces;
 
@@ -57,7 +57,7 @@ impl Middleware for Surfaces {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_was_given_up_on_stays_so_when_a_handler_in_between_changes_its_form() {
+async fn an_exhausted_failure_stays_exhausted_when_a_handler_in_between_changes_its_form() {
     let script = failing(ALWAYS, down());
     let server = (RetryTool::new(), layer(Surfaces), RetryTool::new()).layer(raising(script.clone(), down()));
     call(&server).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_failure_that_was_given_up_on_stays_so_when_a_handler_in_between_chang
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_layer_tries_again_what_the_inner_one_does_not_act_on() {
+async fn an_outer_layer_retries_tools_that_the_inner_layer_does_not_act_on() {
     let script = failing(ALWAYS, down());
     let result = call(&(RetryTool::new(), RetryTool::new().except(["get"])).layer(script.clone())).await;
     assert_eq!(script.calls("get"), 3);
@@ -73,7 +73,7 @@ async fn an_outer_layer_tries_again_what_the_inner_one_does_not_act_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outer_judgement_of_its_own_does_not_try_again_what_an_inner_layer_gave_up_on() {
+async fn an_outer_retry_if_does_not_retry_an_exhausted_failure_of_an_inner_layer() {
     let script = failing(ALWAYS, down());
     let server = (RetryTool::new().retry_if(|_| true), RetryTool::new()).layer(script.clone());
     call(&server).await.unwrap();

@@ -6,7 +6,7 @@ use turbomcp_types::{ClientCapabilities, ProtocolVersion};
 
 use super::*;
 
-/// A session that remembers what was sent.
+/// A session that records its notifications.
 #[derive(Debug)]
 struct Recorder {
     sent: Log<(String, Value)>,
@@ -17,7 +17,7 @@ impl Recorder {
         Arc::new(Self { sent: Log::new() })
     }
 
-    /// A call of somebody who listens under the token `"here"`.
+    /// A call of a client with the progress token `"here"`.
     fn ctx(self: &Arc<Self>) -> RequestContext {
         self.silent_ctx().with_progress_token(json!("here"))
     }
@@ -160,7 +160,7 @@ async fn no_progress_is_sent_by_an_attempt_that_timed_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_notifications_and_other_tokens_pass_untouched() {
+async fn other_notifications_and_other_tokens_pass_unchanged() {
     let session = Recorder::new();
     let messages = [
         ("notifications/message", json!({"level": "info", "data": 1, "progressToken": "here", "progress": 1})),
@@ -188,7 +188,7 @@ async fn other_notifications_and_other_tokens_pass_untouched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_session_still_answers_what_it_is_asked() {
+async fn the_wrapped_session_still_answers_requests() {
     let session = Recorder::new();
     let script = ScriptedServer::new("upstream").with_read_only("get", |call| async move {
         let session = call.ctx.session().unwrap();
@@ -203,7 +203,7 @@ async fn the_session_still_answers_what_it_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_put_around_the_session_when_nobody_listens_and_any_question_may_be_repeated() {
+async fn the_session_is_not_wrapped_without_progress_and_with_repeatable_questions() {
     let session = Recorder::new();
     let own: Arc<dyn McpSession> = session.clone();
     let script = ScriptedServer::new("upstream").with_read_only("get", move |call| {
@@ -220,7 +220,7 @@ async fn nothing_is_put_around_the_session_when_nobody_listens_and_any_question_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_without_a_session_is_no_listener() {
+async fn a_progress_token_without_a_session_gets_no_progress() {
     let script = reporting(&[1.0], None);
     let ctx = RequestContext::new().with_progress_token(json!("here"));
     call_with(&RetryTool::new().layer(script.clone()), &ctx).await.unwrap();

@@ -1,4 +1,4 @@
-//! Tools that ask their client: a question is not asked again by itself.
+//! Tools that ask their client: a question is not repeated automatically.
 
 use futures_util::future::join_all;
 use tokio::time::sleep;
@@ -37,7 +37,7 @@ async fn an_attempt_that_has_asked_its_client_is_the_last_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_a_client_answers_without_a_person_is_no_question() {
+async fn a_request_that_no_person_answers_is_no_question() {
     for way in ["roots", "capabilities", "version"] {
         let (script, laptop) = (asking(way, 1), Client::new("laptop"));
         let server = RetryTool::new().layer(script.clone());
@@ -57,7 +57,7 @@ async fn a_client_that_cannot_be_asked_was_not_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_of_a_task_that_the_tool_has_spawned_is_one_too() {
+async fn a_question_from_a_task_of_the_tool_ends_the_retries_too() {
     let script = ScriptedServer::new("upstream").with_read_only("get", |call| async move {
         tokio::spawn(async move { ask_name(&call.ctx).await }).await.expect("no panic")?;
         Err::<ToolResult, _>(down())
@@ -68,7 +68,7 @@ async fn a_question_of_a_task_that_the_tool_has_spawned_is_one_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_is_cut_while_the_user_thinks_is_not_followed_by_the_same_question() {
+async fn an_attempt_that_times_out_during_a_question_does_not_cause_a_second_question() {
     let (script, laptop) = (asking("elicit", 1), Client::thinking("laptop"));
     let server = RetryTool::new().with_attempt_timeout(ms(1_000)).layer(script.clone());
     let result = call_with(&server, &laptop.ctx("ada")).await;
@@ -79,7 +79,7 @@ async fn an_attempt_that_is_cut_while_the_user_thinks_is_not_followed_by_the_sam
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_allows_it_is_asked_in_each_attempt() {
+async fn a_client_is_asked_in_each_attempt_if_the_setting_allows_it() {
     let (script, laptop) = (asking("elicit", 1), Client::new("laptop"));
     let server = RetryTool::new().allow_repeated_questions(["get"]).layer(script);
     assert_eq!(notes(&call_with(&server, &laptop.ctx("ada")).await), (json!(3), json!("attempts")));
@@ -92,12 +92,12 @@ async fn whoever_allows_it_is_asked_in_each_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_further_out_does_not_ask_again_either() {
+async fn an_outer_retry_does_not_ask_again_either() {
     let (script, laptop) = (asking("elicit", 1), Client::new("laptop"));
     let raised = layer(Raises(down())).layer(RetryTool::new().layer(script.clone()));
     for server in [
         crate::boxed((RetryTool::new(), RetryTool::new()).layer(script.clone())),
-        // Between them is a server that forgets what the inner one has noted.
+        // Between them is a server that drops the mark of the inner one.
         crate::boxed(RetryTool::new().layer(raised)),
     ] {
         let before = laptop.asked().len();
@@ -107,7 +107,7 @@ async fn a_retry_further_out_does_not_ask_again_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_wait_for_one_load_are_asked_once_each() {
+async fn each_waiting_caller_of_one_load_is_asked_once() {
     let (script, server) = (asking("elicit", 1), (CachedTool::new(), RetryTool::new()));
     let server = server.layer(script.clone());
     let clients = ["laptop", "phone", "tablet"].map(Client::new);

@@ -1,4 +1,4 @@
-//! The policy inside a tool, around the author's own calls.
+//! The policy inside a tool, around the author's own requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -36,7 +36,7 @@ impl Fetcher {
 
 #[server(name = "fetcher", version = "1.0.0")]
 impl Fetcher {
-    /// Fetches a page, and tries again when that fails.
+    /// Fetches a page, with retries.
     #[tool]
     async fn fetch_with_retry(&self, ctx: &RequestContext, url: String, max_attempts: u32) -> McpResult<String> {
         self.retry.clone().with_max_attempts(max_attempts).run(ctx, |_| self.fetch(&url)).await
@@ -49,7 +49,7 @@ async fn fetch(server: &Fetcher, max_attempts: u32, ctx: &RequestContext) -> Too
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_retries_what_it_fetches_itself() {
+async fn a_tool_retries_its_own_fetches() {
     let server = Fetcher::new(2);
     let began = Instant::now();
     let result = fetch(&server, 5, &RequestContext::new()).await;
@@ -58,7 +58,7 @@ async fn a_tool_retries_what_it_fetches_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_whose_fetches_all_fail_answers_with_the_last_error() {
+async fn a_tool_whose_fetches_all_fail_returns_the_last_error() {
     let server = Fetcher::new(ALWAYS);
     let result = fetch(&server, 4, &RequestContext::new()).await;
     assert_eq!(server.fetched(), 4);
@@ -108,7 +108,7 @@ async fn a_permanent_error_is_returned_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_somebody_further_in_gave_up_on_is_returned_at_once() {
+async fn an_exhausted_error_is_returned_at_once() {
     let mut calls = 0;
     let result: McpResult<()> = RetryPolicy::new()
         .run(&(), |_| {
@@ -121,7 +121,7 @@ async fn an_error_that_somebody_further_in_gave_up_on_is_returned_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_without_cancellation_waits_out_its_delays() {
+async fn work_without_cancellation_waits_for_its_full_delays() {
     let began = Instant::now();
     let result = RetryPolicy::new()
         .with_jitter(Jitter::None)
@@ -130,7 +130,7 @@ async fn work_without_cancellation_waits_out_its_delays() {
     assert_eq!((result.unwrap(), began.elapsed()), (3, ms(150)));
 }
 
-/// An error that is none of ours.
+/// An error type outside this crate.
 #[derive(Debug, Clone, PartialEq)]
 enum FetchError {
     Gone,
@@ -152,7 +152,7 @@ impl Retryable for FetchError {
     }
 }
 
-/// Runs through `answers`, then succeeds: the result, the attempts, how long it took.
+/// Fails with each of `answers`, then succeeds. Returns the result, the attempts and the time.
 async fn through<const N: usize>(answers: [FetchError; N]) -> (Result<(), FetchError>, u32, Duration) {
     let began = Instant::now();
     let mut attempts = 0;
@@ -167,7 +167,7 @@ async fn through<const N: usize>(answers: [FetchError; N]) -> (Result<(), FetchE
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_type_of_ones_own_says_what_is_temporary_throttled_and_how_long_to_wait() {
+async fn a_custom_error_type_decides_what_is_temporary_or_throttled_and_the_delay() {
     assert_eq!(through([FetchError::Gone]).await, (Err(FetchError::Gone), 1, Duration::ZERO));
     assert_eq!(through([FetchError::TookLongerThan(ms(1))]).await, (Ok(()), 2, ms(50)));
     assert_eq!(through([FetchError::Busy { come_back_in: None }]).await, (Ok(()), 2, ms(1_000)));
@@ -175,7 +175,7 @@ async fn an_error_type_of_ones_own_says_what_is_temporary_throttled_and_how_long
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_type_of_ones_own_is_made_for_an_attempt_that_hangs() {
+async fn a_hanging_attempt_returns_the_timeout_of_a_custom_error_type() {
     let result: Result<(), FetchError> =
         RetryPolicy::new().with_attempt_timeout(ms(40)).run(&(), |_| std::future::pending()).await;
     assert_eq!(result, Err(FetchError::TookLongerThan(ms(40))));

@@ -21,7 +21,7 @@ fn shop() -> ScriptedServer {
         .with_plain("buy_item", |_| ready(Err(down())))
 }
 
-/// Calls each tool of the shop once: how often `get_item`, `get_price` and `buy_item` were reached.
+/// Calls each tool of the shop once. Returns how often `get_item`, `get_price` and `buy_item` were reached.
 async fn reached(retry: RetryTool) -> [usize; 3] {
     let script = shop();
     let server = retry.layer(script.clone());
@@ -55,7 +55,7 @@ async fn allowing_repeated_effects_adds_a_tool_to_the_selection() {
 }
 
 #[test]
-fn asking_for_a_tool_that_may_repeat_its_effect_is_refused_with_the_ways_out() {
+fn selecting_a_tool_that_may_repeat_its_effect_is_refused_with_the_fixes() {
     let asks = [RetryTool::new().only(["buy_item"]), RetryTool::new().when(|tool| tool.name.contains("item"))];
     for ask in asks {
         let mistake = ask.try_layer(shop()).unwrap_err();
@@ -70,7 +70,7 @@ fn asking_for_a_tool_that_may_repeat_its_effect_is_refused_with_the_ways_out() {
 }
 
 #[test]
-fn a_name_that_no_tool_bears_is_refused_with_the_nearest_one_there_is() {
+fn an_unknown_tool_name_is_refused_with_the_nearest_name() {
     let typos = [
         RetryTool::new().only(["get_itme"]),
         RetryTool::new().except(["get_itme"]),
@@ -106,7 +106,7 @@ impl Middleware for Lists {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_appears_in_a_later_listing_is_learned() {
+async fn a_tool_of_a_later_listing_is_retried() {
     for listing_is_per_caller in [false, true] {
         let listed = Arc::new(Mutex::new(Vec::new()));
         let script = failing(ALWAYS, down());
@@ -115,7 +115,7 @@ async fn a_tool_that_appears_in_a_later_listing_is_learned() {
         assert_eq!(script.calls("get"), 1, "nothing is known of it");
 
         listed.lock().unwrap().push(tool("get", true));
-        // A clone, as the one that serves a request is.
+        // A clone, like the one that serves a request.
         let connection = server.clone();
         if listing_is_per_caller {
             connection.list_tools_for(&RequestContext::new());
@@ -128,7 +128,7 @@ async fn a_tool_that_appears_in_a_later_listing_is_learned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_whose_annotation_changes_is_unlearned() {
+async fn a_tool_whose_annotation_changes_is_no_longer_retried() {
     let listed = Arc::new(Mutex::new(vec![tool("get", true)]));
     let script = failing(ALWAYS, down());
     let server = (RetryTool::new(), layer(Lists(Arc::clone(&listed)))).layer(script.clone());
@@ -142,7 +142,7 @@ async fn a_tool_whose_annotation_changes_is_unlearned() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_asked_for_by_name_that_turns_unsafe_later_is_left_alone() {
+async fn a_tool_selected_by_name_that_becomes_unsafe_is_not_retried() {
     let listed = Arc::new(Mutex::new(vec![tool("get", true)]));
     let script = failing(ALWAYS, down());
     let server = (RetryTool::new().only(["get"]), layer(Lists(Arc::clone(&listed)))).layer(script.clone());
@@ -217,7 +217,7 @@ fn a_setting_that_cannot_work_is_a_typed_error_that_names_the_setter() {
 }
 
 #[test]
-fn a_setting_that_cannot_work_is_a_panic_with_the_text_of_the_error_where_no_error_can_be_returned() {
+fn an_infallible_method_panics_with_the_text_of_a_settings_error() {
     for (setter, _, retry) in mistakes() {
         let mistake = retry.try_layer(shop()).unwrap_err();
         let panic = catch_unwind(AssertUnwindSafe(|| retry.layer(shop()))).map(drop).unwrap_err();

@@ -1,4 +1,4 @@
-//! How much of a budget one caller can use up.
+//! How much of a budget one caller can use.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,14 @@ use super::super::{Budget, Jitter, RetryPolicy};
 use super::*;
 use crate::Identity;
 
-/// A server whose `get` fails always for a user whose name begins with `broken`, and for others on every twentieth attempt.
+/// A server whose `get` always fails for a user whose name begins with `broken`, and for others on every twentieth
+/// attempt.
 fn upstream() -> ScriptedServer {
     let attempts = Arc::<Mutex<HashMap<String, usize>>>::default();
     ScriptedServer::new("upstream").with_read_only("get", move |call| {
         let name = call.ctx.subject().unwrap_or_default().to_owned();
         let mut attempts = attempts.lock().unwrap();
-        // They do not all begin at the same place, or all of them would fail at the same time.
+        // They begin at different positions; otherwise all of them would fail at the same time.
         let number = name.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default();
         let attempt = attempts.entry(name.clone()).or_insert(number);
         *attempt += 1;
@@ -24,8 +25,8 @@ fn upstream() -> ScriptedServer {
     })
 }
 
-/// Makes the calls of a minute: a hundred healthy users call once a second each, those that are broken a hundred times. Returns how
-/// many calls of the healthy ones failed, and how often the tool was called for how many calls.
+/// Makes the calls of a minute: a hundred healthy users call once a second each, the broken ones a hundred times.
+/// Returns how many calls of the healthy users failed, how often the tool was called, and for how many calls.
 async fn a_minute(broken: usize, healthy: usize) -> (usize, usize, usize) {
     let script = upstream();
     let server = RetryTool::new().with_seed(11).layer(script.clone());
@@ -66,7 +67,7 @@ async fn ten_users_whose_calls_all_fail_take_no_retry_from_a_hundred_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_for_everybody_is_multiplied_no_more_than_the_budget_allows() {
+async fn retries_multiply_an_outage_for_all_callers_no_more_than_the_budget_allows() {
     let (_, reached, made) = a_minute(20, 0).await;
     let retries = reached - made;
     assert!(retries <= 100 + 60 + made / 10, "{retries} retries for {made} calls");
@@ -78,7 +79,7 @@ fn saved(burst: u32) -> Budget {
     Budget::new().with_ratio(0.0).with_retries_per_second(0.0).with_burst(burst)
 }
 
-/// How many retries a caller gets who takes all there are.
+/// Returns how many retries a caller gets who takes as many as possible.
 async fn retries(retry: &RetryTool, ctx: &RequestContext) -> usize {
     let script = failing(ALWAYS, down());
     let retry =
@@ -88,7 +89,7 @@ async fn retries(retry: &RetryTool, ctx: &RequestContext) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_caller_gets_as_much_as_is_left_for_others() {
+async fn a_callers_retries_never_exceed_the_rest_left_for_others() {
     let retry = RetryTool::new().with_budget(saved(100));
     for (name, share) in [("ada", 50), ("ada", 0), ("bob", 25), ("cyd", 13), ("ada", 0)] {
         assert_eq!(retries(&retry, &user(name)).await, share, "{name}");
@@ -104,7 +105,7 @@ async fn anonymous_callers_are_distinguished_by_their_connection() {
     }
     let ada = |connection| user("ada").with_session_id(connection);
     assert_eq!(retries(&retry, &ada("1")).await, 13);
-    assert_eq!(retries(&retry, &ada("2")).await, 0, "a user who has signed in is one on all connections");
+    assert_eq!(retries(&retry, &ada("2")).await, 0, "an authenticated user is one caller on all connections");
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,7 +119,7 @@ async fn callers_are_distinguished_by_the_identity() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_budget_forgives_what_was_used() {
+async fn a_full_budget_clears_all_usage() {
     let budget = Budget::new().with_ratio(0.0).with_retries_per_second(10.0).with_burst(10);
     let retry = RetryTool::new().with_budget(budget.clone());
     assert!(retries(&retry, &user("ada")).await >= 5);
@@ -128,7 +129,7 @@ async fn a_full_budget_forgives_what_was_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_caller_s_own_calls_reduce_its_usage() {
+async fn only_the_callers_own_calls_reduce_its_usage() {
     let budget = Budget::new().with_ratio(0.1).with_retries_per_second(0.0).with_burst(100);
     let retry = RetryTool::new().with_budget(budget.clone());
     let healthy = retry.layer(failing(0, down()));
@@ -137,13 +138,13 @@ async fn only_the_caller_s_own_calls_reduce_its_usage() {
     for _ in 0..100 {
         call_with(&healthy, &user("bob")).await.unwrap();
     }
-    // Ten tokens came in, and ten of bob's 26 are paid back: 34 are left, bob has used 16 and ada 50.
+    // Ten tokens came in, and ten of Bob's 26 are paid back: 34 are left, Bob has used 16 and Ada 50.
     assert_eq!(retries(&retry, &user("ada")).await, 0);
     assert_eq!(retries(&retry, &user("bob")).await, 10);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_inside_a_tool_gives_the_caller_a_share_too_and_work_for_nobody_the_whole() {
+async fn a_policy_inside_a_tool_gives_its_caller_a_share_and_work_without_a_caller_the_whole_budget() {
     let policy =
         RetryPolicy::new().with_budget(saved(100)).with_max_attempts(1_000).with_base_delay(ms(1)).with_factor(1.0);
     let attempts = async |attempt: &mut u32, ctx: Option<&RequestContext>| {

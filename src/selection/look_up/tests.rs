@@ -1,4 +1,4 @@
-//! What the log and the caller are told when tools cannot be listed.
+//! The log entry and the answer when tools cannot be listed.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::selection::plan::{Asked, Plan, ask};
 use crate::testing::{ScriptedServer, Token, Traced};
 use crate::{Layer, Middleware, ValidatedTool, layer};
 
-/// Does something each time when somebody's own tools are listed.
+/// Runs a closure each time a caller's own tools are listed.
 #[derive(Clone)]
 struct Lists(Arc<dyn Fn() + Send + Sync>);
 
@@ -32,7 +32,7 @@ fn user(name: &str) -> RequestContext {
     RequestContext::with_id("1").with_user_id(name)
 }
 
-/// The id that whoever calls the tool is told.
+/// The error id that a caller of the tool gets.
 async fn told(server: &impl McpHandler, tool: &str, ctx: &RequestContext) -> String {
     match server.call_tool(tool, json!({}), ctx).await {
         Err(refused) => id(&refused.to_string()),
@@ -45,7 +45,7 @@ fn id(text: &str) -> String {
     id.unwrap_or_else(|| panic!("{text}")).0.to_owned()
 }
 
-/// The only line of the log that has the id.
+/// The only line of the log with the id.
 fn line(log: &str, id: &str) -> String {
     let lines: Vec<_> = log.lines().filter(|line| line.contains(id)).collect();
     let [line] = lines[..] else { panic!("{id} in {log}") };
@@ -53,7 +53,7 @@ fn line(log: &str, id: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_calls_that_a_listing_fails_are_told_one_id_and_the_log_has_it_once_with_the_cause() {
+async fn all_calls_that_fail_by_one_listing_get_one_error_id_and_the_log_has_it_once_with_the_cause() {
     let traced = Traced::start();
     let server = server(|| panic!("the upstream is away"));
     let (ada, long) = (user("ada"), "a".repeat(1_000));
@@ -74,7 +74,7 @@ async fn all_calls_that_a_listing_fails_are_told_one_id_and_the_log_has_it_once_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_that_hangs_has_one_id_for_all_who_wait_for_it_or_come_later() {
+async fn a_hanging_listing_has_one_error_id_for_all_waiting_and_later_callers() {
     let traced = Traced::start();
     let (go_on, wait) = mpsc::channel::<()>();
     let (began, wait) = (Arc::new(tokio::sync::Notify::new()), Mutex::new(wait));
@@ -91,7 +91,7 @@ async fn a_listing_that_hangs_has_one_id_for_all_who_wait_for_it_or_come_later()
         advance(Duration::from_millis(50)).await;
         tokio::task::yield_now().await;
         advance(Duration::from_secs(5)).await;
-        // The task that lists logs it when it is its turn.
+        // The listing task logs it when it runs.
         tokio::task::yield_now().await;
     };
     let (first, other, left, ()) =
@@ -112,7 +112,7 @@ async fn a_listing_that_hangs_has_one_id_for_all_who_wait_for_it_or_come_later()
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_because_too_many_tools_are_looked_up_have_one_id_for_ten_seconds() {
+async fn refusals_for_too_many_look_ups_have_one_error_id_for_ten_seconds() {
     let traced = Traced::start();
     let plan = Plan::<()>::default();
     for number in 0..1_000 {

@@ -1,4 +1,4 @@
-//! Asks for a tool that no listing has had yet.
+//! Looks up a tool that no listing has contained yet.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::cell::Reading;
 use super::look_ups::{REMEMBERED, Turn};
 use super::{Plan, State};
 
-/// What a caller who asks for a tool that is not known has to do.
+/// The next step of a caller of an unknown tool.
 pub(in crate::selection) enum Asked<T> {
     Answered(Answer<T>),
-    /// Waits for the listing that is under way. If it fails, the log has it under this id.
+    /// Waits for the running listing. If it fails, the log has it under this id.
     Waits {
         ended: watch::Receiver<bool>,
         id: Arc<str>,
@@ -22,13 +22,13 @@ pub(in crate::selection) enum Asked<T> {
     Lists(Listing<T>),
 }
 
-/// What a caller's listing says of a tool.
+/// The result of a caller's listing for a tool.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::selection) enum Answer<T> {
     Listed(Option<T>),
     NotListed,
-    /// It was not listed, because there were too many who wanted to know. Whether the tool is there for others.
-    /// The log has it under this id.
+    /// It was not listed, because there were too many look-ups. Contains whether others see the tool, and the id of the
+    /// log entry.
     TooMany {
         exists: bool,
         id: Arc<str>,
@@ -39,7 +39,7 @@ pub(in crate::selection) enum Answer<T> {
     },
 }
 
-/// Asks for a tool that is not known, or with `anew` for one that the caller has not been told of within a minute.
+/// Looks up an unknown tool, or with `anew` one whose definition the caller has not received within a minute.
 pub(in crate::selection) fn ask<T: Clone + PartialEq>(
     plan: &Plan<T>,
     tool: &str,
@@ -50,7 +50,7 @@ pub(in crate::selection) fn ask<T: Clone + PartialEq>(
     let mut state = plan.state();
     let answer = answer_to(plan, &key, tool, &state);
     let last = state.callers.last(&key, REMEMBERED, if anew { FRESH } else { REMEMBERED }, now);
-    // The plain listing is the own one of a caller who is not known.
+    // The plain listing is an anonymous caller's own listing.
     let is_own = last == Some(Last::Listed) || (anew && key.is_empty());
     if is_own || (!anew && matches!(answer, Answer::Listed(_))) {
         return Asked::Answered(answer);
@@ -74,7 +74,7 @@ pub(in crate::selection) fn ask<T: Clone + PartialEq>(
     }
 }
 
-/// What is known of the tool after a listing.
+/// The knowledge about the tool after a listing.
 pub(in crate::selection) fn answer<T: Clone + PartialEq>(
     plan: &Plan<T>,
     tool: &str,
@@ -92,7 +92,7 @@ fn answer_to<T: Clone + PartialEq>(plan: &Plan<T>, key: &[u8], tool: &str, state
     decision.map_or(Answer::NotListed, Answer::Listed)
 }
 
-/// A listing for a caller that is under way. Those who wait for it go on when it is dropped.
+/// A running listing for a caller. Its drop wakes the waiting callers.
 pub(in crate::selection) struct Listing<T> {
     plan: Plan<T>,
     key: Vec<u8>,
@@ -107,7 +107,7 @@ impl<T> Listing<T> {
         self.end.subscribe()
     }
 
-    /// Notes that the tools were listed.
+    /// Records that the tools were listed.
     pub(in crate::selection) fn succeed(self) {
         self.end.send_replace(true);
     }
@@ -123,7 +123,7 @@ impl<T> Drop for Listing<T> {
     }
 }
 
-/// A name as the log has it. The caller chose it, so it may have any length.
+/// A name in the form for the log. The caller chose it, so it may have any length.
 pub(in crate::selection) fn shortened(tool: &str) -> String {
     tool.chars().take(100).collect()
 }

@@ -1,4 +1,4 @@
-//! What each caller was told of the tools whose definition is not the same for all callers.
+//! Each caller's own definitions of the tools whose definition differs between callers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
-/// How long a caller's listing counts.
+/// How long a caller's listing is valid.
 pub(super) const FRESH: Duration = Duration::from_secs(60);
-/// How many callers are known at most, and how many definitions of theirs, unless one listing has more.
+/// The maximum of known callers, and of their definitions, unless one listing has more.
 pub(super) const MAX_CALLERS: usize = 10_000;
 pub(super) const MAX_DEFINITIONS: usize = 10_000;
 /// How many definitions of one name are compared with a new one.
@@ -18,26 +18,27 @@ const MAX_VARIANTS: usize = 64;
 /// The callers that have listed the tools within the last minute or two.
 pub(super) struct Callers<T> {
     records: HashMap<Box<[u8]>, Record<T>, RandomState>,
-    /// How many definitions all records have.
+    /// The number of definitions in all records.
     definitions: usize,
     /// Equal definitions are kept once.
     variants: HashMap<Box<str>, Vec<Option<T>>, RandomState>,
-    /// The number of the listing by which a definition was found to vary last. What callers were told before is not known.
+    /// The number of the last listing that revealed a varying definition. The definitions that callers received before
+    /// are unknown.
     varied: u64,
 }
 
 struct Record<T> {
     /// When the caller has listed the tools, or tried to.
     at: Instant,
-    /// The number of the listing. `None` where there was none yet.
+    /// The number of the listing. `None` if there was none yet.
     listing: Option<u64>,
-    /// When that failed, and the id that the log has for it.
+    /// The time of its failure, and the id of the log entry.
     failed: Option<(Instant, Arc<str>)>,
     /// The tools whose definition varies.
     varying: HashMap<Box<str>, Option<T>, RandomState>,
 }
 
-/// What became of a caller's last listing.
+/// The outcome of a caller's last listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Last {
     Listed,
@@ -51,8 +52,7 @@ impl<T> Default for Callers<T> {
 }
 
 impl<T> Callers<T> {
-    /// What became of the caller's last listing: that it failed is remembered for as long as `failure`, what it said as long as
-    /// `success`.
+    /// The outcome of the caller's last listing: a failure is remembered for `failure`, a result for `success`.
     pub(super) fn last(&self, key: &[u8], failure: Duration, success: Duration, now: Instant) -> Option<Last> {
         let record = self.records.get(key)?;
         if let Some((failed, id)) = &record.failed
@@ -64,7 +64,7 @@ impl<T> Callers<T> {
         (is_complete && now.duration_since(record.at) < success).then_some(Last::Listed)
     }
 
-    /// Notes that the caller's tools could not be listed. What they were before still counts as long as it would have.
+    /// Records that the caller's tools could not be listed. The earlier listing stays valid for the rest of its time.
     pub(super) fn note_failure(&mut self, key: &[u8], id: Arc<str>, now: Instant) {
         let failed = Some((now, id));
         match self.records.get_mut(key) {
@@ -77,7 +77,7 @@ impl<T> Callers<T> {
         }
     }
 
-    /// Notes that a definition was found to vary by this listing.
+    /// Records that this listing revealed a varying definition.
     pub(super) fn note_variation(&mut self, listing: u64) {
         self.varied = listing;
     }
@@ -99,13 +99,14 @@ impl<T> Callers<T> {
         }
     }
 
-    /// Forgets those who have listed longest ago, down to the bounds. `listed` is how many definitions the last listing has.
+    /// Forgets the callers who listed longest ago, down to the bounds. `listed` is the number of definitions in the
+    /// last listing.
     fn shrink(&mut self, listed: usize) {
         let most = MAX_DEFINITIONS.max(listed);
         if self.records.len() <= MAX_CALLERS && self.definitions <= most {
             return;
         }
-        // More than need be, so that this is not done for each caller that comes.
+        // More than necessary, so that this does not happen for each new caller.
         let (callers, definitions) = (MAX_CALLERS - MAX_CALLERS / 8, (most - most / 8).max(listed));
         let mut ages: Vec<_> = self.records.values().map(|record| (record.at, record.varying.len())).collect();
         ages.sort_unstable();
@@ -140,13 +141,13 @@ impl<T> Callers<T> {
 }
 
 impl<T: Clone + PartialEq> Callers<T> {
-    /// What was decided for the tool as the caller was told of it.
+    /// The decision for the tool by the caller's own definition.
     pub(super) fn own(&self, key: &[u8], tool: &str, now: Instant) -> Option<Option<T>> {
         let record = self.records.get(key).filter(|record| now.duration_since(record.at) < FRESH)?;
         record.varying.get(tool).cloned()
     }
 
-    /// Notes the listing of a caller: of the tools whose definition varies, what was decided.
+    /// Records the listing of a caller: the decisions for the tools whose definition varies.
     pub(super) fn note(&mut self, key: &[u8], listing: u64, varying: Vec<(&str, Option<T>)>, now: Instant) {
         let listed = varying.len();
         let varying = varying.into_iter().map(|(name, decision)| (name.into(), self.intern(name, decision))).collect();
@@ -154,12 +155,12 @@ impl<T: Clone + PartialEq> Callers<T> {
         self.shrink(listed);
     }
 
-    /// Finds among what was decided for a tool that callers see differently.
+    /// Finds a decision for a tool that callers see differently.
     pub(super) fn find(&self, tool: &str, is_it: impl Fn(&T) -> bool) -> Option<T> {
         self.variants.get(tool)?.iter().flatten().find(|decision| is_it(decision)).cloned()
     }
 
-    /// Forgets the listings that do not count any more.
+    /// Forgets the listings that are no longer valid.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.retain(|record| now.duration_since(record.at) < FRESH);
         self.records.shrink_to_fit();

@@ -1,42 +1,42 @@
-//! What was decided for one tool.
+//! The decision for one tool.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
-/// What was decided for a tool when it was seen first, and what has been decided since.
+/// The first decision for a tool, and the later ones.
 ///
-/// It is read without a lock. Whoever changes it holds the lock of the [callers](super::callers).
+/// It is read without a lock. A change needs the lock of the [callers](super::callers).
 pub(super) struct Cell<T> {
     state: AtomicU8,
     first: Option<T>,
     now: ArcSwapOption<T>,
-    /// Who has listed the tool so far, if that is only one.
+    /// The only caller who has listed the tool so far, if there is only one.
     lister: AtomicU64,
-    /// The number of the last listing that it was in.
+    /// The number of the last listing that contained it.
     listed: AtomicU64,
-    /// A setting names the tool: what was decided for it is never forgotten.
+    /// A setting names the tool: its decision is never forgotten.
     is_named: bool,
 }
 
-/// A cell as it is read.
+/// The content of a cell for a reader.
 pub(super) enum Reading<T> {
     /// The same for all callers.
     Decided(Option<T>),
-    /// Two callers were told different things. Each has an own definition.
+    /// Two callers received different definitions. Each has its own.
     Varies,
     Forgotten,
 }
 
-/// What an update found.
+/// The result of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Updated {
     /// All callers see the same definition.
     Same,
-    /// Another caller sees another one. That was not known.
+    /// Another caller sees another definition. This was not known before.
     Varies,
-    /// That was known.
+    /// Another caller sees another definition. This was known.
     Varied,
 }
 
@@ -63,7 +63,7 @@ impl<T> Cell<T> {
         }
     }
 
-    /// The number of the last listing that it was in.
+    /// The number of the last listing that contained it.
     pub(super) fn listed(&self) -> u64 {
         if self.is_named { u64::MAX } else { self.listed.load(Ordering::Relaxed) }
     }
@@ -72,8 +72,8 @@ impl<T> Cell<T> {
         self.state.load(Ordering::Acquire) == VARIES
     }
 
-    /// Forgets what was decided, and says whether it did. That callers see different definitions is remembered: whoever is
-    /// seen first afterwards must not decide for all.
+    /// Forgets the decision, and returns whether there was one. It remembers that callers see different definitions:
+    /// the first caller afterwards must not decide for all.
     pub(super) fn forget(&self) -> bool {
         let forgets = !self.is_named && !self.varies();
         if forgets {
@@ -95,7 +95,7 @@ impl<T: Clone + PartialEq> Cell<T> {
         }
     }
 
-    /// What was decided last for all callers, also where it is not the same for all any more.
+    /// The last decision for all callers, also if it no longer holds for all.
     pub(super) fn last(&self) -> Option<T> {
         match (self.state.load(Ordering::Acquire), self.now.load().as_deref()) {
             (FORGOTTEN, _) => None,
@@ -104,7 +104,7 @@ impl<T: Clone + PartialEq> Cell<T> {
         }
     }
 
-    /// Notes what was decided from the listing of `lister`.
+    /// Records the decision from the listing of `lister`.
     pub(super) fn update(&self, listing: u64, decision: &Option<T>, lister: Lister) -> Updated {
         self.listed.fetch_max(listing, Ordering::Relaxed);
         let before = self.lister.load(Ordering::Relaxed);
@@ -115,7 +115,7 @@ impl<T: Clone + PartialEq> Cell<T> {
                     self.lister.store(SEVERAL, Ordering::Relaxed);
                 }
             }
-            // Another caller was told something else.
+            // Another caller received another definition.
             Reading::Decided(_) if before != lister => {
                 self.state.store(VARIES, Ordering::Release);
                 return Updated::Varies;

@@ -8,8 +8,7 @@ use foldhash::fast::RandomState;
 
 use super::cell::{Cell, Lister};
 
-/// Tools that came after the first listing, spread over buckets: whoever adds one copies its bucket, whoever looks one up waits
-/// for nobody.
+/// Tools that came after the first listing, spread over buckets: an addition copies its bucket, a look-up never waits.
 pub(super) struct Later<T> {
     buckets: OnceLock<Box<[Bucket<T>]>>,
     hasher: RandomState,
@@ -23,10 +22,10 @@ struct Entry<T> {
     cell: Cell<T>,
 }
 
-/// A tool to be added, and what was decided for it.
+/// A tool to be added, with its decision.
 pub(super) type Added<'a, T> = (&'a str, Option<T>);
 
-/// How many tools there are at most, unless one listing has more.
+/// The maximum of tools, unless one listing has more.
 pub(super) const MAX_LATER: usize = 10_000;
 /// A power of two.
 const BUCKETS: usize = 1024;
@@ -66,7 +65,7 @@ impl<T> Later<T> {
         forgotten
     }
 
-    /// Forgets so many of those that were listed longest ago. Returns how many it forgot.
+    /// Forgets this many of the tools that were listed longest ago. Returns how many it forgot.
     pub(super) fn forget_oldest(&self, mut surplus: usize) -> usize {
         let listed = |bucket: &Bucket<T>| -> Vec<u64> {
             bucket.load().iter().flat_map(|entries| entries.iter()).map(|entry| entry.cell.listed()).collect()
@@ -74,7 +73,7 @@ impl<T> Later<T> {
         let mut listed: Vec<_> = self.buckets.get().into_iter().flatten().flat_map(listed).collect();
         let (older, last, _) = listed.select_nth_unstable(surplus - 1);
         let last = *last;
-        // Of the last listing that is forgotten, some may stay.
+        // Some tools of the last forgotten listing may stay.
         surplus -= older.iter().filter(|listing| **listing < last).count();
         self.forget(|cell| {
             let is_surplus = cell.listed() == last && surplus > 0;

@@ -1,4 +1,4 @@
-//! When a caller's tools are listed because of a name that is not known.
+//! Decides when a caller's tools are listed because of an unknown name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use tokio::time::Instant;
 use crate::masked::error_id;
 use crate::telemetry::Warning;
 
-/// How long a listing may take.
+/// The timeout of a listing.
 pub(in crate::selection) const TIMEOUT: Duration = Duration::from_secs(5);
-/// A caller whose tools were listed so shortly before is told what they were.
+/// A caller whose tools were listed within this time gets the result of that listing.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(1);
-/// How many listings a layer asks for in a second, and how many at once after a pause. One caller has one a second.
+/// How many listings a layer starts per second, and how many at once after a pause. One caller gets one per second.
 const PER_SECOND: u32 = 200;
 const BURST: u32 = 1_000;
-/// How many listings run at the same time.
+/// How many listings run concurrently.
 const MAX_RUNNING: usize = 16;
 
-/// The listings that are under way, and how many more there may be.
+/// The running listings, and how many more are allowed.
 pub(super) struct LookUps {
     under_way: HashMap<Box<[u8]>, UnderWay, RandomState>,
     left: u32,
     refilled: Option<Instant>,
     running: Arc<Semaphore>,
     too_many: Warning,
-    /// The id of the refusals since that was said.
+    /// The id of the refusals since the last log entry.
     too_many_id: Arc<str>,
 }
 
@@ -38,15 +38,16 @@ struct UnderWay {
     ended: watch::Receiver<bool>,
 }
 
-/// What a caller does who wants the tools to be listed.
+/// The next step of a caller who needs a listing.
 pub(super) enum Turn {
-    /// Waits for the listing that is under way.
+    /// Waits for the running listing.
     Wait { ended: watch::Receiver<bool>, id: Arc<str> },
     /// Lists them.
     List { end: watch::Sender<bool>, running: Arc<Semaphore>, id: Arc<str> },
-    /// The one that is under way should have ended long ago.
+    /// The running listing is overdue.
     Overdue { id: Arc<str> },
-    /// There were too many. All refusals have one id until it is time to log that again, after so many that were not logged.
+    /// There were too many. All refusals have one id until the next log entry is due, with this number of suppressed
+    /// ones.
     TooMany { id: Arc<str>, unsaid: Option<u64> },
 }
 

@@ -1,4 +1,4 @@
-//! What of a catalogue that changes is remembered, for whom, and for how long.
+//! Which parts of a changing catalogue are remembered, for which caller, and for how long.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ fn plan() -> Plan<String> {
     plan
 }
 
-/// How many tools are known that came later, counted one by one.
+/// Returns how many later tools are known, counted one by one.
 fn later(plan: &Plan<String>) -> usize {
     let counted = plan.0.later.count();
     assert_eq!(plan.state().later, counted);
@@ -70,7 +70,7 @@ fn names(prefix: &str, count: usize) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn a_catalogue_that_lists_other_names_each_time_does_not_grow_the_plan() {
+fn a_catalogue_with_new_names_in_each_listing_does_not_grow_the_plan() {
     let plan = plan();
     for listing in 0..30_000 {
         learn(&plan, [format!("report_{listing}")]);
@@ -82,7 +82,7 @@ fn a_catalogue_that_lists_other_names_each_time_does_not_grow_the_plan() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_no_listing_has_for_two_minutes_is_forgotten_and_one_that_a_setting_names_is_not() {
+async fn a_tool_missing_from_listings_for_two_minutes_is_forgotten_unless_a_setting_names_it() {
     let plan = plan();
     learn(&plan, ["late"]);
     advance(FRESH).await;
@@ -110,13 +110,13 @@ async fn without_listings_nothing_is_forgotten() {
 }
 
 #[test]
-fn an_announced_change_of_tools_makes_all_tools_unknown_that_no_setting_names() {
+fn a_notification_of_changed_tools_makes_all_tools_unknown_that_no_setting_names() {
     let plan = plan();
     learn(&plan, ["late"]);
     plan.forget();
     assert_eq!((get(&plan, "read"), get(&plan, "late")), (Known::Unknown, Known::Unknown));
     assert_eq!((acts(&plan, "write"), later(&plan)), (true, 0));
-    // It was nobody's any more, so whoever is told of it first decides for all.
+    // It was forgotten, so the first new listing decides for all callers.
     learn_for(&plan, Some(&user("ada")), "changed", ["read"]);
     assert_eq!(get(&plan, "read"), decided("changed"));
 }
@@ -132,7 +132,7 @@ fn a_tool_that_a_setting_names_is_never_forgotten_and_neither_is_its_last_decisi
 }
 
 #[test]
-fn a_named_tool_that_is_listed_late_is_not_pushed_out() {
+fn a_named_tool_that_is_listed_late_is_not_evicted() {
     let plan = Plan::new(&Identity::new(), ["late"], Unknown::Counts);
     learn(&plan, ["read"]);
     learn(&plan, ["late"]);
@@ -143,7 +143,7 @@ fn a_named_tool_that_is_listed_late_is_not_pushed_out() {
 }
 
 #[test]
-fn a_listing_that_is_larger_than_the_bound_is_known_as_a_whole() {
+fn a_listing_larger_than_the_bound_is_kept_as_a_whole() {
     let plan = plan();
     learn(&plan, names("old", 5_000));
     let large = 2 * MAX_LATER;
@@ -156,7 +156,7 @@ fn a_listing_that_is_larger_than_the_bound_is_known_as_a_whole() {
 }
 
 #[test]
-fn what_was_listed_longest_ago_is_forgotten_first() {
+fn the_tools_listed_longest_ago_are_forgotten_first() {
     let plan = plan();
     learn(&plan, names("first", 4_000));
     learn(&plan, names("second", 4_000));
@@ -164,12 +164,12 @@ fn what_was_listed_longest_ago_is_forgotten_first() {
     learn(&plan, names("third", 4_000));
     let known = |prefix| names(prefix, 4_000).filter(|name| acts(&plan, name)).count();
     assert_eq!((known("first"), known("third")), (4_000, 4_000));
-    // Of the last listing that has to go, as many stay as there is room for.
+    // Of the last listing that is evicted, as many tools stay as there is room for.
     assert_eq!(known("second"), MAX_LATER - MAX_LATER / 8 - 8_000);
 }
 
 #[test]
-fn listings_that_take_turns_copy_no_bucket() {
+fn alternating_listings_copy_no_bucket() {
     let plan = plan();
     learn(&plan, names("later", 100));
     let before = plan.0.later.buckets();
@@ -188,7 +188,7 @@ fn listings_that_take_turns_copy_no_bucket() {
 }
 
 #[test]
-fn of_a_name_that_a_listing_has_twice_the_last_counts() {
+fn the_last_of_duplicate_names_in_a_listing_counts() {
     let plan = plan();
     let twice = [Tool::new("twice", "first"), Tool::new("other", "acts"), Tool::new("twice", "second")];
     plan.learn(&twice, None, by_description);
@@ -215,26 +215,26 @@ fn listings_on_many_threads_keep_the_bound_and_lose_no_tool_that_is_listed() {
 }
 
 #[test]
-fn two_callers_who_see_different_definitions_have_each_its_own_whoever_listed_last() {
+fn callers_with_different_definitions_keep_their_own_whoever_listed_last() {
     let plan = plan();
     let (ada, bob) = (user("ada"), user("bob"));
     learn_for(&plan, Some(&ada), "as ada sees it", ["read", "late"]);
     learn_for(&plan, Some(&bob), "as bob sees it", ["read", "late"]);
     for _ in 0..2 {
-        // Ada's first listing came before it was known that they differ.
+        // Ada's first listing came before the difference was known.
         learn_for(&plan, Some(&ada), "as ada sees it", ["read", "late"]);
         for name in ["read", "late"] {
             assert_eq!(plan.get(name, &ada), decided("as ada sees it"));
             assert_eq!(plan.get(name, &bob), decided("as bob sees it"));
-            assert_eq!(plan.get(name, &user("carol")), Known::Unknown, "nobody knows what carol is told");
+            assert_eq!(plan.get(name, &user("carol")), Known::Unknown, "carol's definition is unknown");
         }
         learn_for(&plan, Some(&bob), "as bob sees it", ["read", "late"]);
     }
-    assert!(acts(&plan, "write"), "of which all are told the same");
+    assert!(acts(&plan, "write"), "which is the same for all");
 }
 
 #[test]
-fn one_caller_with_other_rights_has_another_definition() {
+fn one_caller_with_different_rights_has_separate_definitions() {
     let plan = plan();
     let ada = |scope: &str| {
         let principal = turbomcp_core::Principal::new("ada").with_claim("scope", scope.into());
@@ -249,7 +249,7 @@ fn one_caller_with_other_rights_has_another_definition() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_s_own_definition_counts_for_a_minute_and_that_they_differ_is_never_forgotten() {
+async fn a_callers_own_definition_counts_for_a_minute_and_the_difference_is_never_forgotten() {
     let plan = plan();
     let (ada, bob) = (user("ada"), user("bob"));
     for (ctx, description) in [(&ada, "ada"), (&bob, "bob"), (&ada, "ada")] {
@@ -297,7 +297,7 @@ fn equal_definitions_of_many_callers_are_kept_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_and_their_definitions_are_bounded_and_whoever_listed_longest_ago_goes_first() {
+async fn callers_and_their_definitions_are_bounded_and_the_oldest_are_forgotten_first() {
     let plan = plan();
     learn_for(&plan, Some(&user("other")), "other", ["read"]);
     let callers = 3 * MAX_CALLERS;
@@ -310,7 +310,7 @@ async fn callers_and_their_definitions_are_bounded_and_whoever_listed_longest_ag
     assert!(known > MAX_CALLERS / 2);
     assert_eq!(plan.get("read", &user(&(callers - 1).to_string())), decided("acts"));
     assert_eq!(plan.get("read", &user("0")), Known::Unknown);
-    // A listing in which everything varies is known as a whole.
+    // A listing in which everything varies is kept as a whole.
     let large = 2 * MAX_DEFINITIONS;
     learn_for(&plan, Some(&user("ada")), "ada", names("large", large));
     for _ in 0..2 {
@@ -345,7 +345,7 @@ fn a_layer_that_passes_unknown_tools_on_looks_up_only_tools_it_may_have_acted_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_caller_has_one_listing_a_second_and_all_together_have_200() {
+async fn one_caller_gets_one_listing_a_second_and_all_callers_together_200() {
     let plan = plan();
     let list = |ctx: &RequestContext| match ask(&plan, "made_up", ctx, false) {
         Asked::Lists(listing) => {

@@ -25,7 +25,7 @@ pub(super) async fn postgres() -> SqlBackend<Postgres> {
 pub(super) async fn sqlite() -> (SqlBackend<Sqlite>, SqliteFile) {
     let file = databases::sqlite().await;
     SqlBackend::ensure_schema(&file.pool).await.unwrap();
-    SqlBackend::ensure_schema(&file.pool).await.expect("a table that is there is left alone");
+    SqlBackend::ensure_schema(&file.pool).await.expect("an existing table is unchanged");
     (SqlBackend::new(file.pool.clone()), file)
 }
 
@@ -42,14 +42,14 @@ async fn expired_rows_are_swept_in_batches() {
         let write = Write { version: 1, data: "", ttl, ends_in: Duration::MAX, opener: None };
         backend.create(&number.to_string(), write).await.unwrap();
     }
-    assert_eq!(rows().await, 1203, "nothing is deleted while somebody waits for it");
+    assert_eq!(rows().await, 1203, "nothing is deleted while a caller waits for it");
     assert_eq!(SqlBackend::sweep(&sqlite.pool).await.unwrap(), 1200);
     assert_eq!(rows().await, 3, "what has not expired stays");
 }
 
-/// Who sees the store learns neither who has a session nor how it is named.
+/// A reader of the store learns neither the owner of a session nor its name.
 #[tokio::test]
-async fn a_shared_store_shows_hashes_only() {
+async fn a_shared_store_contains_only_hashes() {
     let (_, sqlite) = sqlite().await;
     let store = SessionStore::sqlite(sqlite.pool.clone());
     let ada = user("ada").with_session_id("transport-7");
@@ -90,7 +90,7 @@ async fn a_key_of_another_kind_in_redis_is_not_taken_for_a_session() {
 }
 
 #[tokio::test]
-async fn sessions_go_on_when_postgres_falls_silent_on_the_connections_that_there_are() {
+async fn sessions_work_when_postgres_stops_answering_on_the_existing_connections() {
     let direct = databases::postgres_schema(databases::postgres_options(), 1).await;
     SqlBackend::ensure_schema(&direct).await.unwrap();
     let (network, through) = Proxy::to_postgres(&direct.connect_options()).await;
@@ -103,16 +103,16 @@ async fn sessions_go_on_when_postgres_falls_silent_on_the_connections_that_there
             tokio::task::yield_now().await;
         }
         network.silence();
-        session.set("n", &n).await.expect("another connection is there in time");
+        session.set("n", &n).await.expect("another connection is available in time");
         assert_eq!(session.get::<i32>("n").await.unwrap(), Some(n));
     }
-    // What a step has left in the middle of a statement is closed, too.
+    // A connection that a step left in the middle of a statement is closed, too.
     let statement = tokio::time::timeout(Duration::from_millis(50), async {
         let mut hung = Connections::of(&pool).acquire().await.unwrap();
         network.silence();
         sqlx::query("select 1").execute(&mut *hung).await
     });
-    assert!(statement.await.is_err(), "nobody answers");
+    assert!(statement.await.is_err(), "no answer comes");
     let connections = Connections::of(&pool);
     let both = async { (connections.acquire().await, connections.acquire().await) };
     let both = tokio::time::timeout(MINUTE, both).await.unwrap();

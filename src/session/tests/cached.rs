@@ -1,4 +1,4 @@
-//! A cache inside the layer, or without it, does not hand one session's answer to another.
+//! A cache inside the layer, or without it, never returns one session's answer to another.
 
 #![cfg(feature = "cached")]
 
@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::{CachedTool, Scope};
 
-/// A tool that reads its session, one that does not, and one that fails for whoever has no `name`.
+/// A tool that reads its session, one that does not, and one that fails for a session without `name`.
 fn library(store: &SessionStore) -> ScriptedServer {
     let by_store = store.clone();
     ScriptedServer::new("library")
@@ -67,7 +67,7 @@ async fn a_result_of_a_tool_that_did_not_read_its_session_is_shared() {
 }
 
 #[tokio::test]
-async fn a_tool_that_asks_the_store_itself_is_not_shared_either() {
+async fn a_result_of_a_tool_that_uses_the_store_itself_is_not_shared_either() {
     let store = memory().with_namespace("library");
     let server = CachedTool::new().layer(library(&store));
     let [one, two] = ["1", "2"].map(|id| user("ada").with_session_id(id));
@@ -104,9 +104,9 @@ async fn a_failure_that_depends_on_a_session_is_not_shared_with_another_session(
     assert_eq!(script.calls("name"), 2);
 }
 
-/// 50 callers of each of 10 sessions ask for the same at the same time.
+/// 50 callers of each of 10 sessions make the same call concurrently.
 #[tokio::test(start_paused = true)]
-async fn callers_who_wait_for_a_load_get_it_only_in_the_session_that_it_read() {
+async fn waiting_callers_get_a_load_only_in_the_session_that_it_read() {
     let store = memory();
     let script = ScriptedServer::new("library").with_read_only("name", |_| async move {
         tokio::time::sleep(MINUTE / 60).await;
@@ -164,7 +164,7 @@ async fn in_session_scope_two_handles_of_one_connection_are_two_sessions() {
 }
 
 #[tokio::test]
-async fn a_cache_around_a_cache_keeps_no_session_either() {
+async fn an_outer_cache_stores_no_session_data_either() {
     let store = memory();
     let script = library(&store);
     let caches = (store.clone(), CachedTool::new(), CachedTool::new().with_scope(Scope::Session));

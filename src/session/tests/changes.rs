@@ -1,10 +1,10 @@
-//! What a change costs, and that none is lost.
+//! The cost of a change, and that none is lost.
 
 use futures_util::future::join_all;
 
 use super::*;
 
-/// Two processes: they share the backend and nothing else.
+/// Two processes that share only the backend.
 fn two_processes(backend: impl Backend + Clone) -> [SessionStore; 2] {
     [backend.clone(), backend].map(|backend| SessionStore::new(backend).with_backend_timeout(MINUTE))
 }
@@ -25,12 +25,12 @@ async fn a_thousand_updates(stores: [SessionStore; 2], name: &str) {
 }
 
 #[tokio::test]
-async fn a_thousand_updates_at_once_through_two_stores_are_a_thousand() {
+async fn a_thousand_concurrent_updates_through_two_stores_are_all_kept() {
     a_thousand_updates(two_processes(MemoryBackend::new()), "memory").await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_updates_at_once_over_a_slow_network_are_a_thousand() {
+async fn a_thousand_concurrent_updates_over_a_slow_network_are_all_kept() {
     let spy = Spy::new();
     spy.fails(Fault::Slow);
     a_thousand_updates(two_processes(spy), "slow").await;
@@ -42,17 +42,17 @@ mod shared {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_thousand_updates_at_once_in_redis_are_a_thousand() {
+    async fn a_thousand_concurrent_updates_in_redis_are_all_kept() {
         a_thousand_updates(two_processes(redis().await), &new_name()).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_thousand_updates_at_once_in_postgres_are_a_thousand() {
+    async fn a_thousand_concurrent_updates_in_postgres_are_all_kept() {
         a_thousand_updates(two_processes(postgres().await), &new_name()).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_thousand_updates_at_once_in_sqlite_are_a_thousand() {
+    async fn a_thousand_concurrent_updates_in_sqlite_are_all_kept() {
         let (backend, _file) = sqlite().await;
         a_thousand_updates(two_processes(backend), &new_name()).await;
     }
@@ -64,7 +64,7 @@ async fn a_read_is_one_step_and_a_write_is_one_step() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()));
     session.set("a", &1).await.unwrap();
-    assert_eq!(spy.steps(), [1, 1, 0, 0, 0], "the first write looks what is there");
+    assert_eq!(spy.steps(), [1, 1, 0, 0, 0], "the first write reads the record");
     session.set("a", &2).await.unwrap();
     session.update("a", |a: &mut u8| *a += 1).await.unwrap();
     session.remove("b").await.unwrap();
@@ -125,7 +125,7 @@ async fn a_write_of_another_process_is_seen_and_kept() {
 }
 
 #[tokio::test]
-async fn a_session_that_another_process_ended_begins_anew() {
+async fn a_session_ended_by_another_process_starts_empty() {
     let stores = two_processes(MemoryBackend::new());
     let [one, two] = stores.each_ref().map(session);
     one.set("old", &1).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_session_that_another_process_ended_begins_anew() {
     assert_eq!(two.keys().await.unwrap(), ["newer", "newest"]);
 }
 
-/// A refusal that rests on what this process wrote last may be out of date.
+/// A refusal that is based on this process's last write may be out of date.
 #[tokio::test]
 async fn a_change_is_not_refused_if_another_process_has_made_room_for_it() {
     let stores = two_processes(MemoryBackend::new()).map(|store| store.with_max_keys(1));
@@ -157,7 +157,7 @@ async fn a_change_that_conflicts_at_each_attempt_ends_with_a_conflict() {
     theirs.set("a", &0).await.unwrap();
     let mut runs = 0;
     let error = mine.update("a", |a: &mut i32| {
-        // Somebody is always faster.
+        // Another writer is always faster.
         runs += 1;
         let theirs = theirs.clone();
         let done = std::thread::spawn(move || {
@@ -181,7 +181,7 @@ async fn a_change_that_panics_or_is_dropped_passes_the_turn_on() {
     session.set("a", &1).await.unwrap();
     let panicking = session.clone();
     let panicked =
-        tokio::spawn(async move { panicking.update("a", |_: &mut u8| -> () { panic!("as it is told to") }).await });
+        tokio::spawn(async move { panicking.update("a", |_: &mut u8| -> () { panic!("as configured") }).await });
     assert!(panicked.await.unwrap_err().is_panic());
     spy.fails(Fault::Hung);
     let dropped = tokio::time::timeout(Duration::from_millis(1), session.set("a", &2)).await;

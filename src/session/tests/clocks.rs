@@ -1,4 +1,4 @@
-//! Sessions live as long as the clock of their backend says, whatever that of the process says.
+//! Sessions end by the clock of their backend, whatever the clock of the process says.
 
 #![cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
 
@@ -37,7 +37,7 @@ async fn a_session_in_postgres_ends_by_the_clock_of_the_database() {
     }
 }
 
-/// Redis' clock cannot be moved, but its expiry can: it is all that counts.
+/// Redis' clock cannot be moved, but its expiry can, and only the expiry counts.
 #[tokio::test]
 async fn a_session_in_redis_ends_by_the_time_to_live_that_redis_reports() {
     let prefix = format!("mcp-patterns:test:{}:", new_name());
@@ -47,7 +47,7 @@ async fn a_session_in_redis_ends_by_the_time_to_live_that_redis_reports() {
     let session = session(&store.with_idle_timeout(HOUR).with_absolute_timeout(3 * HOUR));
     session.set("a", &1).await.unwrap();
     let key = format!("{prefix}{}", session.key.id());
-    // Nearly an hour at a time passes for Redis, and none for this process.
+    // Nearly an hour passes at a time for Redis, and none for this process.
     for left in [3, 2, 1] {
         session.update("a", |a: &mut i64| *a += 1).await.unwrap();
         let (expires_in, beyond): (i64, i64) = (redis.pttl(&key).await.unwrap(), redis.hget(&key, "r").await.unwrap());

@@ -1,4 +1,4 @@
-//! Backends that fail: what the caller is told, and when.
+//! Backends that fail: the caller's error, and when it comes.
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ async fn a_backend_that_hangs_is_unavailable_to_all_within_the_timeout() {
     let begun = Instant::now();
     let ctx = connection("1");
     let answers = join_all((0..500).map(|_| call(&server, "visit", json!({}), &ctx))).await;
-    assert_eq!(begun.elapsed(), Duration::from_secs(2), "who waits for a turn does not wait longer");
+    assert_eq!(begun.elapsed(), Duration::from_secs(2), "a queued writer does not wait longer");
     for answer in answers {
         let refused = refused(&answer);
         let is_in_doubt = refused == (ErrorKind::Internal, "outcome_unknown".into());

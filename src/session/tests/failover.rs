@@ -1,4 +1,4 @@
-//! A Redis that fails over to a replica: what is acknowledged only once the replica has it is not lost.
+//! A Redis that fails over to a replica: a write that is acknowledged only after the replica has it is not lost.
 
 use ::redis::aio::ConnectionManagerConfig;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::testing::private_redis::Replicated;
 
 async fn connect(redis: &Replicated) -> AnyRedisConnection {
-    // It waits for longer than any step here takes.
+    // Its timeout is longer than any step here.
     let config = ConnectionManagerConfig::new().set_max_delay(Duration::from_millis(100));
     let config = config.set_response_timeout(Some(MINUTE));
     AnyRedisConnection::from_redis_1(redis.client().get_connection_manager_with_config(config).await.unwrap())
@@ -17,7 +17,7 @@ async fn replicated(redis: &Replicated, timeout: Duration) -> SessionStore {
     SessionStore::new(backend).with_backend_timeout(MINUTE)
 }
 
-/// Reads, once the connection is back.
+/// Reads, once the connection has recovered.
 async fn count(session: &Session) -> Option<u32> {
     let read = async {
         loop {
@@ -30,7 +30,7 @@ async fn count(session: &Session) -> Option<u32> {
     tokio::time::timeout(MINUTE, read).await.expect("the connection comes back")
 }
 
-/// What the manual warns of.
+/// The loss that the manual warns of.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_waiting_for_replicas_a_failover_loses_acknowledged_writes() {
     let mut redis = Replicated::start();
@@ -72,7 +72,7 @@ async fn a_write_on_too_few_replicas_is_not_acknowledged_and_a_step_without_a_wr
     assert!(hasty.delete("a", Some(1)).await.is_err(), "an end that no replica has may be lost");
     let taken = hasty.create("b", write(2)).await.expect("what is refused needs no replica");
     assert!(matches!(taken, Written::Conflict(Some(record)) if record.version == 1));
-    assert!(!hasty.delete("a", Some(1)).await.expect("what is gone needs no replica"));
+    assert!(!hasty.delete("a", Some(1)).await.expect("a missing record needs no replica"));
     redis.replica.resume();
 }
 
@@ -83,7 +83,7 @@ async fn a_write_waits_for_the_slowest_of_as_many_replicas_as_were_asked_for() {
     let backend = RedisBackend::new(connect(&redis).await).with_replicas(2, MINUTE / 2);
     let write = Write { version: 1, data: "{}", ttl: MINUTE, ends_in: Duration::MAX, opener: None };
     slow.hang();
-    // Long enough for the other one to have acknowledged it.
+    // Long enough for the other replica to have acknowledged it.
     let resumed = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         slow.resume();

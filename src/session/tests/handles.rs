@@ -1,4 +1,4 @@
-//! Sessions that a tool opens, and that a handle names.
+//! Sessions that a tool opens and a handle names.
 
 use super::*;
 
@@ -126,7 +126,7 @@ async fn a_new_handle_has_the_data_of_the_old_one() {
     assert!(matches!(session(&store).renew().await, Err(SessionError::NotRenewable)));
 }
 
-/// What was acknowledged under the old handle is there under the new one.
+/// Changes acknowledged under the old handle exist under the new one.
 #[tokio::test(start_paused = true)]
 async fn a_new_handle_loses_no_concurrent_change() {
     let spy = Spy::new();

@@ -1,4 +1,4 @@
-//! Which session a call belongs to, and what a call without one is told.
+//! Which session a call belongs to, and the answer to a call without one.
 
 use turbomcp_types::Tool;
 
@@ -18,14 +18,14 @@ async fn a_stolen_session_id_under_another_principal_names_another_session() {
     let as_user = |name: &str| user(name).with_session_id("1");
     assert_eq!(visit(&server, &as_user("ada")).await, "1");
     assert_eq!(visit(&server, &as_user("eve")).await, "1");
-    assert_eq!(visit(&server, &connection("1")).await, "1", "nobody in particular is another too");
+    assert_eq!(visit(&server, &connection("1")).await, "1", "an anonymous caller is another caller, too");
     let elsewhere = nobody().with_principal(Principal::new("ada").with_issuer("https://other.example"));
     assert_eq!(visit(&server, &elsewhere.with_session_id("1")).await, "1");
     assert_eq!(visit(&server, &as_user("ada")).await, "2");
 }
 
 #[tokio::test]
-async fn a_principal_is_found_again_on_any_connection_and_any_replica() {
+async fn a_principal_finds_its_session_on_any_connection_and_any_replica() {
     let backend = MemoryBackend::new();
     let replica = || SessionStore::new(backend.clone()).with_mode(SessionMode::Principal).layer(museum());
     let (one, two) = (replica(), replica());
@@ -42,7 +42,7 @@ async fn a_call_without_a_session_is_refused_and_not_made() {
         refused(&call(&server, "visit", json!({}), &nobody()).await),
         (ErrorKind::InvalidRequest, "none".into())
     );
-    // Neither the request's id nor what the client says of itself makes a session.
+    // Neither the request's id nor the client's information about itself makes a session.
     let ctx = nobody().with_request_id("1").with_client_id("1").with_metadata("session_id", "1");
     assert_eq!(refused(&call(&server, "plain", json!({}), &ctx).await).1, "none");
     assert_eq!((script.calls("visit"), script.calls("plain")), (0, 0));
@@ -50,7 +50,7 @@ async fn a_call_without_a_session_is_refused_and_not_made() {
     let server = memory().with_mode(SessionMode::Principal).layer(script.clone());
     let answer = call(&server, "visit", json!({}), &connection("1")).await;
     assert_eq!(refused(&answer), (ErrorKind::Authentication, "none".into()));
-    assert_eq!(script.calls("visit"), 0, "nobody in particular would share with all others like them");
+    assert_eq!(script.calls("visit"), 0, "an anonymous caller would share with all anonymous callers");
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn with_optional_sessions_a_call_without_one_passes_and_the_tool_gets_an_e
 }
 
 #[tokio::test]
-async fn a_tool_that_is_left_out_has_no_session() {
+async fn an_unselected_tool_has_no_session() {
     for store in [memory().except(["plain", "visit"]), memory().only(["plain"]), memory().when(|_| false)] {
         let server = store.except(["plain"]).layer(museum());
         assert_eq!(text(&call(&server, "plain", json!({}), &nobody()).await), "{}");
@@ -99,7 +99,7 @@ async fn the_store_in_a_tool_finds_the_session_that_the_layer_finds() {
         });
         let ctx = user("ada").with_session_id("1");
         assert_eq!(text(&call(&store.layer(script), "same", json!({}), &ctx).await), "Some(true)");
-        assert_eq!(store.of(&ctx).unwrap().get("seen").await.unwrap(), Some(true), "and so does whoever has the store");
+        assert_eq!(store.of(&ctx).unwrap().get("seen").await.unwrap(), Some(true), "and so does code with the store");
     }
 }
 
@@ -133,7 +133,7 @@ async fn two_servers_on_one_backend_share_sessions_only_with_the_same_namespace(
 }
 
 #[tokio::test]
-async fn the_innermost_of_two_stores_is_current() {
+async fn the_innermost_of_two_stores_is_the_current_one() {
     let (outer, inner) = (memory(), memory().with_mode(SessionMode::Principal));
     let server = (outer.clone(), inner.clone()).layer(museum());
     let ctx = user("ada").with_session_id("1");
@@ -146,7 +146,7 @@ async fn the_innermost_of_two_stores_is_current() {
 async fn a_panic_in_a_tool_leaves_its_session_usable() {
     let script = museum().with_plain("panic", |_| async {
         Session::current()?.set("a", &1).await?;
-        panic!("as it is told to")
+        panic!("as configured")
     });
     let server = memory().layer(script);
     let unwound = {

@@ -1,9 +1,9 @@
-//! How long a session lives.
+//! The lifetime of a session.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_session_ends_when_it_is_not_used() {
+async fn an_unused_session_ends_after_its_idle_timeout() {
     let session = session(&memory());
     session.set("a", &1).await.unwrap();
     tokio::time::advance(HOUR - MINUTE).await;
@@ -87,7 +87,7 @@ async fn a_use_near_the_end_of_a_session_is_not_reported_since_it_extends_nothin
         assert_eq!(session.get("a").await.unwrap(), Some(1));
         settle().await;
     }
-    // Every six minutes, until it is kept to its end.
+    // Every six minutes, until its end cannot be extended.
     let [.., touched, _] = spy.steps();
     assert!((9..=11).contains(&touched), "noted {touched} times");
 }
@@ -119,7 +119,7 @@ async fn without_an_absolute_timeout_a_session_lives_as_long_as_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_session_that_ended_is_empty() {
+async fn an_ended_session_is_empty() {
     let session = session(&memory());
     session.end().await.unwrap();
     session.set("a", &1).await.unwrap();

@@ -1,4 +1,4 @@
-//! A Redis of our own, killed, hung and brought back under load.
+//! A private Redis, killed, hung and restarted under load.
 
 use ::redis::aio::ConnectionManagerConfig;
 use futures_util::future::join_all;
@@ -11,7 +11,7 @@ async fn connect(redis: &PrivateRedis) -> AnyRedisConnection {
     AnyRedisConnection::from_redis_1(redis.client().get_connection_manager_with_config(config).await.unwrap())
 }
 
-/// Updates until the connection is back, which is soon, but not at once.
+/// Updates until the connection has recovered, which happens soon, but not at once.
 async fn until_available(session: &Session) {
     let updated = async {
         while session.update("after", |count: &mut u32| *count += 1).await.is_err() {
@@ -21,7 +21,7 @@ async fn until_available(session: &Session) {
     tokio::time::timeout(MINUTE, updated).await.expect("the connection comes back");
 }
 
-/// Updates from 20 callers at once, and how many were acknowledged, refused, and neither.
+/// Updates from 20 callers at once. Returns how many were acknowledged, refused, and neither.
 async fn load(session: &Session, updates: usize) -> [usize; 3] {
     let callers = (0..20).map(|_| {
         let session = session.clone();
@@ -75,7 +75,7 @@ async fn a_redis_that_hangs_under_load_is_unavailable_in_time_and_recovers() {
     let session = session(&store);
     session.set("count", &0).await.unwrap();
     redis.hang();
-    // Of whoever comes while it hangs, nobody is kept for much longer than the timeout: a minute is generous to a busy machine.
+    // No caller who comes while it hangs waits much longer than the timeout: a minute allows for a busy machine.
     let during = tokio::time::timeout(MINUTE, load(&session, 3)).await.expect("in time");
     assert_eq!((during[0], during[1] + during[2]), (0, 60));
     assert!(session.get::<usize>("count").await.is_err());

@@ -1,4 +1,4 @@
-//! A backend that refuses to write: nothing was kept, and nothing is in doubt.
+//! A backend that refuses a write: nothing was kept, and the outcome is known.
 
 use sqlx::postgres::PgPoolOptions;
 
@@ -24,7 +24,7 @@ async fn a_redis_that_refuses_a_write_has_kept_nothing_and_the_outcome_is_not_un
     let redis = PrivateRedis::start_on_request();
     let session = session(&SessionStore::redis(connected(&redis).await));
     for (at, (what, breaks, repairs)) in WAYS.into_iter().enumerate() {
-        // The next write finds what it needs here, and reads nothing before.
+        // The next write finds its record here, and does not read first.
         session.set("count", &at).await.expect("it is kept");
         redis.command(breaks);
         for _ in 0..3 {
@@ -53,7 +53,7 @@ async fn a_redis_that_runs_another_script_has_kept_nothing() {
         loop {
             match session.set("count", &100).await {
                 Ok(()) => session.set("count", &1).await.unwrap_or_default(),
-                // The script had begun, and Redis did not answer anybody yet.
+                // The script had begun, and Redis had answered no client yet.
                 Err(SessionError::OutcomeUnknown(_)) => {}
                 refused => return refused,
             }
@@ -126,7 +126,7 @@ fn each_refusal_of_a_session_is_marked() {
     }
 }
 
-/// The write finds another version, and then the connection is lost while it reads what there is.
+/// The write finds another version, and then the connection is lost while it reads the current record.
 #[tokio::test]
 async fn a_write_that_changed_nothing_is_not_in_doubt_if_the_current_record_cannot_be_read() {
     let direct = databases::postgres_with_clock(2).await;

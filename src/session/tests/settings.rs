@@ -1,4 +1,4 @@
-//! Which settings cannot work, what the defaults are, and what is counted.
+//! Refused settings, the defaults, and the counters.
 
 use metrics_util::debugging::DebuggingRecorder;
 

@@ -1,4 +1,4 @@
-//! The bounds of the sessions in memory: who gets how much of them, and what becomes of whom there is no room for.
+//! The bounds of the sessions in memory: the share of each caller, and the refusal of a caller without room.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn in_memory_for(max_sessions: usize) -> SessionStore {
     SessionStore::new(MemoryBackend::new().with_max_sessions(max_sessions))
 }
 
-/// Opens sessions until one is refused, or `times`. Says how many were not.
+/// Opens sessions until one is refused, or `times` times. Returns how many were opened.
 async fn opened(server: &impl McpHandler, ctx: &RequestContext, times: usize) -> usize {
     for number in 0..times {
         let answer = call(server, "open_session", json!({}), ctx).await;
@@ -34,7 +34,7 @@ async fn a_caller_who_opens_sessions_in_a_loop_ends_no_session_of_another_caller
 }
 
 #[tokio::test]
-async fn a_caller_alone_gets_half_and_an_anonymous_connection_half_of_that() {
+async fn a_lone_caller_gets_half_and_an_anonymous_connection_half_of_that() {
     for (ctx, share) in [(user("ada"), 500), (nobody(), 500), (connection("1"), 250)] {
         let server = in_memory_for(1_000).with_mode(SessionMode::Handle).layer(museum());
         assert_eq!(opened(&server, &ctx, 1_000).await, share, "{:?}", ctx.session_id());
@@ -49,7 +49,7 @@ async fn a_caller_alone_gets_half_and_an_anonymous_connection_half_of_that() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_renewed_stays_in_the_share_of_who_opened_it() {
+async fn a_renewed_session_stays_in_the_share_of_its_opener() {
     let store = in_memory_for(8).with_mode(SessionMode::Handle);
     let ada = user("ada");
     for _ in 0..3 {
@@ -66,7 +66,7 @@ async fn a_session_that_is_renewed_stays_in_the_share_of_who_opened_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sessions_that_expired_make_room_for_those_that_need_it() {
+async fn expired_sessions_make_room_for_new_ones() {
     let store = in_memory_for(100).with_mode(SessionMode::Handle);
     let ada = user("ada");
     let kept = store.open(&ada).await.unwrap();
@@ -116,6 +116,6 @@ async fn each_anonymous_connection_has_its_session_until_their_share_is_full() {
     }
     let too_many = call(&server, "visit", json!({}), &connection("50")).await;
     assert_eq!(refused(&too_many), (ErrorKind::ServerOverloaded, "no_room".to_owned()));
-    assert_eq!(text(&call(&server, "visit", json!({}), &connection("0")).await), "2", "who has one keeps it");
+    assert_eq!(text(&call(&server, "visit", json!({}), &connection("0")).await), "2", "an open session is kept");
     assert_eq!(text(&call(&server, "visit", json!({}), &user("ada").with_session_id("51")).await), "1");
 }

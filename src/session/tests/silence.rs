@@ -1,4 +1,4 @@
-//! A Redis that falls silent: its connections are open, and nothing comes. And one answer that takes long.
+//! A Redis that stops answering: its connections stay open and deliver nothing. And one answer that takes long.
 
 use futures_util::future::join_all;
 
@@ -22,7 +22,7 @@ async fn update(session: &Session) -> Result<(), bool> {
     }
 }
 
-/// Updates until that is acknowledged. Returns how many may have been kept without that.
+/// Updates until one is acknowledged. Returns how many others may have been kept.
 async fn until_acknowledged(session: &Session) -> usize {
     let mut unknown = 0;
     let acknowledged = async {
@@ -48,7 +48,7 @@ async fn count(session: &Session) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_are_used_again_after_their_connection_has_fallen_silent() {
+async fn sessions_work_again_after_their_connection_stopped_answering() {
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
     let connection = RedisConnection::open(&proxy.redis_url()).unwrap().with_ping_timeout(3 * SECOND);
@@ -64,14 +64,14 @@ async fn sessions_are_used_again_after_their_connection_has_fallen_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_are_used_again_after_their_redis_was_stopped_for_long_and_continues() {
+async fn sessions_work_again_after_a_long_stop_of_redis() {
     let redis = PrivateRedis::start_on_request();
     let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(100 * MILLI);
     let connection = connection.with_ping_timeout(100 * MILLI).with_connect_timeout(100 * MILLI);
     let session = session(&SessionStore::redis(connection));
     assert_eq!(until_acknowledged(&session).await, 0);
     redis.hang();
-    // Until nothing is sent any more, since there is no connection.
+    // Until nothing is sent any more, since no connection is left.
     let mut unknown = 0;
     let gone = async {
         while update(&session).await.expect_err("it hangs") || session.get::<usize>("count").await.is_ok() {
@@ -85,10 +85,10 @@ async fn sessions_are_used_again_after_their_redis_was_stopped_for_long_and_cont
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_slow_answer_of_redis_fails_the_call_that_waits_for_it_and_not_those_behind_it() {
+async fn one_slow_answer_of_redis_fails_its_own_call_and_not_the_queued_ones() {
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
-    // The slow answer comes after the first has given it up, and before the second would.
+    // The slow reply comes after the first caller timed out, and before the second would.
     let connection = RedisConnection::open(&proxy.redis_url()).unwrap().with_response_timeout(4 * SECOND);
     let session = session(&SessionStore::redis(connection).with_backend_timeout(16 * SECOND));
     assert_eq!(until_acknowledged(&session).await, 0);
@@ -102,13 +102,13 @@ async fn one_slow_answer_of_redis_fails_the_call_that_waits_for_it_and_not_those
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_hangs_does_not_keep_a_crowd_waiting_one_after_the_other() {
+async fn queued_writers_fail_together_when_redis_hangs() {
     let redis = PrivateRedis::start_on_request();
     let connection = RedisConnection::open(&redis.url()).unwrap().with_response_timeout(MINUTE);
     let session = session(&SessionStore::redis(connection).with_backend_timeout(2 * SECOND));
     assert_eq!(until_acknowledged(&session).await, 0);
     redis.hang();
-    // In turn they would take two minutes.
+    // One after the other they would take two minutes.
     let took = Took::begin();
     let during = tokio::time::timeout(MINUTE, crowd(&session)).await.expect("each waits for its own time");
     took.until("all 62 are refused");
@@ -120,7 +120,7 @@ async fn a_redis_that_hangs_does_not_keep_a_crowd_waiting_one_after_the_other() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_whose_answer_takes_long_passes_its_turn_on() {
+async fn a_write_with_a_slow_answer_passes_its_turn_on() {
     let spy = Spy::new();
     let session = session(&SessionStore::new(spy.clone()));
     session.set("count", &0).await.unwrap();
@@ -163,7 +163,7 @@ async fn a_queued_writer_fails_once_the_backend_answered_nothing_for_one_timeout
         spy.fails(Fault::Hung);
     };
     let (during, ()) = tokio::join!(crowd, hangs);
-    // The last answer is that of the step that began before it hung: at 4.4 s.
+    // The last reply is that of the step that began before Redis hung: at 4.4 s.
     assert_eq!(began.elapsed(), 6_400 * MILLI);
     assert_eq!(during[0], 11);
     assert!(during[2] <= 4, "{during:?}");

@@ -1,4 +1,4 @@
-//! Expired sessions are deleted beside calls, which neither lose a session nor wait.
+//! Expired sessions are deleted during calls, which neither lose a session nor wait.
 
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::testing::databases;
 
-/// More than a sweep takes, and less than a pool lets anybody wait.
+/// Longer than a sweep, and shorter than the acquire timeout of a pool.
 const LONG: Duration = Duration::from_secs(8);
 
 fn write(data: &str, ttl: Duration) -> Write<'_> {

@@ -1,4 +1,4 @@
-//! What is kept, and how it comes back.
+//! Which values are stored, and how they are read back.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ fn basket() -> Basket {
 }
 
 #[tokio::test]
-async fn any_serde_value_comes_back_as_it_was() {
+async fn any_serde_value_is_read_back_unchanged() {
     let session = session(&memory());
     assert_eq!(session.get::<Basket>("basket").await.unwrap(), None);
     session.set("basket", &basket()).await.unwrap();
@@ -109,7 +109,7 @@ async fn several_values_change_together_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_full_refuses_more_and_keeps_what_it_has() {
+async fn a_full_session_refuses_more_and_keeps_its_values() {
     let store = memory().with_max_bytes(200).with_max_keys(3);
     let session = session(&store);
     for key in ["a", "b", "c"] {

@@ -11,14 +11,14 @@ struct Seen(Arc<Mutex<Vec<&'static str>>>);
 
 impl Seen {
     fn all(&self) -> Vec<&'static str> {
-        self.0.lock().expect("nobody panics here").clone()
+        self.0.lock().expect("no panic").clone()
     }
 
     fn takes(&self, what: &'static str, time: Duration) -> BoxFuture<'static, ()> {
         let seen = self.clone();
         Box::pin(async move {
             sleep(time).await;
-            seen.0.lock().expect("nobody panics here").push(what);
+            seen.0.lock().expect("no panic").push(what);
         })
     }
 
@@ -38,7 +38,7 @@ fn panics<T>() -> T {
 }
 
 #[tokio::test(start_paused = true)]
-async fn invalidations_run_side_by_side_and_before_the_first_hook() {
+async fn invalidations_run_concurrently_and_before_the_first_hook() {
     let seen = Seen::default();
     let hooks = Hooks {
         after_commit: vec![seen.hook("hook", Duration::ZERO)],
@@ -49,7 +49,7 @@ async fn invalidations_run_side_by_side_and_before_the_first_hook() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_waits_for_every_invalidation_and_no_longer_than_the_limit_for_hooks_which_go_on() {
+async fn an_answer_waits_for_every_invalidation_and_for_hooks_up_to_their_limit() {
     let (seen, began) = (Seen::default(), Instant::now());
     let hooks = Hooks {
         after_commit: vec![seen.hook("mail", 20 * SECOND), seen.hook("last", Duration::ZERO)],
@@ -62,7 +62,7 @@ async fn an_answer_waits_for_every_invalidation_and_no_longer_than_the_limit_for
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_panics_before_or_after_its_first_step_keeps_nothing_from_the_others() {
+async fn a_panic_in_one_hook_or_invalidation_does_not_stop_the_others() {
     let seen = Seen::default();
     let hooks = Hooks {
         after_commit: vec![

@@ -1,4 +1,4 @@
-//! Transactions that are not begun, or fail on the way.
+//! Transactions that cannot be begun, or fail later.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::testing::Traced;
 use crate::transactional::{TransactionError, Transactor};
 
 on_each_database! {
-    whoever_leaves_while_waiting_for_a_connection_takes_none,
+    a_caller_who_leaves_while_waiting_for_a_connection_takes_none,
 }
 
-/// Each failure is said with the id that its caller has, and the end of all of them once.
+/// Each failure is logged with the id that its caller gets, and the end of all failures once.
 #[tokio::test]
 async fn the_log_says_once_that_transactions_can_be_begun_again() {
     let others = Postgres::pool().await;
@@ -50,12 +50,12 @@ async fn the_log_says_once_that_transactions_can_be_begun_again() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_gives_way_to_another_one_is_no_outage() {
+async fn a_conflict_between_transactions_is_not_logged_as_an_outage() {
     let file = Sqlite::pool().await;
     let options = file.connect_options().as_ref().clone().busy_timeout(Duration::ZERO);
     let pool = SqlitePoolOptions::new().connect_with(options).await.expect("a file can be opened");
     let transactor = Transactor::new(pool).with_max_attempts(2);
-    let mut writer = file.begin_with("begin immediate").await.expect("nobody writes");
+    let mut writer = file.begin_with("begin immediate").await.expect("no other writer");
     let traced = Traced::start();
     assert_eq!(transactor.run(&(), nothing).await, Err(TransactionError::Conflict { attempts: 2 }));
     Sqlite::write(&mut writer, 1).await.expect("it has the lock");
@@ -64,7 +64,7 @@ async fn a_transaction_that_gives_way_to_another_one_is_no_outage() {
     assert!(!traced.text().contains("can be begun again"), "{}", traced.text());
 }
 
-async fn whoever_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() {
+async fn a_caller_who_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() {
     let others = DB::pool().await;
     let (pool, hooks) = hooked_pool(&others, 1).await;
     let transactor = Transactor::new(pool.clone());
@@ -79,7 +79,7 @@ async fn whoever_leaves_while_waiting_for_a_connection_takes_none<DB: TestDb>() 
         }
         drop(only);
 
-        // Waiters are served in turn, so whoever was before would have been there by now.
+        // Waiting tasks are served in turn, so an earlier one would have arrived by now.
         assert_eq!(transactor.run(&(), nothing).await, Ok(()));
         assert_eq!(hooks.before_acquire() - before, 1);
     }
@@ -106,7 +106,7 @@ async fn work_that_must_end_returns_its_result_to_a_caller_who_waits() {
     assert_eq!(run_to_end(Box::pin(async { 1 })).await, 1);
 }
 
-/// Stands between a pool and its server, and replaces what the client says by something as long.
+/// Stands between a pool and its server, and replaces a message of the client by another of the same length.
 async fn replacing(server: &sqlx::postgres::PgConnectOptions, what: &'static [u8], by: &'static [u8]) -> u16 {
     async fn pass(client: TcpStream, server: TcpStream, what: &[u8], by: &[u8]) -> std::io::Result<()> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
@@ -144,9 +144,9 @@ async fn replacing(server: &sqlx::postgres::PgConnectOptions, what: &'static [u8
     port
 }
 
-/// sqlx hands the connection of a failed begin back to the pool as it is.
+/// sqlx returns the connection of a failed begin to the pool as it is.
 #[tokio::test]
-async fn a_begin_that_the_server_refuses_half_way_leaves_its_connection_usable() {
+async fn a_begin_that_the_server_refuses_leaves_its_connection_usable() {
     let direct = Postgres::pool().await;
     let port = replacing(&direct.connect_options(), b"lock_timeout = 2222", b"lock_timeout = -222").await;
     let through = direct.connect_options().as_ref().clone().host("127.0.0.1").port(port);
@@ -165,7 +165,7 @@ async fn a_begin_that_the_server_refuses_half_way_leaves_its_connection_usable()
 
 /// PostgreSQL's timeouts have 32 bits of milliseconds.
 #[tokio::test]
-async fn timeouts_without_end_are_as_long_as_the_server_has_them() {
+async fn endless_timeouts_become_the_longest_that_the_server_accepts() {
     let pool = Postgres::pool().await;
     let month = Duration::from_secs(30 * 24 * 60 * 60);
     for timeout in [month, Duration::from_secs(u64::MAX / 4), Duration::MAX] {

@@ -1,4 +1,4 @@
-//! Keys live as long as the clock of the database says, whatever that of the process says.
+//! Keys expire by the clock of the database, whatever the clock of the process says.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn pay(server: &impl McpHandler) -> String {
     answer.first_text().expect("a text").to_owned()
 }
 
-/// What is said of the key of a call that ended its transaction.
+/// The answer about the key of a call that ended its transaction.
 async fn told(server: &impl McpHandler) -> Value {
     let answer = call(server, "pay_and_commit").await;
     let noted = answer.as_ref().ok().and_then(|answer| answer.meta.as_ref()?.get(IDEMPOTENCY).cloned());
@@ -65,7 +65,7 @@ fn key(id: &str) -> CallKey {
     CallKey { id: id.into(), fingerprint: "f".into(), tool: "pay".into(), key: "k".into(), origin: Origin::default() }
 }
 
-/// Both clocks may be wrong: all that counts is how much time passes on that of the database.
+/// Both clocks may be wrong: only the time that passes on the clock of the database counts.
 #[tokio::test]
 async fn a_key_pays_once_within_its_ttl_by_the_clock_of_the_database() {
     for wrong_by in [-DAY, 0, DAY] {
@@ -95,10 +95,10 @@ async fn a_call_becomes_unresolved_for_good_by_the_clock_of_the_database() {
 }
 
 #[tokio::test]
-async fn a_sweep_of_keys_goes_by_the_clock_of_the_database() {
+async fn a_sweep_of_keys_uses_the_clock_of_the_database() {
     let pool = prepared().await;
     let mut connection = pool.acquire().await.expect("a connection");
-    // By the clock of this process, that is long over.
+    // By the clock of this process, that time is long past.
     move_clock(&pool, -DAY).await;
     assert!(Postgres::claim(&mut connection, &key("a"), None, secs(HOUR)).await.expect("it is claimed"));
     assert!(Postgres::complete(&mut connection, "a", "{}", secs(HOUR)).await.expect("it is recorded"));
@@ -123,10 +123,10 @@ async fn leases_and_ages_of_claims_are_measured_by_the_clock_of_the_database() {
     move_clock(&pool, 50).await;
     assert_eq!(age().await, None);
     move_clock(&pool, 40).await;
-    let since = age().await.expect("its lease is over");
+    let since = age().await.expect("its lease has ended");
     assert!((30..40).contains(&since), "for {since} s");
 
-    // The owner comes back and then leaves it.
+    // The owner continues and then leaves the claim.
     let renewed = Postgres::renew(&mut db, &[("a".into(), "mine".into())], secs(60)).await;
     assert_eq!(renewed.expect("a renewal"), ["a"]);
     assert!(!Postgres::take_over(&mut db, &key("a"), owner, secs(HOUR)).await.expect("a step"), "it runs again");
@@ -142,7 +142,7 @@ async fn leases_and_ages_of_claims_are_measured_by_the_clock_of_the_database() {
 }
 
 #[tokio::test]
-async fn sqlite_tells_the_time_of_its_machine_in_whole_milliseconds() {
+async fn sqlite_returns_the_time_of_its_machine_in_whole_milliseconds() {
     #[expect(clippy::disallowed_methods, reason = "it is what is compared with")]
     let time = || {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
@@ -157,7 +157,7 @@ async fn sqlite_tells_the_time_of_its_machine_in_whole_milliseconds() {
     }
 }
 
-/// Tables of 20,000 rows, none of which has expired: to read all of them would be a mistake. They stand in no order, as keys do.
+/// Tables of 20,000 unexpired rows: to read all of them would be a mistake. They are in random order, as keys are.
 #[tokio::test]
 async fn every_sweep_finds_expired_rows_by_an_index() {
     let pool = prepared().await;

@@ -1,4 +1,4 @@
-//! Transactions that give way to others, and begin anew.
+//! Transactions that conflict with others, and are repeated.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use turbomcp_core::{McpError, McpResult};
 use super::databases::{TestDb, numbers_at_rest, refusal, write};
 use crate::transactional::{Dialect, Isolation, TransactionError, Transactor, current, failed};
 
-/// Two doctors are on call, one must stay: each leaves if the other is there. Returns how often a body ran.
+/// Two doctors are on call, one must stay: each leaves if the other is on call. Returns how often a body ran.
 async fn write_skew(isolation: Isolation) -> (Vec<i64>, u32) {
     let pool = Postgres::pool().await;
     sqlx::query("insert into t values (1), (2)").execute(&pool).await.expect("both are on call");
@@ -41,16 +41,16 @@ async fn write_skew(isolation: Isolation) -> (Vec<i64>, u32) {
 }
 
 #[tokio::test]
-async fn a_write_skew_that_read_committed_lets_through_is_prevented_at_serializable() {
+async fn a_write_skew_that_read_committed_allows_is_prevented_at_serializable() {
     let (on_call, bodies) = write_skew(Isolation::ReadCommitted).await;
-    assert_eq!((on_call.len(), bodies), (0, 2), "nobody is left, and nobody noticed");
+    assert_eq!((on_call.len(), bodies), (0, 2), "no doctor is on call, undetected");
 
     let (on_call, bodies) = write_skew(Isolation::Serializable).await;
-    assert_eq!((on_call.len(), bodies), (1, 3), "one of them looked again");
+    assert_eq!((on_call.len(), bodies), (1, 3), "one of them ran again");
 }
 
 #[tokio::test]
-async fn serialization_failures_and_deadlocks_are_tried_again_as_a_whole() {
+async fn transactions_are_repeated_after_serialization_failures_and_deadlocks() {
     let pool = Postgres::pool().await;
     for conflict in [
         "do $$ begin raise exception 'x' using errcode = '40001'; end $$",
@@ -72,7 +72,7 @@ async fn serialization_failures_and_deadlocks_are_tried_again_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_conflict_is_seen_although_the_tool_maps_its_errors() {
+async fn a_conflict_is_detected_although_the_tool_maps_its_errors() {
     let pool = Postgres::pool().await;
     let bodies = AtomicU32::new(0);
     let transactor = Transactor::new(pool);
@@ -92,7 +92,7 @@ async fn a_conflict_is_seen_although_the_tool_maps_its_errors() {
 }
 
 #[tokio::test]
-async fn a_conflict_that_the_tool_swallows_is_tried_again_too() {
+async fn a_conflict_that_the_tool_ignores_is_repeated_too() {
     let pool = Postgres::pool().await;
     let bodies = AtomicU32::new(0);
     let transactor = Transactor::new(pool.clone());
@@ -111,7 +111,7 @@ async fn a_conflict_that_the_tool_swallows_is_tried_again_too() {
 }
 
 #[tokio::test]
-async fn other_failures_are_not_tried_again() {
+async fn transactions_are_not_repeated_after_other_failures() {
     let pool = Postgres::pool().await;
     let bodies = AtomicU32::new(0);
     let transactor = Transactor::new(pool);
@@ -125,7 +125,7 @@ async fn other_failures_are_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_always_gives_way_fails_after_a_bounded_number_of_attempts() {
+async fn a_transaction_that_always_conflicts_fails_after_a_bounded_number_of_attempts() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_max_attempts(3);
     let run = transactor.run(&(), || async {
@@ -137,11 +137,11 @@ async fn a_transaction_that_always_gives_way_fails_after_a_bounded_number_of_att
 }
 
 #[tokio::test]
-async fn a_busy_file_is_waited_for_and_then_tried_again() {
+async fn a_transaction_waits_for_a_busy_file_and_is_then_repeated() {
     let pool = Sqlite::pool().await;
     let impatient = pool.connect_options().as_ref().clone().busy_timeout(Duration::from_millis(20));
     let impatient = sqlx::SqlitePool::connect_with(impatient).await.expect("the file is there");
-    let writer = pool.begin_with("begin immediate").await.expect("nobody writes");
+    let writer = pool.begin_with("begin immediate").await.expect("no other writer");
     let (busy, mut seen_busy) = tokio::sync::mpsc::unbounded_channel();
     let transactor = Transactor::new(impatient).with_max_attempts(100);
     let waits = async {

@@ -1,4 +1,4 @@
-//! Real databases: a file of SQLite's, and a schema of its own on the PostgreSQL server.
+//! Real databases: a SQLite file, and a separate schema on the PostgreSQL server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) trait TestDb: Dialect {
     fn write(connection: &mut Self::Connection, n: i64) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
-/// Does nothing in its transaction.
+/// Sends no statement in its transaction.
 pub(super) async fn nothing() -> Result<(), TransactionError> {
     Ok(())
 }
@@ -32,10 +32,10 @@ pub(super) async fn write<DB: TestDb>(n: i64) -> Result<(), TransactionError> {
     Ok(DB::write(&mut connection, n).await?)
 }
 
-/// Reads the numbers once no transaction is left open that a leaving caller may have left.
+/// Reads the numbers once no transaction of a caller who left is open any more.
 pub(super) async fn numbers_at_rest<DB: TestDb>(pool: &Pool<DB>) -> Vec<i64> {
     let mut all = Vec::new();
-    // Every connection was handed back, and with it the end of its transaction.
+    // Every connection is back in the pool, so every transaction has ended.
     for _ in 0..pool.options().get_max_connections() {
         all.push(pool.acquire().await.expect("no connection is lost"));
     }
@@ -48,7 +48,7 @@ pub(super) async fn numbers_at_rest<DB: TestDb>(pool: &Pool<DB>) -> Vec<i64> {
     DB::numbers(pool).await
 }
 
-/// More than anything takes that is waited for, and less than a pool lets anybody wait.
+/// Longer than any awaited step, and shorter than the acquire timeout of a pool.
 pub(super) const LONG: Duration = Duration::from_secs(8);
 
 /// Waits until every connection is back in its pool.
@@ -61,7 +61,7 @@ pub(super) async fn until_idle<DB: TestDb>(pool: &Pool<DB>) {
     is_back.await.expect("they come back");
 }
 
-/// How often the hooks of a pool have been run.
+/// How often the hooks of a pool have run.
 #[derive(Debug, Default)]
 pub(super) struct Hooks {
     before_acquire: AtomicU32,
@@ -78,7 +78,7 @@ impl Hooks {
     }
 }
 
-/// A pool of so many connections to the database of another, with hooks.
+/// A pool with that many connections to the database of another pool, with hooks.
 pub(super) async fn hooked_pool<DB: TestDb>(other: &Pool<DB>, max_connections: u32) -> (Pool<DB>, Arc<Hooks>) {
     let hooks = Arc::new(Hooks::default());
     let (acquired, released) = (Arc::clone(&hooks), Arc::clone(&hooks));
@@ -97,7 +97,7 @@ pub(super) async fn hooked_pool<DB: TestDb>(other: &Pool<DB>, max_connections: u
     (pool.await.expect("a connection"), hooks)
 }
 
-/// A pool on a schema of its own.
+/// A pool on a separate schema.
 pub(super) async fn postgres_pool(options: PgConnectOptions, max_connections: u32) -> Pool<Postgres> {
     let pool = postgres_schema(options, max_connections).await;
     sqlx::query("create table t (n bigint)").execute(&pool).await.expect("a table can be made");
@@ -127,7 +127,7 @@ thread_local! {
     static FILES: Files = Files(tempdir());
 }
 
-/// A folder for the files of one test, which has a thread of its own. It goes with the thread.
+/// A folder for the files of one test, which has its own thread. It is deleted with the thread.
 struct Files(PathBuf);
 
 fn tempdir() -> PathBuf {
@@ -169,10 +169,10 @@ impl TestDb for Sqlite {
     }
 }
 
-/// What a table holds where nothing was done.
+/// The content of a table if nothing was done.
 pub(super) const NONE: [i64; 0] = [];
 
-/// An error of the tool's own.
+/// The tool's own error.
 pub(super) fn refusal() -> TransactionError {
     TransactionError::Statement { fault: Fault::Permanent, id: "the tool's own".into() }
 }

@@ -1,4 +1,4 @@
-//! A full disk: SQLite refuses, and nothing is in doubt.
+//! A full disk: SQLite refuses, and the outcome is known.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::testing::{ScriptedServer, Took};
 use crate::transactional::{TRANSACTION, TransactionalTool, current, failed};
 use crate::{Layer, outcome};
 
-/// A small disk, for a test with the rights of root.
+/// A small disk, for a test that runs as root.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -25,7 +25,7 @@ impl Disk {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(&folder).output();
         match mounted {
             Ok(mounted) if mounted.status.success() => Some(Self(folder)),
-            // Who is not root has the page limit of the other test only.
+            // Without root, only the other test, with its page limit, runs.
             refused => {
                 let _ = std::fs::remove_dir(&folder);
                 assert!(!is_root(), "root can mount: {refused:?}");
@@ -72,7 +72,7 @@ async fn call(server: &impl McpHandler, key: Option<&str>, bytes: u32) -> McpRes
     server.call_tool("write", args, &RequestContext::new()).await
 }
 
-/// Writes until there is no room, and says how often that went well.
+/// Writes until there is no room, and returns how many writes succeeded.
 async fn fill(server: &impl McpHandler, bytes: u32) -> usize {
     for written in 0.. {
         if call(server, None, bytes).await.is_ok_and(|result| result.is_error()) {
@@ -100,24 +100,24 @@ async fn is_refused(pool: &SqlitePool, server: &impl McpHandler, bytes: u32) {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_refused_at_the_commit_and_nothing_is_in_doubt() {
+async fn a_full_disk_fails_the_commit_with_a_known_outcome() {
     let Some(disk) = Disk::mount() else {
-        return a_full_database_is_refused_and_nothing_is_in_doubt_here().await;
+        return a_full_database_fails_the_write_with_a_known_outcome_here().await;
     };
     let pool = sqlite_at(&disk.0.join("full.db")).await;
     let server = server(&pool).await;
-    // In WAL mode, what a transaction writes reaches the disk with its commit.
+    // In WAL mode, the writes of a transaction reach the disk with its commit.
     assert!(fill(&server, 40_000).await > 0, "some room is there");
     is_refused(&pool, &server, 40_000).await;
 
-    // Room again: a key that was refused is free.
+    // There is room again: a refused key is free.
     let more = Command::new("mount").args(["-o", "remount,size=4m"]).arg(&disk.0).status();
     assert!(more.is_ok_and(|more| more.success()), "the disk grows");
     assert_eq!(call(&server, Some("a"), 40_000).await.expect("a result").first_text(), Some("written"));
     pool.close().await;
 }
 
-async fn a_full_database_is_refused_and_nothing_is_in_doubt_here() {
+async fn a_full_database_fails_the_write_with_a_known_outcome_here() {
     let file = std::env::temp_dir().join(format!("mcp-patterns-{}.db", new_name()));
     let pool = sqlite_at(&file).await;
     let server = server(&pool).await;
@@ -141,6 +141,6 @@ async fn a_full_database_is_refused_and_nothing_is_in_doubt_here() {
 }
 
 #[tokio::test]
-async fn a_full_database_is_refused_and_nothing_is_in_doubt() {
-    a_full_database_is_refused_and_nothing_is_in_doubt_here().await;
+async fn a_full_database_fails_the_write_with_a_known_outcome() {
+    a_full_database_fails_the_write_with_a_known_outcome_here().await;
 }

@@ -1,4 +1,4 @@
-//! Tools that end their transaction by themselves.
+//! Tools that end their transaction themselves.
 
 use serde_json::{Value, json};
 use sqlx::Pool;
@@ -13,14 +13,14 @@ use crate::transactional::{Dialect, TransactionError, TransactionalTool, Transac
 use crate::{Layer, outcome};
 
 on_each_database! {
-    a_tool_that_ends_its_transaction_never_gets_an_error_that_says_nothing_was_done,
+    a_tool_that_ends_its_transaction_never_gets_an_error_that_nothing_was_done,
     a_tool_that_commits_and_fails_is_marked,
     the_key_of_a_tool_that_ended_its_transaction_is_ambiguous_until_it_is_resolved,
     an_ambiguous_key_is_refused_for_good_after_the_chosen_time_until_its_ttl,
     an_ambiguous_key_is_not_refused_for_good_before_the_chosen_time,
-    an_ambiguous_key_without_further_calls_is_deleted_in_the_end,
+    an_ambiguous_key_without_further_calls_is_finally_deleted,
     a_tool_that_commits_and_begins_again_is_recorded,
-    a_transaction_that_ended_early_is_not_tried_again,
+    a_transaction_that_ended_early_is_not_repeated,
     a_transaction_that_ended_normally_is_not_marked,
 }
 
@@ -35,7 +35,7 @@ async fn prepared<DB: TestDb>() -> Pool<DB> {
     pool
 }
 
-/// Writes 1, ends its transaction with what it is told to, writes 2, and ends as it is told to.
+/// Writes 1, ends its transaction with the given statement, writes 2, and ends as configured.
 fn bank<DB: TestDb>() -> ScriptedServer {
     ScriptedServer::new("bank").with_plain("pay", |call| async move {
         write::<DB>(1).await?;
@@ -60,7 +60,7 @@ async fn pay(server: &impl McpHandler, args: Value) -> McpResult<ToolResult> {
     server.call_tool("pay", args, &RequestContext::new()).await
 }
 
-/// What the layers say of an answer, of the transaction and of the key.
+/// The layers' marks in an answer: of the transaction and of the key.
 fn told(answer: &McpResult<ToolResult>) -> (Value, Value) {
     let noted = |word: &str| {
         let meta = answer.as_ref().ok().and_then(|answer| answer.meta.as_ref()?.get(word).cloned());
@@ -70,7 +70,7 @@ fn told(answer: &McpResult<ToolResult>) -> (Value, Value) {
     (noted("mcp-patterns/transaction"), noted("mcp-patterns/idempotency"))
 }
 
-async fn a_tool_that_ends_its_transaction_never_gets_an_error_that_says_nothing_was_done<DB: TestDb>() {
+async fn a_tool_that_ends_its_transaction_never_gets_an_error_that_nothing_was_done<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let server = layer(&pool, Idempotency::new()).layer(bank::<DB>());
     for ends in ["COMMIT", "ROLLBACK"] {
@@ -187,7 +187,7 @@ async fn an_ambiguous_key_is_not_refused_for_good_before_the_chosen_time<DB: Tes
     assert_eq!(TransactionalTool::sweep(&pool).await.expect("a sweep"), 0, "it is kept");
 }
 
-async fn an_ambiguous_key_without_further_calls_is_deleted_in_the_end<DB: TestDb>() {
+async fn an_ambiguous_key_without_further_calls_is_finally_deleted<DB: TestDb>() {
     use std::time::Duration;
     let pool = prepared::<DB>().await;
     let moment = Duration::from_millis(50);
@@ -201,7 +201,7 @@ async fn an_ambiguous_key_without_further_calls_is_deleted_in_the_end<DB: TestDb
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), swept).await.expect("it is not kept for ever");
+    tokio::time::timeout(Duration::from_secs(20), swept).await.expect("it is deleted later");
     pay(&server, args).await.expect("a result");
     assert_eq!(script.calls("pay"), 2, "the key is a new one");
 }
@@ -212,20 +212,20 @@ async fn a_tool_that_commits_and_begins_again_is_recorded<DB: TestDb>() {
     let args = json!({"ends": "COMMIT, BEGIN", "idempotency_key": "a"});
     assert_eq!(told(&pay(&server, args.clone()).await), (Value::Null, Value::Null));
     assert_eq!(told(&pay(&server, args).await).1, "replayed");
-    // What fails in the second one leaves the first behind, and so its claim.
+    // A failure in the second transaction leaves the first committed, and so its claim.
     let args = json!({"ends": "COMMIT, BEGIN", "fails": true, "idempotency_key": "b"});
     pay(&server, args.clone()).await.expect("a result");
     assert_eq!(told(&pay(&server, args).await).1, "ambiguous");
     assert_eq!(numbers_at_rest(&pool).await, [1, 1, 2]);
 }
 
-async fn a_transaction_that_ended_early_is_not_tried_again<DB: TestDb>() {
+async fn a_transaction_that_ended_early_is_not_repeated<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
         write::<DB>(1).await?;
         execute::<DB>("COMMIT").await?;
-        // What the database would say of another transaction that was in the way.
+        // The error of the database for a conflict with another transaction.
         crate::scope::current::<crate::transactional::control::Control>().expect("a transaction").note_conflict();
         Err::<(), _>(refusal())
     });

@@ -1,4 +1,4 @@
-//! How a transaction ends, whatever happens to the function that runs in it.
+//! The end of a transaction, whatever happens to the function that runs in it.
 
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
@@ -15,13 +15,13 @@ on_each_database! {
     a_success_is_committed,
     a_failure_is_rolled_back,
     a_panic_rolls_back_and_continues_to_unwind,
-    a_body_that_takes_too_long_is_rolled_back,
+    a_body_past_its_timeout_is_rolled_back,
     a_cancelled_body_is_rolled_back,
-    a_caller_dropped_at_any_point_leaves_all_or_nothing,
+    a_caller_dropped_at_any_await_point_leaves_all_or_nothing,
     outside_a_transaction_there_is_no_connection,
     another_task_has_no_connection,
-    a_connection_that_is_kept_is_a_clear_error,
-    two_parts_that_need_the_connection_at_once_take_turns,
+    keeping_the_connection_is_a_clear_error,
+    two_parts_that_need_the_connection_concurrently_take_turns,
     a_body_that_requests_a_rollback_is_rolled_back,
     a_read_only_transaction_refuses_to_write_and_leaves_the_connection_writable,
     a_database_that_cannot_be_reached_is_unavailable,
@@ -61,7 +61,7 @@ async fn a_panic_rolls_back_and_continues_to_unwind<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn a_body_that_takes_too_long_is_rolled_back<DB: TestDb>() {
+async fn a_body_past_its_timeout_is_rolled_back<DB: TestDb>() {
     let pool = DB::pool().await;
     let after = Duration::from_millis(300);
     let transactor = Transactor::new(pool.clone()).with_timeout(after);
@@ -93,7 +93,7 @@ async fn a_cancelled_body_is_rolled_back<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn a_caller_dropped_at_any_point_leaves_all_or_nothing<DB: TestDb>() {
+async fn a_caller_dropped_at_any_await_point_leaves_all_or_nothing<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let mut finished = 0;
@@ -105,7 +105,7 @@ async fn a_caller_dropped_at_any_point_leaves_all_or_nothing<DB: TestDb>() {
         });
         let mut run = Box::pin(run);
         let mut polled = 0;
-        // Each poll after the first answers one thing that has happened: so the call is left at each point it waits at.
+        // Each poll after the first handles one event, so the call is dropped at each of its await points.
         let left = std::future::poll_fn(|cx| {
             polled += 1;
             if polled > polls {
@@ -118,7 +118,7 @@ async fn a_caller_dropped_at_any_point_leaves_all_or_nothing<DB: TestDb>() {
         let numbers = numbers_at_rest(&pool).await;
         let (ones, twos) = (numbers.iter().filter(|n| **n == 1).count(), numbers.iter().filter(|n| **n == 2).count());
         assert_eq!(ones, twos, "left after {polls} polls");
-        assert!(ones >= finished, "what was answered is there");
+        assert!(ones >= finished, "answered writes exist");
     }
     assert!(finished > 0, "the last rounds come to their end");
 }
@@ -138,7 +138,7 @@ async fn another_task_has_no_connection<DB: TestDb>() {
     assert_eq!(run.await, Ok(Some(TransactionError::None)));
 }
 
-async fn a_connection_that_is_kept_is_a_clear_error<DB: TestDb>() {
+async fn keeping_the_connection_is_a_clear_error<DB: TestDb>() {
     let pool = DB::pool().await;
     let (keep, mut kept) = tokio::sync::mpsc::unbounded_channel();
     let transactor = Transactor::new(pool.clone());
@@ -155,7 +155,7 @@ async fn a_connection_that_is_kept_is_a_clear_error<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn two_parts_that_need_the_connection_at_once_take_turns<DB: TestDb>() {
+async fn two_parts_that_need_the_connection_concurrently_take_turns<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
@@ -187,7 +187,7 @@ async fn a_read_only_transaction_refuses_to_write_and_leaves_the_connection_writ
     let read = transactor.run(&(), || async { current::<DB>().await.map(|_| ()) }).await;
     assert_eq!(read, Ok(()));
 
-    // Also after a caller who left in the middle.
+    // Also after a caller who left during the transaction.
     let left = transactor.run(&(), || async {
         current::<DB>().await?;
         pending::<Result<(), TransactionError>>().await

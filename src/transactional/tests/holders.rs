@@ -1,4 +1,4 @@
-//! Processes that hold locks and are heard of no more.
+//! Processes that hold locks and stop responding.
 
 use std::future::pending;
 use std::io::{BufRead, BufReader};
@@ -15,10 +15,10 @@ use crate::testing::private_postgres::PrivatePostgres;
 use crate::testing::proxy::Proxy;
 use crate::transactional::{TransactionError, Transactor, current};
 
-/// The variable that names the database to a process which a test has started.
+/// The environment variable with the database for a process that a test has started.
 const URL: &str = "MCP_PATTERNS_HOLDER";
 
-/// The variable that names the schema, if there is one.
+/// The environment variable with the schema, if there is one.
 const SCHEMA: &str = "MCP_PATTERNS_HOLDER_SCHEMA";
 
 /// The timeout of a transaction that holds a lock.
@@ -30,13 +30,13 @@ async fn lock() -> Result<(), TransactionError> {
     Ok(sqlx::query("update t set n = n + 1").execute(&mut *db).await.map(|_| ())?)
 }
 
-/// Waits for the lock, as another replica does.
+/// Waits for the lock, as another replica would.
 async fn the_lock_is_free(pool: &PgPool) {
     let transactor = Transactor::new(pool.clone()).with_timeout(2 * LONG);
     assert_eq!(transactor.run(&(), lock).await, Ok(()), "it waits for the timeout of the other at most");
 }
 
-/// A process of the tests below, if one has started it; alone it does nothing.
+/// The body of a process that the tests below start; without them it does nothing.
 #[tokio::test]
 async fn one_holder() {
     let Ok(url) = std::env::var(URL) else { return };
@@ -53,14 +53,14 @@ async fn one_holder() {
         println!("It holds the lock");
         pending::<Result<(), TransactionError>>().await
     });
-    println!("It was told: {}", told.await.expect_err("it waits for ever"));
+    println!("It was told: {}", told.await.expect_err("it waits without end"));
 }
 
-/// A process that holds the lock. It goes with the test.
+/// A process that holds the lock. It is killed with the test.
 struct Holder(Child);
 
 impl Holder {
-    /// Starts one, by a program that starts programs.
+    /// Starts the process through a program that starts programs.
     fn start(by: &[&str], options: &PgConnectOptions) -> Self {
         let program = std::env::current_exe().expect("this program").display().to_string();
         let mut words = by.iter().copied().chain([program.as_str()]);
@@ -95,7 +95,7 @@ impl Drop for Holder {
 }
 
 #[tokio::test]
-async fn a_process_that_is_stopped_keeps_its_locks_no_longer_than_its_transaction_may_take() {
+async fn a_stopped_process_keeps_its_locks_no_longer_than_its_transactions_timeout() {
     let pool = Postgres::pool().await;
     Postgres::write(&mut pool.acquire().await.expect("it is idle"), 1).await.expect("it can be written");
     let mut holder = Holder::start(&["env"], &pool.connect_options());
@@ -108,7 +108,7 @@ async fn a_process_that_is_stopped_keeps_its_locks_no_longer_than_its_transactio
 }
 
 #[tokio::test]
-async fn a_replica_behind_a_network_that_has_vanished_keeps_its_locks_no_longer_than_its_transaction_may_take() {
+async fn a_replica_behind_a_silent_proxy_keeps_its_locks_no_longer_than_its_transactions_timeout() {
     let pool = Postgres::pool().await;
     Postgres::write(&mut pool.acquire().await.expect("it is idle"), 1).await.expect("it can be written");
     let (network, options) = Proxy::to_postgres(&pool.connect_options()).await;
@@ -126,7 +126,7 @@ async fn a_replica_behind_a_network_that_has_vanished_keeps_its_locks_no_longer_
     assert_eq!(told, Err(TransactionError::TimedOut { after: HELD }));
 }
 
-/// What was in force inside the transaction.
+/// The limits that were in force inside the transaction.
 async fn idle_limit() -> Result<String, TransactionError> {
     let mut db = current::<Postgres>().await?;
     let limit = sqlx::query_scalar("select current_setting('idle_in_transaction_session_timeout')");
@@ -134,7 +134,7 @@ async fn idle_limit() -> Result<String, TransactionError> {
 }
 
 #[tokio::test]
-async fn the_limit_of_idle_time_is_that_of_the_transaction_and_ends_with_it() {
+async fn the_limit_of_idle_time_is_the_transactions_timeout_and_ends_with_it() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone());
     let minute = Duration::from_secs(60);
@@ -158,7 +158,7 @@ async fn the_limit_of_idle_time_is_that_of_the_transaction_and_ends_with_it() {
 }
 
 #[tokio::test]
-async fn whoever_is_idle_for_too_long_hears_that_nothing_was_done() {
+async fn a_transaction_past_its_idle_limit_fails_with_nothing_was_done() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_idle_timeout(Duration::from_millis(50));
     let run = transactor.run(&(), || async {
@@ -175,18 +175,18 @@ async fn whoever_is_idle_for_too_long_hears_that_nothing_was_done() {
             result.clone()
         });
         let told = run.await.expect_err("the server has ended it");
-        // On a busy machine the time may be over before the first statement.
+        // On a busy machine the time may end before the first statement.
         assert!(!matches!(told, TransactionError::Unknown { .. }), "it is certain");
     }
     assert_eq!(Transactor::new(pool.clone()).run(&(), nothing).await, Ok(()));
     assert_eq!(super::databases::numbers_at_rest(&pool).await, super::databases::NONE);
 }
 
-/// A network of its own, with an end of the way to this one. It goes with the test.
+/// A network namespace, with a link to this one. It is deleted with the test.
 struct Namespace(String);
 
 impl Namespace {
-    /// Makes one where that is allowed: as root, on Linux.
+    /// Creates one if that is allowed: as root, on Linux.
     fn make(address: &str, other: &str) -> Option<Self> {
         let name = format!("mcp{:06x}", fastrand::u32(..) >> 8);
         let (here, there) = (format!("{name}h"), format!("{name}t"));
@@ -202,7 +202,7 @@ impl Namespace {
         steps.iter().all(|step| ip(step)).then_some(made)
     }
 
-    /// Has all packets vanish.
+    /// Drops all packets.
     fn vanish(&self) {
         assert!(ip(&["-n", &self.0, "link", "set", &format!("{}t", self.0), "down"]));
     }
@@ -219,9 +219,9 @@ fn ip(words: &[&str]) -> bool {
     Command::new("ip").args(words).stderr(Stdio::null()).status().is_ok_and(|ended| ended.success())
 }
 
-/// The same with a network of Linux's, where the test may make one. The test with the proxy is run everywhere.
+/// The same with a network namespace of Linux, if the test may create one. The test with the proxy runs everywhere.
 #[tokio::test]
-async fn a_replica_in_a_network_that_has_vanished_keeps_its_locks_no_longer_than_its_transaction_may_take() {
+async fn a_replica_whose_network_link_is_down_keeps_its_locks_no_longer_than_its_transactions_timeout() {
     let net = fastrand::u8(..);
     let (address, other) = (format!("10.231.{net}.1"), format!("10.231.{net}.2"));
     let Some(network) = Namespace::make(&address, &other) else {
@@ -233,12 +233,12 @@ async fn a_replica_in_a_network_that_has_vanished_keeps_its_locks_no_longer_than
     sqlx::raw_sql("create table t (n bigint); insert into t values (1)").execute(&pool).await.expect("a table");
     let remote = PgConnectOptions::new_without_pgpass().host(&address).username("postgres").database("postgres");
     let holder = Holder::start(&["ip", "netns", "exec", &network.0], &remote);
-    // What it has received is acknowledged by then: only its silence tells that it has gone.
+    // By then, everything that it received is acknowledged: only the missing answers show that it has gone.
     tokio::time::sleep(Duration::from_millis(300)).await;
     network.vanish();
     the_lock_is_free(&pool).await;
     drop(holder);
-    // Neither do its connections stay, in a transaction or not.
+    // Its connections are closed, too, inside a transaction or not.
     let gone = async {
         let open = "select count(*) from pg_stat_activity where client_addr is not null";
         while sqlx::query_scalar::<_, i64>(open).fetch_one(&pool).await.expect("the server tells") > 0 {

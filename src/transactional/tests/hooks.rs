@@ -1,4 +1,4 @@
-//! What runs after the commit.
+//! Hooks and invalidations that run after the commit.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,10 +17,10 @@ use crate::{Layer, Middleware, layer, outcome};
 on_each_database! {
     hooks_run_after_the_commit_in_order,
     hooks_never_run_after_a_rollback,
-    a_hook_that_panics_keeps_nothing_from_the_others,
-    hooks_of_a_part_that_was_undone_never_run,
-    hooks_run_although_the_caller_has_gone,
-    a_hook_for_after_the_commit_or_now_waits_for_the_transaction_around_it,
+    a_hook_that_panics_does_not_stop_the_others,
+    hooks_of_a_rolled_back_part_never_run,
+    hooks_run_although_the_caller_left,
+    a_hook_for_after_the_commit_or_now_waits_for_the_outer_transaction,
 }
 
 #[derive(Clone, Default)]
@@ -70,7 +70,7 @@ async fn hooks_never_run_after_a_rollback<DB: TestDb>() {
     assert!(seen.all().is_empty());
 }
 
-async fn a_hook_that_panics_keeps_nothing_from_the_others<DB: TestDb>() {
+async fn a_hook_that_panics_does_not_stop_the_others<DB: TestDb>() {
     let (pool, seen) = (DB::pool().await, Seen::default());
     let transactor = Transactor::new(pool);
     let run = transactor.run(&(), || async {
@@ -83,7 +83,7 @@ async fn a_hook_that_panics_keeps_nothing_from_the_others<DB: TestDb>() {
     assert_eq!(seen.all(), ["the other"]);
 }
 
-async fn hooks_of_a_part_that_was_undone_never_run<DB: TestDb>() {
+async fn hooks_of_a_rolled_back_part_never_run<DB: TestDb>() {
     let (pool, seen) = (DB::pool().await, Seen::default());
     let transactor = Transactor::new(pool.clone());
     let nested = transactor.clone().with_propagation(Propagation::Nested);
@@ -105,7 +105,7 @@ async fn hooks_of_a_part_that_was_undone_never_run<DB: TestDb>() {
     assert_eq!(seen.all(), ["whole", "kept"]);
 }
 
-async fn hooks_run_although_the_caller_has_gone<DB: TestDb>() {
+async fn hooks_run_although_the_caller_left<DB: TestDb>() {
     let (pool, seen) = (DB::pool().await, Seen::default());
     let (go, mut gone) = tokio::sync::mpsc::unbounded_channel::<()>();
     let transactor = Transactor::new(pool.clone());
@@ -122,7 +122,7 @@ async fn hooks_run_although_the_caller_has_gone<DB: TestDb>() {
     });
     tokio::select! {
         _ = run => {}
-        // The first hook runs, so the commit is done: the caller leaves.
+        // The first hook runs, so the commit is done. Now the caller leaves.
         _ = gone.recv() => {}
     }
     while seen.all().is_empty() {
@@ -131,7 +131,7 @@ async fn hooks_run_although_the_caller_has_gone<DB: TestDb>() {
     assert_eq!(seen.all(), ["second"]);
 }
 
-/// A layer that notes what was done, as soon as that is certain.
+/// A layer that records an effect as soon as it is certain.
 #[derive(Clone)]
 struct Noting(Seen);
 
@@ -152,7 +152,7 @@ impl Middleware for Noting {
     }
 }
 
-async fn a_hook_for_after_the_commit_or_now_waits_for_the_transaction_around_it<DB: TestDb>() {
+async fn a_hook_for_after_the_commit_or_now_waits_for_the_outer_transaction<DB: TestDb>() {
     let (pool, seen) = (DB::pool().await, Seen::default());
     let script = ScriptedServer::new("numbers")
         .with_plain("write", |_| async { Ok(write::<DB>(1).await.map(|()| ToolResult::text("written"))?) })

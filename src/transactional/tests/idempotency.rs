@@ -1,4 +1,4 @@
-//! Keys that are recorded in the same transaction as what the call does.
+//! Keys that are recorded in the same transaction as the effect of the call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +24,14 @@ on_each_database! {
     the_same_key_and_arguments_replay_the_first_answer,
     the_same_key_with_other_arguments_is_refused,
     a_hundred_calls_with_one_key_take_effect_once,
-    keys_are_apart_by_principal_tool_and_version,
-    a_replay_says_whether_another_connection_got_the_answer_first,
-    a_failure_is_not_recorded_unless_asked,
+    keys_are_separate_by_principal_tool_and_version,
+    a_replay_states_whether_another_connection_got_the_first_answer,
+    a_failure_is_recorded_only_on_request,
     a_key_can_be_required_and_is_checked,
     a_read_only_tool_takes_no_key_and_needs_none,
     a_key_can_come_from_the_context,
-    an_expired_key_is_a_new_one_and_is_swept,
-    a_retry_layer_outside_tries_a_call_with_a_key_again_and_no_other,
+    an_expired_key_can_be_used_again_and_is_swept,
+    an_outer_retry_layer_repeats_only_calls_with_a_key,
     the_key_is_in_the_schema_and_not_in_the_call,
     a_call_with_a_key_inside_a_transaction_ends_with_its_caller,
 }
@@ -80,7 +80,7 @@ async fn the_same_key_and_arguments_replay_the_first_answer<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn a_replay_says_whether_another_connection_got_the_answer_first<DB: TestDb>() {
+async fn a_replay_states_whether_another_connection_got_the_first_answer<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let server = layer(&pool, Idempotency::new().recording_failures()).layer(numbers::<DB>());
     for ends in ["well", "badly"] {
@@ -116,7 +116,7 @@ async fn a_hundred_calls_with_one_key_take_effect_once<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn keys_are_apart_by_principal_tool_and_version<DB: TestDb>() {
+async fn keys_are_separate_by_principal_tool_and_version<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let server = layer(&pool, Idempotency::new()).layer(numbers::<DB>());
     let newer = layer(&pool, Idempotency::new().with_version("2")).layer(numbers::<DB>());
@@ -132,7 +132,7 @@ async fn keys_are_apart_by_principal_tool_and_version<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1; 8]);
 }
 
-async fn a_failure_is_not_recorded_unless_asked<DB: TestDb>() {
+async fn a_failure_is_recorded_only_on_request<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let (script, args) = (numbers::<DB>(), || json!({"n": 1, "ends": "badly", "idempotency_key": "a"}));
     let server = layer(&pool, Idempotency::new()).layer(script.clone());
@@ -200,21 +200,21 @@ async fn a_key_can_come_from_the_context<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1, 1]);
 }
 
-async fn an_expired_key_is_a_new_one_and_is_swept<DB: TestDb>() {
+async fn an_expired_key_can_be_used_again_and_is_swept<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let server = layer(&pool, Idempotency::new().with_ttl(Duration::from_millis(1))).layer(numbers::<DB>());
     let args = || json!({"n": 1, "idempotency_key": "a"});
     call(&server, args()).await;
     // The record's clock is that of the database.
     while call(&server, args()).await.first_text() != Some("written by call 2") {}
-    // The layer sweeps too, so the last one to come finds nothing.
+    // The layer sweeps, too, so the last sweep finds nothing.
     let sweeper = Sweeper::new(&EXPIRED);
     while DB::records(&pool).await > 0 {
         sweeper.sweep(&pool).await.expect("records are deleted");
     }
 }
 
-async fn a_retry_layer_outside_tries_a_call_with_a_key_again_and_no_other<DB: TestDb>() {
+async fn an_outer_retry_layer_repeats_only_calls_with_a_key<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     for (args, calls) in
         [(json!({"n": 1, "ends": "at first", "idempotency_key": "a"}), 2), (json!({"n": 2, "ends": "at first"}), 1)]
@@ -238,7 +238,7 @@ async fn the_key_is_in_the_schema_and_not_in_the_call<DB: TestDb>() {
     }
 }
 
-/// Outside, it goes on: what it does is not undone. Inside, it is.
+/// Outside, it continues, and its effect stays. Inside, its effect is rolled back.
 async fn a_call_with_a_key_inside_a_transaction_ends_with_its_caller<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let (begun, alive) = (Arc::new(Notify::new()), Arc::new(()));
@@ -261,7 +261,7 @@ async fn a_call_with_a_key_inside_a_transaction_ends_with_its_caller<DB: TestDb>
     begun.notified().await;
     caller.abort();
     let ended = async {
-        // The script has one, and the test.
+        // The script has one, and the test has one.
         while Arc::strong_count(&alive) > 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -1,4 +1,4 @@
-//! A commit that was not answered, by a call with a key: what became of it is found out where that can be.
+//! An unanswered commit of a call with a key: its outcome is determined if possible.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ use crate::testing::{ScriptedServer, Took, Traced};
 use crate::transactional::{TransactionalTool, Transactor, after_commit, current, failed};
 use crate::{Layer, RetryTool, outcome};
 
-/// Guards against hanging.
+/// Fails a test that hangs.
 const GUARD: Duration = Duration::from_secs(60);
 
 async fn prepared() -> PgPool {
@@ -71,7 +71,7 @@ fn reason(result: &McpResult<ToolResult>) -> Value {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_done_although_its_answer_was_lost_is_answered_as_done_and_its_hooks_run() {
+async fn a_commit_whose_reply_was_lost_is_found_to_be_done_and_its_hooks_run() {
     let (direct, hooks) = (prepared().await, Arc::default());
     let server = layer(&through(&direct, Commit::CutAfter).await).layer(writer(&hooks));
     let took = Took::begin();
@@ -84,7 +84,7 @@ async fn a_commit_that_was_done_although_its_answer_was_lost_is_answered_as_done
 }
 
 #[tokio::test]
-async fn a_commit_that_the_server_never_saw_is_answered_as_not_done_and_the_key_is_free() {
+async fn a_commit_that_never_reached_the_server_is_found_not_done_and_its_key_is_free() {
     let (direct, hooks) = (prepared().await, Arc::default());
     let script = writer(&hooks);
     let server = layer(&through(&direct, Commit::CutBefore).await).layer(script.clone());
@@ -102,11 +102,11 @@ async fn a_commit_that_the_server_never_saw_is_answered_as_not_done_and_the_key_
 }
 
 #[tokio::test]
-async fn a_commit_that_the_server_may_still_do_stays_unknown_and_a_later_call_with_the_key_finds_it_out() {
+async fn a_commit_that_the_server_may_still_do_stays_unknown_until_a_later_call_with_the_key() {
     let (direct, hooks) = (prepared().await, Arc::default());
     let script = writer(&hooks);
     let held = through(&direct, Commit::Held).await;
-    // The server must not end it meanwhile: then it would be certain.
+    // The server must not end the transaction meanwhile: then its outcome would be certain.
     let transactor = Transactor::new(held.clone()).with_timeout(Duration::from_millis(100)).with_idle_timeout(GUARD);
     let tool = TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new());
     let traced = Traced::start();
@@ -124,7 +124,7 @@ async fn a_commit_that_the_server_may_still_do_stays_unknown_and_a_later_call_wi
     }
     assert!(!log.contains("secret-key"), "{log}");
 
-    // The server rolls back whom it has lost.
+    // The server rolls back a transaction whose client is lost.
     sqlx::query(
         "select pg_terminate_backend(pid, 10000) from pg_stat_activity \
          where application_name = current_setting('application_name') and pid <> pg_backend_pid() and state like 'idle in%'",
@@ -138,7 +138,7 @@ async fn a_commit_that_the_server_may_still_do_stays_unknown_and_a_later_call_wi
 }
 
 #[tokio::test]
-async fn a_commit_at_a_process_that_stands_still_is_unknown_and_its_key_has_the_answer_once_that_goes_on() {
+async fn a_commit_at_a_stopped_backend_is_unknown_and_its_key_has_the_answer_once_the_backend_continues() {
     let server = Arc::new(PrivatePostgres::start(""));
     let pool = PgPoolOptions::new().connect_with(server.options()).await.expect("the server is there");
     sqlx::query("create table t (n bigint)").execute(&pool).await.expect("a table can be made");
@@ -172,8 +172,8 @@ async fn until_blocked(pool: &PgPool) {
     timeout(GUARD, is_blocked).await.expect("it comes to that");
 }
 
-/// Makes a call whose commit is cut off before the server has seen it, and another one with its key, which waits in the database until
-/// the first is rolled back. Both write their number.
+/// Makes a call whose connection is cut before the server sees the commit, and another call with its key, which waits
+/// in the database until the first is rolled back. Both write their number.
 async fn beside_another(direct: &PgPool, [one, other]: [i64; 2]) -> [McpResult<ToolResult>; 2] {
     let cut = through(direct, Commit::CutBefore).await;
     let pool = direct.clone();
@@ -198,12 +198,12 @@ async fn beside_another(direct: &PgPool, [one, other]: [i64; 2]) -> [McpResult<T
 }
 
 #[tokio::test]
-async fn a_commit_in_doubt_that_another_call_with_the_key_has_made_instead_is_answered_by_that_one() {
+async fn a_commit_in_doubt_gets_the_answer_of_another_call_that_ran_with_its_key() {
     let direct = prepared().await;
     let [one, other] = beside_another(&direct, [1, 1]).await;
     assert_eq!(other.expect("a result").first_text(), Some("call 2"));
     match reason(&one) {
-        // The claim that proves it came before the other one.
+        // The claim that proves the outcome came before the other call's.
         Value::String(reason) => assert_eq!(reason, "unavailable", "{one:?}"),
         _ => assert_eq!(one.expect("a result").first_text(), Some("call 2")),
     }
@@ -211,7 +211,7 @@ async fn a_commit_in_doubt_that_another_call_with_the_key_has_made_instead_is_an
 }
 
 #[tokio::test]
-async fn a_commit_in_doubt_whose_key_another_call_has_used_meanwhile_gets_no_answer_of_that_one() {
+async fn a_commit_in_doubt_gets_no_answer_of_a_different_call_with_its_key() {
     let direct = prepared().await;
     let [one, other] = beside_another(&direct, [1, 2]).await;
     assert_eq!(other.expect("a result").first_text(), Some("call 2"));
@@ -221,7 +221,7 @@ async fn a_commit_in_doubt_whose_key_another_call_has_used_meanwhile_gets_no_ans
 }
 
 #[tokio::test]
-async fn a_read_whose_commit_was_not_answered_is_in_no_doubt() {
+async fn a_read_whose_commit_was_not_answered_is_not_in_doubt() {
     let direct = prepared().await;
     let script = ScriptedServer::new("numbers").with_read_only("read", |_| async {
         let mut db = current::<Postgres>().await?;
@@ -236,7 +236,7 @@ async fn a_read_whose_commit_was_not_answered_is_in_no_doubt() {
 }
 
 #[tokio::test]
-async fn a_retry_around_a_commit_in_doubt_makes_the_call_again_once_it_is_known_that_nothing_was_done() {
+async fn an_outer_retry_repeats_a_commit_in_doubt_once_it_is_known_that_nothing_was_done() {
     let (direct, hooks) = (prepared().await, Arc::default());
     let cut = through(&direct, Commit::CutBefore).await;
     let script = writer(&hooks);

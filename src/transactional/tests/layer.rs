@@ -18,7 +18,7 @@ on_each_database! {
     a_read_only_tool_gets_a_read_only_transaction,
     tools_that_are_not_named_run_without_a_transaction,
     a_cache_inside_a_transaction_does_not_share,
-    mistakes_are_found_when_the_layer_is_put_on,
+    invalid_settings_are_found_when_the_layer_is_applied,
 }
 
 fn internal(error: impl std::fmt::Display) -> McpError {
@@ -82,7 +82,7 @@ async fn a_cache_inside_a_transaction_does_not_share<DB: TestDb>() {
     assert_eq!(script.calls("read"), 2);
 }
 
-async fn mistakes_are_found_when_the_layer_is_put_on<DB: TestDb>() {
+async fn invalid_settings_are_found_when_the_layer_is_applied<DB: TestDb>() {
     let pool = DB::pool().await;
     let script = || ScriptedServer::new("numbers").with_plain("write", |_| async { Ok(ToolResult::text("")) });
     let text = |mistake: Option<ConfigError>| mistake.expect("a mistake").to_string();
@@ -111,7 +111,7 @@ async fn mistakes_are_found_when_the_layer_is_put_on<DB: TestDb>() {
 }
 
 #[tokio::test]
-async fn an_answer_that_took_several_transactions_says_so_unless_the_layer_adds_no_meta() {
+async fn an_answer_states_its_repeated_transactions_unless_the_layer_adds_no_meta() {
     let pool = Postgres::pool().await;
     let script = || {
         ScriptedServer::new("numbers").with_plain("write", |call| async move {
@@ -135,7 +135,7 @@ async fn an_answer_that_took_several_transactions_says_so_unless_the_layer_adds_
 }
 
 #[tokio::test]
-async fn a_macro_tool_s_database_error_is_masked_and_rolled_back() {
+async fn a_database_error_of_a_macro_tool_is_masked_and_rolled_back() {
     #[derive(Clone)]
     struct Numbers;
 

@@ -1,4 +1,4 @@
-//! Errors of the database outside of a transaction, as a caller and the layers around a tool see them.
+//! Errors of the database outside a transaction, as a caller and the layers around a tool see them.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::testing::{ScriptedServer, Took, Traced};
 use crate::transactional::{TRANSACTION, TransactionalTool, Transactor, current, failed};
 use crate::{IdempotentTool, Layer, RetryTool};
 
-/// Guards against hanging.
+/// Fails a test that hangs.
 const GUARD: Duration = Duration::from_secs(60);
 
-/// A way to the server that is cut when it is told to, and works again for new connections.
+/// A path to the server that a test can cut, and that works again for new connections.
 async fn way(direct: &PgPool) -> (PgPool, Arc<Notify>) {
     let options = direct.connect_options().as_ref().clone();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
@@ -48,7 +48,7 @@ async fn way(direct: &PgPool) -> (PgPool, Arc<Notify>) {
     (pool.await.expect("the way is open"), cut)
 }
 
-/// Tools that write and read outside of any transaction, and lose the connection in the middle at the first call.
+/// Tools that write and read outside any transaction, and lose the connection during the first call.
 async fn server() -> (ScriptedServer, PgPool) {
     let direct = Postgres::pool().await;
     let (pool, cut) = way(&direct).await;
@@ -92,7 +92,7 @@ fn reason<'a>(failure: &Failure<'a>) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn a_pool_without_a_connection_in_time_is_unavailable_and_no_internal_error() {
+async fn an_exhausted_pool_is_unavailable_and_no_internal_error() {
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
     let pool = pool.connect_with(postgres_options()).await.expect("the server is there");
     let all = pool.clone();
@@ -130,7 +130,7 @@ async fn a_database_that_refuses_connections_is_unavailable() {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound").port();
     let options = postgres_options().host("127.0.0.1").port(port);
     let error = sqlx::PgConnection::connect_with(&options).await.err();
-    let refused = Err(failed(error.expect("nobody is there")));
+    let refused = Err(failed(error.expect("no server is there")));
     assert!(failure(&refused).is_temporary() && failure(&refused).is_not_executed(), "{refused:?}");
 }
 
@@ -143,11 +143,11 @@ async fn a_statement_whose_connection_is_lost_leaves_its_key_ambiguous_and_is_no
     assert!(!failure.is_temporary() && !failure.is_not_executed(), "{lost:?}");
     assert!(failure.message().contains("it may or may not have taken effect"), "{lost:?}");
     assert!(numbers_at_rest(&direct).await.len() <= 1);
-    assert_eq!(script.calls("write"), 1, "nobody knows whether the first one has taken effect");
+    assert_eq!(script.calls("write"), 1, "the outcome of the first one is unknown");
 }
 
 #[tokio::test]
-async fn a_statement_whose_connection_is_lost_is_of_unknown_outcome_and_no_writer_is_called_again() {
+async fn a_statement_whose_connection_is_lost_has_an_unknown_outcome_and_no_writer_is_called_again() {
     let (script, _direct) = server().await;
     let server = RetryTool::new().allow_repeated_effects(["write"]).layer(script.clone());
     let lost = call(&server, "write").await;
@@ -165,7 +165,7 @@ async fn a_read_whose_connection_is_lost_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_session_that_an_administrator_ends_has_not_done_its_statement() {
+async fn a_statement_of_a_session_that_an_administrator_ends_did_not_run() {
     let direct = Postgres::pool().await;
     let mut connection = direct.acquire().await.expect("it is free");
     let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await.expect("it tells");
@@ -183,7 +183,7 @@ async fn a_session_that_an_administrator_ends_has_not_done_its_statement() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_lost_inside_a_transaction_before_its_commit_has_done_nothing() {
+async fn a_connection_lost_inside_a_transaction_before_its_commit_did_nothing() {
     let direct = Postgres::pool().await;
     let (pool, cut) = way(&direct).await;
     let script = ScriptedServer::new("numbers").with_plain("write", move |_| {

@@ -1,4 +1,4 @@
-//! What is counted.
+//! The counters.
 
 use std::future::pending;
 use std::panic::AssertUnwindSafe;

@@ -1,4 +1,4 @@
-//! The same promises on SQLite and PostgreSQL.
+//! The same guarantees on SQLite and PostgreSQL.
 
 mod begins;
 mod clocks;
@@ -28,7 +28,7 @@ mod traps;
 mod waiting;
 mod write_queue;
 
-/// Makes a test on each database out of an `async fn test<DB: TestDb>()`.
+/// Turns an `async fn test<DB: TestDb>()` into one test on each database.
 macro_rules! on_each_database {
     ($($test:ident),+ $(,)?) => {
         mod sqlite {

@@ -8,10 +8,10 @@ use crate::transactional::{Propagation, TransactionError, Transactor};
 
 on_each_database! {
     a_part_that_joins_commits_and_fails_with_the_whole,
-    a_part_that_failed_is_not_committed_although_the_whole_says_success,
-    a_part_that_was_left_in_the_middle_is_not_committed,
-    a_nested_part_is_undone_alone,
-    a_nested_part_that_was_left_in_the_middle_undoes_the_whole,
+    a_failed_part_is_not_committed_although_the_whole_succeeds,
+    a_part_that_was_dropped_half_way_is_not_committed,
+    a_nested_part_is_rolled_back_alone,
+    a_nested_part_that_was_dropped_half_way_rolls_back_the_whole,
     a_mandatory_part_needs_a_transaction,
 }
 
@@ -31,7 +31,7 @@ async fn a_part_that_joins_commits_and_fails_with_the_whole<DB: TestDb>() {
     }
 }
 
-async fn a_part_that_failed_is_not_committed_although_the_whole_says_success<DB: TestDb>() {
+async fn a_failed_part_is_not_committed_although_the_whole_succeeds<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
@@ -43,7 +43,7 @@ async fn a_part_that_failed_is_not_committed_although_the_whole_says_success<DB:
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn a_part_that_was_left_in_the_middle_is_not_committed<DB: TestDb>() {
+async fn a_part_that_was_dropped_half_way_is_not_committed<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
@@ -58,7 +58,7 @@ async fn a_part_that_was_left_in_the_middle_is_not_committed<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn a_nested_part_is_undone_alone<DB: TestDb>() {
+async fn a_nested_part_is_rolled_back_alone<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let nested = transactor.clone().with_propagation(Propagation::Nested);
@@ -76,7 +76,7 @@ async fn a_nested_part_is_undone_alone<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1, 4]);
 }
 
-async fn a_nested_part_that_was_left_in_the_middle_undoes_the_whole<DB: TestDb>() {
+async fn a_nested_part_that_was_dropped_half_way_rolls_back_the_whole<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     let nested = transactor.clone().with_propagation(Propagation::Nested);
@@ -97,9 +97,10 @@ async fn a_mandatory_part_needs_a_transaction<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-/// On PostgreSQL alone: SQLite has one writer at a time, so a transaction of its own waits for the one around it.
+/// On PostgreSQL only: SQLite has one writer at a time, so an independent inner transaction would wait for the outer
+/// one.
 #[tokio::test]
-async fn a_part_with_a_transaction_of_its_own_commits_whatever_happens_around_it() {
+async fn an_inner_transaction_of_its_own_commits_whatever_happens_to_the_outer_one() {
     type DB = sqlx::Postgres;
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());

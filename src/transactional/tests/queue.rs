@@ -1,4 +1,4 @@
-//! Who waits for a connection where they are handed on.
+//! Callers who wait for a connection that is handed on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,14 +16,14 @@ use super::on_each_database;
 use crate::transactional::{TransactionError, Transactor};
 
 on_each_database! {
-    others_have_their_turn_while_transactions_go_on,
-    whoever_waits_is_served_in_turn,
-    whoever_waits_hears_when_the_pool_closes,
-    no_connection_is_waited_for_longer_than_the_pool_allows,
-    a_hook_that_panics_is_the_end_of_one_wait_only,
+    other_users_of_the_pool_get_connections_while_transactions_continue,
+    waiting_callers_are_served_in_turn,
+    waiting_callers_get_an_error_when_the_pool_closes,
+    a_wait_for_a_connection_ends_with_the_acquire_timeout,
+    a_pool_hook_that_panics_ends_only_one_wait,
 }
 
-async fn others_have_their_turn_while_transactions_go_on<DB: TestDb>() {
+async fn other_users_of_the_pool_get_connections_while_transactions_continue<DB: TestDb>() {
     let (pool, _) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -45,7 +45,7 @@ async fn others_have_their_turn_while_transactions_go_on<DB: TestDb>() {
     }
 }
 
-async fn whoever_waits_is_served_in_turn<DB: TestDb>() {
+async fn waiting_callers_are_served_in_turn<DB: TestDb>() {
     let (pool, _) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     let only = pool.acquire().await.expect("it is idle");
@@ -62,7 +62,7 @@ async fn whoever_waits_is_served_in_turn<DB: TestDb>() {
     for run in &mut runs {
         assert!(poll!(run).is_pending());
     }
-    // Some leave before it is their turn.
+    // Some leave before their turn.
     for leaving in [15, 7, 6, 0] {
         drop(runs.remove(leaving));
     }
@@ -72,10 +72,10 @@ async fn whoever_waits_is_served_in_turn<DB: TestDb>() {
     assert_eq!(served.into_inner(), stayed);
 }
 
-async fn whoever_waits_hears_when_the_pool_closes<DB: TestDb>() {
+async fn waiting_callers_get_an_error_when_the_pool_closes<DB: TestDb>() {
     let (pool, _) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
-    // What is kept for the next does not keep the pool from closing either.
+    // A connection kept for the next caller does not prevent the pool from closing, either.
     assert_eq!(transactor.run(&(), nothing).await, Ok(()));
     let only = pool.acquire().await.expect("it is not lost");
     let runs: Vec<_> = (0..5)
@@ -98,7 +98,7 @@ async fn whoever_waits_hears_when_the_pool_closes<DB: TestDb>() {
 #[tokio::test]
 async fn a_caller_who_has_left_is_skipped() {
     let mut is_handed_on = false;
-    // A transaction that takes longer than usual hands on nothing.
+    // A transaction that takes longer than usual does not hand on its connection.
     for _ in 0..20 {
         let (pool, hooks) = hooked_pool(&Postgres::pool().await, 1).await;
         let transactor = Transactor::new(pool.clone()).with_connection_reuse();
@@ -129,7 +129,7 @@ async fn a_caller_who_has_left_is_skipped() {
 async fn a_waiting_caller_is_served_after_the_timeout_of_another() {
     let (pool, _) = hooked_pool(&Postgres::pool().await, 1).await;
     let transactor = Transactor::new(pool).with_connection_reuse();
-    // Each runs until it is told to end.
+    // Each runs until the test ends it.
     let [first, second, third] = [Ok(()), Err(refusal()), Ok(())].map(|result| {
         let (begun, end) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (tell, told) = (Arc::clone(&begun), Arc::clone(&end));
@@ -152,7 +152,8 @@ async fn a_waiting_caller_is_served_after_the_timeout_of_another() {
     let runs = [tokio::spawn(first.2), tokio::spawn(second.2)];
     first.0.notified().await;
     first.1.notify_one();
-    // Nobody has fetched a connection for this one, which the first has left it. But somebody is at the pool.
+    // This caller has no fetched connection: the first caller left that task to it. But another caller waits at the
+    // pool.
     second.0.notified().await;
     most_of_the_time().await;
     let last = tokio::spawn(third.2);
@@ -167,12 +168,12 @@ async fn a_waiting_caller_is_served_after_the_timeout_of_another() {
     assert_eq!(last.await.expect("no panic"), Ok(()));
 }
 
-async fn no_connection_is_waited_for_longer_than_the_pool_allows<DB: TestDb>() {
+async fn a_wait_for_a_connection_ends_with_the_acquire_timeout<DB: TestDb>() {
     let other = DB::pool().await;
     let pool = PoolOptions::<DB>::new().max_connections(1).acquire_timeout(Duration::from_millis(50));
     let pool = pool.connect_lazy_with(other.connect_options().as_ref().clone());
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
-    // To connect may take longer than that, too.
+    // Connecting may take longer than that, too.
     let only = timeout(LONG, async {
         loop {
             if let Ok(only) = pool.acquire().await {
@@ -191,7 +192,7 @@ async fn no_connection_is_waited_for_longer_than_the_pool_allows<DB: TestDb>() {
     served.await.expect("it is free");
 }
 
-async fn a_hook_that_panics_is_the_end_of_one_wait_only<DB: TestDb>() {
+async fn a_pool_hook_that_panics_ends_only_one_wait<DB: TestDb>() {
     let other = DB::pool().await;
     let panics = AtomicBool::new(true);
     let pool = PoolOptions::<DB>::new().max_connections(1).before_acquire(move |_, _| {

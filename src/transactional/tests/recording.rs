@@ -1,4 +1,4 @@
-//! How an answer is recorded together with the commit, and what that costs on the wire.
+//! How an answer is recorded together with the commit, and the cost of that on the wire.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +21,10 @@ use crate::transactional::{Dialect, TransactionalTool, Transactor, current};
 use crate::{Layer, outcome};
 
 on_each_database! {
-    an_answer_of_any_characters_is_replayed_as_it_was,
-    without_meta_a_replay_is_the_first_answer_and_nothing_else,
+    an_answer_of_any_characters_is_replayed_unchanged,
+    without_meta_a_replay_is_the_first_answer_without_a_mark,
     an_answer_that_cannot_be_recorded_is_not_committed,
-    an_answer_of_a_part_is_there_before_the_whole_is_committed,
+    an_answer_of_a_part_is_recorded_before_the_whole_is_committed,
 }
 
 async fn prepared<DB: TestDb>() -> Pool<DB> {
@@ -47,7 +47,7 @@ fn reason(result: &McpResult<ToolResult>) -> Value {
         .unwrap_or_default()
 }
 
-async fn an_answer_of_any_characters_is_replayed_as_it_was<DB: TestDb>() {
+async fn an_answer_of_any_characters_is_replayed_unchanged<DB: TestDb>() {
     const TEXT: &str = "'; drop table t; -- $1 $$ \\' \\x00 \" \u{0} \u{1} \n\r\t {} %s é 漢 🦀 \u{10ffff}";
     let pool = prepared::<DB>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
@@ -65,7 +65,7 @@ async fn an_answer_of_any_characters_is_replayed_as_it_was<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn without_meta_a_replay_is_the_first_answer_and_nothing_else<DB: TestDb>() {
+async fn without_meta_a_replay_is_the_first_answer_without_a_mark<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
         write::<DB>(1).await?;
@@ -94,7 +94,7 @@ async fn an_answer_that_cannot_be_recorded_is_not_committed<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn an_answer_of_a_part_is_there_before_the_whole_is_committed<DB: TestDb>() {
+async fn an_answer_of_a_part_is_recorded_before_the_whole_is_committed<DB: TestDb>() {
     let pool = prepared::<DB>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
         write::<DB>(1).await?;
@@ -116,7 +116,7 @@ async fn an_answer_of_a_part_is_there_before_the_whole_is_committed<DB: TestDb>(
 }
 
 #[tokio::test]
-async fn a_swallowed_error_keeps_the_answer_from_being_recorded() {
+async fn an_ignored_database_error_prevents_the_recording_of_the_answer() {
     let pool = prepared::<Postgres>().await;
     let script = ScriptedServer::new("numbers").with_plain("write", |_| async {
         write::<Postgres>(1).await?;
@@ -130,7 +130,7 @@ async fn a_swallowed_error_keeps_the_answer_from_being_recorded() {
 }
 
 #[tokio::test]
-async fn a_constraint_that_waits_for_the_commit_keeps_a_recorded_answer_from_being_committed() {
+async fn a_violated_deferred_constraint_rolls_back_the_recorded_answer() {
     let pool = prepared::<Postgres>().await;
     for statement in
         ["alter table t add unique (n)", "create table child (n bigint references t (n) deferrable initially deferred)"]
@@ -158,7 +158,7 @@ async fn a_constraint_that_waits_for_the_commit_keeps_a_recorded_answer_from_bei
 async fn the_record_is_found_by_its_index() {
     let pool = prepared::<Postgres>().await;
     let mut transaction = pool.begin().await.expect("a transaction");
-    // A plan that reads the whole table now has no other.
+    // A plan that reads the whole table then has no alternative.
     sqlx::raw_sql("set local enable_seqscan = off").execute(&mut *transaction).await.expect("a setting");
     let statement = Postgres::recording(&"a1".repeat(48), "{}", Duration::from_secs(7))
         .expect("PostgreSQL records with the commit");
@@ -168,7 +168,7 @@ async fn the_record_is_found_by_its_index() {
     assert!(!plan.iter().any(|line| line.contains("Seq Scan")), "{plan:#?}");
 }
 
-/// Passes everything on and counts what the client waits for an answer to: simple queries and syncs.
+/// Forwards everything and counts the messages that the client waits for: simple queries and syncs.
 async fn count_round_trips(server: &PgConnectOptions) -> (PgConnectOptions, Arc<AtomicU64>) {
     async fn pass(mut client: TcpStream, mut server: TcpStream, trips: &AtomicU64) -> std::io::Result<()> {
         let (mut from_server, mut buffer, mut pending) = (vec![0; 65_536], vec![0; 65_536], Vec::new());
@@ -217,8 +217,8 @@ async fn count_round_trips(server: &PgConnectOptions) -> (PgConnectOptions, Arc<
     (server.clone().host("127.0.0.1").port(port).ssl_mode(sqlx::postgres::PgSslMode::Disable), trips)
 }
 
-/// The round trips of one call, once its statements are prepared and its layer has swept what expired. While they are counted, no connection goes back to its
-/// pool: the ping on the way back is waited for by nobody, and might be counted or not.
+/// The round trips of one call, once its statements are prepared and its layer has swept. While they are counted, no
+/// connection goes back to its pool: no caller waits for the ping on the way back, and it might be counted or not.
 async fn round_trips(
     (direct, pool, returns): (&Pool<Postgres>, &Pool<Postgres>, &Arc<Semaphore>),
     trips: &AtomicU64,
@@ -252,7 +252,7 @@ async fn round_trips(
 }
 
 #[tokio::test]
-async fn a_key_costs_one_round_trip_and_the_layer_none_that_is_waited_for() {
+async fn a_key_costs_one_round_trip_and_the_layer_adds_none_to_the_wait() {
     let direct = prepared::<Postgres>().await;
     let (through, trips) = count_round_trips(&direct.connect_options()).await;
     for is_tested in [false, true] {
@@ -272,7 +272,7 @@ async fn a_key_costs_one_round_trip_and_the_layer_none_that_is_waited_for() {
         let reusing = TransactionalTool::new(transactor.clone().with_connection_reuse());
         let layer = TransactionalTool::new(transactor).with_idempotency(Idempotency::new());
         let test = u64::from(is_tested);
-        // The begin, the statement and the commit; and with a key, the claim. By hand it is as many.
+        // The begin, the statement and the commit; and with a key, the claim. A handwritten transaction needs as many.
         assert_eq!(round_trips(calls, &trips, layer.clone(), false).await, 3 + test);
         assert_eq!(round_trips(calls, &trips, layer, true).await, 4 + test);
         assert_eq!(round_trips(calls, &trips, reusing, false).await, 3);

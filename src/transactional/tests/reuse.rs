@@ -1,4 +1,4 @@
-//! Connections that go from one transaction straight to the next.
+//! Connections that are handed from one transaction directly to the next.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use super::on_each_database;
 use crate::transactional::{Isolation, TransactionError, Transactor, current};
 
 on_each_database! {
-    a_free_connection_is_taken_as_it_is,
+    a_free_connection_is_used_without_a_test,
     a_connection_returns_to_its_pool_if_no_transaction_takes_it,
     nothing_is_lost_or_mixed_up_under_load,
 }
 
-/// The process of the server's that the transaction is in, and what was set for it.
+/// The server process of the transaction, and its settings.
 async fn server_side() -> Result<(i32, [String; 3]), TransactionError> {
     let mut connection = current::<Postgres>().await?;
     let (pid, isolation, read_only, timeout) = sqlx::query_as(
@@ -32,7 +32,7 @@ async fn pid() -> Result<i32, TransactionError> {
     Ok(server_side().await?.0)
 }
 
-/// Runs a query elsewhere while nothing happens here, so that an idle connection stays where it is.
+/// Runs a query on another connection while nothing happens here, so that an idle connection stays idle.
 fn meanwhile<T>(pool: &Pool<Postgres>, query: String) -> T
 where
     T: Send + Unpin + 'static,
@@ -49,7 +49,7 @@ where
     elsewhere.join().expect("it does not panic")
 }
 
-async fn a_free_connection_is_taken_as_it_is<DB: TestDb>() {
+async fn a_free_connection_is_used_without_a_test<DB: TestDb>() {
     let (pool, hooks) = hooked_pool(&DB::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone());
     for (transactor, expected) in [(transactor.clone(), 1), (transactor.with_connection_reuse(), 0)] {
@@ -67,13 +67,13 @@ async fn a_committed_transaction_hands_its_connection_to_the_next() {
     for n in 0..200 {
         assert_eq!(transactor.clone().run(&(), || write::<Postgres>(n)).await, Ok(()));
     }
-    // Each time for a while only, so on a busy machine it may have gone back once or twice.
+    // It waits only briefly each time, so on a busy machine it may have gone back once or twice.
     assert!(hooks.before_acquire() + hooks.after_release() < 100, "{hooks:?}");
     assert_eq!(numbers_at_rest(&pool).await, (0..200).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn a_transaction_that_is_rolled_back_hands_on_nothing() {
+async fn a_rolled_back_transaction_does_not_hand_on_its_connection() {
     let (pool, hooks) = hooked_pool(&Postgres::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     for n in 1..=3 {
@@ -84,7 +84,7 @@ async fn a_transaction_that_is_rolled_back_hands_on_nothing() {
 }
 
 #[tokio::test]
-async fn a_new_transaction_on_an_old_connection_is_as_it_was_asked_for() {
+async fn a_transaction_on_a_reused_connection_has_the_requested_settings() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse().with_timeout(Duration::from_secs(60));
     let other = transactor
@@ -105,7 +105,7 @@ async fn a_new_transaction_on_an_old_connection_is_as_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_new_transaction_on_an_old_connection_begins_when_it_begins() {
+async fn a_transaction_on_a_reused_connection_has_its_own_start_time() {
     let (pool, _) = hooked_pool(&Postgres::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     assert_eq!(transactor.run(&(), nothing).await, Ok(()));
@@ -120,7 +120,7 @@ async fn a_new_transaction_on_an_old_connection_begins_when_it_begins() {
 }
 
 #[tokio::test]
-async fn a_dead_connection_that_was_not_tested_is_replaced() {
+async fn a_dead_reused_connection_is_replaced() {
     let (pool, _) = hooked_pool(&Postgres::pool().await, 1).await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     for round in 1..=3 {
@@ -149,7 +149,7 @@ async fn a_connection_returns_to_its_pool_if_no_transaction_takes_it<DB: TestDb>
 }
 
 #[tokio::test]
-async fn a_pool_can_be_closed_while_a_connection_is_kept() {
+async fn a_pool_closes_while_a_connection_waits_for_reuse() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     assert_eq!(transactor.run(&(), nothing).await, Ok(()));
@@ -158,7 +158,7 @@ async fn a_pool_can_be_closed_while_a_connection_is_kept() {
 }
 
 #[tokio::test]
-async fn a_pool_that_is_closed_meanwhile_lends_no_connection() {
+async fn a_closed_pool_hands_on_no_connection() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone()).with_connection_reuse();
     let close = || async {
@@ -214,7 +214,7 @@ async fn nothing_is_lost_or_mixed_up_under_load<DB: TestDb>() {
     assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "seed {seed}");
 }
 
-/// Runs one transaction in a runtime of its own, and returns what is left when that has ended.
+/// Runs one transaction in its own runtime, and returns the rest after that runtime has ended.
 fn after_its_runtime<DB: TestDb>() -> (Pool<DB>, Transactor<DB>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -226,7 +226,7 @@ fn after_its_runtime<DB: TestDb>() -> (Pool<DB>, Transactor<DB>) {
 }
 
 #[test]
-fn connections_that_are_idle_when_the_runtime_ends_do_no_harm() {
+fn reusable_connections_survive_the_end_of_their_runtime_without_harm() {
     fn test<DB: TestDb>() {
         let (pool, transactor) = after_its_runtime::<DB>();
         drop(transactor);

@@ -16,8 +16,8 @@ on_each_database! {
     a_session_is_committed_with_the_transaction,
     a_session_is_rolled_back_with_the_transaction,
     a_session_write_that_was_rolled_back_blocks_no_later_one,
-    a_session_is_undone_with_a_part_of_the_transaction,
-    a_caller_dropped_at_any_point_leaves_both_or_none,
+    a_session_is_rolled_back_with_a_part_of_the_transaction,
+    a_caller_dropped_at_any_await_point_leaves_both_or_none,
     outside_a_transaction_a_session_is_written_at_once,
     no_change_of_many_transactions_on_one_session_is_lost,
 }
@@ -51,10 +51,10 @@ async fn a_session_is_committed_with_the_transaction<DB: TestDb + SessionDatabas
         write::<DB>(1).await?;
         add(&session).await?;
         assert_eq!(count(&session).await, 1, "it reads what it wrote");
-        // In a task of its own nothing is a part of the transaction.
+        // A separate task is not part of the transaction.
         let other = other.clone();
         let seen = tokio::spawn(async move { count(&other).await }).await.expect("no panic");
-        assert_eq!(seen, 0, "nobody else does");
+        assert_eq!(seen, 0, "nothing else does");
         Ok::<_, TransactionError>(())
     });
     assert_eq!(run.await, Ok(()));
@@ -84,14 +84,14 @@ async fn a_session_write_that_was_rolled_back_blocks_no_later_one<DB: TestDb + S
             Err::<(), _>(refusal())
         });
         assert_eq!(undone.await, Err(refusal()));
-        // Inside the next one, and outside.
+        // Inside the next transaction, and outside.
         assert_eq!(transactor.run(&(), || add(&session)).await, Ok(()));
         assert_eq!(add(&session).await, Ok(()));
         assert_eq!(count(&session).await, 2 * round + 2);
     }
 }
 
-async fn a_session_is_undone_with_a_part_of_the_transaction<DB: TestDb + SessionDatabase>() {
+async fn a_session_is_rolled_back_with_a_part_of_the_transaction<DB: TestDb + SessionDatabase>() {
     let (pool, session, other) = prepared::<DB>().await;
     let transactor = Transactor::new(pool);
     let nested = transactor.clone().with_propagation(Propagation::Nested);
@@ -108,7 +108,7 @@ async fn a_session_is_undone_with_a_part_of_the_transaction<DB: TestDb + Session
     assert_eq!(count(&other).await, 2);
 }
 
-async fn a_caller_dropped_at_any_point_leaves_both_or_none<DB: TestDb + SessionDatabase>() {
+async fn a_caller_dropped_at_any_await_point_leaves_both_or_none<DB: TestDb + SessionDatabase>() {
     let (pool, session, other) = prepared::<DB>().await;
     let transactor = Transactor::new(pool.clone());
     for polls in 0..40 {

@@ -1,4 +1,4 @@
-//! A PostgreSQL that falls silent on the connections that there are, and takes new ones.
+//! A PostgreSQL that stops answering on the existing connections, and accepts new ones.
 
 use std::future::pending;
 use std::time::Duration;
@@ -16,24 +16,24 @@ use crate::transactional::{TransactionError, Transactor};
 
 const CONNECTIONS: u32 = 4;
 
-/// Whose doing the silence is.
+/// The cause of the missing answers.
 enum Peer {
-    /// The server's: its processes are stopped.
+    /// The server: its processes are stopped.
     Backends(PrivatePostgres),
-    /// The network's.
+    /// The network.
     Network(Proxy),
 }
 
 impl Peer {
     fn fall_silent(&self) {
         match self {
-            Self::Backends(server) => assert!(server.stop_backends() > 0, "somebody is connected"),
+            Self::Backends(server) => assert!(server.stop_backends() > 0, "a client is connected"),
             Self::Network(network) => network.silence(),
         }
     }
 }
 
-/// A pool for each way to fall silent, with a table `t`. All of its connections are there, and idle.
+/// A pool for each cause, with a table `t`. All of its connections exist and are idle.
 async fn peers() -> [(Peer, PgPool); 2] {
     async fn pool(options: PgConnectOptions) -> PgPool {
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(LONG).connect_with(options);
@@ -52,20 +52,20 @@ async fn peers() -> [(Peer, PgPool); 2] {
     [(Peer::Backends(server), stopped), (Peer::Network(network), half_open)]
 }
 
-/// Whether the pool lends as many connections as it may.
+/// Returns whether the pool lends as many connections as it may.
 async fn is_whole(pool: &PgPool) -> bool {
     let all = join_all((0..CONNECTIONS).map(|_| pool.acquire()));
     timeout(LONG, all).await.is_ok_and(|all| all.iter().all(Result::is_ok))
 }
 
-/// As it is, and with connections that are handed on.
+/// Without and with connections that are handed on.
 fn both(pool: &PgPool) -> [Transactor<Postgres>; 2] {
     let transactor = Transactor::new(pool.clone());
     [transactor.clone(), transactor.with_connection_reuse()]
 }
 
 #[tokio::test]
-async fn idle_connections_that_fall_silent_are_replaced_within_the_acquire_timeout() {
+async fn idle_connections_that_stop_answering_are_replaced_within_the_acquire_timeout() {
     for (peer, pool) in peers().await {
         for transactor in both(&pool) {
             peer.fall_silent();
@@ -80,11 +80,11 @@ async fn idle_connections_that_fall_silent_are_replaced_within_the_acquire_timeo
 }
 
 #[tokio::test]
-async fn a_connection_that_falls_silent_while_it_is_handed_on_is_replaced() {
+async fn a_reused_connection_that_stops_answering_is_replaced() {
     for (peer, pool) in peers().await {
         let transactor = Transactor::new(pool.clone()).with_connection_reuse();
         assert_eq!(transactor.run(&(), nothing).await, Ok(()));
-        // It is kept for the next transaction, for a moment.
+        // It is kept briefly for the next transaction.
         peer.fall_silent();
         assert_eq!(timeout(LONG, transactor.run(&(), || write::<Postgres>(1))).await, Ok(Ok(())));
         assert!(is_whole(&pool).await);
@@ -92,7 +92,7 @@ async fn a_connection_that_falls_silent_while_it_is_handed_on_is_replaced() {
 }
 
 #[tokio::test]
-async fn calls_under_way_end_within_their_timeout_when_the_server_falls_silent_and_the_pool_is_whole_again() {
+async fn running_calls_end_within_their_timeout_when_the_server_stops_answering_and_the_pool_recovers() {
     // Long enough for all four to have begun on a busy machine.
     let after = LONG / 2;
     for (peer, pool) in peers().await {
@@ -105,7 +105,7 @@ async fn calls_under_way_end_within_their_timeout_when_the_server_falls_silent_a
                 go_on.acquire().await.expect("it is open").forget();
                 Ok::<_, TransactionError>(())
             };
-            // One waits for a statement, one for nothing at all, one is rolled back and one is committed.
+            // One waits for a statement, one is idle, one is rolled back and one is committed.
             let statement = transactor.run(&(), || async {
                 hold().await?;
                 write::<Postgres>(2).await
@@ -130,7 +130,7 @@ async fn calls_under_way_end_within_their_timeout_when_the_server_falls_silent_a
             assert_eq!(idle, Err(TransactionError::TimedOut { after }));
             assert_eq!(fails, Err(refusal()));
             assert!(matches!(succeeds, Err(TransactionError::Unknown { .. })), "{succeeds:?}");
-            // The commit is waited for longest.
+            // The wait for the commit is the longest.
             tokio::time::pause();
             tokio::time::advance(Duration::from_secs(31)).await;
             tokio::time::resume();
@@ -141,9 +141,9 @@ async fn calls_under_way_end_within_their_timeout_when_the_server_falls_silent_a
     }
 }
 
-/// The turn, the place and the connection are waited for in one time, that of the pool.
+/// The waits for the turn, the place and the connection share one timeout, that of the pool.
 #[tokio::test]
-async fn a_call_spends_one_acquire_timeout_on_all_that_it_waits_for_before_it_begins() {
+async fn a_call_spends_at_most_one_acquire_timeout_on_all_waits_before_it_begins() {
     let file = Sqlite::pool().await;
     let after = Duration::from_secs(3);
     let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1).acquire_timeout(after);
@@ -156,7 +156,7 @@ async fn a_call_spends_one_acquire_timeout_on_all_that_it_waits_for_before_it_be
         let begun = Instant::now();
         let refused = transactor.run(&(), nothing).await;
         assert!(matches!(refused, Err(TransactionError::Unavailable { .. })), "{refused:?}");
-        // The clock is the test's.
+        // The test controls the clock.
         let waited = begun.elapsed();
         assert!(waited >= after && waited < after + Duration::from_millis(50), "{waited:?}");
     }

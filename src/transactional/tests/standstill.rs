@@ -1,4 +1,4 @@
-//! Calls that hold a connection of a pool, and need another one of the same pool.
+//! Calls that hold a connection of a pool, and need another one of it.
 
 use std::future::ready;
 use std::time::Duration;
@@ -28,12 +28,12 @@ async fn pool_of(connections: u32) -> Pool<Postgres> {
     pool
 }
 
-/// Waits until whoever is as far as this could be as far.
+/// Waits until all callers have reached this point.
 async fn hold_on() {
     tokio::time::sleep(Duration::from_millis(30)).await;
 }
 
-/// Has forty users call at the same time, each of whom must succeed.
+/// Makes forty users call concurrently; each must succeed.
 async fn forty_callers_succeed(server: &impl McpHandler) {
     let calls = (0..CALLERS).map(|caller| {
         let server = server.clone();
@@ -48,7 +48,7 @@ async fn forty_callers_succeed(server: &impl McpHandler) {
     }
 }
 
-/// Writes in its transaction first, and in its session then.
+/// Writes in its transaction first, and then in its session.
 fn shop() -> ScriptedServer {
     ScriptedServer::new("shop").with_plain("order", |_| async {
         write::<Postgres>(1).await?;
@@ -63,7 +63,7 @@ async fn baskets(pool: &Pool<Postgres>) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forty_callers_who_write_their_session_inside_their_transaction_all_succeed_on_one_pool_of_ten() {
+async fn forty_transactions_that_write_their_session_all_succeed_on_one_pool_of_ten() {
     for in_transactions in [false, true] {
         for reuses in [false, true] {
             let pool = pool_of(10).await;
@@ -81,7 +81,7 @@ async fn forty_callers_who_write_their_session_inside_their_transaction_all_succ
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forty_callers_whose_transaction_has_one_of_its_own_inside_all_succeed_on_one_pool_of_ten() {
+async fn forty_transactions_with_an_independent_inner_one_all_succeed_on_one_pool_of_ten() {
     for reuses in [false, true] {
         let pool = pool_of(10).await;
         let transactor = Transactor::new(pool.clone());
@@ -102,7 +102,7 @@ async fn forty_callers_whose_transaction_has_one_of_its_own_inside_all_succeed_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forty_callers_who_claim_a_key_inside_or_outside_their_transaction_all_succeed_on_one_pool_of_ten() {
+async fn forty_transactions_with_a_key_inside_or_outside_all_succeed_on_one_pool_of_ten() {
     let shop = || {
         ScriptedServer::new("shop").with_plain("order", |_| async {
             write::<Postgres>(1).await?;
@@ -137,14 +137,15 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_refused_at_once
                 _ => own.run(&(), || own.run(&(), nothing)).await,
             }
         });
-        let refused = timeout(LONG / 2, too_deep).await.expect("it waits for nobody");
+        let refused = timeout(LONG / 2, too_deep).await.expect("it waits for no other call");
         assert_eq!(refused, Err(TransactionError::WaitsForItself), "{connections} connections");
     }
     let pool = pool_of(1).await;
     let sessions = SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal);
     let server = (sessions, TransactionalTool::new(pool.clone()).only(["order"])).layer(shop());
     let ctx = RequestContext::new().with_user_id("ada");
-    let refused = timeout(LONG / 2, server.call_tool("order", json!({}), &ctx)).await.expect("it waits for nobody");
+    let refused =
+        timeout(LONG / 2, server.call_tool("order", json!({}), &ctx)).await.expect("it waits for no other call");
     let told = (Some(ErrorKind::Internal), json!({"mcp-patterns/session": "waits_for_itself"}));
     assert_eq!(reason(&refused.expect("a result")), told);
     let idempotent =
@@ -152,14 +153,14 @@ async fn a_call_that_needs_more_connections_than_its_pool_has_is_refused_at_once
     let script = ScriptedServer::new("shop").with_plain("order", |_| ready(Ok(ToolResult::text("ordered"))));
     let server = (TransactionalTool::new(pool.clone()).only(["order"]), idempotent).layer(script.clone());
     let call = server.call_tool("order", json!({"idempotency_key": "a"}), &ctx);
-    let refused = timeout(LONG / 2, call).await.expect("it waits for nobody").expect("a result");
+    let refused = timeout(LONG / 2, call).await.expect("it waits for no other call").expect("a result");
     assert_eq!(reason(&refused).0, Some(ErrorKind::Unavailable));
     assert_eq!(script.calls("order"), 0);
 }
 
-/// A savepoint is a part of the connection that there is.
+/// A savepoint uses the existing connection.
 #[tokio::test]
-async fn a_part_of_a_transaction_is_not_refused_for_connections_that_it_does_not_hold() {
+async fn a_savepoint_needs_no_connection_of_its_own() {
     let pool = pool_of(2).await;
     let ctx = RequestContext::new().with_user_id("ada");
     let session = SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal).of(&ctx).expect("a session");
@@ -172,11 +173,11 @@ async fn a_part_of_a_transaction_is_not_refused_for_connections_that_it_does_not
         };
         part.run(&(), || part.run(&(), deepest)).await
     });
-    assert_eq!(timeout(LONG, run).await.expect("it waits for nobody"), Ok(()));
+    assert_eq!(timeout(LONG, run).await.expect("it waits for no other call"), Ok(()));
 }
 
 #[tokio::test]
-async fn a_transaction_inside_another_one_that_finds_no_connection_in_time_says_why() {
+async fn an_inner_transaction_without_a_connection_fails_with_the_reason() {
     let pool = postgres_pool(postgres_options(), 1).await;
     let options = pool.connect_options().as_ref().clone();
     let two = PgPoolOptions::new().max_connections(2).acquire_timeout(Duration::from_millis(200));
@@ -184,7 +185,7 @@ async fn a_transaction_inside_another_one_that_finds_no_connection_in_time_says_
     let transactor = Transactor::new(pool.clone());
     let own = transactor.clone().with_propagation(Propagation::RequiresNew);
     let run = transactor.run(&(), || async {
-        // A tool that takes connections by itself.
+        // A tool that takes connections directly from the pool.
         let _taken = pool.acquire().await?;
         own.run(&(), nothing).await
     });
@@ -194,9 +195,9 @@ async fn a_transaction_inside_another_one_that_finds_no_connection_in_time_says_
     assert_eq!(transactor.run(&(), nothing).await, Ok(()), "nothing is left behind");
 }
 
-/// SQLite has one writer: what would write beside the transaction would wait for its end.
+/// SQLite has one writer: a write outside the transaction would wait for its end.
 #[tokio::test]
-async fn on_sqlite_a_session_is_written_in_the_transaction_or_not_while_it_writes() {
+async fn on_sqlite_a_session_write_outside_the_running_transaction_is_refused_and_does_not_wait() {
     let pool = Sqlite::pool().await;
     SqlBackend::ensure_schema(&pool).await.expect("a table can be made");
     let ctx = RequestContext::new().with_user_id("ada");
@@ -217,7 +218,7 @@ async fn on_sqlite_a_session_is_written_in_the_transaction_or_not_while_it_write
     let reads = transactor.clone().read_only();
     let run = reads.run(&(), || async {
         drop(current::<Sqlite>().await?);
-        beside.set("n", &3).await.expect("who only reads bars nobody");
+        beside.set("n", &3).await.expect("a reader blocks no writer");
         Ok::<_, TransactionError>(())
     });
     assert_eq!(run.await, Ok(()));

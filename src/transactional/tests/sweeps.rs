@@ -1,4 +1,4 @@
-//! Expired records are deleted beside calls, which neither lose a record nor wait.
+//! Expired records are deleted during calls, which neither lose a record nor wait.
 
 use std::time::Duration;
 
@@ -53,16 +53,16 @@ async fn sweep<DB: TestDb>(pool: &Pool<DB>) -> u64 {
     swept.expect("records are deleted")
 }
 
-/// `READ COMMITTED` checks a row again that it has waited for, but only the outer condition.
+/// `READ COMMITTED` checks a row again after waiting for it, but only the outer condition.
 async fn a_sweep_leaves_a_record_that_a_running_transaction_has_renewed<DB: TestDb>() {
     let pool = expired::<DB>(&["renewed", "not renewed"]).await;
     for owner in [None, Some(Owner { token: "t", lease: Duration::MAX })] {
         let mut call = pool.acquire().await.expect("a connection");
         DB::execute(&mut call, "begin".into()).await.expect("a transaction");
         let claimed = DB::claim(&mut call, &key("renewed"), owner, HOUR).await;
-        assert!(claimed.expect("it is claimed"), "its first life is over");
+        assert!(claimed.expect("it is claimed"), "its ttl has passed");
         let beside = sweep(&pool).await;
-        // SQLite has one lock: there it is put off, since nobody else can write meanwhile.
+        // SQLite has one lock: there the sweep is postponed, since no other connection can write meanwhile.
         assert_eq!(beside, if DB::HAS_ONE_WRITER || owner.is_some() { 0 } else { 1 });
         let recorded = match owner {
             None => DB::complete(&mut call, "renewed", "new", HOUR).await,
@@ -79,9 +79,9 @@ async fn a_sweep_leaves_a_record_that_a_running_transaction_has_renewed<DB: Test
     }
 }
 
-/// The statement by itself, where the sub-select locks nothing.
+/// The statement alone; its sub-select locks nothing.
 #[tokio::test]
-async fn a_statement_that_has_waited_for_a_row_looks_at_it_again() {
+async fn a_statement_that_waited_for_a_row_checks_it_again() {
     let pool = expired::<Postgres>(&["renewed"]).await;
     let mut call = pool.begin().await.expect("a transaction");
     let claimed = Postgres::claim(&mut call, &key("renewed"), None, HOUR).await;
@@ -105,26 +105,26 @@ async fn a_statement_that_has_waited_for_a_row_looks_at_it_again() {
     assert_eq!(Postgres::records(&pool).await, 1);
 }
 
-/// The only connection is lent, and who waits for it comes first.
+/// The only connection is lent, and a waiting caller comes first.
 async fn a_sweep_takes_no_connection_that_calls_wait_for<DB: TestDb>() {
     let others = expired::<DB>(&["a"]).await;
     let (pool, hooks) = hooked_pool(&others, 1).await;
     let call = pool.acquire().await.expect("it is free");
     let before = hooks.before_acquire();
     Sweeper::new(&EXPIRED).sweep_now_and_then(&pool);
-    // The task of the sweep has its turn.
+    // The task of the sweep runs.
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
     drop(call);
-    drop(timeout(LONG, pool.acquire()).await.expect("nobody is before it").expect("it comes back"));
+    drop(timeout(LONG, pool.acquire()).await.expect("no caller is before it").expect("it comes back"));
     assert_eq!(hooks.before_acquire() - before, 1, "the sweep did not wait in line");
     let swept = timeout(LONG, async { while DB::records(&others).await > 0 {} });
     swept.await.expect("it is done once a connection is idle");
 }
 
 #[tokio::test]
-async fn a_connection_of_sqlite_waits_for_locks_again_after_a_sweep() {
+async fn a_sqlite_connection_waits_for_locks_again_after_a_sweep() {
     let pool = expired::<Sqlite>(&["a"]).await;
     let mut connection = pool.acquire().await.expect("a connection");
     let mut writer = pool.acquire().await.expect("a connection");
@@ -133,7 +133,7 @@ async fn a_connection_of_sqlite_waits_for_locks_again_after_a_sweep() {
     for (begin, deleted) in [("begin immediate", 0), ("begin immediate", 0), ("begin deferred", 1)] {
         Sqlite::execute(&mut writer, begin.into()).await.expect("a transaction");
         let swept = timeout(LONG, Sqlite::delete_expired(&mut connection, EXPIRED.statement::<Sqlite>(""))).await;
-        assert_eq!(swept.expect("it waits for nobody").expect("it is put off, or done"), deleted);
+        assert_eq!(swept.expect("it waits for no other call").expect("it is put off, or done"), deleted);
         assert_eq!(busy_timeout(&mut connection).await, before);
         Sqlite::execute(&mut writer, "rollback".into()).await.expect("it ends");
     }
@@ -144,10 +144,10 @@ async fn busy_timeout(connection: &mut SqliteConnection) -> i64 {
     row.get(0)
 }
 
-/// Two replicas, whose keys expire all the time while both of them sweep: a record says when its life ends, and no effect of the
-/// key's comes before.
+/// Two replicas, whose keys expire all the time while both of them sweep: a record states its end, and no new effect of
+/// its key comes before.
 #[tokio::test]
-async fn each_life_of_a_key_has_one_effect_while_sweeps_run() {
+async fn a_key_has_one_effect_per_ttl_while_sweeps_run() {
     const TTL: i64 = 20;
     const TASKS: usize = 8;
     const CALLS: usize = 63;

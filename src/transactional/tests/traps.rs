@@ -1,4 +1,4 @@
-//! What sqlx 0.9 does on its own where a transaction is cancelled, aborted or nested, and that it does not happen here.
+//! Pitfalls of sqlx 0.9 when a transaction is cancelled, aborted or nested, and tests that this crate avoids them.
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ use crate::testing::databases::postgres_options;
 use crate::transactional::{TransactionError, TransactionalTool, Transactor, current};
 
 on_each_database! {
-    a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed,
+    a_begin_with_in_the_tool_that_rolls_back_the_whole_is_not_reported_as_committed,
 }
 
 #[tokio::test]
-async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transaction() {
+async fn a_begin_whose_caller_leaves_returns_no_connection_inside_a_transaction() {
     let pool = Postgres::pool().await;
-    // Somebody else looks: a call on a connection that was left in a transaction would end it.
+    // Another connection reads: a call on a connection that was left inside a transaction would end the transaction.
     let mut observer = PgConnection::connect_with(&pool.connect_options()).await.expect("the server is there");
     let transactor = Transactor::new(pool.clone());
     let begins: [&dyn Fn() -> BoxFuture<'static, ()>; 3] = [
@@ -49,13 +49,13 @@ async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transact
         },
     ];
     for (polls, begins) in (0..8).flat_map(|polls| begins.map(|begins| (polls, begins))) {
-        // The connections are there, so that the first thing a call sends is its `BEGIN`, or a test before it.
+        // The connections exist, so a call first sends its `BEGIN`, or a test before it.
         numbers_at_rest(&pool).await;
         until_idle(&pool).await;
         for _ in 0..pool.options().get_max_connections() {
             let mut run = begins();
             let mut left = polls;
-            // Each poll after the first answers one thing that has happened.
+            // Each poll after the first handles one event.
             std::future::poll_fn(|cx| match left {
                 0 => std::task::Poll::Ready(()),
                 _ => {
@@ -76,7 +76,7 @@ async fn a_begin_whose_caller_leaves_half_way_leaves_no_connection_in_a_transact
 }
 
 #[tokio::test]
-async fn a_transaction_that_a_swallowed_error_has_aborted_is_not_reported_as_committed() {
+async fn a_transaction_aborted_by_an_ignored_error_is_not_reported_as_committed() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
@@ -89,7 +89,7 @@ async fn a_transaction_that_a_swallowed_error_has_aborted_is_not_reported_as_com
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-async fn a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_committed<DB: TestDb>() {
+async fn a_begin_with_in_the_tool_that_rolls_back_the_whole_is_not_reported_as_committed<DB: TestDb>() {
     let pool = DB::pool().await;
     let transactor = Transactor::new(pool.clone());
     // Whether sqlx has undone it by then is a race.
@@ -106,7 +106,7 @@ async fn a_begin_with_inside_the_tool_which_undoes_the_whole_is_not_reported_as_
 }
 
 #[tokio::test]
-async fn a_transaction_that_sqlite_has_undone_is_not_reported_as_committed_and_leaves_its_connection_usable() {
+async fn a_transaction_that_sqlite_rolled_back_is_not_reported_as_committed_and_leaves_its_connection_usable() {
     let pool = Sqlite::pool().await;
     Sqlite::write(&mut pool.acquire().await.expect("it is free"), 1).await.expect("it is empty");
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(pool.connect_options().as_ref().clone());
@@ -133,7 +133,7 @@ async fn a_transaction_that_sqlite_has_undone_is_not_reported_as_committed_and_l
 }
 
 #[tokio::test]
-async fn a_savepoint_of_the_tool_s_own_is_no_trap() {
+async fn a_savepoint_of_the_tool_does_not_disturb_the_transaction() {
     let pool = Postgres::pool().await;
     let transactor = Transactor::new(pool.clone());
     let run = transactor.run(&(), || async {
@@ -149,7 +149,7 @@ async fn a_savepoint_of_the_tool_s_own_is_no_trap() {
 }
 
 #[tokio::test]
-async fn a_statement_whose_caller_has_gone_does_not_keep_its_connection() {
+async fn a_statement_whose_caller_left_releases_its_connection() {
     let pool = postgres_pool(postgres_options(), 1).await;
     let after = Duration::from_millis(300);
     let transactor = Transactor::new(pool.clone()).with_timeout(after);
@@ -159,24 +159,24 @@ async fn a_statement_whose_caller_has_gone_does_not_keep_its_connection() {
         Ok::<_, TransactionError>(())
     });
     let ended = run.await;
-    // Either our clock or the server's, which has the same limit, was first.
+    // Either this process's clock or the server's, which has the same limit, was first.
     assert!(matches!(ended, Err(TransactionError::TimedOut { .. } | TransactionError::Statement { .. })), "{ended:?}");
-    // The only connection is back long before the statement would have ended.
+    // The only connection returns long before the statement would have ended.
     assert_eq!(numbers_at_rest(&pool).await, NONE);
 }
 
-/// What becomes of a connection at a commit.
+/// The fate of a connection at a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Commit {
     /// The connection ends before the server has seen it.
     CutBefore,
-    /// The connection ends after the server has done it.
+    /// The connection ends after the server has committed.
     CutAfter,
     /// The server never sees it, and holds the transaction.
     Held,
 }
 
-/// Stands between a pool and its server and cuts the connection at a commit.
+/// Stands between a pool and its server, and cuts the connection at a commit.
 pub(super) async fn cut_at_commit(server: PgConnectOptions, commit: Commit) -> PgConnectOptions {
     async fn pass(mut client: TcpStream, mut server: TcpStream, commit: Commit) -> std::io::Result<()> {
         let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
@@ -193,7 +193,7 @@ pub(super) async fn cut_at_commit(server: PgConnectOptions, commit: Commit) -> P
                     }
                     server.write_all(sent).await?;
                     if is_commit {
-                        // The server has answered, so it is done; the client never hears of it.
+                        // The server has answered, so the commit is done; the client never gets the reply.
                         let _answered = server.read(&mut from_server).await?;
                         return Ok(());
                     }
@@ -223,7 +223,7 @@ pub(super) async fn cut_at_commit(server: PgConnectOptions, commit: Commit) -> P
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_reported_as_unknown_and_not_tried_again() {
+async fn a_commit_whose_reply_is_lost_is_reported_as_unknown_and_not_repeated() {
     for commit in [Commit::CutBefore, Commit::CutAfter] {
         let direct = Postgres::pool().await;
         let through = cut_at_commit(direct.connect_options().as_ref().clone(), commit).await;
@@ -232,13 +232,13 @@ async fn a_commit_whose_answer_is_lost_is_reported_as_unknown_and_not_tried_agai
         let run = transactor.run(&(), || write::<Postgres>(1)).await;
         assert!(matches!(run, Err(TransactionError::Unknown { .. })));
         let done: &[i64] = if commit == Commit::CutAfter { &[1] } else { &NONE };
-        assert_eq!(numbers_at_rest(&direct).await, done, "the truth, which nobody could know");
+        assert_eq!(numbers_at_rest(&direct).await, done, "the real outcome, which was unknown before");
     }
 }
 
 #[cfg(feature = "cached")]
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_invalidates_what_it_may_have_changed() {
+async fn a_commit_whose_reply_is_lost_invalidates_the_answers_that_it_may_have_changed() {
     async fn call(server: &impl McpHandler, tool: &str) -> String {
         let result = server.call_tool(tool, json!({}), &RequestContext::new()).await;
         result.expect("a result").first_text().unwrap_or_default().to_owned()

@@ -20,15 +20,15 @@ use crate::{Layer, outcome};
 
 on_each_database! {
     a_duplicate_waits_for_the_first_call_and_gets_its_answer,
-    a_duplicate_that_does_not_wait_hears_that_the_first_is_in_progress,
+    a_duplicate_that_does_not_wait_gets_in_progress,
     a_duplicate_that_is_cancelled_while_it_waits_makes_no_call,
-    if_the_first_call_fails_the_next_one_is_made,
-    if_the_first_caller_leaves_the_next_call_is_made,
+    the_next_call_is_made_if_the_first_one_fails,
+    the_next_call_is_made_if_the_first_caller_leaves,
 }
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A server whose `write` waits to be let go.
+/// A server whose `write` waits until the test releases it.
 struct Slow {
     script: ScriptedServer,
     begun: Arc<Semaphore>,
@@ -82,7 +82,7 @@ async fn a_duplicate_waits_for_the_first_call_and_gets_its_answer<DB: TestDb>() 
     let server = layer(&pool, LONG).layer(slow.script.clone());
     let (first, others) = tokio::join!(call(&server, "well"), async {
         slow.has_begun().await;
-        // More than there are connections: a call that waits holds none.
+        // More calls than connections: a waiting call holds none.
         let others = join_all((0..20).map(|_| call(&server, "well")));
         let lets_go = async {
             tokio::task::yield_now().await;
@@ -100,7 +100,7 @@ async fn a_duplicate_waits_for_the_first_call_and_gets_its_answer<DB: TestDb>() 
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn a_duplicate_that_does_not_wait_hears_that_the_first_is_in_progress<DB: TestDb>() {
+async fn a_duplicate_that_does_not_wait_gets_in_progress<DB: TestDb>() {
     let (pool, slow) = (prepared::<DB>().await, Slow::new::<DB>());
     let server = layer(&pool, Duration::ZERO).layer(slow.script.clone());
     let (first, second) = tokio::join!(call(&server, "well"), async {
@@ -141,7 +141,7 @@ async fn a_duplicate_that_is_cancelled_while_it_waits_makes_no_call<DB: TestDb>(
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn if_the_first_call_fails_the_next_one_is_made<DB: TestDb>() {
+async fn the_next_call_is_made_if_the_first_one_fails<DB: TestDb>() {
     let (pool, slow) = (prepared::<DB>().await, Slow::new::<DB>());
     let server = layer(&pool, LONG).layer(slow.script.clone());
     let (first, others) = tokio::join!(call(&server, "badly at first"), async {
@@ -154,7 +154,7 @@ async fn if_the_first_call_fails_the_next_one_is_made<DB: TestDb>() {
     assert_eq!(numbers_at_rest(&pool).await, [1]);
 }
 
-async fn if_the_first_caller_leaves_the_next_call_is_made<DB: TestDb>() {
+async fn the_next_call_is_made_if_the_first_caller_leaves<DB: TestDb>() {
     let (pool, slow) = (prepared::<DB>().await, Slow::new::<DB>());
     let server = layer(&pool, LONG).layer(slow.script.clone());
     let second = {
@@ -171,9 +171,9 @@ async fn if_the_first_caller_leaves_the_next_call_is_made<DB: TestDb>() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_is_known_for_as_long_as_its_call_runs_and_waited_for_no_longer_than_that() {
+async fn a_key_is_in_flight_while_its_call_runs_and_duplicates_wait_only_for_its_answer() {
     let (running, wait) = (InFlight::default(), Duration::from_secs(5));
-    let Admission::First(first) = running.admit("a", wait, &()).await else { panic!("nobody was before") };
+    let Admission::First(first) = running.admit("a", wait, &()).await else { panic!("no call was before") };
     assert!(matches!(running.admit("b", wait, &()).await, Admission::First(_)), "another key is another call");
     assert!(matches!(running.admit("a", wait, &()).await, Admission::InProgress));
     first.has_answer();

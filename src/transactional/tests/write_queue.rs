@@ -1,4 +1,4 @@
-//! SQLite has one writer at a time: those of one process wait for each other in turn.
+//! SQLite has one writer at a time: the writers of one process take turns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +13,10 @@ use tokio::time::timeout;
 use super::databases::{TestDb, nothing, numbers_at_rest, write};
 use crate::transactional::{Dialect, Propagation, TransactionError, Transactor};
 
-/// Less than a writer waits for its turn.
+/// Shorter than a writer's wait for its turn.
 const SOON: Duration = Duration::from_secs(4);
 
-/// A pool whose connections do not wait for a lock at all, so that whoever meets another writer in the database fails.
+/// A pool whose connections never wait for a lock, so that a writer fails if it meets another writer in the database.
 async fn impatient_pool() -> Pool<Sqlite> {
     let first = Sqlite::pool().await;
     let options = SqliteConnectOptions::clone(&first.connect_options()).busy_timeout(Duration::ZERO);
@@ -29,7 +29,7 @@ fn impatient(pool: &Pool<Sqlite>) -> Transactor<Sqlite> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn writers_of_one_process_do_not_meet_in_the_database() {
+async fn writers_of_one_process_never_wait_for_each_other_in_the_database() {
     let pool = impatient_pool().await;
     let transactor = impatient(&pool);
     let writers = (0..100).map(|n| {
@@ -53,12 +53,12 @@ async fn writers_of_one_process_do_not_meet_in_the_database() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_only_reads_waits_in_no_write_queue() {
+async fn a_read_only_transaction_does_not_wait_in_the_write_queue() {
     let transactor = impatient(&impatient_pool().await);
     let reader = transactor.clone().read_only();
     let run = transactor.run(&(), || async {
         write::<Sqlite>(1).await?;
-        // In a task of its own it is no part of the transaction.
+        // A separate task is not part of the transaction.
         let reader = reader.clone();
         let read = tokio::spawn(async move { reader.run(&(), nothing).await });
         timeout(SOON, read).await.expect("it does not wait").expect("no panic")
@@ -80,7 +80,7 @@ async fn an_inner_transaction_does_not_wait_for_the_turn_of_its_outer_one() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_gives_the_turn_on_once_all_is_undone() {
+async fn a_writer_who_leaves_passes_its_turn_on_after_the_rollback() {
     let pool = impatient_pool().await;
     let transactor = impatient(&pool);
     for _ in 0..20 {
@@ -108,16 +108,16 @@ async fn whoever_leaves_gives_the_turn_on_once_all_is_undone() {
 }
 
 #[tokio::test]
-async fn whoever_leaves_keeps_the_turn_while_the_database_begins_or_commits() {
+async fn a_writer_who_leaves_keeps_its_turn_during_a_begin_or_commit() {
     let wal = Sqlite::pool().await;
     let options = SqliteConnectOptions::clone(&wal.connect_options()).journal_mode(SqliteJournalMode::Delete);
     wal.close().await;
     let pool = SqlitePoolOptions::new().test_before_acquire(false).connect_with(options).await.expect("a file");
     let transactor = Transactor::new(pool.clone());
-    // A writer keeps others from beginning, and without a log, a reader keeps them from committing.
+    // A writer prevents others from beginning, and without a write-ahead log, a reader prevents them from committing.
     for (other, is_written) in [("BEGIN IMMEDIATE", false), ("BEGIN; SELECT count(*) FROM t", true)] {
         let mut connection = SqliteConnection::connect_with(&pool.connect_options()).await.expect("a file");
-        Sqlite::execute(&mut connection, other.into()).await.expect("nobody is in its way");
+        Sqlite::execute(&mut connection, other.into()).await.expect("no other transaction is in its way");
         let written = AtomicBool::new(false);
         let mut leaving = Box::pin(transactor.run(&(), || async {
             write::<Sqlite>(1).await?;
@@ -144,7 +144,7 @@ async fn whoever_leaves_keeps_the_turn_while_the_database_begins_or_commits() {
 }
 
 #[tokio::test]
-async fn whoever_waits_too_long_for_a_turn_takes_its_chance_in_the_database() {
+async fn a_writer_whose_wait_for_a_turn_times_out_tries_the_database_directly() {
     let pool = impatient_pool().await;
     let transactor = impatient(&pool);
     let _permit = Arc::clone(&transactor.write_queue).acquire_owned().await.expect("it is open");

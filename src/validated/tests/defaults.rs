@@ -1,4 +1,4 @@
-//! What a schema says for what is not said.
+//! Defaults of a schema for missing values.
 
 use super::*;
 use crate::references::References;
@@ -20,7 +20,7 @@ fn schema() -> Value {
 }
 
 #[tokio::test]
-async fn a_default_is_filled_in_where_it_is_asked_for() {
+async fn a_default_is_filled_in_if_the_setting_is_on() {
     let bare = ValidatedTool::new().layer(taking(schema()));
     assert_eq!(text(&call(&bare, "take", json!({})).await), "`limit` is missing");
 
@@ -63,7 +63,7 @@ async fn a_default_that_its_own_schema_refuses_is_not_filled_in() {
 }
 
 #[tokio::test]
-async fn a_default_in_a_schema_with_a_name_of_its_own_is_held_against_it() {
+async fn a_default_in_a_schema_with_its_own_id_is_checked_against_it() {
     let part = json!({"$id": "part", "type": "object", "properties": {
         "n": {"$ref": "#/$defs/n", "default": 0}, "m": {"$ref": "#/$defs/n", "default": 1},
     }, "$defs": {"n": {"minimum": 1}}});
@@ -73,7 +73,7 @@ async fn a_default_in_a_schema_with_a_name_of_its_own_is_held_against_it() {
 }
 
 #[tokio::test]
-async fn a_default_that_does_not_go_with_what_was_given_is_no_reason_to_refuse_it() {
+async fn a_default_that_conflicts_with_valid_arguments_does_not_refuse_them() {
     for (schema, given) in [
         (json!({"oneOf": [{"required": ["id"]}, {"required": ["slug"]}]}), json!({"id": "1"})),
         (json!({"maxProperties": 1}), json!({"id": "1"})),
@@ -95,7 +95,7 @@ async fn violations_of_filled_in_values_are_reported() {
 }
 
 #[tokio::test]
-async fn defaults_in_a_circle_end() {
+async fn circular_defaults_end() {
     for schema in [
         json!({"type": "object", "properties": {"next": {"$ref": "#", "default": {}}}}),
         json!({"type": "object", "properties": {"next": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"default": {}, "properties": {"next": {"$ref": "#/$defs/a"}}}}}),
@@ -106,7 +106,7 @@ async fn defaults_in_a_circle_end() {
 }
 
 #[tokio::test]
-async fn the_parts_of_a_part_have_defaults_too() {
+async fn nested_parts_have_defaults_too() {
     let schema = json!({"allOf": [{"allOf": [{"$ref": "#/$defs/deep"}]}], "$defs": {"deep": {"properties": {"n": {"default": 1}}}}});
     let server = ValidatedTool::new().with_defaults().layer(taking(schema));
     assert_eq!(text(&call(&server, "take", json!({})).await), "{\"n\":1}");

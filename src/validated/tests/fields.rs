@@ -1,4 +1,4 @@
-//! A type that cannot be what is at its place.
+//! A type that does not fit its place in the schema.
 
 use serde::Deserialize;
 use validator::Validate;
@@ -13,7 +13,7 @@ struct Address {
 }
 
 #[tokio::test]
-async fn a_type_that_cannot_be_what_is_there_is_found_at_the_start() {
+async fn a_parameter_type_that_cannot_fit_the_schema_is_found_at_the_start() {
     let inner = json!({"type": "object", "properties": {"howMany": {"type": "integer"}, "shipTo": {}}});
     let nested = |more: Value| {
         let mut schema =

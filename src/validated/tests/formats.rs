@@ -9,7 +9,7 @@ fn undashed() -> (Value, Value) {
 }
 
 #[tokio::test]
-async fn formats_are_switched_off_one_by_one_or_as_a_whole() {
+async fn formats_can_be_disabled_one_by_one_or_as_a_whole() {
     let (schema, args) = undashed();
     for (formats, refused) in [
         (None, vec!["/id", "/on"]),
@@ -58,7 +58,7 @@ fn an_unknown_format_is_an_error_of_the_layer_and_of_the_schema() {
 }
 
 #[test]
-fn a_draft_that_asserts_by_itself_is_switched_off_too() {
+fn formats_can_be_disabled_in_a_draft_that_asserts_them_by_default() {
     let schema = json!({"$schema": "http://json-schema.org/draft-07/schema#", "format": "date"});
     let formats = Formats::none();
     assert!(Schema::compile(&schema).expect("a schema").check(&json!("today")).is_err());

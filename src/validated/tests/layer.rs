@@ -1,4 +1,4 @@
-//! The layer: which tools, with which settings, and what its answers are.
+//! The layer: its tools, its settings and its answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +21,7 @@ fn numbered() -> ScriptedServer {
 }
 
 #[tokio::test]
-async fn the_answer_is_one_that_a_model_can_repair_itself_from() {
+async fn the_answer_lists_what_a_model_needs_to_correct_the_call() {
     let script = numbered();
     let server = ValidatedTool::new().layer(script.clone());
     let answer = call(&server, "take", json!({"n": "s3cret", "nn": 1})).await;
@@ -40,13 +40,13 @@ async fn the_answer_is_one_that_a_model_can_repair_itself_from() {
 }
 
 #[tokio::test]
-async fn what_is_valid_passes_untouched() {
+async fn valid_arguments_pass_unchanged() {
     let bare = call(&numbered(), "take", json!({"n": 1})).await;
     assert_eq!(call(&ValidatedTool::new().layer(numbered()), "take", json!({"n": 1})).await, bare);
 }
 
 #[tokio::test]
-async fn no_arguments_are_those_of_a_tool_that_takes_none() {
+async fn missing_arguments_are_valid_for_a_tool_without_parameters() {
     let server = ValidatedTool::new().layer(numbered());
     for args in [json!(null), json!({})] {
         assert_eq!(text(&call(&server, "take", args).await), "`n` is missing");
@@ -57,7 +57,7 @@ async fn no_arguments_are_those_of_a_tool_that_takes_none() {
 }
 
 #[tokio::test]
-async fn a_tool_written_by_hand_that_says_nothing_of_its_arguments_gets_any() {
+async fn a_handwritten_tool_without_a_schema_accepts_any_arguments() {
     let script = ScriptedServer::new("server")
         .with_plain("take", |call| async move { Ok(ToolResult::text(call.args.to_string())) });
     assert_eq!(script.list_tools()[0].input_schema.additional_properties, Some(json!(false)));
@@ -67,7 +67,7 @@ async fn a_tool_written_by_hand_that_says_nothing_of_its_arguments_gets_any() {
 }
 
 #[tokio::test]
-async fn what_is_said_of_all_properties_is_kept() {
+async fn rules_for_all_properties_are_kept() {
     for (schema, args, told) in [
         (json!({"additionalProperties": {"type": "string"}}), json!({"x": 1}), Some("`x` must be a string")),
         (json!({"additionalProperties": false}), json!({"x": 1}), Some("`x` is not known here")),
@@ -85,7 +85,7 @@ async fn what_is_said_of_all_properties_is_kept() {
         ),
         (json!({"additionalProperties": true}), json!({"x": 1}), None),
         (json!({}), json!({"x": 1}), None),
-        // This is what `Tool::new` makes, to the letter.
+        // This is exactly the schema of `Tool::new`.
         (
             json!({"additionalProperties": false, "$schema": "https://json-schema.org/draft/2020-12/schema"}),
             json!({"x": 1}),
@@ -103,12 +103,12 @@ async fn what_is_said_of_all_properties_is_kept() {
 }
 
 #[tokio::test]
-async fn a_tool_of_the_macro_that_takes_nothing_is_called_without() {
+async fn a_macro_tool_without_parameters_is_called_without_arguments() {
     #[derive(Clone)]
     struct Clock;
     #[server(name = "clock", version = "1.0.0")]
     impl Clock {
-        /// Tells the time.
+        /// Returns the time.
         #[tool]
         async fn now(&self) -> McpResult<String> {
             Ok("noon".into())
@@ -143,7 +143,7 @@ async fn selectors_choose_the_tools() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_found_when_the_layer_is_put_on() {
+fn settings_that_cannot_work_are_found_when_the_layer_is_applied() {
     let mistake = |validated: ValidatedTool| validated.try_layer(numbered()).expect_err("a mistake").to_string();
     let nearest = "did you mean `take`?";
     for unknown in [
@@ -210,14 +210,14 @@ impl Middleware for Changing {
 }
 
 #[tokio::test]
-async fn a_tool_that_changes_is_validated_as_it_is_now() {
+async fn a_changed_tool_is_validated_by_its_current_schema() {
     let schema = Arc::new(Mutex::new(json!({"type": "object", "properties": {"a": {"type": "integer"}}})));
     let server = (ValidatedTool::new(), crate::layer(Changing(Arc::clone(&schema)))).layer(numbered());
     let text_args = json!({"a": "text"});
     assert!(call(&server, "take", text_args.clone()).await.is_error());
 
     *schema.lock().expect("no panic") = json!({"type": "object", "properties": {"a": {"type": "string"}}});
-    assert!(call(&server, "take", text_args.clone()).await.is_error(), "nobody has told the layer yet");
+    assert!(call(&server, "take", text_args.clone()).await.is_error(), "the layer has not seen the change yet");
     server.list_tools();
     assert!(!call(&server, "take", text_args.clone()).await.is_error());
 
@@ -292,7 +292,7 @@ async fn calls_are_counted_by_tool_and_outcome() {
 }
 
 #[test]
-fn a_listing_compiles_nothing_that_it_has_compiled() {
+fn a_listing_compiles_each_schema_once() {
     let schema: Value = json!({"type": "object", "properties": (0..200).map(|n| (n.to_string(), json!({"format": "email", "pattern": "^[a-z]{1,99}$"}))).collect::<serde_json::Map<_, _>>()});
     let server = ValidatedTool::new().layer(taking(schema));
     let plan =

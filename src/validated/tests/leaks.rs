@@ -1,4 +1,4 @@
-//! No input panics, hangs, or has a value of its own in an answer or in the log.
+//! No input causes a panic or a hang, and no value of it is in an answer or in the log.
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use crate::testing::Traced;
 const MARK: &str = "M4RK";
 const NUMBER: i64 = 987_654_321_012_345;
 
-/// Has a rule for everything, and reads anything.
+/// A type that reads anything, with a rule for every field.
 #[derive(Debug, Deserialize, Validate)]
 #[validate(schema(function = "refuse"))]
 struct Suspicious {
@@ -46,7 +46,7 @@ fn refuse_number(number: i64) -> Result<(), validator::ValidationError> {
     Err(error)
 }
 
-/// A date that tells what it was made of when it cannot be read.
+/// A date whose parse error contains the input.
 #[derive(Debug)]
 struct Talkative;
 
@@ -74,7 +74,7 @@ fn answer(server: &impl McpHandler, args: Value) -> String {
     serde_json::to_string(&answer).expect("an answer is JSON")
 }
 
-/// The answer and the log of a call that is refused; nothing for one that is not.
+/// The answer and the log of a refused call; nothing for an accepted one.
 fn heard(validated: &ValidatedTool, schema: &Value, args: Value) -> String {
     let traced = Traced::start();
     let script = ScriptedServer::new("server")
@@ -101,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn a_refused_value_is_told_by_no_type(args in marked()) {
+    fn no_type_repeats_a_refused_value(args in marked()) {
         for validated in [
             ValidatedTool::new().typed::<Suspicious>("take"),
             ValidatedTool::new().typed::<Talkative>("take"),
@@ -117,7 +117,7 @@ proptest! {
 }
 
 #[test]
-fn the_property_looks_at_something() {
+fn the_leak_test_checks_real_answers() {
     let args = json!({"a": format!("{MARK}x"), "b": MARK, "c": NUMBER, "ab": [{"a": MARK}]});
     let heard = heard(&ValidatedTool::new().typed::<Suspicious>("take"), &json!({"type": "object"}), args);
     for told in ["/ab/0/a", "suspicious", "at least 90", "an email address", "needle", "refused"] {

@@ -1,4 +1,4 @@
-//! How large an input may be.
+//! Limits on the size of an input.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn nested(levels: usize) -> Value {
 }
 
 #[test]
-fn each_limit_is_told_with_its_place() {
+fn each_limit_is_reported_with_its_place() {
     let limits = Limits::new()
         .with_max_bytes(100)
         .with_max_depth(3)
@@ -77,7 +77,7 @@ fn an_input_deeper_than_the_stack_ends_the_walk() {
 }
 
 #[test]
-fn the_size_is_that_of_the_text() {
+fn the_size_limit_counts_the_json_text() {
     let values = [
         json!({"name": "Ada", "tags": ["a", "b"], "n": [1, -2, 0, 1.5, 1e300, u64::MAX], "on": [true, false, null]}),
         json!([[], {}, "", 10, 99, 100]),
@@ -90,7 +90,7 @@ fn the_size_is_that_of_the_text() {
 }
 
 #[tokio::test]
-async fn a_tool_has_its_own_limits_and_nothing_else_is_looked_at() {
+async fn limits_of_one_tool_apply_without_other_checks() {
     let script = taking(json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}}))
         .with_tool(tool("other", json!({"type": "object", "properties": {"a": {}}})), |_| async {
             Ok(ToolResult::text("ok"))

@@ -1,4 +1,4 @@
-//! What a tool answers, against what it promises.
+//! Results of a tool, checked against its output schema.
 
 use turbomcp_types::ToolOutputSchema;
 
@@ -20,7 +20,7 @@ fn structured(content: Value) -> ToolResult {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_its_promise_is_masked_and_logged() {
+async fn a_result_that_violates_its_output_schema_is_masked_and_logged() {
     let traced = Traced::start();
     let server = ValidatedTool::new().layer(answering(structured(json!({"id": "s3cret", "password": "s3cret"}))));
     let answer = Ok(call(&server, "make", json!({})).await);
@@ -34,7 +34,7 @@ async fn an_answer_that_breaks_its_promise_is_masked_and_logged() {
 }
 
 #[tokio::test]
-async fn an_answer_that_keeps_its_promise_or_made_none_passes() {
+async fn a_result_that_matches_its_output_schema_or_has_none_passes() {
     for answer in [
         structured(json!({"id": 1})),
         ToolResult::text("no content at all"),
@@ -49,7 +49,7 @@ async fn an_answer_that_keeps_its_promise_or_made_none_passes() {
 }
 
 #[test]
-fn an_output_schema_that_cannot_be_checked_is_a_mistake() {
+fn an_output_schema_that_cannot_be_compiled_is_an_error() {
     let broken: ToolOutputSchema =
         serde_json::from_value(json!({"type": "object", "properties": {"id": {"type": "strange"}}})).expect("a schema");
     let made = Tool { output_schema: Some(broken), ..Tool::new("make", "makes") };

@@ -1,16 +1,16 @@
-//! The tools of the MCP reference servers: their schemas compile, and judge as their authors meant.
+//! The tools of the MCP reference servers: their schemas compile, and judge as their authors intended.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// By server and tool: the input schema, arguments that are meant, and arguments that are not with what is wrong with them.
+/// By server and tool: the input schema, valid arguments, and invalid arguments with their violations.
 fn servers() -> BTreeMap<String, BTreeMap<String, Value>> {
     serde_json::from_str(include_str!("reference_servers.json")).expect("a table")
 }
 
 #[tokio::test]
-async fn the_tools_of_the_reference_servers_take_what_their_authors_meant() {
+async fn the_tools_of_the_reference_servers_accept_their_intended_arguments() {
     let mut tools = 0;
     for (server, cases) in servers() {
         let script = cases.iter().fold(ScriptedServer::new(&server), |script, (name, case)| {

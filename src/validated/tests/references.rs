@@ -1,4 +1,4 @@
-//! Where references lead, by whatever name.
+//! The targets of references of every kind.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use crate::references::References;
 use crate::validated::hints::Hints;
 use crate::validated::violations::Collector;
 
-/// Whether the part at this pointer leads to the part at that one.
+/// Returns whether the part at this pointer refers to the part at that one.
 fn leads(schema: &Value, from: &str, to: &str) -> bool {
     let references = References::of(schema.clone());
     let from = references.root().pointer(from).expect("a part");
@@ -67,13 +67,13 @@ fn a_reference_is_followed_as_the_validator_follows_it() {
     ] {
         assert!(leads(&schema, "/properties/p", to), "{schema}");
     }
-    // Inside of a part with a name of its own, that part is the document.
+    // Inside a part with its own id, that part is the document.
     let nested = json!({"$id": "https://example.org/all", "$defs": {"it": {"$id": "one", "items": {"$ref": "#/$defs/x"}, "$defs": {"x": {}}}, "x": {}}});
     assert!(leads(&nested, "/$defs/it/items", "/$defs/it/$defs/x"));
 }
 
 #[test]
-fn what_only_looks_like_a_reference_is_none() {
+fn a_lookalike_of_a_reference_is_not_followed() {
     for schema in [
         json!({"properties": {"$ref": {"type": "string"}}}),
         json!({"const": {"$ref": "#/const"}}),
@@ -86,7 +86,7 @@ fn what_only_looks_like_a_reference_is_none() {
 }
 
 #[test]
-fn endless_references_are_found_by_every_name() {
+fn endless_references_are_found_through_every_kind_of_name() {
     for schema in [
         json!({"$ref": "#/$defs/a%20b", "$defs": {"a b": {"anyOf": [{"$ref": "#/$defs/a%20b"}]}}}),
         json!({"$id": "https://example.org/x", "allOf": [{"$ref": "https://example.org/x#"}]}),
@@ -168,7 +168,7 @@ async fn a_name_is_suggested_across_references() {
 }
 
 #[test]
-fn a_recursive_union_takes_no_more_for_the_name_it_has() {
+fn the_cost_of_a_recursive_union_does_not_depend_on_its_name() {
     let named = |name: &str, encoded: &str| {
         let all = json!([
             {"type": "object", "properties": {"not": {"$ref": encoded}}, "required": ["not"]},
@@ -190,7 +190,7 @@ fn a_recursive_union_takes_no_more_for_the_name_it_has() {
 }
 
 #[tokio::test]
-async fn a_recursive_filter_of_the_macro_is_judged_and_told_in_bounded_time() {
+async fn a_recursive_filter_of_the_macro_is_judged_and_reported_in_bounded_time() {
     let server = ValidatedTool::new().layer(Shop);
     let nested = (0..25).fold(json!({"eq": 1}), |inner, _| json!({"not": inner}));
     assert!(call(&server, "find", json!({"filters": [nested]})).await.is_error());

@@ -1,4 +1,4 @@
-//! Rules of one's own.
+//! Custom rules.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -63,7 +63,7 @@ async fn each_rule_adds_its_violations() {
 }
 
 #[tokio::test]
-async fn what_the_schema_refuses_reaches_no_rule() {
+async fn arguments_that_the_schema_refuses_reach_no_rule() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let server = ValidatedTool::new()
@@ -78,7 +78,7 @@ async fn what_the_schema_refuses_reaches_no_rule() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rules_are_asked_at_the_same_time() {
+async fn rules_run_concurrently() {
     let meeting = Arc::new(Barrier::new(2));
     let meet = |meeting: &Arc<Barrier>| {
         let meeting = Arc::clone(meeting);
@@ -113,7 +113,7 @@ async fn a_rule_sees_who_calls() {
 }
 
 #[tokio::test]
-async fn a_rule_that_fails_is_no_violation() {
+async fn a_failed_rule_is_an_error_and_not_a_violation() {
     let script = shop();
     let failing = ValidatedTool::new().rule("take", |_: Order, _| async {
         Err(std::io::Error::other("connect to 10.0.0.7 refused"))?;
@@ -130,7 +130,7 @@ async fn a_rule_that_fails_is_no_violation() {
     );
     assert_eq!(script.calls("take"), 0);
 
-    // What is wrong with the input is wrong whatever is down.
+    // A violation of the input is reported whatever service is down.
     let both = failing.rule("take", |_: Order, cx: RuleContext| async move {
         cx.refuse(Violation::new("no", "No"));
         Ok(())
@@ -155,7 +155,7 @@ async fn a_rule_that_cannot_read_its_input_refuses_it() {
 }
 
 #[tokio::test]
-async fn a_rule_about_a_parameter_tells_of_places_in_it() {
+async fn a_rule_about_a_parameter_reports_places_inside_it() {
     let schema = json!({"type": "object", "properties": {"order": {"type": "object"}, "note": {"type": "string"}}});
     let rule = |order: Order, cx: RuleContext| async move {
         assert_eq!(order.product, "tea");
@@ -217,7 +217,7 @@ async fn a_caller_who_is_dropped_drops_the_rules() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_rule_is_the_callers_alone() {
+async fn a_panic_in_a_rule_affects_only_its_caller() {
     let server = ValidatedTool::new()
         .rule("take", |order: Order, _| async move {
             assert_ne!(order.product, "bomb");

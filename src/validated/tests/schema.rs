@@ -1,10 +1,10 @@
-//! What is wrong with a value, in words and for machines.
+//! The violations of a value, as text and as data.
 
 use super::*;
 use crate::validated::hints::Hints;
 use crate::validated::violations::Collector;
 
-/// Says what the schema finds wrong with the value: pointer, code and sentence of each violation.
+/// Returns the violations of the value: pointer, code and text of each.
 fn told(schema: &Value, value: &Value) -> Vec<String> {
     let schema = Schema::compile(schema).expect("a schema");
     match schema.check(value) {
@@ -17,7 +17,7 @@ fn told(schema: &Value, value: &Value) -> Vec<String> {
 }
 
 #[test]
-fn each_keyword_has_a_sentence() {
+fn each_keyword_has_a_message() {
     for (schema, value, sentence) in [
         (json!({"type": "integer"}), json!("1"), "type The input must be an integer"),
         (json!({"type": ["string", "null"]}), json!(1), "type The input must be null or a string"),
@@ -96,7 +96,7 @@ fn every_violation_is_reported_with_its_place() {
 }
 
 #[test]
-fn the_nearest_name_that_is_still_free_is_suggested() {
+fn the_nearest_unused_name_is_suggested() {
     let schema = json!({
         "properties": {"user_name": {}, "user": {}, "mode": {"enum": ["fast", "slow"]}},
         "additionalProperties": false,
@@ -116,7 +116,7 @@ fn the_nearest_name_that_is_still_free_is_suggested() {
 }
 
 #[test]
-fn of_several_alternatives_the_one_that_was_meant_is_told() {
+fn the_intended_one_of_several_alternatives_is_reported() {
     let optional = json!({"properties": {"address": {"anyOf": [
         {"$ref": "#/$defs/Address"}, {"type": "null"},
     ]}}, "$defs": {"Address": {"type": "object", "properties": {"zip": {"type": "string"}}, "required": ["city"]}}});
@@ -158,7 +158,7 @@ fn if_one_of_several_names_is_required_the_missing_ones_are_listed() {
 }
 
 #[test]
-fn a_property_that_is_forbidden_is_told_as_such_whatever_its_name() {
+fn a_forbidden_property_is_reported_as_forbidden_whatever_its_name() {
     for name in ["customProperties", "additionalProperties", "unevaluatedProperties", "a/Properties", "x"] {
         let escaped = name.replace('/', "~1");
         let forbidden = [format!("/{escaped} falseSchema `{name}` is not allowed here")];
@@ -175,7 +175,7 @@ fn a_property_that_is_forbidden_is_told_as_such_whatever_its_name() {
 }
 
 #[test]
-fn a_violation_says_what_was_expected() {
+fn a_violation_states_what_was_expected() {
     for (schema, value, expected) in [
         (json!({"type": "integer"}), json!("1"), json!({"type": "integer"})),
         (json!({"type": ["integer", "null"]}), json!("1"), json!({"type": ["null", "integer"]})),
@@ -195,7 +195,7 @@ fn a_violation_says_what_was_expected() {
 }
 
 #[test]
-fn the_list_is_sorted_by_place_and_ends_after_twenty() {
+fn the_list_of_violations_is_sorted_by_place_and_ends_after_twenty() {
     let schema = json!({"items": {"type": "string"}});
     let value: Value = (0..1_000).collect();
     let violations = Schema::compile(&schema).expect("a schema").check(&value).expect_err("all are wrong");
@@ -206,7 +206,7 @@ fn the_list_is_sorted_by_place_and_ends_after_twenty() {
 }
 
 #[test]
-fn a_name_of_the_callers_is_neither_endless_nor_the_end_of_a_line() {
+fn a_name_of_the_caller_is_shortened_and_escaped() {
     let schema = json!({"additionalProperties": false});
     let told = told(&schema, &json!({"x".repeat(5_000): 1, "a\nb`": 1}));
     assert_eq!(told[0], "/a\u{fffd}b' additionalProperties `a\u{fffd}b'` is not known here");
@@ -214,7 +214,7 @@ fn a_name_of_the_callers_is_neither_endless_nor_the_end_of_a_line() {
 }
 
 #[test]
-fn what_cannot_be_checked_does_not_compile() {
+fn a_schema_that_cannot_be_checked_does_not_compile() {
     for (schema, why) in [
         (json!({"type": "strange"}), "strange"),
         (json!({"$ref": "https://example.org/schema.json"}), "https://example.org/schema.json"),
@@ -236,7 +236,7 @@ fn what_cannot_be_checked_does_not_compile() {
 }
 
 #[test]
-fn an_older_dialect_is_what_it_says() {
+fn an_older_dialect_is_judged_by_its_own_rules() {
     let schema = |dialect| json!({"$schema": dialect, "items": [{"type": "string"}], "additionalItems": false});
     assert_eq!(told(&schema("http://json-schema.org/draft-07/schema#"), &json!(["a", 1])).len(), 1);
     let recent = json!({"prefixItems": [{"type": "string"}], "items": false});
@@ -244,7 +244,7 @@ fn an_older_dialect_is_what_it_says() {
 }
 
 #[test]
-fn the_search_ends_after_a_thousand_and_says_so() {
+fn the_search_ends_after_a_thousand_violations_and_reports_it() {
     let schema = Schema::compile(&json!({"items": {"type": "string"}})).expect("a schema");
     let violations = schema.check(&(0..1_001).collect()).expect_err("all are wrong");
     assert!(!violations.is_complete());
@@ -257,7 +257,7 @@ fn the_search_ends_after_a_thousand_and_says_so() {
 }
 
 #[test]
-fn each_name_that_is_not_known_is_counted_also_where_none_is_told() {
+fn each_unknown_name_is_counted_even_if_none_is_listed() {
     let schema = Schema::compile(&json!({"items": {"additionalProperties": false}})).expect("a schema");
     let wrong = Value::Array(vec![json!({"a": 1, "b": 1}); 30]);
     let violations = schema.check(&wrong).expect_err("all are wrong");
@@ -265,7 +265,7 @@ fn each_name_that_is_not_known_is_counted_also_where_none_is_told() {
 }
 
 #[test]
-fn a_name_that_is_not_listed_is_not_put_into_words() {
+fn an_unlisted_name_costs_no_message() {
     let known: serde_json::Map<_, _> = (0..50).map(|at| (format!("known_{at}"), json!({}))).collect();
     let schema = json!({"properties": known, "additionalProperties": false});
     let schema = Schema::compile(&schema).expect("a schema");
@@ -278,13 +278,13 @@ fn a_name_that_is_not_listed_is_not_put_into_words() {
         assert_eq!(found.count(), count);
         allocations.count_total
     };
-    // The validator itself keeps the name of each.
+    // The validator itself stores each name.
     let each = (allocations(900) - allocations(100)) / 800;
     assert!(each < 10, "{each} allocations for each name");
 }
 
 #[test]
-fn of_any_number_of_violations_no_more_are_kept_than_a_few_times_those_that_are_listed() {
+fn the_number_of_kept_violations_is_bounded_by_a_multiple_of_the_listed_ones() {
     let kept = |count: usize| {
         let mut found = Collector::new(20);
         let push = |at: usize| found.push(Violation::new("wrong", "it is wrong").at(&format!("{at:06}")));
@@ -294,7 +294,7 @@ fn of_any_number_of_violations_no_more_are_kept_than_a_few_times_those_that_are_
 }
 
 #[test]
-fn a_place_too_long_to_be_told_is_refused_all_the_same() {
+fn a_violation_at_an_overlong_place_is_still_refused() {
     let schema = Schema::compile(&json!({"additionalProperties": {"items": {"type": "string"}}})).expect("a schema");
     let told = |name: usize| {
         let violations = schema.check(&json!({"x".repeat(name): [1]})).expect_err("it is wrong");
@@ -304,7 +304,7 @@ fn a_place_too_long_to_be_told_is_refused_all_the_same() {
 }
 
 #[test]
-fn a_schema_that_refers_to_itself_and_says_nothing_does_not_compile() {
+fn a_schema_that_refers_to_itself_and_constrains_nothing_does_not_compile() {
     for schema in [
         json!({"$ref": "#"}),
         json!({"anyOf": [{"$ref": "#"}, {"type": "string"}]}),
@@ -330,6 +330,6 @@ fn a_schema_too_deep_for_the_compiler_is_refused() {
         (0..100_000).fold(json!({}), |inner, _| Value::Object([("not".to_owned(), inner)].into_iter().collect()));
     let error = Schema::compile(&deep).expect_err("the compiler recurses");
     assert!(error.to_string().contains("deeper"), "{error}");
-    // A value as deep as that must not be dropped by recursion either.
+    // A value of that depth must not be dropped by recursion, either.
     std::mem::forget(deep);
 }

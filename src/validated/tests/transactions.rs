@@ -30,7 +30,7 @@ fn shop() -> ScriptedServer {
     taking(json!({"type": "object", "properties": {"quantity": {"type": "integer"}}}))
 }
 
-/// Takes one unit as a rule must not, and refuses what is not in stock.
+/// Takes one unit, which a rule must not do, and refuses an item that is not in stock.
 fn validated() -> ValidatedTool {
     ValidatedTool::new().rule("take", |order: Order, cx: RuleContext| async move {
         let mut db = current::<Sqlite>().await?;
@@ -48,7 +48,7 @@ async fn units(pool: &SqlitePool) -> i64 {
 }
 
 #[tokio::test]
-async fn a_rule_inside_sees_the_transaction_and_is_undone_with_it() {
+async fn a_rule_inside_a_transaction_sees_it_and_is_rolled_back_with_it() {
     let pool = stock().await;
     let server = (TransactionalTool::new(pool.clone()).only(["take"]), validated()).layer(shop());
     let answer = call(&server, "take", json!({"quantity": 3})).await;
@@ -59,7 +59,7 @@ async fn a_rule_inside_sees_the_transaction_and_is_undone_with_it() {
 }
 
 #[tokio::test]
-async fn a_rule_outside_has_no_transaction() {
+async fn a_rule_outside_a_transaction_has_none() {
     let pool = stock().await;
     let server = (validated(), TransactionalTool::new(pool.clone()).only(["take"])).layer(shop());
     let answer = Ok(call(&server, "take", json!({"quantity": 1})).await);
@@ -114,18 +114,18 @@ async fn a_database_that_fails_a_rule_is_unavailable_and_masked() {
     }
 }
 
-/// How a rule hands on what the database says.
+/// How a rule returns an error of the database.
 #[derive(Debug, Clone, Copy)]
 enum Hands {
     AsItIs,
     Masked,
-    /// And another rule finds something wrong, by the same stale data.
+    /// And another rule finds a violation, by the same stale data.
     BesideARefusal,
 }
 
-/// Somebody else sells between the look of a rule and its write.
+/// Another caller sells between the read of a rule and its write.
 #[tokio::test]
-async fn a_rule_that_gives_way_to_another_transaction_is_asked_again_in_a_new_one() {
+async fn a_rule_that_conflicts_runs_again_in_a_new_transaction() {
     for hands in [Hands::AsItIs, Hands::Masked, Hands::BesideARefusal] {
         let pool = postgres_schema(postgres_options(), 4).await;
         sqlx::raw_sql("create table stock (units bigint not null); insert into stock values (3)")

@@ -1,4 +1,4 @@
-//! Types with rules of their own, and their names on the wire.
+//! Types with their own rules, and their names in JSON.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ struct UserRegistration {
     password: String,
 }
 
-/// The same rules, which no schema tells of.
+/// The same rules, which are not in the schema.
 #[derive(Debug, Deserialize, Validate)]
 #[serde(rename_all = "camelCase")]
 struct Order {
@@ -105,7 +105,7 @@ fn pairs<const N: usize>(wanted: [(&str, &str); N]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_only_parameter_is_what_is_asked() {
+async fn the_only_parameter_is_validated_by_default() {
     let server = ValidatedTool::new().typed::<UserRegistration>("register").layer(Users);
     let good = json!({"data": {"username": "ada", "email": "ada@example.org", "age": 36, "password": "12345678"}});
     assert_eq!(text(&call(&server, "register", good).await), "User ada registered successfully");
@@ -120,7 +120,7 @@ async fn the_only_parameter_is_what_is_asked() {
             ("/data/password", "minLength"),
             ("/data/username", "minLength"),
         ]),
-        "what the schema tells of the same place is not told again"
+        "a place that the schema reported is not reported again"
     );
     let answer = call(&server, "register", json!({"data": {"username": "ada"}})).await;
     assert_eq!(
@@ -130,7 +130,7 @@ async fn the_only_parameter_is_what_is_asked() {
 }
 
 #[tokio::test]
-async fn every_place_has_its_name_on_the_wire() {
+async fn every_place_has_its_name_in_json() {
     let server = ValidatedTool::new().typed::<Order>("take").layer(taking(order_schema()));
     assert!(!call(&server, "take", order()).await.is_error());
 
@@ -156,7 +156,7 @@ async fn every_place_has_its_name_on_the_wire() {
 }
 
 #[tokio::test]
-async fn a_field_with_another_name_altogether_is_given_it() {
+async fn a_renamed_field_is_reported_by_its_json_name() {
     let validated = ValidatedTool::new().typed::<Order>("take");
     let mut bad = order();
     bad["code"] = json!("odd");
@@ -166,11 +166,15 @@ async fn a_field_with_another_name_altogether_is_given_it() {
     let named = validated.with_name("take", "discount", "code").layer(taking(order_schema()));
     let answer = call(&named, "take", bad).await;
     assert_eq!(listed(&answer), pairs([("/code", "odd")]));
-    assert_eq!(violations(&answer)[0]["expected"], Value::Null, "what a custom function tells may be the value");
+    assert_eq!(
+        violations(&answer)[0]["expected"],
+        Value::Null,
+        "parameters of a custom function may contain the value"
+    );
 }
 
 #[tokio::test]
-async fn a_parameter_is_asked_by_name() {
+async fn a_parameter_can_be_selected_by_name() {
     let schema = json!({"type": "object", "properties": {
         "order": {"$ref": "#/$defs/Order"}, "dry_run": {"type": "boolean"},
     }, "$defs": {"Order": order_schema(), "Address": order_schema()["$defs"]["Address"]}});
@@ -188,7 +192,7 @@ async fn a_parameter_is_asked_by_name() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_says_where() {
+async fn a_value_that_cannot_be_read_is_reported_with_its_place() {
     #[derive(Debug, Deserialize, Validate)]
     struct Loose {
         #[expect(dead_code, reason = "read by serde")]
@@ -230,7 +234,7 @@ async fn what_cannot_be_read_says_where() {
 }
 
 #[tokio::test]
-async fn of_very_many_mistakes_of_a_type_the_first_are_told_and_the_rest_counted() {
+async fn of_very_many_violations_of_a_type_the_first_are_listed_and_the_rest_counted() {
     #[derive(Debug, Deserialize, Validate)]
     struct Many {
         #[validate(nested)]
@@ -247,7 +251,7 @@ async fn of_very_many_mistakes_of_a_type_the_first_are_told_and_the_rest_counted
 }
 
 #[test]
-fn a_mistake_of_a_type_that_is_not_listed_is_not_put_into_words() {
+fn an_unlisted_violation_of_a_type_costs_no_message() {
     use crate::references::References;
     use crate::validated::typed::WireNames;
     use crate::validated::violations::Collector;
@@ -279,7 +283,7 @@ async fn a_value_is_not_coerced() {
 }
 
 #[tokio::test]
-async fn a_key_that_another_layer_takes_is_no_parameter() {
+async fn an_argument_of_another_layer_is_no_parameter() {
     use crate::IdempotentTool;
     use crate::idempotent::MemoryBackend;
 

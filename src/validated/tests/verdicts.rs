@@ -1,4 +1,4 @@
-//! The verdict is that of `jsonschema` with its default options, but for formats, which are asserted.
+//! The verdict equals that of `jsonschema` with its default options, except that formats are asserted.
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -12,7 +12,7 @@ fn keywords<const N: usize>(all: [(&str, Value); N]) -> Value {
     Value::Object(all.map(|(keyword, value)| (keyword.to_owned(), value)).into_iter().collect())
 }
 
-/// Schemas with every keyword that says something of a value, and references.
+/// Schemas with every keyword that constrains a value, and references.
 pub(super) fn schemas() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         any::<bool>().prop_map(Value::from),
@@ -104,7 +104,7 @@ proptest! {
 
     #[test]
     fn the_verdict_is_that_of_jsonschema(schema in schemas(), value in plain_values()) {
-        // `jsonschema` overflows the stack with what refers to itself and says nothing.
+        // `jsonschema` overflows the stack with a schema that refers to itself and constrains nothing.
         prop_assume!(!crate::references::References::of(schema.clone()).is_endless());
         let reference = jsonschema::options().should_validate_formats(true).build(&schema);
         let ours = Schema::compile(&schema);
@@ -116,7 +116,7 @@ proptest! {
 }
 
 #[test]
-fn formats_are_asserted_although_the_draft_only_notes_them() {
+fn formats_are_asserted_although_the_draft_only_annotates_them() {
     let schema = json!({"format": "email"});
     assert!(jsonschema::validator_for(&schema).expect("a schema").is_valid(&json!("nonsense")));
     assert!(Schema::compile(&schema).expect("a schema").check(&json!("nonsense")).is_err());

@@ -1,4 +1,5 @@
-//! What it takes to judge an input and to tell what is wrong with it, counted in steps and in bytes allocated, never in time.
+//! The cost of judging an input and of reporting its violations, counted in steps and in allocated bytes, never in
+//! time.
 
 use allocation_counter::measure;
 use proptest::prelude::*;
@@ -9,14 +10,14 @@ use crate::validated::hints::Hints;
 use crate::validated::violations::Collector;
 use crate::validated::walk::Extent;
 
-/// What was done for one input.
+/// The work for one input.
 #[derive(Debug, Clone, Copy)]
 struct Work {
-    /// What the validator read for its verdict.
+    /// The amount that the validator read for its verdict.
     verdict: u64,
-    /// What was read, compared and written to tell what is wrong.
+    /// The amount that was read, compared and written for the report.
     telling: u64,
-    /// What was allocated for both.
+    /// The bytes allocated for both.
     bytes: u64,
 }
 
@@ -40,13 +41,13 @@ fn object(count: usize, entry: &Value) -> Value {
     Value::Object((0..count).map(|index| (format!("some_property_{index:05}"), entry.clone())).collect())
 }
 
-/// A value that is nested as deep as the default limits let through, wider with `count`.
+/// A value nested as deep as the default limits allow, and wider with `count`.
 fn nested(count: usize, name: &str) -> Value {
     let deep = (0..26).fold(json!({"eq": 1}), |inner, _| json!({ name: inner }));
     list(count / 26 + 1, &deep)
 }
 
-/// The name of a keyword, a schema with it, and a value for each size that gives it all the work it can have.
+/// The name of a keyword, a schema with it, and a value for each size that causes the most work.
 type Keyword = (&'static str, Value, fn(usize) -> Value);
 
 fn keywords() -> Vec<Keyword> {
@@ -166,7 +167,7 @@ fn the_work_grows_no_faster_than_the_input_whatever_the_keyword() {
         assert!(!alone.is_valid(&value(128)), "{keyword}: nothing is wrong with it");
         let sizes = [128, 256, 512, 1024, 2048];
         let all: Vec<_> = sizes.map(|size| work(&schema, &value(size))).to_vec();
-        assert!(all.iter().all(|work| work.telling > 0), "{keyword}: it is not told");
+        assert!(all.iter().all(|work| work.telling > 0), "{keyword}: it is not reported");
         for (work, size) in all.windows(2).zip(sizes) {
             let [one, two] = work else { unreachable!("windows of two") };
             let grows = |one: u64, two: u64, least: u64| two <= least.max(one * 5 / 2);
@@ -178,7 +179,7 @@ fn the_work_grows_no_faster_than_the_input_whatever_the_keyword() {
 }
 
 #[test]
-fn a_schema_that_comes_back_to_itself_by_several_ways_takes_no_more_with_each_level() {
+fn the_cost_of_a_schema_with_several_references_to_itself_does_not_grow_with_each_level() {
     let again = json!({"properties": {"not": {"$ref": "#/$defs/n"}}});
     let other = json!({"properties": {"not": {"$ref": "#/$defs/n"}}, "maxProperties": 9});
     for (keyword, node) in [
@@ -207,7 +208,7 @@ fn a_schema_that_comes_back_to_itself_by_several_ways_takes_no_more_with_each_le
 }
 
 #[test]
-fn every_keyword_that_judges_is_among_them() {
+fn the_tests_of_cost_cover_every_asserting_keyword() {
     let all = keywords().into_iter().map(|(_, schema, _)| schema.to_string()).collect::<String>();
     for keyword in [
         "additionalItems",
@@ -258,7 +259,7 @@ fn every_keyword_that_judges_is_among_them() {
     }
 }
 
-/// The value, with each of its lists and objects so many times as long.
+/// The value, with each of its lists and objects that many times as long.
 fn repeated(value: &Value, times: usize) -> Value {
     match value {
         Value::Array(items) => (0..times).flat_map(|_| items.iter().map(|item| repeated(item, 1))).collect(),

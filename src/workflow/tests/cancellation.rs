@@ -1,9 +1,9 @@
-//! Callers that go away.
+//! Callers that leave.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_gather_whose_call_is_cancelled_drops_its_sources_within_50_ms() {
+async fn a_cancelled_gather_drops_its_sources_within_50_ms() {
     for degrades in [false, true] {
         let (token, log, began) = (Token::default(), Log::default(), Instant::now());
         let ctx = token.ctx();
@@ -30,7 +30,7 @@ async fn a_gather_whose_call_is_cancelled_drops_its_sources_within_50_ms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_whose_call_is_cancelled_asks_no_further_source() {
+async fn a_cancelled_fallback_asks_no_further_source() {
     let (token, log, began) = (Token::default(), Log::default(), Instant::now());
     let ctx = token.ctx();
     let sources = [
@@ -76,7 +76,7 @@ async fn an_answer_is_returned_even_if_the_call_is_cancelled_during_the_backfill
     assert!(began.elapsed() <= ms(170), "{:?}", began.elapsed());
 }
 
-/// Three steps, each with an await point: a source that tells when it is dropped.
+/// Three steps, each with an await point, and a source that records when it is dropped.
 fn source<'a>(log: &Log, name: &'static str) -> Source<'a, Option<u8>> {
     let (asked, filled) = (log.clone(), log.clone());
     Source::new(name, move || {
@@ -107,7 +107,7 @@ async fn a_workflow_that_is_dropped_at_any_await_point_leaves_nothing_running() 
             polled(polls, Gather::new().with_max_in_flight(1).degrade(&(), sources())).is_some(),
             polled(polls, Fallback::new().find(&(), sources())).is_some(),
         ];
-        // Whatever was begun was dropped: it holds a clone of the log.
+        // Everything that began was dropped: each holds a clone of the log.
         assert_eq!(Arc::strong_count(&log.0), 1, "after {polls} polls");
         for (ends, ended) in ends.iter_mut().zip(ended) {
             *ends |= ended;

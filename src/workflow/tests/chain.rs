@@ -1,9 +1,9 @@
-//! Steps that leave nothing to undo.
+//! Steps without compensations.
 
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn steps_are_made_in_order_and_hand_on_what_they_found() {
+async fn steps_run_in_order_and_pass_their_results_on() {
     let log = Log::default();
     let city = "Paris".to_owned();
     let told = Chain::new("get_forecast")
@@ -19,7 +19,7 @@ async fn steps_are_made_in_order_and_hand_on_what_they_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_error_says_which_step_failed_and_keeps_its_kind_and_data() {
+async fn the_error_names_the_failed_step_and_keeps_its_kind_and_data() {
     let limited = McpError::rate_limited("Too many forecasts").with_data(json!({"retryAfterMs": 900}));
     let failed = Chain::new("get_forecast")
         .run(&(), |steps| async move {
@@ -41,7 +41,7 @@ async fn the_error_says_which_step_failed_and_keeps_its_kind_and_data() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_body_itself_is_no_steps() {
+async fn an_error_of_the_body_names_no_step() {
     let failed = Chain::new("order")
         .run(&(), |steps| async move {
             let stock = steps.step("count", slow(ms(1), 0)).await?;
@@ -53,7 +53,7 @@ async fn an_error_of_the_body_itself_is_no_steps() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_in_the_bodys_own_words_is_still_the_steps() {
+async fn an_error_that_the_body_reworded_still_names_its_step() {
     let failed = Chain::new("order")
         .run(&(), |steps| async move {
             let counted = steps.step("count", failing::<u8>(ms(1), down())).await;
@@ -78,7 +78,7 @@ async fn a_step_whose_failure_the_body_handled_is_not_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn steps_may_run_side_by_side() {
+async fn steps_may_run_concurrently() {
     let began = Instant::now();
     let failed = Chain::new("get_forecast")
         .run(&(), |steps| async move {
@@ -108,7 +108,7 @@ async fn each_step_has_a_span_with_its_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_cancelled_begins_no_further_step_and_lets_the_running_one_end() {
+async fn a_cancelled_chain_begins_no_further_step_and_lets_the_running_one_end() {
     let (token, log) = (Token::default(), Log::default());
     let (ctx, made) = (token.ctx(), log.clone());
     let chain = Chain::new("order");
@@ -124,7 +124,7 @@ async fn a_call_that_is_cancelled_begins_no_further_step_and_lets_the_running_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_whose_last_step_is_made_has_succeeded_whether_or_not_the_call_is_cancelled() {
+async fn a_chain_succeeds_with_its_last_step_even_if_the_call_is_cancelled() {
     let (token, log) = (Token::default(), Log::default());
     let (ctx, undo) = (token.ctx(), log.clone());
     let chain = Chain::new("order");

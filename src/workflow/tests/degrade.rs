@@ -7,7 +7,7 @@ fn secondary_is_gone() -> McpError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_takes_its_own_place_only() {
+async fn a_failure_is_reported_in_its_own_slot_only() {
     let answer = Gather::new()
         .degrade(
             &(),
@@ -52,7 +52,7 @@ async fn an_answer_in_which_every_source_succeeded_is_complete() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_sources_of_which_one_hangs_take_its_timeout() {
+async fn three_sources_with_one_that_hangs_take_its_timeout() {
     let began = Instant::now();
     let answer = Gather::new()
         .degrade(
@@ -119,7 +119,7 @@ async fn a_required_source_that_succeeds_is_an_entry_like_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_panics_takes_its_own_place_only() {
+async fn a_source_that_panics_fails_its_own_slot_only() {
     let answer = Gather::new()
         .degrade(
             &(),
@@ -133,7 +133,7 @@ async fn a_source_that_panics_takes_its_own_place_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sources_of_different_types_stand_side_by_side_as_json() {
+async fn sources_of_different_types_are_combined_as_json() {
     let answer = Gather::new()
         .degrade(
             &(),
@@ -148,7 +148,7 @@ async fn sources_of_different_types_stand_side_by_side_as_json() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn json_keeps_what_was_set() {
+async fn json_keeps_the_settings_of_the_source() {
     let retry = RetryPolicy::new().with_jitter(Jitter::None);
     let log = Log::default();
     let source = Source::new("broken", || {

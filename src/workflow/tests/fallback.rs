@@ -31,7 +31,7 @@ async fn broken() -> McpResult<Option<&'static str>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_source_that_has_it_is_the_last_one_asked() {
+async fn the_first_source_with_a_value_is_the_last_one_asked() {
     let log = Log::default();
     let sources = [
         source(&log, "cache", || having("tea")),
@@ -62,7 +62,7 @@ async fn the_sources_that_missed_are_filled_and_no_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_is_not_to_be_filled_is_not() {
+async fn a_source_without_a_backfill_is_not_filled() {
     let log = Log::default();
     let sources = [Source::new("lookup", missing), source(&log, "api", || having("tea"))];
     let found = Fallback::new().find(&(), sources).await.unwrap().unwrap();
@@ -100,7 +100,7 @@ async fn the_bound_of_the_backfill_can_be_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_hangs_is_given_up_for_the_next_one() {
+async fn a_source_that_hangs_is_skipped_for_the_next_one() {
     let began = Instant::now();
     let sources = [
         Source::new("cache", hanging).with_timeout(ms(50)),
@@ -113,7 +113,7 @@ async fn a_source_that_hangs_is_given_up_for_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_panics_is_given_up_for_the_next_one() {
+async fn a_source_that_panics_is_skipped_for_the_next_one() {
     let sources = [Source::new("wild", || async { panic!("at the disco") }), Source::new("api", || having("tea"))];
     let found = Fallback::new().find(&(), sources).await.unwrap().unwrap();
     assert_eq!((found.source.as_ref(), found.failed), ("api", vec!["wild".into()]));
@@ -155,7 +155,7 @@ async fn an_error_about_the_call_ends_the_search_and_any_other_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn which_errors_lead_on_can_be_set() {
+async fn the_errors_that_continue_the_search_can_be_set() {
     let fallback = Fallback::new().fall_back_if(|error| error.kind == ErrorKind::PermissionDenied);
     let denied = || async { Err(McpError::permission_denied("not yours")) };
     let found = fallback.find(&(), [Source::new("theirs", denied), Source::new("ours", || having("tea"))]).await;
@@ -165,7 +165,7 @@ async fn which_errors_lead_on_can_be_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_source_has_the_last_word() {
+async fn the_error_of_the_last_source_is_returned() {
     let find = async |sources: Vec<Source<'static, Option<&'static str>>>| Fallback::new().find(&(), sources).await;
     let nothing = find(vec![Source::new("cache", broken), Source::new("api", missing)]).await;
     assert_eq!(nothing.unwrap(), None);
@@ -176,7 +176,7 @@ async fn the_last_source_has_the_last_word() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_it_was_found_is_told_in_the_meta() {
+async fn the_meta_names_the_source_of_the_value() {
     let log = Log::default();
     let sources =
         [source(&log, "cache", missing), source(&log, "replica", broken), source(&log, "database", || having("tea"))];
@@ -193,7 +193,7 @@ async fn where_it_was_found_is_told_in_the_meta() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_on_the_way_is_logged() {
+async fn a_failure_of_an_earlier_source_is_logged() {
     let traced = Traced::start();
     let sources = [Source::new("replica", broken), Source::new("api", || having("tea"))];
     Fallback::new().find(&(), sources).await.unwrap().unwrap();

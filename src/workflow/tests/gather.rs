@@ -21,7 +21,7 @@ async fn three_sources_take_as_long_as_the_slowest_of_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_of_sources_of_one_type_is_answered_in_its_order() {
+async fn a_list_of_sources_of_one_type_keeps_its_order() {
     let slowest_first = |number: u64| Source::new(format!("source {number}"), move || slow(ms(100 - number), number));
     let array = Gather::new().all(&(), [slowest_first(1), slowest_first(2)]).await.unwrap();
     assert_eq!(array, [1, 2]);
@@ -73,7 +73,7 @@ async fn a_source_that_hangs_fails_at_its_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_with_a_policy_is_asked_again() {
+async fn a_source_with_a_policy_is_retried() {
     let log = Log::default();
     let retry = RetryPolicy::new().with_jitter(Jitter::None);
     let flaky = || {
@@ -99,7 +99,7 @@ async fn the_timeout_of_a_source_covers_all_its_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_sources_are_asked_at_a_time_than_allowed() {
+async fn no_more_sources_run_at_once_than_allowed() {
     let (log, began) = (Log::default(), Instant::now());
     let source = |number: u64| {
         let log = log.clone();

@@ -1,4 +1,4 @@
-//! What the caller reads of an error that is a part of an answer.
+//! The part of a source's error that the caller sees.
 
 use super::*;
 
@@ -10,7 +10,7 @@ async fn read(error: McpError) -> (String, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_texts_of_a_source_stay_inside_and_the_log_has_them_under_an_id() {
+async fn the_texts_of_a_source_are_masked_and_logged_under_an_id() {
     let secret = "postgres://admin:hunter2@10.0.0.7/prices: connection refused";
     for (kind, sentence) in [
         (ErrorKind::Timeout, "`prices` did not answer in time"),
@@ -38,7 +38,7 @@ async fn the_texts_of_a_source_stay_inside_and_the_log_has_them_under_an_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_text_that_was_written_for_the_caller_is_read_by_it() {
+async fn a_text_addressed_to_the_caller_is_returned() {
     for kind in [
         ErrorKind::InvalidParams,
         ErrorKind::InvalidRequest,

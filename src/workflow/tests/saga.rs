@@ -1,10 +1,10 @@
-//! Steps that are undone.
+//! Steps with compensations.
 
 use super::*;
 
 const STEPS: [&str; 4] = ["flight", "hotel", "car", "ticket"];
 
-/// Books a trip in four steps. The one of this number fails; none does if there is none.
+/// Books a trip in four steps. The step with this number fails; no step fails without a number.
 async fn trip(log: Log, fails: usize) -> Result<usize, ChainError> {
     Chain::new("trip")
         .run(&(), |steps| async move {
@@ -20,18 +20,18 @@ async fn trip(log: Log, fails: usize) -> Result<usize, ChainError> {
         .await
 }
 
-/// What the log has of a trip of which so many steps succeeded, and one more was begun or not.
+/// The log of a trip in which that many steps succeeded, and one more was begun or not.
 fn undone(succeeded: usize, begun: usize) -> Vec<String> {
     let made = STEPS[..begun].iter().map(|name| (*name).to_owned());
     made.chain(STEPS[..succeeded].iter().rev().map(|name| format!("undo {name}"))).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_at_each_step_undoes_those_that_succeeded_in_reverse_order() {
+async fn a_failure_at_any_step_compensates_the_successful_steps_in_reverse_order() {
     for fails in 0..STEPS.len() {
         let log = Log::default();
         let failed = trip(log.clone(), fails).await.unwrap_err();
-        assert_eq!(log.entries(), undone(fails, fails + 1), "all done when the error is there");
+        assert_eq!(log.entries(), undone(fails, fails + 1), "everything is done when the error is returned");
         assert_eq!(failed.step.as_deref(), Some(STEPS[fails]));
         let told: Vec<_> = failed.compensations.iter().map(|compensated| compensated.step.as_ref()).collect();
         assert_eq!(told, STEPS[..fails].iter().rev().copied().collect::<Vec<_>>());
@@ -48,7 +48,7 @@ async fn a_failure_at_each_step_undoes_those_that_succeeded_in_reverse_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_comes_to_its_end_undoes_nothing() {
+async fn a_completed_chain_compensates_nothing() {
     let log = Log::default();
     assert_eq!(trip(log.clone(), usize::MAX).await.unwrap(), 4);
     sleep(ms(60_000)).await;
@@ -56,7 +56,7 @@ async fn a_chain_that_comes_to_its_end_undoes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_is_dropped_at_any_await_point_has_the_steps_that_succeeded_undone() {
+async fn a_chain_dropped_at_any_await_point_compensates_its_successful_steps() {
     // One poll begins the first step, each further one ends a step and begins the next.
     for polls in 0..=STEPS.len() {
         let log = Log::default();
@@ -71,7 +71,7 @@ async fn a_caller_that_is_dropped_at_any_await_point_has_the_steps_that_succeede
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_while_steps_are_undone_does_not_stop_it() {
+async fn a_caller_who_leaves_does_not_stop_the_compensation() {
     for polls in 3..5 {
         let log = Log::default();
         // The third step fails in the fourth poll, and the caller then waits for the compensations.
@@ -82,7 +82,7 @@ async fn a_caller_that_leaves_while_steps_are_undone_does_not_stop_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_cancelled_has_its_steps_undone() {
+async fn a_cancelled_call_has_its_steps_compensated() {
     let (token, log) = (Token::default(), Log::default());
     let (ctx, made) = (token.ctx(), log.clone());
     let chain = Chain::new("trip");
@@ -98,7 +98,7 @@ async fn a_call_that_is_cancelled_has_its_steps_undone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_has_the_steps_undone_and_goes_on_to_the_caller() {
+async fn a_panic_compensates_the_steps_and_reaches_the_caller() {
     let log = Log::default();
     let made = log.clone();
     let call = tokio::spawn(async move {
@@ -116,7 +116,7 @@ async fn a_panic_has_the_steps_undone_and_goes_on_to_the_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compensation_that_fails_is_told_and_the_others_still_run() {
+async fn a_failed_compensation_is_reported_and_the_others_still_run() {
     let (log, traced) = (Log::default(), Traced::start());
     let made = log.clone();
     let began = Instant::now();
@@ -154,7 +154,7 @@ async fn a_compensation_that_fails_is_told_and_the_others_still_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_step_that_is_not_undone_is_listed_even_if_a_loop_gives_all_one_name() {
+async fn each_uncompensated_step_is_listed_even_if_a_loop_gives_all_one_name() {
     let failed = Chain::new("order")
         .run(&(), |steps| async move {
             for seat in 1..=3 {
@@ -172,7 +172,7 @@ async fn each_step_that_is_not_undone_is_listed_even_if_a_loop_gives_all_one_nam
 }
 
 #[tokio::test(start_paused = true)]
-async fn steps_that_an_inner_chain_has_not_undone_are_listed_too() {
+async fn uncompensated_steps_of_an_inner_chain_are_listed_too() {
     let sold = McpError::invalid_request("It is sold");
     let failed = Chain::new("trip")
         .run(&(), |steps| async move {
@@ -195,7 +195,7 @@ async fn steps_that_an_inner_chain_has_not_undone_are_listed_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_may_hide_an_effect_can_be_undone_too() {
+async fn a_failed_step_that_may_have_an_effect_can_be_compensated_too() {
     let log = Log::default();
     let made = log.clone();
     let failed = Chain::new("trip")
@@ -211,7 +211,7 @@ async fn a_failure_that_may_hide_an_effect_can_be_undone_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_bodys_own_error_undoes_the_steps_too() {
+async fn an_error_of_the_body_compensates_the_steps_too() {
     let log = Log::default();
     let made = log.clone();
     let failed = Chain::new("trip")

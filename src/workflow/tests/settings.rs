@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_source_is_given_up_after_30_seconds() {
+async fn a_source_times_out_after_30_seconds() {
     let began = Instant::now();
     Gather::new().all(&(), [Source::new("hanging", hanging::<()>)]).await.unwrap_err();
     assert_eq!(began.elapsed(), ms(30_000));
@@ -12,7 +12,7 @@ async fn a_source_is_given_up_after_30_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_may_take_as_long_as_it_takes_if_it_is_allowed_to() {
+async fn a_source_without_a_timeout_has_no_limit() {
     let hour = ms(3_600_000);
     Gather::default().without_timeout().all(&(), [Source::new("slow", || slow(hour, 1))]).await.unwrap();
     let found = Fallback::new().without_timeout().find(&(), [Source::new("slow", || slow(hour, Some(1)))]).await;
@@ -20,7 +20,7 @@ async fn a_source_may_take_as_long_as_it_takes_if_it_is_allowed_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compensation_is_given_up_after_10_seconds() {
+async fn a_compensation_times_out_after_10_seconds() {
     let began = Instant::now();
     let failed = Chain::new("trip")
         .run(&(), |steps| async move {

@@ -1,10 +1,10 @@
-//! Callers who say themselves who they are: enough for a server that only its own tests can reach.
+//! Callers who state their own identity: enough for a server that only its own tests can reach.
 
 use serde_json::json;
 use turbomcp::{BearerRejection, BearerTokenValidator, HttpAuthorization, ValidationFuture};
 use turbomcp_core::auth::Principal;
 
-/// Takes every token of the form `SUBJECT[.TENANT[.ROLE]]` at its word.
+/// Accepts every token of the form `SUBJECT[.TENANT[.ROLE]]` without a check.
 #[derive(Debug)]
 struct Named;
 

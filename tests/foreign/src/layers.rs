@@ -1,4 +1,4 @@
-//! The layers that are put on a server.
+//! The layers on a server.
 
 use std::convert::identity;
 
@@ -16,8 +16,8 @@ use turbomcp_core::McpHandler;
 
 use crate::Failure;
 
-/// What a server's author says of the tools: which ones the layers act on that act on none until they are told to, and the
-/// settings of single tools.
+/// The server author's settings: the tools for the layers that act on no tool by default, and the settings of single
+/// tools.
 #[derive(Debug, Clone, Copy)]
 pub struct Named {
     /// Tools that take an idempotency key and whose effect is not in SQL.
@@ -31,7 +31,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// An author who says nothing.
+    /// An author without settings.
     pub const NOTHING: Self = Self { idempotent: &[], transactional: &[], validated: identity, cached: identity };
 }
 
@@ -41,7 +41,7 @@ struct PassThrough;
 
 impl Middleware for PassThrough {}
 
-/// All layers in the documented order. Each acts where the tools' annotations allow it, and on the tools that are named.
+/// All layers in the documented order. Each acts on tools whose annotations allow it, and on the named tools.
 pub(crate) async fn defaults<H: McpHandler>(server: H, named: &Named) -> Result<impl McpHandler, Failure> {
     let pool = database().await?;
     Ok((
@@ -74,7 +74,7 @@ pub(crate) async fn everything<H: McpHandler>(server: H) -> Result<impl McpHandl
         .try_layer(server)?)
 }
 
-/// A database in memory lives as long as its only connection.
+/// A database in memory exists as long as its only connection.
 async fn database() -> Result<SqlitePool, Failure> {
     let options = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
     let pool = options.connect("sqlite::memory:").await?;

@@ -1,4 +1,4 @@
-//! Servers for foreign clients: how each is started, bare or under layers, and how it is served.
+//! Servers for foreign clients: each starts bare or under layers, over stdio or HTTP.
 
 mod authorization;
 pub mod layers;
@@ -38,7 +38,7 @@ struct Transport {
     http: Option<u16>,
 }
 
-/// What is put on a server.
+/// The layers on a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Layers {
     /// Nothing.

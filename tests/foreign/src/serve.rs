@@ -10,7 +10,7 @@ use turbomcp_core::McpHandler;
 
 use crate::{Options, authorization};
 
-/// What ends a server: a sentence, printed as it is when `main` returns it.
+/// The error that ends a server: a text that `main` prints unchanged.
 pub struct Failure(String);
 
 impl fmt::Debug for Failure {

@@ -1,4 +1,4 @@
-//! Tools that are gone.
+//! Removed tools.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ fn growing() -> Catalogue {
 fn a_catalogue_that_keeps_changing_takes_no_more_memory_with_time() {
     let server = (ValidatedTool::new(), CachedTool::new(), RetryTool::new()).layer(growing());
     let list = |times: usize| (0..times).for_each(|_| drop(server.list_tools_for(&nobody())));
-    // As many as layers keep at most, and once around.
+    // As many as layers keep at most, and one round more.
     list(12_000);
     let growth = allocation_counter::measure(|| list(4_000));
-    assert!(growth.bytes_current < 4 << 20, "{} bytes for tools that are gone again", growth.bytes_current);
+    assert!(growth.bytes_current < 4 << 20, "{} bytes for removed tools", growth.bytes_current);
 }
 
 #[tokio::test(start_paused = true)]
-async fn tools_that_are_gone_are_forgotten_after_a_minute_or_two() {
+async fn removed_tools_are_forgotten_after_a_minute_or_two() {
     let server = ValidatedTool::new().layer(growing());
     let list = || (0..1_000).for_each(|_| drop(server.list_tools_for(&nobody())));
     list();
@@ -43,13 +43,13 @@ async fn tools_that_are_gone_are_forgotten_after_a_minute_or_two() {
 }
 
 #[test]
-fn to_learn_of_a_new_tool_copies_no_more_the_more_are_known() {
+fn the_cost_of_a_new_tool_does_not_grow_with_the_known_tools() {
     let server = CachedTool::new().layer(growing());
     let list = || drop(server.list_tools_for(&nobody()));
     list();
     let few = allocation_counter::measure(list).bytes_total;
     (0..5_000).for_each(|_| list());
-    // The least of some: now and then the table in which they are counted grows.
+    // The least of several: sometimes the table that counts them grows.
     let many = (0..10).map(|_| allocation_counter::measure(list).bytes_total).min().expect("some");
     assert!(many < few + 1024, "{few} bytes at first, {many} later");
 }
@@ -69,7 +69,7 @@ fn upstream() -> (Catalogue, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upstream_that_is_away_for_a_while_strips_no_tool_of_its_protection() {
+async fn an_unreachable_upstream_removes_the_protection_of_no_tool() {
     let (script, away) = upstream();
     let server = (ValidatedTool::new(), IdempotentTool::new(MemoryBackend::new()).when(|tool| tool.name == "send"))
         .layer(script.clone());
@@ -77,7 +77,7 @@ async fn an_upstream_that_is_away_for_a_while_strips_no_tool_of_its_protection()
     away.store(1, Ordering::SeqCst);
     for minutes in 0..4 {
         server.list_tools_for(&nobody());
-        // It is called all the same: known for a while, then refused, never unprotected.
+        // It is still called: it is known for a while, then refused, and never unprotected.
         let refused = send(json!({"to": "much too long"})).await;
         let kind = if minutes < 2 { ErrorKind::InvalidParams } else { ErrorKind::ToolNotFound };
         assert_eq!(refused, Err(Some(kind)), "after {minutes} minutes");
@@ -93,7 +93,7 @@ async fn an_upstream_that_is_away_for_a_while_strips_no_tool_of_its_protection()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_setting_says_of_a_tool_holds_while_the_tool_is_not_listed() {
+async fn a_setting_for_a_tool_holds_while_the_tool_is_not_listed() {
     let (script, away) = upstream();
     let server = CachedTool::new().only(["look"]).invalidates("write", ["look"]).layer(script.clone());
     away.store(1, Ordering::SeqCst);
@@ -110,7 +110,7 @@ async fn what_a_setting_says_of_a_tool_holds_while_the_tool_is_not_listed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_others_do_not_list_for_a_while_is_cached_as_before_for_whoever_sees_it() {
+async fn a_tool_missing_from_other_callers_listings_stays_cached_for_its_callers() {
     let script = for_members();
     let server = CachedTool::new().layer(script.clone());
     server.list_tools_for(&user("ada"));

@@ -1,4 +1,4 @@
-//! A listing that fails, hangs, or whose callers go away.
+//! A listing that fails or hangs, or whose callers leave.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::*;
 
 const UNAVAILABLE: Result<String, Option<ErrorKind>> = Err(Some(ErrorKind::Unavailable));
 
-/// A listing for callers that fails until it is mended.
+/// A listing for callers that fails until the test repairs it.
 fn fails() -> (Catalogue, Arc<AtomicUsize>) {
     let failures = Arc::new(AtomicUsize::new(usize::MAX));
     let left = Arc::clone(&failures);
@@ -23,7 +23,7 @@ fn fails() -> (Catalogue, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_a_listing_panics_a_layer_that_protects_is_unavailable_and_nothing_is_called() {
+async fn while_the_listing_panics_a_protecting_layer_is_unavailable_and_calls_no_tool() {
     let (script, failures) = fails();
     let server = ValidatedTool::new().layer(script.clone());
     for _ in 0..3 {
@@ -36,7 +36,7 @@ async fn while_a_listing_panics_a_layer_that_protects_is_unavailable_and_nothing
 }
 
 #[tokio::test]
-async fn while_a_listing_panics_each_layer_that_protects_refuses_and_the_others_pass() {
+async fn while_the_listing_panics_each_protecting_layer_refuses_and_the_others_pass_on() {
     let (script, _) = fails();
     let idempotent = || IdempotentTool::new(MemoryBackend::new()).every_write();
     assert_eq!(call(&idempotent().layer(script.clone()), "send", json!({}), &nobody()).await, UNAVAILABLE);
@@ -49,13 +49,13 @@ async fn while_a_listing_panics_each_layer_that_protects_refuses_and_the_others_
     assert_eq!(call(&server.layer(script.clone()), "send", json!({}), &nobody()).await.as_deref(), Ok("1 {}"));
 }
 
-/// A listing for callers that hangs until somebody lets it go on.
+/// A listing for callers that hangs until the test releases it.
 fn hangs() -> (Catalogue, mpsc::Sender<()>) {
     let (go_on, wait) = mpsc::channel();
     let wait = Mutex::new(wait);
     let catalogue = Catalogue::new(move |ctx| {
         if ctx.is_some() {
-            let _ = wait.lock().expect("nobody panicked").recv();
+            let _ = wait.lock().expect("no panic").recv();
             return vec![with_arguments("send", &["to"])];
         }
         vec![tool("ping")]
@@ -63,7 +63,7 @@ fn hangs() -> (Catalogue, mpsc::Sender<()>) {
     (catalogue, go_on)
 }
 
-/// Waits until the server has been asked for so many listings.
+/// Waits until the server got this many requests for a listing.
 async fn listed(script: &Catalogue, listings: usize) {
     while script.listings() < listings {
         tokio::task::yield_now().await;
@@ -71,7 +71,7 @@ async fn listed(script: &Catalogue, listings: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listing_that_hangs_is_waited_for_until_its_deadline_and_counts_when_it_ends() {
+async fn a_call_waits_for_a_hanging_listing_until_its_deadline_and_the_late_listing_counts() {
     let (script, go_on) = hangs();
     let server = ValidatedTool::new().layer(script.clone());
     let first = tokio::spawn({
@@ -82,7 +82,7 @@ async fn a_listing_that_hangs_is_waited_for_until_its_deadline_and_counts_when_i
     assert!(!first.is_finished());
     advance(Duration::from_secs(5)).await;
     assert_eq!(first.await.expect("it has ended"), UNAVAILABLE);
-    // Whoever comes now does not wait for it once more.
+    // A later caller does not wait for it again.
     assert_eq!(call(&server, "send", json!({}), &user("ada")).await, UNAVAILABLE);
     assert_eq!(script.listings(), 2, "one at a time for each caller");
     go_on.send(()).expect("it waits");
@@ -128,12 +128,12 @@ async fn a_caller_who_leaves_ends_its_own_wait_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listings_that_hang_for_some_callers_leave_places_for_the_others() {
+async fn hanging_listings_of_some_callers_leave_look_ups_for_the_others() {
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let script = Catalogue::new(move |ctx| {
         if ctx.is_some_and(|ctx| ctx.subject().is_some_and(|subject| subject.starts_with("slow"))) {
-            let _ = wait.lock().expect("nobody panicked").recv();
+            let _ = wait.lock().expect("no panic").recv();
         }
         if ctx.is_some() { vec![tool("send")] } else { Vec::new() }
     });

@@ -7,7 +7,7 @@ use tokio::time::advance;
 
 use super::*;
 
-/// The administrator may set a role. Nobody else is told that there is one.
+/// The administrator may set a role. Other callers do not see that argument.
 fn accounts() -> Catalogue {
     Catalogue::new(|ctx| {
         let is_admin = ctx.is_some_and(|ctx| ctx.subject() == Some("admin"));
@@ -24,7 +24,7 @@ async fn sets_role(server: &impl McpHandler, who: &str) -> bool {
 }
 
 #[tokio::test]
-async fn each_caller_is_validated_by_the_schema_of_an_own_listing_whoever_listed_last() {
+async fn each_caller_is_validated_by_the_schema_of_its_own_listing_whoever_listed_last() {
     let server = ValidatedTool::new().layer(accounts());
     for lister in ["bob", "admin", "bob", "carol", "admin"] {
         server.list_tools_for(&user(lister));
@@ -35,7 +35,7 @@ async fn each_caller_is_validated_by_the_schema_of_an_own_listing_whoever_listed
 }
 
 #[tokio::test]
-async fn nobody_is_refused_by_the_schema_of_somebody_else() {
+async fn no_caller_is_refused_by_the_schema_of_another() {
     let script = accounts();
     let server = ValidatedTool::new().layer(script.clone());
     assert!(sets_role(&server, "admin").await, "who has not listed since the start");
@@ -44,11 +44,11 @@ async fn nobody_is_refused_by_the_schema_of_somebody_else() {
     for _ in 0..10 {
         assert!(!sets_role(&server, "bob").await);
     }
-    assert_eq!(script.listings(), listings, "bob was told of it a moment ago");
+    assert_eq!(script.listings(), listings, "bob received it just before");
 }
 
 #[tokio::test]
-async fn a_key_is_not_lost_where_the_definition_of_somebody_else_is_asked_first() {
+async fn a_key_is_not_lost_if_another_callers_definition_was_read_first() {
     let script = accounts();
     let server =
         (ValidatedTool::new(), IdempotentTool::new(MemoryBackend::new()).only(["update"])).layer(script.clone());
@@ -61,7 +61,7 @@ async fn a_key_is_not_lost_where_the_definition_of_somebody_else_is_asked_first(
 }
 
 #[tokio::test]
-async fn defaults_that_another_caller_s_schema_has_are_not_filled_in() {
+async fn defaults_of_another_callers_schema_are_not_filled_in() {
     let server = ValidatedTool::new().with_defaults().layer(Catalogue::new(|ctx| {
         let is_admin = ctx.is_some_and(|ctx| ctx.subject() == Some("admin"));
         let mut update = with_arguments("update", if is_admin { &["name", "role"] } else { &["name", "team"] });
@@ -94,7 +94,7 @@ async fn one_user_with_two_tokens_has_the_schema_of_each() {
     }
 }
 
-/// `read` changes nothing for a reader, and may change something for everybody else. `flaky` fails every other time.
+/// `read` is read-only for a reader, and has effects for other callers. `flaky` fails every second time.
 fn readers() -> Catalogue {
     Catalogue::new(|ctx| {
         let is_reader = ctx.is_some_and(|ctx| ctx.subject() == Some("reader"));
@@ -103,7 +103,7 @@ fn readers() -> Catalogue {
 }
 
 #[tokio::test(start_paused = true)]
-async fn annotations_count_for_the_caller_who_was_told_them() {
+async fn annotations_count_for_the_caller_who_received_them() {
     for pair in [["reader", "writer"], ["writer", "reader"]] {
         let script = readers();
         let cached = CachedTool::new().layer(script.clone());
@@ -124,7 +124,7 @@ async fn annotations_count_for_the_caller_who_was_told_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_definition_of_a_caller_s_own_is_looked_up_again_after_a_minute() {
+async fn a_callers_own_definition_is_looked_up_again_after_a_minute() {
     let version = Arc::new(AtomicUsize::new(0));
     let of_admin = Arc::clone(&version);
     let script = Catalogue::new(move |ctx| {
@@ -149,7 +149,7 @@ async fn a_definition_of_a_caller_s_own_is_looked_up_again_after_a_minute() {
 }
 
 #[tokio::test]
-async fn the_news_that_tools_have_changed_makes_definitions_be_looked_up() {
+async fn a_notification_of_changed_tools_causes_new_look_ups() {
     let version = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&version);
     let script = Catalogue::new(move |_| {
@@ -169,7 +169,7 @@ async fn the_news_that_tools_have_changed_makes_definitions_be_looked_up() {
 }
 
 #[tokio::test]
-async fn a_server_that_tells_all_callers_the_same_is_listed_when_layers_are_put_on_and_for_no_call() {
+async fn a_server_with_one_listing_for_all_callers_is_listed_only_when_layers_are_applied() {
     let script = Catalogue::new(|_| vec![with_arguments("update", &["name"]), read_only("read")]);
     let server = whole(pool().await, script.clone());
     tokio::time::pause();
@@ -184,7 +184,7 @@ async fn a_server_that_tells_all_callers_the_same_is_listed_when_layers_are_put_
 }
 
 #[tokio::test]
-async fn a_tool_that_a_setting_says_writes_is_one_although_its_caller_s_tools_cannot_be_listed() {
+async fn a_writer_named_by_a_setting_stays_a_writer_if_its_callers_tools_cannot_be_listed() {
     let script = Catalogue::new(|ctx| {
         let who = ctx.and_then(|ctx| ctx.subject()).unwrap_or_default();
         assert_ne!(who, "carol", "the upstream is away");

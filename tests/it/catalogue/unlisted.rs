@@ -1,4 +1,4 @@
-//! Tools that were in no listing yet: after a restart, on another replica, or made up.
+//! Tools that were in no listing yet: after a restart, on another replica, or with made-up names.
 
 use futures_util::future::join_all;
 use mcp_patterns::idempotency_keys::Idempotency;
@@ -12,7 +12,7 @@ const UNKNOWN: Result<String, Option<ErrorKind>> = Err(Some(ErrorKind::ToolNotFo
 const INVALID: Result<String, Option<ErrorKind>> = Err(Some(ErrorKind::InvalidParams));
 
 #[tokio::test]
-async fn a_tool_that_only_its_caller_sees_is_validated_from_the_first_call_on() {
+async fn a_tool_visible_to_one_caller_is_validated_from_the_first_call_on() {
     let script = for_members();
     let server = ValidatedTool::new().layer(script.clone());
     assert_eq!(call(&server, "send", json!({"to": "much too long", "evil": true}), &user("ada")).await, INVALID);
@@ -21,7 +21,7 @@ async fn a_tool_that_only_its_caller_sees_is_validated_from_the_first_call_on() 
 }
 
 #[tokio::test]
-async fn a_tool_that_only_its_caller_sees_takes_effect_once_from_the_first_call_on() {
+async fn a_tool_visible_to_one_caller_takes_effect_once_from_the_first_call_on() {
     let script = for_members();
     let server = IdempotentTool::new(MemoryBackend::new()).when(|tool| tool.name == "send").layer(script.clone());
     for _ in 0..2 {
@@ -32,13 +32,13 @@ async fn a_tool_that_only_its_caller_sees_takes_effect_once_from_the_first_call_
 }
 
 #[tokio::test]
-async fn a_tool_that_only_its_caller_sees_runs_in_a_transaction_from_the_first_call_on() {
+async fn a_tool_visible_to_one_caller_runs_in_a_transaction_from_the_first_call_on() {
     let server = TransactionalTool::new(pool().await).every_write().layer(for_members());
     assert_eq!(call(&server, "transfer", json!({}), &user("ada")).await.as_deref(), Ok("1 {}"));
 }
 
 #[tokio::test]
-async fn a_tool_that_was_in_no_listing_has_a_session_like_every_other() {
+async fn an_unlisted_tool_has_a_session_like_every_other() {
     let script = for_members();
     let store = || SessionStore::in_memory().with_mode(SessionMode::Handle);
     let every_tool = store().layer(script.clone());
@@ -54,7 +54,7 @@ async fn a_tool_that_was_in_no_listing_has_a_session_like_every_other() {
     assert_eq!(script.calls("send"), 1);
 }
 
-/// Calls `made_up` through the layer. Says what came of it, and how often the server was called.
+/// Calls `made_up` through the layer. Returns the outcome, and how often the server was called.
 async fn made_up(
     name: &str,
     layer: impl Layer<Catalogue, Service: McpHandler>,
@@ -65,7 +65,7 @@ async fn made_up(
 }
 
 #[tokio::test]
-async fn a_layer_that_protects_refuses_a_tool_that_a_fresh_listing_does_not_have() {
+async fn a_protecting_layer_refuses_a_tool_missing_from_a_fresh_listing() {
     let refused = (UNKNOWN, 0);
     assert_eq!(made_up("made_up", ValidatedTool::new()).await, refused);
     assert_eq!(made_up("made_up", IdempotentTool::new(MemoryBackend::new()).every_write()).await, refused);
@@ -76,26 +76,26 @@ async fn a_layer_that_protects_refuses_a_tool_that_a_fresh_listing_does_not_have
 }
 
 #[tokio::test]
-async fn a_layer_that_does_not_protect_the_tool_leaves_it_to_the_server() {
+async fn a_layer_that_does_not_protect_an_unknown_tool_passes_it_to_the_server() {
     let passed = (Ok("1 {}".to_owned()), 1);
     assert_eq!(made_up("made_up", CachedTool::new()).await, passed);
     assert_eq!(made_up("made_up", RetryTool::new()).await, passed);
     assert_eq!(made_up("made_up", BatchedTool::new().when(|_| false)).await, passed);
     assert_eq!(made_up("made_up", SessionStore::in_memory().when(|_| false)).await, passed);
     assert_eq!(made_up("made_up", ValidatedTool::new().except(["ping"])).await.0, UNKNOWN);
-    // A layer that acts on named tools alone needs no listing to leave the others alone.
+    // A layer that acts only on named tools needs no listing to pass the others on.
     assert_eq!(made_up("made_up", ValidatedTool::new().only(["ping"])).await, passed);
     assert_eq!(made_up("made_up", IdempotentTool::new(MemoryBackend::new()).only(["ping"])).await, passed);
     assert_eq!(made_up("made_up", TransactionalTool::new(pool().await).only(["ping"])).await, passed);
 }
 
 #[tokio::test]
-async fn tools_that_are_not_listed_on_purpose_can_be_allowed() {
+async fn deliberately_unlisted_tools_can_be_allowed() {
     let passed = (Ok("1 {}".to_owned()), 1);
     assert_eq!(made_up("made_up", ValidatedTool::new().allow_unlisted_tools()).await, passed);
     let idempotent = IdempotentTool::new(MemoryBackend::new()).every_write().allow_unlisted_tools();
     assert_eq!(made_up("made_up", idempotent).await, passed);
-    // They are protected as far as that needs no definition.
+    // They have the protection that needs no definition.
     let limits = Limits::new().with_max_depth(1);
     let server = ValidatedTool::new().with_limits(limits).allow_unlisted_tools().layer(for_members());
     assert_eq!(call(&server, "made_up", json!({"a": {"b": {"c": 1}}}), &nobody()).await, INVALID);
@@ -118,7 +118,7 @@ async fn settings_may_name_tools_that_only_some_callers_see_if_unlisted_tools_ar
         .with_idempotency(Idempotency::new().required_for(["send"]))
         .allow_unlisted_tools()
         .layer(script.clone());
-    // Also for somebody who does not see it.
+    // Also for a caller who does not see it.
     assert_eq!(call(&server, "send", json!({}), &nobody()).await, INVALID);
     for caller in [nobody(), user("ada"), user("ada")] {
         let sent = call(&server, "send", json!({"to": "Bob", "idempotency_key": "once"}), &caller).await;
@@ -134,7 +134,7 @@ async fn settings_may_name_tools_that_only_some_callers_see_if_unlisted_tools_ar
 }
 
 #[tokio::test]
-async fn a_stack_lists_once_for_a_tool_that_none_of_its_layers_knows() {
+async fn a_stack_lists_once_for_a_tool_that_all_its_layers_miss() {
     let script = for_members();
     let server = whole(pool().await, script.clone());
     let bound = script.listings();
@@ -150,7 +150,7 @@ async fn a_stack_lists_once_for_a_tool_that_none_of_its_layers_knows() {
 }
 
 #[tokio::test]
-async fn layers_that_pass_an_unknown_tool_on_do_not_list_once_more_each() {
+async fn layers_that_pass_an_unknown_tool_on_add_no_listing() {
     let script = for_members();
     let server = (
         SessionStore::in_memory().when(|_| true),
@@ -164,7 +164,7 @@ async fn layers_that_pass_an_unknown_tool_on_do_not_list_once_more_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_calls_of_made_up_names_are_one_listing_for_each_caller() {
+async fn a_thousand_calls_of_made_up_names_cause_one_listing_per_caller() {
     let script = for_members();
     let server = ValidatedTool::new().layer(script.clone());
     let callers = [user("eve"), user("ada")];
@@ -172,7 +172,7 @@ async fn a_thousand_calls_of_made_up_names_are_one_listing_for_each_caller() {
     let calls = names.iter().flat_map(|name| callers.iter().map(|ctx| call(&server, name, json!({}), ctx)));
     assert!(join_all(calls).await.iter().all(|answer| *answer == UNKNOWN));
     assert_eq!(script.listings(), 1 + callers.len());
-    // While eve goes on, ada's tools are found.
+    // While Eve continues, Ada's tools are found.
     for _ in 0..3 {
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         let calls = names.iter().map(|name| call(&server, name, json!({}), &callers[0]));
@@ -183,7 +183,7 @@ async fn a_thousand_calls_of_made_up_names_are_one_listing_for_each_caller() {
 }
 
 #[tokio::test]
-async fn made_up_names_take_no_memory() {
+async fn made_up_names_use_no_memory() {
     let server = ValidatedTool::new().layer(for_members());
     let known = format!("{:?}", server.middleware());
     for number in 0..10_000 {
@@ -192,7 +192,7 @@ async fn made_up_names_take_no_memory() {
     assert_eq!(format!("{:?}", server.middleware()), known);
 }
 
-/// Adds an argument, as a layer of the user's own may do.
+/// Adds an argument, as a user's own layer may do.
 #[derive(Debug, Clone)]
 struct Adds;
 
@@ -213,7 +213,7 @@ impl Middleware for Adds {
 }
 
 #[tokio::test]
-async fn what_layers_further_in_add_to_a_tool_is_looked_up_too() {
+async fn arguments_that_inner_layers_add_to_a_tool_are_looked_up_too() {
     let idempotent = || IdempotentTool::new(MemoryBackend::new()).when(|tool| tool.name == "send");
     let server = (ValidatedTool::new(), layer(Adds), idempotent()).layer(for_members());
     let args = json!({"to": "Bob", "trace": "a", "idempotency_key": "once"});

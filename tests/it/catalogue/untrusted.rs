@@ -1,4 +1,4 @@
-//! A server whose word counts for nothing.
+//! A server that is not trusted.
 
 use mcp_patterns::idempotency_keys::IDEMPOTENCY;
 use mcp_patterns::testing::ScriptedServer;
@@ -12,7 +12,7 @@ fn says(meta: &[(&str, Value)]) -> ToolResult {
     result
 }
 
-/// Says of its tool that it is harmless and honours keys, and answers what a test tells it.
+/// Annotates its tool as harmless and as honouring keys, and answers as the test configures.
 fn upstream(answer: impl Fn(usize) -> McpResult<ToolResult> + Send + Sync + 'static) -> ScriptedServer {
     let mut tool = read_only("order");
     tool.meta = Some([(IDEMPOTENCY.to_owned(), json!({"argument": "key"})), ("own".to_owned(), json!(1))].into());
@@ -22,7 +22,7 @@ fn upstream(answer: impl Fn(usize) -> McpResult<ToolResult> + Send + Sync + 'sta
     let answer = Arc::new(answer);
     ScriptedServer::new("upstream").with_tool(tool, move |call| {
         let answer = Arc::clone(&answer);
-        // Not by the script's own way of showing an error: a result passes as it is.
+        // Not through the script's own conversion of errors: a result passes unchanged.
         async move { answer(call.number) }
     })
 }
@@ -32,7 +32,7 @@ fn ok(number: usize) -> McpResult<ToolResult> {
 }
 
 #[tokio::test]
-async fn what_it_says_of_its_tools_steers_no_layer() {
+async fn annotations_of_an_untrusted_server_are_ignored_by_all_layers() {
     let script = upstream(ok);
     let server = (CachedTool::new(), RetryTool::new(), UntrustedServer::new()).layer(script.clone());
     for number in 1..3 {
@@ -52,7 +52,7 @@ async fn what_it_says_of_its_tools_steers_no_layer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tools_are_acted_on_by_their_names_alone() {
+async fn tools_of_an_untrusted_server_are_selected_by_name_only() {
     let script = upstream(ok);
     let asked = CachedTool::new().only(["order"]);
     let refused = (asked, UntrustedServer::new()).try_layer(script.clone());
@@ -62,13 +62,13 @@ async fn tools_are_acted_on_by_their_names_alone() {
         assert_eq!(call(&server, "order", json!({}), &nobody()).await.as_deref(), Ok("1"));
     }
     let script = upstream(|number| if number < 3 { Err(McpError::unavailable("down")) } else { ok(number) });
-    // The script would show the error as a server does whose word counts.
+    // The script would convert the error as a trusted server does.
     let server =
         (RetryTool::new().allow_repeated_effects(["order"]), UntrustedServer::new()).layer(Raw(script.clone()));
     assert_eq!(call(&server, "order", json!({}), &nobody()).await.as_deref(), Ok("3"));
 }
 
-/// Shows what a failed result says as an error, as a proxy does that has lost its upstream.
+/// Converts a failed result into an error, as a proxy does that has lost its upstream.
 #[derive(Debug, Clone)]
 struct Raw(ScriptedServer);
 
@@ -113,7 +113,7 @@ impl McpHandler for Raw {
 }
 
 #[tokio::test]
-async fn an_answer_that_claims_to_be_marked_by_a_layer_is_not() {
+async fn a_layer_mark_forged_by_the_server_is_removed() {
     let forged = [
         (outcome::EXHAUSTED, json!("attempts")),
         (outcome::ATTEMPTS, json!(3)),
@@ -133,7 +133,7 @@ async fn an_answer_that_claims_to_be_marked_by_a_layer_is_not() {
 }
 
 #[tokio::test]
-async fn a_failure_that_claims_that_nothing_happened_frees_no_key() {
+async fn a_forged_mark_that_nothing_happened_releases_no_key() {
     let refused = [(turbomcp_core::meta_keys::ERROR_KIND, json!("invalid_params"))];
     let script = upstream(move |_| Ok(says(&refused)));
     let idempotent = || IdempotentTool::new(MemoryBackend::new()).only(["order"]);
@@ -151,13 +151,13 @@ async fn a_failure_that_claims_that_nothing_happened_frees_no_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn marks_of_layers_around_it_still_count() {
+async fn marks_of_layers_around_an_untrusted_server_still_count() {
     let script = upstream(|number| if number == 1 { Err(McpError::unavailable("down")) } else { ok(number) });
     let server = (RetryTool::new(), IdempotentTool::new(MemoryBackend::new()).only(["order"]), UntrustedServer::new())
         .layer(Raw(script.clone()));
     let answer = call(&server, "order", json!({"idempotency_key": "k"}), &nobody()).await;
     assert_eq!(answer.as_deref(), Ok("2"), "the key is honoured by a layer of one's own");
-    // An outer retry believes an inner one.
+    // An outer retry trusts an inner one.
     let script = upstream(|_| Err(McpError::unavailable("down")));
     let retry = || RetryTool::new().allow_repeated_effects(["order"]);
     let server = (retry(), retry(), UntrustedServer::new()).layer(Raw(script.clone()));

@@ -1,8 +1,8 @@
-//! Instances of a schema that are made to hurt: everything wrong, as often as there is room for.
+//! Hostile instances of a schema: every value is wrong, as often as the size allows.
 
 use serde_json::{Map, Value, json};
 
-/// How deep a schema is looked into: it may refer to itself.
+/// The depth to which a schema is read: it may refer to itself.
 const DEEPEST: usize = 6;
 
 /// Instances of about this many bytes.
@@ -28,7 +28,7 @@ pub(crate) fn hostile(schema: &Value, bytes: usize) -> Vec<(&'static str, Value)
     for level in 0..20 {
         let inner = if level % 2 == 0 { json!([nested]) } else { nested };
         nested = Value::Object(names.iter().take(12).map(|name| (name.clone(), json!(1))).collect());
-        // Twice as wide with each of the innermost levels.
+        // The width doubles with each of the innermost levels.
         for name in names.iter().take(if level < 7 { 2 } else { 1 }) {
             nested[name] = inner.clone();
         }
@@ -37,7 +37,7 @@ pub(crate) fn hostile(schema: &Value, bytes: usize) -> Vec<(&'static str, Value)
     all
 }
 
-/// Every place that the schema knows, filled with what is wrong there; lists as long as there is room for.
+/// Every place of the schema, filled with a wrong value; lists as long as the size allows.
 fn filled(root: &Value, schema: &Value, wrong: &Value, bytes: usize, depth: usize) -> Value {
     if depth > DEEPEST {
         return wrong.clone();
@@ -74,7 +74,7 @@ fn filled(root: &Value, schema: &Value, wrong: &Value, bytes: usize, depth: usiz
     }
 }
 
-/// The names of all properties that the schema knows anywhere.
+/// The names of all properties in the schema.
 fn names(schema: &Value) -> Vec<String> {
     let mut names = Vec::new();
     let mut left = vec![schema];

@@ -1,4 +1,4 @@
-//! Instances made from a schema: such as it means, such as it does not mean, and such as are made to hurt.
+//! Instances made from a schema: intended, not intended, and hostile.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ pub(crate) fn schemas() -> Vec<(String, Value)> {
         .collect()
 }
 
-/// Strings that the formats and patterns of the schemas ask for, and some that they do not.
+/// Strings that match the formats and patterns of the schemas, and some that do not.
 const STRINGS: [&str; 42] = [
     "a",
     "main",
@@ -68,7 +68,7 @@ const DEEPEST: usize = 8;
 pub(crate) struct Maker<'a> {
     root: &'a Value,
     rng: Rng,
-    /// The strings that fit a schema, by what it says.
+    /// The strings that match a schema's constraints.
     fitting: HashMap<String, Vec<&'static str>>,
 }
 
@@ -77,12 +77,12 @@ impl<'a> Maker<'a> {
         Self { root, rng: Rng::with_seed(seed), fitting: HashMap::new() }
     }
 
-    /// An instance that is meant, as far as one step of thought goes.
+    /// An instance that is probably valid.
     pub(crate) fn meant(&mut self) -> Value {
         self.of(self.root, 0)
     }
 
-    /// The same with something changed somewhere.
+    /// The same with one random change.
     pub(crate) fn changed(&mut self) -> Value {
         let mut value = self.meant();
         for _ in 0..self.rng.usize(1..3) {
@@ -262,7 +262,8 @@ fn merge(into: &mut Value, other: Value) {
     }
 }
 
-/// A pointer into the document, percent-encoded as it may be, or an anchor. Where another reference leads is left to chance.
+/// A pointer into the document, possibly percent-encoded, or an anchor. Other references are replaced by a random
+/// value.
 fn resolve<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
     let fragment = reference.strip_prefix('#')?;
     if !fragment.is_empty() && !fragment.starts_with('/') {

@@ -1,4 +1,4 @@
-//! Sessions: what was confirmed is kept, and no value is given twice.
+//! Sessions: confirmed changes are kept, and no value is returned twice.
 
 use std::collections::HashSet;
 
@@ -13,11 +13,11 @@ const CALLS: usize = 150;
 const USERS: [&str; 2] = ["ada", "grace"];
 const ARGS: [&str; 6] = ["--session-mode", "principal", "--user", "ada=ada", "--user", "grace=grace"];
 
-/// What the calls for one user came to.
+/// The outcomes of the calls for one user.
 #[derive(Debug, Default)]
 struct Counted {
     values: Vec<i64>,
-    /// Nobody knows whether they have counted.
+    /// Calls with an unknown outcome.
     unknown: i64,
 }
 
@@ -30,7 +30,7 @@ fn value(answer: &CallToolResult) -> Option<i64> {
     None
 }
 
-/// Has all callers of a user count, each until so many calls are confirmed.
+/// Makes all callers of a user count, each until this many calls are confirmed.
 async fn count(world: &World, seed: u64, user: usize) -> Counted {
     let callers = (0..CALLERS / USERS.len()).map(|number| async move {
         let mut caller = world.caller(Some(USERS[user]), seed * 100 + (10 * user + number) as u64);
@@ -76,6 +76,6 @@ async fn survive(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_confirmed_step_of_a_session_of_two_replicas_is_kept_whatever_fails() {
+async fn two_replicas_keep_every_confirmed_step_of_a_session_under_any_fault() {
     for_each_seed(survive).await;
 }

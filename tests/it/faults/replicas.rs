@@ -1,4 +1,4 @@
-//! Two processes of one example over one backend, each with a clock of its own.
+//! Two processes of one example over one backend, each with its own clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ pub(super) struct Replicas {
 #[derive(Default)]
 struct Replica {
     server: Option<OnWrongClock>,
-    /// By how many seconds its clock is wrong.
+    /// The error of its clock, in seconds.
     wrong_by: i64,
 }
 
@@ -53,13 +53,13 @@ impl Replicas {
         self.replica(number).server.as_ref().map(|server| server.url().to_owned())
     }
 
-    /// Kills it, and starts another one in its place.
+    /// Kills it, and starts a replacement.
     pub(super) async fn kill(&self, number: usize) {
         drop(self.replica(number).server.take());
         self.begin(number).await;
     }
 
-    /// Stops it where it is, for so long.
+    /// Stops it (`SIGSTOP`) for this long.
     pub(super) async fn pause(&self, number: usize, time: Duration) {
         let signal = |name| {
             if let Some(server) = &self.replica(number).server {
@@ -71,7 +71,7 @@ impl Replicas {
         signal("CONT");
     }
 
-    /// Sets its clock so many seconds off the right time.
+    /// Sets its clock wrong by this many seconds.
     pub(super) fn step_clock(&self, number: usize, seconds: i64) {
         let mut replica = self.replica(number);
         replica.wrong_by = seconds;
@@ -81,7 +81,7 @@ impl Replicas {
     }
 }
 
-/// Somebody who calls one replica, and another one when that does not answer.
+/// A caller of one replica, who switches to the other when it does not answer.
 pub(super) struct Caller<'a> {
     replicas: &'a Replicas,
     calls: &'a AtomicUsize,
@@ -96,13 +96,13 @@ impl<'a> Caller<'a> {
         Self { replicas, calls, token, rng: fastrand::Rng::with_seed(seed), only: None, client: None }
     }
 
-    /// Calls this replica, and no other one.
+    /// Calls only this replica.
     pub(super) fn only(mut self, replica: usize) -> Self {
         self.only = Some(replica);
         self
     }
 
-    /// Calls a tool once. Nothing if there was no answer: nobody knows then what became of the call.
+    /// Calls a tool once. Returns `None` without an answer: the outcome of the call is then unknown.
     pub(super) async fn call(&mut self, tool: &str, arguments: Value) -> Option<CallToolResult> {
         let called = timeout(HUNG, self.call_one(tool, arguments.clone()));
         let answer = called.await.unwrap_or_else(|_| panic!("`{tool}` hung with {arguments}"));

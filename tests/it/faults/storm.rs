@@ -1,4 +1,4 @@
-//! What happens to a server and its backend, by a seed.
+//! The faults of a server and its backend, by a seed.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,20 +11,20 @@ use crate::private_postgres::PrivatePostgres;
 use crate::private_redis::PrivateRedis;
 use crate::proxy::{Proxy, Upstream};
 
-/// One thing that goes wrong. A number is that of a replica.
+/// One fault. The number is that of a replica.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Fault {
     /// It is killed and started again.
     KillServer(usize),
-    /// It stands still for a while, in the middle of whatever it does.
+    /// It is stopped for a while, at any point of its work.
     PauseServer(usize),
-    /// Its clock is so many seconds off, from one moment to the next.
+    /// Its clock is suddenly wrong by this many seconds.
     StepClock(usize, i64),
     /// The backend is killed and started again.
     KillBackend,
-    /// The backend stands still for a while.
+    /// The backend is stopped for a while.
     PauseBackend,
-    /// Connections to the backend fall silent and stay so. New ones work.
+    /// Connections to the backend stop answering for good. New ones work.
     Silence,
     /// Connections to the backend are reset.
     Reset,
@@ -48,7 +48,7 @@ impl Backend {
         }
     }
 
-    /// Ends as it does when its machine loses power, and begins again.
+    /// Ends as after a power failure, and starts again.
     fn restart(&mut self) {
         match self {
             Self::Postgres(postgres) => postgres.restart("QUIT"),
@@ -59,7 +59,7 @@ impl Backend {
         }
     }
 
-    /// Stops what serves the connections that there are.
+    /// Stops the processes that serve the existing connections.
     fn hang(&self) {
         match self {
             Self::Postgres(postgres) => {
@@ -82,7 +82,7 @@ pub(super) type Plan = Vec<(usize, Fault)>;
 
 const HOUR: i64 = 3_600;
 
-/// Draws five faults, and one more for each hundred of calls.
+/// Draws five faults, and one more for each hundred calls.
 pub(super) fn plan(rng: &mut fastrand::Rng, calls: usize) -> Plan {
     let mut plan: Plan = (0..5 + calls / 100)
         .map(|_| {
@@ -105,15 +105,15 @@ pub(super) fn plan(rng: &mut fastrand::Rng, calls: usize) -> Plan {
     plan
 }
 
-/// How long a fault lasts that goes by itself.
+/// The duration of a fault that ends by itself.
 fn while_it_lasts(rng: &mut fastrand::Rng) -> Duration {
     Duration::from_millis(rng.u64(200..2_500))
 }
 
-/// How long the next fault waits at most for calls that are made: where none is, that is what the last one does.
+/// The longest wait of the next fault for its number of calls: during the last fault, possibly no call is made.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Lets everything happen, and returns once the last fault that goes by itself is gone.
+/// Causes all faults, and returns once the last temporary fault has ended.
 pub(super) async fn rage(
     plan: &Plan,
     mut rng: fastrand::Rng,

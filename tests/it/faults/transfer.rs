@@ -14,10 +14,10 @@ use crate::transfer::{ACCOUNTS, is_done, numbered};
 
 const CALLS: usize = 180;
 
-/// How long it may take until nothing is left behind. It bounds a failure and measures nothing.
+/// The longest time until nothing is left behind. It bounds a failure and measures nothing.
 const LEFT_BEHIND: Duration = Duration::from_secs(180);
 
-/// Makes every call, again and again until it is done.
+/// Repeats every call until it is done.
 async fn transfer_all(world: &World, seed: u64) {
     join_all((0..CALLERS).map(|number| async move {
         let mut caller = world.caller(None, seed * 100 + number as u64);
@@ -28,12 +28,12 @@ async fn transfer_all(world: &World, seed: u64) {
     .await;
 }
 
-/// Each replica has all its connections again: so many callers at the same time are all served.
+/// Each replica has all its connections again: this many concurrent callers are all served.
 pub(super) async fn all_are_served(world: &World, tool: &str, arguments: &Value) {
     join_all((0..40).map(|number| async move {
         let mut caller = world.caller(None, number);
         loop {
-            // Who was connected to a replica that is gone by now connects anew.
+            // A caller whose replica has ended reconnects.
             if let Some(answer) = caller.call(tool, arguments.clone()).await {
                 assert_ne!(answer.is_error, Some(true), "{answer:?}");
                 break;
@@ -43,7 +43,7 @@ pub(super) async fn all_are_served(world: &World, tool: &str, arguments: &Value)
     .await;
 }
 
-/// No transaction is left open that holds anything. One that has failed, or is empty, ends with its connection.
+/// No open transaction holds locks or changes. A failed or empty one ends with its connection.
 pub(super) async fn nothing_is_left(url: &str) {
     let mut db = PgConnection::connect(url).await.expect("a connection");
     let began = Instant::now();
@@ -71,7 +71,7 @@ async fn survive(seed: u64) {
     world.rage(seed, CALLS, transfer_all(&world, seed)).await;
 
     all_are_served(&world, "balance", &json!({ "account": 1 })).await;
-    // Who asks again gets the answer that there was, from either replica, whatever its clock says.
+    // A repeated call gets the first answer, from either replica, whatever its clock says.
     transfer_all(&world, seed + 1).await;
     nothing_is_left(&world.postgres()).await;
     let books = Books::at(&world.postgres()).await;
@@ -81,6 +81,6 @@ async fn survive(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_transfer_is_done_once_by_two_replicas_whatever_fails() {
+async fn two_replicas_make_every_transfer_once_under_any_fault() {
     for_each_seed(survive).await;
 }

@@ -1,4 +1,4 @@
-//! Stock and credit: every order is paid for and taken out of stock, and no order that was confirmed is lost.
+//! Stock and credit: every order is paid for and taken out of stock, and no confirmed order is lost.
 
 use futures_util::future::join_all;
 use rmcp::model::CallToolResult;
@@ -10,7 +10,7 @@ use super::{CALLERS, World, for_each_seed};
 
 const ORDERS: usize = 90;
 
-/// What is known of an order.
+/// The known outcome of an order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
     Done,
@@ -32,7 +32,7 @@ fn end(answer: Option<&CallToolResult>) -> End {
     End::NotDone
 }
 
-/// Has each caller order tea, one at a time, and returns how that ended.
+/// Makes each caller order tea, one at a time, and returns the outcomes.
 async fn order(world: &World, seed: u64, users: &[Value]) -> Vec<End> {
     let callers = users.iter().zip(0..).map(|(user, number)| async move {
         let mut caller = world.caller(None, seed * 100 + number);
@@ -77,6 +77,6 @@ async fn survive(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_order_of_two_replicas_is_paid_and_out_of_stock_and_none_confirmed_is_lost_whatever_fails() {
+async fn two_replicas_pay_and_deliver_every_confirmed_order_under_any_fault() {
     for_each_seed(survive).await;
 }

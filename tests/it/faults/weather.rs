@@ -1,4 +1,4 @@
-//! Answers: the cache degrades, and shares again afterwards.
+//! Answers: the cache works without its level during a fault, and shares again afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::weather::FIFTY_CITIES;
 
 const CALLS: usize = 240;
 
-/// How long it may take until answers are shared again. It bounds a failure and measures nothing.
+/// The longest time until answers are shared again. It bounds a failure and measures nothing.
 const SHARED_AGAIN: Duration = Duration::from_secs(180);
 
-/// Asks for the weather of many cities: whoever gets an answer gets the weather.
+/// Asks for the weather of many cities: every answer is the right weather.
 async fn ask(world: &World, seed: u64) {
     join_all((0..CALLERS).map(|number| async move {
         let mut caller = world.caller(None, seed * 100 + number as u64);
@@ -36,7 +36,7 @@ async fn survive(seed: u64) {
 
     world.rage(seed, CALLS, ask(&world, seed)).await;
 
-    // What one replica has loaded, a new one finds.
+    // A new replica finds the values that another has loaded.
     let began = Instant::now();
     loop {
         ask(&world, seed + 1).await;
@@ -55,6 +55,6 @@ async fn survive(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_call_of_two_replicas_is_answered_with_the_weather_and_answers_are_shared_again_whatever_fails() {
+async fn two_replicas_answer_every_call_and_share_answers_again_under_any_fault() {
     for_each_seed(survive).await;
 }

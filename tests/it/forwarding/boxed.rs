@@ -29,9 +29,9 @@ boxed_servers! {
     every_method_answers_as_the_bare_server_does: answers_as_the_bare_server;
     every_method_fails_as_the_bare_server_does: fails_as_the_bare_server;
     every_request_and_notification_reaches_the_server_once_with_its_arguments: reaches_the_server_once;
-    a_client_sees_what_it_sees_of_the_bare_server: served::is_seen_as_the_bare_server;
+    a_client_sees_the_same_as_of_the_bare_server: served::is_seen_as_the_bare_server;
     a_notification_reaches_the_server: served::hears_a_notification;
-    a_server_that_is_run_hears_once_when_it_starts_and_once_when_it_stops: served::hears_its_start_and_its_end;
-    a_server_that_cannot_start_says_so: served::says_that_it_cannot_start;
+    a_running_server_is_initialized_once_and_shut_down_once: served::is_initialized_and_shut_down_once;
+    a_server_that_cannot_start_says_so: served::reports_that_it_cannot_start;
     the_router_answers_every_request_as_for_the_bare_server: served::is_routed_as_the_bare_server;
 }

@@ -1,4 +1,4 @@
-//! A server that implements the whole trait, tells its answers apart and remembers what it was asked.
+//! A server that implements the whole trait, gives distinguishable answers and records its requests.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,24 +19,24 @@ pub(super) struct Everything {
 }
 
 impl Everything {
-    /// A server of which everything fails that can.
+    /// A server in which every fallible method fails.
     pub(super) fn broken() -> Self {
         Self { is_broken: true, ..Self::default() }
     }
 
     pub(super) fn heard(&self) -> Vec<String> {
-        self.heard.lock().expect("nobody panics").clone()
+        self.heard.lock().expect("no panic").clone()
     }
 
     pub(super) fn forget(&self) {
-        self.heard.lock().expect("nobody panics").clear();
+        self.heard.lock().expect("no panic").clear();
     }
 
     fn hear(&self, what: impl Into<String>) {
-        self.heard.lock().expect("nobody panics").push(what.into());
+        self.heard.lock().expect("no panic").push(what.into());
     }
 
-    /// Notes the request and who makes it.
+    /// Records the request and its caller.
     fn asked<T>(&self, what: &str, ctx: &RequestContext, answer: impl FnOnce(&str) -> T) -> McpResult<T> {
         let caller = format!("{what} for {:?} in {:?}", ctx.subject(), ctx.session_id());
         self.done(&caller).map(|()| answer(&caller))
@@ -50,7 +50,7 @@ impl Everything {
         Ok(())
     }
 
-    /// What everybody may see, and one more for whoever has a session.
+    /// The public entries, and one more for a caller with a session.
     fn listed<T>(&self, what: &str, ctx: Option<&RequestContext>, item: impl Fn(&str) -> T) -> Vec<T> {
         self.hear(format!("{what} for {:?}", ctx.map(RequestContext::session_id)));
         let private = ctx.is_some_and(|ctx| ctx.session_id().is_some());

@@ -12,7 +12,7 @@ use turbomcp_server::transport::channel;
 use super::everything::{Everything, READ_ONLY};
 use super::wrapped;
 
-/// What a client gets to see of a server, one entry for each request.
+/// The answers that a client gets, one entry for each request.
 async fn seen_by_a_client(server: &impl McpHandler) -> Vec<(&'static str, Value)> {
     let (transport, running) = channel::run_in_process(server).await.expect("the server starts");
     let client = Client::new(transport);
@@ -46,7 +46,7 @@ async fn seen_by_a_client(server: &impl McpHandler) -> Vec<(&'static str, Value)
     seen.into_iter().map(|(request, seen)| (request, without_session(seen))).collect()
 }
 
-/// The session's id, chosen at random, is no part of an answer.
+/// The random session id is not compared.
 fn without_session(seen: Value) -> Value {
     match seen {
         Value::String(text) => Value::String(match text.split_once(" in Some(") {
@@ -89,7 +89,7 @@ pub(super) async fn is_seen_as_the_bare_server<H: McpHandler>(wrap: fn(Everythin
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_sees_what_it_sees_of_the_bare_server() {
+async fn a_client_sees_the_same_as_of_the_bare_server() {
     is_seen_as_the_bare_server(wrapped).await;
 }
 
@@ -116,7 +116,7 @@ async fn a_notification_reaches_the_server() {
     hears_a_notification(wrapped).await;
 }
 
-pub(super) async fn hears_its_start_and_its_end<H: McpHandler>(wrap: fn(Everything) -> H) {
+pub(super) async fn is_initialized_and_shut_down_once<H: McpHandler>(wrap: fn(Everything) -> H) {
     let inner = Everything::default();
     let server = wrap(inner.clone());
     inner.forget();
@@ -127,21 +127,21 @@ pub(super) async fn hears_its_start_and_its_end<H: McpHandler>(wrap: fn(Everythi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_run_hears_once_when_it_starts_and_once_when_it_stops() {
-    hears_its_start_and_its_end(wrapped).await;
+async fn a_running_server_is_initialized_once_and_shut_down_once() {
+    is_initialized_and_shut_down_once(wrapped).await;
 }
 
-pub(super) async fn says_that_it_cannot_start<H: McpHandler>(wrap: fn(Everything) -> H) {
+pub(super) async fn reports_that_it_cannot_start<H: McpHandler>(wrap: fn(Everything) -> H) {
     let refused = channel::run_in_process(&wrap(Everything::broken())).await.expect_err("it is broken");
     assert_eq!(refused.message, "on_initialize is broken");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_cannot_start_says_so_through_its_layers() {
-    says_that_it_cannot_start(wrapped).await;
+async fn the_start_up_error_of_a_server_passes_through_its_layers() {
+    reports_that_it_cannot_start(wrapped).await;
 }
 
-/// Every request that the router knows, answered.
+/// The answers to every request of the router.
 async fn routed(server: &impl McpHandler) -> Vec<Value> {
     let requests = [
         (

@@ -9,6 +9,7 @@ mod sharing;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -211,12 +212,26 @@ impl<'a> Judge<'a> {
         }
         if let Some(attempts) = answer.mark("mcp-patterns/attempts").and_then(Value::as_u64) {
             let is_shared = self.is_cached(&made.call) || self.is_batched(made.call.request.op);
-            // Of an attempt that the outer of two retries has cut off, it does not know how often the inner one has called.
-            let is_cut = |retry: &Layered| retry.settings.iter().any(|it| matches!(it, Setting::AttemptTimeout(_)));
-            let is_one_cut = self.stack.layers(Kind::Retry).count() > 1 && self.stack.layers(Kind::Retry).any(is_cut);
-            if !is_shared && !is_one_cut && keyed != Some("replayed") && (attempts as usize) < own {
+            let counted = if self.may_be_cut(number) { own.min(2) } else { own };
+            if !is_shared && keyed != Some("replayed") && (attempts as usize) < counted {
                 self.fault("a mark is true", format!("call {number}: {attempts} attempts, and {own} executions"));
             }
+        }
+    }
+
+    /// Whether the outer of two retries may have cut off an attempt: then it counts the attempt, and does not know how often the inner
+    /// one has called.
+    fn may_be_cut(&self, number: usize) -> bool {
+        let mut retries = self.stack.layers(Kind::Retry);
+        let (Some(outer), Some(_)) = (retries.next(), retries.next()) else { return false };
+        let limit = outer.find(|it| if let Setting::AttemptTimeout(limit) = it { Some(*limit) } else { None });
+        let begun = || self.executions_of(number).map(|execution| execution.begun.at);
+        match (limit, begun().min(), begun().max()) {
+            (Some(limit), Some(first), Some(last)) => {
+                last.saturating_sub(first) >= Duration::from_millis(limit)
+                    || self.executions_of(number).any(|execution| execution.ended.is_none())
+            }
+            _ => false,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Replicas whose clocks are wrong, and clocks that are set: sessions live on.
+//! Sessions survive on replicas with wrong clocks, and while clocks are set.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::Database;
 use crate::wrong_clock::{OnWrongClock, day};
 
 /// Its sessions end after an hour without use, and after a day in any case.
-async fn sessions_live_on_replicas_whose_clocks_are_two_days_apart(store: &str) {
+async fn sessions_survive_on_replicas_whose_clocks_are_two_days_apart(store: &str) {
     let args = ["--sessions", store, "--session-mode", "handle"];
     let mut right = Server::start("counter", Transport::Http, &args).await;
     let mut ahead = OnWrongClock::start("+1d", "counter", Transport::Http, &args).await;
@@ -31,20 +31,20 @@ async fn sessions_live_on_replicas_whose_clocks_are_two_days_apart(store: &str) 
 }
 
 #[tokio::test]
-async fn sessions_in_redis_live_on_replicas_whose_clocks_are_two_days_apart() {
-    patiently(sessions_live_on_replicas_whose_clocks_are_two_days_apart(&redis_url())).await;
+async fn sessions_in_redis_survive_on_replicas_whose_clocks_are_two_days_apart() {
+    patiently(sessions_survive_on_replicas_whose_clocks_are_two_days_apart(&redis_url())).await;
 }
 
 #[tokio::test]
-async fn sessions_in_postgres_live_on_replicas_whose_clocks_are_two_days_apart() {
+async fn sessions_in_postgres_survive_on_replicas_whose_clocks_are_two_days_apart() {
     patiently(async {
         let database = Database::postgres().await;
-        sessions_live_on_replicas_whose_clocks_are_two_days_apart(&database.url()).await;
+        sessions_survive_on_replicas_whose_clocks_are_two_days_apart(&database.url()).await;
     })
     .await;
 }
 
-async fn sessions_live_on_while_the_clock_is_set(store: &str) {
+async fn sessions_survive_while_the_clock_is_set(store: &str) {
     let mut server = OnWrongClock::start("+0", "counter", Transport::Stdio, &["--sessions", store]).await;
     let client = server.connect().await;
     for (number, (by, days)) in (1..).zip([("+0", 0), ("+3d", 3), ("-3d", -3), ("+400d", 400), ("+0", 0)]) {
@@ -52,7 +52,7 @@ async fn sessions_live_on_while_the_clock_is_set(store: &str) {
         let before = day(days);
         let value = client.call("increment_mine", json!({ "name": "x" })).await;
         assert_eq!(text(&value), number.to_string(), "set to {by}");
-        // What is logged of the call comes before its answer, but may be read later.
+        // The log entry of the call is written before its answer, but may be read later.
         let meanwhile = [before, day(days)];
         while !meanwhile.contains(&server.last_logged_day()) {
             tokio::task::yield_now().await;
@@ -61,11 +61,11 @@ async fn sessions_live_on_while_the_clock_is_set(store: &str) {
 }
 
 #[tokio::test]
-async fn sessions_in_memory_live_on_while_the_clock_is_set_days_forward_and_back() {
-    patiently(sessions_live_on_while_the_clock_is_set("memory")).await;
+async fn sessions_in_memory_survive_while_the_clock_is_set_days_forward_and_back() {
+    patiently(sessions_survive_while_the_clock_is_set("memory")).await;
 }
 
 #[tokio::test]
-async fn sessions_in_redis_live_on_while_the_clock_is_set_days_forward_and_back() {
-    patiently(sessions_live_on_while_the_clock_is_set(&redis_url())).await;
+async fn sessions_in_redis_survive_while_the_clock_is_set_days_forward_and_back() {
+    patiently(sessions_survive_while_the_clock_is_set(&redis_url())).await;
 }

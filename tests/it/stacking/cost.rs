@@ -1,4 +1,4 @@
-//! What layers cost a call that they do not act on: no listing, no allocation.
+//! The cost of layers for a call that they do not act on: no listing, no allocation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use turbomcp::prelude::*;
 use turbomcp_core::{McpHandler, RequestContext};
 use turbomcp_types::{ServerCapabilities, Tool};
 
-/// Counts how often what is below it is listed.
+/// Counts the listings of the server below.
 #[derive(Clone, Debug, Default)]
 struct CountListings(Arc<AtomicUsize>);
 
@@ -38,7 +38,7 @@ impl Middleware for CountListings {
 
 #[derive(Deserialize, JsonSchema)]
 struct Question {
-    /// Whom it is about.
+    /// The person in question.
     name: String,
     /// How often.
     times: u32,
@@ -74,7 +74,7 @@ server_of! { Fifty:
     r13 p13 r14 p14 r15 p15 r16 p16 r17 p17 r18 p18 r19 p19 r20 p20 r21 p21 r22 p22 r23 p23 r24 p24
 }
 
-/// Sees every call and changes none.
+/// Sees every call and changes nothing.
 #[derive(Clone, Debug)]
 struct Own;
 
@@ -145,19 +145,19 @@ async fn a_request_to_a_scripted_server_never_lists_its_tools() {
     assert_eq!(script.listings(), before);
 }
 
-/// Each layer reads the catalogue when it is put on, once; a listing is passed on, not repeated.
+/// Each layer reads the catalogue once, when it is applied; a listing is passed on, not repeated.
 #[tokio::test(start_paused = true)]
 async fn a_listing_asks_the_server_below_once() {
     let listings = CountListings::default();
     let server = six_layers(layer(listings.clone()).layer(Fifty));
-    assert_eq!(listings.count(), 3, "one for each layer of this crate that is there");
+    assert_eq!(listings.count(), 3, "one for each layer of this crate in the stack");
     server.list_tools();
     assert_eq!(listings.count(), 4);
     server.list_tools_for(&RequestContext::new());
     assert_eq!(listings.count(), 5);
 }
 
-/// A server that allocates next to nothing, so that a layer that allocates is seen.
+/// A server that allocates almost nothing, so that allocations of a layer are visible.
 #[derive(Clone, Debug)]
 struct Lean;
 
@@ -195,9 +195,9 @@ impl McpHandler for Lean {
     }
 }
 
-/// Counts the allocations of the second time `work` is done; the first one fills what is filled once.
+/// Counts the allocations of the second run of `work`; the first run fills the one-time caches.
 ///
-/// It is polled where it stands: in a debug build, `block_on` moves a future of more than two kilobytes into a box.
+/// It is polled in place: in a debug build, `block_on` moves a future of more than two kilobytes into a box.
 fn allocations<F: Future<Output = ()>>(work: impl Fn() -> F) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _entered = runtime.enter();
@@ -219,7 +219,7 @@ fn six_layers_that_do_not_act_add_no_allocation_to_a_call() {
     assert_eq!(allocations(|| call_plain(server, ctx, "never listed")), bare);
 }
 
-/// Also where a cache keeps others.
+/// Also if a cache caches others.
 #[test]
 fn layers_that_do_not_act_add_no_allocation_to_a_resource_or_a_prompt() {
     async fn ask(server: &impl McpHandler, ctx: &RequestContext) {
@@ -247,7 +247,7 @@ fn six_layers_that_do_not_act_add_no_allocation_to_a_call_of_a_macro_server() {
     assert_eq!(allocations(|| ask(server, ctx)), allocations(|| ask(&Fifty, ctx)));
 }
 
-/// For the future of the server and its layers, however many there are.
+/// For the future of the server and its layers, for any number of layers.
 #[test]
 fn a_boxed_server_adds_one_allocation_to_a_call() {
     let ctx = &RequestContext::new();
@@ -283,7 +283,7 @@ fn cloning_a_boxed_server_allocates_nothing() {
     assert_eq!(allocation_counter::measure(clone).count_total, 0);
 }
 
-/// Settings make a clone no dearer.
+/// Settings do not increase the cost of a clone.
 #[test]
 fn cloning_a_layer_with_many_settings_allocates_nothing() {
     let cached = CachedTool::new().except(["plain"]).with_ttl_for("plain", std::time::Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! What is wrong with the settings is found when the stack is put on, before anything is served.
+//! Configuration errors are found when the stack is applied, before anything is served.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,14 +27,14 @@ fn setting(mistake: &ConfigError) -> &'static str {
     }
 }
 
-/// What `layer` panics with.
+/// Returns the panic message of `layer`.
 fn panic_text(put_on: impl FnOnce()) -> String {
     let panic: Box<dyn Any + Send> = catch_unwind(AssertUnwindSafe(put_on)).expect_err("it panics");
     *panic.downcast::<String>().expect("a text")
 }
 
 #[test]
-fn a_bad_layer_is_found_wherever_it_stands() {
+fn an_invalid_layer_is_found_at_any_position() {
     let good = || layer(Times(2));
     let mistakes = [
         bad_ttl().try_layer(echo()).map(drop),
@@ -56,7 +56,7 @@ fn a_bad_layer_is_found_wherever_it_stands() {
 }
 
 #[test]
-fn of_two_bad_layers_the_inner_one_is_named() {
+fn the_inner_one_of_two_invalid_layers_is_named() {
     let mistake = (bad_ttl(), bad_name()).try_layer(echo()).expect_err("both are wrong");
     assert_eq!(setting(&mistake), "RetryTool");
     let mistake = (bad_name(), bad_ttl()).try_layer(echo()).expect_err("both are wrong");
@@ -64,13 +64,13 @@ fn of_two_bad_layers_the_inner_one_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_layer_that_is_not_there_is_no_mistake() {
+async fn an_invalid_layer_of_none_is_no_error() {
     let server = layer(Some(bad_ttl()).filter(|_| false)).try_layer(echo()).expect("it is not there");
     assert_eq!(ask(&server, 4).await, 4);
 }
 
 #[test]
-fn layer_panics_with_the_text_of_the_mistake() {
+fn layer_panics_with_the_text_of_the_error() {
     let mistake = bad_name().try_layer(echo()).expect_err("no tool bears the name");
     assert_eq!(
         mistake.to_string(),

@@ -1,4 +1,4 @@
-//! Where wrapped servers may stand, and what layers see there.
+//! The positions of wrapped servers, and the names that layers see there.
 
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::{CachedTool, ConfigError, Layer, RetryTool, TryLayer};
@@ -64,7 +64,7 @@ async fn a_composite_with_wrapped_servers_can_be_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_the_server_below_hides_is_not_acted_on() {
+async fn a_tool_hidden_by_the_server_below_is_not_acted_on() {
     let script = reader().with_read_only("secret", |_| async { Ok(ToolResult::text("secret")) });
     let hiding = || VisibilityLayer::new(script.clone()).with_hidden_tools(["secret"]);
     let server = (CachedTool::new(), RetryTool::new()).layer(hiding());
@@ -81,12 +81,12 @@ async fn a_tool_that_the_server_below_hides_is_not_acted_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_that_the_server_below_disables_stays_disabled() {
+async fn a_tool_disabled_by_the_server_below_stays_disabled() {
     let server = CachedTool::new().layer(VisibilityLayer::new(reader()).with_disabled_tools(["read"]));
     assert!(server.call_tool("read", json!({}), &RequestContext::new()).await.is_err());
 }
 
-/// A server whose tool `audit` is hidden from all sessions but those it is enabled for.
+/// A server whose tool `audit` is hidden from all sessions except those it is enabled for.
 fn with_audit() -> ScriptedServer {
     let annotations = ToolAnnotations { read_only_hint: Some(true), ..Default::default() };
     let mut audit = Tool { annotations: Some(annotations), ..Tool::new("audit", "changes nothing") };
@@ -113,9 +113,9 @@ async fn a_tool_is_acted_on_from_the_first_listing_that_has_it() {
     assert_eq!(script.calls("audit"), 2);
 }
 
-/// Who may call what is decided outside the cache: a hit does not ask below it.
+/// Permissions are decided outside the cache: a hit does not ask the server below.
 #[tokio::test(start_paused = true)]
-async fn visibility_stands_outside_the_cache() {
+async fn visibility_filters_outside_the_cache() {
     let admin = RequestContext::new().with_session_id("admin");
     let guest = RequestContext::new().with_session_id("guest");
 
@@ -130,5 +130,5 @@ async fn visibility_stands_outside_the_cache() {
     let wrong = CachedTool::new().layer(visible);
     wrong.list_tools_for(&admin);
     assert_eq!(status(&wrong, "audit", &admin).await, Some(json!("miss")));
-    assert_eq!(status(&wrong, "audit", &guest).await, Some(json!("hit")), "answered without asking who it is");
+    assert_eq!(status(&wrong, "audit", &guest).await, Some(json!("hit")), "answered without asking for the caller");
 }

@@ -1,4 +1,4 @@
-//! Layers that see resources and prompts stack as those that see tools.
+//! Layers that act on resources and prompts stack like those that act on tools.
 
 use mcp_patterns::{Layer, Middleware, MiddlewareLayer, TryLayer, layer};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use turbomcp_types::{PromptResult, ResourceResult};
 
 use super::echo;
 
-/// Appends a letter to what is asked for, and answers it where nothing is below.
+/// Appends a letter to the requested name, and answers with the name if there is no server below.
 #[derive(Clone, Copy, Debug)]
 enum Letter {
     Appends(char),
@@ -67,15 +67,15 @@ async fn the_first_layer_of_a_tuple_is_the_outermost() {
 }
 
 #[tokio::test]
-async fn an_optional_layer_acts_when_it_is_there_and_is_transparent_when_it_is_not() {
+async fn an_optional_layer_acts_as_some_and_is_transparent_as_none() {
     let server = (layer(Some(Appends('a'))), layer(None::<Letter>), layer(Some(Answers))).layer(echo());
     assert_eq!(read(&server, "x").await, "xa");
     assert_eq!(prompt(&server, "x", Some(json!([1]))).await, "xa [1]");
 }
 
 #[tokio::test]
-async fn a_layer_that_sees_neither_asks_the_server_below() {
-    /// Sees every request and changes none.
+async fn a_layer_that_overrides_neither_method_asks_the_server_below() {
+    /// Sees every request and changes nothing.
     #[derive(Clone, Debug)]
     struct Own;
     impl Middleware for Own {}

@@ -17,7 +17,7 @@ use turbomcp_types::ToolResult;
 
 use super::{Times, ask, digit, echo};
 
-/// What a client gets to read of an answer.
+/// The part of an answer that a client reads.
 async fn answered(server: &impl McpHandler, tool: &str, number: i64) -> Value {
     let (transport, running) = channel::run_in_process(server).await.expect("the server starts");
     let client = Client::new(transport);
@@ -38,10 +38,10 @@ async fn a_client_sees_sixteen_layers_in_their_order() {
     assert_eq!(answered(&server, "echo", 9).await, "97654321987654321");
 }
 
-/// All that the crate has, whose futures are the largest, with layers of a user's between them. The compiler proves layer by
-/// layer that the future of all of them is `Send`.
+/// All layers of the crate, whose futures are the largest, with a user's layers between them. The compiler proves layer
+/// by layer that the whole future is `Send`.
 #[tokio::test(start_paused = true)]
-async fn sixteen_layers_can_be_those_of_the_crate_and_those_of_a_user() {
+async fn sixteen_layers_can_mix_those_of_the_crate_and_of_a_user() {
     let script = ScriptedServer::new("echo")
         .with_read_only("read", |call| async move { Ok(ToolResult::text(call.args["number"].to_string())) })
         .with_plain("write", |_| async { Ok(ToolResult::text("written")) });
@@ -69,8 +69,8 @@ async fn sixteen_layers_can_be_those_of_the_crate_and_those_of_a_user() {
     assert_eq!(script.calls("read"), 1);
 }
 
-/// Seven large layers inside seven others: if what they do with a call were not on the heap, the calls would overflow the stack of
-/// this thread in a debug build.
+/// Seven large layers inside seven others: if their work on a call were not on the heap, the calls would overflow the
+/// stack of this thread in a debug build.
 #[tokio::test(start_paused = true)]
 async fn one_whole_stack_can_be_served_inside_another() {
     let pool = SqlitePool::connect_lazy("sqlite::memory:").expect("an address");
@@ -95,7 +95,7 @@ async fn one_whole_stack_can_be_served_inside_another() {
 }
 
 #[test]
-fn a_bad_layer_is_found_at_both_ends_of_sixteen() {
+fn an_invalid_layer_is_found_at_both_ends_of_sixteen() {
     let good = || std::array::from_fn(|_| layer(Times(2)));
     let bad = || CachedTool::new().only(["ehco"]);
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o] = good();
@@ -109,7 +109,7 @@ fn a_bad_layer_is_found_at_both_ends_of_sixteen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_layers_leave_the_server_as_it_is() {
+async fn an_empty_stack_leaves_the_server_unchanged() {
     let server: ScriptedServer = ().try_layer(echo()).expect("nothing is wrong");
     assert_eq!(ask(&server, 9).await, 9);
 }

@@ -1,4 +1,4 @@
-//! State lives behind the layer, so that nothing that copies a layer or a server starts it anew.
+//! A layer's state is shared, so copying a layer or a server never resets it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -33,7 +33,7 @@ async fn read(server: &impl McpHandler) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_is_the_same_however_often_layer_and_server_are_copied() {
+async fn all_copies_of_a_layer_and_a_server_share_one_cache() {
     let script = reader();
     let cached = CachedTool::new();
     let handle = cached.handle();
@@ -56,7 +56,7 @@ async fn a_cache_is_the_same_however_often_layer_and_server_are_copied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_caches_made_apart_are_apart() {
+async fn two_separately_created_caches_are_separate() {
     let script = reader();
     read(&CachedTool::new().layer(script.clone())).await;
     read(&CachedTool::new().layer(script.clone())).await;
@@ -64,9 +64,9 @@ async fn two_caches_made_apart_are_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_is_the_same_however_often_layer_and_server_are_copied() {
+async fn all_copies_of_a_layer_and_a_server_share_one_budget() {
     let script = failing();
-    // Half of it is for other callers.
+    // Half of the budget is for other callers.
     let budget = Budget::new().with_ratio(0.0).with_retries_per_second(0.0).with_burst(6);
     let retry = RetryTool::new().with_max_attempts(2).with_budget(budget.clone()).with_seed(1);
     let server = retry.layer(script.clone());
@@ -117,7 +117,7 @@ impl Axum {
         if let Some(session) = &self.session {
             request = request.header("mcp-session-id", session);
         }
-        // The router takes a request from nowhere for a cross-site one.
+        // The router treats a request without an origin as a cross-site request.
         let local = ConnectInfo(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
         let request = request.extension(local).body(Body::from(message.to_string())).expect("a request");
         let response = self.router.call(request).await.expect("a router always answers");

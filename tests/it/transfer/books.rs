@@ -1,4 +1,4 @@
-//! What the database holds, read past the server.
+//! The content of the database, read without the server.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,7 +6,7 @@ use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::support::Database;
 
-/// Everything that was ever booked.
+/// All bookings.
 #[derive(Debug)]
 pub(crate) struct Books {
     /// Number, deposit and balance.
@@ -40,12 +40,12 @@ impl Books {
         Self { accounts, transfers }
     }
 
-    /// No money came or went, and every balance is what the history makes of the deposit.
+    /// Checks that no money appeared or disappeared, and that every balance follows from the deposit and the history.
     #[track_caller]
     pub(crate) fn check(&self) {
         let deposits: i64 = self.accounts.iter().map(|(_, deposit, _)| deposit).sum();
         let balances: i64 = self.accounts.iter().map(|(_, _, balance)| balance).sum();
-        assert_eq!(balances, deposits, "money came or went");
+        assert_eq!(balances, deposits, "money appeared or disappeared");
 
         let mut expected: BTreeMap<i64, i64> = self.accounts.iter().map(|&(id, deposit, _)| (id, deposit)).collect();
         for (from, to, cents) in &self.transfers {
@@ -56,7 +56,7 @@ impl Books {
         assert_eq!(expected, actual, "the balances are not what the history says");
     }
 
-    /// How often each amount was transferred.
+    /// Returns how often each amount was transferred.
     pub(crate) fn times(&self) -> HashMap<i64, usize> {
         let mut times = HashMap::new();
         for (_, _, cents) in &self.transfers {

@@ -1,4 +1,4 @@
-//! Transfers that fail, panic and are dropped at any moment, two thousand at the same time.
+//! Two thousand concurrent transfers that fail, panic and are dropped at any moment.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -21,13 +21,13 @@ use crate::client::patiently;
 use crate::support::Database;
 
 const CALLS: usize = 2_000;
-/// How long a call may wait for the others.
+/// The longest wait of a call for the others.
 const PATIENCE: Duration = Duration::from_secs(100);
 const ACCOUNTS: i64 = 20;
 /// Fewer than the calls, so that some keys are used more than once.
 const KEYS: i64 = 1_200;
 
-/// A call, and what its caller knows of it.
+/// A call, and its outcome for the caller.
 struct Call {
     cents: i64,
     is_keyed: bool,
@@ -38,11 +38,11 @@ struct Call {
 enum End {
     Succeeded,
     Failed,
-    /// The caller went away, or was told that nobody knows.
+    /// The caller left, or got an unknown outcome.
     Unknown,
 }
 
-/// Polls `future` no more often than that: a caller who leaves in the middle of anything.
+/// Polls `future` at most that many times: a caller who leaves at any point.
 async fn dropped_after<F: Future>(polls: Option<u32>, future: F) -> Option<F::Output> {
     let mut future = Box::pin(future);
     let mut left = polls;
@@ -69,7 +69,7 @@ async fn server<DB: Dialect + Tables>(
         let opened = Transactor::new(pool.clone()).run(&(), || ledger.open("acme", Cents(100_000))).await;
         opened.expect("no account");
     }
-    // Two thousand callers for a handful of connections: all of them wait, and none because of a fault.
+    // Two thousand callers for a few connections: all of them wait, but not because of a fault.
     let transactor = transactor.with_timeout(PATIENCE).with_max_attempts(50);
     let transactional =
         TransactionalTool::new(transactor).every_write().with_idempotency(Idempotency::new()).with_wait(PATIENCE);
@@ -77,7 +77,7 @@ async fn server<DB: Dialect + Tables>(
     (RetryTool::new(), transactional).layer(TransferServer::new(faulty))
 }
 
-/// The arguments of a call. No two intentions move the same amount, so that the history tells them apart.
+/// The arguments of a call. No two keys move the same amount, so the history distinguishes them.
 fn arguments(cents: i64) -> Value {
     let (from, to) = (cents % ACCOUNTS + 1, (cents + 1 + cents % (ACCOUNTS - 1)) % ACCOUNTS + 1);
     json!({ "from_account": from, "to_account": to, "amount": Cents(cents).to_string() })
@@ -116,12 +116,12 @@ async fn make_calls(server: &impl McpHandler) -> Vec<Call> {
             Call { cents, is_keyed, end }
         }
     });
-    // A task begins when it is made: every call is on its way before the first is waited for.
+    // A task starts when it is spawned: every call runs before the first is awaited.
     let calls: Vec<_> = calls.collect();
     join_all(calls).await
 }
 
-/// As many callers as there are connections leave after so many polls.
+/// As many callers as there are connections leave after this many polls.
 async fn leave_after(polls: u32, callers: u32, server: &impl McpHandler) {
     let calls = (0..callers).map(|caller| {
         let (server, args) = (server.clone(), arguments(10_000 + i64::from(100 * polls + caller)));
@@ -131,11 +131,11 @@ async fn leave_after(polls: u32, callers: u32, server: &impl McpHandler) {
         })
     });
     let calls: Vec<_> = calls.collect();
-    // Some of them panic, which is what they are here for.
+    // Some of them panic on purpose.
     let _ = join_all(calls).await;
 }
 
-/// Whoever has all connections knows that nobody is at work any more.
+/// A caller that holds all connections knows that no other work is running.
 async fn all_connections<DB: sqlx::Database>(pool: &Pool<DB>, connections: u32) -> Vec<PoolConnection<DB>> {
     let mut all = Vec::new();
     for _ in 0..connections {
@@ -171,7 +171,7 @@ async fn check(calls: &[Call], database: &Database) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_transfers_on_a_file_among_all_kinds_of_failures_lose_no_cent() {
+async fn two_thousand_transfers_on_a_file_under_all_kinds_of_failures_lose_no_cent() {
     const CONNECTIONS: u32 = 4;
     patiently(async {
         let database = Database::file();
@@ -196,12 +196,12 @@ async fn two_thousand_transfers_on_a_file_among_all_kinds_of_failures_lose_no_ce
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_transfers_on_postgres_among_all_kinds_of_failures_lose_no_cent() {
+async fn two_thousand_transfers_on_postgres_under_all_kinds_of_failures_lose_no_cent() {
     two_thousand_transfers_on_postgres(Transactor::new).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_transfers_on_connections_that_are_handed_on_lose_no_cent() {
+async fn two_thousand_transfers_on_reused_connections_lose_no_cent() {
     two_thousand_transfers_on_postgres(|pool| Transactor::new(pool).with_connection_reuse()).await;
 }
 

@@ -1,4 +1,4 @@
-//! Replicas whose clocks are wrong: money moves once for each key all the same.
+//! Replicas whose clocks are wrong: money still moves once for each key.
 
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -41,7 +41,7 @@ async fn a_key_pays_once_through_replicas_whose_clocks_are_two_days_apart() {
 }
 
 #[tokio::test]
-async fn the_sweep_of_a_replica_whose_clock_is_a_day_ahead_deletes_no_key_that_lives() {
+async fn the_sweep_of_a_replica_whose_clock_is_a_day_ahead_deletes_no_unexpired_key() {
     patiently(async {
         let database = Database::postgres().await;
         let (_right, right) = two_accounts(&database, Transport::Http).await;

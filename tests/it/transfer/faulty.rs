@@ -1,4 +1,4 @@
-//! The example's own server on a ledger whose every step may go wrong.
+//! The example's server on a ledger whose every step may fail.
 
 use std::panic::resume_unwind;
 use std::sync::Mutex;
@@ -21,7 +21,7 @@ pub(super) mod server;
 use amount::Cents;
 use ledger::{Account, Entry, Ledger};
 
-/// The example's ledger, on which any step may go wrong before or after it.
+/// The example's ledger, on which any step may fail before or after it.
 #[derive(Debug)]
 pub(super) struct Faulty<L> {
     ledger: L,
@@ -46,7 +46,7 @@ impl<L: Ledger> Faulty<L> {
         match chance {
             0 | 1 => Err(McpError::internal("injected")),
             2 | 3 => Err(McpError::unavailable("injected")),
-            // Unlike `panic!`, this says nothing on stderr.
+            // Unlike `panic!`, this writes nothing to stderr.
             4 => resume_unwind(Box::new("injected")),
             5 => {
                 (self.swallow)().await;
@@ -57,7 +57,7 @@ impl<L: Ledger> Faulty<L> {
     }
 }
 
-/// Makes a statement fail and tells nobody.
+/// Makes a statement fail without reporting it.
 pub(super) fn swallow<DB: Dialect>() -> BoxFuture<'static, ()>
 where
     for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,

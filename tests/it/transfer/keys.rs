@@ -1,4 +1,4 @@
-//! What an idempotency key does for the tools, on every database and over every transport.
+//! The effect of an idempotency key on the tools, on every database and over every transport.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::support::Database;
 everywhere! {
     the_same_key_gets_the_same_answer_and_one_transfer,
     the_same_key_with_other_arguments_is_refused,
-    a_key_that_is_none_is_refused,
+    a_malformed_key_is_refused,
     a_refused_call_does_not_use_up_its_key,
     a_key_opens_one_account,
 }
@@ -20,7 +20,7 @@ async fn the_same_key_gets_the_same_answer_and_one_transfer(database: Database, 
     let first = client.call("transfer", keyed(transfer("12.50"), "order-1")).await;
     assert!(!replayed(&first));
     for _ in 0..3 {
-        // The order of the arguments is nobody's business.
+        // The order of the arguments does not matter.
         let arguments = json!({ "idempotency_key": "order-1", "amount": "12.50", "to_account": 2, "from_account": 1 });
         let again = client.call("transfer", arguments).await;
         assert!(replayed(&again));
@@ -49,7 +49,7 @@ async fn the_same_key_with_other_arguments_is_refused(database: Database, transp
     assert_eq!(balances(&client).await, ["87.50", "112.50"]);
 }
 
-async fn a_key_that_is_none_is_refused(database: Database, transport: Transport) {
+async fn a_malformed_key_is_refused(database: Database, transport: Transport) {
     let (_server, client) = two_accounts(&database, transport).await;
 
     for key in [json!(""), json!("a b"), json!("ä"), json!("k".repeat(256)), json!(7), json!({})] {
@@ -78,7 +78,7 @@ async fn a_refused_call_does_not_use_up_its_key(database: Database, transport: T
 async fn a_key_opens_one_account(database: Database, transport: Transport) {
     let (_server, client) = two_accounts(&database, transport).await;
 
-    // A key is a tool's own: the same one means another call elsewhere.
+    // A key belongs to one tool: on another tool the same key is another call.
     client.call("transfer", keyed(transfer(1), "k")).await;
     let arguments = keyed(json!({ "owner": "initech", "deposit": 5 }), "k");
     let first = client.call("open_account", arguments.clone()).await;
@@ -88,7 +88,7 @@ async fn a_key_opens_one_account(database: Database, transport: Transport) {
 }
 
 #[tokio::test]
-async fn what_is_in_a_file_is_there_when_the_server_starts_again() {
+async fn a_restarted_server_on_a_file_has_its_data() {
     patiently(async {
         let database = Database::file();
         let (server, client) = two_accounts(&database, Transport::Stdio).await;

@@ -1,4 +1,4 @@
-//! A server that is killed, and a database that is.
+//! A killed server, and a killed database.
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -23,7 +23,7 @@ async fn open_accounts(client: &Client) {
     }
 }
 
-/// Makes the call, and says how many attempts its answer took the server. One that does not know how it went is no answer.
+/// Makes the call, and returns the number of attempts for its answer. An unknown outcome counts as no answer.
 async fn attempts(client: &Client, number: i64) -> Option<u64> {
     let answer = client.try_call("transfer", numbered(number)).await.ok()?;
     if !is_done(&answer) {
@@ -39,7 +39,7 @@ async fn every_call_was_made_once(database: &Database) {
     assert_eq!(books.times(), (1..=CALLS).map(|number| (number, 1)).collect());
 }
 
-async fn a_server_that_is_killed_does_every_transfer_once(database: Database) {
+async fn a_repeatedly_killed_server_makes_every_transfer_once(database: Database) {
     let mut rng = fastrand::Rng::with_seed(3);
     let mut waiting: BTreeSet<i64> = (1..=CALLS).collect();
     let mut lives = 0;
@@ -65,7 +65,7 @@ async fn a_server_that_is_killed_does_every_transfer_once(database: Database) {
             }
             until = until.saturating_sub(1);
             if until == 0 {
-                // A server that is dropped is killed, and up to fifteen calls with it.
+                // A dropped server is killed, together with up to fifteen calls.
                 server.take();
             }
         }
@@ -73,7 +73,7 @@ async fn a_server_that_is_killed_does_every_transfer_once(database: Database) {
     assert!(lives >= 5, "killed {} times only", lives - 1);
     every_call_was_made_once(&database).await;
 
-    // Whoever asks again, even after all that, gets the first answer.
+    // A repeated call gets the first answer even after all that.
     let mut server = serve(&database, Transport::Stdio).await;
     let client = server.connect().await;
     for number in [1, CALLS / 2, CALLS] {
@@ -83,17 +83,17 @@ async fn a_server_that_is_killed_does_every_transfer_once(database: Database) {
 }
 
 #[tokio::test]
-async fn a_server_on_a_file_that_is_killed_again_and_again_does_every_transfer_once() {
-    patiently(a_server_that_is_killed_does_every_transfer_once(Database::file())).await;
+async fn a_repeatedly_killed_server_on_a_file_makes_every_transfer_once() {
+    patiently(a_repeatedly_killed_server_makes_every_transfer_once(Database::file())).await;
 }
 
 #[tokio::test]
-async fn a_server_on_postgres_that_is_killed_again_and_again_does_every_transfer_once() {
-    patiently(async { a_server_that_is_killed_does_every_transfer_once(Database::postgres().await).await }).await;
+async fn a_repeatedly_killed_server_on_postgres_makes_every_transfer_once() {
+    patiently(async { a_repeatedly_killed_server_makes_every_transfer_once(Database::postgres().await).await }).await;
 }
 
-/// Makes calls until each has its answer, and returns how many of them noticed that the database was away: the server tried
-/// them again, or gave up.
+/// Makes calls until each has its answer, and returns how many of them met the unreachable database: the server retried
+/// them, or returned a failure.
 async fn call_until_answered(client: &Client, numbers: impl Iterator<Item = i64>) -> usize {
     let call = |number| async move {
         let mut gave_up = 0;
@@ -108,7 +108,7 @@ async fn call_until_answered(client: &Client, numbers: impl Iterator<Item = i64>
 }
 
 #[tokio::test]
-async fn a_postgres_that_restarts_is_found_again_and_does_every_transfer_once() {
+async fn every_transfer_is_made_once_although_postgres_restarts() {
     patiently(async {
         let postgres = Arc::new(PrivatePostgres::start(""));
         let database = Database::on(postgres.options().to_url_lossy().as_str()).await;
@@ -122,11 +122,11 @@ async fn a_postgres_that_restarts_is_found_again_and_does_every_transfer_once() 
                 let postgres = Arc::clone(&postgres);
                 move || postgres.restart(signal)
             });
-            // Those who have their answer ask again for as long as it takes.
+            // Callers with an answer repeat their calls until the end.
             let calls = iter::from_fn(|| numbers.next().or_else(|| (!restarting.is_finished()).then_some(1)));
             let noticed = call_until_answered(&client, calls).await;
             restarting.await.expect("PostgreSQL restarts");
-            assert!(noticed > 0, "nobody noticed that PostgreSQL was away");
+            assert!(noticed > 0, "no call noticed that PostgreSQL was unreachable");
         }
         call_until_answered(&client, 451..=CALLS).await;
 

@@ -9,7 +9,7 @@ use tokio::sync::Barrier;
 use crate::client::patiently;
 use crate::support::Database;
 
-/// What became of the rule that the two accounts together are never overdrawn.
+/// Whether the rule held that the two accounts together are never overdrawn.
 struct Outcome {
     sum: i64,
     withdrawn: [bool; 2],
@@ -55,7 +55,7 @@ async fn withdraw_from_both(pool: &PgPool, isolation: Isolation) -> Outcome {
 }
 
 #[tokio::test]
-async fn a_write_skew_that_read_committed_lets_through_is_prevented_by_serializable() {
+async fn a_write_skew_that_read_committed_allows_is_prevented_by_serializable() {
     patiently(async {
         let database = Database::postgres().await;
         let pool = PgPool::connect(&database.url()).await.expect("no pool");
@@ -66,7 +66,7 @@ async fn a_write_skew_that_read_committed_lets_through_is_prevented_by_serializa
         let serial = withdraw_from_both(&pool, Isolation::Serializable).await;
         assert_eq!(serial.sum, 50);
         assert_eq!(serial.withdrawn.iter().filter(|withdrawn| **withdrawn).count(), 1);
-        // One of them has to begin anew, and anew again if it does so before the other's commit is through.
+        // One of them must be repeated, and repeated again if it starts before the other's commit is done.
         let attempts = serial.attempts;
         assert!((3..=10).contains(&attempts), "{attempts} attempts, where three to ten were expected");
     })

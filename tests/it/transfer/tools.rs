@@ -9,14 +9,14 @@ use crate::support::Database;
 everywhere! {
     tools_are_listed_with_their_annotations,
     tools_are_listed_with_their_schemas,
-    a_transfer_moves_money_and_says_so,
+    a_transfer_moves_money_and_confirms_it,
     an_amount_is_exact_as_a_number_and_as_a_string,
-    a_refused_transfer_says_why_and_changes_nothing,
-    a_wrong_argument_is_a_tool_error_that_says_what_is_wrong,
+    a_refused_transfer_states_the_reason_and_changes_nothing,
+    a_wrong_argument_is_a_tool_error_with_the_reason,
     an_opened_account_has_its_deposit,
-    an_account_that_cannot_be_opened_says_why,
+    an_account_that_cannot_be_opened_has_an_error_with_the_reason,
     history_lists_the_latest_transfer_first,
-    a_question_about_an_unknown_account_says_so,
+    a_query_of_an_unknown_account_is_an_error_that_names_it,
 }
 
 async fn tools_are_listed_with_their_annotations(database: Database, transport: Transport) {
@@ -82,7 +82,7 @@ async fn tools_are_listed_with_their_schemas(database: Database, transport: Tran
     }
 }
 
-async fn a_transfer_moves_money_and_says_so(database: Database, transport: Transport) {
+async fn a_transfer_moves_money_and_confirms_it(database: Database, transport: Transport) {
     let (_server, client) = two_accounts(&database, transport).await;
 
     let answer = client.call("transfer", transfer(12.5)).await;
@@ -122,7 +122,7 @@ async fn an_amount_is_exact_as_a_number_and_as_a_string(database: Database, tran
     assert_eq!(balances(&client).await, ["0.00", "200.00"]);
 }
 
-async fn a_refused_transfer_says_why_and_changes_nothing(database: Database, transport: Transport) {
+async fn a_refused_transfer_states_the_reason_and_changes_nothing(database: Database, transport: Transport) {
     let (_server, client) = two_accounts(&database, transport).await;
 
     let positive = "Amount must be positive";
@@ -182,7 +182,7 @@ async fn a_refused_transfer_says_why_and_changes_nothing(database: Database, tra
     assert_eq!(data(&history), &json!({ "entries": [] }));
 }
 
-async fn a_wrong_argument_is_a_tool_error_that_says_what_is_wrong(database: Database, transport: Transport) {
+async fn a_wrong_argument_is_a_tool_error_with_the_reason(database: Database, transport: Transport) {
     let (_server, client) = two_accounts(&database, transport).await;
 
     for (arguments, culprit) in [
@@ -221,7 +221,7 @@ async fn an_opened_account_has_its_deposit(database: Database, transport: Transp
     }
 }
 
-async fn an_account_that_cannot_be_opened_says_why(database: Database, transport: Transport) {
+async fn an_account_that_cannot_be_opened_has_an_error_with_the_reason(database: Database, transport: Transport) {
     let (_server, client) = two_accounts(&database, transport).await;
 
     for (owner, deposit, expected) in [
@@ -272,7 +272,7 @@ async fn history_lists_the_latest_transfer_first(database: Database, transport: 
     }
 }
 
-async fn a_question_about_an_unknown_account_says_so(database: Database, transport: Transport) {
+async fn a_query_of_an_unknown_account_is_an_error_that_names_it(database: Database, transport: Transport) {
     let (_server, client) = two_accounts(&database, transport).await;
 
     for tool in ["balance", "history"] {

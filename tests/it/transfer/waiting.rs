@@ -1,4 +1,4 @@
-//! A call whose key is taken by one that is not done yet.
+//! A call whose key belongs to a call that has not ended yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::client::patiently;
 use crate::support::Database;
 
 #[tokio::test]
-async fn whoever_waits_too_long_for_the_first_call_with_a_key_is_told_that_it_is_in_progress() {
+async fn a_duplicate_whose_wait_times_out_gets_in_progress() {
     patiently(async {
         let database = Database::postgres().await;
         let pool = PgPool::connect(&database.url()).await.expect("no pool");

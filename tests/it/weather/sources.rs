@@ -10,13 +10,13 @@ over_stdio_and_http! {
     fetch_all_answers_weather_news_and_stocks,
     fetch_all_fails_when_one_source_does_and_names_it,
     fetch_aggregated_answers_each_source_with_its_status,
-    a_source_that_fails_takes_only_its_own_place,
-    a_partial_answer_is_not_kept,
-    smart_search_finds_in_the_api_first_and_in_the_cache_then,
+    a_source_that_fails_fails_only_its_own_slot,
+    a_partial_answer_is_not_cached,
+    smart_search_finds_in_the_api_first_and_then_in_the_cache,
     smart_search_without_its_cache_finds_in_the_database,
     smart_search_after_a_restart_finds_in_the_database,
     smart_search_without_the_api_still_finds_what_it_found_before,
-    smart_search_says_when_there_is_no_such_city,
+    smart_search_reports_an_unknown_city,
 }
 
 async fn weather(transport: Transport, args: &[&str]) -> (Server, Client) {
@@ -34,7 +34,7 @@ fn read(result: &CallToolResult) -> Value {
     serde_json::from_str(text(result)).expect("the text is JSON")
 }
 
-/// What the result says where it comes from.
+/// The source that the result names.
 fn source(result: &CallToolResult) -> Value {
     json!(result.meta)["mcp-patterns/source"].clone()
 }
@@ -72,7 +72,7 @@ async fn fetch_aggregated_answers_each_source_with_its_status(transport: Transpo
     assert_eq!(answer["secondary"], json!({ "status": "success", "data": "News about Paris" }));
 }
 
-async fn a_source_that_fails_takes_only_its_own_place(transport: Transport) {
+async fn a_source_that_fails_fails_only_its_own_slot(transport: Transport) {
     for (failing, other) in [("secondary", "primary"), ("primary", "secondary")] {
         let (_server, client) = weather(transport, &["--failing-source", failing]).await;
 
@@ -86,7 +86,7 @@ async fn a_source_that_fails_takes_only_its_own_place(transport: Transport) {
     }
 }
 
-async fn a_partial_answer_is_not_kept(transport: Transport) {
+async fn a_partial_answer_is_not_cached(transport: Transport) {
     let (_server, client) = weather(transport, &["--failing-source", "secondary"]).await;
 
     let first = client.call("fetch_aggregated", query("Paris")).await;
@@ -97,7 +97,7 @@ async fn a_partial_answer_is_not_kept(transport: Transport) {
     assert_ne!(read(&first)["secondary"], read(&second)["secondary"], "two failures, two ids");
 }
 
-async fn smart_search_finds_in_the_api_first_and_in_the_cache_then(transport: Transport) {
+async fn smart_search_finds_in_the_api_first_and_then_in_the_cache(transport: Transport) {
     let (_server, client) = weather(transport, &[]).await;
 
     let first = client.call("smart_search", query("Lima")).await;
@@ -148,7 +148,7 @@ async fn smart_search_without_the_api_still_finds_what_it_found_before(transport
     assert_eq!(error_text(&failed), "The source was made to fail");
 }
 
-async fn smart_search_says_when_there_is_no_such_city(transport: Transport) {
+async fn smart_search_reports_an_unknown_city(transport: Transport) {
     let (_server, client) = weather(transport, &[]).await;
 
     let result = client.call("smart_search", query("Atlantis")).await;

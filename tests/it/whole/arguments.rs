@@ -92,7 +92,7 @@ fn validated() -> ValidatedTool {
     ValidatedTool::new().with_defaults().typed::<Payment>("pay").rule("pay", rule).typed::<Order>("order")
 }
 
-/// A stack in the documented order, with keys by an [`IdempotentTool`] or in a transaction.
+/// A stack in the documented order, with keys in an [`IdempotentTool`] or in a transaction.
 async fn stacks(sessions: &SessionStore) -> Vec<mcp_patterns::BoxHandler> {
     let pool = database().await.expect("a database");
     TransactionalTool::<Sqlite>::ensure_schema(&pool).await.expect("a table");
@@ -139,7 +139,7 @@ async fn a_call_with_a_handle_and_a_key_is_valid_in_the_documented_order() {
 }
 
 #[tokio::test]
-async fn a_key_is_taken_wherever_the_validation_is() {
+async fn a_key_is_accepted_wherever_the_validation_is() {
     let pay = json!({"to": "bob", "cents": 5, "idempotency_key": "k"});
     for server in [boxed((validated(), keyed()).layer(bank())), boxed((keyed(), validated()).layer(bank()))] {
         assert_eq!(call(&server, "pay", pay.clone()).await, r#"{"to":"bob","cents":5}"#);
@@ -165,7 +165,7 @@ fn boxed_layer() -> impl Layer<ScriptedServer, Service = mcp_patterns::BoxHandle
     Boxed
 }
 
-/// The schemas that an argument does not simply fit in, with a call that is valid and one that is not.
+/// Schemas to which an argument cannot simply be added, each with a valid and an invalid call.
 fn schemas() -> Vec<(Value, Value, Value)> {
     let a = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false});
     let (one, text) = (json!({"a": 1}), json!({"a": "x"}));
@@ -200,7 +200,7 @@ fn schemas() -> Vec<(Value, Value, Value)> {
 }
 
 #[tokio::test]
-async fn the_authors_schema_is_what_is_checked_whatever_it_is() {
+async fn the_authors_schema_is_checked_whatever_it_is() {
     for (schema, valid, refused) in schemas() {
         let script = || {
             ScriptedServer::new("bank").with_tool(tool("pay", schema.clone()), |call| async move {
@@ -237,7 +237,7 @@ async fn a_tool_without_a_schema_takes_any_arguments_with_a_key() {
     }
 }
 
-/// A server behind a proxy, which says of an argument that it is a layer's.
+/// A server behind a proxy, which marks its own argument as a layer's.
 fn foreign() -> ScriptedServer {
     let mut told = tool("pay", json!({"type": "object", "properties": {"cents": {"type": "integer", "maximum": 100}}}));
     told.annotations = Some(ToolAnnotations { read_only_hint: Some(true), ..Default::default() });
@@ -251,7 +251,7 @@ fn foreign() -> ScriptedServer {
 }
 
 #[tokio::test]
-async fn a_server_cannot_get_an_argument_past_the_validation_or_out_of_a_key() {
+async fn a_server_cannot_exempt_an_argument_from_validation_or_the_cache_key() {
     let server = (ValidatedTool::new(), CachedTool::new(), BatchedTool::new().only(["pay"])).layer(foreign());
     let refused = server.call_tool("pay", json!({"cents": 101}), &ada()).await.expect("an answer");
     assert_eq!(refused.first_text(), Some("`cents` must be at most 100"));
@@ -264,7 +264,7 @@ async fn a_server_cannot_get_an_argument_past_the_validation_or_out_of_a_key() {
 }
 
 #[test]
-fn an_argument_of_the_authors_with_the_same_name_is_a_mistake_wherever_it_stands() {
+fn a_tools_own_argument_with_a_layers_name_is_an_error_at_any_position() {
     let with_argument = |name: &str| {
         let schema = json!({"type": "object", "$ref": "#/$defs/A", "$defs": {"A": {"properties": {name: {}}}}});
         ScriptedServer::new("bank").with_tool(tool("pay", schema), |_| async { Ok(ToolResult::text("")) })
@@ -278,13 +278,13 @@ fn an_argument_of_the_authors_with_the_same_name_is_a_mistake_wherever_it_stands
     assert!(twice.ends_with("choose another name"), "{twice}");
 }
 
-/// A server whose tool comes after the start, with an argument of the name that a layer uses.
+/// A server whose tool appears after the start, with an argument whose name a layer uses.
 #[derive(Clone)]
 struct Late(Arc<Mutex<Vec<Tool>>>, ScriptedServer);
 
 impl mcp_patterns::Middleware for Late {
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
-        let late = self.0.lock().expect("nobody panicked").clone();
+        let late = self.0.lock().expect("no panic").clone();
         inner.list_tools().into_iter().chain(late).collect()
     }
 
@@ -307,22 +307,22 @@ impl mcp_patterns::Middleware for Late {
 }
 
 #[tokio::test]
-async fn a_tool_that_comes_later_keeps_an_argument_of_its_own() {
+async fn a_later_tool_keeps_its_own_argument_with_a_layers_name() {
     let late = Late(Arc::default(), bank());
     let sessions = SessionStore::in_memory().with_mode(SessionMode::Handle);
     let keys = IdempotentTool::new(MemoryBackend::new()).every_write();
     let server = (ValidatedTool::new(), sessions, keys, mcp_patterns::layer(late.clone())).layer(late.1.clone());
     let properties = json!({"session": {"type": "integer"}, "idempotency_key": {"type": "integer"}});
     let schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
-    late.0.lock().expect("nobody panicked").push(tool("late", schema.clone()));
+    late.0.lock().expect("no panic").push(tool("late", schema.clone()));
     let listed = server.list_tools().into_iter().find(|tool| tool.name == "late").expect("it is there");
     assert_eq!(json!(listed.input_schema), schema);
     let args = json!({"session": 1, "idempotency_key": 2});
     for _ in 0..2 {
         assert_eq!(call(&server, "late", args.clone()).await, args.to_string());
     }
-    // Another one, without a conflict, has both.
-    late.0.lock().expect("nobody panicked")[0] = tool("late", json!({"type": "object", "additionalProperties": false}));
+    // Another tool, without a conflict, has both.
+    late.0.lock().expect("no panic")[0] = tool("late", json!({"type": "object", "additionalProperties": false}));
     server.list_tools_for(&ada());
     let handle = call(&server, "open_session", json!({})).await;
     let args = json!({"session": handle, "idempotency_key": "k"});
@@ -330,7 +330,7 @@ async fn a_tool_that_comes_later_keeps_an_argument_of_its_own() {
 }
 
 #[tokio::test]
-async fn another_key_does_not_make_another_call_of_a_read_only_tool() {
+async fn calls_of_a_read_only_tool_with_different_keys_are_equal() {
     let script = bank();
     let cached = CachedTool::new();
     let cache = cached.handle();
@@ -349,7 +349,7 @@ async fn another_key_does_not_make_another_call_of_a_read_only_tool() {
 }
 
 #[tokio::test]
-async fn another_key_is_another_call_of_a_tool_with_effects() {
+async fn calls_of_a_tool_with_effects_with_different_keys_are_different() {
     let script = bank();
     let keys = IdempotentTool::new(MemoryBackend::new()).only(["pay"]);
     let batched = BatchedTool::new().allow_skipped_effects(["pay"]);
@@ -360,7 +360,7 @@ async fn another_key_is_another_call_of_a_tool_with_effects() {
 }
 
 #[tokio::test]
-async fn another_handle_is_another_call_also_for_a_cache_outside_the_sessions() {
+async fn calls_with_different_handles_are_different_also_for_a_cache_outside_the_sessions() {
     let script = ScriptedServer::new("museum").with_read_only("visit", |_| async {
         let visits = Session::current()?
             .update("visits", |visits: &mut u32| {
@@ -384,7 +384,7 @@ async fn another_handle_is_another_call_also_for_a_cache_outside_the_sessions() 
 }
 
 #[tokio::test]
-async fn another_handle_is_no_reason_to_refuse_a_key_that_comes_again() {
+async fn a_repeated_key_with_another_handle_is_not_refused() {
     let script = bank();
     let sessions = SessionStore::in_memory().with_mode(SessionMode::Handle);
     let server = (keyed(), sessions).layer(script.clone());
@@ -399,7 +399,7 @@ async fn another_handle_is_no_reason_to_refuse_a_key_that_comes_again() {
 }
 
 #[tokio::test]
-async fn a_key_in_a_transaction_may_come_again_with_another_handle() {
+async fn a_repeated_key_in_a_transaction_with_another_handle_is_not_refused() {
     let pool = database().await.expect("a database");
     TransactionalTool::<Sqlite>::ensure_schema(&pool).await.expect("a table");
     let script = ScriptedServer::new("bank").with_plain("pay", |call| async move {
@@ -420,10 +420,10 @@ async fn a_key_in_a_transaction_may_come_again_with_another_handle() {
 }
 
 #[tokio::test]
-async fn tags_and_what_a_write_invalidates_do_not_see_a_key() {
+async fn tags_and_invalidated_calls_do_not_contain_a_key() {
     let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
     let (by_tag, by_write) = (Arc::clone(&seen), Arc::clone(&seen));
-    let note = |seen: &Mutex<Vec<Value>>, args: &Value| seen.lock().expect("nobody panicked").push(args.clone());
+    let note = |seen: &Mutex<Vec<Value>>, args: &Value| seen.lock().expect("no panic").push(args.clone());
     let cached = CachedTool::new()
         .tag("read", move |args| {
             note(&by_tag, args);
@@ -438,7 +438,7 @@ async fn tags_and_what_a_write_invalidates_do_not_see_a_key() {
     assert_eq!(call(&server, "read", json!({"id": 7, "idempotency_key": "a"})).await, "1");
     call(&server, "pay", json!({"to": "bob", "idempotency_key": "b"})).await;
     assert_eq!(call(&server, "read", json!({"id": 7, "idempotency_key": "c"})).await, "2");
-    for args in seen.lock().expect("nobody panicked").iter() {
+    for args in seen.lock().expect("no panic").iter() {
         assert_eq!(args.get("idempotency_key"), None);
     }
 }
@@ -455,7 +455,7 @@ async fn a_bulk_function_sees_the_tools_own_arguments() {
 }
 
 #[tokio::test]
-async fn a_default_that_does_not_go_with_what_was_given_is_left_out_with_a_key_too() {
+async fn a_conflicting_default_is_left_out_with_a_key_too() {
     let either = json!({"type": "object", "properties": {"to": {"type": "string"}, "cents": {"type": "integer", "default": 1}},
                         "maxProperties": 1, "additionalProperties": false});
     let script = ScriptedServer::new("bank")
@@ -481,12 +481,12 @@ async fn a_misspelled_argument_of_a_layer_is_suggested_unless_it_was_given() {
     }
     let told = call(&server, "pay", json!({"to": "bob", "sesion": "s"})).await;
     assert_eq!(told, "`sesion` is not known here; did you mean `session`?");
-    // A name of the author's that is near comes first, and inside a value there are no arguments of layers.
+    // A near name of the author's comes first, and nested values have no arguments of layers.
     let told = call(&server, "pay", json!({"too": "bob"})).await;
     assert_eq!(told, "`to` is missing\n`too` is not known here; did you mean `to`?");
     let order = json!({"order": {"item": "tea"}, "sessions": "s"});
     assert_eq!(call(&server, "order", order).await, "`sessions` is not known here; did you mean `session`?");
-    // What is known and wrong is not misspelled.
+    // A known argument with a wrong value is not misspelled.
     let near = tool("pay", json!({"type": "object", "properties": {"idempotency_keys": {"type": "integer"}}}));
     let near = ScriptedServer::new("bank").with_tool(near, |_| async { Ok(ToolResult::text("paid")) });
     let told = call(&(ValidatedTool::new(), keyed()).layer(near), "pay", json!({"idempotency_keys": "k"})).await;
@@ -497,15 +497,15 @@ async fn a_misspelled_argument_of_a_layer_is_suggested_unless_it_was_given() {
 }
 
 #[test]
-fn a_parameter_of_a_layer_is_no_parameter_of_the_tool() {
+fn an_argument_of_a_layer_is_no_parameter_of_the_tool() {
     let server = (ValidatedTool::new().typed_at::<Order>("pay", "idempotency_key"), keyed());
     let mistake = server.try_layer(bank()).map(drop).unwrap_err().to_string();
     assert!(mistake.contains("has no parameter `idempotency_key`"), "{mistake}");
 }
 
 #[test]
-fn the_schema_of_a_tool_of_turbomcp_is_one_that_its_author_has_not_written() {
-    // What `Tool::new` gives a tool, and what the specification recommends for one without parameters.
+fn the_default_schema_of_turbomcp_counts_as_not_written_by_the_author() {
+    // The schema of `Tool::new`, and the one that the specification recommends for a tool without parameters.
     let recommended: ToolInputSchema =
         serde_json::from_value(json!({"type": "object", "additionalProperties": false})).expect("a schema");
     assert_ne!(Tool::new("silent", "").input_schema, recommended);

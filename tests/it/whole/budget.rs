@@ -1,7 +1,7 @@
-//! The budgets: how large the future of a call is, and what a call allocates, for each layer, each pair and all of them.
+//! The budgets: the size of a call's future, and the allocations of a call, for each layer, each pair and all of them.
 //!
-//! The figures are upper bounds, close to what is measured. Whoever exceeds one keeps something in a future, or on the heap, that
-//! each call through the layer pays for.
+//! The figures are upper bounds, close to the measured values. A change that exceeds one adds data to a future, or to
+//! the heap, that each call through the layer pays for.
 
 use std::hint::black_box;
 use std::pin::pin;
@@ -52,12 +52,12 @@ fn size_budget(layer: &str) -> usize {
     match layer {
         // An `async` body, with the arguments.
         "own" => 128,
-        // What they do with a call is on the heap.
+        // Their work on a call is on the heap.
         _ => 16,
     }
 }
 
-/// Holds the sizes of futures to the budgets.
+/// Checks the sizes of futures against the budgets.
 struct Sizes {
     inner: usize,
 }
@@ -74,7 +74,7 @@ impl Visit for Sizes {
     }
 }
 
-/// Keeps much while the call below runs.
+/// Holds much data while the call below runs.
 #[derive(Debug, Clone)]
 struct Bulky;
 
@@ -94,7 +94,7 @@ impl Middleware for Bulky {
 }
 
 #[test]
-fn a_layer_adds_the_same_few_bytes_to_a_call_s_future_whatever_is_inside() {
+fn a_layer_adds_the_same_few_bytes_to_a_calls_future_whatever_is_inside() {
     let runtime = runtime();
     let pool = runtime.block_on(shop::database()).expect("a database");
     let bulky = layer(Bulky).layer(Shop);
@@ -116,13 +116,13 @@ fn the_future_of_a_call_through_all_layers_stays_under_a_kilobyte_and_a_half() {
 struct Kind {
     name: &'static str,
     tool: &'static str,
-    /// Whether each call has arguments of its own.
+    /// Whether each call has different arguments.
     differs: bool,
     /// The layer without which the tool fails.
     needs: Option<&'static str>,
 }
 
-/// Not one of the others, since its database works in another thread, which is not counted.
+/// Listed separately, since its database works in another thread, which is not counted.
 const PAYMENT: Kind = Kind { name: "payment", tool: "pay", differs: true, needs: Some("transactional") };
 
 const KINDS: [Kind; 8] = [
@@ -149,16 +149,16 @@ impl std::iter::Sum for Allocated {
     }
 }
 
-/// The most that a layer may allocate for a call, beyond what it allocates without the layer.
+/// The maximum that a layer may add to the allocations of a call.
 fn budget(kind: &str, layer: &str) -> Allocated {
     let (count, bytes) = match (kind, layer) {
         ("hit", "cached") => (4, 1_650),
-        // Others may wait for the call, so it has a client and a progress token of its own, and can change hands.
+        // Others may wait for the call, so it has its own client and progress token, and can be handed to another task.
         ("miss", "cached") => (39, 8_300),
         // Also whether a client was asked.
         ("hit" | "no retry", "retry") => (4, 1_350),
-        // Of a call that has a client, there is a context in which its questions are noted; with a progress token, each attempt has one
-        // of its own.
+        // A call with a client has a context that records its questions; with a progress token, each attempt has its
+        // own.
         ("miss", "retry") => (19, 3_550),
         ("key", "retry") => (7, 1_400),
         ("idle", "validated") => (0, 0),
@@ -166,19 +166,20 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // The key is taken out before the check, and put back.
         ("key", "validated") => (2, 900),
         (_, "validated") => (1, 512),
-        // A call says in each of the places where it waits in whose share it is, and hears there of the work.
+        // At each of its waiting places, a call states the caller whose share it uses, and receives notifications of
+        // the work.
         ("batch of one", "batched") => (26, 7_250),
-        // A record says when its session ends, and a writer until when it waits for the backend.
-        // A step of a backend keeps its arguments twice, as methods of an `#[async_trait]` do.
+        // A record states the end of its session, and a writer the end of its wait for the backend. A step of a backend
+        // stores its arguments twice, as methods of an `#[async_trait]` do.
         ("session", "session") => (27, 3_850),
-        // One of them is the entry of the call's scope by which the log names the call: an error deep in a tool is logged with it.
+        // One of them is the scope entry with the call's label for the log: an error deep in a tool is logged with it.
         ("key", "idempotent") => (56, 9_180),
         _ => (0, 0),
     };
     Allocated { count, bytes }
 }
 
-/// The least that one of many calls allocates: in some of them, the cache also tidies up.
+/// The least allocation of many calls: in some of them, the cache also runs maintenance.
 fn allocated(runtime: &Runtime, server: &impl McpHandler, kind: Kind) -> Allocated {
     allocated_by(&ada(), runtime, server, kind)
 }
@@ -187,7 +188,7 @@ fn allocated_by(ctx: &RequestContext, runtime: &Runtime, server: &impl McpHandle
     const CALLS: usize = 101;
     let counted = (0..CALLS)
         .map(|call| {
-            // The first one is that of all kinds that do not differ.
+            // The first entry holds for all kinds that do not differ.
             let args = args(kind.tool, if kind.differs { call + 1 } else { 0 });
             let mut answer = None;
             let count = allocation_counter::measure(|| {
@@ -204,7 +205,7 @@ fn allocated_by(ctx: &RequestContext, runtime: &Runtime, server: &impl McpHandle
     Allocated { count, bytes }
 }
 
-/// Holds what calls allocate to the budgets of the layers.
+/// Checks the allocations of calls against the budgets of the layers.
 struct Allocations<'a> {
     runtime: &'a Runtime,
 }
@@ -215,7 +216,7 @@ impl Visit for Allocations<'_> {
             let bare = if kind.needs.is_none() { allocated(self.runtime, &Shop, kind) } else { Allocated::default() };
             let seen = allocated(self.runtime, &server, kind);
             let allowed: Allocated = layers.iter().map(|layer| budget(kind.name, layer)).sum();
-            // What a layer keeps on the heap may be larger by what the layers inside add to the future.
+            // The heap data of a layer may be larger by the bytes that inner layers add to the future.
             let bytes = bare.bytes + allowed.bytes + 16 * layers.len() as u64;
             assert!(
                 seen.count <= bare.count + allowed.count && seen.bytes <= bytes,
@@ -231,7 +232,7 @@ fn kind(name: &str) -> Kind {
 }
 
 #[test]
-fn a_layer_that_acts_keeps_the_call_below_once() {
+fn an_acting_layer_stores_the_inner_call_once() {
     let runtime = runtime();
     let pool = runtime.block_on(shop::database()).expect("a database");
     let bulky = layer(Bulky).layer(Shop);
@@ -241,7 +242,8 @@ fn a_layer_that_acts_keeps_the_call_below_once() {
             let plain = allocated(&runtime, &$layer.layer(Shop), $kind);
             let large = allocated(&runtime, &$layer.layer(bulky.clone()), $kind);
             let more = large.bytes - plain.bytes;
-            // A second copy costs `once` more. The rest is what a database in another thread makes a call allocate now and then.
+            // A second copy costs `once` more. The rest are occasional allocations caused by a database in another
+            // thread.
             assert!(more <= once + 1024, "{}: a call below that takes {once} bytes more costs {more}", stringify!($layer));
         )*};
     }
@@ -258,7 +260,7 @@ fn a_layer_that_acts_keeps_the_call_below_once() {
 }
 
 #[test]
-fn what_a_layer_allocates_for_a_call_that_it_answers_itself_does_not_depend_on_what_is_inside() {
+fn the_allocations_of_a_layer_that_answers_itself_do_not_depend_on_what_is_inside() {
     let runtime = runtime();
     let bulky = layer(Bulky).layer(Shop);
     let (hit, batch) = (kind("hit"), kind("batch of one"));
@@ -280,7 +282,7 @@ fn a_call_allocates_no_more_than_the_budgets_of_its_layers() {
     allocations.visit(&all, shop::whole(&pool));
 }
 
-/// A client that is told nothing.
+/// A client that gets no notifications.
 #[derive(Debug)]
 struct Client;
 
@@ -295,7 +297,7 @@ impl McpSession for Client {
 }
 
 #[test]
-fn a_cache_that_keeps_resources_copies_the_context_of_a_caller_with_a_session_and_of_nobody_else() {
+fn a_cache_of_resources_copies_the_context_only_for_a_caller_with_a_session() {
     let runtime = runtime();
     let (server, hears) = (cached().layer(Shop), cached().with_resources(Reads::new()).layer(Shop));
     let with_session = ada().with_session(Arc::new(Client));
@@ -310,7 +312,7 @@ fn a_cache_that_keeps_resources_copies_the_context_of_a_caller_with_a_session_an
 }
 
 #[test]
-fn a_hit_costs_a_caller_with_tenants_and_rights_no_allocation_more_than_one_without() {
+fn a_hit_allocates_no_more_for_a_caller_with_tenants_and_rights() {
     let runtime = runtime();
     let server = cached().layer(Shop);
     let principal = Principal::new("5d1b3c0e-9f1c-4b1f-8a53-2f4f3f0f7f1c")

@@ -1,4 +1,5 @@
-//! Two users on three connections, through all layers: each connection is asked by its own call, and hears of the work it waits for.
+//! Two users on three connections, through all layers: each connection is asked by its own call, and gets the progress
+//! of the work that it waits for.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +16,7 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::shop::{database, own};
 
-/// A connection, whose client says its name whatever it is asked.
+/// A connection whose client answers every question with its name.
 #[derive(Debug)]
 struct Connection {
     user: &'static str,
@@ -35,23 +36,23 @@ impl Connection {
     }
 
     fn asked(&self) -> usize {
-        *self.asked.lock().expect("nobody panicked")
+        *self.asked.lock().expect("no panic")
     }
 
     fn steps(&self) -> Vec<f64> {
-        self.steps.lock().expect("nobody panicked").clone()
+        self.steps.lock().expect("no panic").clone()
     }
 }
 
 impl McpSession for Connection {
     fn call<'a>(&'a self, _: &'a str, _: Value) -> SessionFuture<'a, Value> {
-        *self.asked.lock().expect("nobody panicked") += 1;
+        *self.asked.lock().expect("no panic") += 1;
         Box::pin(async { Ok(json!({ "roots": [{ "uri": format!("file:///{}", self.name) }] })) })
     }
 
     fn notify<'a>(&'a self, method: &'a str, params: Value) -> SessionFuture<'a, ()> {
         assert_eq!((method, &params["progressToken"]), ("notifications/progress", &json!(self.name)));
-        self.steps.lock().expect("nobody panicked").push(params["progress"].as_f64().expect("a number"));
+        self.steps.lock().expect("no panic").push(params["progress"].as_f64().expect("a number"));
         Box::pin(async { Ok(()) })
     }
 }
@@ -80,7 +81,7 @@ async fn number(call: Call) -> McpResult<ToolResult> {
     Ok(ToolResult::text(call.number.to_string()))
 }
 
-/// Asks its user, and fails for a reason that will be gone in a moment.
+/// Asks its user, and fails with a temporary failure.
 async fn sign(call: Call) -> McpResult<ToolResult> {
     let session = call.ctx.session().ok_or_else(|| McpError::internal("there is nobody to ask"))?;
     session.call("elicitation/create", json!({"message": "Do you agree?"})).await?;
@@ -125,7 +126,7 @@ async fn call_all(server: &impl McpHandler, tool: &str, connections: &[Arc<Conne
 }
 
 #[tokio::test]
-async fn each_connection_is_asked_by_a_call_of_its_own_and_nothing_of_it_is_kept() {
+async fn each_connection_is_asked_by_its_own_call_and_its_answer_is_not_cached() {
     for tool in ["files", "join files"] {
         let script = office();
         let server = whole(&script).await;
@@ -142,7 +143,7 @@ async fn each_connection_is_asked_by_a_call_of_its_own_and_nothing_of_it_is_kept
 }
 
 #[tokio::test]
-async fn whoever_has_answered_is_not_asked_again_although_the_failure_will_soon_be_gone() {
+async fn a_client_that_answered_is_not_asked_again_after_a_temporary_failure() {
     for tool in ["sign", "join sign"] {
         let script = office();
         let server = whole(&script).await;
@@ -160,7 +161,7 @@ async fn whoever_has_answered_is_not_asked_again_although_the_failure_will_soon_
 }
 
 #[tokio::test]
-async fn all_who_wait_hear_progress_on_their_own_connection_and_each_user_has_one_call() {
+async fn every_waiting_caller_gets_progress_on_its_own_connection_and_each_user_has_one_call() {
     for tool in ["count", "join count"] {
         let script = office();
         let server = whole(&script).await;

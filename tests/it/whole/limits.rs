@@ -1,4 +1,4 @@
-//! One caller does all that fills what is bounded, on three connections. What has everybody else of it?
+//! One caller fills everything that is bounded, on three connections. The test checks the effect on the others.
 
 use std::future::ready;
 
@@ -14,7 +14,7 @@ use turbomcp_core::auth::Principal;
 use turbomcp_core::{McpError, McpHandler, RequestContext};
 use turbomcp_types::ToolResult;
 
-/// A server on which everything of mallory's fails, and the exchange of everybody else now and then.
+/// A server on which every call of Mallory fails, and the exchange of other callers sometimes.
 fn bank() -> ScriptedServer {
     ScriptedServer::new("bank")
         .with_plain("pay", |call| {
@@ -64,7 +64,7 @@ async fn call(server: &impl McpHandler, tool: &str, args: Value, ctx: &RequestCo
     }
 }
 
-/// All that a caller has of the server, and needs to keep.
+/// All data that a caller has on the server, and must keep.
 struct Held {
     ctx: RequestContext,
     session: String,
@@ -110,7 +110,7 @@ async fn there_is_room(server: &impl McpHandler, ctx: &RequestContext, key: &str
     call(server, "open_session", json!({}), ctx).await.unwrap_or_else(|error| panic!("a session of {who}: {error}"));
     let balance = call(server, "balance", json!({ "account": 1 }), ctx).await;
     assert_eq!(balance.as_deref(), Ok("1"), "a place in a batch of {who}");
-    // The exchange fails on every second call of those who try for the first time.
+    // The exchange fails on every second first attempt.
     for _ in 0..2 {
         let rate = call(server, "rate", json!({ "try": "first" }), ctx).await;
         assert_eq!(rate.as_deref(), Ok("1.08"), "a retry of {who}");
@@ -118,7 +118,7 @@ async fn there_is_room(server: &impl McpHandler, ctx: &RequestContext, key: &str
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_one_caller_fills_others_keep_what_they_have_and_find_room() {
+async fn whatever_one_caller_fills_others_keep_their_data_and_find_room() {
     let bank = bank();
     let server = whole(&bank);
     let ada = settle_in(&server, user("ada", "acme", "1"), "rent").await;

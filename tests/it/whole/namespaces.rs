@@ -15,7 +15,7 @@ use turbomcp_core::McpHandler;
 use super::sharing::{Shared, ada, call, office};
 use super::shop::database;
 
-/// What all environments work on.
+/// The backends that all environments share.
 struct Backends {
     level: MemoryLevel,
     store: idempotent::MemoryBackend,
@@ -74,7 +74,7 @@ fn level(cache: &cached::Handle) -> SecondLevelStats {
     cache.stats().second_level.expect("there is a second level")
 }
 
-/// Lets the work in the background go on until `is_done`.
+/// Lets background work run until `is_done`.
 async fn until(what: &str, is_done: impl Fn() -> bool) {
     for _ in 0..10_000 {
         if is_done() {
@@ -85,7 +85,7 @@ async fn until(what: &str, is_done: impl Fn() -> bool) {
     panic!("not in time: {what}");
 }
 
-/// What the same user finds in one environment of what was kept in another.
+/// The data that the same user finds in one environment after storing it in another.
 async fn shared(production: Layers, staging: Layers) -> Shared {
     let (script, who) = (office(), ada());
     let (production, cache) = production.on(script.clone());
@@ -109,7 +109,7 @@ const EVERYTHING: Shared = Shared { answer: true, batch: false, session: true, k
 const NOTHING: Shared = Shared { answer: false, batch: false, session: false, key: false, payment: false };
 
 #[tokio::test]
-async fn environments_on_the_same_backends_share_nothing_if_their_namespaces_differ() {
+async fn environments_with_different_namespaces_share_nothing_on_the_same_backends() {
     let on = Backends::new().await;
     let (production, staging) = (on.layers().in_namespace("production"), on.layers().in_namespace("staging"));
     assert_eq!(shared(production, staging).await, NOTHING);
@@ -118,7 +118,7 @@ async fn environments_on_the_same_backends_share_nothing_if_their_namespaces_dif
 }
 
 #[tokio::test]
-async fn replicas_share_everything_if_they_have_the_same_namespace_or_none() {
+async fn replicas_with_the_same_namespace_or_none_share_everything() {
     let on = Backends::new().await;
     assert_eq!(shared(on.layers(), on.layers()).await, EVERYTHING);
     let on = Backends::new().await;

@@ -1,4 +1,4 @@
-//! Who shares with whom, through all layers: two callers who differ in exactly one thing.
+//! Sharing between callers, through all layers: two callers who differ in exactly one property.
 
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::MemoryBackend;
@@ -16,7 +16,7 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::shop::{database, own};
 
-/// What two callers share.
+/// The data that two callers share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shared {
     pub(super) answer: bool,
@@ -28,11 +28,11 @@ pub(super) struct Shared {
 }
 
 const ALL: Shared = Shared { answer: true, batch: true, session: true, key: true, payment: true };
-/// What is the caller's, whatever the token lets the caller do.
+/// The data that belongs to the caller, whatever the rights of the token.
 const OWN: Shared = Shared { answer: false, batch: false, ..ALL };
 const NOTHING: Shared = Shared { answer: false, batch: false, session: false, key: false, payment: false };
 
-/// A caller, whose token has everything that tokens have.
+/// A caller whose token has every claim.
 #[derive(Debug, Clone)]
 pub(super) struct Who {
     principal: Principal,
@@ -84,7 +84,7 @@ fn numbered(call: &Call) -> ToolResult {
     ToolResult::text(call.number.to_string())
 }
 
-/// A server with a tool for each thing that is shared.
+/// A server with a tool for each kind of shared data.
 pub(super) fn office() -> ScriptedServer {
     let idempotent = ToolAnnotations { idempotent_hint: Some(true), ..Default::default() };
     ScriptedServer::new("office")
@@ -114,7 +114,7 @@ pub(super) async fn call(server: &impl McpHandler, tool: &str, args: Value, who:
     answer.first_text().expect("a text").to_owned()
 }
 
-/// What `other` gets of what `one` has got before, or gets at the same time.
+/// The data that `other` shares with `one`, when it calls later or concurrently.
 async fn shared(identity: &Identity, mode: SessionMode, one: &Who, other: &Who) -> Shared {
     let pool = database().await.expect("a database");
     TransactionalTool::ensure_schema(&pool).await.expect("a table");
@@ -150,7 +150,7 @@ async fn shared(identity: &Identity, mode: SessionMode, one: &Who, other: &Who) 
     }
 }
 
-/// Holds what `ada` shares with each of the others to what is right, whoever comes first.
+/// Checks the sharing of `ada` with each of the others, whoever comes first.
 async fn each(identity: Identity, mode: SessionMode, others: impl IntoIterator<Item = (&'static str, Who, Shared)>) {
     for (differs, other, expected) in others {
         for (one, other) in [(&ada(), &other), (&other, &ada())] {
@@ -164,7 +164,7 @@ fn identity() -> Identity {
 }
 
 #[tokio::test]
-async fn callers_who_differ_in_who_they_are_share_nothing() {
+async fn callers_with_different_identities_share_nothing() {
     for mode in [SessionMode::Principal, SessionMode::Transport] {
         let others = [
             ("subject", ada().with(|principal| principal.subject = "eve".into())),
@@ -185,7 +185,7 @@ async fn callers_who_differ_in_who_they_are_share_nothing() {
 }
 
 #[tokio::test]
-async fn callers_who_are_the_same_share_everything_but_the_session_of_a_connection() {
+async fn connections_of_one_caller_share_everything_except_their_session() {
     let others = || {
         [
             ("nothing", ada()),
@@ -205,7 +205,7 @@ async fn callers_who_are_the_same_share_everything_but_the_session_of_a_connecti
 }
 
 #[tokio::test]
-async fn callers_with_other_rights_share_what_they_own_and_no_answers() {
+async fn one_user_with_different_rights_shares_sessions_and_keys_and_no_answers() {
     let others = [
         ("a role more", ada().with(|principal| principal.roles.push("admin".into()))),
         ("another role", ada().with(|principal| principal.roles[0] = "admin".into())),
@@ -222,7 +222,7 @@ async fn callers_with_other_rights_share_what_they_own_and_no_answers() {
 }
 
 #[tokio::test]
-async fn the_order_and_the_form_of_rights_do_not_count() {
+async fn the_order_and_the_form_of_rights_do_not_matter() {
     let others = [
         ("order of roles", ada().with(|principal| principal.roles.reverse())),
         ("a role twice", ada().with(|principal| principal.roles.push("viewer".into()))),
@@ -235,14 +235,14 @@ async fn the_order_and_the_form_of_rights_do_not_count() {
 }
 
 #[tokio::test]
-async fn rights_do_not_count_where_the_user_says_so() {
+async fn rights_are_ignored_if_the_setting_says_so() {
     let identity = Identity::new().without_rights();
     let admin = ada().with(|principal| principal.roles.push("admin".into())).without("scope");
     each(identity, SessionMode::Principal, [("rights", admin, ALL)]).await;
 }
 
 #[tokio::test]
-async fn a_partition_of_the_user_s_own_decides_who_is_the_same_caller_in_one_tenant() {
+async fn a_custom_partition_decides_who_is_one_caller_within_a_tenant() {
     let identity = identity().with_partition(|ctx| ctx.header("x-team").map(str::to_owned));
     let others = [
         ("subject", ada().with(|principal| principal.subject = "bob".into()), ALL),

@@ -40,13 +40,13 @@ impl Shop {
         Ok("ding".repeat(times as usize))
     }
 
-    /// Describes an article. Its answers are kept.
+    /// Describes an article. Its answers are cached.
     #[tool(read_only = true)]
     async fn article(&self, id: u32) -> McpResult<String> {
         Ok(format!("article {id}"))
     }
 
-    /// Returns a price. Calls travel together.
+    /// Returns a price. Calls are batched.
     #[tool]
     async fn price(&self, id: u32) -> McpResult<String> {
         Ok(format!("{id} EUR"))
@@ -58,7 +58,7 @@ impl Shop {
         Ok(format!("{id} pieces"))
     }
 
-    /// Registers a guest, who is checked.
+    /// Registers a guest. The arguments are validated.
     #[tool]
     async fn register(&self, guest: Guest) -> McpResult<String> {
         Ok(format!("welcome {} ({})", guest.name, guest.age))
@@ -111,7 +111,7 @@ pub(crate) async fn database() -> Result<SqlitePool, sqlx::Error> {
     Ok(pool)
 }
 
-/// What a user's own layer looks like: an `async` body around the inner call.
+/// A typical layer of a user: an `async` body around the inner call.
 #[derive(Debug, Clone)]
 pub(crate) struct Own;
 

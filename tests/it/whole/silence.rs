@@ -1,4 +1,4 @@
-//! Both backends fall silent under all layers: two tenants on three connections, one of which leaves meanwhile.
+//! Both backends stop answering under all layers: two tenants on three connections, one of which leaves meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ use crate::support::Database;
 /// How long a call may take before it counts as hung. It bounds a failure and measures nothing.
 const HUNG: Duration = Duration::from_secs(60);
 
-/// A connection of Ada's, who works for several tenants. Its client agrees to all that it is asked.
+/// A connection of Ada's, who works for several tenants. Its client agrees to every question.
 #[derive(Debug)]
 struct Desk {
     tenant: &'static str,
@@ -69,7 +69,7 @@ fn tenant(ctx: &RequestContext) -> String {
     tenant.expect("everybody has a tenant").to_owned()
 }
 
-/// What was sent, by tenant and letter.
+/// The sent messages, by tenant and letter.
 type Sent = Arc<Mutex<BTreeMap<(String, String), usize>>>;
 
 /// Every answer begins with the tenant that it is for.
@@ -87,7 +87,7 @@ fn office(sent: &Sent) -> ScriptedServer {
         })
         .with_plain("send", move |call| {
             let (tenant, letter) = (tenant(&call.ctx), call.args["letter"].to_string());
-            *sent.lock().expect("nobody panicked").entry((tenant.clone(), letter)).or_default() += 1;
+            *sent.lock().expect("no panic").entry((tenant.clone(), letter)).or_default() += 1;
             async move { Ok(ToolResult::text(format!("{tenant} has sent"))) }
         })
         .with_plain("pay", |call| async move {
@@ -104,7 +104,7 @@ fn office(sent: &Sent) -> ScriptedServer {
         })
 }
 
-/// The calls of one connection in a round: what has an effect has a key of this round and tenant.
+/// The calls of one connection in a round: a call with an effect has a key of this round and tenant.
 fn calls(desk: &Desk, round: i64) -> [(&'static str, Value); 6] {
     let key = format!("{}-{round}", desk.tenant);
     [
@@ -117,7 +117,7 @@ fn calls(desk: &Desk, round: i64) -> [(&'static str, Value); 6] {
     ]
 }
 
-/// Calls until there is an answer. One that nobody knows the outcome of, or a temporary refusal, is none.
+/// Calls until there is an answer. An unknown outcome or a temporary refusal is no answer.
 async fn answer(server: &impl McpHandler, desk: &Arc<Desk>, (tool, args): (&str, Value)) {
     let ctx = desk.ctx();
     loop {
@@ -158,7 +158,7 @@ async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) 
     outer.layer(inner.layer(office.clone()))
 }
 
-/// Whether the pool lends all of its connections, and Redis answers, after both were silent.
+/// Returns whether the pool lends all of its connections, and Redis answers, after both stopped answering.
 async fn is_whole(pool: &PgPool, redis: &RedisConnection) {
     let all =
         timeout(HUNG, async { while !join_all((0..4).map(|_| pool.acquire())).await.iter().all(Result::is_ok) {} });
@@ -168,14 +168,14 @@ async fn is_whole(pool: &PgPool, redis: &RedisConnection) {
     assert!(answers.await.is_ok(), "the connection to Redis stays silent");
 }
 
-async fn every_tenant_gets_its_own_answers_and_effects_once() {
+async fn every_tenant_gets_its_own_answers_and_single_effects() {
     let database = Database::postgres().await;
     let direct = PgPool::connect(&database.url()).await.expect("a pool");
     sqlx::query("create table payments (tenant text, cents bigint)").execute(&direct).await.expect("a table");
     let redis_server = PrivateRedis::start();
     let to_redis = Proxy::to(redis_server.socket()).await;
     let (to_postgres, through) = Proxy::to_postgres(&direct.connect_options()).await;
-    // Fewer connections than calls, and sessions, keys and transactions all want them.
+    // Fewer connections than calls, and sessions, keys and transactions all need them.
     let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(3));
     let pool = pool.connect_with(through).await.expect("the way is open");
     let redis = RedisConnection::open(&to_redis.redis_url()).expect("an address");
@@ -186,7 +186,7 @@ async fn every_tenant_gets_its_own_answers_and_effects_once() {
     for round in 2..=3 {
         to_postgres.silence();
         to_redis.silence();
-        // The phone leaves in the middle of all of its calls.
+        // The phone leaves during all of its calls.
         let leaving = join_all(calls(&desks[1], round).map(|(tool, args)| {
             let (server, ctx) = (server.clone(), desks[1].ctx());
             async move { timeout(Duration::from_millis(20), server.call_tool(tool, args, &ctx)).await.is_ok() }
@@ -204,13 +204,13 @@ async fn every_tenant_gets_its_own_answers_and_effects_once() {
             .expect("it counts");
     let once = |tenant: &str| (1..=4).map(|round| (tenant.to_owned(), round, 1)).collect::<Vec<_>>();
     assert_eq!(paid, [once("acme"), once("globex")].concat());
-    let sent = sent.lock().expect("nobody panicked").clone();
+    let sent = sent.lock().expect("no panic").clone();
     assert_eq!(sent.len(), 8, "each letter of each tenant: {sent:?}");
     assert!(sent.values().all(|times| *times == 1), "{sent:?}");
     assert!(desks.iter().all(|desk| desk.asked.load(Ordering::SeqCst) >= 2), "each client is asked itself: {desks:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_tenants_get_their_own_answers_and_effects_once_although_both_backends_fall_silent_and_a_client_leaves() {
-    patiently(every_tenant_gets_its_own_answers_and_effects_once()).await;
+async fn two_tenants_get_their_own_answers_and_single_effects_although_both_backends_stop_answering() {
+    patiently(every_tenant_gets_its_own_answers_and_single_effects()).await;
 }

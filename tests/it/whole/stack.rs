@@ -21,7 +21,7 @@ const TOOLS: [&str; 8] = ["ring", "article", "price", "stock", "register", "reme
 
 #[test]
 fn every_call_through_all_layers_needs_less_than_192_kib_of_stack() {
-    // It runs all the time, so that a connection finds its way back to the pool.
+    // It runs all the time, so that a connection can return to the pool.
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let pool = runtime.block_on(shop::database()).expect("a database");
     let server = shop::whole(&pool);
@@ -40,7 +40,7 @@ fn every_call_through_all_layers_needs_less_than_192_kib_of_stack() {
     }
 }
 
-/// Lets everybody in who says `ada`, as Ada.
+/// Accepts the token `ada`, as Ada.
 struct Tokens;
 
 impl BearerTokenValidator for Tokens {
@@ -66,7 +66,7 @@ fn serve_on_small_stacks(url: oneshot::Sender<String>, stop: oneshot::Receiver<(
         let config = ServerConfig::builder().authorization(authorization).build();
         let router = ServerBuilder::new(shop::whole(&pool)).with_config(config).into_axum_router();
         let router = router.into_make_service_with_connect_info::<SocketAddr>();
-        url.send(format!("{origin}/mcp")).expect("somebody waits");
+        url.send(format!("{origin}/mcp")).expect("a receiver waits");
         let stopped = async { drop(stop.await) };
         serve(listener, router).with_graceful_shutdown(stopped).await.expect("it is served");
     });

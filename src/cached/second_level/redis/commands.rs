@@ -23,7 +23,7 @@ impl RedisLevel {
     pub(super) async fn read(&self, key: &[u8], invalidation_keys: &[u64]) -> Result<Read, RedisError> {
         let place = self.place(key);
         let (value_key, invalidations_key) = (self.key('v', &place), self.invalidations_key(place.shard));
-        // Before it asks: the answer need not know a number that is seen meanwhile.
+        // Before the read: the reply need not contain a number that is seen meanwhile.
         let seen = self.seen(place.shard);
         let scores = scores(&invalidations_key, invalidation_keys);
         let mut pipeline = Pipeline::with_capacity(3);

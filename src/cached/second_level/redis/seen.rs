@@ -8,7 +8,7 @@ use crate::cached::second_level::Generation;
 /// Redis keeps numbers as floats, which are exact up to here: microseconds until the year 2255.
 pub(super) const MAX_NUMBER: u64 = 1 << 53;
 
-/// The highest epoch and number that this process knows of. A shard that is behind has lost its last writes.
+/// The highest epoch and number that this process has seen. A shard that is behind has lost its last writes.
 #[derive(Default)]
 pub(super) struct Seen {
     epoch: AtomicU64,

@@ -6,7 +6,7 @@ use turbomcp_core::McpError;
 use super::*;
 use crate::cached::{Cache, LoadError};
 
-/// An error of the user's own.
+/// An error type of the user.
 #[derive(Debug, Clone, PartialEq)]
 enum Trouble {
     Empty,
@@ -37,7 +37,7 @@ async fn load(value: usize) -> Result<usize, Trouble> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn values_are_kept_got_and_forgotten() {
+async fn values_are_stored_returned_and_invalidated() {
     let shelf = Shelf::new();
     assert_eq!(shelf.get(&"a"), None);
     shelf.insert("a", 1);
@@ -54,11 +54,11 @@ async fn values_are_kept_got_and_forgotten() {
     assert_eq!((shelf.get(&"a"), shelf.get(&"b")), (None, None));
     assert_eq!(shelf.stats().entries, 0);
     shelf.insert("a", 6);
-    assert_eq!(shelf.get(&"a"), Some(6), "what is put in after it is kept");
+    assert_eq!(shelf.get(&"a"), Some(6), "a later value is stored");
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_thousand_who_ask_for_a_key_share_a_load() {
+async fn twenty_thousand_concurrent_calls_for_a_key_run_one_load() {
     let (shelf, loads) = (Shelf::new(), AtomicUsize::new(0));
     let asking = (0..20_000).map(|_| {
         shelf.get_or_load(&(), "a", || {
@@ -71,7 +71,7 @@ async fn twenty_thousand_who_ask_for_a_key_share_a_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_ones_own_comes_back_as_it_is_and_is_not_kept() {
+async fn an_error_of_the_users_type_is_returned_unchanged_and_not_cached() {
     let shelf = Shelf::new();
     let asking = (0..100).map(|_| shelf.get_or_load(&(), "a", || async { Err(Trouble::Empty) }));
     assert!(join_all(asking).await.into_iter().all(|value| value == Err(Trouble::Empty)));
@@ -80,7 +80,7 @@ async fn an_error_of_ones_own_comes_back_as_it_is_and_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_comes_to_nothing_is_an_error_of_ones_own() {
+async fn a_load_that_times_out_panics_or_is_cancelled_returns_an_error_of_the_users_type() {
     let shelf = Shelf::new().with_load_timeout(Duration::from_secs(1));
     let hanging = || shelf.get_or_load(&(), "a", std::future::pending);
     let expected = Err(Trouble::TimedOut(Duration::from_secs(1)));
@@ -95,11 +95,11 @@ async fn a_load_that_comes_to_nothing_is_an_error_of_ones_own() {
     assert_eq!(shelf.get_or_load(&(), "a", || load(1)).await, Ok(1));
 }
 
-/// The part of a load that runs before its future is made is the user's code too.
+/// The part of a load that runs before its future exists is the user's code, too.
 #[tokio::test]
-async fn a_panic_before_the_load_begins_leaves_the_cache_in_order() {
+async fn a_panic_before_the_load_begins_leaves_the_cache_usable() {
     let (ends, ended) = std::sync::mpsc::channel();
-    // On a thread of its own, so that a cache which locked itself up fails this test and does not stop the others.
+    // On its own thread, so that a deadlock of the cache fails this test and does not block the others.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         runtime.block_on(async {
@@ -119,7 +119,7 @@ async fn a_panic_before_the_load_begins_leaves_the_cache_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_put_in_by_hand_is_not_overwritten_by_a_load_that_began_before() {
+async fn an_inserted_value_is_not_overwritten_by_a_load_that_began_earlier() {
     let shelf = Shelf::new();
     let put = async {
         settle().await;
@@ -132,7 +132,7 @@ async fn a_value_put_in_by_hand_is_not_overwritten_by_a_load_that_began_before()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_during_a_load_is_not_undone_in_the_engine_either() {
+async fn an_invalidation_during_a_load_of_the_engine_is_not_undone() {
     let ways: [fn(&Shelf); 2] = [|shelf| shelf.invalidate(&"a"), Shelf::clear];
     for invalidate in ways {
         let shelf = Shelf::new();
@@ -148,7 +148,7 @@ async fn an_invalidation_during_a_load_is_not_undone_in_the_engine_either() {
     }
 }
 
-/// Answers as the cached tools of many servers do: from the cache, or freshly.
+/// Answers as the cached tools of many servers do: from the cache, or with a new value.
 #[derive(Clone)]
 struct Data {
     cache: Cache<String, String>,
@@ -175,7 +175,7 @@ impl Data {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_body_answers_fresh_and_then_cached() {
+async fn a_tool_body_loads_once_and_then_answers_from_the_cache() {
     let (data, ctx) = (Data::new(), nobody());
     assert_eq!(data.fetch_data("a", &ctx).await.expect("data"), "[FRESH] Data for a");
     assert_eq!(data.fetch_data("a", &ctx).await.expect("data"), "[CACHED] Data for a");

@@ -1,4 +1,5 @@
-//! Random interleavings of asking, finishing, leaving and invalidating, against a model, and on many threads at once.
+//! Random interleavings of calls, ends of loads, leaving callers and invalidations, against a model, and on many
+//! threads at once.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -14,22 +15,22 @@ use crate::{CachedTool, Layer, Layered};
 
 const KEYS: usize = 3;
 
-/// What is cached: a version for each key, which a load reads when it begins and answers when it ends.
+/// The cached source: a version for each key, which a load reads at its beginning and returns at its end.
 #[derive(Default)]
 struct Source {
     versions: [AtomicU64; KEYS],
-    /// One for each load, where loads wait to be finished.
-    doors: Option<Mutex<Vec<Door>>>,
+    /// One gate for each load, which keeps the load from ending.
+    gates: Option<Mutex<Vec<Gate>>>,
 }
 
 impl Source {
     async fn read(self: Arc<Self>, key: usize) -> u64 {
         let version = self.version(key);
-        match &self.doors {
-            Some(doors) => {
-                let door = Door::closed();
-                doors.lock().expect("nobody panicked").push(door.clone());
-                door.pass().await;
+        match &self.gates {
+            Some(gates) => {
+                let gate = Gate::closed();
+                gates.lock().expect("no panic").push(gate.clone());
+                gate.pass().await;
             }
             None => {
                 for _ in 0..3 {
@@ -45,15 +46,15 @@ impl Source {
     }
 
     fn loads(&self) -> usize {
-        self.doors.as_ref().map_or(0, |doors| doors.lock().expect("nobody panicked").len())
+        self.gates.as_ref().map_or(0, |gates| gates.lock().expect("no panic").len())
     }
 
     fn finish(&self, load: usize) {
-        self.doors.as_ref().expect("loads wait").lock().expect("nobody panicked")[load].open();
+        self.gates.as_ref().expect("loads wait").lock().expect("no panic")[load].open();
     }
 }
 
-/// What an invalidation is about.
+/// The target of an invalidation.
 #[derive(Debug, Clone, Copy)]
 enum What {
     Key(usize),
@@ -137,9 +138,9 @@ impl Subject for TheEngine {
 #[derive(Debug, Clone)]
 enum Step {
     Ask(usize),
-    /// Ends one of the loads under way.
+    /// Ends one of the running loads.
     Finish(usize),
-    /// Drops one of the callers of one of the loads under way.
+    /// Drops one of the callers of a running load.
     Leave(usize),
     Invalidate(What),
 }
@@ -160,7 +161,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// A load under way, in the model.
+/// A running load, in the model.
 struct Flight {
     key: usize,
     version: u64,
@@ -168,9 +169,9 @@ struct Flight {
     callers: Vec<JoinHandle<u64>>,
 }
 
-/// Takes the steps and compares each answer, and the number of loads, with what they have to be.
+/// Runs the steps and compares each answer, and the number of loads, with the model.
 async fn follow<S: Subject>(steps: Vec<Step>) {
-    let source = Arc::new(Source { doors: Some(Mutex::default()), ..Source::default() });
+    let source = Arc::new(Source { gates: Some(Mutex::default()), ..Source::default() });
     let subject = S::over(&source);
     let (mut kept, mut flights, mut loads) = ([false; KEYS], Vec::<Flight>::new(), 0);
     for step in steps {
@@ -197,7 +198,7 @@ async fn follow<S: Subject>(steps: Vec<Step>) {
                 source.finish(flight.load);
                 settle().await;
                 for caller in flight.callers {
-                    assert!(caller.is_finished(), "who waits for a load gets its end");
+                    assert!(caller.is_finished(), "a waiting caller gets the end of its load");
                     assert_eq!(caller.await.expect("an answer"), flight.version);
                 }
                 kept[flight.key] |= flight.version == source.version(flight.key);
@@ -237,21 +238,21 @@ proptest! {
     })]
 
     #[test]
-    fn no_order_of_events_makes_the_layer_answer_stale_or_load_in_vain(steps in steps()) {
+    fn no_order_of_events_makes_the_layer_return_a_stale_answer_or_load_needlessly(steps in steps()) {
         follow_on_a_paused_clock::<TheLayer>(steps);
     }
 
     #[test]
-    fn no_order_of_events_makes_the_engine_answer_stale_or_load_in_vain(steps in steps()) {
+    fn no_order_of_events_makes_the_engine_return_a_stale_value_or_load_needlessly(steps in steps()) {
         follow_on_a_paused_clock::<TheEngine>(steps);
     }
 }
 
-/// Readers and writers on all threads: nobody reads what was overwritten, and invalidated, before they asked.
+/// Readers and writers on all threads: no reader gets a value that was overwritten and invalidated before the read.
 async fn readers_and_writers<S: Subject>() {
     let source = Arc::new(Source::default());
     let subject = S::over(&source);
-    // What is written and invalidated by now: the least that an answer may be.
+    // The version that is written and invalidated by now: an answer may not be older.
     let least: Arc<[AtomicU64; KEYS]> = Arc::default();
     let readers = (0..8).map(|seed| {
         let (subject, least) = (subject.clone(), Arc::clone(&least));
@@ -289,11 +290,11 @@ async fn readers_and_writers<S: Subject>() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn readers_of_the_layer_never_see_what_was_invalidated_before_they_asked() {
+async fn a_read_through_the_layer_never_returns_a_value_invalidated_before_it() {
     readers_and_writers::<TheLayer>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn readers_of_the_engine_never_see_what_was_invalidated_before_they_asked() {
+async fn a_read_through_the_engine_never_returns_a_value_invalidated_before_it() {
     readers_and_writers::<TheEngine>().await;
 }

@@ -1,4 +1,4 @@
-//! What a load does with a value that the second level has and whose time is over.
+//! How a load treats an expired value of the second level.
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 type Replica = Cache<String, u64>;
 
-/// Two replicas that share a level, and have begun to listen.
+/// Two replicas that share a level and are subscribed to it.
 async fn two(level: impl SecondLevel, set: impl Fn(Replica) -> Replica) -> (Replica, Replica) {
     let level = Arc::new(level);
     let replica = || {
@@ -36,10 +36,10 @@ async fn ask(cache: &Replica, value: u64) -> Result<u64, McpError> {
     cache.get_or_load(&(), "dune".into(), load).await
 }
 
-async fn ask_behind(cache: &Replica, door: &Door, value: u64) -> Result<u64, McpError> {
-    let door = door.clone();
+async fn ask_behind(cache: &Replica, gate: &Gate, value: u64) -> Result<u64, McpError> {
+    let gate = gate.clone();
     let load = || async move {
-        door.pass().await;
+        gate.pass().await;
         Ok(value)
     };
     cache.get_or_load(&(), "dune".into(), load).await
@@ -63,7 +63,7 @@ pub(in crate::cached::tests) struct Far {
     hearing: Hearing,
 }
 
-/// How it is to listen to a level.
+/// How the subscription of a level behaves.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cached::tests) enum Hearing {
     Works,
@@ -119,7 +119,7 @@ impl SecondLevel for Far {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_a_stale_value_in_the_second_level_has_it_refreshed() {
+async fn a_stale_value_found_in_the_second_level_is_refreshed() {
     let (a, b) = two(MemoryLevel::new(), revalidating).await;
     assert_eq!(ask(&a, 1).await.ok(), Some(1));
     sleep(15 * SECOND).await;
@@ -128,13 +128,13 @@ async fn who_finds_a_stale_value_in_the_second_level_has_it_refreshed() {
     let later = join_all((0..1_000).map(|_| ask(&b, 3))).await;
     assert!(later.into_iter().all(|answer| answer.is_ok_and(|value| value == 1)));
     sleep(SECOND).await;
-    assert_eq!(here(&b), Some(2), "nobody had to ask again");
+    assert_eq!(here(&b), Some(2), "refreshed without a further call");
     let stats = b.stats();
     assert_eq!((stats.loads, stats.refreshes), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_a_value_in_the_second_level_that_ends_soon_has_it_refreshed() {
+async fn a_value_found_in_the_second_level_near_its_expiry_is_refreshed() {
     let (a, b) = two(MemoryLevel::new(), |cache| cache.with_ttl(10 * SECOND).with_early_refresh(1e9)).await;
     assert_eq!(ask(&a, 1).await.ok(), Some(1));
     settle().await;
@@ -153,13 +153,13 @@ async fn a_stale_value_that_is_invalidated_while_it_is_read_is_not_refreshed() {
         b.invalidate(&"dune".to_owned());
     };
     let (before, ()) = tokio::join!(ask(&b, 2), invalidated);
-    assert_eq!(before.ok(), Some(1), "who asked before may have it");
+    assert_eq!(before.ok(), Some(1), "a caller from before may get it");
     sleep(SECOND).await;
     assert_eq!((here(&b), b.stats().loads), (None, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_does_not_take_the_place_of_a_younger_load() {
+async fn a_refresh_does_not_replace_a_newer_load() {
     let (a, b) = two(Far::new(Hearing::Works), revalidating).await;
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
@@ -177,7 +177,7 @@ async fn a_refresh_does_not_take_the_place_of_a_younger_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_was_begun_so_ends_when_the_last_clone_is_dropped() {
+async fn a_refresh_of_a_second_level_value_ends_when_the_last_clone_is_dropped() {
     let (a, b) = two(MemoryLevel::new(), revalidating).await;
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
@@ -194,11 +194,11 @@ async fn a_refresh_that_was_begun_so_ends_when_the_last_clone_is_dropped() {
     assert_eq!((value, b.stats().refreshes, abandoned.is_cancelled()), (1, 1, false));
     drop(b);
     settle().await;
-    assert!(abandoned.is_cancelled(), "the source is told");
+    assert!(abandoned.is_cancelled(), "the source is cancelled");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_whose_failure_is_an_answer_drops_the_value_from_the_second_level_too() {
+async fn a_refresh_that_fails_permanently_removes_the_value_from_the_second_level_too() {
     let level = MemoryLevel::new();
     let (a, b) = two(level.clone(), revalidating).await;
     let (c, _) = two(level, revalidating).await;
@@ -212,29 +212,29 @@ async fn a_refresh_whose_failure_is_an_answer_drops_the_value_from_the_second_le
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_lease_another_replica_has_serves_what_there_is_and_does_not_wait() {
+async fn a_replica_without_the_lease_serves_a_stale_value_without_waiting() {
     let (a, b) =
         two(MemoryLevel::new(), |cache| cache.with_ttl(10 * SECOND).with_stale_if_error(MINUTE).with_lease(5 * SECOND))
             .await;
     ask(&a, 1).await.expect("a value");
     sleep(15 * SECOND).await;
-    let door = Door::closed();
+    let gate = Gate::closed();
     let elsewhere = async {
         settle().await;
         let began = tokio::time::Instant::now();
         assert_eq!(ask(&b, 3).await.ok(), Some(1));
         assert_eq!(ask(&b, 3).await.ok(), Some(1));
         assert_eq!(began.elapsed(), Duration::ZERO, "on a paused clock");
-        door.open();
+        gate.open();
         settle().await;
         assert_eq!(ask(&b, 3).await.ok(), Some(2));
     };
-    let (loaded, ()) = tokio::join!(ask_behind(&a, &door, 2), elsewhere);
+    let (loaded, ()) = tokio::join!(ask_behind(&a, &gate, 2), elsewhere);
     assert_eq!((loaded.ok(), b.stats().loads), (Some(2), 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn whose_lease_another_replica_has_waits_where_what_there_was_is_invalidated() {
+async fn a_replica_without_the_lease_waits_if_the_stale_value_was_invalidated() {
     let (a, b) =
         two(MemoryLevel::new(), |cache| cache.with_ttl(10 * SECOND).with_stale_if_error(MINUTE).with_lease(5 * SECOND))
             .await;
@@ -244,8 +244,8 @@ async fn whose_lease_another_replica_has_waits_where_what_there_was_is_invalidat
     sleep(15 * SECOND).await;
     a.invalidate(&"dune".to_owned());
     settle().await;
-    let door = Door::closed();
-    let (opened, elsewhere) = (door.clone(), b.clone());
+    let gate = Gate::closed();
+    let (opened, elsewhere) = (gate.clone(), b.clone());
     let waiting = async {
         settle().await;
         let asking = tokio::spawn(async move { ask(&elsewhere, 3).await });
@@ -253,23 +253,23 @@ async fn whose_lease_another_replica_has_waits_where_what_there_was_is_invalidat
         opened.open();
         asking.await.expect("no panic").ok()
     };
-    let (loaded, waited) = tokio::join!(ask_behind(&a, &door, 2), waiting);
+    let (loaded, waited) = tokio::join!(ask_behind(&a, &gate, 2), waiting);
     assert_eq!((loaded.ok(), waited, b.stats().loads), (Some(2), Some(2), 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_whose_lease_another_replica_has_waits_for_the_new_value() {
+async fn a_refresh_without_the_lease_waits_for_the_new_value() {
     let (a, b) = two(MemoryLevel::new(), |cache| revalidating(cache).with_lease(5 * SECOND)).await;
     ask(&a, 1).await.expect("a value");
     settle().await;
     ask(&b, 1).await.expect("a value");
     sleep(15 * SECOND).await;
-    let door = Door::closed();
-    assert_eq!(ask_behind(&a, &door, 2).await.ok(), Some(1));
+    let gate = Gate::closed();
+    assert_eq!(ask_behind(&a, &gate, 2).await.ok(), Some(1));
     settle().await;
     assert_eq!(ask(&b, 3).await.ok(), Some(1));
     sleep(SECOND).await;
-    door.open();
+    gate.open();
     sleep(SECOND).await;
     assert_eq!((here(&b), b.stats().loads), (Some(2), 0));
 }

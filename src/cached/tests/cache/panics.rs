@@ -1,4 +1,5 @@
-//! What of the user's panics in the background: it goes on, and nothing is trusted that is not heard.
+//! Panics of the user's code in the background: the work continues, and the cache trusts no value while it receives no
+//! invalidations.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -25,9 +26,9 @@ struct Bugs {
     put: AtomicUsize,
     invalidate: AtomicUsize,
     subscribe: AtomicUsize,
-    /// Panics when something is heard.
+    /// Panics when a message is received.
     hear: AtomicUsize,
-    /// Fails with an error whose text cannot be written.
+    /// Fails with an error whose text cannot be formatted.
     unspeakable: AtomicUsize,
 }
 
@@ -95,7 +96,7 @@ impl SecondLevel for Buggy {
 
 type Replica = Cache<String, u64>;
 
-/// A replica, and one whose level has bugs. The second hears what the first invalidates.
+/// A replica, and a replica whose level has bugs. The second receives the invalidations of the first.
 async fn two(bugs: &Arc<Bugs>) -> [Replica; 2] {
     let level = MemoryLevel::new();
     let a = Cache::new().with_second_level("books", level.clone());
@@ -116,7 +117,7 @@ fn level(cache: &Replica) -> SecondLevelStats {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_whose_level_panics_as_a_value_is_put_hears_the_others_all_the_same() {
+async fn a_panic_in_a_put_does_not_stop_a_replica_from_receiving_invalidations() {
     let bugs = Arc::new(Bugs { put: 3.into(), ..Bugs::default() });
     let [a, b] = two(&bugs).await;
     for key in ["dune", "emma", "ulysses", "moby dick"] {
@@ -131,7 +132,7 @@ async fn a_replica_whose_level_panics_as_a_value_is_put_hears_the_others_all_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_invalidation_that_a_panic_of_the_level_has_stopped_is_told_again() {
+async fn an_invalidation_that_panicked_in_the_level_is_sent_again() {
     let bugs = Arc::new(Bugs { invalidate: 2.into(), ..Bugs::default() });
     let [a, b] = two(&bugs).await;
     ask(&a, "dune", 1).await;
@@ -141,7 +142,7 @@ async fn an_invalidation_that_a_panic_of_the_level_has_stopped_is_told_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_panics_is_noticed_and_begins_again() {
+async fn a_subscription_that_panics_is_detected_and_started_again() {
     let bugs = Arc::new(Bugs { hear: 1.into(), subscribe: 1.into(), ..Bugs::default() });
     let [a, b] = two(&bugs).await;
     assert!(!level(&b).is_subscribed, "it has panicked as it began");
@@ -150,14 +151,14 @@ async fn a_subscription_that_panics_is_noticed_and_begins_again() {
     ask(&b, "dune", 1).await;
     a.invalidate(&"dune".to_owned());
     settle().await;
-    assert!(!level(&b).is_subscribed, "it has panicked as it heard something");
+    assert!(!level(&b).is_subscribed, "it panicked when it received a message");
     sleep(SECOND).await;
     assert!(level(&b).is_subscribed);
     assert_eq!(ask(&b, "dune", 2).await, 2, "what it may have missed is not trusted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_panics_beside_the_level_begins_again_and_is_logged_now_and_then() {
+async fn background_work_that_panics_starts_again_and_is_logged_at_a_limited_rate() {
     let traced = Traced::start();
     let bugs = Arc::new(Bugs { unspeakable: 1.into(), ..Bugs::default() });
     let [_a, b] = two(&bugs).await;
@@ -170,7 +171,7 @@ async fn work_that_panics_beside_the_level_begins_again_and_is_logged_now_and_th
     assert_eq!(text.matches("panicked, and begins again").count(), 1, "{text}");
 }
 
-/// A number that cannot be written if it is 13.
+/// A number whose serialization panics if it is 13.
 #[derive(Debug, Clone, Deserialize)]
 struct Odd(u64);
 
@@ -181,11 +182,11 @@ impl Serialize for Odd {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_panics_as_it_is_written_keeps_no_other_from_the_second_level() {
+async fn a_value_whose_serialization_panics_does_not_block_other_values() {
     let cache = Cache::<u64, Odd>::new().with_second_level("odd", MemoryLevel::new());
     cache.start();
     settle().await;
-    // At the same time, so that they are written in one step.
+    // Concurrently, so that they are written in one step.
     let values = (10..20).map(|number| cache.get_or_load(&(), number, move || async move { Ok(Odd(number)) }));
     assert!(join_all(values).await.into_iter().all(|value| value.is_ok()));
     settle().await;
@@ -194,7 +195,7 @@ async fn a_value_that_panics_as_it_is_written_keeps_no_other_from_the_second_lev
 }
 
 #[test]
-fn a_replica_whose_runtime_has_shut_down_trusts_nothing_for_long_and_starts_again_on_another() {
+fn a_replica_whose_runtime_shut_down_soon_distrusts_its_memory_and_recovers_on_another_runtime() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let cache = Replica::new().with_second_level("books", MemoryLevel::new());
     let first = runtime().expect("a runtime");

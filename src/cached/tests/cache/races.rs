@@ -1,4 +1,4 @@
-//! Moments that only several threads can meet in.
+//! Races that need several threads.
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicUsize;
@@ -9,7 +9,7 @@ use turbomcp_core::McpError;
 use super::*;
 use crate::cached::Cache;
 
-/// A key that stops whoever compares it first, which is done where loads are joined, until the test lets it go on.
+/// A key that stops its first comparison, which happens when a call joins a load, until the test continues it.
 #[derive(Debug, Clone, Default)]
 struct StoppingKey(Option<Arc<Stop>>);
 
@@ -39,14 +39,14 @@ impl Hash for StoppingKey {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_caller_that_is_joining_while_the_last_one_leaves_is_waited_for() {
+async fn a_load_continues_for_a_caller_that_joins_while_the_last_one_leaves() {
     for _ in 0..20 {
-        let (cache, door) = (Cache::<StoppingKey, u32>::new(), Door::closed());
+        let (cache, gate) = (Cache::<StoppingKey, u32>::new(), Gate::closed());
         let ask = |key: StoppingKey| {
-            let (cache, door) = (cache.clone(), door.clone());
+            let (cache, gate) = (cache.clone(), gate.clone());
             tokio::spawn(async move {
                 let load = || async move {
-                    door.pass().await;
+                    gate.pass().await;
                     Ok(1)
                 };
                 cache.get_or_load(&(), key, load).await
@@ -59,19 +59,19 @@ async fn a_caller_that_is_joining_while_the_last_one_leaves_is_waited_for() {
         until(|| stop.reached.load(Ordering::SeqCst)).await;
         leaving.abort();
         let _ = leaving.await;
-        // Time for the load to learn that nobody waits, and to ask whether that is still so.
+        // Time for the load to see that it has no callers, and to check that again.
         for _ in 0..2_000 {
             tokio::task::yield_now().await;
         }
         stop.go_on.store(true, Ordering::SeqCst);
         until(|| cache.stats().misses == 2 || joining.is_finished()).await;
-        door.open();
+        gate.open();
         assert_eq!(joining.await.expect("no panic").expect("the load goes on"), 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_asks_as_a_load_ends_finds_what_it_kept() {
+async fn a_call_at_the_end_of_a_load_finds_the_stored_value() {
     let (cache, loads) = (Cache::<usize, usize>::new(), Arc::new(AtomicUsize::new(0)));
     for round in 1..=8_000 {
         let asking = (0..8).map(|_| {
@@ -89,7 +89,7 @@ async fn who_asks_as_a_load_ends_finds_what_it_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_asks_again_after_a_failure_does_not_get_the_same_one() {
+async fn a_call_after_a_failed_load_does_not_get_its_error() {
     let cache = Cache::<(), usize>::new();
     let asking = tokio::spawn(async move {
         for number in 0..5_000 {

@@ -23,13 +23,13 @@ fn call(server: &Server) -> JoinHandle<String> {
     tokio::spawn(async move { read(&server).await })
 }
 
-/// Waits for those callers that were not dropped: how many of them got which answer.
+/// Waits for the callers that were not dropped. Returns how many of them got which answer.
 async fn answers(callers: Vec<JoinHandle<String>>) -> Vec<String> {
     join_all(callers).await.into_iter().filter_map(Result::ok).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn twenty_thousand_identical_calls_make_one_upstream_call() {
+async fn twenty_thousand_identical_calls_run_the_tool_once() {
     let script = slow();
     let server = CachedTool::new().layer(script.clone());
     let answers = answers((0..CALLERS).map(|_| call(&server)).collect()).await;
@@ -39,7 +39,7 @@ async fn twenty_thousand_identical_calls_make_one_upstream_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_load_goes_on_when_the_caller_who_started_it_is_dropped_half_way() {
+async fn a_load_continues_when_the_caller_who_started_it_is_dropped() {
     let script = slow();
     let server = CachedTool::new().layer(script.clone());
     let first = call(&server);
@@ -56,7 +56,7 @@ async fn the_load_goes_on_when_the_caller_who_started_it_is_dropped_half_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_load_goes_on_when_a_random_half_of_the_callers_is_dropped() {
+async fn a_load_continues_when_a_random_half_of_the_callers_is_dropped() {
     let script = slow();
     let server = CachedTool::new().layer(script.clone());
     let callers: Vec<_> = (0..CALLERS).map(|_| call(&server)).collect();
@@ -69,23 +69,23 @@ async fn the_load_goes_on_when_a_random_half_of_the_callers_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_load_goes_on_when_a_random_half_is_dropped_on_many_threads() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+async fn a_load_continues_when_a_random_half_of_the_callers_is_dropped_on_many_threads() {
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(script.clone());
     let callers: Vec<_> = (0..CALLERS).map(|_| call(&server)).collect();
     until(|| handle.stats().misses == CALLERS as u64).await;
     let dropped = drop_a_half(&callers);
-    door.open();
+    gate.open();
     let answers = answers(callers).await;
     assert!(answers.len() >= CALLERS - dropped);
     assert!(answers.iter().all(|answer| answer == "1"));
     assert_eq!(script.calls("read"), 1);
 }
 
-/// Drops about one caller in two, the first among them, and says how many.
+/// Drops about every second caller, including the first, and returns how many.
 fn drop_a_half(callers: &[JoinHandle<String>]) -> usize {
     let mut chance = fastrand::Rng::with_seed(7);
     let dropped: Vec<_> = callers.iter().enumerate().filter(|(at, _)| *at == 0 || chance.bool()).collect();
@@ -95,7 +95,7 @@ fn drop_a_half(callers: &[JoinHandle<String>]) -> usize {
     dropped.len()
 }
 
-/// What a tool leaves behind: whether its future was dropped before its end, and its context.
+/// A record of a tool's run: whether its future was dropped before its end, and its context.
 #[derive(Clone, Default)]
 struct Trace {
     dropped: Arc<AtomicBool>,
@@ -108,11 +108,11 @@ impl Trace {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.ctx.lock().expect("nobody panicked").as_ref().is_some_and(RequestContext::is_cancelled)
+        self.ctx.lock().expect("no panic").as_ref().is_some_and(RequestContext::is_cancelled)
     }
 }
 
-/// A server whose tool `read` never ends at the first call, and answers each other.
+/// A server whose tool `read` hangs in its first call and answers all others.
 fn hanging_once(trace: &Trace) -> ScriptedServer {
     struct Guard(Arc<AtomicBool>);
     impl Drop for Guard {
@@ -125,7 +125,7 @@ fn hanging_once(trace: &Trace) -> ScriptedServer {
         let trace = trace.clone();
         async move {
             if call.number == 1 {
-                *trace.ctx.lock().expect("nobody panicked") = Some(call.ctx);
+                *trace.ctx.lock().expect("no panic") = Some(call.ctx);
                 let _guard = Guard(Arc::clone(&trace.dropped));
                 std::future::pending::<()>().await;
             }
@@ -135,7 +135,7 @@ fn hanging_once(trace: &Trace) -> ScriptedServer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_callers_are_dropped_the_load_is_dropped_and_the_next_call_loads_again() {
+async fn a_load_whose_callers_are_all_dropped_is_dropped_and_the_next_call_loads_again() {
     let trace = Trace::default();
     let script = hanging_once(&trace);
     let server = CachedTool::new().layer(script.clone());
@@ -147,20 +147,20 @@ async fn when_all_callers_are_dropped_the_load_is_dropped_and_the_next_call_load
     assert!(!trace.dropped() && !trace.is_cancelled(), "one caller still waits");
     last.abort();
     settle().await;
-    assert!(trace.dropped(), "nobody waits any more");
+    assert!(trace.dropped(), "no caller waits any more");
     assert!(trace.is_cancelled(), "what the tool spawned must learn of it too");
     assert_eq!(read(&server).await, "2");
     assert_eq!(script.calls("read"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_caller_that_joins_as_the_last_one_leaves_still_gets_an_answer() {
+async fn a_caller_that_joins_while_the_last_one_leaves_gets_an_answer() {
     let mut chance = fastrand::Rng::with_seed(11);
     let layer = CachedTool::new();
     let handle = layer.handle();
     for _ in 0..3_000 {
-        let door = Door::closed();
-        let script = numbered_behind(&door);
+        let gate = Gate::closed();
+        let script = numbered_behind(&gate);
         let server = layer.layer(script.clone());
         let leaving = call(&server);
         until(|| script.calls("read") == 1).await;
@@ -169,7 +169,7 @@ async fn a_caller_that_joins_as_the_last_one_leaves_still_gets_an_answer() {
             std::hint::spin_loop();
         }
         leaving.abort();
-        door.open();
+        gate.open();
         let answer = joining.await.expect("a caller that stays is never lost");
         assert!(["1", "2"].contains(&answer.as_str()), "{answer}");
         let _ = leaving.await;

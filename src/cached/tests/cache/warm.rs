@@ -14,7 +14,7 @@ fn books(count: usize) -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_warmed_is_found_and_counted() {
+async fn warmed_values_are_hits_and_are_counted() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         if call.args["book"] == 13 { Err(McpError::internal("burnt")) } else { Ok(ToolResult::text("a book")) }
     });
@@ -36,7 +36,7 @@ async fn what_was_warmed_is_found_and_counted() {
 }
 
 #[tokio::test]
-async fn what_is_public_is_warmed_for_all_users_and_else_for_those_without_a_name() {
+async fn public_results_are_warmed_for_all_users_and_others_for_anonymous_callers() {
     for (scope, expected) in [(Scope::Public, 1), (Scope::Principal, 2)] {
         let script = numbered();
         let layer = CachedTool::new().with_scope(scope);
@@ -51,7 +51,7 @@ async fn what_is_public_is_warmed_for_all_users_and_else_for_those_without_a_nam
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_calls_as_allowed_are_made_at_a_time_and_never_more() {
+async fn a_warm_up_runs_as_many_calls_at_once_as_allowed() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let script = ScriptedServer::new("library").with_read_only("read", {
         let (now, most) = (Arc::clone(&now), Arc::clone(&most));
@@ -76,7 +76,7 @@ async fn as_many_calls_as_allowed_are_made_at_a_time_and_never_more() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_warmed_is_refused_before_any_call() {
+async fn a_warm_up_that_cannot_work_is_refused_before_any_call() {
     let tool = |_| async { Ok(ToolResult::text("done")) };
     let script = ScriptedServer::new("library")
         .with_read_only("read", tool)
@@ -103,9 +103,9 @@ async fn what_cannot_be_warmed_is_refused_before_any_call() {
     assert_eq!(script.calls("read"), 0);
 }
 
-/// The server has the tool, so to say that it has not would send the reader in the wrong direction.
+/// The server has the tool, so an error that calls it unknown would mislead the reader.
 #[tokio::test]
-async fn to_warm_a_tool_that_is_not_cached_is_not_called_a_tool_that_does_not_exist() {
+async fn the_error_of_warming_an_uncached_tool_does_not_call_it_unknown() {
     let script = numbered().with_plain("lend", |_| async { Ok(ToolResult::text("lent")) });
     let layer = CachedTool::new();
     let handle = layer.handle();
@@ -115,9 +115,9 @@ async fn to_warm_a_tool_that_is_not_cached_is_not_called_a_tool_that_does_not_ex
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_warm_up_that_is_dropped_leaves_nothing_under_way() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+async fn a_warm_up_that_is_dropped_leaves_no_load_running() {
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(script.clone());
@@ -129,18 +129,18 @@ async fn a_warm_up_that_is_dropped_leaves_nothing_under_way() {
     warming.abort();
     settle().await;
     assert_eq!((script.calls("read"), handle.stats().failed_loads), (1, 1));
-    door.open();
+    gate.open();
     assert_eq!(read(&server).await, "2");
 }
 
-/// The square of a number, except of those that have none here.
+/// The square of a number below 100, and an error for others.
 async fn square(number: u32) -> Result<u32, McpError> {
     tokio::time::sleep(Duration::from_millis(10)).await;
     if number < 100 { Ok(number * number) } else { Err(McpError::resource_not_found(format!("{number} is too large"))) }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_engine_loads_all_that_can_be_loaded_and_says_what_is_missing() {
+async fn the_engine_warms_every_loadable_key_and_reports_the_failed_ones() {
     let cache = Cache::new();
     cache.insert(1, 1);
     let warmed = cache.warm(&(), [1, 100, 2, 3], 2, square).await.expect("a concurrency");
@@ -154,7 +154,7 @@ async fn the_engine_loads_all_that_can_be_loaded_and_says_what_is_missing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_replica_has_loaded_is_warmed_without_a_load() {
+async fn a_warm_up_takes_a_value_of_another_replica_without_a_load() {
     let level = MemoryLevel::new();
     let replica = || Cache::new().with_second_level("squares", level.clone());
     let (a, b) = (replica(), replica());
@@ -166,23 +166,23 @@ async fn what_another_replica_has_loaded_is_warmed_without_a_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_warm_up_waits_a_second_at_most_for_a_level_that_cannot_be_heard_and_is_kept_all_the_same() {
+async fn a_warm_up_waits_at_most_one_second_for_a_subscription_and_its_values_are_kept() {
     for hearing in [Hearing::Missing, Hearing::Fails, Hearing::Hangs, Hearing::Panics] {
         let cache = Cache::new().with_second_level("squares", Far::new(hearing));
         let warming = cache.warm(&(), 0..5, 5, square);
         let warmed = tokio::time::timeout(Duration::from_millis(1_100), warming).await;
-        assert_eq!(warmed.expect("not for ever").map(|warmed| warmed.loaded), Ok(5), "{hearing:?}");
+        assert_eq!(warmed.expect("it ends in time").map(|warmed| warmed.loaded), Ok(5), "{hearing:?}");
         assert_eq!(cache.get(&4), Some(16), "{hearing:?}");
     }
     let (cache, token) = (Cache::new().with_second_level("squares", Far::new(Hearing::Hangs)), Token::default());
     token.cancel();
     let ctx = nobody().with_cancellation_token(Arc::new(token));
     let warmed = tokio::time::timeout(Duration::from_millis(50), cache.warm(&ctx, 0..5, 5, square)).await;
-    assert_eq!(warmed.expect("not for ever").map(|warmed| warmed.failed.len()), Ok(5));
+    assert_eq!(warmed.expect("it ends in time").map(|warmed| warmed.failed.len()), Ok(5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_engine_loads_as_many_at_a_time_as_allowed() {
+async fn the_engine_warms_as_many_keys_at_once_as_allowed() {
     let cache = Cache::new();
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let load = |number| {
@@ -202,7 +202,7 @@ async fn the_engine_loads_as_many_at_a_time_as_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_during_a_warm_up_shares_its_load() {
+async fn a_call_during_a_warm_up_shares_its_load() {
     let cache = Cache::new();
     let asks = async {
         settle().await;
@@ -213,7 +213,7 @@ async fn who_asks_during_a_warm_up_shares_its_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_warm_up_that_is_cancelled_or_dropped_begins_nothing_more() {
+async fn a_cancelled_or_dropped_warm_up_starts_no_further_load() {
     for is_dropped in [false, true] {
         let (cache, token) = (Cache::new(), Token::default());
         let ctx = nobody().with_cancellation_token(Arc::new(token.clone()));
@@ -235,14 +235,14 @@ async fn a_warm_up_that_is_cancelled_or_dropped_begins_nothing_more() {
         assert_eq!(cache.stats().loads, loads);
         if let Ok(warmed) = warming.await {
             let warmed = warmed.expect("a concurrency");
-            assert_eq!(warmed.loaded + warmed.failed.len(), 1_000, "what is missing is told");
+            assert_eq!(warmed.loaded + warmed.failed.len(), 1_000, "missing keys are reported");
             assert!(warmed.complete().is_err());
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_failures_are_named_and_the_others_counted() {
+async fn a_warm_up_reports_ten_failures_and_counts_the_others() {
     let cache = Cache::new();
     let warmed = cache.warm(&(), 100..113, 1, square).await.expect("a concurrency");
     let error = warmed.complete().expect_err("all are missing").message;
@@ -252,16 +252,17 @@ async fn ten_failures_are_named_and_the_others_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn progress_is_told_ten_times_and_the_first_ten_failures() {
+async fn a_warm_up_logs_progress_ten_times_and_the_first_ten_failures() {
     let log: &'static Mutex<Vec<u8>> = Box::leak(Box::default());
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(|| log.make_writer()).finish();
     let listening = tracing::subscriber::set_default(subscriber);
-    // With only one subscriber, tracing lets whichever thread comes by first say that nobody listens.
+    // With only one subscriber, tracing caches the interest of the first thread that reaches an event, which may have
+    // no subscriber.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let cache = Cache::new();
     cache.warm(&(), 0..1_000, 7, square).await.expect("a concurrency");
     drop(listening);
-    let log = String::from_utf8(log.lock().expect("nobody panicked").clone()).expect("a text");
+    let log = String::from_utf8(log.lock().expect("no panic").clone()).expect("a text");
     let times = |what: &str| log.matches(what).count();
     assert_eq!((times("warming the cache done="), times("not warmed")), (10, 10), "{log}");
     for told in ["done=1000 of=1000", "cache warmed loaded=100 present=0 failed=900", "not warmed key=\"100\" error="] {

@@ -2,7 +2,7 @@ use super::*;
 use crate::cached::{Cache, Stats};
 use crate::{CachedTool, Layer};
 
-/// What is held after `calls` calls that differ, each answered with `chars` characters.
+/// What the cache holds after `calls` different calls, each answered with `chars` characters.
 async fn held_after(layer: CachedTool, calls: usize, chars: usize) -> Stats {
     let script = ScriptedServer::new("library")
         .with_read_only("read", move |_| async move { Ok(ToolResult::text("x".repeat(chars))) });
@@ -16,13 +16,13 @@ async fn held_after(layer: CachedTool, calls: usize, chars: usize) -> Stats {
 }
 
 #[tokio::test]
-async fn no_more_entries_are_held_than_allowed() {
+async fn a_cache_holds_no_more_entries_than_allowed() {
     let stats = held_after(CachedTool::new().with_max_entries(100), 2_000, 1).await;
     assert!((90..=100).contains(&stats.entries), "{stats:?}");
 }
 
 #[tokio::test]
-async fn no_more_bytes_are_held_than_allowed() {
+async fn a_cache_holds_no_more_bytes_than_allowed() {
     let layer = CachedTool::new().with_max_bytes(200_000).with_max_result_bytes(10_000);
     let stats = held_after(layer, 500, 5_000).await;
     assert!((100_000..=200_000).contains(&stats.weight), "{stats:?}");
@@ -42,7 +42,7 @@ async fn entries_and_bytes_can_be_bounded_together() {
 }
 
 #[test]
-fn few_entries_are_bounded_however_many_bytes_there_are() {
+fn the_bound_on_entries_holds_however_large_the_bound_on_bytes_is() {
     let cache = Cache::<u32, u32>::new().with_max_entries(2).with_max_bytes(64 << 30, |_, _| 1);
     for key in 0..100 {
         cache.insert(key, key);
@@ -61,7 +61,7 @@ fn the_entries_of_the_engine_are_bounded() {
 }
 
 #[test]
-fn the_bytes_of_the_engine_are_bounded_as_its_user_measures_them() {
+fn the_bytes_of_the_engine_are_bounded_by_the_weigher_of_its_user() {
     let cache = Cache::<u32, String>::new().with_max_bytes(1_000, |_, text| text.len()).with_max_item_bytes(100);
     for key in 0..500 {
         cache.insert(key, "x".repeat(50));
@@ -72,7 +72,7 @@ fn the_bytes_of_the_engine_are_bounded_as_its_user_measures_them() {
 }
 
 #[tokio::test]
-async fn a_result_above_the_limit_is_passed_on_and_not_kept() {
+async fn a_result_above_the_size_limit_is_returned_and_not_cached() {
     let stats = held_after(CachedTool::new().with_max_result_bytes(2_000), 3, 3_000).await;
     assert_eq!((stats.entries, stats.weight), (0, 0));
     let stats = held_after(CachedTool::new().with_max_result_bytes(5_000), 3, 3_000).await;

@@ -1,4 +1,4 @@
-//! What happens around the end of the ttl.
+//! Behaviour around the end of the ttl.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -12,19 +12,19 @@ use crate::{CachedTool, ConfigError, Layer, TryLayer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server whose tool `read` takes a second, and fails with the kind that it is told while it is told one.
+/// A server whose tool `read` takes a second, and fails with the configured kind while there is one.
 #[derive(Clone, Default)]
 struct Library(Arc<std::sync::Mutex<Option<ErrorKind>>>);
 
 impl Library {
     fn fail(&self, kind: impl Into<Option<ErrorKind>>) {
-        *self.0.lock().expect("nobody panicked") = kind.into();
+        *self.0.lock().expect("no panic") = kind.into();
     }
 
     fn server(&self) -> ScriptedServer {
         let library = self.clone();
         ScriptedServer::new("library").with_read_only("read", move |call: Call| {
-            let failure = *library.0.lock().expect("nobody panicked");
+            let failure = *library.0.lock().expect("no panic");
             async move {
                 tokio::time::sleep(SECOND).await;
                 match failure {
@@ -57,7 +57,7 @@ async fn a_value_past_its_ttl_is_served_while_one_refresh_runs_in_the_background
     for _ in 0..100 {
         let before = tokio::time::Instant::now();
         assert_eq!(read_with_status(&server).await, says("1", "stale"));
-        assert_eq!(before.elapsed(), Duration::ZERO, "nobody waits for it");
+        assert_eq!(before.elapsed(), Duration::ZERO, "no caller waits for it");
     }
     tokio::time::sleep(SECOND + Duration::from_millis(1)).await;
     assert_eq!(read_with_status(&server).await, says("2", "hit"));
@@ -67,7 +67,7 @@ async fn a_value_past_its_ttl_is_served_while_one_refresh_runs_in_the_background
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_past_its_ttl_and_window_is_not_served() {
+async fn a_value_past_its_ttl_and_stale_window_is_not_served() {
     let layer = CachedTool::new().with_ttl(MINUTE).with_stale_while_revalidate(MINUTE);
     let server = layer.layer(Library::default().server());
     read_with_status(&server).await;
@@ -89,7 +89,7 @@ async fn an_invalidated_value_is_not_served_stale() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_fails_keeps_the_value_and_rests_for_a_second() {
+async fn a_failed_refresh_keeps_the_value_and_pauses_for_a_second() {
     let library = Library::default();
     let script = library.server();
     let server = CachedTool::new().with_ttl(MINUTE).with_stale_while_revalidate(MINUTE).layer(script.clone());
@@ -110,7 +110,7 @@ async fn a_refresh_that_fails_keeps_the_value_and_rests_for_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_whose_failure_is_an_answer_drops_the_value() {
+async fn a_refresh_that_fails_permanently_drops_the_value() {
     let library = Library::default();
     let server = CachedTool::new()
         .with_ttl(MINUTE)
@@ -126,7 +126,7 @@ async fn a_refresh_whose_failure_is_an_answer_drops_the_value() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_has_a_deadline_of_its_own() {
+async fn a_refresh_has_its_own_deadline() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         if call.number == 2 {
             std::future::pending::<()>().await;
@@ -174,7 +174,7 @@ async fn a_refresh_ends_when_the_last_clone_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_past_its_ttl_is_served_where_the_source_fails() {
+async fn a_value_past_its_ttl_is_served_if_the_source_fails() {
     let library = Library::default();
     let script = library.server();
     let server = CachedTool::new().with_ttl(MINUTE).with_stale_if_error(10 * MINUTE).layer(script.clone());
@@ -192,7 +192,7 @@ async fn a_value_past_its_ttl_is_served_where_the_source_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_is_an_answer_is_not_covered_up() {
+async fn a_permanent_failure_is_not_hidden_by_a_stale_value() {
     for kind in [ErrorKind::ResourceNotFound, ErrorKind::PermissionDenied, ErrorKind::InvalidParams] {
         let library = Library::default();
         let server = CachedTool::new().with_ttl(MINUTE).with_stale_if_error(10 * MINUTE).layer(library.server());
@@ -204,7 +204,7 @@ async fn a_failure_that_is_an_answer_is_not_covered_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_without_a_kind_is_not_covered_up() {
+async fn a_failure_without_a_kind_is_not_hidden_by_a_stale_value() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         Ok(if call.number == 1 { ToolResult::text("1") } else { ToolResult::error("who are you?") })
     });
@@ -215,7 +215,7 @@ async fn a_failure_without_a_kind_is_not_covered_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_of_the_chosen_kinds_are_kept_for_their_ttl() {
+async fn failures_of_the_chosen_kinds_are_cached_for_their_ttl() {
     let library = Library::default();
     let script = library.server();
     let layer = CachedTool::new().with_negative_ttl([ErrorKind::ResourceNotFound], 5 * SECOND);
@@ -236,7 +236,7 @@ async fn failures_of_the_chosen_kinds_are_kept_for_their_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jitter_only_shortens_the_ttl_and_spreads_the_ends() {
+async fn jitter_only_shortens_ttls_and_spreads_them() {
     fastrand::seed(1);
     let cache = Cache::<_, _>::new().with_ttl(100 * SECOND).with_ttl_jitter(0.1);
     for key in 0..100 {
@@ -252,7 +252,7 @@ async fn jitter_only_shortens_the_ttl_and_spreads_the_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_often_is_refreshed_before_its_end_and_never_misses() {
+async fn a_frequently_read_value_is_refreshed_before_it_expires_and_never_misses() {
     fastrand::seed(2);
     let loads = Arc::new(AtomicUsize::new(0));
     let cache = Cache::<_, _>::new().with_ttl(MINUTE).with_early_refresh(1.0);
@@ -274,7 +274,7 @@ async fn what_is_asked_for_often_is_refreshed_before_its_end_and_never_misses() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn refresh_replaces_a_value_and_keeps_it_if_it_fails() {
+async fn refresh_replaces_a_value_and_keeps_it_after_a_failure() {
     let library = Library::default();
     let layer = CachedTool::new();
     let handle = layer.handle();
@@ -289,9 +289,9 @@ async fn refresh_replaces_a_value_and_keeps_it_if_it_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_began_before_a_refresh_is_not_kept_after_it() {
-    let (cache, door) = (Cache::<_, _>::new(), Door::closed());
-    let (slow, waits) = (cache.clone(), door.clone());
+async fn a_load_that_began_before_a_refresh_is_not_stored_after_it() {
+    let (cache, gate) = (Cache::<_, _>::new(), Gate::closed());
+    let (slow, waits) = (cache.clone(), gate.clone());
     let old = tokio::spawn(async move {
         let load = || async move {
             waits.pass().await;
@@ -302,13 +302,13 @@ async fn a_load_that_began_before_a_refresh_is_not_kept_after_it() {
     settle().await;
     let new = cache.refresh(&(), "key", || async { Ok("new") }).await;
     assert_eq!(new.expect("a value"), "new");
-    door.open();
-    assert_eq!(old.await.expect("no panic").expect("a value"), "old", "who asked before may have it");
+    gate.open();
+    assert_eq!(old.await.expect("no panic").expect("a value"), "old", "a caller from before may get it");
     assert_eq!(cache.get(&"key"), Some("new"));
 }
 
 #[test]
-fn settings_that_mean_nothing_are_refused() {
+fn freshness_settings_without_effect_are_refused() {
     let zero = Duration::ZERO;
     let cases = [
         (CachedTool::new().with_ttl_jitter(1.0), "with_ttl_jitter"),

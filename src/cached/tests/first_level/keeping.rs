@@ -1,4 +1,4 @@
-//! What is kept of loads that end beside others, and of failures beside successes.
+//! Which values are stored when loads race with each other, and failures with successes.
 
 use tokio::time::{advance, sleep};
 use turbomcp_core::McpError;
@@ -10,7 +10,7 @@ use crate::{CachedTool, Layer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Stops a thread in the middle of keeping what a load came to, where the code of the user runs.
+/// Stops a thread while it stores the result of a load, at the point where the user's code runs.
 #[derive(Debug, Default)]
 struct Stop {
     is_reached: AtomicBool,
@@ -26,7 +26,7 @@ impl Stop {
     }
 }
 
-/// A cache that stops as it weighs the value 1, and a load of it that has come so far.
+/// A cache that stops while it weighs the value 1, and a load that has reached this point.
 async fn stopped_as_it_keeps_one(
     set: impl FnOnce(Cache<u8, u32>) -> Cache<u8, u32>,
 ) -> (Cache<u8, u32>, Arc<Stop>, tokio::task::JoinHandle<Result<u32, McpError>>) {
@@ -39,7 +39,7 @@ async fn stopped_as_it_keeps_one(
         1
     }));
     cache.start();
-    // What is kept before invalidations are heard is not trusted afterwards.
+    // Values that are stored before the subscription works are not trusted afterwards.
     until(|| cache.stats().second_level.is_none_or(|level| level.is_subscribed)).await;
     let loading = cache.clone();
     let load = tokio::spawn(async move { loading.get_or_load(&(), 7, || async { Ok(1) }).await });
@@ -48,16 +48,16 @@ async fn stopped_as_it_keeps_one(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_load_that_is_superseded_as_it_is_kept_is_kept_nowhere() {
+async fn a_load_superseded_while_it_is_stored_is_stored_nowhere() {
     let level = MemoryLevel::new();
     let replica =
         |cache: Cache<u8, u32>| cache.with_second_level("numbers", level.clone()).with_second_level_timeout(MINUTE);
     let (cache, stop, load) = stopped_as_it_keeps_one(replica).await;
     assert_eq!(cache.refresh(&(), 7, || async { Ok(2) }).await.ok(), Some(2));
     stop.may_go_on.store(true, Ordering::SeqCst);
-    assert_eq!(load.await.expect("no panic").ok(), Some(1), "who asked before may have it");
+    assert_eq!(load.await.expect("no panic").ok(), Some(1), "a caller from before may get it");
     assert_eq!(cache.get(&7), Some(2));
-    // What is put after it has arrived, and so would it have.
+    // A later value has arrived, so this one would have, too.
     cache.get_or_load(&(), 8, || async { Ok(3) }).await.expect("a value");
     until(|| cache.stats().second_level.is_some_and(|level| level.puts >= 2)).await;
     let other = replica(Cache::new());
@@ -65,7 +65,7 @@ async fn a_load_that_is_superseded_as_it_is_kept_is_kept_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_load_that_is_kept_as_another_value_is_inserted_does_not_take_its_place() {
+async fn a_load_stored_during_an_insert_does_not_replace_the_inserted_value() {
     let (cache, stop, load) = stopped_as_it_keeps_one(|cache| cache).await;
     cache.insert(7, 2);
     stop.may_go_on.store(true, Ordering::SeqCst);
@@ -73,7 +73,7 @@ async fn a_load_that_is_kept_as_another_value_is_inserted_does_not_take_its_plac
     assert_eq!(cache.get(&7), Some(2));
 }
 
-/// A failure that stops whoever clones it first, as is done to keep it.
+/// A failure that stops its first clone, which the cache makes to store it.
 #[derive(Debug)]
 struct Gone(Arc<Stop>);
 
@@ -100,13 +100,13 @@ impl LoadError for Gone {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_failure_that_is_superseded_as_it_is_kept_hides_nothing() {
+async fn a_failure_superseded_while_it_is_stored_is_not_returned() {
     let cache = Cache::<u8, u32, Gone>::new().with_negative_ttl(MINUTE, |_| true);
     let (loading, stop) = (cache.clone(), Arc::<Stop>::default());
     let error = Gone(Arc::clone(&stop));
     let load = tokio::spawn(async move { loading.get_or_load(&(), 7, || async { Err(error) }).await });
     until(|| stop.is_reached.load(Ordering::SeqCst)).await;
-    // A success whose time is over at once.
+    // A success that expires at once.
     let (keys, ttl) = (cache.entry_keys(&7), Duration::from_nanos(1));
     assert!(cache.loader.refresh(&Anybody(&()), 7, &keys, ttl, |_| Box::pin(async { Ok(2) })).await.is_ok());
     stop.may_go_on.store(true, Ordering::SeqCst);
@@ -114,7 +114,7 @@ async fn a_failure_that_is_superseded_as_it_is_kept_hides_nothing() {
     assert!(matches!(cache.get_or_load(&(), 7, || async { Ok(3) }).await, Ok(3)));
 }
 
-/// A cache that keeps failures for a minute, and values for ten seconds.
+/// A cache that stores failures for a minute, and values for ten seconds.
 fn negative() -> Cache<String, u64> {
     let is_kept = |error: &McpError| error.kind == ErrorKind::ResourceNotFound;
     Cache::new().with_ttl(10 * SECOND).with_negative_ttl(MINUTE, is_kept)
@@ -130,10 +130,10 @@ async fn ask(cache: &Cache<String, u64>, value: Option<u64>) -> Option<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_fails_after_it_was_superseded_drops_and_hides_nothing() {
+async fn a_superseded_load_that_fails_neither_drops_nor_hides_a_value() {
     for inserts in [false, true] {
-        let (cache, door) = (negative(), Door::closed());
-        let (loading, opened) = (cache.clone(), door.clone());
+        let (cache, gate) = (negative(), Gate::closed());
+        let (loading, opened) = (cache.clone(), gate.clone());
         let load = tokio::spawn(async move {
             let load = || async move {
                 opened.pass().await;
@@ -147,16 +147,16 @@ async fn a_load_that_fails_after_it_was_superseded_drops_and_hides_nothing() {
         } else {
             cache.refresh(&(), dune(), || async { Ok::<_, McpError>(2) }).await.expect("a value");
         }
-        door.open();
+        gate.open();
         assert!(load.await.expect("no panic").is_err());
         assert_eq!(cache.get(&dune()), Some(2));
         advance(11 * SECOND).await;
-        assert_eq!(ask(&cache, Some(3)).await, Some(3), "no failure is told again");
+        assert_eq!(ask(&cache, Some(3)).await, Some(3), "no failure is returned again");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_ends_a_failure_that_was_kept() {
+async fn a_success_replaces_a_cached_failure() {
     for inserts in [false, true] {
         let cache = negative();
         assert_eq!(ask(&cache, None).await, None);
@@ -173,7 +173,7 @@ async fn a_success_ends_a_failure_that_was_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_ends_a_failure_of_a_tool_that_was_kept() {
+async fn a_success_of_a_tool_replaces_its_cached_failure() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         if call.number == 1 { Err(McpError::resource_not_found("dune")) } else { Ok(ToolResult::text("found")) }
     });
@@ -189,7 +189,7 @@ async fn a_success_ends_a_failure_of_a_tool_that_was_kept() {
     }
 }
 
-/// Two replicas with these settings that hear each other.
+/// Two replicas with these settings that receive each other's invalidations.
 async fn two(set: impl Fn(Cache<String, u64>) -> Cache<String, u64>) -> [Cache<String, u64>; 2] {
     let level = MemoryLevel::new();
     let pair = [0, 1].map(|_| {
@@ -202,7 +202,7 @@ async fn two(set: impl Fn(Cache<String, u64>) -> Cache<String, u64>) -> [Cache<S
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_success_that_is_found_in_the_second_level_ends_a_failure_that_was_kept() {
+async fn a_success_found_in_the_second_level_replaces_a_cached_failure() {
     let [a, b] = two(|cache| cache.with_first_level_ttl(MINUTE)).await;
     assert_eq!(ask(&a, None).await, None);
     assert_eq!(ask(&b, Some(1)).await, Some(1));
@@ -215,7 +215,7 @@ async fn a_success_that_is_found_in_the_second_level_ends_a_failure_that_was_kep
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_trusted_no_longer_than_a_value() {
+async fn a_cached_failure_is_trusted_no_longer_than_a_value() {
     let [a, b] = two(|cache| cache.with_ttl(MINUTE).with_first_level_ttl(5 * SECOND)).await;
     assert_eq!(ask(&a, None).await, None);
     assert_eq!(ask(&b, Some(1)).await, Some(1));

@@ -5,7 +5,7 @@ use crate::testing::Call;
 use crate::{CachedTool, Layer};
 
 #[tokio::test(start_paused = true)]
-async fn a_result_is_kept_for_its_ttl_and_no_longer() {
+async fn a_result_is_cached_for_its_ttl_and_no_longer() {
     let server = CachedTool::new().with_ttl(MINUTE).layer(numbered());
     assert_eq!(read(&server).await, "1");
     advance(MINUTE - Duration::from_millis(1)).await;
@@ -27,7 +27,7 @@ async fn the_ttl_counts_from_the_end_of_the_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_can_have_a_ttl_of_its_own() {
+async fn a_tool_can_have_its_own_ttl() {
     let tool = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
     let script = ScriptedServer::new("library")
         .with_read_only("read", tool)
@@ -44,7 +44,7 @@ async fn a_tool_can_have_a_ttl_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_that_nobody_asks_for_during_the_idle_time_is_dropped() {
+async fn a_result_that_is_not_read_during_the_idle_time_is_dropped() {
     let server = CachedTool::new().with_idle_time(MINUTE).layer(numbered());
     assert_eq!(read(&server).await, "1");
     advance(MINUTE).await;
@@ -52,7 +52,7 @@ async fn a_result_that_nobody_asks_for_during_the_idle_time_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_read_prolongs_the_idle_time_but_not_the_ttl() {
+async fn each_read_extends_the_idle_time_but_not_the_ttl() {
     let server = CachedTool::new().with_ttl(3 * MINUTE).with_idle_time(MINUTE).layer(numbered());
     assert_eq!(read(&server).await, "1");
     for _ in 0..3 {
@@ -64,7 +64,7 @@ async fn each_read_prolongs_the_idle_time_but_not_the_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn to_find_a_value_too_old_does_not_make_it_young_again() {
+async fn reading_an_expired_value_does_not_extend_its_life() {
     let cache = crate::cached::Cache::<_, _>::new().with_idle_time(MINUTE);
     cache.insert("a", 1);
     advance(MINUTE).await;

@@ -1,4 +1,4 @@
-//! Calls that ask a client: what comes of them is for one connection, and for nobody else.
+//! Calls that ask a client: their result is for one connection only.
 
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ use crate::testing::Traced;
 use crate::testing::client::{Client, ask_by, ask_name};
 use crate::{CachedTool, Layer, RetryTool, Scope};
 
-/// A server whose tool `read` takes its time and then asks for a name.
+/// A server whose tool `read` takes a minute and then asks for a name.
 fn asking() -> ScriptedServer {
     ScriptedServer::new("library").with_read_only("read", |call| async move {
         sleep(MINUTE).await;
@@ -36,7 +36,7 @@ async fn texts(callers: Vec<JoinHandle<McpResult<ToolResult>>>) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_who_waits_for_a_call_that_asks_is_asked_by_a_call_of_their_own() {
+async fn each_caller_of_a_call_that_asks_its_client_is_asked_by_its_own_call() {
     for scope in [Scope::Principal, Scope::Public] {
         let script = asking();
         let server = CachedTool::new().with_scope(scope).layer(script.clone());
@@ -50,7 +50,7 @@ async fn each_who_waits_for_a_call_that_asks_is_asked_by_a_call_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_client_said_is_kept_for_nobody_not_even_for_its_own_connection() {
+async fn an_answer_that_depends_on_a_client_is_never_cached() {
     for way in ["elicit", "sample", "roots", "capabilities", "version", "by itself"] {
         let script = ScriptedServer::new("library")
             .with_read_only("read", move |call| async move { Ok(ToolResult::text(ask_by(way, &call.ctx).await?)) });
@@ -67,7 +67,7 @@ async fn what_a_client_said_is_kept_for_nobody_not_even_for_its_own_connection()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_question_of_a_task_that_the_tool_has_spawned_counts_too() {
+async fn a_question_from_a_task_of_the_tool_counts_too() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         let name = tokio::spawn(async move { ask_name(&call.ctx).await });
         Ok(ToolResult::text(name.await.map_err(|_| McpError::internal("lost"))??))
@@ -81,7 +81,7 @@ async fn a_question_of_a_task_that_the_tool_has_spawned_counts_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_one_client_thinks_nobody_waits_for_it() {
+async fn a_client_that_has_not_answered_delays_no_other_caller() {
     let script = asking();
     let server = CachedTool::new().layer(script.clone());
     let (laptop, phone) = (Client::thinking("laptop"), Client::new("phone"));
@@ -96,7 +96,7 @@ async fn while_one_client_thinks_nobody_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_client_cannot_be_asked_takes_nobody_along() {
+async fn a_client_that_cannot_be_asked_fails_only_its_own_call() {
     for (one, other) in [("shy", "laptop"), ("laptop", "shy"), ("nobody", "laptop"), ("laptop", "nobody")] {
         let server = (CachedTool::new(), RetryTool::new()).layer(asking());
         let ctx = |name| match name {
@@ -116,7 +116,7 @@ async fn one_whose_client_cannot_be_asked_takes_nobody_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_left_is_not_asked_and_those_who_still_wait_are() {
+async fn a_caller_who_left_is_not_asked_and_a_waiting_caller_is() {
     let refused = Arc::new(Mutex::new(None));
     let script = ScriptedServer::new("library").with_read_only("read", {
         let refused = Arc::clone(&refused);
@@ -124,11 +124,11 @@ async fn who_has_left_is_not_asked_and_those_who_still_wait_are() {
             let refused = Arc::clone(&refused);
             async move {
                 sleep(MINUTE).await;
-                // In a task of its own, so that the refusal is seen although nobody waits for it.
+                // In its own task, so that the refusal is recorded although no caller waits for it.
                 let asked = tokio::spawn(async move { ask_name(&call.ctx).await }).await;
                 let name = asked.map_err(|_| McpError::internal("lost"))?;
                 if let Err(error) = &name {
-                    *refused.lock().expect("nobody panicked") = Some(error.kind);
+                    *refused.lock().expect("no panic") = Some(error.kind);
                 }
                 Ok(ToolResult::text(name?))
             }
@@ -154,7 +154,7 @@ async fn who_has_left_is_not_asked_and_those_who_still_wait_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_others_wait_for_is_not_cancelled_by_the_one_who_began_it() {
+async fn the_caller_who_started_a_load_does_not_cancel_it_for_the_others() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         sleep(MINUTE).await;
         if call.ctx.is_cancelled() {
@@ -181,12 +181,12 @@ async fn a_load_that_others_wait_for_is_not_cancelled_by_the_one_who_began_it() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_leaves_while_the_client_thinks_ends_the_call() {
+async fn a_caller_who_leaves_before_its_client_answers_ends_the_call() {
     let seen = Arc::new(Mutex::new(None));
     let script = ScriptedServer::new("library").with_read_only("read", {
         let seen = Arc::clone(&seen);
         move |call| {
-            *seen.lock().expect("nobody panicked") = Some(call.ctx.clone());
+            *seen.lock().expect("no panic") = Some(call.ctx.clone());
             async move { Ok(ToolResult::text(ask_name(&call.ctx).await?)) }
         }
     });
@@ -195,7 +195,7 @@ async fn a_caller_who_leaves_while_the_client_thinks_ends_the_call() {
     let laptop = Client::thinking("laptop");
     let leaving = spawned(&server, laptop.ctx("ada").with_cancellation_token(Arc::new(token.clone())));
     settle().await;
-    let ctx = seen.lock().expect("nobody panicked").take().expect("the tool was called");
+    let ctx = seen.lock().expect("no panic").take().expect("the tool was called");
     assert!(!ctx.is_cancelled());
     token.cancel();
     assert_eq!(failed(&leaving.await.expect("no panic")).0, Some(ErrorKind::Cancelled));
@@ -203,7 +203,7 @@ async fn a_caller_who_leaves_while_the_client_thinks_ends_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_may_ask_after_its_call_and_changes_nothing_of_what_was_kept() {
+async fn a_question_after_the_call_does_not_change_the_cached_answer() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         tokio::spawn(async move {
             sleep(MINUTE).await;
@@ -221,7 +221,7 @@ async fn a_tool_may_ask_after_its_call_and_changes_nothing_of_what_was_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resources_and_prompts_ask_for_one_connection_too() {
+async fn a_question_of_a_resource_or_a_prompt_is_for_one_connection_too() {
     for what in BOTH {
         let shelf = Shelf::new(|ask| async move {
             sleep(MINUTE).await;
@@ -241,7 +241,7 @@ async fn resources_and_prompts_ask_for_one_connection_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_it_is_in_the_second_level_and_no_replica_waits_for_it() {
+async fn a_call_that_asks_is_not_in_the_second_level_and_no_replica_waits_for_it() {
     let level = MemoryLevel::new();
     let layer = || CachedTool::new().with_second_level(level.clone()).with_lease(60 * MINUTE);
     let (here, there) = (layer(), layer());
@@ -260,7 +260,7 @@ async fn nothing_of_it_is_in_the_second_level_and_no_replica_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_warm_up_has_nobody_to_ask_and_who_waits_for_it_is_asked() {
+async fn a_warm_up_cannot_ask_and_a_caller_who_waits_for_it_is_asked() {
     let layer = CachedTool::new().with_scope(Scope::Public);
     let handle = layer.handle();
     let server = layer.layer(asking());
@@ -280,7 +280,7 @@ async fn a_warm_up_has_nobody_to_ask_and_who_waits_for_it_is_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_warm_up_says_so_where_a_tool_goes_on_without_a_client() {
+async fn a_warm_up_reports_an_answer_that_depends_on_a_missing_client() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         Ok(ToolResult::text(ask_name(&call.ctx).await.unwrap_or_else(|_| "nobody".into())))
     });
@@ -304,7 +304,7 @@ fn asking_later() -> ScriptedServer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_in_the_background_asks_nobody_and_ends_what_was_kept() {
+async fn a_background_refresh_asks_no_client_and_drops_the_value_of_a_tool_that_would_ask() {
     let script = asking_later();
     let layer = CachedTool::new().with_ttl(MINUTE).with_stale_while_revalidate(60 * MINUTE);
     let handle = layer.handle();
@@ -321,7 +321,7 @@ async fn a_refresh_in_the_background_asks_nobody_and_ends_what_was_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_would_be_served_after_a_failure_is_not_served_to_one_who_was_asked() {
+async fn a_caller_whose_client_was_asked_gets_the_failure_and_no_stale_value() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         if call.number > 1 {
             ask_name(&call.ctx).await?;
@@ -340,7 +340,7 @@ async fn a_value_that_would_be_served_after_a_failure_is_not_served_to_one_who_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_of_one_who_was_asked_is_not_kept_for_others() {
+async fn a_failure_after_a_question_is_not_cached() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         Err::<ToolResult, _>(McpError::resource_not_found(ask_name(&call.ctx).await?))
     });
@@ -352,7 +352,7 @@ async fn a_failure_of_one_who_was_asked_is_not_kept_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_around_a_cache_sees_the_question_too() {
+async fn an_outer_cache_sees_the_question_too() {
     let script = asking();
     let outer = CachedTool::new();
     let handle = outer.handle();
@@ -366,7 +366,7 @@ async fn a_cache_around_a_cache_sees_the_question_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_notifications_go_to_the_starter_and_hold_it_up_for_a_second_at_most() {
+async fn other_notifications_go_to_the_starter_and_delay_it_for_at_most_one_second() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         let told = call.ctx.notify_resource_updated("book://1").await;
         Ok(ToolResult::text(if told.is_ok() { "told" } else { "not told" }))

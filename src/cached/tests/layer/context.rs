@@ -7,12 +7,12 @@ use super::*;
 use crate::{CachedTool, Layer};
 
 #[tokio::test]
-async fn a_load_runs_as_the_caller_who_began_it_but_is_not_theirs_to_cancel() {
+async fn a_load_runs_as_its_first_caller_who_cannot_cancel_it() {
     let seen = Arc::new(Mutex::new(None));
     let script = ScriptedServer::new("library").with_read_only("read", {
         let seen = Arc::clone(&seen);
         move |call| {
-            *seen.lock().expect("nobody panicked") = Some(call.ctx);
+            *seen.lock().expect("no panic") = Some(call.ctx);
             async { Ok(ToolResult::text("a book")) }
         }
     });
@@ -24,10 +24,10 @@ async fn a_load_runs_as_the_caller_who_began_it_but_is_not_theirs_to_cancel() {
         .with_progress_token(json!("progress"))
         .with_cancellation_token(Arc::new(token.clone()));
     answer(&server, "read", json!({}), &ctx).await;
-    let seen = seen.lock().expect("nobody panicked").take().expect("the tool was called");
+    let seen = seen.lock().expect("no panic").take().expect("the tool was called");
     assert_eq!((seen.subject(), seen.session_id()), (Some("ada"), Some("7")));
     assert_eq!(seen.get_metadata_str("locale"), Some("en"));
-    assert_ne!(seen.progress_token(), None, "whoever waits may want to hear of it");
+    assert_ne!(seen.progress_token(), None, "a waiting caller may want its progress");
     assert_ne!(seen.progress_token(), ctx.progress_token(), "which is more than this caller");
     token.cancel();
     assert!(ctx.is_cancelled());
@@ -35,9 +35,9 @@ async fn a_load_runs_as_the_caller_who_began_it_but_is_not_theirs_to_cancel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_caller_leaves_at_once_and_the_others_go_on() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+async fn a_cancelled_caller_returns_at_once_and_the_load_continues_for_the_others() {
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let server = CachedTool::new().layer(script.clone());
     let token = Token::default();
     let leaving = {
@@ -60,7 +60,7 @@ async fn a_cancelled_caller_leaves_at_once_and_the_others_go_on() {
     let result = leaving.await.expect("it ends by itself");
     assert!(cancelled.elapsed() <= Duration::from_millis(50));
     assert_eq!(failed(&result).0, Some(ErrorKind::Cancelled));
-    door.open();
+    gate.open();
     for answer in join_all(others).await {
         assert_eq!(answer.expect("an answer"), "1");
     }
@@ -68,12 +68,12 @@ async fn a_cancelled_caller_leaves_at_once_and_the_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_last_caller_is_cancelled_the_load_learns_of_it() {
+async fn a_load_is_cancelled_with_its_last_caller() {
     let seen = Arc::new(Mutex::new(None));
     let script = ScriptedServer::new("library").with_read_only("read", {
         let seen = Arc::clone(&seen);
         move |call| {
-            *seen.lock().expect("nobody panicked") = Some(call.ctx);
+            *seen.lock().expect("no panic") = Some(call.ctx);
             std::future::pending()
         }
     });
@@ -87,13 +87,13 @@ async fn when_the_last_caller_is_cancelled_the_load_learns_of_it() {
     let (result, ()) = tokio::join!(server.call_tool("read", json!({}), &ctx), cancel);
     assert_eq!(failed(&result).0, Some(ErrorKind::Cancelled));
     settle().await;
-    assert!(seen.lock().expect("nobody panicked").as_ref().is_some_and(RequestContext::is_cancelled));
+    assert!(seen.lock().expect("no panic").as_ref().is_some_and(RequestContext::is_cancelled));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_call_is_not_kept_and_the_next_one_loads() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+async fn a_cancelled_call_is_not_cached_and_the_next_one_loads() {
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let server = CachedTool::new().layer(script.clone());
     let token = Token::default();
     let ctx = nobody().with_cancellation_token(Arc::new(token.clone()));
@@ -104,6 +104,6 @@ async fn a_cancelled_call_is_not_kept_and_the_next_one_loads() {
     let (result, ()) = tokio::join!(server.call_tool("read", json!({}), &ctx), cancel);
     assert_eq!(failed(&result).0, Some(ErrorKind::Cancelled));
     settle().await;
-    door.open();
+    gate.open();
     assert_eq!(read(&server).await, "2");
 }

@@ -1,4 +1,4 @@
-//! What `CachedTool::new()` does, by what it does.
+//! The behaviour of `CachedTool::new()`.
 
 use tokio::time::advance;
 
@@ -7,7 +7,7 @@ use crate::{CachedTool, Layer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A server whose tool `read` answers with as many characters as it is asked for.
+/// A server whose tool `read` answers with the requested number of characters.
 fn of_any_size() -> ScriptedServer {
     ScriptedServer::new("library").with_read_only("read", |call| async move {
         let chars = call.args["chars"].as_u64().and_then(|chars| usize::try_from(chars).ok()).expect("a size");
@@ -16,11 +16,11 @@ fn of_any_size() -> ScriptedServer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_is_kept_for_five_minutes() {
+async fn a_result_is_cached_for_five_minutes() {
     let server = CachedTool::default().layer(numbered());
     assert_eq!(read(&server).await, "1");
     advance(5 * MINUTE - SECOND).await;
-    assert_eq!(read(&server).await, "1", "and however long nobody asks");
+    assert_eq!(read(&server).await, "1", "and however long it is not read");
     advance(SECOND).await;
     assert_eq!(read(&server).await, "2");
 }
@@ -38,7 +38,7 @@ async fn a_load_may_take_five_minutes() {
 }
 
 #[tokio::test]
-async fn ten_thousand_results_are_kept() {
+async fn ten_thousand_results_are_cached() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(of_any_size());
@@ -50,7 +50,7 @@ async fn ten_thousand_results_are_kept() {
 }
 
 #[tokio::test]
-async fn sixty_four_mebibytes_are_kept() {
+async fn sixty_four_mebibytes_are_cached() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(of_any_size());
@@ -63,7 +63,7 @@ async fn sixty_four_mebibytes_are_kept() {
 }
 
 #[tokio::test]
-async fn a_result_above_one_mebibyte_is_not_kept() {
+async fn a_result_above_one_mebibyte_is_not_cached() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(of_any_size());

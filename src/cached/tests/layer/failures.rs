@@ -6,7 +6,7 @@ use turbomcp_core::McpError;
 use super::*;
 use crate::{CachedTool, Layer, Middleware, layer};
 
-/// Returns failures as `Err`, as a handler written by hand may.
+/// Returns failures as `Err`, as a handwritten handler may.
 #[derive(Clone, Default)]
 struct Refusing {
     calls: Arc<AtomicUsize>,
@@ -26,14 +26,14 @@ impl Middleware for Refusing {
     }
 }
 
-/// The results of a hundred calls at the same time.
+/// The results of a hundred concurrent calls.
 async fn hundred(server: &impl McpHandler) -> Vec<McpResult<ToolResult>> {
     let ctx = nobody();
     join_all((0..100).map(|_| server.call_tool("read", json!({}), &ctx))).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_is_shared_by_those_who_wait_and_kept_for_nobody() {
+async fn an_error_is_returned_to_all_waiting_callers_and_not_cached() {
     let refusing = Refusing::default();
     let cached = CachedTool::new();
     let handle = cached.handle();
@@ -52,7 +52,7 @@ async fn an_error_is_shared_by_those_who_wait_and_kept_for_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_that_is_an_error_is_shared_by_those_who_wait_and_kept_for_nobody() {
+async fn an_error_result_is_returned_to_all_waiting_callers_and_not_cached() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         tokio::time::sleep(Duration::from_millis(100)).await;
         if call.number < 3 { Err(McpError::rate_limited("too many readers")) } else { Ok(ToolResult::text("3")) }
@@ -70,7 +70,7 @@ async fn a_result_that_is_an_error_is_shared_by_those_who_wait_and_kept_for_nobo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_result_without_a_kind_is_passed_on_as_it_is_and_never_cached() {
+async fn an_error_result_without_a_kind_is_returned_unchanged_and_never_cached() {
     let script =
         ScriptedServer::new("library").with_read_only("read", |_| async { Ok(ToolResult::error("no such book")) });
     let server = CachedTool::new().layer(script.clone());
@@ -82,7 +82,7 @@ async fn a_failed_result_without_a_kind_is_passed_on_as_it_is_and_never_cached()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_the_tool_is_an_error_to_each_waiter_and_the_next_call_loads_again() {
+async fn a_panic_in_the_tool_is_an_error_for_each_waiting_caller_and_the_next_call_loads_again() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(call.number > 1, "the shelf breaks");
@@ -102,7 +102,7 @@ async fn a_panic_in_the_tool_is_an_error_to_each_waiter_and_the_next_call_loads_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_takes_too_long_is_a_timeout_to_all_and_the_next_call_loads_again() {
+async fn a_load_past_its_timeout_is_a_timeout_for_all_callers_and_the_next_call_loads_again() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         if call.number == 1 {
             std::future::pending::<()>().await;
@@ -120,7 +120,7 @@ async fn a_load_that_takes_too_long_is_a_timeout_to_all_and_the_next_call_loads_
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_load_timeout_a_load_takes_as_long_as_it_takes() {
+async fn without_a_load_timeout_a_load_has_no_limit() {
     let script = ScriptedServer::new("library").with_read_only("read", |_| async {
         tokio::time::sleep(60 * MINUTE).await;
         Ok(ToolResult::text("at last"))
@@ -130,7 +130,7 @@ async fn without_a_load_timeout_a_load_takes_as_long_as_it_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_given_up_after_its_timeout_sees_its_token_fire() {
+async fn a_load_past_its_timeout_sees_its_cancellation_token_fire() {
     let (told, mut tells) = tokio::sync::mpsc::unbounded_channel();
     let script = ScriptedServer::new("library").with_read_only("read", move |call| {
         let told = told.clone();

@@ -5,7 +5,7 @@ use crate::cached::MemoryLevel;
 use crate::{CachedTool, Layer};
 
 #[tokio::test]
-async fn a_handle_taken_before_the_layer_is_put_on_works_after_it() {
+async fn a_handle_taken_before_the_layer_is_applied_works_afterwards() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(numbered());
@@ -19,13 +19,13 @@ async fn a_handle_taken_before_the_layer_is_put_on_works_after_it() {
 
 #[tokio::test(start_paused = true)]
 async fn hits_misses_loads_and_failures_are_counted() {
-    let door = Door::closed();
+    let gate = Gate::closed();
     let script = ScriptedServer::new("library").with_read_only("read", {
-        let door = door.clone();
+        let gate = gate.clone();
         move |call| {
-            let door = door.clone();
+            let gate = gate.clone();
             async move {
-                door.pass().await;
+                gate.pass().await;
                 if call.args["book"] == 2 { Err(McpError::internal("burnt")) } else { Ok(ToolResult::text("a book")) }
             }
         }
@@ -38,7 +38,7 @@ async fn hits_misses_loads_and_failures_are_counted() {
     let calls = futures_util::future::join_all((0..10).map(|_| read(&server)));
     let open = async {
         settle().await;
-        door.open();
+        gate.open();
     };
     tokio::join!(calls, open);
     for _ in 0..3 {
@@ -74,13 +74,13 @@ async fn a_server_cloned_for_each_connection_shares_the_results() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_of_two_servers_that_share_results_share_loads_too() {
-    let door = Door::closed();
+    let gate = Gate::closed();
     let layer = CachedTool::new();
-    let scripts = [numbered_behind(&door), numbered_behind(&door)];
+    let scripts = [numbered_behind(&gate), numbered_behind(&gate)];
     let [one, other] = scripts.clone().map(|script| layer.layer(script));
     let open = async {
         settle().await;
-        door.open();
+        gate.open();
     };
     tokio::join!(read(&one), read(&other), open);
     assert_eq!(scripts.iter().map(|script| script.calls("read")).sum::<usize>(), 1);
@@ -98,7 +98,7 @@ async fn a_handle_invalidates_on_every_server_that_shares_the_results() {
 }
 
 #[tokio::test]
-async fn a_handle_stays_valid_whatever_setter_is_called_after_it() {
+async fn a_handle_stays_valid_whatever_setter_is_called_later() {
     let level = MemoryLevel::new();
     let cached = CachedTool::new();
     let handle = cached.handle();
@@ -109,7 +109,7 @@ async fn a_handle_stays_valid_whatever_setter_is_called_after_it() {
         .with_max_result_bytes(1 << 10)
         .with_ttl(MINUTE)
         .layer(numbered());
-    // Results from before the level is subscribed are not kept, and this waits for that.
+    // Results from before the subscription are not kept, and this call waits for the subscription.
     assert_eq!(handle.warm([("read", json!({}))], 1).await.map(|warmed| warmed.loaded), Ok(1));
     assert_eq!([read(&server).await, read(&server).await], ["1", "1"]);
     handle.invalidate("read", &json!({}));
@@ -121,7 +121,7 @@ async fn a_handle_stays_valid_whatever_setter_is_called_after_it() {
 }
 
 #[tokio::test]
-async fn the_handles_of_two_layers_from_one_control_each_its_own() {
+async fn handles_of_two_layers_made_from_one_control_their_own_layer() {
     let common = CachedTool::new();
     let [one, other] = [10, 20].map(|entries| common.clone().with_max_entries(entries));
     let (handle, untouched) = (one.handle(), other.handle());

@@ -3,7 +3,7 @@ use futures_util::future::join_all;
 use super::*;
 use crate::{CachedTool, Layer, Scope};
 
-/// How often the tool is called when these callers ask for the same, one after the other.
+/// Returns how often the tool is called when these callers make the same call one after the other.
 async fn loads(layer: CachedTool, callers: &[RequestContext]) -> usize {
     let script = numbered();
     let server = layer.layer(script.clone());
@@ -18,7 +18,7 @@ fn session(id: &str) -> RequestContext {
 }
 
 #[tokio::test]
-async fn the_order_of_arguments_and_the_form_of_a_number_do_not_count() {
+async fn the_order_of_arguments_and_the_form_of_a_number_do_not_change_the_key() {
     let script = numbered();
     let server = CachedTool::new().layer(script.clone());
     for args in [json!({"a": 1, "b": 2}), json!({"b": 2, "a": 1.0}), json!({"b": 2.0, "a": 1})] {
@@ -29,14 +29,14 @@ async fn the_order_of_arguments_and_the_form_of_a_number_do_not_count() {
 }
 
 #[tokio::test]
-async fn two_users_never_share() {
+async fn two_users_never_share_an_answer() {
     assert_eq!(loads(CachedTool::new(), &[user("ada"), user("bob"), user("ada")]).await, 2);
     let by_id = nobody().with_user_id("ada");
     assert_eq!(loads(CachedTool::new(), &[by_id, nobody().with_user_id("bob")]).await, 2);
 }
 
 #[tokio::test]
-async fn a_user_and_nobody_never_share() {
+async fn a_user_and_an_anonymous_caller_never_share_an_answer() {
     assert_eq!(loads(CachedTool::new(), &[user("ada"), nobody(), user("")]).await, 3);
 }
 
@@ -56,7 +56,7 @@ async fn the_same_subject_of_another_issuer_or_tenant_is_another_user() {
 }
 
 #[tokio::test]
-async fn what_changes_while_the_user_stays_the_same_does_not_count() {
+async fn a_request_of_the_same_user_with_another_token_client_or_session_has_the_same_key() {
     let refreshed = Principal::new("ada").with_claim("jti", json!("another token")).with_expires_at(99);
     let callers = [
         user("ada").with_request_id("1"),
@@ -67,33 +67,34 @@ async fn what_changes_while_the_user_stays_the_same_does_not_count() {
 }
 
 #[tokio::test]
-async fn callers_without_a_name_share() {
+async fn anonymous_callers_share_answers() {
     assert_eq!(loads(CachedTool::new(), &[nobody(), session("1"), session("2")]).await, 1);
 }
 
 #[tokio::test]
-async fn what_is_public_is_shared_by_all_users() {
+async fn public_answers_are_shared_by_all_users() {
     let layer = CachedTool::new().with_scope(Scope::Public);
     assert_eq!(loads(layer, &[user("ada"), user("bob"), nobody(), session("1")]).await, 1);
 }
 
 #[tokio::test]
-async fn two_sessions_never_share_where_sessions_are_kept_apart() {
+async fn in_session_scope_two_sessions_never_share_an_answer() {
     let layer = || CachedTool::new().with_scope(Scope::Session);
     assert_eq!(loads(layer(), &[session("1"), session("2"), session("1")]).await, 2);
     let of_ada = |id| user("ada").with_session_id(id);
     assert_eq!(loads(layer(), &[of_ada("1"), of_ada("2"), of_ada("1")]).await, 2);
 }
 
-/// A session id is not a proof of who calls: the specification wants what is kept for a session bound to its user.
+/// A session id does not prove the caller's identity: the specification requires that stored session data is bound to
+/// its user.
 #[tokio::test]
-async fn two_users_who_name_the_same_session_do_not_share() {
+async fn two_users_with_the_same_session_id_do_not_share_an_answer() {
     let layer = CachedTool::new().with_scope(Scope::Session);
     assert_eq!(loads(layer, &[user("ada").with_session_id("1"), user("eve").with_session_id("1")]).await, 2);
 }
 
 #[tokio::test]
-async fn a_cache_around_one_that_keeps_sessions_apart_keeps_nothing_of_it() {
+async fn an_outer_cache_does_not_cache_answers_of_one_in_session_scope() {
     for callers in [[session("1"), session("2")], [nobody(), session("1")], [session("1"), nobody()]] {
         let script = numbered();
         let apart = CachedTool::new().with_scope(Scope::Session);
@@ -105,7 +106,7 @@ async fn a_cache_around_one_that_keeps_sessions_apart_keeps_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_session_is_passed_through_where_sessions_are_kept_apart() {
+async fn in_session_scope_a_call_without_a_session_is_not_cached() {
     let script = numbered();
     let layer = CachedTool::new().with_scope(Scope::Session);
     let handle = layer.handle();
@@ -118,7 +119,7 @@ async fn a_call_without_a_session_is_passed_through_where_sessions_are_kept_apar
 }
 
 #[tokio::test]
-async fn a_tool_can_have_a_scope_of_its_own() {
+async fn a_tool_can_have_its_own_scope() {
     let tool = |call: crate::testing::Call| async move { Ok(ToolResult::text(call.number.to_string())) };
     let script = ScriptedServer::new("library").with_read_only("mine", tool).with_read_only("ours", tool);
     let server = CachedTool::new().with_scope_for("ours", Scope::Public).layer(script.clone());
@@ -130,7 +131,7 @@ async fn a_tool_can_have_a_scope_of_its_own() {
 }
 
 #[tokio::test]
-async fn two_servers_two_versions_and_two_tools_never_share() {
+async fn two_servers_two_versions_and_two_tools_never_share_an_answer() {
     let named = |server: &str| {
         let marked = |tool: &'static str| {
             let mark = format!("{server} {tool}");
@@ -158,7 +159,7 @@ async fn two_servers_two_versions_and_two_tools_never_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn followers_never_get_the_answer_of_another_user() {
+async fn waiting_callers_never_get_the_answer_of_another_user() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         tokio::time::sleep(Duration::from_millis(100)).await;
         Ok(ToolResult::text(call.ctx.subject().unwrap_or("nobody").to_owned()))
@@ -176,7 +177,7 @@ async fn followers_never_get_the_answer_of_another_user() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn followers_never_get_the_answer_of_another_session_tool_or_server() {
+async fn waiting_callers_never_get_the_answer_of_another_session_tool_or_server() {
     let layer = CachedTool::new().with_scope(Scope::Session);
     let slow = |server: &'static str| {
         let tool = move |name: &'static str| {
@@ -202,14 +203,14 @@ async fn followers_never_get_the_answer_of_another_session_tool_or_server() {
 }
 
 #[tokio::test]
-async fn a_claim_that_names_a_tenant_is_not_hidden_by_another_one() {
+async fn a_tenant_claim_is_not_hidden_by_another_tenant_claim() {
     let of = |org: &str| Principal::new("ada").with_claim("tid", json!("directory")).with_claim("org_id", json!(org));
     let callers = ["acme", "globex"].map(|org| nobody().with_principal(of(org)));
     assert_eq!(loads(CachedTool::new(), &callers).await, 2);
 }
 
 #[tokio::test]
-async fn an_answer_for_an_administrator_s_token_never_reaches_a_viewer_s_of_the_same_user() {
+async fn an_answer_for_an_administrator_token_is_never_returned_for_a_viewer_token_of_the_same_user() {
     let roles = ["admin", "viewer"].map(|role| nobody().with_principal(Principal::new("ada").with_role(role)));
     assert_eq!(loads(CachedTool::new(), &roles).await, 2);
     let in_session = roles.clone().map(|ctx| ctx.with_session_id("1"));

@@ -5,7 +5,7 @@ use crate::cached::Handle;
 use crate::testing::Call;
 use crate::{CachedTool, Layer, Layered};
 
-/// What is invalidated, and how.
+/// An invalidation: its target and its call.
 type Way = (&'static str, fn(&Handle));
 
 const WAYS: [Way; 4] = [
@@ -15,30 +15,30 @@ const WAYS: [Way; 4] = [
     ("everything", Handle::clear),
 ];
 
-/// A server whose tool `read` answers with the number of the call, each call behind a door of its own.
+/// A server whose tool `read` answers with the number of the call, each call behind its own gate.
 #[derive(Clone, Default)]
-struct Doors(Arc<Mutex<Vec<Door>>>);
+struct Gates(Arc<Mutex<Vec<Gate>>>);
 
-impl Doors {
+impl Gates {
     fn script(&self) -> ScriptedServer {
-        let doors = self.clone();
+        let gates = self.clone();
         ScriptedServer::new("library").with_read_only("read", move |call| {
-            let door = Door::closed();
-            doors.0.lock().expect("nobody panicked").push(door.clone());
+            let gate = Gate::closed();
+            gates.0.lock().expect("no panic").push(gate.clone());
             async move {
-                door.pass().await;
+                gate.pass().await;
                 Ok(ToolResult::text(call.number.to_string()))
             }
         })
     }
 
     fn open(&self, number: usize) {
-        self.0.lock().expect("nobody panicked")[number - 1].open();
+        self.0.lock().expect("no panic")[number - 1].open();
     }
 }
 
 struct Setup {
-    doors: Doors,
+    gates: Gates,
     script: ScriptedServer,
     handle: Handle,
     server: Layered<CachedTool, ScriptedServer>,
@@ -46,12 +46,12 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let doors = Doors::default();
-        let script = doors.script();
+        let gates = Gates::default();
+        let script = gates.script();
         let layer = CachedTool::new().tag("read", |_| ["books"]);
         let handle = layer.handle();
         let server = layer.layer(script.clone());
-        Self { doors, script, handle, server }
+        Self { gates, script, handle, server }
     }
 
     async fn ask(&self) -> tokio::task::JoinHandle<String> {
@@ -62,36 +62,36 @@ impl Setup {
     }
 }
 
-/// A cache that only removes what it holds, as moka does, forgets nothing here: the load stores afterwards.
+/// A cache that only removes stored entries, as moka does, fails here: the load stores its value afterwards.
 #[tokio::test(start_paused = true)]
 async fn an_invalidation_during_a_load_is_not_undone_when_the_load_ends() {
     for (what, invalidate) in WAYS {
         let setup = Setup::new();
         let before = setup.ask().await;
         invalidate(&setup.handle);
-        setup.doors.open(1);
-        assert_eq!(before.await.expect("an answer"), "1", "who asked before may get it ({what})");
+        setup.gates.open(1);
+        assert_eq!(before.await.expect("an answer"), "1", "a caller from before may get it ({what})");
         let after = setup.ask().await;
         assert_eq!(setup.script.calls("read"), 2, "the stale result was kept ({what})");
-        setup.doors.open(2);
+        setup.gates.open(2);
         assert_eq!(after.await.expect("an answer"), "2", "{what}");
         assert_eq!(read(&setup.server).await, "2", "{what}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_after_an_invalidation_does_not_wait_for_the_load_from_before_it() {
+async fn a_call_after_an_invalidation_does_not_wait_for_an_earlier_load() {
     for (what, invalidate) in WAYS {
         let setup = Setup::new();
         let before = setup.ask().await;
         invalidate(&setup.handle);
         let (after, follower) = (setup.ask().await, setup.ask().await);
         assert_eq!(setup.script.calls("read"), 2, "a new load starts at once ({what})");
-        setup.doors.open(1);
+        setup.gates.open(1);
         assert_eq!(before.await.expect("an answer"), "1", "{what}");
         settle().await;
         assert!(!after.is_finished() && !follower.is_finished(), "served what was invalidated ({what})");
-        setup.doors.open(2);
+        setup.gates.open(2);
         assert_eq!(after.await.expect("an answer"), "2", "{what}");
         assert_eq!(follower.await.expect("an answer"), "2", "{what}");
         assert_eq!(read(&setup.server).await, "2", "{what}");
@@ -100,15 +100,15 @@ async fn who_asks_after_an_invalidation_does_not_wait_for_the_load_from_before_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_load_begun_after_an_invalidation_is_kept_although_the_older_one_ends_last() {
+async fn a_load_begun_after_an_invalidation_is_stored_even_if_the_older_load_ends_last() {
     for (what, invalidate) in WAYS {
         let setup = Setup::new();
         let before = setup.ask().await;
         invalidate(&setup.handle);
         let after = setup.ask().await;
-        setup.doors.open(2);
+        setup.gates.open(2);
         assert_eq!(after.await.expect("an answer"), "2", "{what}");
-        setup.doors.open(1);
+        setup.gates.open(1);
         assert_eq!(before.await.expect("an answer"), "1", "{what}");
         let again = setup.ask().await;
         assert_eq!(setup.script.calls("read"), 2, "the older load drove out the newer result ({what})");
@@ -117,7 +117,7 @@ async fn the_load_begun_after_an_invalidation_is_kept_although_the_older_one_end
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_leave_an_invalidated_load_do_not_end_the_one_that_took_its_place() {
+async fn callers_who_leave_an_invalidated_load_do_not_end_its_replacement() {
     for (what, invalidate) in WAYS {
         let setup = Setup::new();
         let before = setup.ask().await;
@@ -127,13 +127,13 @@ async fn those_who_leave_an_invalidated_load_do_not_end_the_one_that_took_its_pl
         settle().await;
         let follower = setup.ask().await;
         assert_eq!(setup.script.calls("read"), 2, "{what}");
-        setup.doors.open(2);
+        setup.gates.open(2);
         assert_eq!(after.await.expect("an answer"), "2", "{what}");
         assert_eq!(follower.await.expect("an answer"), "2", "{what}");
     }
 }
 
-/// Two tools with two calls each, by two users: which of them are still held after `invalidate`.
+/// Two tools with two calls each, by two users. Returns which of them are still cached after `invalidate`.
 async fn left_after(invalidate: impl Fn(&Handle)) -> Vec<String> {
     let tool = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
     let script = ScriptedServer::new("library").with_read_only("read", tool).with_read_only("list", tool);
@@ -179,7 +179,7 @@ async fn clear_drops_everything() {
 }
 
 #[tokio::test]
-async fn what_is_no_call_that_was_made_invalidates_nothing() {
+async fn invalidating_a_call_that_was_never_made_invalidates_nothing() {
     let left = left_after(|handle| {
         handle.invalidate("read", &json!({"book": 3}));
         handle.invalidate("raed", &json!({"book": 1}));

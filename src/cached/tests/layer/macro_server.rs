@@ -1,4 +1,4 @@
-//! The layer on a `#[server]` type, whose tools fail in a form of their own.
+//! The layer on a `#[server]` type, whose tools fail in their own form.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -35,7 +35,7 @@ impl Library {
 }
 
 #[tokio::test(start_paused = true)]
-async fn identical_calls_of_a_macro_server_make_one_call_and_a_hit_is_the_same_result() {
+async fn identical_calls_of_a_macro_server_run_the_tool_once_and_a_hit_returns_the_same_result() {
     let library = Library::default();
     let server = CachedTool::new().without_meta().layer(library.clone());
     let ctx = nobody();
@@ -65,14 +65,14 @@ async fn an_error_of_a_macro_tool_is_shared_and_not_cached() {
 }
 
 #[tokio::test]
-async fn a_macro_tool_that_says_nothing_of_itself_runs_each_time() {
+async fn a_macro_tool_without_annotations_runs_each_time() {
     let server = CachedTool::new().layer(Library::default());
     assert_eq!(answer(&server, "lend", json!({}), &nobody()).await, "lent 1");
     assert_eq!(answer(&server, "lend", json!({}), &nobody()).await, "lent 2");
 }
 
 #[tokio::test]
-async fn wrong_arguments_of_a_macro_tool_are_refused_and_nothing_is_kept() {
+async fn wrong_arguments_of_a_macro_tool_are_refused_and_nothing_is_cached() {
     let layer = CachedTool::new();
     let handle = layer.handle();
     let server = layer.layer(Library::default());

@@ -13,7 +13,7 @@ fn meta(result: &ToolResult, key: &str) -> Option<Value> {
     result.meta.as_ref()?.get(key).cloned()
 }
 
-/// A result with everything that a result can have.
+/// A result in which every field is set.
 fn full() -> ToolResult {
     ToolResult {
         structured_content: Some(json!({"title": "Moby Dick"})),
@@ -23,7 +23,7 @@ fn full() -> ToolResult {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_result_says_whether_it_came_from_the_cache_and_how_old_it_is() {
+async fn a_result_states_its_cache_status_and_its_age() {
     let server = CachedTool::new().layer(numbered());
     assert_eq!(meta(&result(&server).await, CACHE), Some(json!({"status": "miss"})));
     for age in [0, 1_500, 3_000] {
@@ -35,12 +35,12 @@ async fn a_result_says_whether_it_came_from_the_cache_and_how_old_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_shared_a_load_are_told_of_a_miss() {
-    let door = Door::closed();
-    let server = CachedTool::new().layer(numbered_behind(&door));
+async fn callers_who_shared_a_load_get_the_status_of_a_miss() {
+    let gate = Gate::closed();
+    let server = CachedTool::new().layer(numbered_behind(&gate));
     let open = async {
         settle().await;
-        door.open();
+        gate.open();
     };
     let (one, other, ()) = tokio::join!(result(&server), result(&server), open);
     assert_eq!(meta(&one, CACHE), Some(json!({"status": "miss"})));
@@ -48,7 +48,7 @@ async fn those_who_shared_a_load_are_told_of_a_miss() {
 }
 
 #[tokio::test]
-async fn without_meta_the_answer_is_the_one_of_the_bare_handler() {
+async fn without_meta_the_answer_equals_that_of_the_bare_handler() {
     let script = ScriptedServer::new("library").with_read_only("read", |_| async { Ok(full()) });
     let server = CachedTool::new().without_meta().layer(script.clone());
     for _ in 0..3 {
@@ -59,7 +59,7 @@ async fn without_meta_the_answer_is_the_one_of_the_bare_handler() {
 }
 
 #[tokio::test]
-async fn what_the_tool_says_of_its_result_stays_with_it() {
+async fn the_meta_of_the_tool_stays_in_its_result() {
     let script = ScriptedServer::new("library").with_read_only("read", |_| async { Ok(full()) });
     let server = CachedTool::new().layer(script);
     for status in ["miss", "hit"] {
@@ -71,7 +71,7 @@ async fn what_the_tool_says_of_its_result_stays_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hit_does_not_repeat_how_often_the_load_was_tried() {
+async fn a_hit_does_not_repeat_the_attempts_of_the_load() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         if call.number == 1 { Err(McpError::unavailable("closed")) } else { Ok(full()) }
     });
@@ -84,7 +84,7 @@ async fn a_hit_does_not_repeat_how_often_the_load_was_tried() {
 }
 
 #[tokio::test]
-async fn a_tool_that_is_not_cached_answers_as_if_the_layer_were_not_there() {
+async fn an_uncached_tool_answers_as_without_the_layer() {
     let script = ScriptedServer::new("library").with_plain("read", |_| async { Ok(full()) });
     let server = CachedTool::new().layer(script);
     assert_eq!(result(&server).await, full());

@@ -29,9 +29,9 @@ async fn requests_are_counted_by_tool_and_outcome() {
     assert_eq!(counted(&recorder), expected);
 }
 
-/// Whatever clients ask for, there are four of them.
+/// There are four counters, whatever clients ask for.
 #[tokio::test]
-async fn what_is_read_is_counted_by_kind_and_outcome() {
+async fn reads_of_resources_and_prompts_are_counted_by_kind_and_outcome() {
     let recorder = DebuggingRecorder::new();
     let server = ::metrics::with_local_recorder(&recorder, || {
         CachedTool::new().with_resources(Reads::new()).with_prompts(Reads::new()).layer(Reading)
@@ -51,7 +51,7 @@ async fn what_is_read_is_counted_by_kind_and_outcome() {
     assert_eq!(counted(&recorder), expected);
 }
 
-/// A server with resources and prompts, but for one.
+/// A server with resources and prompts, except one.
 #[derive(Clone)]
 struct Reading;
 
@@ -91,7 +91,7 @@ impl McpHandler for Reading {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_second_level_does_and_fails_at_is_counted() {
+async fn steps_and_failures_of_a_second_level_are_counted() {
     let recorder = DebuggingRecorder::new();
     let level = MemoryLevel::new();
     let replica = || ::metrics::with_local_recorder(&recorder, || at_once().replica(level.clone(), as_it_is));
@@ -110,7 +110,7 @@ async fn what_a_second_level_does_and_fails_at_is_counted() {
         ("cache_second_level_puts outcome=put", 3),
     ];
     assert_eq!(counted(&recorder), counts(healthy));
-    // Steps that read open after five failures, and close with the probe.
+    // The breaker of reads opens after five failures, and closes with the probe.
     a.faults.set(FAILS);
     for n in 10..16 {
         a.read_of(n).await;
@@ -132,7 +132,7 @@ async fn what_a_second_level_does_and_fails_at_is_counted() {
         ("cache_second_level_puts outcome=put", 1),
     ];
     assert_eq!(broken, counts(failing));
-    // Values that cannot be put are dropped or lost, and steps that write open of themselves.
+    // Values that cannot be written are dropped or lost, and the breaker of writes opens by itself.
     a.faults.set(HANGS_WRITING);
     futures_util::future::join_all((100..3_100).map(|n| a.read_of(n))).await;
     tokio::time::sleep(SECOND).await;

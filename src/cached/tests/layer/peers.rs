@@ -1,4 +1,4 @@
-//! What other caches of MCP tools do wrong, and this one does not.
+//! Errors of other caches of MCP tools that this one does not make.
 
 use futures_util::future::join_all;
 
@@ -6,13 +6,13 @@ use super::*;
 use crate::{CachedTool, Layer};
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_misses_at_the_same_time_make_one_load() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+async fn a_hundred_concurrent_misses_run_one_load() {
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let server = CachedTool::new().layer(script.clone());
     let open = async {
         settle().await;
-        door.open();
+        gate.open();
     };
     let (answers, ()) = tokio::join!(join_all((0..100).map(|_| read(&server))), open);
     assert!(answers.iter().all(|answer| answer == "1"));
@@ -20,7 +20,7 @@ async fn a_hundred_misses_at_the_same_time_make_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_result_is_not_answered_for_ever() {
+async fn a_failed_result_is_not_cached_for_ever() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         if call.number == 1 { Ok(ToolResult::error("try again later")) } else { Ok(ToolResult::text("a book")) }
     });
@@ -31,9 +31,9 @@ async fn a_failed_result_is_not_answered_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_is_cancelled_or_dropped_neither_fails_nor_hangs_those_who_follow() {
-    let door = Door::closed();
-    let script = numbered_behind(&door);
+async fn a_cancelled_or_dropped_first_caller_neither_fails_nor_blocks_the_others() {
+    let gate = Gate::closed();
+    let script = numbered_behind(&gate);
     let server = CachedTool::new().layer(script.clone());
     for dropped in [true, false] {
         let token = Token::default();
@@ -55,7 +55,7 @@ async fn a_leader_that_is_cancelled_or_dropped_neither_fails_nor_hangs_those_who
             token.cancel();
         }
         let _ = leader.await;
-        door.open();
+        gate.open();
         for follower in followers {
             assert!(["1", "2"].contains(&follower.await.expect("an answer").as_str()));
         }

@@ -1,4 +1,4 @@
-//! What those who wait for a load hear of it meanwhile.
+//! Notifications for callers who wait for a load.
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
@@ -41,7 +41,7 @@ fn logs(client: &Client) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_waits_alone_hears_what_the_tool_reports_and_a_hit_says_nothing() {
+async fn a_lone_caller_gets_the_progress_of_the_tool_and_a_hit_sends_none() {
     for server in [CachedTool::new(), CachedTool::new().with_scope(Scope::Public)].map(|layer| layer.layer(working())) {
         let laptop = Client::new("laptop");
         for _ in 0..2 {
@@ -52,7 +52,7 @@ async fn one_who_waits_alone_hears_what_the_tool_reports_and_a_hit_says_nothing(
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_wait_hear_by_their_own_token_from_when_they_come() {
+async fn every_waiting_caller_gets_progress_by_its_own_token_from_its_arrival() {
     let server = CachedTool::new().layer(working());
     let clients = ["laptop", "phone", "tablet", "watch"].map(Client::new);
     let quiet = Client::new("quiet");
@@ -75,7 +75,7 @@ async fn all_who_wait_hear_by_their_own_token_from_when_they_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_waits_for_a_call_of_nobody_in_particular_hears_of_it() {
+async fn a_caller_who_joins_a_call_without_a_session_gets_its_progress() {
     let server = CachedTool::new().layer(working());
     let laptop = Client::new("laptop");
     let in_process = nobody().with_principal(Principal::new("ada"));
@@ -88,7 +88,7 @@ async fn one_who_waits_for_a_call_of_nobody_in_particular_hears_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_public_call_other_users_hear_numbers_and_the_starter_s_own_connections_all() {
+async fn of_a_public_call_other_users_get_only_numbers_and_the_starters_connections_get_everything() {
     let server = CachedTool::new().with_scope(Scope::Public).layer(working());
     let (laptop, phone, eve) = (Client::new("laptop"), Client::new("phone"), Client::new("eve"));
     let callers = [laptop.ctx("ada"), phone.ctx("ada"), eve.ctx("eve")];
@@ -100,7 +100,7 @@ async fn of_a_public_call_other_users_hear_numbers_and_the_starter_s_own_connect
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_below_the_level_that_a_client_has_set_is_not_sent_to_it() {
+async fn a_log_below_the_level_of_a_client_is_not_sent_to_it() {
     let server = CachedTool::new().layer(working());
     let (laptop, phone) = (Client::new("laptop"), Client::new("phone"));
     let callers = [laptop.ctx("ada"), phone.ctx("ada")];
@@ -110,7 +110,7 @@ async fn a_log_below_the_level_that_a_client_has_set_is_not_sent_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_takes_nothing_holds_up_neither_the_work_nor_another_and_its_own_result_for_a_second() {
+async fn a_blocked_connection_delays_only_its_own_result_and_for_at_most_one_second() {
     for (one, other) in [("stuck", "laptop"), ("laptop", "stuck")] {
         let server = CachedTool::new().layer(working());
         let client = |name| if name == "stuck" { Client::stuck(name) } else { Client::new(name) };
@@ -128,7 +128,7 @@ async fn a_connection_that_takes_nothing_holds_up_neither_the_work_nor_another_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_more_than_a_slow_connection_takes_the_last_is_told() {
+async fn a_slow_connection_gets_the_latest_128_notifications() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         for step in 1..=1_000 {
             call.ctx.report_progress(f64::from(step), None, None).await?;
@@ -159,11 +159,11 @@ async fn nothing_is_sent_after_the_result() {
     join_all(callers.iter().map(|ctx| read_as(&server, ctx))).await;
     sleep(MINUTE).await;
     assert_eq!((laptop.steps(), phone.steps()), (vec![1.0], vec![1.0]));
-    assert_eq!((logs(&laptop), logs(&phone)), (1, 0), "a log is of the connection, which is there");
+    assert_eq!((logs(&laptop), logs(&phone)), (1, 0), "a log belongs to the connection, which exists");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_has_to_call_alone_after_all_hears_progress_that_goes_on_rising() {
+async fn a_caller_who_has_to_call_alone_gets_rising_progress() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         work(&call.ctx).await?;
         Ok(ToolResult::text(ask_name(&call.ctx).await?))
@@ -178,7 +178,7 @@ async fn one_who_has_to_call_alone_after_all_hears_progress_that_goes_on_rising(
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_whose_client_is_asked_still_hears_what_follows() {
+async fn a_caller_whose_client_was_asked_still_gets_later_progress() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         let name = ask_name(&call.ctx).await?;
         work(&call.ctx).await?;
@@ -193,7 +193,7 @@ async fn one_whose_client_is_asked_still_hears_what_follows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_fails_is_followed_by_one_whose_progress_rises_for_all() {
+async fn progress_rises_for_all_callers_after_a_failed_attempt() {
     let script = ScriptedServer::new("library").with_read_only("read", |call| async move {
         work(&call.ctx).await?;
         if call.number == 1 { Err(McpError::unavailable("down")) } else { Ok(ToolResult::text("a book")) }
@@ -208,7 +208,7 @@ async fn an_attempt_that_fails_is_followed_by_one_whose_progress_rises_for_all()
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_reads_a_resource_or_gets_a_prompt_hears_of_it_too() {
+async fn a_read_of_a_resource_or_a_prompt_gets_progress_too() {
     for what in BOTH {
         let shelf = Shelf::new(|ask| async move {
             work(&ask.ctx).await?;
@@ -228,7 +228,7 @@ async fn who_reads_a_resource_or_gets_a_prompt_hears_of_it_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_caches_tell_of_it_once() {
+async fn two_nested_caches_send_progress_once() {
     let server = (CachedTool::new(), CachedTool::new()).layer(working());
     let laptop = Client::new("laptop");
     read_as(&server, &laptop.ctx("ada")).await;

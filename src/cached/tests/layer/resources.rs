@@ -1,4 +1,4 @@
-//! What is kept of resources and prompts.
+//! Caching of resources and prompts.
 
 mod failures;
 mod freshness;
@@ -18,7 +18,7 @@ use crate::cached::Reads;
 use crate::outcome::CACHE;
 use crate::{CachedTool, ConfigError, Layer, Layered, Middleware, Scope, TryLayer, layer};
 
-/// The two that are kept on request. What is promised of one is promised of the other.
+/// The two kinds that are cached on request. Each guarantee holds for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     Resource,
@@ -28,7 +28,7 @@ use Asked::{Prompt, Resource};
 
 pub(super) const BOTH: [Asked; 2] = [Resource, Prompt];
 
-/// Answers resources and prompts as a test says, in front of a server with tools, and counts what it is asked.
+/// Answers resources and prompts by a function of the test, in front of a server with tools, and counts its requests.
 #[derive(Clone)]
 pub(super) struct Shelf {
     asked: Arc<AtomicUsize>,
@@ -54,13 +54,13 @@ impl Shelf {
         Self::new(|ask| async move { Ok(ask.number.to_string()) })
     }
 
-    /// Like [`numbered`](Self::numbered), but each request waits at the door.
-    fn behind(door: &Door) -> Self {
-        let door = door.clone();
+    /// Like [`numbered`](Self::numbered), but each request waits at the gate.
+    fn behind(gate: &Gate) -> Self {
+        let gate = gate.clone();
         Self::new(move |ask| {
-            let door = door.clone();
+            let gate = gate.clone();
             async move {
-                door.pass().await;
+                gate.pass().await;
                 Ok(ask.number.to_string())
             }
         })
@@ -75,7 +75,7 @@ impl Shelf {
         (self.script)(Ask { number, name: name.to_owned(), ctx: ctx.clone() })
     }
 
-    /// Puts `cached` in front of it, and it in front of [`numbered`].
+    /// Applies `cached` to it, and it to [`numbered`].
     pub(super) fn with(&self, cached: CachedTool) -> Server {
         (cached, layer(self.clone())).layer(numbered())
     }
@@ -108,7 +108,7 @@ pub(super) fn both() -> CachedTool {
     CachedTool::new().with_resources(Reads::new()).with_prompts(Reads::new())
 }
 
-/// What the server answers, as it is on the wire.
+/// The server's answer as JSON.
 async fn wire(server: &impl McpHandler, what: Asked, name: &str, ctx: &RequestContext) -> McpResult<Value> {
     match what {
         Resource => server.read_resource(name, ctx).await.map(|result| json!(result)),
@@ -134,7 +134,7 @@ async fn get(server: &impl McpHandler, what: Asked, name: &str, ctx: &RequestCon
     try_get(server, what, name, ctx).await.expect("an answer")
 }
 
-/// A resource or a prompt that nobody in particular asks for.
+/// A resource or a prompt, requested by an anonymous caller.
 async fn one(server: &impl McpHandler, what: Asked) -> String {
     get(server, what, "one", &nobody()).await
 }
@@ -145,7 +145,7 @@ async fn prompt(server: &impl McpHandler, args: Option<Value>) -> String {
 }
 
 #[tokio::test]
-async fn unless_asked_to_be_kept_they_pass_through_untouched() {
+async fn resources_and_prompts_are_not_cached_by_default() {
     let (bare, shelf) = (layer(Shelf::numbered()).layer(numbered()), Shelf::numbered());
     let cached = CachedTool::new();
     let handle = cached.handle();
@@ -161,7 +161,7 @@ async fn unless_asked_to_be_kept_they_pass_through_untouched() {
 }
 
 #[tokio::test]
-async fn what_is_to_be_kept_is_asked_for_once_and_the_other_each_time() {
+async fn the_chosen_kind_is_loaded_once_and_the_other_kind_each_time() {
     let new = CachedTool::new;
     for (cached, kept, passed) in
         [(new().with_resources(Reads::new()), Resource, Prompt), (new().with_prompts(Reads::new()), Prompt, Resource)]
@@ -174,7 +174,7 @@ async fn what_is_to_be_kept_is_asked_for_once_and_the_other_each_time() {
 }
 
 #[tokio::test]
-async fn those_that_are_not_chosen_are_not_kept() {
+async fn resources_and_prompts_outside_the_selection_are_not_cached() {
     let cached = CachedTool::new()
         .with_resources(Reads::new().when(|uri| uri.starts_with("docs://")))
         .with_prompts(Reads::new().when(|name| name != "now"));
@@ -189,16 +189,16 @@ async fn those_that_are_not_chosen_are_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_who_ask_at_the_same_time_share_one_load() {
+async fn a_hundred_concurrent_reads_share_one_load() {
     for what in BOTH {
-        let door = Door::closed();
-        let shelf = Shelf::behind(&door);
+        let gate = Gate::closed();
+        let shelf = Shelf::behind(&gate);
         let cached = both();
         let handle = cached.handle();
         let server = shelf.with(cached);
         let open = async {
             settle().await;
-            door.open();
+            gate.open();
         };
         let (answers, ()) = tokio::join!(join_all((0..100).map(|_| one(&server, what))), open);
         assert!(answers.iter().all(|answer| answer == "1"), "{answers:?}");
@@ -209,7 +209,7 @@ async fn a_hundred_who_ask_at_the_same_time_share_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_says_whether_it_came_from_the_cache() {
+async fn an_answer_states_its_cache_status() {
     let shelf = Shelf::numbered();
     for what in BOTH {
         let server = shelf.with(both());
@@ -226,7 +226,7 @@ async fn an_answer_says_whether_it_came_from_the_cache() {
 }
 
 #[tokio::test]
-async fn one_bound_holds_for_all_that_is_kept() {
+async fn one_bound_holds_for_tools_resources_and_prompts_together() {
     let cached = both().with_max_entries(100);
     let handle = cached.handle();
     let server = Shelf::numbered().with(cached);
@@ -243,7 +243,7 @@ async fn one_bound_holds_for_all_that_is_kept() {
 }
 
 #[tokio::test]
-async fn one_above_the_limit_is_passed_on_and_not_kept() {
+async fn a_resource_above_the_size_limit_is_returned_and_not_cached() {
     for what in BOTH {
         let shelf = Shelf::new(|ask| async move { Ok("x".repeat(if ask.name == "large" { 3_000 } else { 1_000 })) });
         let cached = both().with_max_result_bytes(2_000);

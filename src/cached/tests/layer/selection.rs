@@ -11,7 +11,7 @@ fn annotated(name: &str, annotations: ToolAnnotations) -> Tool {
     Tool { annotations: Some(annotations), ..Tool::new(name, "a tool") }
 }
 
-/// A server with a tool for each thing that annotations can say.
+/// A server with a tool for each combination of annotations.
 fn server() -> ScriptedServer {
     let number = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
     let none = ToolAnnotations::default;
@@ -42,7 +42,7 @@ async fn cached_by(cached: CachedTool) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn only_what_its_author_calls_read_only_is_cached() {
+async fn only_tools_annotated_as_read_only_are_cached() {
     assert_eq!(cached_by(CachedTool::new()).await, ["read"]);
     assert_eq!(cached_by(CachedTool::new().only(["read"])).await, ["read"]);
     assert_eq!(cached_by(CachedTool::new().when(|tool| tool.name == "read")).await, ["read"]);
@@ -50,7 +50,7 @@ async fn only_what_its_author_calls_read_only_is_cached() {
 }
 
 #[test]
-fn to_cache_a_tool_with_effects_is_a_mistake_that_names_the_way_out() {
+fn caching_a_tool_with_effects_is_an_error_that_names_the_fix() {
     for tool in ["lend", "burn", "sort", "plain"] {
         for layer in [CachedTool::new().only([tool]), CachedTool::new().when(move |asked| asked.name == tool)] {
             let mistake = layer.try_layer(server()).expect_err("it has effects");
@@ -65,25 +65,25 @@ fn to_cache_a_tool_with_effects_is_a_mistake_that_names_the_way_out() {
 }
 
 #[tokio::test]
-async fn a_tool_with_effects_is_cached_by_who_vouches_for_it() {
+async fn a_tool_with_effects_is_cached_if_the_user_allows_it() {
     assert_eq!(cached_by(CachedTool::new().allow_skipped_effects(["burn"])).await, ["read", "burn"]);
     let only = CachedTool::new().only(["burn"]).allow_skipped_effects(["burn"]);
     assert_eq!(cached_by(only).await, ["burn"]);
 }
 
-/// Changes what the server says of its tools, while it runs.
+/// Changes the server's tool definitions while it runs.
 #[derive(Clone, Default)]
 struct Relisted(Arc<Mutex<Vec<Tool>>>);
 
 impl Relisted {
     fn set(&self, tools: &[Tool]) {
-        *self.0.lock().expect("nobody panicked") = tools.to_vec();
+        *self.0.lock().expect("no panic") = tools.to_vec();
     }
 }
 
 impl Middleware for Relisted {
     fn list_tools<H: McpHandler>(&self, _: &H) -> Vec<Tool> {
-        self.0.lock().expect("nobody panicked").clone()
+        self.0.lock().expect("no panic").clone()
     }
 
     fn list_tools_for<H: McpHandler>(&self, inner: &H, _: &RequestContext) -> Vec<Tool> {
@@ -92,7 +92,7 @@ impl Middleware for Relisted {
 }
 
 #[tokio::test]
-async fn a_tool_that_appears_in_a_later_listing_is_cached_from_then_on() {
+async fn a_tool_of_a_later_listing_is_cached_from_then_on() {
     let (script, listed) = (numbered(), Relisted::default());
     let server = (CachedTool::new(), layer(listed.clone())).layer(script.clone());
     assert_eq!([read(&server).await, read(&server).await], ["1", "2"], "unknown, so not cached");
@@ -113,7 +113,7 @@ async fn a_tool_that_is_no_longer_read_only_is_no_longer_cached() {
 }
 
 #[tokio::test]
-async fn a_listing_that_says_nothing_new_keeps_what_is_held() {
+async fn an_unchanged_listing_keeps_the_cached_results() {
     let server = CachedTool::new().layer(numbered());
     assert_eq!(read(&server).await, "1");
     server.list_tools();
@@ -121,7 +121,7 @@ async fn a_listing_that_says_nothing_new_keeps_what_is_held() {
 }
 
 #[tokio::test]
-async fn the_catalogue_is_not_listed_for_calls() {
+async fn calls_do_not_list_the_tools() {
     let script = numbered();
     let server = CachedTool::new().layer(script.clone());
     let listings = script.listings();
@@ -133,7 +133,7 @@ async fn the_catalogue_is_not_listed_for_calls() {
 }
 
 #[tokio::test]
-async fn a_tool_that_does_not_exist_is_refused_by_the_server() {
+async fn an_unknown_tool_is_refused_by_the_server() {
     let server = CachedTool::new().layer(numbered());
     let result = server.call_tool("raed", json!({}), &nobody()).await;
     assert_eq!(result.expect_err("no such tool").kind, McpError::tool_not_found("raed").kind);

@@ -37,7 +37,7 @@ fn a_setting_that_cannot_work_is_refused_by_name_with_the_reason() {
 }
 
 #[test]
-fn a_cache_refuses_the_same_settings_with_the_same_sentence() {
+fn a_cache_refuses_the_same_settings_with_the_same_text() {
     let (short, long) = (Duration::from_nanos(1), Duration::from_secs(60));
     type Engine = Cache<u8, u8>;
     assert_eq!(Engine::new().check(), Ok(()));
@@ -59,7 +59,7 @@ fn a_cache_refuses_the_same_settings_with_the_same_sentence() {
 }
 
 #[test]
-fn a_name_that_no_tool_bears_is_refused_with_the_one_that_was_meant() {
+fn an_unknown_tool_name_is_refused_with_a_suggestion() {
     let new = CachedTool::new;
     let cases = [
         new().only(["raed"]),
@@ -81,12 +81,12 @@ fn a_name_that_no_tool_bears_is_refused_with_the_one_that_was_meant() {
 
 #[test]
 #[should_panic(expected = "did you mean `read`?")]
-fn where_no_error_can_be_returned_the_text_of_the_mistake_is_the_panic() {
+fn the_panic_of_an_infallible_method_has_the_text_of_the_error() {
     let _server = CachedTool::new().only(["raed"]).layer(numbered());
 }
 
 #[test]
-fn the_smallest_settings_that_mean_something_are_taken() {
+fn the_smallest_meaningful_settings_are_accepted() {
     let smallest = Duration::from_nanos(1);
     let layer = CachedTool::new()
         .with_ttl(smallest)
@@ -99,7 +99,7 @@ fn the_smallest_settings_that_mean_something_are_taken() {
 }
 
 #[test]
-fn a_layer_that_was_refused_leaves_its_handle_without_a_server() {
+fn a_refused_layer_leaves_its_handle_without_a_server() {
     let layer = CachedTool::new().with_ttl(Duration::ZERO);
     assert!(layer.try_layer(numbered()).is_err());
     let warmed = tokio::runtime::Builder::new_current_thread()

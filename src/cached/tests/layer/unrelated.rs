@@ -1,4 +1,4 @@
-//! What an invalidation costs the entries that it is not about: nothing.
+//! An invalidation costs unrelated entries nothing.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::{CachedTool, Layer, Layered, Scope};
 
 const ENTRIES: u32 = 4_000;
 
-/// Has a tool, resources and a prompt, and as many answers of each as one asks for.
+/// Has a tool, resources and a prompt, with any number of answers of each.
 #[derive(Clone)]
 struct Library;
 
@@ -45,7 +45,7 @@ impl McpHandler for Library {
     }
 }
 
-/// What is kept, in groups that are invalidated as a whole.
+/// The cached answers, in groups that are invalidated as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Tool,
@@ -87,7 +87,7 @@ impl Replica {
         assert!(is_answered, "{kind:?} {n}");
     }
 
-    /// How many of all answers of a kind need not be computed.
+    /// Returns how many of all answers of a kind are hits.
     async fn hits(&self, kind: Asked) -> u32 {
         let loads = self.handle.stats().loads;
         for n in 0..ENTRIES {
@@ -97,7 +97,7 @@ impl Replica {
     }
 
     async fn fill(&self, kind: Asked) {
-        assert_eq!(self.hits(kind).await, 0, "nothing is there yet");
+        assert_eq!(self.hits(kind).await, 0, "the cache is empty");
     }
 
     fn level(&self) -> SecondLevelStats {
@@ -119,7 +119,7 @@ fn share(hits: u32) -> f64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits() {
+async fn after_three_thousand_unrelated_tags_every_other_answer_is_still_a_hit() {
     for kind in KINDS {
         for are_tagged in [false, true] {
             let replica = Replica::new(are_tagged, ALONE);
@@ -135,7 +135,7 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits() {
     }
 }
 
-/// The replica that invalidates, and one that has nothing in its own memory.
+/// The replica that invalidates, and a replica with an empty memory.
 async fn on_all_replicas(kind: Asked, are_tagged: bool, level: impl SecondLevel + Clone) {
     let one = Replica::new(are_tagged, Some(level.clone()));
     until_subscribed(&one).await;
@@ -153,14 +153,14 @@ async fn on_all_replicas(kind: Asked, are_tagged: bool, level: impl SecondLevel 
     assert_eq!((here, there), (ENTRIES, ENTRIES), "{kind:?}, tagged: {are_tagged}");
 }
 
-/// What is loaded while a subscription begins is not kept.
+/// Values that are loaded before the subscription works are not kept.
 async fn until_subscribed(replica: &Replica) {
     while !replica.level().is_subscribed {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Until all is put, and the level knows of all invalidations.
+/// Until all values are written, and the level has all invalidations.
 async fn until_told(replica: &Replica) {
     while replica.level().puts < u64::from(ENTRIES) || replica.level().pending_invalidations > 0 {
         assert_eq!(replica.level().dropped_puts, 0);
@@ -169,7 +169,7 @@ async fn until_told(replica: &Replica) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_all_replicas() {
+async fn after_three_thousand_unrelated_tags_every_other_answer_is_still_a_hit_on_all_replicas() {
     for kind in KINDS {
         for are_tagged in [false, true] {
             on_all_replicas(kind, are_tagged, MemoryLevel::new()).await;
@@ -179,7 +179,7 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_al
 
 #[cfg(feature = "redis")]
 #[tokio::test]
-async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_all_replicas_of_a_redis() {
+async fn after_three_thousand_unrelated_tags_every_other_answer_is_still_a_hit_on_all_replicas_of_a_redis() {
     let redis = crate::testing::private_redis::PrivateRedis::start();
     for kind in KINDS {
         let connection = crate::cached::tests::second_level::in_redis::manager(&redis.client());
@@ -190,7 +190,7 @@ async fn after_three_thousand_unrelated_tags_every_other_answer_still_hits_on_al
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_whole_group_is_invalidated_and_nothing_else() {
+async fn invalidating_a_group_invalidates_all_of_it_and_nothing_else() {
     for invalidated in KINDS {
         let replica = Replica::new(true, ALONE);
         for kind in KINDS {
@@ -214,9 +214,9 @@ async fn a_whole_group_is_invalidated_and_nothing_else() {
     }
 }
 
-/// Prompts, since there may be as many as one likes: each is a group of its own.
+/// Prompts, since there may be any number of them, and each is its own group.
 #[tokio::test]
-async fn of_two_thousand_groups_every_other_one_is_invalidated_and_no_third_one() {
+async fn of_two_thousand_groups_exactly_the_invalidated_half_is_loaded_again() {
     let replica = Replica::new(false, ALONE);
     let ask = async |n: u32| {
         let before = replica.handle.stats().loads;
@@ -235,9 +235,9 @@ async fn of_two_thousand_groups_every_other_one_is_invalidated_and_no_third_one(
     }
 }
 
-/// Each insertion invalidates its key, so that no older load is kept.
+/// Each insertion invalidates its key, so that no older load is stored.
 #[tokio::test]
-async fn values_that_are_put_in_by_hand_do_not_push_each_other_out() {
+async fn inserted_values_do_not_evict_each_other() {
     let cache = Cache::<u32, u32>::new();
     for key in 0..ENTRIES {
         cache.insert(key, key);

@@ -1,4 +1,4 @@
-//! What a tool that writes does to what is kept.
+//! The effect of a tool that writes on cached answers.
 
 use serde::Deserialize;
 use turbomcp_core::McpError;
@@ -8,7 +8,7 @@ use crate::cached::Cache;
 use crate::testing::Call;
 use crate::{CachedTool, ConfigError, Layer, Middleware, TryLayer};
 
-/// A server with two tools that read, and one that writes and fails where its arguments say so.
+/// A server with two tools that read, and one that writes and fails if its arguments say so.
 fn users() -> ScriptedServer {
     let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
     ScriptedServer::new("users").with_read_only("get_user", numbered).with_read_only("list_users", numbered).with_plain(
@@ -84,7 +84,7 @@ async fn a_write_invalidates_the_calls_it_names() {
     assert_eq!(list(&server).await, "2");
 }
 
-/// Raises the failures of the server below as errors of the protocol.
+/// Returns the failures of the server below as protocol errors.
 #[derive(Clone)]
 struct Raises;
 
@@ -104,7 +104,7 @@ impl Middleware for Raises {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_fails_invalidates_unless_the_failure_proves_that_it_took_no_effect() {
+async fn a_failed_write_invalidates_unless_its_failure_proves_that_it_had_no_effect() {
     let caching = layer().invalidates("update_user", ["get_user"]);
     let (surfaced, raised) = (caching.layer(users()), (caching, crate::layer(Raises)).layer(users()));
     let surfaced = async |args: Value| {
@@ -127,7 +127,7 @@ async fn a_write_that_fails_invalidates_unless_the_failure_proves_that_it_took_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_is_dropped_half_way_invalidates_since_it_may_have_taken_effect() {
+async fn a_dropped_write_invalidates_since_it_may_have_taken_effect() {
     let server = layer().invalidates("update_user", ["get_user"]).layer(users());
     get(&server, 1).await;
     let writer = server.clone();
@@ -140,15 +140,15 @@ async fn a_write_that_is_dropped_half_way_invalidates_since_it_may_have_taken_ef
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_began_before_the_write_ended_is_not_kept() {
-    let door = Door::closed();
-    let waits = door.clone();
+async fn a_load_that_began_before_the_write_ended_is_not_cached() {
+    let gate = Gate::closed();
+    let waits = gate.clone();
     let script = ScriptedServer::new("users")
         .with_read_only("get_user", move |call| {
-            let door = waits.clone();
+            let gate = waits.clone();
             async move {
                 if call.number == 1 {
-                    door.pass().await;
+                    gate.pass().await;
                 }
                 Ok(ToolResult::text(call.number.to_string()))
             }
@@ -159,13 +159,13 @@ async fn a_load_that_began_before_the_write_ended_is_not_kept() {
     let reading = tokio::spawn(async move { get(&reader, 1).await });
     settle().await;
     update(&server, json!({})).await;
-    door.open();
+    gate.open();
     assert_eq!(reading.await.expect("an answer"), "1");
     assert_eq!(get(&server, 1).await, "2");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_a_layer_further_in_marks_as_of_unknown_outcome_invalidates() {
+async fn a_refusal_that_an_inner_layer_marks_as_outcome_unknown_invalidates() {
     let server = layer().invalidates("update_user", ["get_user"]).layer(users());
     assert_eq!(get(&server, 1).await, "1");
     for (data, expected) in [
@@ -206,7 +206,7 @@ async fn the_engine_invalidates_by_tag() {
 }
 
 #[test]
-fn names_are_checked_and_a_cached_tool_does_not_write() {
+fn names_of_writers_are_checked_and_a_cached_tool_cannot_be_a_writer() {
     let unknown = |layer: CachedTool| matches!(layer.try_layer(users()), Err(ConfigError::UnknownTool { .. }));
     assert!(unknown(CachedTool::new().tag("get_usr", |_| ["a"])));
     assert!(unknown(CachedTool::new().invalidates("update_usr", ["get_user"])));
@@ -226,7 +226,7 @@ mod in_a_transaction {
         Transactor::new(options.connect("sqlite::memory:").await.expect("a database"))
     }
 
-    /// A server whose writes take no time, since a database's time cannot be paused.
+    /// A server whose writes take no time, since the time of a database cannot be paused.
     fn users() -> ScriptedServer {
         let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
         ScriptedServer::new("users")
@@ -252,7 +252,7 @@ mod in_a_transaction {
     }
 
     #[tokio::test]
-    async fn a_write_that_is_rolled_back_invalidates_nothing() {
+    async fn a_rolled_back_write_invalidates_nothing() {
         let server = layer().invalidates("update_user", ["get_user"]).layer(users());
         get(&server, 1).await;
         let transactor = transactor().await;
@@ -264,16 +264,16 @@ mod in_a_transaction {
         assert_eq!(get(&server, 1).await, "1");
     }
     #[tokio::test]
-    async fn a_hook_of_the_user_that_takes_its_time_keeps_no_invalidation_in_either_order() {
-        let hooked = |began: &Arc<AtomicBool>, door: &Door| {
+    async fn a_slow_hook_delays_no_invalidation_in_either_order() {
+        let hooked = |began: &Arc<AtomicBool>, gate: &Gate| {
             let numbered = |call: Call| async move { Ok(ToolResult::text(call.number.to_string())) };
-            let (began, door) = (Arc::clone(began), door.clone());
+            let (began, gate) = (Arc::clone(began), gate.clone());
             ScriptedServer::new("users").with_read_only("get_user", numbered).with_plain("update_user", move |_| {
-                let (began, door) = (Arc::clone(&began), door.clone());
+                let (began, gate) = (Arc::clone(&began), gate.clone());
                 async move {
                     let mail = after_commit(move || async move {
                         began.store(true, Ordering::SeqCst);
-                        door.pass().await;
+                        gate.pass().await;
                     });
                     assert!(mail.is_ok());
                     Ok(ToolResult::text("updated"))
@@ -284,22 +284,22 @@ mod in_a_transaction {
         let pool = pool.connect("sqlite::memory:").await.expect("a database");
         let transaction = TransactionalTool::new(pool).only(["update_user"]);
         let cache = || layer().invalidates("update_user", ["get_user"]);
-        let (began, door) = (Arc::<AtomicBool>::default(), Door::closed());
-        let inside = (transaction.clone(), cache()).layer(hooked(&began, &door));
-        reads_anew_while_a_hook_runs(inside, &began, &door).await;
+        let (began, gate) = (Arc::<AtomicBool>::default(), Gate::closed());
+        let inside = (transaction.clone(), cache()).layer(hooked(&began, &gate));
+        reads_anew_while_a_hook_runs(inside, &began, &gate).await;
 
-        let (began, door) = (Arc::<AtomicBool>::default(), Door::closed());
-        let outside = (cache(), transaction).layer(hooked(&began, &door));
-        reads_anew_while_a_hook_runs(outside, &began, &door).await;
+        let (began, gate) = (Arc::<AtomicBool>::default(), Gate::closed());
+        let outside = (cache(), transaction).layer(hooked(&began, &gate));
+        reads_anew_while_a_hook_runs(outside, &began, &gate).await;
     }
 
-    async fn reads_anew_while_a_hook_runs(server: impl McpHandler, began: &AtomicBool, door: &Door) {
+    async fn reads_anew_while_a_hook_runs(server: impl McpHandler, began: &AtomicBool, gate: &Gate) {
         assert_eq!(get(&server, 1).await, "1");
         let writer = server.clone();
         let writing = tokio::spawn(async move { update(&writer, json!({})).await });
         until(|| began.load(Ordering::SeqCst)).await;
-        assert_eq!(get(&server, 1).await, "2", "what the hook tells others to read again is read again");
-        door.open();
+        assert_eq!(get(&server, 1).await, "2", "the resource that the hook announces is read again");
+        gate.open();
         writing.await.expect("an answer");
     }
 }

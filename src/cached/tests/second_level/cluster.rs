@@ -10,7 +10,7 @@ use crate::cached::RedisLevel;
 use crate::testing::second_level_contract;
 use crate::{AnyRedisConnection, RedisConnection};
 
-/// Three masters that know each other.
+/// Three connected masters.
 struct Cluster(Vec<(Child, u16)>, std::path::PathBuf);
 
 impl Cluster {
@@ -73,7 +73,7 @@ impl Drop for Cluster {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_of_three_masters_keeps_the_contract() {
+async fn a_cluster_of_three_masters_passes_the_contract_suite() {
     let cluster = Cluster::start().await;
     let urls: Vec<_> = (0..3).map(|at| cluster.url(at)).collect();
     let client = redis::cluster::ClusterClient::new(urls).expect("a client");
@@ -85,7 +85,7 @@ async fn a_cluster_of_three_masters_keeps_the_contract() {
     second_level_contract(|| async { level.clone() }).await;
     let replica = || at_once().replica(level.clone(), |layer| layer.with_second_level_timeout(5 * SECOND));
     let (a, b) = (replica(), replica());
-    // What is loaded while a subscription begins is not kept.
+    // Values that are loaded before the subscription works are not kept.
     patiently(async || a.level().is_subscribed && b.level().is_subscribed).await;
     for n in 0..50 {
         a.read_of(n).await;
@@ -97,10 +97,10 @@ async fn a_cluster_of_three_masters_keeps_the_contract() {
     assert_eq!((a.level().failures, b.level().failures), (0, 0));
 }
 
-/// `WAIT` names no key. It must go where its write goes, whose replicas it is about: here, none has any.
+/// `WAIT` names no key. It must go to the node of its write, whose replicas it concerns: here, no node has a replica.
 #[cfg(feature = "idempotent")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_cluster_a_claim_is_waited_for_on_the_node_that_has_it() {
+async fn in_a_cluster_wait_goes_to_the_node_that_holds_the_claim() {
     use crate::AnyRedisConnection;
     use crate::idempotent::{Backend, Claim, Claimed, RedisBackend};
     let cluster = Cluster::start().await;
@@ -123,7 +123,7 @@ async fn in_a_cluster_a_claim_is_waited_for_on_the_node_that_has_it() {
             kept_for: None,
             takes_over: false,
         };
-        let error = waiting.claim(claim).await.expect_err("nobody has it");
+        let error = waiting.claim(claim).await.expect_err("no replica has it");
         assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
         assert_eq!(store.claim(claim).await.expect("an answer"), Claimed::New);
     }

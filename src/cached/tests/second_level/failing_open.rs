@@ -10,7 +10,7 @@ use crate::cached::second_level::breaker::PAUSE;
 use crate::testing::Traced;
 
 #[tokio::test(start_paused = true)]
-async fn a_write_while_the_second_level_fails_is_read_at_once_by_its_replica() {
+async fn a_replica_reads_its_own_write_while_the_second_level_fails() {
     for fault in [FAILS, HANGS, PANICS] {
         let source = Source::default();
         let (a, b) = two(&source, as_it_is).await;
@@ -23,13 +23,13 @@ async fn a_write_while_the_second_level_fails_is_read_at_once_by_its_replica() {
         a.faults.set(WORKS);
         assert_eq!(a.read().await, written, "what the second level has is from before the write");
         sleep(10 * SECOND).await;
-        assert_eq!(a.level().pending_invalidations, 0, "it is told as soon as it works again");
+        assert_eq!(a.level().pending_invalidations, 0, "it is sent as soon as the level works again");
         assert_eq!(b.read().await, written);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_hears_nothing_trusts_its_memory_for_a_second_only() {
+async fn a_replica_without_a_subscription_trusts_its_memory_for_one_second_only() {
     let source = Source::default();
     let (a, b) = two(&source, as_it_is).await;
     a.read().await;
@@ -51,11 +51,11 @@ async fn a_replica_that_hears_nothing_trusts_its_memory_for_a_second_only() {
     let written = a.write().await;
     b.faults.set(WORKS);
     sleep(2 * SECOND).await;
-    assert_eq!(b.read().await, written, "what was not heard is not trusted when it is back");
+    assert_eq!(b.read().await, written, "values from before the subscription are not trusted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_or_hanging_second_level_fails_no_call_and_is_left_alone() {
+async fn a_failing_or_hanging_second_level_fails_no_call_and_opens_the_breaker() {
     for fault in [FAILS, HANGS, PANICS] {
         let source = Source::default();
         let (a, _) = two(&source, |layer| layer.with_ttl(Duration::from_millis(1))).await;
@@ -75,12 +75,12 @@ async fn a_failing_or_hanging_second_level_fails_no_call_and_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_it_is_left_alone_it_is_asked_once_in_five_seconds_however_many_ask() {
+async fn an_open_breaker_admits_one_probe_in_five_seconds_however_many_callers_there_are() {
     for fault in [FAILS, HANGS, PANICS] {
         let source = Source::default();
         let (a, _) = two(&source, as_it_is).await;
         a.faults.set(fault);
-        // What is not told keeps reads from asking, so at first nobody writes.
+        // Unsent invalidations keep reads from the level, so at first no caller writes.
         for writes in [false, true] {
             let asked = || if writes { a.faults.writes.begun() } else { a.faults.gets.begun() };
             let crowd = async |seconds: u64| {
@@ -103,7 +103,7 @@ async fn while_it_is_left_alone_it_is_asked_once_in_five_seconds_however_many_as
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_write_waits_for_a_second_level_that_is_left_alone_or_about_to_be_tried_again() {
+async fn no_write_waits_for_a_second_level_whose_breaker_is_open_or_about_to_probe() {
     let source = Source::default();
     let (a, _) = two(&source, as_it_is).await;
     a.faults.set(HANGS);
@@ -119,7 +119,7 @@ async fn no_write_waits_for_a_second_level_that_is_left_alone_or_about_to_be_tri
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_waits_until_the_second_level_knows_of_it_and_not_for_those_that_came_later() {
+async fn a_write_waits_until_the_second_level_has_its_invalidation_and_not_for_later_writes() {
     let source = Source::default();
     let (a, b) = two(&source, as_it_is).await;
     let (a, b) = (Arc::new(a), Arc::new(b));
@@ -135,17 +135,17 @@ async fn a_write_waits_until_the_second_level_knows_of_it_and_not_for_those_that
                 "on a paused clock: the step under way, and one more"
             );
             tokio::task::yield_now().await;
-            assert!(b.read().await >= written, "the other has heard");
+            assert!(b.read().await >= written, "the other replica has received it");
         })
     });
     for writer in join_all(writers.collect::<Vec<_>>()).await {
-        writer.expect("no write waits for long");
+        writer.expect("every write ends soon");
     }
     assert_eq!(a.level().pending_invalidations, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_hears_nothing_trusts_its_memory_no_longer_than_one_that_does() {
+async fn a_replica_without_a_subscription_trusts_its_memory_no_longer_than_its_ttl() {
     let source = Source::default();
     let (a, _) = two(&source, |layer| layer.with_first_level_ttl(SECOND / 10)).await;
     a.read().await;
@@ -158,7 +158,7 @@ async fn a_replica_that_hears_nothing_trusts_its_memory_no_longer_than_one_that_
 }
 
 #[tokio::test(start_paused = true)]
-async fn values_that_cannot_be_written_wait_in_a_bounded_queue_and_the_rest_is_dropped() {
+async fn values_that_cannot_be_written_wait_in_a_bounded_queue_and_further_ones_are_dropped() {
     let (a, _) = two(&at_once(), as_it_is).await;
     a.faults.set(HANGS_WRITING);
     join_all((0..3_000).map(|n| a.read_of(n))).await;
@@ -167,13 +167,13 @@ async fn values_that_cannot_be_written_wait_in_a_bounded_queue_and_the_rest_is_d
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_kind_of_warning_is_said_once_in_ten_seconds_and_says_how_often_it_was_not() {
+async fn each_kind_of_warning_is_logged_once_in_ten_seconds_with_the_number_of_suppressed_ones() {
     let traced = Traced::start();
     let source = at_once();
     let a = source.replica(MemoryLevel::new(), as_it_is);
     a.read().await;
     settle().await;
-    // It comes and goes, for a minute.
+    // It fails and recovers repeatedly for a minute.
     for n in 0..600 {
         a.faults.set(if n % 80 < 56 { FAILS } else { WORKS });
         join_all((0..6).map(|caller| a.read_of(10 * n + caller))).await;

@@ -1,4 +1,4 @@
-//! A Redis that fails over to a replica which lagged behind, or restarts from an old snapshot: invalidations are lost there.
+//! A Redis that fails over to a lagging replica, or restarts from an old snapshot: it loses invalidations.
 
 use super::fleet::*;
 use super::in_redis::{manager, on_manager, patiently, prefix, shares, to};
@@ -8,7 +8,7 @@ use crate::CachedTool;
 use crate::cached::SecondLevel;
 use crate::testing::private_redis::{PrivateRedis, Replicated};
 
-/// Two servers that share a Redis. Those which hear trust what they have for long, the others hardly.
+/// Two servers that share a Redis. Subscribed servers trust their memory for a long time, the others only briefly.
 fn fleet<const N: usize>(source: &Source, client: &redis::Client, hears: bool) -> [Replica; N] {
     let patient =
         |layer: CachedTool| layer.with_second_level_timeout(5 * SECOND).with_unsubscribed_ttl(Duration::from_millis(1));
@@ -19,7 +19,7 @@ fn fleet<const N: usize>(source: &Source, client: &redis::Client, hears: bool) -
     })
 }
 
-/// Reads, once the level answers: a connection comes back soon, but not at once.
+/// Reads, once the level answers: a connection recovers soon, but not at once.
 async fn reads(replica: &Replica) -> (u64, String, u64) {
     patiently(async || {
         let before = replica.level();
@@ -35,7 +35,11 @@ async fn is_told(replica: &Replica) {
     patiently(async || replica.level().pending_invalidations == 0).await;
 }
 
-async fn two_lose_what_the_first_wrote(hears: bool, loses: impl AsyncFnOnce(&Replica, &Source), client: redis::Client) {
+async fn two_servers_lose_the_write_of_the_first(
+    hears: bool,
+    loses: impl AsyncFnOnce(&Replica, &Source),
+    client: redis::Client,
+) {
     let source = at_once();
     let [a, b] = fleet(&source, &client, hears);
     patiently(async || [&a, &b].iter().all(|replica| replica.level().is_subscribed == hears)).await;
@@ -44,16 +48,16 @@ async fn two_lose_what_the_first_wrote(hears: bool, loses: impl AsyncFnOnce(&Rep
     assert_eq!(reads(&b).await, found(0, "hit", 2));
     loses(&a, &source).await;
     let loads = source.loads();
-    assert_eq!(reads(&a).await, found(1, "miss", 0), "who wrote does not go back");
+    assert_eq!(reads(&a).await, found(1, "miss", 0), "the writer does not return an older value");
     shares(&a).await;
-    assert_eq!(reads(&b).await.0, 1, "nor does the other, once anybody who knows has asked");
+    assert_eq!(reads(&b).await.0, 1, "nor does the other, once a replica that knows has read");
     assert!(loads < source.loads());
     let [c] = fleet(&source, &client, hears);
     assert_eq!(reads(&c).await, found(1, "hit", 2), "the level is used again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_failover_to_a_replica_that_lagged_nobody_who_knows_goes_back_and_the_level_is_used() {
+async fn after_a_failover_to_a_lagging_replica_no_cache_returns_a_value_it_knows_to_be_stale_and_the_level_is_used() {
     for hears in [true, false] {
         let mut redis = Replicated::start();
         let client = redis.client();
@@ -63,12 +67,12 @@ async fn after_a_failover_to_a_replica_that_lagged_nobody_who_knows_goes_back_an
             is_told(a).await;
             redis.fail_over();
         };
-        two_lose_what_the_first_wrote(hears, loses, client).await;
+        two_servers_lose_the_write_of_the_first(hears, loses, client).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_restart_from_an_old_snapshot_nobody_who_knows_goes_back_and_the_level_is_used() {
+async fn after_a_restart_from_an_old_snapshot_no_cache_returns_a_value_it_knows_to_be_stale_and_the_level_is_used() {
     for hears in [true, false] {
         let mut redis = PrivateRedis::start_on_request();
         let client = redis.client();
@@ -79,13 +83,13 @@ async fn after_a_restart_from_an_old_snapshot_nobody_who_knows_goes_back_and_the
             redis.kill();
             redis.restart();
         };
-        two_lose_what_the_first_wrote(hears, loses, client).await;
+        two_servers_lose_the_write_of_the_first(hears, loses, client).await;
     }
 }
 
-/// Somebody who never heard of what is lost takes a larger number before anybody who knows asks.
+/// A process that never received the lost invalidation takes a larger number before any process that received it reads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_loss_that_a_later_invalidation_hides_takes_nobody_back_either() {
+async fn a_loss_hidden_by_a_later_invalidation_makes_no_cache_return_a_stale_value() {
     for hears in [true, false] {
         let mut redis = Replicated::start();
         let client = redis.client();
@@ -97,34 +101,34 @@ async fn a_loss_that_a_later_invalidation_hides_takes_nobody_back_either() {
             let stranger = on_manager(&client).with_prefix("test");
             patiently(async || stranger.invalidate(7, &[7]).await.is_ok()).await;
         };
-        two_lose_what_the_first_wrote(hears, loses, client.clone()).await;
+        two_servers_lose_the_write_of_the_first(hears, loses, client.clone()).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_level_that_is_set_back_to_an_earlier_life_does_not_revive_its_values() {
+async fn a_level_restored_to_an_earlier_epoch_does_not_revive_its_values() {
     let redis = PrivateRedis::start_on_request();
     let source = at_once();
     let [a, b] = fleet(&source, &redis.client(), false);
     assert_eq!(a.read().await, 0);
     shares(&a).await;
     redis.command(&["SAVE"]);
-    // It is evicted: all that was kept is unknown, and so is what was invalidated.
+    // The set is evicted: all stored values are unknown, and so are all invalidations.
     redis.command(&["DEL", "{test:0}:g"]);
     source.version.store(1, Ordering::SeqCst);
     assert_eq!(reads(&b).await.0, 1);
-    // What b puts in the place of the old value is put by now.
+    // By now, b has replaced the old value.
     shares(&b).await;
     redis.command(&["DEBUG", "RELOAD", "NOSAVE"]);
     let [c] = fleet(&source, &redis.client(), false);
-    assert_eq!(reads(&c).await.0, 0, "who knows of nothing is wrong");
+    assert_eq!(reads(&c).await.0, 0, "a replica without the invalidation is stale");
     assert_eq!(reads(&b).await.0, 1);
     let [d] = fleet(&source, &redis.client(), false);
     assert_eq!(reads(&d).await.0, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shard_that_has_lost_something_begins_anew_and_the_others_keep_what_they_have() {
+async fn a_shard_that_lost_invalidations_starts_a_new_epoch_and_the_others_keep_their_values() {
     let redis = PrivateRedis::start_on_request();
     let level = on_manager(&redis.client()).with_prefix(prefix());
     let level = level.with_shards(4);
@@ -141,7 +145,7 @@ async fn a_shard_that_has_lost_something_begins_anew_and_the_others_keep_what_th
     let number = level.invalidate(1, &[9]).await.expect("a number");
     let before = generations().await;
     assert!(before.iter().all(|read| read.invalidated == number), "one number in all shards: {before:?}");
-    // The first shard alone is set back.
+    // Only the first shard is restored to an old state.
     redis.command(&[
         "EVAL",
         "for _, key in ipairs(redis.call('KEYS', '*:0}:g')) do redis.call('ZADD', key, 5, 'last', 5, 'epoch') end",
@@ -156,7 +160,7 @@ async fn a_shard_that_has_lost_something_begins_anew_and_the_others_keep_what_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_restarts_from_old_snapshots_take_nobody_back_who_wrote_or_heard() {
+async fn after_random_restarts_no_cache_that_sent_or_received_an_invalidation_returns_a_stale_value() {
     const MILLI: Duration = Duration::from_millis(1);
     let redis = PrivateRedis::start_on_request();
     let client = redis.client();
@@ -183,7 +187,7 @@ async fn random_restarts_from_old_snapshots_take_nobody_back_who_wrote_or_heard(
         let beside = async move {
             let Some((name, args)) = command.split_first() else { return };
             tokio::time::sleep(after).await;
-            // Without a snapshot there is nothing to go back to.
+            // Without a snapshot there is no old state to restore.
             let _ = redis::cmd(name).arg(args).query_async::<redis::Value>(&mut admin).await;
         };
         model.round(&mut chance, &fleet, beside).await;
@@ -192,9 +196,9 @@ async fn random_restarts_from_old_snapshots_take_nobody_back_who_wrote_or_heard(
     assert!(set_back > 50, "{set_back} setbacks");
 }
 
-/// One that knew of nothing has read what is old, and trusts it for long.
+/// A replica that did not receive the invalidation has read an old value, and trusts it for a long time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_read_from_a_level_that_had_lost_something_is_dropped_when_that_is_noticed() {
+async fn values_read_from_a_level_that_lost_invalidations_are_dropped_when_the_loss_is_detected() {
     let redis = PrivateRedis::start_on_request();
     let (source, client) = (at_once(), redis.client());
     let [a] = fleet(&source, &client, true);
@@ -207,7 +211,11 @@ async fn what_was_read_from_a_level_that_had_lost_something_is_dropped_when_that
     redis.command(&["DEBUG", "RELOAD", "NOSAVE"]);
     let [b] = fleet(&source, &client, true);
     patiently(async || b.level().is_subscribed).await;
-    assert_eq!((b.read().await, b.read_with_status().await), (0, found(0, "hit", 1)), "who knows of nothing is wrong");
+    assert_eq!(
+        (b.read().await, b.read_with_status().await),
+        (0, found(0, "hit", 1)),
+        "a replica without the invalidation is stale"
+    );
     assert_eq!(a.read().await, 1);
     patiently(async || b.read().await == 1).await;
 }

@@ -1,4 +1,5 @@
-//! Replicas of a server that reads and writes one number, with a second level between them that can be made to fail.
+//! Replicas of a server that reads and writes one number, with a second level between them whose failures the test
+//! controls.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64};
@@ -14,23 +15,25 @@ use crate::{CachedTool, Layer, Layered, Scope};
 
 pub(in crate::cached::tests) const SECOND: Duration = Duration::from_secs(1);
 
-/// A level that fails in the way it is told to.
+/// A level that fails in a configurable way.
 #[derive(Clone)]
 pub(in crate::cached::tests) struct Faulty<L> {
     level: L,
     faults: Faults,
 }
 
-/// What is wrong with a level, and how often it was asked.
+/// The fault of a level, and how often the level was used.
 #[derive(Clone, Default)]
 pub(in crate::cached::tests) struct Faults {
     pub(in crate::cached::tests) fault: Arc<AtomicU8>,
     pub(in crate::cached::tests) hang_up: Arc<tokio::sync::Notify>,
+    /// The gate at which invalidations wait before they are received.
+    pub(in crate::cached::tests) delay: Arc<Mutex<Option<Gate>>>,
     pub(in crate::cached::tests) gets: Arc<Asked>,
     pub(in crate::cached::tests) writes: Arc<Asked>,
 }
 
-/// How often a step was begun, and how often it came to an end in time.
+/// How often a step began, and how often it ended in time.
 #[derive(Default)]
 pub(in crate::cached::tests) struct Asked {
     begun: AtomicU64,
@@ -68,7 +71,7 @@ impl Faults {
         }
     }
 
-    /// How many steps took too long. One that is under way counts.
+    /// Returns how many steps took too long. A running one counts.
     pub(in crate::cached::tests) fn given_up(&self) -> u64 {
         self.gets.given_up() + self.writes.given_up()
     }
@@ -127,11 +130,22 @@ impl<L: SecondLevel> SecondLevel for Faulty<L> {
     }
 
     async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
-        let hang_up = Arc::clone(&self.faults.hang_up);
+        let (hang_up, delay) = (Arc::clone(&self.faults.hang_up), Arc::clone(&self.faults.delay));
         let subscribing = async move {
             let end = Box::pin(async move { hang_up.notified().await });
             let subscription = self.level.subscribe().await?;
-            Ok(subscription.map(|subscription| subscription.take_until(end).boxed() as Subscription))
+            Ok(subscription.map(|subscription| {
+                let delayed = subscription.then(move |received| {
+                    let gate = delay.lock().expect("no test panicked").clone();
+                    async move {
+                        if let Some(gate) = gate {
+                            gate.pass().await;
+                        }
+                        received
+                    }
+                });
+                delayed.take_until(end).boxed() as Subscription
+            }))
         };
         self.faults.then(None, subscribing).await
     }
@@ -141,15 +155,15 @@ impl<L: SecondLevel> SecondLevel for Faulty<L> {
 #[derive(Clone)]
 pub(in crate::cached::tests) struct Source {
     pub(in crate::cached::tests) version: Arc<AtomicU64>,
-    pub(in crate::cached::tests) door: Arc<Mutex<Option<Door>>>,
+    pub(in crate::cached::tests) gate: Arc<Mutex<Option<Gate>>>,
     loads: Arc<AtomicU64>,
-    /// How long a load takes that waits at no door.
+    /// The duration of a load that waits at no gate.
     pub(in crate::cached::tests) takes: Duration,
 }
 
 impl Default for Source {
     fn default() -> Self {
-        Self { version: Arc::default(), door: Arc::default(), loads: Arc::default(), takes: Duration::from_millis(20) }
+        Self { version: Arc::default(), gate: Arc::default(), loads: Arc::default(), takes: Duration::from_millis(20) }
     }
 }
 
@@ -158,7 +172,7 @@ pub(in crate::cached::tests) fn at_once() -> Source {
     Source::that_takes(Duration::ZERO)
 }
 
-/// The tools that write. They make the same thing wrong, and say so by its tool, by its tag and by its call.
+/// The tools that write. They change the same data, and invalidate by tool, by tag and by call.
 pub(in crate::cached::tests) const WRITERS: [&str; 3] = ["write", "write_tagged", "write_call"];
 
 pub(in crate::cached::tests) struct Replica {
@@ -195,9 +209,9 @@ impl Source {
             async move {
                 let version = source.version.load(Ordering::SeqCst);
                 source.loads.fetch_add(1, Ordering::SeqCst);
-                let door = source.door.lock().expect("nobody panicked").clone();
-                match door {
-                    Some(door) => door.pass().await,
+                let gate = source.gate.lock().expect("no panic").clone();
+                match gate {
+                    Some(gate) => gate.pass().await,
                     None if source.takes.is_zero() => {}
                     None => sleep(source.takes).await,
                 }
@@ -237,7 +251,7 @@ impl Replica {
         self.read_args(json!({})).await
     }
 
-    /// Like [`read_with_status`](Self::read_with_status), for one of many calls that have results of their own.
+    /// Like [`read_with_status`](Self::read_with_status), for one of many calls with different results.
     pub(in crate::cached::tests) async fn read_of(&self, n: u64) -> (u64, String, u64) {
         self.read_args(json!({"n": n})).await
     }
@@ -272,7 +286,7 @@ pub(in crate::cached::tests) fn found(version: u64, status: &str, level: u64) ->
     (version, status.to_owned(), level)
 }
 
-/// Two replicas that have begun to listen.
+/// Two subscribed replicas.
 pub(in crate::cached::tests) async fn two(
     source: &Source,
     set: impl Fn(CachedTool) -> CachedTool,

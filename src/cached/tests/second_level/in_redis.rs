@@ -1,4 +1,4 @@
-//! A second level in Redis, as it is when nothing is wrong.
+//! A second level in Redis without faults.
 
 use std::sync::atomic::AtomicU64;
 
@@ -36,7 +36,7 @@ pub(in crate::cached::tests) fn command(redis: &PrivateRedis, args: &[&str]) {
     redis.command(args);
 }
 
-/// Waits for what a test cannot do without, and says where it waited in vain.
+/// Waits for a condition of the test, and names the place if it times out.
 #[track_caller]
 pub(in crate::cached::tests) fn patiently(mut done: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
     let place = std::panic::Location::caller();
@@ -51,7 +51,7 @@ pub(in crate::cached::tests) fn patiently(mut done: impl AsyncFnMut() -> bool) -
     }
 }
 
-/// Waits until a value that `replica` has loaded is shared, and nothing is left to be told.
+/// Waits until a value that `replica` has loaded is shared, and no invalidation is unsent.
 pub(in crate::cached::tests) async fn shares(replica: &Replica) {
     let before = replica.level().puts;
     patiently(async || {
@@ -63,7 +63,7 @@ pub(in crate::cached::tests) async fn shares(replica: &Replica) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_level_in_redis_keeps_the_contract() {
+async fn the_level_in_redis_passes_the_contract_suite() {
     let redis = PrivateRedis::start();
     let level = on_manager(&redis.client()).with_subscriber(&to(&redis.client())).with_compression_above(1000);
     second_level_contract(|| async { level.clone() }).await;
@@ -72,7 +72,7 @@ async fn the_level_in_redis_keeps_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn invalidations_that_were_evicted_make_all_values_unknown() {
+async fn evicted_invalidations_make_all_values_unknown() {
     use crate::cached::SecondLevel;
     let redis = PrivateRedis::start();
     let mut connection = manager(&redis.client());
@@ -86,7 +86,7 @@ async fn invalidations_that_were_evicted_make_all_values_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_damaged_in_redis_is_loaded_anew() {
+async fn a_value_damaged_in_redis_is_loaded_again() {
     let redis = PrivateRedis::start();
     let mut connection = manager(&redis.client());
     // A busy machine is no failure of Redis.
@@ -106,7 +106,7 @@ async fn what_is_damaged_in_redis_is_loaded_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_replicas_on_one_redis_hear_of_each_others_writes_and_load_once_with_a_lease() {
+async fn two_replicas_on_one_redis_receive_each_others_invalidations_and_load_once_with_a_lease() {
     let redis = PrivateRedis::start();
     let level = || on_manager(&redis.client()).with_subscriber(&to(&redis.client()));
     let loads = Arc::new(AtomicU64::new(0));
@@ -142,7 +142,7 @@ async fn two_replicas_on_one_redis_hear_of_each_others_writes_and_load_once_with
     answer(&a, "write", json!({}), &nobody()).await;
     assert_eq!(read(&a).await, "2", "on the replica that wrote, at once");
     patiently(async || stats(&b_handle).invalidations_received == 1).await;
-    assert_eq!(read(&b).await, "2", "on the other, once it has heard");
+    assert_eq!(read(&b).await, "2", "on the other, once it has received it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -158,7 +158,7 @@ async fn levels_with_other_prefixes_share_no_values_and_no_invalidations() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_knows_a_bounded_number_of_invalidations_and_none_is_lost() {
+async fn redis_keeps_a_bounded_number_of_invalidations_and_none_is_lost() {
     use crate::cached::SecondLevel;
     const KNOWN: u64 = 65_536;
     let redis = PrivateRedis::start();
@@ -188,7 +188,7 @@ async fn redis_knows_a_bounded_number_of_invalidations_and_none_is_lost() {
     for forgotten in [4_096, 9_000] {
         assert!(!current(old, &[forgotten]).await, "what is forgotten makes older values unknown");
     }
-    assert!(!current(old, &[untouched]).await, "so also those that nobody invalidated");
+    assert!(!current(old, &[untouched]).await, "so also values that were not invalidated");
     assert!(current(late, &[untouched]).await && current(late, &[20_000]).await, "younger ones are not concerned");
     assert!(!current(late, &[0]).await && !current(late, &[KNOWN + 1]).await);
 }

@@ -1,4 +1,4 @@
-//! One load over all replicas.
+//! One load on all replicas together.
 
 use futures_util::future::join_all;
 
@@ -6,7 +6,7 @@ use super::fleet::*;
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn five_thousand_misses_over_two_replicas_are_one_load_with_a_lease() {
+async fn five_thousand_misses_on_two_replicas_run_one_load_with_a_lease() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_lease(5 * SECOND)).await;
     let (a, b) = (a.server, b.server);
@@ -21,14 +21,14 @@ async fn five_thousand_misses_over_two_replicas_are_one_load_with_a_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_never_given_back_blocks_nobody_for_longer_than_it_lasts() {
+async fn a_lease_that_is_never_released_blocks_no_caller_past_its_duration() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_lease(SECOND)).await;
-    let door = Door::closed();
-    *source.door.lock().expect("nobody panicked") = Some(door.clone());
+    let gate = Gate::closed();
+    *source.gate.lock().expect("no panic") = Some(gate.clone());
     let stuck = tokio::spawn(async move { a.read().await });
     settle().await;
-    *source.door.lock().expect("nobody panicked") = None;
+    *source.gate.lock().expect("no panic") = None;
     let began = tokio::time::Instant::now();
     assert_eq!(b.read().await, 0);
     assert!(began.elapsed() < 2 * SECOND, "on a paused clock");
@@ -36,15 +36,15 @@ async fn a_lease_that_is_never_given_back_blocks_nobody_for_longer_than_it_lasts
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_is_dropped_gives_its_lease_back() {
+async fn a_dropped_load_releases_its_lease() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_lease(100 * SECOND)).await;
-    let door = Door::closed();
-    *source.door.lock().expect("nobody panicked") = Some(door.clone());
+    let gate = Gate::closed();
+    *source.gate.lock().expect("no panic") = Some(gate.clone());
     let server = a.server.clone();
     let dropped = tokio::spawn(async move { read(&server).await });
     settle().await;
-    *source.door.lock().expect("nobody panicked") = None;
+    *source.gate.lock().expect("no panic") = None;
     dropped.abort();
     settle().await;
     let began = tokio::time::Instant::now();

@@ -8,13 +8,13 @@ use crate::cached::{Cache, MemoryLevel};
 use crate::testing::second_level_contract;
 
 #[tokio::test]
-async fn the_level_in_memory_keeps_the_contract() {
+async fn the_level_in_memory_passes_the_contract_suite() {
     let level = MemoryLevel::new();
     second_level_contract(|| async { level.clone() }).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_replica_has_loaded_the_other_finds() {
+async fn a_replica_finds_values_that_another_replica_loaded() {
     let source = Source::default();
     let (a, b) = two(&source, as_it_is).await;
     assert_eq!(a.read_with_status().await, found(0, "miss", 0));
@@ -26,7 +26,7 @@ async fn what_one_replica_has_loaded_the_other_finds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_from_the_second_level_is_no_younger_than_it_is() {
+async fn a_value_from_the_second_level_keeps_its_age() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_ttl(20 * SECOND)).await;
     a.read().await;
@@ -37,7 +37,7 @@ async fn a_value_from_the_second_level_is_no_younger_than_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_write_its_replica_is_right_at_once_and_the_others_when_they_have_heard() {
+async fn a_write_invalidates_on_its_replica_at_once_and_on_the_others_when_they_receive_it() {
     let source = Source::default();
     let (a, b) = two(&source, as_it_is).await;
     for _ in 0..100 {
@@ -53,43 +53,43 @@ async fn after_a_write_its_replica_is_right_at_once_and_the_others_when_they_hav
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_load_that_began_before_an_invalidation_is_kept_on_no_replica() {
+async fn a_load_that_began_before_an_invalidation_is_stored_on_no_replica() {
     let source = Source::default();
     let (a, b) = two(&source, as_it_is).await;
-    let door = Door::closed();
-    *source.door.lock().expect("nobody panicked") = Some(door.clone());
+    let gate = Gate::closed();
+    *source.gate.lock().expect("no panic") = Some(gate.clone());
     let server = b.server.clone();
     let slow = tokio::spawn(async move { read(&server).await });
     settle().await;
-    *source.door.lock().expect("nobody panicked") = None;
+    *source.gate.lock().expect("no panic") = None;
     let written = a.write().await;
-    door.open();
-    assert_eq!(slow.await.expect("an answer"), "0", "who asked before may have it");
+    gate.open();
+    assert_eq!(slow.await.expect("an answer"), "0", "a caller from before may get it");
     settle().await;
     assert_eq!((a.read().await, b.read().await), (written, written));
 }
 
-/// The invalidation does not reach B at all, which learns of it by reading.
+/// The message does not reach B, which learns of the invalidation by a read.
 #[tokio::test(start_paused = true)]
-async fn what_was_loaded_before_an_invalidation_is_not_found_in_the_second_level() {
+async fn a_value_loaded_before_an_invalidation_is_not_found_in_the_second_level() {
     let source = Source::default();
     let (a, b) = two(&source, |layer| layer.with_unsubscribed_ttl(Duration::from_millis(1))).await;
-    let door = Door::closed();
-    *source.door.lock().expect("nobody panicked") = Some(door.clone());
+    let gate = Gate::closed();
+    *source.gate.lock().expect("no panic") = Some(gate.clone());
     b.faults.hang_up.notify_waiters();
     let server = b.server.clone();
     let slow = tokio::spawn(async move { read(&server).await });
     sleep(Duration::from_micros(100)).await;
-    *source.door.lock().expect("nobody panicked") = None;
+    *source.gate.lock().expect("no panic") = None;
     let written = a.write().await;
-    door.open();
+    gate.open();
     slow.await.expect("an answer");
     sleep(Duration::from_millis(5)).await;
     assert_eq!((b.read().await, a.read().await), (written, written));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_work_in_the_background_ends_when_the_last_clone_is_dropped() {
+async fn background_work_ends_when_the_last_clone_is_dropped() {
     let source = Source::default();
     let level = MemoryLevel::new();
     let a = source.replica(level, as_it_is);
@@ -123,7 +123,7 @@ async fn a_value_that_is_past_its_ttl_everywhere_is_served_and_refreshed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn caches_of_other_names_on_one_level_share_no_values() {
+async fn caches_with_different_names_on_one_level_share_no_values() {
     let level = MemoryLevel::new();
     let caches = ["one", "two", ""].map(|name| Cache::<String, String>::new().with_second_level(name, level.clone()));
     for round in 0..2 {
@@ -136,11 +136,11 @@ async fn caches_of_other_names_on_one_level_share_no_values() {
     }
 }
 
-/// There is too much to tell to tell all of it: then everything that is shared is wrong.
+/// Too many invalidations are unsent to send each: then everything shared is invalidated.
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_told_for_long_takes_a_bounded_memory_and_is_not_lost() {
+async fn invalidations_that_cannot_be_sent_take_bounded_memory_and_are_not_lost() {
     const MOST: usize = 16_384;
-    // At once, or in two halves, one of which is on its way already.
+    // At once, or in two halves, one of which is already being sent.
     for halves in [1, 2] {
         let source = at_once();
         let level = MemoryLevel::new();
@@ -156,14 +156,14 @@ async fn what_cannot_be_told_for_long_takes_a_bounded_memory_and_is_not_lost() {
                 a.handle.invalidate_tag(&format!("{half}:{tag}"));
             }
             assert!(a.level().pending_invalidations <= halves * MOST, "{}", a.level().pending_invalidations);
-            // What waits is taken, and tried in vain.
+            // The waiting invalidations are taken, and sending them fails.
             sleep(2 * SECOND).await;
             assert!(a.level().pending_invalidations <= MOST, "{}", a.level().pending_invalidations);
         }
         a.faults.set(WORKS);
         sleep(10 * SECOND).await;
         assert_eq!(a.level().pending_invalidations, 0);
-        assert_eq!(b.read().await, 1, "who has the old value hears of it");
+        assert_eq!(b.read().await, 1, "the replica with the old value receives it");
         source.version.store(2, Ordering::SeqCst);
         assert_eq!(c.read().await, 1, "what b has put since is right");
         assert_eq!(a.read().await, 1, "in {halves}");
@@ -171,7 +171,7 @@ async fn what_cannot_be_told_for_long_takes_a_bounded_memory_and_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_cleared_or_told_as_a_whole_is_not_found_in_the_second_level() {
+async fn a_value_invalidated_by_clear_or_by_the_key_of_everything_is_not_found_in_the_second_level() {
     use crate::cached::SecondLevel;
     let source = at_once();
     let level = MemoryLevel::new();
@@ -195,7 +195,7 @@ async fn what_is_cleared_or_told_as_a_whole_is_not_found_in_the_second_level() {
 }
 
 #[test]
-fn a_value_from_another_life_of_the_level_or_from_what_it_has_lost_is_not_current() {
+fn a_value_from_another_epoch_or_from_a_lost_history_is_not_current() {
     use crate::cached::{Generation, Read};
     let now = Read::new(None, Generation::new(7, 100), 50);
     let is_current = |epoch, number| now.is_current(Generation::new(epoch, number));
@@ -206,7 +206,7 @@ fn a_value_from_another_life_of_the_level_or_from_what_it_has_lost_is_not_curren
 }
 
 #[test]
-fn an_invalidation_travels_as_it_is() {
+fn an_encoded_invalidation_is_decoded_unchanged() {
     use crate::cached::Invalidation;
     for keys in [vec![], vec![0, 1, u64::MAX]] {
         let told = Invalidation::new(u64::MAX, 1 << 53, keys);

@@ -1,4 +1,4 @@
-//! Random interleavings of reads, writes, invalidations, time that passes and connections that are lost, against a model of how
+//! Random interleavings of reads, writes, invalidations, passing time and lost connections, against a model of how
 //! stale a read may be.
 
 use std::sync::atomic::AtomicU64;
@@ -14,18 +14,18 @@ use super::*;
 use crate::CachedTool;
 use crate::cached::{LevelError, MemoryLevel, Put, Read, SecondLevel, Subscription};
 
-/// What two replicas have told each other, seen between them and their level.
+/// The messages of two replicas, recorded between them and their level.
 #[derive(Default)]
 struct Log {
-    /// For each message, the version that its sender had written last, at the sender's place.
+    /// For each message, the last version of its sender, at the sender's index.
     messages: Vec<[u64; 2]>,
-    /// Of each replica, the last version that the level knows of.
+    /// For each replica, the last version that the level has received.
     told: [u64; 2],
-    /// Of each replica, the last version that it has heard of from the other.
+    /// For each replica, the last version that it has received from the other.
     heard: [u64; 2],
-    /// Whether messages to a replica get lost, without a sign.
+    /// Whether messages to a replica get lost silently.
     is_deaf: [bool; 2],
-    /// Whether the level may lose what it knew.
+    /// Whether the level may lose its history.
     forgets: bool,
 }
 
@@ -37,11 +37,11 @@ struct Logged<L> {
     log: Arc<Mutex<Log>>,
 }
 
-/// Messages carry their number as one more key, beyond those that there are.
+/// Messages contain their number as an additional key, outside the range of real keys.
 const FIRST: u64 = 3 << 62;
 
 fn locked(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
-    log.lock().expect("nobody panicked")
+    log.lock().expect("no panic")
 }
 
 #[async_trait]
@@ -84,7 +84,8 @@ impl<L: SecondLevel> SecondLevel for Logged<L> {
     async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
         let (log, at) = (Arc::clone(&self.log), self.at);
         let Some(subscription) = self.level.subscribe().await? else { return Ok(None) };
-        // Asked for the first message, a replica has forgotten all from before; asked for another, it has acted on the last.
+        // When it asks for the first message, a replica has dropped everything older; when it asks for another, it has
+        // applied the last.
         let known = {
             let log = locked(&log);
             if log.forgets { 0 } else { log.told[1 - at] }
@@ -110,17 +111,17 @@ impl<L: SecondLevel> SecondLevel for Logged<L> {
     }
 }
 
-/// How stale a read may be, and how often it came to that.
+/// How stale a read may be, and how often reads were stale.
 pub(in crate::cached::tests) struct Model {
     log: Arc<Mutex<Log>>,
     bounds: Bounds,
-    /// The least that a replica may answer.
+    /// The oldest version that a replica may return.
     least: [AtomicU64; 2],
-    /// Of each replica, what the other has written, and since when at the latest: nothing older was stored later.
+    /// For each replica, the versions of the other, and since when at the latest: nothing older was stored later.
     untold: [Vec<(u64, Instant)>; 2],
-    /// The same, of what the level knows.
+    /// The same for the level.
     unheard: [Vec<(u64, Instant)>; 2],
-    /// Since when a replica is known to have no subscription.
+    /// The time since which a replica is known to have no subscription.
     alone: [Option<Instant>; 2],
     pub(in crate::cached::tests) seen: Seen,
 }
@@ -129,13 +130,14 @@ pub(in crate::cached::tests) struct Bounds {
     pub(in crate::cached::tests) ttl: Duration,
     pub(in crate::cached::tests) first_level_ttl: Duration,
     pub(in crate::cached::tests) unsubscribed_ttl: Duration,
-    /// After how long a write is known that nobody was told of: the ttl.
+    /// The time after which a write without a message is visible: the ttl.
     pub(in crate::cached::tests) untold: Duration,
-    /// Whether the level may lose what it knew: then only who wrote, or has heard, may count on it.
+    /// Whether the level may lose its history: then the guarantee holds only for replicas that sent or received the
+    /// invalidation.
     pub(in crate::cached::tests) forgets: bool,
 }
 
-/// By what a replica had to know of a write, and how many reads were stale within the bounds.
+/// The reasons for which a replica had to see a write, and how many reads were stale within the bounds.
 #[derive(Debug, Default)]
 pub(in crate::cached::tests) struct Seen {
     pub(in crate::cached::tests) heard: u32,
@@ -147,7 +149,7 @@ pub(in crate::cached::tests) struct Seen {
 }
 
 impl Seen {
-    /// It all happened: what is cached was read, some of it stale, and what was written was learned in the one way and the other.
+    /// Every case occurred: cached values were read, some of them stale, and writes became visible in both ways.
     pub(in crate::cached::tests) fn is_enough(&self, fleet: &Fleet) {
         println!("{} loads, {self:?}", fleet.source.loads());
         let (reads, stale) = (self.reads.load(Ordering::SeqCst), self.stale.load(Ordering::SeqCst));
@@ -163,7 +165,7 @@ impl Bounds {
 }
 
 impl Model {
-    /// Takes some steps at once, and `beside` beside them.
+    /// Runs some steps at once, and `beside` concurrently.
     pub(in crate::cached::tests) async fn round(
         &mut self,
         chance: &mut fastrand::Rng,
@@ -175,7 +177,7 @@ impl Model {
         tokio::join!(join_all(steps.into_iter().map(|step| self.take(step, fleet))), beside);
     }
 
-    /// Between two rounds, when nothing is under way.
+    /// Between two rounds, when nothing runs.
     fn update(&mut self, replicas: &[Replica; 2]) {
         let now = Instant::now();
         for (at, replica) in replicas.iter().enumerate() {
@@ -261,16 +263,16 @@ enum What {
     Deafen(bool),
 }
 
-/// Replicas on one level, and what they read.
+/// Replicas on one level, and their reads.
 pub(in crate::cached::tests) struct Fleet {
     pub(in crate::cached::tests) source: Source,
     pub(in crate::cached::tests) replicas: [Replica; 2],
-    /// Whether levels fail and hang, beside what else happens.
+    /// Whether levels also fail and hang.
     pub(in crate::cached::tests) breaks: bool,
 }
 
 impl Fleet {
-    /// Draws a step, which begins while a load may be under way.
+    /// Draws a step, which begins while a load may run.
     fn draw(&self, chance: &mut fastrand::Rng) -> Step {
         let what = match chance.u8(0..100) {
             66..80 => What::Write(WRITERS[chance.usize(0..3)]),
@@ -311,7 +313,7 @@ pub(in crate::cached::tests) fn modelled<L: SecondLevel>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_random_interleavings_find_no_read_staler_than_the_bound() {
+async fn in_ten_thousand_random_interleavings_no_read_is_staler_than_the_bound() {
     let mut chance = fastrand::Rng::with_seed(5);
     let ttl = 6 * SECOND;
     let bounds = Bounds { ttl, first_level_ttl: 3 * SECOND, unsubscribed_ttl: SECOND, untold: ttl, forgets: false };

@@ -1,4 +1,4 @@
-//! A Redis that is killed, hung, slow, full or something else, under load: no call fails, and it is left alone.
+//! A Redis that is killed, hung, slow, full or similar, under load: no call fails, and its breaker opens.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -12,12 +12,12 @@ use crate::CachedTool;
 use crate::cached::second_level::breaker::PAUSE;
 use crate::testing::private_redis::PrivateRedis;
 
-/// How a Redis is broken, and mended.
+/// How a Redis is broken and repaired.
 struct Case {
     name: &'static str,
     breaks: fn(&mut Broken),
     mends: fn(&mut Broken),
-    /// What is left alone for it: steps that read, and steps that write.
+    /// The breakers that open for it: of reads, and of writes.
     opens: (bool, bool),
 }
 
@@ -26,11 +26,11 @@ struct Broken {
     wire: Arc<Wire>,
 }
 
-/// What a proxy does with answers.
+/// How a proxy treats replies.
 #[derive(Default)]
 struct Wire {
     delay: AtomicU64,
-    is_rubbish: AtomicBool,
+    is_garbage: AtomicBool,
 }
 
 const CASES: [Case; 9] = [
@@ -43,9 +43,9 @@ const CASES: [Case; 9] = [
         opens: (true, true),
     },
     Case {
-        name: "answers rubbish",
-        breaks: |it| it.wire.is_rubbish.store(true, Ordering::SeqCst),
-        mends: |it| it.wire.is_rubbish.store(false, Ordering::SeqCst),
+        name: "returns garbage",
+        breaks: |it| it.wire.is_garbage.store(true, Ordering::SeqCst),
+        mends: |it| it.wire.is_garbage.store(false, Ordering::SeqCst),
         opens: (true, true),
     },
     Case {
@@ -86,11 +86,11 @@ const CASES: [Case; 9] = [
     },
 ];
 
-/// How many call at the same time.
+/// The number of concurrent callers.
 const CALLERS: u64 = 16;
 
-/// Each caller reads what no memory has and, where it `writes`, does so once in twenty times. Every call is answered, and no
-/// answer is stale.
+/// Each caller reads values that are in no memory and, if it `writes`, writes once in twenty calls. Every call is
+/// answered, and no answer is stale.
 async fn load(replica: &Arc<Replica>, calls: u64, writes: bool) {
     let least = Arc::<AtomicU64>::default();
     let callers = (0..CALLERS).map(|caller| {
@@ -112,12 +112,12 @@ async fn load(replica: &Arc<Replica>, calls: u64, writes: bool) {
     }
 }
 
-/// Breaks a Redis under load, and mends it. Returns a row of the table.
+/// Breaks a Redis under load, and repairs it. Returns a row of the table.
 async fn outage(case: Case) -> String {
     let mut broken = Broken { redis: PrivateRedis::start(), wire: Arc::default() };
     let (direct, proxied) = (broken.redis.client(), proxy(&broken.redis, Arc::clone(&broken.wire)).await);
     let level = || {
-        let client = if ["slow", "answers rubbish"].contains(&case.name) { &proxied } else { &direct };
+        let client = if ["slow", "returns garbage"].contains(&case.name) { &proxied } else { &direct };
         on_manager(client).with_prefix("test").with_subscriber(&to(client))
     };
     // Longer than by default, since all cases run at once on a machine that may be busy.
@@ -130,22 +130,22 @@ async fn outage(case: Case) -> String {
 
     let mut row = format!("{:<18}", case.name);
     (case.breaks)(&mut broken);
-    // What is not told keeps reads from asking, so at first nobody writes.
+    // Unsent invalidations keep reads from the level, so at first no caller writes.
     for (writes, opens) in [(false, case.opens.0), (true, case.opens.1)] {
         let asked = || if writes { replica.faults.writes.begun() } else { replica.faults.gets.begun() };
         let (failures, given_up) = (replica.level().failures, replica.faults.given_up());
         load(&replica, 20, writes).await;
         let failures = replica.level().failures - failures;
         let given_up = replica.faults.given_up().saturating_sub(given_up);
-        // Until it opens: four gets, and those that every caller had begun when the fifth failed; as much of the two tasks that
-        // write. Each call waits for one of them at most.
+        // Until the breaker opens: four gets, and those that every caller had begun when the fifth failed; the same for
+        // the two tasks that write. Each call waits for at most one of them.
         assert!(failures <= 4 + CALLERS + 4 + 2, "{}: {failures} steps failed", case.name);
 
-        // Once it is open: nothing is begun but a probe now and then, for as long as it is broken.
+        // While the breaker is open: nothing begins except an occasional probe, as long as Redis is broken.
         patiently(async || {
             let before = asked();
             load(&replica, 1, writes).await;
-            // What is not told is tried again within a second.
+            // Unsent invalidations are sent again within a second.
             tokio::time::sleep(Duration::from_millis(1100)).await;
             !opens || asked() == before
         })
@@ -162,11 +162,11 @@ async fn outage(case: Case) -> String {
         );
     }
 
-    // A connection that is gone is noticed, also where nothing closes it.
-    let is_cut = ["killed", "hung", "slow", "answers rubbish"].contains(&case.name);
+    // A lost connection is detected, also if nothing closes it.
+    let is_cut = ["killed", "hung", "slow", "returns garbage"].contains(&case.name);
     patiently(async || !is_cut || !replica.level().is_subscribed).await;
 
-    // And then it is used again, without anybody doing anything.
+    // Then the level is used again by itself.
     (case.mends)(&mut broken);
     shares(&replica).await;
     patiently(async || !replica.level().is_open && replica.level().is_subscribed).await;
@@ -180,20 +180,21 @@ async fn outage(case: Case) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn however_redis_breaks_no_call_fails_and_it_is_left_alone_and_used_again_by_itself() {
+async fn whatever_fault_redis_has_no_call_fails_and_the_level_recovers_by_itself() {
     let told = async |case| println!("{}", outage(case).await);
     join_all(CASES.map(told)).await;
 }
 
-/// Passes answers on as `wire` says.
+/// Passes replies on as `wire` says.
 async fn proxy(redis: &PrivateRedis, wire: Arc<Wire>) -> redis::Client {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let socket = redis.url().replace("redis+unix://", "");
     tokio::spawn(async move {
         while let Ok((near, _)) = listener.accept().await {
-            // While it answers rubbish, nobody connects anew: a manager of redis 1.8 that is greeted so never tries again.
-            if wire.is_rubbish.load(Ordering::SeqCst) {
+            // While it returns garbage, no client may reconnect: a manager of redis 1.8 that gets garbage in its
+            // handshake never tries again.
+            if wire.is_garbage.load(Ordering::SeqCst) {
                 continue;
             }
             let Ok(far) = tokio::net::UnixStream::connect(&socket).await else { continue };
@@ -211,11 +212,11 @@ async fn pass_on(
     wire: Arc<Wire>,
 ) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    const RUBBISH: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n$5\r\nabc";
+    const GARBAGE: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n$5\r\nabc";
     let mut bytes = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut bytes).await {
         tokio::time::sleep(Duration::from_millis(wire.delay.load(Ordering::SeqCst))).await;
-        let answer = if wire.is_rubbish.load(Ordering::SeqCst) { RUBBISH } else { &bytes[..read] };
+        let answer = if wire.is_garbage.load(Ordering::SeqCst) { GARBAGE } else { &bytes[..read] };
         if to.write_all(answer).await.is_err() {
             return;
         }

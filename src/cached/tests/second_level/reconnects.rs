@@ -7,12 +7,12 @@ use super::*;
 use crate::testing::private_redis::PrivateRedis;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn interleavings_with_real_reconnects_find_no_read_staler_than_the_bound() {
+async fn in_interleavings_with_real_reconnects_no_read_is_staler_than_the_bound() {
     const MILLI: Duration = Duration::from_millis(1);
     let redis = PrivateRedis::start();
     let client = redis.client();
     let mut admin = manager(&client);
-    // That no write has to wait for the disk is not what this is about.
+    // Writes need not wait for the disk here.
     let _: () =
         redis::cmd("CONFIG").arg(&["SET", "appendfsync", "no"]).query_async(&mut admin).await.expect("an answer");
     let mut chance = fastrand::Rng::with_seed(7);

@@ -1,4 +1,4 @@
-//! A level that loses its last writes: whoever knows of an invalidation does not go back behind it.
+//! A level that loses its last writes: a cache that sent or received an invalidation never returns an older value.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use super::*;
 use crate::cached::{Generation, Invalidation, LevelError, Put, Read, SecondLevel, Subscription};
 use crate::testing::second_level_contract;
 
-/// A level that can be set back to what it was.
+/// A level that can be restored to an earlier state.
 #[derive(Clone)]
 struct Forgetful {
     state: Arc<Mutex<State>>,
@@ -43,7 +43,7 @@ impl Forgetful {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panicked")
+        self.state.lock().expect("no panic")
     }
 
     fn snapshot(&self) -> State {
@@ -54,7 +54,7 @@ impl Forgetful {
         *self.state() = to;
     }
 
-    /// A number that no earlier life has taken.
+    /// A number that no earlier epoch has taken.
     fn clock(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).expect("a short test")
     }
@@ -117,12 +117,12 @@ impl SecondLevel for Forgetful {
 }
 
 #[tokio::test]
-async fn a_level_that_forgets_keeps_the_contract_until_it_does() {
+async fn the_forgetful_level_of_these_tests_passes_the_contract_suite() {
     let level = Forgetful::new();
     second_level_contract(|| async { level.clone() }).await;
 }
 
-/// Three replicas, of which the second heard of what the first has written, and the third hears of nothing.
+/// Three replicas: the second received the writes of the first, and the third receives nothing.
 async fn three(source: &Source, level: &Forgetful) -> [Replica; 3] {
     let deaf = |layer: crate::CachedTool| layer.with_unsubscribed_ttl(Duration::from_millis(1));
     let replicas = [(); 3].map(|()| source.replica(level.clone(), deaf));
@@ -131,8 +131,8 @@ async fn three(source: &Source, level: &Forgetful) -> [Replica; 3] {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_has_invalidated_or_heard_reads_nothing_older_from_a_level_that_lost_it() {
-    // The one that asks first after the loss, of those that know.
+async fn a_cache_that_sent_or_received_an_invalidation_reads_no_older_value_from_a_level_that_lost_it() {
+    // The replica that reads first after the loss, of those that know the invalidation.
     for first in [0, 1] {
         let (source, level) = (at_once(), Forgetful::new());
         let [a, b, c] = three(&source, &level).await;
@@ -145,22 +145,26 @@ async fn whoever_has_invalidated_or_heard_reads_nothing_older_from_a_level_that_
         sleep(SECOND).await;
         level.set_back(old);
         c.faults.set(WORKS);
-        // Somebody else takes a larger number meanwhile, so that the last one says nothing.
+        // Another process takes a larger number meanwhile, so that the last number proves nothing.
         level.invalidate(7, &[7]).await.expect("a number");
         sleep(10 * SECOND).await;
-        assert_eq!(c.read().await, 0, "who knows of nothing is wrong");
+        assert_eq!(c.read().await, 0, "a replica without the invalidation is stale");
         let replicas = [&a, &b];
         assert_eq!(replicas[first].read_with_status().await, found(written, "miss", 0));
         sleep(SECOND).await;
         assert_eq!(replicas[1 - first].read_with_status().await, found(written, "hit", 2), "it is used again");
         sleep(40 * SECOND).await;
-        assert_eq!(c.read_with_status().await, found(written, "hit", 2), "and right for those who do not know");
+        assert_eq!(
+            c.read_with_status().await,
+            found(written, "hit", 2),
+            "and current for replicas without the invalidation"
+        );
         assert_eq!(source.loads(), 2);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_level_has_lost_is_told_to_it_once() {
+async fn a_loss_raises_the_level_once() {
     let (source, level) = (at_once(), Forgetful::new());
     let [a, b, _] = three(&source, &level).await;
     let old = level.snapshot();
@@ -178,7 +182,7 @@ async fn what_a_level_has_lost_is_told_to_it_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn random_setbacks_of_a_level_take_nobody_back_who_wrote_or_heard() {
+async fn after_random_losses_no_cache_that_sent_or_received_an_invalidation_returns_a_stale_value() {
     let mut chance = fastrand::Rng::with_seed(11);
     let ttl = 6 * SECOND;
     let bounds = Bounds { ttl, first_level_ttl: 3 * SECOND, unsubscribed_ttl: SECOND, untold: ttl, forgets: true };

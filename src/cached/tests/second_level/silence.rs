@@ -1,4 +1,4 @@
-//! A Redis that falls silent to one replica: its connections are open, and nothing comes. New ones work.
+//! A Redis that stops answering one replica: its connections stay open and deliver nothing. New ones work.
 
 use super::fleet::*;
 use super::in_redis::{patiently, shares};
@@ -20,7 +20,7 @@ fn patient(layer: CachedTool) -> CachedTool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_whose_connections_fall_silent_shares_and_hears_again_and_serves_nothing_stale() {
+async fn a_replica_whose_connections_stop_answering_shares_and_subscribes_again_and_serves_no_stale_value() {
     let redis = PrivateRedis::start_on_request();
     let proxy = Proxy::to(redis.socket()).await;
     let source = at_once();
@@ -32,7 +32,7 @@ async fn a_replica_whose_connections_fall_silent_shares_and_hears_again_and_serv
     a.read().await;
     proxy.silence();
     let took = Took::begin();
-    // What `a` has in its memory is wrong from here on, and nobody can tell it.
+    // From here on, the memory of `a` is stale, and no message can reach it.
     let version = b.write().await;
     patiently(async || !a.level().is_subscribed).await;
     took.until("the subscription ends");
@@ -58,7 +58,7 @@ async fn a_replica_whose_connections_fall_silent_shares_and_hears_again_and_serv
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_that_is_stopped_for_long_is_shared_and_heard_again_once_it_continues() {
+async fn after_a_long_stop_of_redis_values_are_shared_and_invalidations_received_again() {
     let redis = PrivateRedis::start_on_request();
     let replica = at_once().replica(level(&redis.url()), patient);
     shares(&replica).await;

@@ -12,12 +12,8 @@ impl Judge<'_> {
     /// The answer of an execution from before the call, out of the cache or of work that was under way.
     pub(super) fn fresh(&mut self, number: usize, made: &Made, at: u64, execution: &Execution, answer: &Answer) {
         let Some(ended) = execution.ended else { return };
-        // A failure is kept from the end of the load, and a load ends with its batch.
-        let ended_at =
-            match execution.origin.filter(|_| answer.said.is_failure() && self.is_batched(made.call.request.op)) {
-                Some(origin) => self.history.calls[origin].ended.at.max(ended.at),
-                None => ended.at,
-            };
+        let is_batched = answer.said.is_failure() && self.is_batched(made.call.request.op);
+        let ended_at = if is_batched { self.batch_ended(execution, ended) } else { ended.at };
         let age = made.begun.at.saturating_sub(ended_at);
         let caches: Vec<_> = self.caches(&made.call).collect();
         let most = if answer.said.is_failure() { failures_last(&caches, answer) } else { answers_last(&caches) };
@@ -39,6 +35,19 @@ impl Judge<'_> {
             self.saw("a failure that was kept");
             self.not_since_succeeded(number, made, at, execution);
         }
+    }
+
+    /// When the batch of an execution has ended: a failure is kept from the end of its load, and a load ends with its batch, at the
+    /// latest with the call that it is for.
+    fn batch_ended(&self, execution: &Execution, ended: Stamp) -> Duration {
+        let call = execution.origin.map_or(Duration::MAX, |origin| self.history.calls[origin].ended.at);
+        let batch = self.history.executions.iter().filter(|other| {
+            other.request.op == execution.request.op
+                && other.environment == execution.environment
+                && other.begun.at == execution.begun.at
+        });
+        let ends = batch.map(|other| other.ended.map_or(Duration::MAX, |ended| ended.at));
+        ends.max().unwrap_or(ended.at).min(call).max(ended.at)
     }
 
     /// A failure that was kept, although the same has succeeded since.

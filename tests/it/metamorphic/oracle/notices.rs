@@ -54,10 +54,22 @@ impl Judge<'_> {
         let is_repeated = self.layer(Kind::Retry).is_some() && self.executions_of(number).count() > 1;
         // It joined the work of another caller, and called for itself once an inner cache said that the answer is of one session.
         let has_joined = self.caches(&made.call).skip(1).any(|inner| inner.has(Setting::BySession));
-        if progress.is_empty() || (!is_repeated && !has_joined && progress != execution.progress) {
+        let is_own = if is_repeated || has_joined {
+            continues(progress, &execution.progress)
+        } else {
+            progress == execution.progress
+        };
+        if progress.is_empty() || !is_own {
             let text =
                 format!("call {number} heard {progress:?}, and execution {at} reported {:?}", execution.progress);
             self.fault("progress is heard", text);
         }
     }
+}
+
+/// Whether the end of what was heard is what the execution reported, above all that was heard before.
+fn continues(heard: &[f64], reported: &[f64]) -> bool {
+    let Some(before) = heard.len().checked_sub(reported.len()) else { return false };
+    let base = before.checked_sub(1).map_or(0.0, |last| heard[last]);
+    heard[before..].iter().zip(reported).all(|(heard, reported)| *heard == base + reported)
 }

@@ -2,14 +2,14 @@ use turbomcp_core::McpError;
 
 use super::*;
 
-/// The kind and the sentence of an error.
+/// The kind and the text of an error.
 fn error(answer: McpResult<String>) -> (ErrorKind, String) {
     let error = answer.expect_err("an error");
     (error.kind, error.message)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_shared_by_those_who_wait_kept_for_nobody_and_stays_what_it_is() {
+async fn a_failure_is_returned_unchanged_to_all_waiting_callers_and_not_cached() {
     for what in BOTH {
         let shelf = Shelf::new(|_| async {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -31,7 +31,7 @@ async fn a_failure_is_shared_by_those_who_wait_kept_for_nobody_and_stays_what_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_is_an_answer_is_kept_where_that_is_asked_for_and_says_how_old_it_is() {
+async fn a_permanent_failure_is_cached_on_request_and_states_its_age() {
     for what in BOTH {
         let shelf = Shelf::new(|ask| async move {
             match ask.name.as_str() {
@@ -59,7 +59,7 @@ async fn a_failure_that_is_an_answer_is_kept_where_that_is_asked_for_and_says_ho
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_takes_too_long_is_a_timeout_to_all_who_wait() {
+async fn a_slow_resource_is_a_timeout_for_all_waiting_callers() {
     for what in BOTH {
         let shelf = Shelf::new(|ask| async move {
             if ask.number == 1 {
@@ -77,7 +77,7 @@ async fn one_that_takes_too_long_is_a_timeout_to_all_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_that_is_kept_says_how_old_it_is_in_the_form_of_its_kind() {
+async fn a_cached_timeout_states_its_age_in_the_form_of_its_kind() {
     let (shelf, hangs) = (Shelf::new(|_| std::future::pending()), |_| std::future::pending());
     let cached = both().with_load_timeout(MINUTE).with_negative_ttl([ErrorKind::Timeout], 60 * MINUTE);
     let server = (cached, layer(shelf.clone())).layer(ScriptedServer::new("library").with_read_only("read", hangs));
@@ -97,7 +97,7 @@ async fn a_timeout_that_is_kept_says_how_old_it_is_in_the_form_of_its_kind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_an_error_to_each_who_waits_and_says_nothing_of_itself() {
+async fn a_panic_is_an_error_without_details_for_each_waiting_caller() {
     for what in BOTH {
         let shelf = Shelf::new(|ask| async move {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -114,10 +114,10 @@ async fn a_panic_is_an_error_to_each_who_waits_and_says_nothing_of_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_cancelled_leaves_and_the_others_go_on() {
+async fn a_cancelled_reader_returns_and_the_load_continues_for_the_others() {
     for what in BOTH {
-        let door = Door::closed();
-        let shelf = Shelf::behind(&door);
+        let gate = Gate::closed();
+        let shelf = Shelf::behind(&gate);
         let server = shelf.with(both());
         let token = Token::default();
         let ctx = nobody().with_cancellation_token(Arc::new(token.clone()));
@@ -125,7 +125,7 @@ async fn who_is_cancelled_leaves_and_the_others_go_on() {
             settle().await;
             token.cancel();
             tokio::time::sleep(Duration::from_millis(100)).await;
-            door.open();
+            gate.open();
         };
         let (cancelled, other, ()) = tokio::join!(try_get(&server, what, "one", &ctx), one(&server, what), end);
         assert_eq!(error(cancelled), (ErrorKind::Cancelled, "The call was cancelled".to_owned()));
@@ -139,7 +139,7 @@ mod that_depend_on_a_session {
     use super::*;
     use crate::SessionStore;
 
-    /// Answers with what is kept in the session of the request.
+    /// Answers with a value of the request's session.
     fn shelf(store: &SessionStore) -> Shelf {
         let store = store.clone();
         Shelf::new(move |ask| {
@@ -153,7 +153,7 @@ mod that_depend_on_a_session {
     }
 
     #[tokio::test]
-    async fn they_are_not_answered_to_another_session_of_the_same_user() {
+    async fn a_resource_that_used_its_session_is_not_returned_to_another_session() {
         for what in BOTH {
             let store = SessionStore::in_memory();
             let shelf = shelf(&store);
@@ -170,7 +170,7 @@ mod that_depend_on_a_session {
     }
 
     #[tokio::test]
-    async fn they_are_kept_for_it_where_sessions_are_kept_apart() {
+    async fn in_session_scope_a_resource_that_used_its_session_is_cached_for_it() {
         for what in BOTH {
             let store = SessionStore::in_memory();
             let shelf = shelf(&store);
@@ -187,7 +187,7 @@ mod that_depend_on_a_session {
     }
 
     #[tokio::test]
-    async fn a_tool_that_fails_there_fails_as_without_a_cache() {
+    async fn a_failed_tool_that_used_its_session_answers_as_without_a_cache() {
         let store = SessionStore::in_memory();
         let script = ScriptedServer::new("library").with_read_only("read", {
             let store = store.clone();

@@ -15,7 +15,7 @@ fn is(status: &str, text: &str) -> (Value, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn they_are_kept_as_long_as_results_unless_another_time_is_said() {
+async fn resources_have_the_ttl_of_results_unless_set_otherwise() {
     let cached = both().with_ttl(4 * MINUTE).with_resources(Reads::new().with_ttl(2 * MINUTE));
     let server = Shelf::numbered().with(cached);
     let all = async || (read(&server).await, one(&server, Resource).await, one(&server, Prompt).await);
@@ -33,7 +33,7 @@ async fn they_are_kept_as_long_as_results_unless_another_time_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_its_ttl_one_is_served_and_asked_for_anew_in_the_background() {
+async fn a_resource_past_its_ttl_is_served_and_refreshed_in_the_background() {
     for what in BOTH {
         let server = Shelf::numbered().with(both().with_ttl(MINUTE).with_stale_while_revalidate(MINUTE));
         assert_eq!(status(&server, what).await, is("miss", "1"));
@@ -45,7 +45,7 @@ async fn past_its_ttl_one_is_served_and_asked_for_anew_in_the_background() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_its_ttl_one_is_served_if_the_server_fails_but_not_if_it_says_that_there_is_none() {
+async fn a_resource_past_its_ttl_is_served_if_the_server_fails_but_not_if_it_is_not_found() {
     for what in BOTH {
         let shelf = Shelf::new(|ask| async move {
             match ask.number {

@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn two_users_never_share() {
+async fn two_users_never_share_an_answer() {
     for what in BOTH {
         let shelf = Shelf::new(|ask| async move { Ok(ask.ctx.subject().unwrap_or("nobody").to_owned()) });
         let server = shelf.with(both());
@@ -16,7 +16,7 @@ async fn two_users_never_share() {
 }
 
 #[tokio::test]
-async fn who_shares_them_can_be_said_apart_from_tools() {
+async fn the_scope_of_resources_can_differ_from_that_of_tools() {
     let users = [user("ada"), user("bob")];
     let asked = async |cached: CachedTool, what| {
         let shelf = Shelf::numbered();
@@ -36,7 +36,7 @@ async fn who_shares_them_can_be_said_apart_from_tools() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_layers_can_keep_some_resources_in_one_way_and_the_rest_in_another() {
+async fn two_layers_can_cache_different_resources_with_different_settings() {
     let is_public = |uri: &str| uri.starts_with("docs://");
     let public = Reads::new().when(is_public).with_scope(Scope::Public).with_ttl(60 * MINUTE);
     let public = both().with_resources(public);
@@ -62,7 +62,7 @@ async fn two_layers_can_keep_some_resources_in_one_way_and_the_rest_in_another()
 }
 
 #[tokio::test]
-async fn two_servers_and_two_versions_never_share() {
+async fn two_servers_and_two_versions_never_share_a_resource() {
     for what in BOTH {
         let shelf = Shelf::numbered();
         let on = |cached: CachedTool, name: &str| (cached, layer(shelf.clone())).layer(ScriptedServer::new(name));
@@ -81,7 +81,7 @@ async fn two_servers_and_two_versions_never_share() {
 }
 
 #[tokio::test]
-async fn a_tool_a_resource_and_a_prompt_of_the_same_name_have_nothing_to_do_with_each_other() {
+async fn a_tool_a_resource_and_a_prompt_of_the_same_name_are_separate_entries() {
     let cached = both();
     let handle = cached.handle();
     let server = Shelf::new(|ask| async move { Ok(format!("asked {}", ask.number)) }).with(cached);
@@ -109,7 +109,7 @@ async fn a_tool_a_resource_and_a_prompt_of_the_same_name_have_nothing_to_do_with
 }
 
 #[tokio::test]
-async fn a_prompt_without_arguments_is_one_with_empty_ones() {
+async fn a_prompt_without_arguments_equals_one_with_empty_arguments() {
     let server = Shelf::numbered().with(both());
     for none in [None, Some(Value::Null), Some(json!({}))] {
         assert_eq!(prompt(&server, none).await, "1");
@@ -119,7 +119,7 @@ async fn a_prompt_without_arguments_is_one_with_empty_ones() {
 }
 
 #[tokio::test]
-async fn the_order_of_a_prompts_arguments_does_not_count() {
+async fn the_order_of_a_prompts_arguments_does_not_change_the_key() {
     let server = Shelf::numbered().with(both());
     assert_eq!(prompt(&server, Some(json!({"from": "Ada", "to": "Bob"}))).await, "1");
     assert_eq!(prompt(&server, Some(json!({"to": "Bob", "from": "Ada"}))).await, "1");

@@ -3,7 +3,7 @@ use turbomcp_core::McpError;
 use super::*;
 use crate::cached::Handle;
 
-/// A layer above a tool that writes, or fails to where its arguments say so.
+/// A layer above a tool that writes, or fails if its arguments say so.
 fn with_writer(shelf: &Shelf, cached: CachedTool) -> impl McpHandler {
     let script = ScriptedServer::new("users").with_plain("update_user", |call| async move {
         if call.args["fails"] == true {
@@ -19,7 +19,7 @@ async fn update(server: &impl McpHandler, args: Value) {
     let _ = server.call_tool("update_user", args, &nobody()).await;
 }
 
-/// What is invalidated, and how.
+/// An invalidation: its target and its call.
 type Way = (Asked, fn(&Handle));
 
 const WAYS: [Way; 6] = [
@@ -32,13 +32,13 @@ const WAYS: [Way; 6] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn one_that_was_invalidated_while_it_was_loaded_is_neither_kept_nor_served_later() {
+async fn a_resource_invalidated_during_its_load_is_neither_cached_nor_served_later() {
     for (what, invalidate) in WAYS {
-        let door = Door::closed();
+        let gate = Gate::closed();
         let tagged = || Reads::new().with_tags(|_, _| ["all"]);
         let cached = CachedTool::new().with_resources(tagged()).with_prompts(tagged());
         let handle = cached.handle();
-        let server = Shelf::behind(&door).with(cached);
+        let server = Shelf::behind(&gate).with(cached);
         let early = {
             let server = server.clone();
             tokio::spawn(async move { one(&server, what).await })
@@ -50,7 +50,7 @@ async fn one_that_was_invalidated_while_it_was_loaded_is_neither_kept_nor_served
             tokio::spawn(async move { one(&server, what).await })
         };
         settle().await;
-        door.open();
+        gate.open();
         assert_eq!(early.await.expect("an answer"), "1");
         assert_eq!(late.await.expect("an answer"), "2");
         assert_eq!(one(&server, what).await, "2");
@@ -58,7 +58,7 @@ async fn one_that_was_invalidated_while_it_was_loaded_is_neither_kept_nor_served
 }
 
 #[tokio::test]
-async fn the_handle_forgets_one_resource_or_all_for_every_user() {
+async fn the_handle_invalidates_one_resource_or_all_for_every_user() {
     let cached = both();
     let handle = cached.handle();
     let server = Shelf::numbered().with(cached);
@@ -86,7 +86,7 @@ async fn the_handle_forgets_one_resource_or_all_for_every_user() {
 }
 
 #[tokio::test]
-async fn the_handle_forgets_a_prompt_with_some_arguments_or_with_any() {
+async fn the_handle_invalidates_a_prompt_with_given_or_any_arguments() {
     let cached = both();
     let handle = cached.handle();
     let server = Shelf::numbered().with(cached);
@@ -104,7 +104,7 @@ async fn the_handle_forgets_a_prompt_with_some_arguments_or_with_any() {
 }
 
 #[tokio::test]
-async fn a_write_that_succeeds_invalidates_what_bears_its_tag_and_nothing_else() {
+async fn a_successful_write_invalidates_the_resources_with_its_tag_and_no_others() {
     let user =
         |name: &str, args: &Value| (name == "greet").then(|| format!("user:{}", args["id"].as_str().unwrap_or("?")));
     let server = with_writer(
@@ -134,7 +134,7 @@ async fn a_write_that_succeeds_invalidates_what_bears_its_tag_and_nothing_else()
 }
 
 #[tokio::test]
-async fn a_write_that_succeeds_invalidates_the_resources_it_names() {
+async fn a_successful_write_invalidates_the_resources_it_names() {
     let cached = both().invalidates_resources("update_user", |args| [format!("users://{}", args["id"])]);
     let server = with_writer(&Shelf::numbered(), cached);
     let all = async || {
@@ -146,12 +146,12 @@ async fn a_write_that_succeeds_invalidates_the_resources_it_names() {
     update(&server, json!({"id": 7})).await;
     assert_eq!(all().await, ["3", "2"]);
     update(&server, json!({"id": 8})).await;
-    assert_eq!(all().await, ["3", "4"], "whoever has read it");
+    assert_eq!(all().await, ["3", "4"], "for every reader");
 }
 
-/// A tool that publishes forgets what was kept, as it would before it tells of an update.
+/// A tool that publishes invalidates the cached answers, as it would before it sends an update.
 #[tokio::test]
-async fn a_server_can_forget_through_a_handle_of_its_own_and_is_dropped_all_the_same() {
+async fn a_server_can_invalidate_through_its_own_handle_and_is_still_dropped() {
     let cached = both();
     let (handle, kept) = (cached.handle(), Arc::new(()));
     let is_kept = Arc::downgrade(&kept);
@@ -182,7 +182,7 @@ mod in_a_transaction {
     }
 
     #[tokio::test]
-    async fn what_is_asked_for_passes_the_cache_by() {
+    async fn reads_inside_a_transaction_bypass_the_cache() {
         for what in BOTH {
             let server = Shelf::numbered().with(both());
             assert_eq!(one(&server, what).await, "1");
@@ -192,12 +192,12 @@ mod in_a_transaction {
                 Ok::<_, TransactionError>(())
             });
             run.await.expect("a commit");
-            assert_eq!(one(&server, what).await, "1", "what was seen inside is not kept");
+            assert_eq!(one(&server, what).await, "1", "values read inside are not cached");
         }
     }
 
     #[tokio::test]
-    async fn a_write_invalidates_after_the_commit() {
+    async fn a_write_invalidates_after_its_commit() {
         let cached = both()
             .with_prompts(Reads::new().with_tags(|_, _| ["users"]))
             .invalidates_tags("update_user", |_| ["users"])

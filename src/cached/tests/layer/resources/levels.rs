@@ -12,7 +12,7 @@ fn replica(level: &MemoryLevel, shelf: &Shelf) -> (Server, Handle) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replicas_share_what_one_of_them_has_asked_for() {
+async fn replicas_share_a_resource_that_one_of_them_loaded() {
     for what in BOTH {
         let (level, shelf) = (MemoryLevel::new(), Shelf::numbered());
         let [(a, _), (b, of_b)] = [replica(&level, &shelf), replica(&level, &shelf)];
@@ -59,7 +59,7 @@ async fn an_invalidation_on_one_replica_holds_on_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tool_a_resource_and_a_prompt_of_the_same_name_are_three_values_there() {
+async fn a_tool_a_resource_and_a_prompt_of_the_same_name_are_three_values_in_the_second_level() {
     let (level, shelf) = (MemoryLevel::new(), Shelf::new(|ask| async move { Ok(format!("asked {}", ask.number)) }));
     let [(a, _), (b, of_b)] = [replica(&level, &shelf), replica(&level, &shelf)];
     settle().await;
@@ -72,9 +72,9 @@ async fn a_tool_a_resource_and_a_prompt_of_the_same_name_are_three_values_there(
     assert_eq!(of_b.stats().loads, 0);
 }
 
-/// What a server may answer at all arrives on the other replica as it was.
+/// Every possible answer of a server reaches the other replica unchanged.
 #[test]
-fn every_answer_is_read_as_it_was_written() {
+fn every_answer_is_read_back_as_written() {
     let meta = || Some([("library.example/shelf".to_owned(), json!({"row": 7}))].into());
     let mut resource = ResourceResult::text("books://1", "Call me Ishmael.");
     resource.contents.extend(ResourceResult::binary("books://2", "AAEC", "image/png").contents);
@@ -98,7 +98,7 @@ fn every_answer_is_read_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_kind_is_an_error_and_none_of_this_kind() {
+async fn an_answer_of_another_kind_is_an_error() {
     let prompt: McpResult<ResourceResult> = Answer::open(Ok(Answer::Prompt(PromptResult::user("a prompt"))));
     assert_eq!(prompt.expect_err("it is no resource").kind, ErrorKind::Internal);
     let resource: McpResult<ToolResult> = Answer::open(Ok(Answer::Resource(ResourceResult::text("a", "b"))));

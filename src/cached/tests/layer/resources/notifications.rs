@@ -1,4 +1,4 @@
-//! A server that tells its client of a change: whoever is told does not find what was kept.
+//! A server that notifies its client of a change: a notified client does not get the old cached answer.
 
 use std::sync::{Mutex, OnceLock};
 
@@ -13,7 +13,7 @@ const UPDATED: &str = "notifications/resources/updated";
 const RESOURCES: &str = "notifications/resources/list_changed";
 const PROMPTS: &str = "notifications/prompts/list_changed";
 
-/// A client that reads the resource or prompt `one` as soon as it is told anything.
+/// A client that reads the resource or prompt `one` as soon as it gets any notification.
 #[derive(Default)]
 struct Client {
     server: OnceLock<BoxHandler>,
@@ -34,10 +34,10 @@ impl McpSession for Client {
     fn notify<'a>(&'a self, method: &'a str, _: Value) -> SessionFuture<'a, ()> {
         Box::pin(async move {
             let what = if method == PROMPTS { Prompt } else { Resource };
-            // Not in the task of who tells.
+            // Not in the task of the sender.
             let server = self.server.get().expect("a server").clone();
             let read = tokio::spawn(async move { one(&server, what).await }).await.expect("an answer");
-            self.told.lock().expect("nobody panicked").push((method.to_owned(), read));
+            self.told.lock().expect("no panic").push((method.to_owned(), read));
             Ok(())
         })
     }
@@ -54,9 +54,9 @@ impl Client {
         nobody().with_session(Arc::clone(self) as Arc<dyn McpSession>)
     }
 
-    /// What it was told, and what it read then.
+    /// The notifications that it got, and the content that it read then.
     fn told(&self) -> Vec<(String, String)> {
-        std::mem::take(&mut *self.told.lock().expect("nobody panicked"))
+        std::mem::take(&mut *self.told.lock().expect("no panic"))
     }
 }
 
@@ -85,7 +85,8 @@ async fn tell(call: Call) -> McpResult<ToolResult> {
 
 type Told = Layered<CachedTool, Layered<Shelf, ScriptedServer>>;
 
-/// Resources and prompts that are numbered, and tools that tell: one that no layer acts on, one that writes, and one that is cached.
+/// Numbered resources and prompts, and tools that send notifications: one that no layer acts on, one that writes, and
+/// one that is cached.
 fn telling(cached: CachedTool) -> (Told, Arc<Client>) {
     let tools = ScriptedServer::new("library")
         .with_plain("tell", tell)
@@ -98,7 +99,7 @@ fn telling(cached: CachedTool) -> (Told, Arc<Client>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_told_of_an_update_reads_what_is_new() {
+async fn a_client_notified_of_an_update_reads_the_new_content() {
     for tool in ["tell", "write", "look"] {
         for spawned in [false, true] {
             let (server, client) = telling(both());
@@ -115,7 +116,7 @@ async fn whoever_is_told_of_an_update_reads_what_is_new() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resources_and_prompts_may_tell_while_they_are_asked_for() {
+async fn resources_and_prompts_may_send_notifications_during_a_read() {
     for what in BOTH {
         for kept in [true, false] {
             let shelf = Shelf::new(|ask| async move {
@@ -136,7 +137,7 @@ async fn resources_and_prompts_may_tell_while_they_are_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_list_makes_all_of_its_kind_wrong_and_nothing_else() {
+async fn a_changed_list_invalidates_all_entries_of_its_kind_and_no_others() {
     for (method, wrong) in [(RESOURCES, Some(Resource)), (PROMPTS, Some(Prompt)), ("notifications/message", None)] {
         let (server, client) = telling(both());
         assert_eq!((one(&server, Resource).await, one(&server, Prompt).await), ("1".to_owned(), "2".to_owned()));
@@ -152,9 +153,9 @@ async fn a_changed_list_makes_all_of_its_kind_wrong_and_nothing_else() {
     }
 }
 
-/// A result is what the tool has answered, whatever its definition is now.
+/// A result is the tool's own answer, whatever its current definition is.
 #[tokio::test(start_paused = true)]
-async fn a_changed_list_of_tools_leaves_their_results() {
+async fn a_changed_list_of_tools_invalidates_no_results() {
     let (server, client) = telling(both());
     assert_eq!(answer(&server, "result", json!({}), &nobody()).await, "1");
     answer(&server, "tell", json!({"method": "notifications/tools/list_changed"}), &client.ctx()).await;
@@ -162,7 +163,7 @@ async fn a_changed_list_of_tools_leaves_their_results() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_that_was_not_found_is_found_once_the_list_has_changed() {
+async fn a_cached_not_found_ends_when_the_list_changes() {
     let shelf = Shelf::new(|ask| async move {
         if ask.number == 1 { Err(McpError::resource_not_found("one")) } else { Ok(ask.number.to_string()) }
     });
@@ -177,7 +178,7 @@ async fn a_resource_that_was_not_found_is_found_once_the_list_has_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_is_of_the_resource_however_its_uri_is_escaped() {
+async fn an_update_invalidates_the_resource_however_its_uri_is_escaped() {
     let (server, client) = telling(both());
     let uris = ["users://a b", "users://a%20b", "USERS://a%20b"];
     for uri in uris {
@@ -192,9 +193,9 @@ async fn an_update_is_of_the_resource_however_its_uri_is_escaped() {
     }
 }
 
-/// A composite server above the cache puts its prefix in front of what it passes on.
+/// A composite server above the cache prefixes the names that it passes on.
 #[tokio::test(start_paused = true)]
-async fn below_a_composite_server_an_update_is_of_the_resource_by_its_own_uri() {
+async fn below_a_composite_server_an_update_invalidates_the_resource_by_its_own_uri() {
     let (server, client) = telling(both());
     assert_eq!(one(&server, Resource).await, "1");
     let mounted = client.ctx().with_resource_uri_scope("outer").with_resource_uri_scope("inner");
@@ -202,13 +203,13 @@ async fn below_a_composite_server_an_update_is_of_the_resource_by_its_own_uri() 
     assert_eq!(client.told(), told(UPDATED, "2"));
 }
 
-/// Remembers who has subscribed, and tells them when it is asked to.
+/// Remembers its subscribers, and notifies them on request.
 #[derive(Clone, Default)]
 struct Subscribers(Arc<Mutex<Vec<Arc<dyn McpSession>>>>);
 
 impl Subscribers {
     async fn tell(&self) {
-        let sessions = self.0.lock().expect("nobody panicked").clone();
+        let sessions = self.0.lock().expect("no panic").clone();
         for session in sessions {
             session.notify(UPDATED, json!({"uri": "one"})).await.expect("it is sent");
         }
@@ -217,13 +218,13 @@ impl Subscribers {
 
 impl Middleware for Subscribers {
     async fn subscribe<'a, H: McpHandler>(&'a self, _: &'a H, _: &'a str, ctx: &'a RequestContext) -> McpResult<()> {
-        self.0.lock().expect("nobody panicked").extend(ctx.session().cloned());
+        self.0.lock().expect("no panic").extend(ctx.session().cloned());
         Ok(())
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_subscribed_through_the_cache_is_told_after_it_was_invalidated() {
+async fn a_subscriber_is_notified_after_the_resource_was_invalidated() {
     let subscribers = Subscribers::default();
     let cached = both();
     let (stats, inner) = (cached.handle(), (layer(subscribers.clone()), layer(Shelf::numbered())).layer(numbered()));
@@ -233,9 +234,9 @@ async fn who_has_subscribed_through_the_cache_is_told_after_it_was_invalidated()
     assert_eq!(one(&server, Resource).await, "1");
     subscribers.tell().await;
     assert_eq!(client.told(), told(UPDATED, "2"));
-    // A session that did not come through the cache tells of what is kept.
-    subscribers.0.lock().expect("nobody panicked").push(client.clone());
-    subscribers.0.lock().expect("nobody panicked").remove(0);
+    // A session that did not pass through the cache sends the notification.
+    subscribers.0.lock().expect("no panic").push(client.clone());
+    subscribers.0.lock().expect("no panic").remove(0);
     subscribers.tell().await;
     assert_eq!(client.told(), told(UPDATED, "2"));
     stats.invalidate_resource("one");
@@ -244,7 +245,7 @@ async fn who_has_subscribed_through_the_cache_is_told_after_it_was_invalidated()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_is_told_also_while_the_second_level_hangs() {
+async fn a_subscriber_is_notified_while_the_second_level_hangs() {
     use crate::cached::tests::second_level::fleet::{Faults, HANGS};
     let faults = Faults::default();
     let (server, client) = telling(both().with_second_level(faults.of(MemoryLevel::new())));
@@ -256,7 +257,7 @@ async fn a_client_is_told_also_while_the_second_level_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_another_replica_it_is_wrong_when_the_client_is_told() {
+async fn another_replica_has_invalidated_the_resource_when_the_client_is_notified() {
     let level = MemoryLevel::new();
     let replica = || telling(both().with_second_level(level.clone()).with_unsubscribed_ttl(Duration::from_millis(1)));
     let [(a, client), (b, _)] = [replica(), replica()];
@@ -271,19 +272,19 @@ async fn on_another_replica_it_is_wrong_when_the_client_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_neither_resources_nor_prompts_are_kept_a_call_has_the_session_of_its_caller() {
+async fn a_cache_of_tools_only_passes_the_session_of_the_caller_unchanged() {
     let prompts = CachedTool::new().with_prompts(Reads::new());
     for (cached, is_own) in [(CachedTool::new(), true), (prompts, false), (both(), false)] {
         let seen = Arc::<Mutex<Option<Arc<dyn McpSession>>>>::default();
         let noted = Arc::clone(&seen);
         let server = cached.layer(ScriptedServer::new("library").with_plain("tell", move |call| {
-            *noted.lock().expect("nobody panicked") = call.ctx.session().cloned();
+            *noted.lock().expect("no panic") = call.ctx.session().cloned();
             async { Ok(ToolResult::text("told")) }
         }));
         let client = Client::of(&server);
         let own: Arc<dyn McpSession> = client.clone();
         answer(&server, "tell", json!({}), &client.ctx()).await;
-        let seen = seen.lock().expect("nobody panicked").take().expect("a session");
+        let seen = seen.lock().expect("no panic").take().expect("a session");
         assert_eq!(Arc::ptr_eq(&seen, &own), is_own);
         let asked = seen.call("roots/list", json!({})).await.expect("an answer");
         assert_eq!(asked, json!("roots/list"), "what the client is asked passes");
@@ -292,11 +293,11 @@ async fn where_neither_resources_nor_prompts_are_kept_a_call_has_the_session_of_
 
 #[cfg(feature = "sqlite")]
 #[tokio::test]
-async fn told_within_a_transaction_it_is_wrong_at_once_and_once_more_after_the_commit() {
+async fn an_update_sent_within_a_transaction_invalidates_at_once_and_again_after_the_commit() {
     use crate::TransactionalTool;
     let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.expect("a database");
-    let (door, is_told) = (Door::closed(), Door::closed());
-    let (held, tells) = (door.clone(), is_told.clone());
+    let (gate, is_told) = (Gate::closed(), Gate::closed());
+    let (held, tells) = (gate.clone(), is_told.clone());
     let tools = ScriptedServer::new("library").with_plain("write", move |call| {
         let (held, tells) = (held.clone(), tells.clone());
         async move {
@@ -315,7 +316,7 @@ async fn told_within_a_transaction_it_is_wrong_at_once_and_once_more_after_the_c
     is_told.pass().await;
     assert_eq!(client.told(), told(UPDATED, "2"));
     assert_eq!(one(&server, Resource).await, "2", "kept, although it is from before the commit");
-    door.open();
+    gate.open();
     writing.await.expect("an answer");
     assert_eq!(one(&server, Resource).await, "3");
 }

@@ -1,4 +1,4 @@
-//! Tools that ask their caller's client, or tell it something before they answer.
+//! Tools that ask their caller's client, or notify it before they answer.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use turbomcp::prelude::*;
 use turbomcp_types::{CreateMessageRequest, SamplingMessage};
 
-/// How long the suite wants a tool to take between two notifications.
+/// The time that the suite expects between two notifications of a tool.
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) async fn sample(prompt: String, ctx: &RequestContext) -> McpResult<String> {

@@ -1,4 +1,4 @@
-//! What the fixtures answer with.
+//! The content of the fixtures' answers.
 
 use serde_json::json;
 use turbomcp::prelude::*;
@@ -36,7 +36,7 @@ pub(crate) fn mixed() -> ToolResult {
         .with_content(Content::Resource(resource))
 }
 
-/// A prompt that shows something, and then says what to do with it.
+/// A prompt with some content, and then an instruction about it.
 pub(crate) fn prompt(shown: Content, request: &str) -> PromptResult {
     PromptResult::new(vec![Message::new(Role::User, shown), Message::user(request)])
 }

@@ -1,4 +1,4 @@
-//! The server that the official conformance suite looks for: its tools, resources and prompts, by the names that it gives them.
+//! The server that the official conformance suite expects: tools, resources and prompts with the suite's names.
 
 mod asking;
 mod content;
@@ -8,7 +8,7 @@ use clap::Parser;
 use mcp_patterns::cached::Reads;
 use mcp_patterns_foreign::{Failure, Named, Options, run};
 
-/// A transaction is not held open while a user thinks, so the tools that ask one take keys instead.
+/// A transaction is not held open while a user thinks, so the tools that ask a user take keys instead.
 const NAMED: Named = Named {
     idempotent: &[
         "test_elicitation",

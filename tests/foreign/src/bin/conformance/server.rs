@@ -1,5 +1,5 @@
-//! The fixtures. Tools that only answer are annotated read-only; those that ask or tell their client something are not, since a
-//! client that gets a remembered answer is asked and told nothing.
+//! The fixtures. Tools that only answer are annotated read-only. Tools that ask or notify their client are not, since a
+//! client that gets a cached answer receives no question and no notification.
 
 #![expect(non_snake_case, reason = "the suite names an argument so, and the macro drops the attribute of a method")]
 
@@ -13,7 +13,7 @@ use turbomcp::prelude::*;
 
 use crate::{asking, content};
 
-/// The suite looks for a definition of this name.
+/// The suite expects a definition of this name.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "address")]
 struct Address {

@@ -1,4 +1,4 @@
-//! Tools that ask their caller's client, or tell it something.
+//! Tools that ask their caller's client, or notify it.
 
 use serde_json::json;
 use turbomcp::prelude::*;

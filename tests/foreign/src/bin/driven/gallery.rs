@@ -1,4 +1,4 @@
-//! A result with everything in it that a result can have.
+//! A result in which every field is set.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,8 @@
-//! The server that the driver calls: a tool for each thing that a layer could get wrong.
+//! The server that the driver calls: a tool for each possible error of a layer.
 //!
-//! Most tools are there twice. One acts, so that no layer shares or repeats its calls unasked. Its twin, whose name ends with
-//! `_read`, does the same and is annotated read-only, so that its calls are cached, batched and retried.
+//! Most tools exist twice. One counts as a tool with effects, so no layer shares or repeats its calls by default. Its
+//! twin, whose name ends with `_read`, does the same and is annotated read-only, so its calls are cached, batched and
+//! retried.
 
 mod asking;
 mod failing;
@@ -15,7 +16,7 @@ use mcp_patterns::cached::Reads;
 use mcp_patterns::validated::Limits;
 use mcp_patterns_foreign::{Failure, Named, Options, run};
 
-/// What the driver sends each way, with room for the names around it.
+/// The size that the driver sends in each direction, with room for the names around it.
 const LARGE: usize = 8 << 20;
 
 #[tokio::main]

@@ -64,25 +64,25 @@ impl Driven {
         slow::count(steps, step_ms, ctx).await
     }
 
-    /// Reports progress and fails for a moment, the first time.
+    /// Reports progress, and fails with a temporary failure the first time.
     #[tool(read_only = false, destructive = false, idempotent = true)]
     async fn count_again(&self, key: String, ctx: &RequestContext) -> McpResult<String> {
         slow::count_again(&key, &self.state, ctx).await
     }
 
-    /// Waits until the time is over or the caller is gone.
+    /// Waits until the time is over or the caller has left.
     #[tool(read_only = false, destructive = false)]
     async fn wait(&self, key: String, ms: u64, ctx: &RequestContext) -> McpResult<String> {
         slow::wait(&key, ms, &self.state, ctx).await
     }
 
-    /// Waits until the time is over or the caller is gone.
+    /// Waits until the time is over or the caller has left.
     #[tool(read_only = true)]
     async fn wait_read(&self, key: String, ms: u64, ctx: &RequestContext) -> McpResult<String> {
         slow::wait(&key, ms, &self.state, ctx).await
     }
 
-    /// Says how the calls of a key went. Not annotated, since it must be asked anew each time.
+    /// Returns the outcomes of the calls of a key. Not annotated, since it must run each time.
     #[tool]
     async fn observed(&self, key: String) -> McpResult<Json<Observed>> {
         Ok(Json(self.state.observed(&key)))
@@ -136,20 +136,20 @@ impl Driven {
         asking::log(&topic, ctx).await
     }
 
-    /// Says who calls, a moment later.
+    /// Returns the caller's identity, after a short wait.
     #[tool(read_only = true)]
     async fn who(&self, ctx: &RequestContext) -> McpResult<String> {
         tokio::time::sleep(Duration::from_millis(5)).await;
         Ok(state::caller(ctx))
     }
 
-    /// Fails in the form that is asked for.
+    /// Fails in the requested form.
     #[tool(read_only = false, destructive = false)]
     async fn fail(&self, form: String) -> McpResult<ToolResult> {
         failing::fail(&form)
     }
 
-    /// Fails in the form that is asked for.
+    /// Fails in the requested form.
     #[tool(read_only = true)]
     async fn fail_read(&self, form: String) -> McpResult<ToolResult> {
         failing::fail(&form)
@@ -161,25 +161,25 @@ impl Driven {
         Err(text)
     }
 
-    /// Answers all parts as one. Five of them, since turbomcp takes 1 MiB in a parameter.
+    /// Returns all parts joined. There are five, since turbomcp accepts 1 MiB in a parameter.
     #[tool(read_only = false, destructive = false)]
     async fn echo(&self, a: String, b: String, c: String, d: String, e: String) -> McpResult<String> {
         Ok([a, b, c, d, e].concat())
     }
 
-    /// Answers all parts as one.
+    /// Returns all parts joined.
     #[tool(read_only = true)]
     async fn echo_read(&self, a: String, b: String, c: String, d: String, e: String) -> McpResult<String> {
         Ok([a, b, c, d, e].concat())
     }
 
-    /// Adds to the total and answers it.
+    /// Adds to the total and returns it.
     #[tool(read_only = false, destructive = false)]
     async fn add(&self, amount: i64) -> McpResult<i64> {
         Ok(self.state.add(amount))
     }
 
-    /// Reads the total, and answers it after a while.
+    /// Reads the total, and returns it after a while.
     #[tool(read_only = true)]
     async fn total(&self, ms: Option<u64>) -> McpResult<i64> {
         let total = self.state.total();
@@ -187,7 +187,7 @@ impl Driven {
         Ok(total)
     }
 
-    /// Keeps a value for the session of the call.
+    /// Stores a value in the session of the call.
     #[tool(read_only = false, destructive = false)]
     async fn remember(&self, key: String, value: String, ctx: &RequestContext) -> McpResult<String> {
         self.state.sessions.of(ctx)?.set(&key, &value).await?;
@@ -201,7 +201,7 @@ impl Driven {
         Ok(value.unwrap_or_else(|| "nothing".to_owned()))
     }
 
-    /// Changes the note, and says so to the caller in every way in which a server can.
+    /// Changes the note, and notifies the caller in every way that a server has.
     #[tool(read_only = false, destructive = false)]
     async fn change_note(&self, text: String, ctx: &RequestContext) -> McpResult<String> {
         self.state.set_note(text);
@@ -212,13 +212,13 @@ impl Driven {
         Ok("Changed".to_owned())
     }
 
-    /// The note as it is now.
+    /// The current note.
     #[resource("driven://note", mime_type = "text/markdown")]
     async fn note(&self, _uri: String, _ctx: &RequestContext) -> McpResult<String> {
         Ok(self.state.note())
     }
 
-    /// Says who reads.
+    /// Returns the reader's identity.
     #[resource("driven://who")]
     async fn reader(&self, _uri: String, ctx: &RequestContext) -> McpResult<String> {
         Ok(state::caller(ctx))

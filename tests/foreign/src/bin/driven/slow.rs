@@ -1,4 +1,4 @@
-//! Tools that take their time.
+//! Slow tools.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use turbomcp_core::ErrorKind;
 
 use crate::state::State;
 
-/// How often a tool that waits looks whether it is cancelled.
+/// How often a waiting tool checks whether it is cancelled.
 const STEP: Duration = Duration::from_millis(10);
 
-/// Reports each of its steps. Before the first one it waits, so that a caller who asks at the same time joins before it: a caller who
-/// joins later hears the steps from then on.
+/// Reports each of its steps. It waits before the first one, so that a concurrent caller joins before it: a caller who
+/// joins later gets only the later steps.
 pub(crate) async fn count(steps: u32, step_ms: u64, ctx: &RequestContext) -> McpResult<String> {
     tokio::time::sleep(Duration::from_millis(step_ms)).await;
     for step in 1..=steps {
@@ -21,7 +21,7 @@ pub(crate) async fn count(steps: u32, step_ms: u64, ctx: &RequestContext) -> Mcp
     Ok(format!("Counted to {steps}"))
 }
 
-/// Reports two steps and fails for a moment; the second call with the same key reports three and succeeds.
+/// Reports two steps and fails with a temporary failure; the second call with the same key reports three and succeeds.
 pub(crate) async fn count_again(key: &str, state: &State, ctx: &RequestContext) -> McpResult<String> {
     let running = state.start(key);
     let is_first = running.number() == 1;
@@ -30,7 +30,7 @@ pub(crate) async fn count_again(key: &str, state: &State, ctx: &RequestContext) 
     if is_first { Err(McpError::unavailable("Not yet")) } else { Ok("Counted again".to_owned()) }
 }
 
-/// Waits until the time is over or the caller is gone.
+/// Waits until the time is over or the caller has left.
 pub(crate) async fn wait(key: &str, ms: u64, state: &State, ctx: &RequestContext) -> McpResult<String> {
     let running = state.start(key);
     let end = tokio::time::Instant::now() + Duration::from_millis(ms);

@@ -1,4 +1,4 @@
-//! What the server keeps, and what it tells of the calls that reached it.
+//! The state of the server, and its record of the calls that reached it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,14 +10,14 @@ use serde::Serialize;
 use serde_json::Value;
 use turbomcp::RequestContext;
 
-/// How calls with one key went.
+/// The outcomes of calls with one key.
 #[derive(Debug, Clone, Copy, Default, Serialize, JsonSchema)]
 pub(crate) struct Observed {
     started: i32,
-    /// The tool saw that its caller does not want the answer any more.
+    /// The tool saw its cancellation.
     cancelled: i32,
     finished: i32,
-    /// The tool was stopped where it waited.
+    /// The tool's future was dropped while it waited.
     dropped: i32,
 }
 
@@ -62,7 +62,7 @@ impl State {
         lock(&self.observed).get(key).copied().unwrap_or_default()
     }
 
-    /// Notes that a call has started, and later how it ends.
+    /// Records that a call has started, and later its end.
     pub(crate) fn start(&self, key: &str) -> Running {
         self.change(key, |observed| observed.started += 1);
         Running { state: self.clone(), key: key.to_owned(), has_ended: false }
@@ -82,7 +82,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// How often calls with this key have started, with this one.
+    /// Returns how often calls with this key have started, including this one.
     pub(crate) fn number(&self) -> i32 {
         self.state.observed(&self.key).started
     }
