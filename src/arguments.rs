@@ -126,7 +126,7 @@ use crate::ConfigError;
 use crate::references::References;
 
 pub use self::added::{LayerArguments, Taken};
-pub(crate) use self::mark::{list, listing};
+pub(crate) use self::mark::{TRACE, list, listing, remove_trace};
 
 /// An argument that a layer adds to tools and removes from their calls.
 #[derive(Debug, Clone)]

@@ -125,6 +125,7 @@ mod database;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod detached;
 mod error;
+pub mod explain;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite", feature = "transactional"))]
 mod fault;
 pub mod guide;
@@ -194,6 +195,7 @@ pub use boxed::{BoxHandler, boxed};
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub use cached::CachedTool;
 pub use error::ConfigError;
+pub use explain::explain;
 #[cfg(feature = "idempotent")]
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
 pub use idempotent::IdempotentTool;

@@ -67,6 +67,7 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{PromptResult, ResourceResult, ServerCapabilities, Tool, ToolResult};
 
 use crate::ConfigError;
+use crate::explain::Description;
 
 pub use apply::{MiddlewareLayer, TryLayer, layer};
 pub(crate) use apply::{impl_layer, or_panic};
@@ -98,6 +99,13 @@ pub trait Middleware: Clone + Send + Sync + 'static {
     /// `ctx`, or the plain listing.
     fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
         let _ = (tools, ctx);
+    }
+
+    /// Describes the layer for an [explanation](crate::explain()) of the stack, and for the log: its name, its settings, and on which of
+    /// `tools` it acts, as it has listed them. Default: the name of its type.
+    fn describe(&self, tools: &[Tool]) -> Description {
+        let _ = tools;
+        Description::of::<Self>()
     }
 
     /// Forgets the tools of earlier listings, because the server has announced that its tools have changed.

@@ -120,6 +120,31 @@ impl Selection {
         self.0.when.is_some()
     }
 
+    /// Says whether the default leaves the tool out because it is not safe for the layer.
+    pub(crate) fn is_unsafe(&self, tool: &Tool, rule: Rule) -> bool {
+        let selectors = &self.0;
+        let is_default = selectors.only.is_none() && selectors.when.is_none();
+        is_default && !selectors.except.contains(&tool.name) && !self.may_have(tool, rule)
+    }
+
+    /// Returns why no listed tool is selected, and what to do, for a layer whose default selects none for this `reason`.
+    pub(crate) fn why_idle(&self, reason: &'static str, fix: &'static str) -> (String, &'static str) {
+        let selectors = &self.0;
+        let reason = match (&selectors.only, &selectors.when) {
+            (Some(_), Some(_)) => "none of the tools in `only` meets the condition that selects tools",
+            (Some(_), None) => "none of the tools in `only` is listed",
+            (None, Some(_)) => "no listed tool meets the condition that selects tools",
+            (None, None) => reason,
+        };
+        let fix = if selectors.only.is_some() || selectors.when.is_some() { "change the selectors" } else { fix };
+        let reason = if selectors.except.is_empty() {
+            reason.to_owned()
+        } else {
+            format!("{reason}, apart from those in `except`")
+        };
+        (reason, fix)
+    }
+
     /// Checks that a tool exists for every name, and that the layer is safe for every selected tool.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use axum::{
     response::Response,
 };
 use futures_util::StreamExt;
+use mcp_patterns::explain;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use turbomcp::{
@@ -29,7 +30,7 @@ use turbomcp_core::auth::Principal;
 /// How long running requests may take once the server is stopped.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// The flags for the address of a server.
+/// The flags for the address of a server, or for an explanation of its layers.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// Serve HTTP at this address (port 0 takes a free port) instead of stdio
@@ -40,6 +41,10 @@ pub struct ServeArgs {
     /// things out, since a real server asks an identity provider
     #[arg(long = "user", value_name = "NAME=TOKEN", requires = "http")]
     users: Vec<User>,
+
+    /// Print what each layer does with which tool, and exit
+    #[arg(long)]
+    explain: bool,
 }
 
 /// The error that ends an example: a text that `main` prints unchanged.
@@ -103,13 +108,17 @@ pub fn init_logging() {
     tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal()).with_env_filter(filter).init();
 }
 
-/// Serves `handler` until its client disconnects (stdio) or a signal comes (HTTP).
+/// Serves `handler` until its client disconnects (stdio) or a signal comes (HTTP), or only explains its layers.
 ///
 /// # Errors
 ///
 /// When the address cannot be bound, when the handler refuses to start or to stop, and when
 /// the transport breaks.
 pub async fn serve<H: McpHandler>(handler: H, args: &ServeArgs) -> Result<(), Failure> {
+    if args.explain {
+        print!("{}", explain(&handler));
+        return Ok(());
+    }
     match args.http {
         Some(addr) => serve_http(handler, addr, &args.users).await,
         None => {

@@ -48,6 +48,7 @@ mod backstage;
 mod batched;
 mod cached;
 mod counting;
+mod explained;
 mod levels;
 mod money;
 mod retry;
@@ -73,7 +74,7 @@ const READ_ON: &[(&str, &[&str])] = &[
     ("TransactionalTool", &["mcp_patterns::transactional", "examples/transfer"]),
     ("inside a tool", &["mcp_patterns::workflow", "examples/weather"]),
     ("a layer of your own", &["mcp_patterns::middleware", "examples/counter"]),
-    ("every layer", &["docs/ordering.md"]),
+    ("every layer", &["docs/ordering.md", "mcp_patterns::explain"]),
 ];
 
 #[tokio::main]
@@ -110,6 +111,7 @@ async fn tour() -> Result<(), Failure> {
     money::show(&mut stage).await?;
     validated::show(&mut stage).await?;
     workflow::show(&mut stage).await?;
+    explained::show(&mut stage)?;
 
     close(&mut stage, started.elapsed())
 }

@@ -19,6 +19,10 @@ pub(super) struct Added {
 /// The entry of a tool's `_meta`. It never leaves the outermost layer.
 const MARK: &str = "mcp-patterns/arguments";
 
+/// The entry of a tool's `_meta` by which an explanation of the stack knows the tool again. Like the other one, it never leaves the
+/// outermost layer.
+pub(crate) const TRACE: &str = "mcp-patterns/explain";
+
 /// The secret of a valid mark, unknown outside this process.
 static SECRET: LazyLock<String> = LazyLock::new(|| {
     let half = || RandomState::new().hash_one(MARK);
@@ -66,8 +70,18 @@ pub(crate) fn list(list: impl FnOnce() -> Vec<Tool>) -> Vec<Tool> {
 }
 
 fn remove(tool: &mut Tool) {
+    remove_entry(tool, MARK);
+    remove_trace(tool);
+}
+
+/// Removes the trace of a listing that has ended.
+pub(crate) fn remove_trace(tool: &mut Tool) {
+    remove_entry(tool, TRACE);
+}
+
+fn remove_entry(tool: &mut Tool, name: &str) {
     if let Some(meta) = &mut tool.meta
-        && meta.remove(MARK).is_some()
+        && meta.remove(name).is_some()
         && meta.is_empty()
     {
         tool.meta = None;

@@ -224,6 +224,10 @@ where
         self.settings.check("BatchedTool")
     }
 
+    pub(super) fn settings(&self) -> &Settings<K, V, E> {
+        &self.settings
+    }
+
     pub(super) fn settings_mut(&mut self) -> &mut Settings<K, V, E> {
         Arc::make_mut(&mut self.settings)
     }

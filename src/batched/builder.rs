@@ -13,7 +13,7 @@ use turbomcp_types::IntoToolResult;
 
 use super::batcher::Batcher;
 use super::call::{self, BatchItem, Calls};
-use super::handle::Handle;
+use super::handle::{BoundPlan, Handle};
 use super::plan::{Bulk, Call, ToolPlan};
 use super::results::IntoResults;
 use super::settings::{ItemFn, batch_setters};
@@ -29,6 +29,8 @@ pub struct BatchedTool {
     pub(super) is_selected: bool,
     pub(super) settings: Arc<Settings>,
     pub(super) plan: Plan<Arc<ToolPlan>>,
+    /// The plan of the server that the layer was put on last, for its handles.
+    pub(super) bound: BoundPlan,
     /// Servers that run with this layer.
     pub(super) running: Arc<AtomicUsize>,
 }
@@ -69,6 +71,7 @@ impl BatchedTool {
                 emits_meta: true,
             }),
             plan: Plan::default(),
+            bound: BoundPlan::default(),
             running: Arc::default(),
         }
     }
@@ -170,7 +173,7 @@ impl BatchedTool {
     /// Returns a handle to the counters of the layer, which stays valid after the layer has moved into a stack.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { calls: self.calls.clone() }
+        Handle { calls: self.calls.clone(), bound: Arc::clone(&self.bound) }
     }
 
     fn settings_mut(&mut self) -> &mut Settings {

@@ -18,6 +18,7 @@ use super::plan::{Call, ToolPlan};
 use super::unshared::{Unshared, UnsharedCell, UntilUnshared};
 use crate::arguments::LayerArguments;
 use crate::canonical::encode_str;
+use crate::explain::{Description, list_for_bind};
 use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::scope;
@@ -27,7 +28,7 @@ use crate::shared_work::{
 };
 use crate::{ConfigError, Middleware};
 
-const LAYER: &str = "BatchedTool";
+pub(super) const LAYER: &str = "BatchedTool";
 
 /// Without a bulk function, equal calls are made once.
 const RULE: Rule = Rule::new(
@@ -38,7 +39,7 @@ const RULE: Rule = Rule::new(
 );
 
 impl BatchedTool {
-    fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
+    pub(super) fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
         let settings = &self.settings;
         let bulk = settings.bulks.get(&tool.name).cloned();
         let is_included = bulk.is_some() || (self.is_selected && self.selection.includes(tool, RULE));
@@ -172,7 +173,7 @@ impl Middleware for BatchedTool {
             let reason = "no tool is selected: give a tool a bulk function with `with_bulk`, or select tools with `only` or `when`";
             return Err(ConfigError::invalid(LAYER, "new", reason));
         }
-        let tools = inner.list_tools();
+        let tools = list_for_bind(inner);
         if self.is_selected {
             self.selection.check(&tools, RULE)?;
         }
@@ -182,11 +183,16 @@ impl Middleware for BatchedTool {
         let plan = Plan::new(self.calls.identity(), named.chain(self.selection.named()), Unknown::LeftAlone);
         let bound = Self { plan, ..self };
         bound.observe_tools(&tools, None);
+        bound.bound.store(Some(Arc::new(bound.plan.clone())));
         Ok(bound)
     }
 
     fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
         self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn describe(&self, tools: &[Tool]) -> Description {
+        self.description(tools)
     }
 
     fn forget_definitions(&self) {

@@ -265,6 +265,7 @@
 mod batcher;
 mod builder;
 mod call;
+mod describe;
 mod dispatch;
 mod error;
 mod execute;

@@ -4,6 +4,7 @@ pub(super) mod anonymous_call;
 pub(super) mod answer;
 pub(super) mod builder;
 pub(super) mod call;
+mod describe;
 pub(super) mod handle;
 pub(super) mod invalidation;
 pub(super) mod key;
@@ -25,6 +26,7 @@ use turbomcp_types::{PromptResult, ResourceResult, Tool, ToolResult};
 
 use super::cache::Cache;
 use crate::arguments::LayerArguments;
+use crate::explain::{Description, list_for_bind};
 use crate::middleware::impl_layer;
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
 use crate::{ConfigError, Middleware};
@@ -124,7 +126,7 @@ impl Middleware for CachedTool {
             let reason = format!("must be greater than {ENTRY_BYTES}, the bytes around each result");
             return Err(ConfigError::invalid(LAYER, "with_max_result_bytes", reason));
         }
-        let tools = inner.list_tools();
+        let tools = list_for_bind(inner);
         self.selection.check(&tools, RULE)?;
         let settings = &self.settings;
         check_names(LAYER, settings.named(), &tools)?;
@@ -145,6 +147,10 @@ impl Middleware for CachedTool {
 
     fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
         self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn describe(&self, tools: &[Tool]) -> Description {
+        self.description(tools)
     }
 
     fn forget_definitions(&self) {

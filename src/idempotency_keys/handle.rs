@@ -49,7 +49,11 @@ use crate::arguments::LayerArguments;
 #[derive(Clone, Default)]
 pub struct Handle {
     bound: Arc<ArcSwapOption<Bound>>,
+    tools: Arc<ArcSwapOption<Tools>>,
 }
+
+/// Names the tools that a layer acts on.
+type Tools = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// A layer that was put on a server.
 pub(crate) struct Bound {
@@ -74,6 +78,16 @@ pub(crate) type ClaimsError = Box<dyn Error + Send + Sync>;
 impl Handle {
     pub(crate) fn bind(&self, bound: Bound) {
         self.bound.store(Some(Arc::new(bound)));
+    }
+
+    pub(crate) fn bind_tools(&self, tools: impl Fn() -> Vec<String> + Send + Sync + 'static) {
+        self.tools.store(Some(Arc::new(Box::new(tools))));
+    }
+
+    /// Returns the names of the tools that the layer acts on, for at least one caller. Empty as long as the layer is on no server.
+    #[must_use]
+    pub fn tools(&self) -> Vec<String> {
+        self.tools.load().as_ref().map(|tools| tools()).unwrap_or_default()
     }
 
     fn bound(&self) -> Result<Arc<Bound>, ResolveError> {

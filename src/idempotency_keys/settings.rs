@@ -261,6 +261,16 @@ impl Idempotency {
         })
     }
 
+    /// Writes for an explanation where a call of the tool carries its key.
+    pub(crate) fn key_in_words(&self, tool: &str) -> String {
+        let source = match &self.source {
+            KeySource::Argument(name) => format!("argument {name}"),
+            KeySource::Metadata(name) => format!("metadata {name}"),
+            KeySource::Header(name) => format!("header {name}"),
+        };
+        if self.is_required(tool) { format!("{source} (required)") } else { source }
+    }
+
     fn is_required(&self, tool: &str) -> bool {
         match &self.required {
             Required::All => true,

@@ -12,12 +12,13 @@ use turbomcp_types::{Tool, ToolResult};
 use super::backend::BackendClaims;
 use super::builder::IdempotentTool;
 use super::keyed_call::make_once;
+use crate::explain::{Description, list_for_bind};
 use crate::idempotency_keys::{Bound, KeyCounts};
 use crate::middleware::impl_layer;
 use crate::selection::{Known, Plan, Rule, check_names, look_up};
 use crate::{ConfigError, Middleware};
 
-const LAYER: &str = "IdempotentTool";
+pub(super) const LAYER: &str = "IdempotentTool";
 
 /// A key does no harm to any tool, so the layer acts on every tool that its user selects.
 const RULE: Rule = Rule::every_tool(LAYER);
@@ -38,7 +39,7 @@ impl IdempotentTool {
         }
     }
 
-    fn decide(&self, tool: &Tool) -> Option<Arc<KeyCounts>> {
+    pub(super) fn decide(&self, tool: &Tool) -> Option<Arc<KeyCounts>> {
         let is_included = self.selection.includes(tool, RULE);
         is_included.then(|| self.idempotency().counts(LAYER, tool).map(Arc::new)).flatten()
     }
@@ -62,7 +63,7 @@ impl Middleware for IdempotentTool {
         ConfigError::check_timeout(LAYER, "with_backend_timeout", terms.backend.timeout)?;
         terms.backend.get().check()?;
         self.space.check(LAYER)?;
-        let tools = inner.list_tools();
+        let tools = list_for_bind(inner);
         if !self.allows_unlisted {
             let named = self.selection.named().chain(self.idempotency().named());
             check_names(LAYER, named, &tools)?;
@@ -74,6 +75,10 @@ impl Middleware for IdempotentTool {
         Arc::make_mut(&mut bound.space).server = inner.server_info().name;
         bound.observe_tools(&tools, None);
         let plan = bound.plan.clone();
+        bound.handle.bind_tools({
+            let plan = plan.clone();
+            move || plan.tools()
+        });
         bound.handle.bind(Bound {
             space: Arc::clone(&bound.space),
             idempotency: Arc::clone(bound.idempotency()),
@@ -86,6 +91,10 @@ impl Middleware for IdempotentTool {
 
     fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
         self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn describe(&self, tools: &[Tool]) -> Description {
+        self.description(tools)
     }
 
     fn forget_definitions(&self) {

@@ -335,6 +335,7 @@ mod backend;
 mod bounded;
 mod builder;
 mod claims;
+mod describe;
 mod held_claim;
 mod keyed_call;
 mod layer;

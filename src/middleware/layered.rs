@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
@@ -11,6 +12,7 @@ use turbomcp_types::{
 };
 
 use super::{Middleware, forward, unlayered_methods};
+use crate::explain::{self, Passing};
 use crate::{ConfigError, arguments};
 
 /// A handler with a [`Middleware`] in front of it: itself a handler, on every transport.
@@ -24,6 +26,8 @@ pub struct Layered<M, H>(Arc<Stacked<M, H>>);
 struct Stacked<M, H> {
     middleware: M,
     inner: H,
+    /// Whether the place of the layer in the stack has been checked: not before there are tools.
+    is_checked: AtomicBool,
 }
 
 impl<M, H> Clone for Layered<M, H> {
@@ -39,8 +43,8 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
     ///
     /// Those of [`Middleware::bind`].
     pub fn try_new(middleware: M, inner: H) -> Result<Self, ConfigError> {
-        let middleware = arguments::listing(|| middleware.bind(&inner))?;
-        Ok(Self(Arc::new(Stacked { middleware, inner })))
+        let (middleware, is_checked) = explain::put_on(&inner, || middleware.bind(&inner), M::describe)?;
+        Ok(Self(Arc::new(Stacked { middleware, inner, is_checked })))
     }
 
     /// Returns the inner handler.
@@ -53,6 +57,17 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
     #[must_use]
     pub fn middleware(&self) -> &M {
         &self.0.middleware
+    }
+
+    /// Lists the tools through the middleware, which learns of them.
+    fn listed(&self, ctx: Option<&RequestContext>, list: impl FnOnce() -> Vec<Tool>) -> Vec<Tool> {
+        let passing = Passing { address: Arc::as_ptr(&self.0).addr(), is_checked: &self.0.is_checked };
+        let list = || {
+            let tools = list();
+            self.middleware().observe_tools(&tools, ctx);
+            tools
+        };
+        arguments::list(|| explain::pass(&passing, list, |tools| self.middleware().describe(tools)))
     }
 }
 
@@ -95,19 +110,11 @@ impl<M: Middleware, H: McpHandler> McpHandler for Layered<M, H> {
     }
 
     fn list_tools(&self) -> Vec<Tool> {
-        arguments::list(|| {
-            let tools = self.middleware().list_tools(self.inner());
-            self.middleware().observe_tools(&tools, None);
-            tools
-        })
+        self.listed(None, || self.middleware().list_tools(self.inner()))
     }
 
     fn list_tools_for(&self, ctx: &RequestContext) -> Vec<Tool> {
-        arguments::list(|| {
-            let tools = self.middleware().list_tools_for(self.inner(), ctx);
-            self.middleware().observe_tools(&tools, Some(ctx));
-            tools
-        })
+        self.listed(Some(ctx), || self.middleware().list_tools_for(self.inner(), ctx))
     }
 
     fn server_capabilities(&self) -> ServerCapabilities {

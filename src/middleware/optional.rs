@@ -9,6 +9,7 @@ use turbomcp_types::{PromptResult, ResourceResult, ServerCapabilities, Tool, Too
 
 use super::Middleware;
 use crate::ConfigError;
+use crate::explain::Description;
 
 /// `None` passes every request on unchanged.
 impl<M: Middleware> Middleware for Option<M> {
@@ -20,6 +21,10 @@ impl<M: Middleware> Middleware for Option<M> {
         if let Some(middleware) = self {
             middleware.observe_tools(tools, ctx);
         }
+    }
+
+    fn describe(&self, tools: &[Tool]) -> Description {
+        self.as_ref().map_or_else(Description::transparent, |middleware| middleware.describe(tools))
     }
 
     fn forget_definitions(&self) {

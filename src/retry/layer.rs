@@ -13,6 +13,7 @@ use turbomcp_types::{Tool, ToolResult};
 use super::attempts::{Judge, Verdict};
 use super::builder::{RetryEvent, RetryTool};
 use super::plan::ToolPlan;
+use crate::explain::{Description, list_for_bind};
 use crate::idempotency_keys::KeySource;
 use crate::masked::CallLabel;
 use crate::middleware::impl_layer;
@@ -23,9 +24,9 @@ use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware, scope};
 
-const LAYER: &str = "RetryTool";
+pub(super) const LAYER: &str = "RetryTool";
 
-const RULE: Rule = Rule::new(
+pub(super) const RULE: Rule = Rule::new(
     LAYER,
     |tool| Hints::of(tool).idempotent || KeySource::of(tool).is_some(),
     "which may repeat its effect: annotate it `idempotent = true` or `read_only = true` if it may be called \
@@ -33,7 +34,7 @@ const RULE: Rule = Rule::new(
 );
 
 impl RetryTool {
-    fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
+    pub(super) fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
         self.selection.includes(tool, RULE).then(|| {
             let is_safe = Hints::of(tool).idempotent || self.selection.is_opted_in(tool);
             Arc::new(ToolPlan {
@@ -114,7 +115,7 @@ impl RetryTool {
 impl Middleware for RetryTool {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.policy.check()?;
-        let tools = inner.list_tools();
+        let tools = list_for_bind(inner);
         self.selection.check(&tools, RULE)?;
         let repeats_questions = self.repeats_questions.iter().map(String::as_str);
         check_names(LAYER, repeats_questions.clone(), &tools)?;
@@ -127,6 +128,10 @@ impl Middleware for RetryTool {
 
     fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
         self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn describe(&self, tools: &[Tool]) -> Description {
+        self.description(tools)
     }
 
     fn forget_definitions(&self) {

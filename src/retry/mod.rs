@@ -225,6 +225,7 @@ mod attempts;
 mod budget;
 mod builder;
 mod delays;
+mod describe;
 mod layer;
 mod plan;
 mod policy;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Budget, Delays};
 use crate::clock::is_too_short;
+use crate::explain::time;
 use crate::{ConfigError, Identity};
 
 /// How often and when a failed operation is retried.
@@ -68,6 +69,19 @@ impl RetryPolicy {
     /// millisecond, or a budget whose numbers are negative or not finite.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_as("RetryTool")
+    }
+
+    /// The maximum number of attempts, the first one included.
+    pub(crate) fn max_attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
+    /// Writes the delays for an explanation.
+    pub(super) fn delays_in_words(&self) -> String {
+        match self.delays {
+            Some(_) => "custom".to_owned(),
+            None => format!("{} × {}, at most {}", time(self.base_delay), self.factor, time(self.max_delay)),
+        }
     }
 
     /// Checks the settings of a policy that belongs to a layer.

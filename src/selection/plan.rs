@@ -263,6 +263,25 @@ fn bit_of(tool: &str) -> u64 {
     1 << (mixed % u64::BITS)
 }
 
+impl<T> Plan<T> {
+    /// Returns the names of all tools that the layer acts on, for at least one caller, in alphabetical order.
+    pub(crate) fn tools(&self) -> Vec<String>
+    where
+        T: Clone + PartialEq,
+    {
+        let mut tools = BTreeSet::new();
+        let mut add = |name: &str, is_acted_on: bool| {
+            if is_acted_on {
+                tools.insert(name.to_owned());
+            }
+        };
+        self.0.bound.get().into_iter().flatten().for_each(|(name, cell)| add(name, cell.last().is_some()));
+        self.0.later.each(|name, cell| add(name, cell.last().is_some()));
+        self.state().callers.each_variant(|name, decision| add(name, decision.is_some()));
+        tools.into_iter().collect()
+    }
+}
+
 impl<T> fmt::Debug for Plan<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let later = self.state().later;

@@ -13,6 +13,7 @@ use super::session::{Current, CurrentSession};
 use super::settings::LAYER;
 use super::store::SessionStore;
 use super::{SESSION, SessionError, SessionMode};
+use crate::explain::{Description, list_for_bind};
 use crate::middleware::impl_layer;
 use crate::outcome;
 use crate::selection::{Known, Plan, Rule, Unknown, bare, look_up};
@@ -22,7 +23,7 @@ use crate::{ConfigError, Middleware, scope};
 const RULE: Rule = Rule::every_tool(LAYER);
 
 impl SessionStore {
-    fn has_handles(&self) -> bool {
+    pub(super) fn has_handles(&self) -> bool {
         self.engine.settings.mode == SessionMode::Handle
     }
 
@@ -49,7 +50,7 @@ impl SessionStore {
     }
 
     /// Returns the name of a tool that the layer acts on.
-    fn decide(&self, tool: &Tool) -> Option<Arc<str>> {
+    pub(super) fn decide(&self, tool: &Tool) -> Option<Arc<str>> {
         (self.selection.includes(tool, RULE) && self.fits(tool)).then(|| tool.name.as_str().into())
     }
 
@@ -167,7 +168,7 @@ impl SessionStore {
 impl Middleware for SessionStore {
     fn bind<H: McpHandler>(self, inner: &H) -> Result<Self, ConfigError> {
         self.check()?;
-        let tools = inner.list_tools();
+        let tools = list_for_bind(inner);
         self.selection.check(&tools, RULE)?;
         self.check_server(&inner.server_info().name, &tools)?;
         let plan = Plan::new(&self.engine.settings.identity, self.selection.named(), Unknown::Counts);
@@ -178,6 +179,10 @@ impl Middleware for SessionStore {
 
     fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
         self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn describe(&self, tools: &[Tool]) -> Description {
+        self.description(tools)
     }
 
     fn forget_definitions(&self) {

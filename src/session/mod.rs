@@ -321,6 +321,7 @@
 
 mod backend;
 mod data;
+mod describe;
 mod engine;
 mod error;
 mod handle;

@@ -18,12 +18,13 @@ use super::dialect::Dialect;
 use super::keyed_call::KeyedCall;
 use super::plan::ToolPlan;
 use super::records::RECORDS;
+use crate::explain::{Description, list_for_bind};
 use crate::idempotency_keys::{Bound, KeyCounts, KeyOutcome};
 use crate::questions::Questions;
 use crate::selection::{Hints, Known, Plan, Rule, check_names, look_up};
 use crate::{ConfigError, Layered, Middleware, TryLayer};
 
-const LAYER: &str = "TransactionalTool";
+pub(super) const LAYER: &str = "TransactionalTool";
 
 /// A transaction does no harm to any tool, so the layer acts on every tool that its user selects.
 const RULE: Rule = Rule::every_tool(LAYER);
@@ -112,7 +113,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
         idempotency.counts(LAYER, tool)
     }
 
-    fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
+    pub(super) fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
         self.selection
             .includes(tool, RULE)
             .then(|| Arc::new(ToolPlan::new(&tool.name, Hints::of(tool).read_only, self.keys_of(tool))))
@@ -137,7 +138,7 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
             return Err(ConfigError::invalid(LAYER, "new", reason));
         }
         self.space.check(LAYER)?;
-        let tools = inner.list_tools();
+        let tools = list_for_bind(inner);
         let keyed = self.idempotency.iter().flat_map(|idempotency| idempotency.named());
         let named: Vec<_> = keyed.chain(self.selection.named()).collect();
         if !self.allows_unlisted {
@@ -155,6 +156,10 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
         let mut bound = Self { plan, ..self };
         Arc::make_mut(&mut bound.space).server = inner.server_info().name;
         bound.observe_tools(&tools, None);
+        bound.handle.bind_tools({
+            let plan = bound.plan.clone();
+            move || plan.tools()
+        });
         if let Some(idempotency) = &bound.idempotency {
             let plan = bound.plan.clone();
             bound.handle.bind(Bound {
@@ -170,6 +175,10 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
 
     fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
         self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn describe(&self, tools: &[Tool]) -> Description {
+        self.description(tools)
     }
 
     fn forget_definitions(&self) {

@@ -294,6 +294,7 @@ mod begin;
 mod builder;
 mod control;
 mod current;
+mod describe;
 mod dialect;
 mod drive;
 mod error;

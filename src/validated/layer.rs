@@ -14,6 +14,7 @@ use super::LAYER;
 use super::builder::ValidatedTool;
 use super::plan::ToolPlan;
 use super::settings::Check;
+use crate::explain::{Description, list_for_bind};
 use crate::middleware::impl_layer;
 use crate::selection::{self, Known, Plan, Unknown, look_up, look_up_own};
 use crate::{ConfigError, Middleware};
@@ -63,7 +64,7 @@ impl ValidatedTool {
     }
 
     /// Returns the plan of the tool, which is made again if the tool has changed.
-    fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
+    pub(super) fn decide(&self, tool: &Tool) -> Option<Arc<ToolPlan>> {
         if !self.selection.includes(tool, RULE) {
             return None;
         }
@@ -88,7 +89,7 @@ impl Middleware for ValidatedTool {
         }
         settings.identity.check(LAYER)?;
         settings.formats.check().map_err(|reason| ConfigError::invalid(LAYER, "with_formats", reason))?;
-        let tools = inner.list_tools();
+        let tools = list_for_bind(inner);
         let named = settings.checks.iter().map(Check::tool).chain(settings.limits_for.keys().map(String::as_str));
         let named: Vec<_> = named.chain(settings.names.keys().map(String::as_str)).collect();
         let all_named = named.iter().copied().chain(self.selection.named());
@@ -112,6 +113,10 @@ impl Middleware for ValidatedTool {
 
     fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
         self.plan.learn(tools, ctx, |tool| self.decide(tool));
+    }
+
+    fn describe(&self, tools: &[Tool]) -> Description {
+        self.description(tools)
     }
 
     fn forget_definitions(&self) {

@@ -211,6 +211,7 @@ mod builder;
 mod call;
 mod checks;
 mod defaults;
+mod describe;
 mod fields;
 mod formats;
 mod hints;

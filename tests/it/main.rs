@@ -8,6 +8,7 @@ mod client;
 mod corpus;
 mod counter;
 mod durations;
+mod explain;
 mod faults;
 mod forwarding;
 mod house;

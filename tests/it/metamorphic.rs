@@ -11,6 +11,7 @@
 mod backends;
 mod callers;
 mod drive;
+mod explained;
 mod faulty;
 mod generate;
 mod log;

@@ -47,6 +47,7 @@ fn every_scene_of_the_tour_is_played() {
         "── 9. Money moves once, or not at all ──",
         "── 10. Bad input never reaches the tool ──",
         "── 11. One answer from several sources ──",
+        "── 12. Which layer does what ──",
         "── What each layer did ──",
     ] {
         assert!(printed().contains(title), "no scene has the title {title}");

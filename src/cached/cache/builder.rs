@@ -104,6 +104,10 @@ where
         self.loader.state.settings.check(layer)
     }
 
+    pub(in crate::cached) fn settings(&self) -> &Settings<K, V, E> {
+        &self.loader.state.settings
+    }
+
     pub(in crate::cached) fn settings_mut(&mut self) -> &mut Settings<K, V, E> {
         Arc::make_mut(&mut self.loader.state.settings)
     }

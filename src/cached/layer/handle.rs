@@ -181,6 +181,13 @@ impl Handle {
         }
     }
 
+    /// Returns the names of the tools that the layer acts on, for at least one caller: those whose results it keeps, and those whose
+    /// calls invalidate. Empty as long as the layer is on no server.
+    #[must_use]
+    pub fn tools(&self) -> Vec<String> {
+        self.server().map(|server| server.plan.tools()).unwrap_or_default()
+    }
+
     /// Returns the counters of the cache.
     #[must_use]
     pub fn stats(&self) -> Stats {

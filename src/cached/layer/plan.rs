@@ -222,6 +222,11 @@ impl Reads {
         }
     }
 
+    /// The ttl and the scope, where `ttl` and `scope` are those of the layer.
+    pub(in crate::cached) fn effective(&self, ttl: Duration, scope: Scope) -> (Duration, Scope) {
+        (self.ttl.unwrap_or(ttl), self.scope.unwrap_or(scope))
+    }
+
     /// The plan for the resources or prompts of one server. The arguments after `prefix` hold where these settings say nothing.
     pub(in crate::cached) fn plan(
         &self,
@@ -237,10 +242,11 @@ impl Reads {
         if kind == Kind::Prompt {
             tags.push(KeysFn::constant(all_key(Kind::Prompt)));
         }
+        let (ttl, scope) = self.effective(ttl, scope);
         let plan = AnswerPlan {
             prefix,
-            ttl: self.ttl.unwrap_or(ttl),
-            scope: self.scope.unwrap_or(scope),
+            ttl,
+            scope,
             identity: identity.clone(),
             tags,
             arguments: LayerArguments::default(),

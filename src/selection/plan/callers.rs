@@ -86,6 +86,12 @@ impl<T> Callers<T> {
         *self = Self { varied: self.varied, ..Self::default() };
     }
 
+    /// Each decision of a caller for a tool that callers see differently.
+    pub(super) fn each_variant(&self, mut then: impl FnMut(&str, &Option<T>)) {
+        let kept = self.records.values().flat_map(|record| &record.varying);
+        kept.for_each(|(name, decision)| then(name, decision));
+    }
+
     fn replace(&mut self, key: &[u8], record: Record<T>) {
         self.definitions += record.varying.len();
         if let Some(replaced) = self.records.insert(key.into(), record) {

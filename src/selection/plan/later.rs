@@ -44,6 +44,12 @@ impl<T> Later<T> {
         bucket.as_ref()?.iter().find(|entry| entry.is(name, hash)).map(|entry| then(&entry.cell))
     }
 
+    pub(super) fn each(&self, mut then: impl FnMut(&str, &Cell<T>)) {
+        for bucket in self.buckets.get().into_iter().flatten() {
+            bucket.load().iter().flat_map(|entries| entries.iter()).for_each(|entry| then(&entry.name, &entry.cell));
+        }
+    }
+
     /// Forgets the tools whose cell `is_gone`. Returns how many.
     pub(super) fn forget(&self, mut is_gone: impl FnMut(&Cell<T>) -> bool) -> usize {
         let mut forgotten = 0;

@@ -18,6 +18,7 @@ use turbomcp_core::{Cancellable, McpHandler, RequestContext};
 
 use super::backends::Backends;
 use super::callers::{CONNECTIONS, Client, Token};
+use super::explained;
 use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp, opened};
 use super::plan::{BackendKind, Call, Kind, Leaves, Order, Plan, Step};
 use super::requests::{Op, Request, is_viewer};
@@ -75,6 +76,7 @@ impl<'a> Run<'a> {
         };
         for server in 0..plan.stack.servers() {
             let server = run.build(server);
+            explained::check(&plan.stack, &server.handler);
             run.servers.push(server);
         }
         run.settle(Duration::from_millis(1)).await;

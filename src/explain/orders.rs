@@ -1,0 +1,68 @@
+//! The orders that are wrong, by the roles of two layers that act on the same tool. `docs/ordering.md` has the same table.
+
+use super::description::Role;
+
+/// An order of two layers that is wrong for a tool that both act on.
+pub(super) struct WrongOrder {
+    pub(super) outside: Role,
+    pub(super) inside: Role,
+    pub(super) reason: &'static str,
+}
+
+/// Two layers of one role that act on the same tool.
+pub(super) struct Repeated {
+    pub(super) role: Role,
+    pub(super) reason: &'static str,
+}
+
+const fn wrong(outside: Role, inside: Role, reason: &'static str) -> WrongOrder {
+    WrongOrder { outside, inside, reason }
+}
+
+pub(super) const WRONG_ORDERS: [WrongOrder; 11] = [
+    wrong(Role::Cache, Role::Validate, "a call with invalid arguments costs a load that fails"),
+    wrong(Role::Batch, Role::Validate, "a call with invalid arguments joins a batch"),
+    wrong(Role::Retry, Role::Validate, "the retries do not learn of a tool that the validation looks up"),
+    wrong(Role::Cache, Role::Session, "a hit ends the call before its session is looked up"),
+    wrong(
+        Role::Batch,
+        Role::Cache,
+        "a call that the cache could answer joins a batch, and a bulk function bypasses the cache",
+    ),
+    wrong(
+        Role::Retry,
+        Role::Cache,
+        "the failure of one load reaches all callers who wait for it, and each of them repeats it",
+    ),
+    wrong(Role::Transaction, Role::Cache, "a transaction shares no answers, so the cache answers no call"),
+    wrong(
+        Role::Retry,
+        Role::Batch,
+        "the failure of one shared call reaches all its callers, and each of them repeats it",
+    ),
+    wrong(Role::Idempotency, Role::Retry, "the retries do not see the key, so a failed call is not repeated under it"),
+    wrong(Role::Transaction, Role::Retry, "the writes of a failed attempt stay in the transaction"),
+    wrong(Role::Transaction, Role::Validate, "a call that is rejected costs a transaction"),
+];
+
+const fn repeated(role: Role, reason: &'static str) -> Repeated {
+    Repeated { role, reason }
+}
+
+pub(super) const REPEATED: [Repeated; 5] = [
+    repeated(Role::Session, "the tool finds only the session of the inner one"),
+    repeated(Role::Cache, "an answer is kept twice, and stays stale in one of them until both are invalidated"),
+    repeated(Role::Batch, "a call waits in two queues"),
+    repeated(Role::Retry, "the outer one does not repeat a failure that the inner one has given up"),
+    repeated(Role::Idempotency, "a call needs a key for each of them"),
+];
+
+/// Returns what is wrong if a layer with the role `outside` is outside of one with the role `inside`.
+pub(super) fn wrong_order(outside: Role, inside: Role) -> Option<&'static WrongOrder> {
+    WRONG_ORDERS.iter().find(|order| (order.outside, order.inside) == (outside, inside))
+}
+
+/// Returns what is wrong with two layers of this role.
+pub(super) fn repeated_role(role: Role) -> Option<&'static Repeated> {
+    REPEATED.iter().find(|repeated| repeated.role == role)
+}
