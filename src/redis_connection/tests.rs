@@ -284,7 +284,10 @@ fn refused_by(connection: &RedisConnection) -> Vec<String> {
         #[cfg(feature = "session")]
         crate::SessionStore::new(crate::session::RedisBackend::new(connection.clone())).try_layer(server()).err(),
         #[cfg(feature = "idempotent")]
-        crate::IdempotentTool::new(crate::idempotent::RedisBackend::new(connection.clone())).try_layer(server()).err(),
+        crate::IdempotentTool::new(crate::idempotent::RedisBackend::new(connection.clone()))
+            .every_write()
+            .try_layer(server())
+            .err(),
         #[cfg(feature = "cached")]
         crate::CachedTool::new()
             .with_second_level(crate::cached::RedisLevel::new(connection.clone()))
