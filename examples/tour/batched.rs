@@ -20,12 +20,12 @@ const CALLERS: usize = CITIES_ASKED * CALLERS_EACH;
 
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
-        "Many callers, few questions",
+        "Many callers, few requests",
         &format!(
-            "{CALLERS} callers ask at once for the weather in {CITIES_ASKED} cities. Through BatchedTool those who ask for the \
-             same share a call. The server itself finds out where the cities lie, first one by one, then through a Batcher, \
-             which is the same inside a tool. Nobody waits for a tick: a batch is sent the moment there is a place for it, and \
-             what comes meanwhile travels in the next one."
+            "{CALLERS} callers ask at the same time for the weather in {CITIES_ASKED} cities. BatchedTool makes one call for all who ask \
+             for the same city. The server looks up the coordinates of the cities: first one by one, then through a Batcher, \
+             the same engine inside a tool. No caller waits for a timer: a batch starts as soon as there is room for it, and \
+             later calls join the next one."
         ),
     )?;
 
@@ -41,7 +41,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     let together = Run::of(&server, &upstream, &watch).await?;
     stage.code(include_str!("batched.rs"), ["let weather =", "let batched =", "let server ="])?;
 
-    let headings = ["", "callers", "tool calls", "requests where cities lie", "the other requests", "time"];
+    let headings = ["", "callers", "tool calls", "requests for coordinates", "the other requests", "time"];
     let table = Table::new(headings).row(alone.row("one by one")).row(together.row("together"));
     stage.table(&table)?;
 
@@ -54,7 +54,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     check("fewer requests than half of the cities", together.searches * 2 < CITIES_ASKED as u64, true)?;
 
     stage.conclude(&format!(
-        "{CALLERS} calls travelled in {} batches and became {} calls of the tool, and {} requests found {CITIES_ASKED} cities.",
+        "{CALLERS} calls became {} batches with {} calls of the tool, and {} requests looked up {CITIES_ASKED} cities.",
         sent.batches, together.tool_calls, together.searches
     ))?;
     stage.note("BatchedTool", format!("{} calls in {} batches", thousands(sent.sent), sent.batches));

@@ -22,11 +22,11 @@ const LATENCY: Duration = Duration::from_millis(250);
 
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
-        "A crowd",
+        "Many callers, one load",
         &format!(
-            "{} callers ask at once for the weather in {CITY}, which nobody has asked for before; then {} more. A load is \
-             a call of the tool that the cache has to make: three requests to a weather service, which takes about {} \
-             for each. A stopwatch, a layer of the tour's own, takes the times inside the server.",
+            "{} callers ask at the same time for the weather in {CITY}. It is not in the cache yet. Then {} more ask. A load is a call \
+             of the tool by the cache: three requests to a weather service, of about {} each. A layer of the tour measures \
+             the times inside the server.",
             thousands(CALLERS),
             thousands(CALLERS),
             human(LATENCY),
@@ -45,7 +45,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     let second = Crowd::gather(&clients, &watch, &cache, &upstream).await?;
 
     let headings = ["", "calls", "waited", "from memory", "loads", "upstream requests"];
-    let table = Table::new(headings).row(first.row("the first crowd")).row(second.row("the second crowd"));
+    let table = Table::new(headings).row(first.row("the first callers")).row(second.row("the next callers"));
     stage.table(&table)?;
 
     let (misses, hits) = (&first.times.misses, &second.times.hits);
@@ -54,19 +54,19 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     };
     let table = Table::new(["time inside the server", "median", "p99", "calls"])
         .row(measured("a miss, which waits for the load", misses))
-        .row(measured("a hit, which waits for nobody", hits));
+        .row(measured("a hit, without a wait", hits));
     stage.table(&table)?;
 
-    check("loads for the first crowd", first.loads, 1)?;
-    check("upstream requests for the first crowd", first.requests, 3)?;
-    check("hits in the second crowd", second.hits, CALLERS)?;
-    check("loads for the second crowd", second.loads, 0)?;
-    check("upstream requests for the second crowd", second.requests, 0)?;
+    check("loads for the first callers", first.loads, 1)?;
+    check("upstream requests for the first callers", first.requests, 3)?;
+    check("hits of the next callers", second.hits, CALLERS)?;
+    check("loads for the next callers", second.loads, 0)?;
+    check("upstream requests for the next callers", second.requests, 0)?;
 
     let ratio = percentile(misses, 50).as_secs_f64() / percentile(hits, 50).as_secs_f64().max(1e-9);
     stage.conclude(&format!(
-        "{} callers cost the weather service {} requests, as a single one does. The next {} cost it none, and the server \
-         had their answers about {} times as fast.",
+        "{} callers caused {} requests to the weather service, as many as one caller does. The next {} caused none, and the \
+         server answered them about {} times as fast.",
         thousands(CALLERS),
         first.requests,
         thousands(second.hits),

@@ -20,8 +20,8 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
         "Nothing lost",
         &format!(
-            "{CLIENTS} clients call the counter server's `increment` {CALLS_EACH} times each, all at once, through two \
-             layers: one that the example wrote for itself and that logs each call (RUST_LOG=info shows it), and RetryTool."
+            "{CLIENTS} clients call `increment` of the counter server {CALLS_EACH} times each, at the same time, through two \
+             layers: one of the example itself, which logs each call (RUST_LOG=info shows it), and RetryTool."
         ),
     )?;
 
@@ -57,7 +57,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     check("the counter's final value", last.text(), &CALLS.to_string())?;
 
     stage.conclude(&format!(
-        "The counter stands at {}. {CALLS} calls had {distinct} different answers: none lost, none counted twice.",
+        "The counter is {}. {CALLS} calls got {distinct} different answers: none was lost, none was counted twice.",
         last.text()
     ))?;
     stage.note("a layer of your own", format!("saw {distinct} `increment`s pass, for the log"));

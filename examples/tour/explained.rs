@@ -10,8 +10,8 @@ use crate::{
 pub(crate) fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
         "Which layer does what",
-        "A layer leaves a tool alone if its annotations do not say that this is safe. `explain` shows what is left: \
-         two layers on the counter server, tool by tool, from outside in. The example servers print it with `--explain`.",
+        "A layer acts on a tool only if its annotations say that this is safe. `explain` shows which layers act on which tool: here \
+         two layers on the counter server, from outside in. The example servers print it with `--explain`.",
     )?;
 
     let right = (CachedTool::new(), RetryTool::new()).layer(CounterServer::default());

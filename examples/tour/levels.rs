@@ -31,10 +31,9 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
         "Two replicas",
         &format!(
-            "A and B are two replicas of the counter server over one database, which takes {} to read a counter. What \
-             either has read, the other finds in a second level behind its memory: Redis, or in this process a \
-             MemoryLevel. The clock is the scene's own, and stands still while anybody works: so what is waited is what \
-             the database takes, and minutes pass in no time.",
+            "A and B are two replicas of the counter server with one database, which takes {} to read a counter. A second level \
+             behind their memories shares the answers: Redis, or a MemoryLevel in this process. The scene has a clock of its \
+             own, which moves only while all wait: so the waits are those for the database, and the scene needs no minutes.",
             human(READ)
         ),
     )?;
@@ -45,8 +44,8 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.table(&rows.into_iter().fold(table, Table::row))?;
     check("reads of the database", reads, 3)?;
     stage.conclude(&format!(
-        "{reads} reads of the database for {answers} answers of two replicas. A write on A was read on B at once. Past its \
-         ttl, {CALLERS} callers had an answer without waiting, and one read in the background made the next ones new."
+        "{answers} answers of two replicas needed {reads} reads of the database. B read at once what A had written. After the \
+         ttl, {CALLERS} callers got an answer without a wait, and one read in the background refreshed it."
     ))?;
     stage.note("CachedTool", format!("two replicas: {reads} reads for {answers} answers"));
     stage.note("CachedTool", format!("{CALLERS} served past the ttl, 1 refresh"));
@@ -106,7 +105,7 @@ async fn play() -> Result<Played, Failure> {
 
     increment(&somebody).await?;
     sleep(Duration::from_secs(90)).await;
-    played.happened("somebody writes past both; 90 s pass");
+    played.happened("another program writes; 90 s pass");
     let crowd = format!("{CALLERS} read from B");
     played.see(&crowd, ask(&b, CALLERS, &caches).await?, ("1", "stale, level 2", Duration::ZERO))?;
     sleep(READ).await;

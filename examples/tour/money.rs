@@ -28,18 +28,18 @@ use crate::{
 
 /// Lets a transfer succeed and then turns its answer into a failure, this many times.
 #[derive(Debug, Clone)]
-struct Saboteur {
+struct CutsConnection {
     left: Arc<AtomicU64>,
     calls: Arc<AtomicU64>,
 }
 
-impl Saboteur {
+impl CutsConnection {
     fn new(times: u64) -> Self {
         Self { left: Arc::new(times.into()), calls: Arc::default() }
     }
 }
 
-impl Middleware for Saboteur {
+impl Middleware for CutsConnection {
     async fn call_tool<'a, H: McpHandler>(
         &'a self,
         inner: &'a H,
@@ -62,10 +62,10 @@ impl Middleware for Saboteur {
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
         "Money moves once, or not at all",
-        "Two accounts in SQLite hold $100.00 each, and $12.50 are to move from 1 to 2. A saboteur lets the tool do its work \
-         and then cuts the line: first between the tool and the commit, then between the commit and the caller.",
+        "Two accounts in SQLite have $100.00 each. A call moves $12.50 from 1 to 2. A layer of the tour cuts the connection after \
+         the tool: first before the commit, then between the commit and the caller.",
     )?;
-    let halfway = Saboteur::new(1);
+    let halfway = CutsConnection::new(1);
     let pool = accounts().await?;
     let transactional = TransactionalTool::new(pool).when(|_| true);
     let server = (transactional, layer(halfway.clone())).layer(TransferServer::new(Sqlite));
@@ -77,7 +77,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     check("the transfer that was cut off half-way failed", cut.is_err(), true)?;
     check("dollars that a failed transfer moved", u64::from(before != undone), 0)?;
 
-    let lost = Saboteur::new(1);
+    let lost = CutsConnection::new(1);
     let pool = accounts().await?;
     TransactionalTool::ensure_schema(&pool).await?;
     let keyed = TransactionalTool::new(pool).when(|_| true).with_idempotency(Idempotency::new());
@@ -95,14 +95,14 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
         2,
     )?;
 
-    let rows = Table::new(["what happens", "called", "the caller hears", "account 1", "account 2"])
+    let rows = Table::new(["what happens", "called", "the caller gets", "account 1", "account 2"])
         .row(row("to begin with", 0, "", &before))
         .row(row("cut off before the commit", halfway.calls.load(Relaxed), "a failure", &undone))
         .row(row("answer lost after the commit", lost.calls.load(Relaxed), answer.text(), &moved));
     stage.table(&rows)?;
     stage.conclude(&format!(
-        "What failed half-way left nothing behind. What was done but not heard of was called {} times and done once: the \
-         second answer was {}.",
+        "The transfer that failed half-way changed nothing. The one whose answer was lost was called {} times and took effect once: \
+         the second answer was {}.",
         lost.calls.load(Relaxed),
         replayed(&answer)?
     ))?;

@@ -24,8 +24,9 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
         "An upstream that fails three requests in ten",
         &format!(
-            "{FORECASTS} forecasts at once. Each takes three requests to a weather service that now and then hangs up, is \
-             overloaded (503), or asks to be left alone for a second (429). First without a layer, then with RetryTool."
+            "{FORECASTS} forecasts at the same time. Each needs three requests to a weather service that sometimes closes the \
+             connection, is overloaded (503), or asks the client to wait for a second (429). First without a layer, then with \
+             RetryTool."
         ),
     )?;
     let troubled = || UpstreamSettings { failure_rate: 0.3, seed: 18, ..UpstreamSettings::default() };
@@ -57,7 +58,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     let mut table = Table::new(["why it was tried again", "times", "asked to wait", "median wait", "longest wait"]);
     for ((kind, asked), waits) in waits.by_reason() {
         let longest = waits.last().copied().unwrap_or_default();
-        let asked = asked.map_or_else(|| text("not said").quiet(), time);
+        let asked = asked.map_or_else(|| text("no time").quiet(), time);
         table = table.row([text(kind), number(waits.len()), asked, time(percentile(&waits, 50)), time(longest)]);
     }
     stage.table(&table)?;
@@ -68,9 +69,8 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     check("forecasts that failed with RetryTool", retried.failed(), 0)?;
 
     stage.conclude(&format!(
-        "Without a layer {} of {FORECASTS} forecasts failed, with RetryTool {}. Half of them were there after {}; the \
-         long waits are those that the service asked for. The server remembers the steps that went well, so a retry \
-         repeats only the one that failed.",
+        "Without a layer, {} of {FORECASTS} forecasts failed; with RetryTool, {}. Half of them took at most {}. The service asked \
+         for the long waits. The server keeps the steps that succeeded, so a retry repeats only the one that failed.",
         bare.failed(),
         if retried.failed() == 0 { "none".to_owned() } else { retried.failed().to_string() },
         human(percentile(&retried.times(), 50)),

@@ -45,9 +45,9 @@ fn lost() -> McpError {
 
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
-        "What would have gone wrong",
-        "A till charges a card, then its answer gets lost, and the caller hears of a timeout. Trying again would charge \
-         twice. RetryTool goes by what the tool's author says about it: its annotations.",
+        "A retry that would charge twice",
+        "A till charges a card. Then its answer is lost, and the caller gets a timeout. A second attempt would charge again. \
+         RetryTool reads what the author of the tool says about it: its annotations.",
     )?;
     let safe = RetryTool::new();
     let reckless = RetryTool::new().allow_repeated_effects(["charge"]);
@@ -57,7 +57,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     let read = Sale::make("total", json!({}), &safe).await?;
     let once = Sale::make("charge", charge(), &safe).await?;
     let thrice = Sale::make("charge", charge(), &reckless).await?;
-    let headings = ["layer", "tool", "its author says", "the caller hears", "tool calls", "charged"];
+    let headings = ["layer", "tool", "its author says", "the caller gets", "tool calls", "charged"];
     let table = Table::new(headings).row(read.row("safe")).row(once.row("safe")).row(thrice.row("reckless"));
     stage.table(&table)?;
     check("euros charged for one sale", once.charged, EUROS)?;
@@ -84,7 +84,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     mistake!(RetryTool::new().with_max_attempts(0));
 
     stage.conclude(&format!(
-        "The card was charged once, {} €, although the call failed. A retry that does not ask would have charged {} €.",
+        "The card was charged once, {} €, although the call failed. A retry that ignores the annotations would have charged {} €.",
         once.charged, thrice.charged
     ))?;
     stage.note("RetryTool", format!("called a failing `charge` {} time, not {}", once.calls, thrice.calls));

@@ -14,10 +14,10 @@ const CITY: &str = "Lima";
 
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
-        "Not everybody's answer",
+        "Each user has their own answers",
         &format!(
-            "Ada and Bob, who have both signed in, ask for the weather in {CITY}. A cache cannot know that a forecast is \
-             the same for everybody and a mailbox is not. So each user has their own answers, unless you say otherwise."
+            "Ada and Bob have both signed in, and ask for the weather in {CITY}. A cache cannot know that a forecast is the same for \
+             all users and a mailbox is not. So it shares no answer between users, unless you set another scope."
         ),
     )?;
     let (_upstream, api) = backstage::upstream(UpstreamSettings::default()).await?;
@@ -53,8 +53,8 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     check("loads for two users who share", shared, 1)?;
 
     stage.conclude(&format!(
-        "Two users cost {apart} loads by default and {shared} with Scope::Public. What was invalidated is loaded anew by \
-         whoever asks next."
+        "Two users caused {apart} loads by default, and {shared} with Scope::Public. The next caller loads an invalidated answer \
+         again."
     ))?;
     stage.note("CachedTool", format!("two users: {apart} loads, {shared} with Scope::Public"));
     Ok(())

@@ -17,11 +17,11 @@ const NOT_FOUND: &str = "Preference not found";
 
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
-        "What a client told us",
+        "Data that outlives a call",
         &format!(
-            "Ada is connected from her laptop and from her phone. The laptop says that it wants a dark theme, then both \
-             count to {COUNTS} at once. Is that one session or two? By default it is one for each connection; it can be \
-             one for each user. Bob sees neither."
+            "Ada connects with her laptop and with her phone. The laptop sets a dark theme. Then both count to {COUNTS} at the same \
+             time. By default, each connection has a session of its own. The other mode is one session for each user. Bob \
+             sees neither."
         ),
     )?;
 
@@ -72,8 +72,8 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
 
     let [by_connection, by_user] = totals[..] else { return Err(Failure::new("two stores were on show")) };
     stage.conclude(&format!(
-        "{} calls that counted at the same time came to {by_connection} in each of two sessions, or to {by_user} in one: \
-         none was lost. The cache in between kept nothing of them, or the phone would have read the laptop's theme.",
+        "{} concurrent calls counted to {by_connection} in each of two sessions, or to {by_user} in one: none was lost. The cache \
+         between them kept no answer that depends on a session, so the phone never got the laptop's theme.",
         2 * COUNTS
     ))?;
     stage.note("SessionStore", format!("{} counts at once: none lost or mixed up", 2 * COUNTS));

@@ -23,8 +23,8 @@ const ORDERS: usize = 500;
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
         "Bad input never reaches the tool",
-        "A model makes up arguments. The layer tells all that is wrong with them at once, by the tool's own schema, by types \
-         and by rules that look into the database; the tool hears of none of it.",
+        "A model makes up arguments. The layer lists all that is wrong in one answer: by the tool's own schema, by types, and by \
+         rules that read the database. The tool is not called.",
     )?;
     let pool = database::sqlite("sqlite::memory:", 1).await?;
     Tables::<Sqlite>::make(&pool).await?;
@@ -81,10 +81,10 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     ]);
     stage.table(&rows)?;
     stage.conclude(&format!(
-        "{told} mistakes were told in 4 answers. Of {ORDERS} orders at once for {UNITS} units, {ordered} were taken: the rule \
-         gives the early answer, and the condition in the statement the last one."
+        "4 answers listed {told} violations. Of {ORDERS} concurrent orders for {UNITS} units, {ordered} succeeded: the rule rejects \
+         early, and the condition in the statement decides."
     ))?;
-    stage.note("ValidatedTool", format!("told {told} mistakes in 4 answers"));
-    stage.note("ValidatedTool", format!("{ORDERS} orders for {UNITS} units: {ordered} taken"));
+    stage.note("ValidatedTool", format!("listed {told} violations in 4 answers"));
+    stage.note("ValidatedTool", format!("{ORDERS} orders for {UNITS} units: {ordered} succeeded"));
     Ok(())
 }

@@ -23,9 +23,9 @@ use crate::{
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
         "One answer from several sources",
-        "A tool asks for the weather (two requests, one after the other), the news (150 ms) and the stocks (80 ms). Side by \
-         side, they take as long as the slowest; one that is broken takes only its own place; and what the cheapest source \
-         misses, it is given by the next that has it.",
+        "A tool asks for the weather (two requests, one after the other), the news (150 ms) and the stocks (80 ms). Concurrent \
+         requests take as long as the slowest one. A source that fails is reported in its slot, and the others are returned. \
+         If the cheapest source has no answer, the next one is asked.",
     )?;
     let (_upstream, api) = backstage::upstream(UpstreamSettings::default()).await?;
     let whole = Sources::new(api.clone());
@@ -34,7 +34,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
 
     let took = fetch_all(&whole, &api).await?;
     let partial = fetch_aggregated(&broken, &api).await?;
-    let table = Table::new(["tool", "what came of it", "took"])
+    let table = Table::new(["tool", "result", "took"])
         .row([text("fetch_all"), text("weather, news and stocks"), time(took)])
         .row([text("fetch_aggregated"), text(format!("primary: {}", status(&partial, "primary"))), text("")])
         .row([text(""), text(format!("secondary: {}", status(&partial, "secondary"))).bad(), text("")]);
@@ -56,7 +56,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
         check("where the answer comes from", answer.split(' ').next().unwrap_or_default(), origin)?;
     }
 
-    stage.say("A chain whose last step fails undoes the others, the last one first:")?;
+    stage.say("If the last step of a chain fails, the chain undoes the others, the last one first:")?;
     let diary = Diary::default();
     let failed = book_trip(&diary).await.err().ok_or_else(|| Failure::new("the trip was to fail"))?;
     stage.code(include_str!("workflow.rs"), ["steps.undoable(\"flight\"", "steps.undoable(\"hotel\""])?;
@@ -65,10 +65,11 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     check("the diary", pages.as_str(), "flight booked, hotel booked, hotel cancelled, flight cancelled")?;
 
     stage.conclude(&format!(
-        "Three sources were there after {}. A broken one is an entry with a sentence and an id, of which the log has the rest.",
+        "Three sources answered within {}. A source that fails is an entry with a sentence and an id, and the log has the cause \
+         under this id.",
         crate::stage::human(took)
     ))?;
-    stage.note("inside a tool", "a broken source took only its own place");
+    stage.note("inside a tool", "a failing source is reported in its slot");
     stage.note("inside a tool", "2 steps undone after the third failed");
     Ok(())
 }
