@@ -131,7 +131,7 @@ mod warning;
 
 use turbomcp_core::McpHandler;
 
-pub(crate) use self::collector::{Passing, list_for_bind, pass, put_on};
+pub(crate) use self::collector::{Passing, has_reads, list_for_bind, pass, put_on};
 pub use self::description::{Description, Role, Setting};
 pub use self::explanation::{Action, ExplainedLayer, ExplainedTool, Explanation};
 pub(crate) use self::text::{bytes, time, time_or_none};

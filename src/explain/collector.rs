@@ -73,8 +73,16 @@ impl Collector {
         })
     }
 
-    /// Notes what a layer does with the tools that it lists. `first` is the first trace of the layers in it. Returns the warnings.
-    fn leave(&mut self, layer: usize, first: usize, description: Description, tools: &mut [Tool]) -> Vec<Warning> {
+    /// Notes what a layer does with the tools that it lists. `first` is the first trace of the layers in it. In a server that `is_empty`,
+    /// no layer is idle yet. Returns the warnings.
+    fn leave(
+        &mut self,
+        layer: usize,
+        first: usize,
+        description: Description,
+        tools: &mut [Tool],
+        is_empty: bool,
+    ) -> Vec<Warning> {
         let mut mistakes = BTreeMap::<Mistake, Vec<String>>::new();
         let names = self.names(first, tools);
         for tool in tools.iter_mut() {
@@ -86,7 +94,7 @@ impl Collector {
             let mark = format!("{}:{trace}", self.nonce);
             tool.meta.get_or_insert_default().insert(TRACE.to_owned(), Value::String(mark));
         }
-        let idle = description.idle().filter(|_| !tools.is_empty()).map(|idle| Warning::Idle {
+        let idle = description.idle().filter(|_| !is_empty).map(|idle| Warning::Idle {
             layer: description.name().to_owned(),
             reason: idle.reason.clone(),
             fix: idle.fix.clone(),
@@ -249,6 +257,15 @@ pub(crate) struct Passing<'a> {
     pub(crate) address: usize,
     /// Whether the order of the layer has been checked.
     pub(crate) is_checked: &'a AtomicBool,
+    /// Whether the server has resources or prompts.
+    pub(crate) has_reads: &'a dyn Fn() -> bool,
+}
+
+/// Says whether a server has resources or prompts.
+pub(crate) fn has_reads<H: McpHandler>(server: &H) -> bool {
+    !(server.list_resources().is_empty()
+        && server.list_resource_templates().is_empty()
+        && server.list_prompts().is_empty())
 }
 
 /// Runs `list`, which lists the tools through the layer, and notes what the layer does with them if somebody wants to know.
@@ -267,7 +284,7 @@ pub(crate) fn pass(
     let place = with(|collector| (collector.enter(layer.address), collector.traces.len()));
     let mut tools = list();
     if let Some((place, first)) = place {
-        check(layer.is_checked, place, first, &mut tools, describe);
+        check(layer, place, first, &mut tools, describe);
     }
     if !is_collected {
         tools.iter_mut().for_each(remove_trace);
@@ -276,7 +293,7 @@ pub(crate) fn pass(
 }
 
 fn check(
-    is_checked: &AtomicBool,
+    layer: &Passing<'_>,
     place: usize,
     first: usize,
     tools: &mut [Tool],
@@ -284,11 +301,12 @@ fn check(
 ) {
     let description = describe(tools);
     if description.is_transparent() {
-        is_checked.store(true, Ordering::Relaxed);
+        layer.is_checked.store(true, Ordering::Relaxed);
         return;
     }
-    let found = with(|collector| collector.leave(place, first, description, tools)).unwrap_or_default();
-    if !tools.is_empty() && !is_checked.swap(true, Ordering::Relaxed) {
+    let is_empty = tools.is_empty() && !(description.idle().is_some() && (layer.has_reads)());
+    let found = with(|collector| collector.leave(place, first, description, tools, is_empty)).unwrap_or_default();
+    if !is_empty && !layer.is_checked.swap(true, Ordering::Relaxed) {
         found.iter().for_each(|warning| tracing::warn!(%warning, "a stack of layers has a mistake"));
     }
 }
@@ -326,7 +344,8 @@ pub(crate) fn put_on<M, E, H: McpHandler>(
     let is_checked = AtomicBool::new(false);
     // No other layer has this address.
     if let Some(place) = with(|collector| collector.enter(0)) {
-        check(&is_checked, place, 0, &mut tools, |tools| {
+        let passing = Passing { address: 0, is_checked: &is_checked, has_reads: &|| has_reads(inner) };
+        check(&passing, place, 0, &mut tools, |tools| {
             let description = describe(&layer, tools);
             log(&description, Some(tools));
             description

@@ -61,7 +61,9 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
 
     /// Lists the tools through the middleware, which learns of them.
     fn listed(&self, ctx: Option<&RequestContext>, list: impl FnOnce() -> Vec<Tool>) -> Vec<Tool> {
-        let passing = Passing { address: Arc::as_ptr(&self.0).addr(), is_checked: &self.0.is_checked };
+        let has_reads = || explain::has_reads(self.inner());
+        let passing =
+            Passing { address: Arc::as_ptr(&self.0).addr(), is_checked: &self.0.is_checked, has_reads: &has_reads };
         let list = || {
             let tools = list();
             self.middleware().observe_tools(&tools, ctx);

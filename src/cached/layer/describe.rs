@@ -13,7 +13,8 @@ impl CachedTool {
         let (cache, settings) = (self.results.settings(), &self.settings);
         let idle = self.selection.why_idle(
             "no tool is annotated `read_only = true`",
-            "annotate the tools that only read, or name tools in `allow_skipped_effects`",
+            "annotate the tools that only read, name tools in `allow_skipped_effects`, or cache resources and prompts by \
+             `with_resources` and `with_prompts`",
         );
         let mut description = Description::of_layer(LAYER, explain::Role::Cache, idle)
             .with_setting("max_entries", cache.bounds.max_entries);

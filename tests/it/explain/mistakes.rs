@@ -12,7 +12,7 @@ use mcp_patterns::{
 };
 use serde_json::Value;
 use sqlx::Sqlite;
-use turbomcp_core::{McpHandler, McpResult};
+use turbomcp::prelude::*;
 use turbomcp_types::Tool;
 
 use super::{explained, pool, shop, texts};
@@ -195,16 +195,16 @@ async fn a_layer_that_acts_on_nothing_is_a_warning_with_the_reason_and_the_fix()
             "CachedTool",
             mistakes(&cache().except(["read"])),
             "no tool is annotated `read_only = true`, apart from those in `except`. To change this, annotate the \
-             tools that only \
-             read, or name tools in `allow_skipped_effects`.",
+             tools that only read, name tools in `allow_skipped_effects`, or cache resources and prompts by `with_resources` \
+             and `with_prompts`.",
         ),
         // It keeps nothing that a write could invalidate.
         (
             "CachedTool",
             mistakes(&cache().except(["read"]).invalidates("send", ["read"])),
             "no tool is annotated `read_only = true`, apart from those in `except`. To change this, annotate the \
-             tools that only \
-             read, or name tools in `allow_skipped_effects`.",
+             tools that only read, name tools in `allow_skipped_effects`, or cache resources and prompts by `with_resources` \
+             and `with_prompts`.",
         ),
         (
             "RetryTool",
@@ -228,8 +228,8 @@ fn the_warning_about_tools_without_annotations_names_the_annotation() {
     assert_eq!(
         of(explain(&cache().layer(plain()))),
         ["CachedTool acts on no tool, resource or prompt: no tool is annotated `read_only = true`. To change this, \
-             annotate the \
-          tools that only read, or name tools in `allow_skipped_effects`."]
+          annotate the tools that only read, name tools in `allow_skipped_effects`, or cache resources and prompts by \
+          `with_resources` and `with_prompts`."]
     );
     assert_eq!(
         of(explain(&retry().layer(plain()))),
@@ -325,4 +325,23 @@ fn what_hides_the_marks_does_not_hide_a_mistake() {
 fn a_setting_that_cannot_work_is_still_an_error_of_its_own() {
     let mistake = (retry(), cache().only(["raed"])).try_layer(shop()).map(drop);
     assert!(matches!(mistake, Err(ConfigError::UnknownTool { .. })), "{mistake:?}");
+}
+
+#[test]
+fn a_cache_on_a_server_with_resources_only_warns_unless_it_caches_them() {
+    #[derive(Clone)]
+    struct Library;
+
+    #[server(name = "library", version = "1.0.0")]
+    impl Library {
+        /// Reads a page.
+        #[resource("library://page")]
+        async fn page(&self, uri: String, _ctx: &RequestContext) -> McpResult<ResourceResult> {
+            Ok(ResourceResult::text(uri, "once"))
+        }
+    }
+
+    let warnings = texts(explain(&cache().layer(Library)).warnings());
+    assert!(matches!(&warnings[..], [warning] if warning.contains("`with_resources`")), "{warnings:?}");
+    assert_eq!(texts(explain(&cache().with_resources(cached::Reads::new()).layer(Library)).warnings()), [""; 0]);
 }
