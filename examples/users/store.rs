@@ -69,7 +69,8 @@ pub struct Tables<DB: sqlx::Database>(pub Pool<DB>);
 macro_rules! impl_store {
     ($database:ident, id: $id:literal) => {
         impl Tables<$database> {
-            /// Creates the tables and the products unless they exist.
+            /// Creates the tables and the products unless they exist. If they do, it waits for no order: to insert a product again
+            /// would wait for each transaction that changes its stock.
             ///
             /// # Errors
             ///
@@ -82,8 +83,9 @@ macro_rules! impl_store {
                      stock bigint not null check (stock >= 0), price_cents bigint not null);
                      create table if not exists orders (id ", $id, ", user_id bigint not null references users (id), \
                      product_id bigint not null references products (id), quantity bigint not null check (quantity > 0));
-                     insert into products values (1, 'tea', 100, 100), (2, 'teapot', 3, 4500), (3, 'samovar', 2, 250000) \
-                     on conflict do nothing;"
+                     insert into products select * from \
+                     (values (1, 'tea', 100, 100), (2, 'teapot', 3, 4500), (3, 'samovar', 2, 250000)) as given \
+                     where not exists (select 1 from products) on conflict do nothing;"
                 );
                 Transactor::new(pool.clone())
                     .run(&(), || async {
