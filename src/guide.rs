@@ -12,7 +12,7 @@
 //! 5. [Deploying]: HTTP and principals, replicas, pools, Redis, timeouts, shutdown.
 //! 6. [Tracing]: logs, spans and metrics, and what to set an alarm on.
 //!
-//! **When something is not as expected**
+//! **When something is not as expected**, print [`explain(&server)`](crate::explain()) first.
 //!
 //! 7. [Troubleshooting]: each message, its cause and its fix; the compiler's messages too.
 //! 8. [Reliability]: what a fault does, and for how long.
