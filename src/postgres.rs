@@ -111,3 +111,16 @@ mod tests {
         }
     }
 }
+
+/// Returns the batch that creates a table with an index, unless both are there. Replicas that start at the same time take turns by
+/// `lock`. The batch is a transaction by itself, which leaves none behind if its caller leaves half-way.
+///
+/// `create index if not exists` locks the table before it looks for the index. So it would wait for each open transaction that has
+/// written to the table, and meanwhile all other writers would wait for it.
+#[cfg(any(feature = "session", feature = "transactional"))]
+pub(crate) fn create_once(lock: i64, index: &str, schema: &str) -> String {
+    format!(
+        "select pg_advisory_xact_lock({lock}); \
+         do $schema$ begin if to_regclass(format('%I.{index}', current_schema())) is null then {schema} end if; end $schema$"
+    )
+}

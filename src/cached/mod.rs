@@ -209,7 +209,8 @@
 //! - Each needs the same invalidations: give both the same [`invalidates`](CachedTool::invalidates), and call both handles. The order
 //!   does not matter. Until the inner one is invalidated too, a caller may get its answer, but the outer one does not keep that answer.
 //! - Each receives by itself what other replicas invalidate. Again the order does not matter.
-//! - The outer one puts an answer that the inner one had already into no second level. The inner one has put it there.
+//! - The outer one puts an answer that the inner one had already into no second level. An inner one with a second level has put it
+//!   there.
 //! - What the inner one keeps for one session ([`Scope::Session`](crate::Scope::Session)), the outer one does not keep, whatever its
 //!   scope.
 //!

@@ -127,4 +127,11 @@ fn setting(timeout: Duration) -> u64 {
     millis(timeout).clamp(1, MAX)
 }
 
-super::records::impl_records!(Postgres, "select pg_advisory_xact_lock(7307210317)");
+super::records::impl_records!(
+    Postgres,
+    crate::postgres::create_once(
+        7_307_210_317,
+        "mcp_patterns_idempotency_expires_at",
+        crate::transactional::IDEMPOTENCY_SCHEMA
+    )
+);

@@ -82,4 +82,4 @@ fn is_unspecific(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("1")
 }
 
-super::records::impl_records!(Sqlite, "select 1");
+super::records::impl_records!(Sqlite, crate::transactional::IDEMPOTENCY_SCHEMA);

@@ -80,7 +80,7 @@ macro_rules! prolonged {
 }
 
 macro_rules! impl_session_database {
-    ($database:ident, $lock:literal) => {
+    ($database:ident, $create:expr) => {
         impl SessionDatabase for $database {
             async fn create(
                 connection: &mut <Self as sqlx::Database>::Connection,
@@ -189,17 +189,17 @@ macro_rules! impl_session_database {
             }
 
             async fn ensure_schema(pool: &Pool<Self>) -> Result<(), sqlx::Error> {
-                // Two replicas that start at the same time take turns. On PostgreSQL a batch is a transaction by itself, which leaves
-                // none behind if its caller leaves half-way.
-                let batch = format!("{}; {SESSION_SCHEMA}", $lock);
                 let mut connection = Connections::of(pool).acquire().await?;
-                in_time(sqlx::raw_sql(AssertSqlSafe(batch)).execute(&mut *connection)).await.map(|_| ())
+                in_time(sqlx::raw_sql(AssertSqlSafe($create)).execute(&mut *connection)).await.map(|_| ())
             }
         }
     };
 }
 
 #[cfg(feature = "postgres")]
-impl_session_database!(Postgres, "select pg_advisory_xact_lock(7307210318)");
+impl_session_database!(
+    Postgres,
+    crate::postgres::create_once(7_307_210_318, "mcp_patterns_sessions_expires_at", SESSION_SCHEMA)
+);
 #[cfg(feature = "sqlite")]
-impl_session_database!(Sqlite, "select 1");
+impl_session_database!(Sqlite, SESSION_SCHEMA);

@@ -1,7 +1,7 @@
 //! The statements, the same on every database. Each reads the clock of the database, and binds durations only.
 
 macro_rules! impl_records {
-    ($database:ident, $lock:expr) => {
+    ($database:ident, $create:expr) => {
         impl crate::transactional::records::Records for $database {
             async fn claim(
                 connection: &mut <Self as sqlx::Database>::Connection,
@@ -229,10 +229,7 @@ macro_rules! impl_records {
             }
 
             async fn ensure_schema(connection: &mut <Self as sqlx::Database>::Connection) -> Result<(), sqlx::Error> {
-                // Two replicas that start at the same time take turns. On PostgreSQL a batch is a transaction by itself, which leaves
-                // none behind if its caller leaves half-way.
-                let batch = format!("{}; {}", $lock, crate::transactional::IDEMPOTENCY_SCHEMA);
-                <Self as crate::transactional::Dialect>::execute(connection, batch.into()).await
+                <Self as crate::transactional::Dialect>::execute(connection, $create.into()).await
             }
         }
     };
