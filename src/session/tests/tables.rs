@@ -105,7 +105,8 @@ async fn a_tool_without_a_store_or_in_a_spawned_task_reads_what_to_do() {
 /// A replica that starts during a deployment does not wait for the transactions of the others, nor hold them up.
 #[tokio::test]
 async fn a_schema_that_exists_is_ensured_beside_an_open_transaction_that_has_written_to_it() {
-    let pool = databases::postgres_schema(databases::postgres_options(), 2).await;
+    let impatient = databases::postgres_options().options([("lock_timeout", "1s")]);
+    let pool = databases::postgres_schema(impatient, 2).await;
     SqlBackend::<sqlx::Postgres>::ensure_schema(&pool).await.expect("the table can be created");
     let mut open = pool.begin().await.expect("a transaction");
     sqlx::raw_sql("delete from mcp_patterns_sessions").execute(&mut *open).await.expect("the table is there");

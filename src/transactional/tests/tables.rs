@@ -104,7 +104,8 @@ on_each_database!(a_body_outside_a_transaction_reads_where_there_is_one);
 /// A replica that starts during a deployment does not wait for the transactions of the others, nor hold them up.
 #[tokio::test]
 async fn a_schema_that_exists_is_ensured_beside_an_open_transaction_that_has_written_to_it() {
-    let pool = databases::postgres_schema(databases::postgres_options(), 2).await;
+    let impatient = databases::postgres_options().options([("lock_timeout", "1s")]);
+    let pool = databases::postgres_schema(impatient, 2).await;
     TransactionalTool::<Postgres>::ensure_schema(&pool).await.expect("the table can be created");
     let mut open = pool.begin().await.expect("a transaction");
     sqlx::raw_sql("delete from mcp_patterns_idempotency").execute(&mut *open).await.expect("the table is there");
