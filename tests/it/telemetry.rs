@@ -65,10 +65,20 @@ fn traced(source: &str) -> Vec<(String, Option<String>, Vec<String>)> {
 fn the_page_lists_every_event_span_field_and_metric() {
     let mut files = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    let files: Vec<(PathBuf, String)> = files
+        .into_iter()
+        .map(|file| {
+            let source = fs::read_to_string(&file).expect("the file is read");
+            (file, source)
+        })
+        .collect();
+    let names_an_index = |name: &str| {
+        let created = format!("create index if not exists {name} on ");
+        files.iter().any(|(_, source)| source.contains(&created))
+    };
     let (mut seen, mut missing) = (0, Vec::new());
-    for file in files {
-        let source = fs::read_to_string(&file).expect("the file is read");
-        for (level, text, fields) in traced(&source) {
+    for (file, source) in &files {
+        for (level, text, fields) in traced(source) {
             seen += 1;
             let row = PAGE.lines().find(|line| {
                 let has = |what: &str| line.contains(&format!("`{what}`"));
@@ -85,6 +95,9 @@ fn the_page_lists_every_event_span_field_and_metric() {
         for metric in
             source.split('"').filter(|text| text.starts_with("mcp_patterns_") && !text.contains(char::is_whitespace))
         {
+            if names_an_index(metric) {
+                continue;
+            }
             seen += 1;
             if !PAGE.contains(&format!("| `{metric}` |")) {
                 missing.push(format!("{}: {metric}", file.display()));
