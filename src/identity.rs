@@ -1,5 +1,6 @@
 //! Sharing between callers: the [`Scope`] of data that layers keep between calls, and the [`Identity`] that distinguishes callers.
 
+mod marks;
 mod partition;
 mod rights;
 #[cfg(any(feature = "batched", feature = "retry"))]
@@ -12,6 +13,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use turbomcp_core::RequestContext;
 
+pub(crate) use self::marks::{UNREAD_CREDENTIALS, has_unread_credentials};
+#[cfg(feature = "rmcp")]
+pub(crate) use self::marks::{mark_instance, mark_unread_credentials};
 pub(crate) use self::partition::Partition;
 #[cfg(feature = "batched")]
 pub(crate) use self::share::share_of;

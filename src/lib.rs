@@ -118,6 +118,7 @@
 
 pub mod arguments;
 mod boxed;
+mod cache_hints;
 pub mod cancellation;
 pub mod canonical;
 mod clock;
@@ -180,6 +181,9 @@ pub mod idempotent;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
+#[cfg(feature = "rmcp")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rmcp")))]
+pub mod rmcp_server;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
@@ -210,6 +214,9 @@ pub use redis_connection::{AnyRedisConnection, RedisConnection};
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use retry::RetryTool;
+#[cfg(feature = "rmcp")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rmcp")))]
+pub use rmcp_server::RmcpServer;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use session::SessionStore;

@@ -72,7 +72,23 @@ use crate::explain::Description;
 pub use apply::{MiddlewareLayer, TryLayer, layer};
 pub(crate) use apply::{impl_layer, or_panic};
 pub use layered::Layered;
+#[cfg(feature = "rmcp")]
+pub(crate) use layered::without_learning;
 pub(crate) use methods::{forward, middleware_methods, unlayered_methods};
+
+/// The target of a request, for [`Middleware::acts_on`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Target<'a> {
+    /// The tool with this name.
+    Tool(&'a str),
+    /// The resource with this URI.
+    Resource(&'a str),
+    /// The prompt with this name.
+    Prompt(&'a str),
+    /// The list of tools.
+    ToolList,
+}
 
 /// A layer: it decides how to handle each request. By default, every method calls the inner handler.
 ///
@@ -106,6 +122,13 @@ pub trait Middleware: Clone + Send + Sync + 'static {
     fn describe(&self, tools: &[Tool]) -> Description {
         let _ = tools;
         Description::of::<Self>()
+    }
+
+    /// Says whether the layer may act on a request. A layer that does not is not asked to handle it, where the end of the stack is an
+    /// [`RmcpServer`](crate::guide::rmcp): a request on which no layer acts need not be converted. Default: true.
+    fn acts_on(&self, target: Target<'_>) -> bool {
+        let _ = target;
+        true
     }
 
     /// Forgets the tools of earlier listings, because the server has announced that its tools have changed.

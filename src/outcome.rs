@@ -1,4 +1,4 @@
-//! The outcome of a tool call: success or failure, the kind of the failure, and whether to repeat the call.
+//! The outcome of a tool call: success, failure or unfinished, the kind of a failure, and whether to repeat the call.
 //!
 //! A failure of a tool has three forms. A layer that recognizes only one of them caches errors, never retries, or commits a failed
 //! transaction:
@@ -10,6 +10,11 @@
 //! | `Ok` with `isError` and no kind | a `#[server]` tool with an error type of its own, `ToolResult::error` |
 //!
 //! Every layer calls [`failure`], and none matches on results itself.
+//!
+//! An [unfinished] answer is none of these: the call needs an input of the client first, or a task continues it. It is an error too, with
+//! a mark that every layer knows. No layer keeps it, gives it to another caller, repeats the call or commits its transaction.
+//!
+//! [unfinished]: Failure::unfinished
 //!
 //! # Example
 //!
@@ -35,6 +40,10 @@ use turbomcp_types::ToolResult;
 pub use turbomcp_core::ErrorKind;
 
 mod not_executed;
+mod unfinished;
+
+pub(crate) use self::unfinished::UNFINISHED;
+pub use self::unfinished::Unfinished;
 
 /// `_meta` entry, and entry of an error's data: the number of calls of the tool, where it is more than one.
 pub const ATTEMPTS: &str = "mcp-patterns/attempts";
@@ -110,11 +119,20 @@ impl<'a> Failure<'a> {
         }
     }
 
+    /// Returns why the call is unfinished, or `None` for a failure.
+    #[must_use]
+    pub fn unfinished(&self) -> Option<Unfinished> {
+        match self.0 {
+            Form::Error(error) => Unfinished::of(error),
+            Form::Result(_) => None,
+        }
+    }
+
     /// Says whether the same call may succeed later: a timeout, an unavailable, overloaded or rate limited service, a broken
     /// connection, a failing external service. A failure without a kind is not temporary.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        self.kind().is_some_and(is_temporary)
+        self.kind().is_some_and(is_temporary) && self.unfinished().is_none()
     }
 
     /// Says whether the failure proves that the call took no effect: it was refused before it began.

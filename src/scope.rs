@@ -26,6 +26,11 @@ pub(crate) trait Scoped: Any + Send + Sync {
         false
     }
 
+    /// Says whether the call continues an earlier one, with the client's answers to its questions.
+    fn is_continuation(&self) -> bool {
+        false
+    }
+
     /// Returns the tool that is called with an idempotency key, and the key's hash.
     fn keyed_call(&self) -> Option<(&str, KeyHash)> {
         None
@@ -101,6 +106,11 @@ pub(crate) fn tool() -> Option<Arc<str>> {
 /// Says whether the call is inside a transaction: then it may see what no other call may see yet.
 pub(crate) fn is_in_transaction() -> bool {
     find(|value| value.is_transaction().then_some(())).is_some()
+}
+
+/// Says whether no other call may get the answer of this one: it is inside a transaction, or continues an earlier call.
+pub(crate) fn must_run_alone() -> bool {
+    find(|value| (value.is_transaction() || value.is_continuation()).then_some(())).is_some()
 }
 
 /// Returns the tool and the key's hash of the call that runs here, where it has a key.

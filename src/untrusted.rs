@@ -7,7 +7,9 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext, ToolAnnotat
 use turbomcp_types::{PromptResult, ResourceResult, Tool, ToolResult};
 
 use crate::Middleware;
+use crate::cache_hints::CACHE_HINTS;
 use crate::middleware::impl_layer;
+use crate::outcome::UNFINISHED;
 
 /// Makes the layers around it ignore a server's annotations of its tools and marks in its answers.
 ///
@@ -89,7 +91,7 @@ impl UntrustedServer {
 
 /// The entries of `_meta` that the layers of this crate read.
 fn is_believed(key: &str) -> bool {
-    key.starts_with("mcp-patterns/") || key.starts_with("io.turbomcp/") || key == "retryAfterMs"
+    (key.starts_with("mcp-patterns/") && key != CACHE_HINTS) || key.starts_with("io.turbomcp/") || key == "retryAfterMs"
 }
 
 fn clean(meta: &mut Option<HashMap<String, Value>>) {
@@ -103,7 +105,8 @@ fn clean(meta: &mut Option<HashMap<String, Value>>) {
 
 fn clean_error(mut error: McpError) -> McpError {
     if let Some(Value::Object(data)) = error.context.as_mut().and_then(|context| context.data.as_mut()) {
-        data.retain(|key, _| !key.starts_with("mcp-patterns/"));
+        // An unfinished answer only makes the layers do less.
+        data.retain(|key, _| !key.starts_with("mcp-patterns/") || key == UNFINISHED);
     }
     error
 }

@@ -19,7 +19,7 @@ use super::unshared::{Unshared, UnsharedCell, UntilUnshared};
 use crate::arguments::LayerArguments;
 use crate::canonical::encode_str;
 use crate::explain::{Description, list_for_bind};
-use crate::middleware::impl_layer;
+use crate::middleware::{Target, impl_layer};
 use crate::outcome;
 use crate::scope;
 use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up};
@@ -80,7 +80,7 @@ impl BatchedTool {
         let identity = self.calls.identity();
         let partition = match identity.partition(plan.scope, ctx) {
             // A call inside a transaction may read uncommitted data, and a batch would run outside of the transaction.
-            Some(partition) if !scope::is_in_transaction() => partition,
+            Some(partition) if !scope::must_run_alone() => partition,
             _ => return Box::pin(inner.call_tool(name, args, ctx)).await,
         };
         let (caller, work) = (Caller::new(ctx, plan.scope, identity), Arc::<Work>::default());
@@ -193,6 +193,10 @@ impl Middleware for BatchedTool {
 
     fn describe(&self, tools: &[Tool]) -> Description {
         self.description(tools)
+    }
+
+    fn acts_on(&self, target: Target<'_>) -> bool {
+        matches!(target, Target::Tool(tool) if self.plan.may_act_on(tool))
     }
 
     fn forget_definitions(&self) {

@@ -27,7 +27,7 @@ use turbomcp_types::{PromptResult, ResourceResult, Tool, ToolResult};
 use super::cache::Cache;
 use crate::arguments::LayerArguments;
 use crate::explain::{Description, list_for_bind};
-use crate::middleware::impl_layer;
+use crate::middleware::{Target, impl_layer};
 use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
 use crate::{ConfigError, Middleware};
 use answer::{ENTRY_BYTES, entry_bytes};
@@ -151,6 +151,16 @@ impl Middleware for CachedTool {
 
     fn describe(&self, tools: &[Tool]) -> Description {
         self.description(tools)
+    }
+
+    fn acts_on(&self, target: Target<'_>) -> bool {
+        // It hears the notifications of all calls, if they invalidate answers.
+        match target {
+            Target::Tool(tool) => self.settings.observes() || self.plan.may_act_on(tool),
+            Target::Resource(uri) => self.settings.observes() || self.settings.resource(uri).is_some(),
+            Target::Prompt(name) => self.settings.observes() || self.settings.prompt(name).is_some(),
+            _ => false,
+        }
     }
 
     fn forget_definitions(&self) {

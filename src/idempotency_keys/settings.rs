@@ -9,6 +9,7 @@ use super::source::{MAX_KEY_CHARS, key_invalid};
 use super::{CallKey, IDEMPOTENCY, KeyCounts, KeySource, KeySpace, call};
 use crate::ConfigError;
 use crate::arguments::{LayerArgument, LayerArguments};
+use crate::identity::{UNREAD_CREDENTIALS, has_unread_credentials};
 use crate::outcome;
 
 const SETTINGS: &str = "Idempotency";
@@ -242,6 +243,11 @@ impl Idempotency {
             }
             None => return Ok(None),
         };
+        if has_unread_credentials(ctx) {
+            let reason = format!("An idempotency key belongs to its caller: {UNREAD_CREDENTIALS}");
+            let error = McpError::new(outcome::ErrorKind::Configuration, reason);
+            return Err(outcome::marked(IDEMPOTENCY, "unknown_caller", error));
+        }
         space.warn_if_shared(tool, ctx);
         Ok(Some(CallKey::new(space, &self.version, tool, key, &others.without(args), ctx)))
     }

@@ -16,7 +16,7 @@ use crate::ConfigError;
 use crate::detached::run_to_end;
 use crate::idempotency_keys::{self, CallKey, IDEMPOTENCY, Idempotency, KeyCounts, KeyOutcome};
 use crate::masked::{CallLabel, error_id};
-use crate::outcome::{self, ErrorKind};
+use crate::outcome::{self, ErrorKind, Failure, Unfinished};
 use crate::scope;
 
 /// The time after which a caller should ask again for the result of the first call with its key.
@@ -131,12 +131,9 @@ impl Run {
     ) -> McpResult<ToolResult> {
         held.begin();
         let mut result = call().await;
-        let is_not_executed = outcome::failure(&result).map(|failure| match &self.not_executed {
-            Some(not_executed) => not_executed(&failure),
-            None => failure.is_not_executed(),
-        });
-        match is_not_executed {
-            Some(false) => {
+        let end = outcome::failure(&result).map_or(End::Answer, |failure| self.end_of(&failure));
+        match end {
+            End::Ambiguous => {
                 self.counts.count(KeyOutcome::Ambiguous);
                 held.abandon().await;
                 outcome::note(&mut result, IDEMPOTENCY, "ambiguous");
@@ -144,11 +141,11 @@ impl Run {
                 let (tool, key_hash) = (&self.counts.tool, key_hash.as_str());
                 tracing::warn!(tool, key_hash, "a call failed, and it is not known what it did");
             }
-            Some(true) if !self.idempotency.records_failures() => {
+            End::NotExecuted => {
                 self.counts.count(KeyOutcome::Released);
                 held.release().await;
             }
-            None | Some(true) => {
+            End::Answer => {
                 let ended = match idempotency_keys::to_record(&result, self.call.origin.connection.as_deref()) {
                     Some(record) => held.complete(record, self.idempotency.ttl()).await,
                     None => {
@@ -170,6 +167,33 @@ impl Run {
         }
         result
     }
+
+    fn end_of(&self, failure: &Failure<'_>) -> End {
+        match failure.unfinished() {
+            Some(Unfinished::InputRequired) => return End::NotExecuted,
+            // The same key gets the same task.
+            Some(_) => return End::Answer,
+            None => {}
+        }
+        let is_not_executed = match &self.not_executed {
+            Some(not_executed) => not_executed(failure),
+            None => failure.is_not_executed(),
+        };
+        match is_not_executed {
+            false => End::Ambiguous,
+            true if self.idempotency.records_failures() => End::Answer,
+            true => End::NotExecuted,
+        }
+    }
+}
+
+/// What the end of a call means for its key.
+enum End {
+    /// It is the answer for the key.
+    Answer,
+    /// The key is free.
+    NotExecuted,
+    Ambiguous,
 }
 
 fn cancelled() -> McpError {

@@ -14,7 +14,7 @@ use super::builder::IdempotentTool;
 use super::keyed_call::make_once;
 use crate::explain::{Description, list_for_bind};
 use crate::idempotency_keys::{Bound, KeyCounts};
-use crate::middleware::impl_layer;
+use crate::middleware::{Target, impl_layer};
 use crate::selection::{Known, Plan, Rule, check_names, look_up};
 use crate::{ConfigError, Middleware};
 
@@ -95,6 +95,14 @@ impl Middleware for IdempotentTool {
 
     fn describe(&self, tools: &[Tool]) -> Description {
         self.description(tools)
+    }
+
+    fn acts_on(&self, target: Target<'_>) -> bool {
+        match target {
+            Target::Tool(tool) => self.plan.may_act_on(tool),
+            Target::ToolList => true,
+            _ => false,
+        }
     }
 
     fn forget_definitions(&self) {

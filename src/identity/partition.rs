@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use turbomcp_core::{Principal, RequestContext};
 
+use super::marks::{has_unread_credentials, instance};
 use super::{Identity, Scope};
 use crate::canonical::{encode, encode_str};
 use crate::scope;
@@ -18,6 +19,11 @@ pub(crate) enum Partition<'a> {
         transport: Option<&'a str>,
         kept: Option<Arc<str>>,
         caller: Caller<'a>,
+    },
+    /// The part of a group whose calls one instance of the server answers.
+    Instance {
+        instance: &'a Value,
+        within: Box<Self>,
     },
 }
 
@@ -47,14 +53,19 @@ pub(super) const END: u8 = b'.';
 impl Identity {
     /// Returns the partition of the caller, or `None` if it shares with no other call.
     pub(crate) fn partition<'a>(&'a self, scope: Scope, ctx: &'a RequestContext) -> Option<Partition<'a>> {
-        match scope {
+        let partition = match scope {
             Scope::Public => Some(Partition::Everybody),
+            _ if has_unread_credentials(ctx) => None,
             Scope::Session => {
                 let (transport, kept) = (ctx.session_id(), scope::session_id());
                 let has_one = transport.is_some() || kept.is_some();
                 has_one.then(|| Partition::Session { transport, kept, caller: self.caller(ctx) })
             }
             Scope::Principal => Some(Partition::Principal(self.caller(ctx))),
+        };
+        match instance(ctx) {
+            None => partition,
+            Some(instance) => partition.map(|within| Partition::Instance { instance, within: Box::new(within) }),
         }
     }
 
@@ -106,8 +117,16 @@ impl Partition<'_> {
     /// Appends the partition to the key of an answer: the caller, and the caller's rights.
     pub(crate) fn encode_with_rights(&self, key: &mut Vec<u8>) {
         self.encode(key);
-        if let Self::Principal(caller) | Self::Session { caller, .. } = self {
+        if let Some(caller) = self.caller() {
             caller.identity.encode_rights(caller.principal.filter(|_| !caller.identity.0.ignores_rights), key);
+        }
+    }
+
+    fn caller(&self) -> Option<&Caller<'_>> {
+        match self {
+            Self::Everybody => None,
+            Self::Principal(caller) | Self::Session { caller, .. } => Some(caller),
+            Self::Instance { within, .. } => within.caller(),
         }
     }
 
@@ -120,6 +139,7 @@ impl Partition<'_> {
                 let names = [*transport, kept.as_deref()];
                 names.into_iter().flatten().map(str::len).sum::<usize>() + caller.size_hint()
             }
+            Self::Instance { within, .. } => 24 + within.size_hint(),
         }
     }
 
@@ -136,6 +156,11 @@ impl Partition<'_> {
                 encode_optional(*transport, key);
                 encode_optional(kept.as_deref(), key);
                 caller.encode(key);
+            }
+            Self::Instance { instance, within } => {
+                key.push(b'#');
+                encode(instance, key);
+                within.encode(key);
             }
         }
     }

@@ -1,8 +1,11 @@
 //! A handler with a middleware in front of it: [`Layered`].
 
+use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+#[cfg(feature = "rmcp")]
+use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
@@ -28,6 +31,29 @@ struct Stacked<M, H> {
     inner: H,
     /// Whether the place of the layer in the stack has been checked: not before there are tools.
     is_checked: AtomicBool,
+}
+
+thread_local! {
+    static IS_NOT_LEARNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says whether layers learn the tools of a listing.
+fn learns() -> bool {
+    !IS_NOT_LEARNING.get()
+}
+
+/// Runs `list` without any layer learning the tools: they are not all tools.
+#[cfg(feature = "rmcp")]
+pub(crate) fn without_learning<A>(list: impl FnOnce() -> A) -> A {
+    /// Also if a layer panics.
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            IS_NOT_LEARNING.set(self.0);
+        }
+    }
+    let _reset = Reset(IS_NOT_LEARNING.replace(true));
+    list()
 }
 
 impl<M, H> Clone for Layered<M, H> {
@@ -59,6 +85,17 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
         &self.0.middleware
     }
 
+    /// Puts the same middleware on another handler of the same kind.
+    #[cfg(feature = "rmcp")]
+    pub(crate) fn with_inner(&self, inner: H) -> Self {
+        let stacked = Stacked {
+            middleware: self.middleware().clone(),
+            inner,
+            is_checked: AtomicBool::new(self.0.is_checked.load(Ordering::Relaxed)),
+        };
+        Self(Arc::new(stacked))
+    }
+
     /// Lists the tools through the middleware, which learns of them.
     fn listed(&self, ctx: Option<&RequestContext>, list: impl FnOnce() -> Vec<Tool>) -> Vec<Tool> {
         let has_reads = || explain::has_reads(self.inner());
@@ -66,7 +103,9 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
             Passing { address: Arc::as_ptr(&self.0).addr(), is_checked: &self.0.is_checked, has_reads: &has_reads };
         let list = || {
             let tools = list();
-            self.middleware().observe_tools(&tools, ctx);
+            if learns() {
+                self.middleware().observe_tools(&tools, ctx);
+            }
             tools
         };
         arguments::list(|| explain::pass(&passing, list, |tools| self.middleware().describe(tools)))

@@ -7,7 +7,7 @@ use serde_json::Value;
 use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{PromptResult, ResourceResult, ServerCapabilities, Tool, ToolResult};
 
-use super::Middleware;
+use super::{Middleware, Target};
 use crate::ConfigError;
 use crate::explain::Description;
 
@@ -25,6 +25,10 @@ impl<M: Middleware> Middleware for Option<M> {
 
     fn describe(&self, tools: &[Tool]) -> Description {
         self.as_ref().map_or_else(Description::transparent, |middleware| middleware.describe(tools))
+    }
+
+    fn acts_on(&self, target: Target<'_>) -> bool {
+        self.as_ref().is_some_and(|middleware| middleware.acts_on(target))
     }
 
     fn forget_definitions(&self) {

@@ -66,9 +66,9 @@ impl Verdict {
         Self::Temporary { retry_after, throttled: true }
     }
 
-    /// Classifies a failure: an exhausted one is permanent, any other is what `is_temporary` says.
+    /// Classifies a failure: an exhausted one is permanent, and so is an unfinished call. Any other is what `is_temporary` says.
     pub(super) fn of<'a>(failure: &Failure<'a>, is_temporary: impl Fn(&Failure<'a>) -> bool) -> Self {
-        if failure.is_exhausted() || !is_temporary(failure) {
+        if failure.is_exhausted() || failure.unfinished().is_some() || !is_temporary(failure) {
             Self::Permanent
         } else {
             Self::Temporary { retry_after: failure.retry_after(), throttled: failure.is_throttling() }

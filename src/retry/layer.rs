@@ -16,7 +16,7 @@ use super::plan::ToolPlan;
 use crate::explain::{Description, list_for_bind};
 use crate::idempotency_keys::KeySource;
 use crate::masked::CallLabel;
-use crate::middleware::impl_layer;
+use crate::middleware::{Target, impl_layer};
 use crate::outcome;
 use crate::progress::Progress;
 use crate::questions::Questions;
@@ -132,6 +132,10 @@ impl Middleware for RetryTool {
 
     fn describe(&self, tools: &[Tool]) -> Description {
         self.description(tools)
+    }
+
+    fn acts_on(&self, target: Target<'_>) -> bool {
+        matches!(target, Target::Tool(tool) if self.plan.may_act_on(tool))
     }
 
     fn forget_definitions(&self) {

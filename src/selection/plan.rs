@@ -158,6 +158,14 @@ impl<T: Clone + PartialEq> Plan<T> {
         }
     }
 
+    /// Says whether the layer may act on a call of the tool, for any caller. It does not allocate.
+    pub(crate) fn may_act_on(&self, tool: &str) -> bool {
+        if self.0.is_partial && self.0.acted_on.load(Ordering::Acquire) & bit_of(tool) == 0 {
+            return false;
+        }
+        !matches!(self.read(tool), Some(Reading::Decided(None)))
+    }
+
     fn read(&self, tool: &str) -> Option<Reading<T>> {
         match self.0.bound.get()?.get(tool) {
             Some(cell) => Some(cell.read()),

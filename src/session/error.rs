@@ -5,6 +5,7 @@ use serde_json::json;
 use turbomcp_core::McpError;
 
 use super::{BackendError, SESSION, SessionMode};
+use crate::identity::UNREAD_CREDENTIALS;
 use crate::masked::{CallLabel, error_id};
 use crate::outcome::ErrorKind;
 
@@ -16,6 +17,8 @@ pub enum SessionError {
     NoLayer,
     /// The call has no session: no transport session, no authenticated user, or no handle.
     None(SessionMode),
+    /// The request has credentials, but the server does not say whose they are.
+    UnknownCaller,
     /// This caller has no session under this handle: it never existed, it has ended, or it belongs to another caller.
     Unknown,
     /// The value of a key does not have the type that was asked for.
@@ -86,6 +89,10 @@ impl From<SessionError> for McpError {
                 Self::internal(text).with_data(json!({ SESSION: "no_layer" }))
             }
             SessionError::None(mode) => mode.missing(),
+            SessionError::UnknownCaller => {
+                Self::new(ErrorKind::Configuration, format!("This tool needs to know its caller: {UNREAD_CREDENTIALS}"))
+                    .with_data(json!({ SESSION: "unknown_caller" }))
+            }
             SessionError::Unknown => Self::invalid_params(
                 "There is no such session: it has expired, was closed, or never existed. Open a new one",
             )
@@ -180,6 +187,7 @@ impl fmt::Display for SessionError {
                 "no `SessionStore` acts on this call: put one around the server, and get the session before a task is spawned",
             ),
             Self::None(mode) => write!(f, "the call has no session (mode: {mode:?})"),
+            Self::UnknownCaller => f.write_str(UNREAD_CREDENTIALS),
             Self::Unknown => f.write_str("the caller has no such session"),
             Self::Undecodable { key, error } => write!(f, "the value of `{key}` cannot be read: {error}"),
             Self::Unencodable { key, error } => write!(f, "the value of `{key}` cannot be written: {error}"),

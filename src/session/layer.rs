@@ -14,7 +14,8 @@ use super::settings::LAYER;
 use super::store::SessionStore;
 use super::{SESSION, SessionError, SessionMode};
 use crate::explain::{Description, list_for_bind};
-use crate::middleware::impl_layer;
+use crate::identity::has_unread_credentials;
+use crate::middleware::{Target, impl_layer};
 use crate::outcome;
 use crate::selection::{Known, Plan, Rule, Unknown, bare, look_up};
 use crate::{ConfigError, Middleware, scope};
@@ -37,6 +38,10 @@ impl SessionStore {
             },
             SessionMode::Transport | SessionMode::Principal => self.engine.key_of_call(ctx),
         };
+        if mode == SessionMode::Principal && has_unread_credentials(ctx) {
+            // Not even an optional session: the caller has one.
+            return Err(SessionError::UnknownCaller);
+        }
         match key {
             Ok(key) => Ok(CurrentSession::Session(self.session(key))),
             Err(SessionError::None(mode)) if self.engine.settings.is_optional => Ok(CurrentSession::None(mode)),
@@ -183,6 +188,14 @@ impl Middleware for SessionStore {
 
     fn describe(&self, tools: &[Tool]) -> Description {
         self.description(tools)
+    }
+
+    fn acts_on(&self, target: Target<'_>) -> bool {
+        match target {
+            Target::Tool(tool) => (self.has_handles() && handle::is_own(tool)) || self.plan.may_act_on(tool),
+            Target::ToolList => self.has_handles(),
+            _ => false,
+        }
     }
 
     fn forget_definitions(&self) {

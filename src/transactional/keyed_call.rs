@@ -242,7 +242,8 @@ impl<DB: Dialect> KeyedCall<'_, DB> {
     /// Records a failure in its own transaction, since that of the call was rolled back, with its claim. Returns
     /// whether it did.
     async fn record_failure(&self, result: &McpResult<ToolResult>) -> bool {
-        let Some(record) = self.to_record(result).filter(|_| outcome::failure(result).is_some()) else {
+        let is_failure = outcome::failure(result).is_some_and(|failure| failure.unfinished().is_none());
+        let Some(record) = self.to_record(result).filter(|_| is_failure) else {
             return false;
         };
         let recorded: Result<(), TransactionError> = self

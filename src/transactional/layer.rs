@@ -8,18 +8,21 @@ use futures_util::FutureExt;
 use futures_util::future::Either;
 use serde_json::Value;
 use tower_layer::Layer;
-use turbomcp_core::{McpHandler, McpResult, RequestContext};
+use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
 use super::ambiguous::RecordedClaims;
 use super::answer::{Answer, ByOutcome, Ending};
 use super::builder::TransactionalTool;
 use super::dialect::Dialect;
+use super::error::TRANSACTION;
 use super::keyed_call::KeyedCall;
 use super::plan::ToolPlan;
 use super::records::RECORDS;
 use crate::explain::{Description, list_for_bind};
 use crate::idempotency_keys::{Bound, KeyCounts, KeyOutcome};
+use crate::middleware::Target;
+use crate::outcome::{self, Unfinished};
 use crate::questions::Questions;
 use crate::selection::{Hints, Known, Plan, Rule, check_names, look_up};
 use crate::{ConfigError, Layered, Middleware, TryLayer};
@@ -90,7 +93,7 @@ impl<DB: Dialect> TransactionalTool<DB> {
                         emit_meta: self.emit_meta,
                         questions,
                     };
-                    return call.run(ctx, || inner.call_tool(name, args.clone(), ctx)).await;
+                    return call.run(ctx, || inner.call_tool(name, args.clone(), ctx).map(without_task)).await;
                 }
                 Ok(None) => {}
             }
@@ -98,7 +101,8 @@ impl<DB: Dialect> TransactionalTool<DB> {
         let results = ByOutcome { counts: &plan.counts, key: None, emit_meta: self.emit_meta, questions };
         let answer = self.transactor.drive(plan.read_only, ctx, &results, || {
             // Not an `async` block: that would store the call twice.
-            inner.call_tool(name, args.clone(), ctx).map(|result| Answer { result, end: Ending::ByResult })
+            let call = inner.call_tool(name, args.clone(), ctx);
+            call.map(|result| Answer { result: without_task(result), end: Ending::ByResult })
         });
         answer.await.result
     }
@@ -127,6 +131,20 @@ impl<DB: Dialect> TransactionalTool<DB> {
             }
         }
         tools
+    }
+}
+
+/// Refuses a task in place of an answer: it continues after the transaction has ended.
+fn without_task(result: McpResult<ToolResult>) -> McpResult<ToolResult> {
+    match outcome::failure(&result).and_then(|failure| failure.unfinished()) {
+        None | Some(Unfinished::InputRequired) => result,
+        Some(_) => {
+            let error = McpError::internal(
+                "The tool has started a task, which cannot be a part of a transaction. The transaction was rolled back; the task may still \
+                 run. Take the tool out of `TransactionalTool`, or let it answer without a task",
+            );
+            Ok(outcome::marked(TRANSACTION, "task", error).to_tool_result())
+        }
     }
 }
 
@@ -179,6 +197,14 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
 
     fn describe(&self, tools: &[Tool]) -> Description {
         self.description(tools)
+    }
+
+    fn acts_on(&self, target: Target<'_>) -> bool {
+        match target {
+            Target::Tool(tool) => self.plan.may_act_on(tool),
+            Target::ToolList => true,
+            _ => false,
+        }
     }
 
     fn forget_definitions(&self) {

@@ -167,6 +167,7 @@
 //! | `outcome_unknown` | the connection was lost during the commit, or outside a transaction during a statement: it is not known whether it was done. Not retried unless the tool is idempotent | internal |
 //! | `statement_failed` | [`failed`] masked an error of the database | by [its meaning](crate::guide::transactions#what-an-error-of-the-database-means) |
 //! | `none` | there is no transaction here: the layer leaves the tool out, or the code runs in a spawned task | internal |
+//! | `task` | the tool started a task, which cannot be a part of a transaction; the transaction was rolled back, and the task may still run | internal |
 //! | `other_database` | the transaction here is on another kind of database than the code asks for | internal |
 //! | `no_table` | the database has no [table](IDEMPOTENCY_SCHEMA) for idempotency keys; nothing was done. The text names the function that creates it | internal |
 //!

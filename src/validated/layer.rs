@@ -15,7 +15,7 @@ use super::builder::ValidatedTool;
 use super::plan::ToolPlan;
 use super::settings::Check;
 use crate::explain::{Description, list_for_bind};
-use crate::middleware::impl_layer;
+use crate::middleware::{Target, impl_layer};
 use crate::selection::{self, Known, Plan, Unknown, look_up, look_up_own};
 use crate::{ConfigError, Middleware};
 
@@ -117,6 +117,10 @@ impl Middleware for ValidatedTool {
 
     fn describe(&self, tools: &[Tool]) -> Description {
         self.description(tools)
+    }
+
+    fn acts_on(&self, target: Target<'_>) -> bool {
+        matches!(target, Target::Tool(tool) if self.plan.may_act_on(tool))
     }
 
     fn forget_definitions(&self) {

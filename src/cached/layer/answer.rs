@@ -122,6 +122,11 @@ impl Status {
         Self::of(Source::Hit { age, level: 1 }).to_meta()
     }
 
+    /// How long ago the answer was loaded.
+    pub(in crate::cached) fn age(&self) -> Duration {
+        self.from.map_or(Duration::ZERO, |(age, _)| age)
+    }
+
     pub(in crate::cached) fn to_meta(&self) -> Value {
         match self.from {
             Some((age, level)) => {

@@ -23,7 +23,7 @@ use crate::cached::cache::error::LoadError;
 use crate::cached::cache::load::{Loading, Source};
 use crate::identity::Partition;
 use crate::shared_work::{Caller, SessionOfCall, SharedContext, Work, session_opened};
-use crate::{Scope, outcome, scope};
+use crate::{Scope, cache_hints, outcome, scope};
 
 /// The answers of a layer and its settings.
 #[derive(Clone, Copy)]
@@ -78,7 +78,7 @@ impl<'a> Answers<'a> {
             }
             let caller = match plan.identity.partition(plan.scope, ctx) {
                 // A call inside a transaction may read uncommitted state, and a shared call would run outside of it.
-                Some(caller) if !scope::is_in_transaction() => caller,
+                Some(caller) if !scope::must_run_alone() => caller,
                 _ => return Box::pin(async move { A::ask(inner, name, args, &self.observed(ctx)).await }).await,
             };
             let found = get_or_call(self.results, &plan, &caller, inner, name, args, ctx).await;
@@ -101,6 +101,7 @@ impl<'a> Answers<'a> {
             {
                 // The attempts were those of an earlier request.
                 meta.remove(outcome::ATTEMPTS);
+                cache_hints::subtract_age(meta, status.age());
             }
             let mut answer = Ok(answer);
             if self.settings.emit_meta {

@@ -1,0 +1,24 @@
+//! How long a client may keep a resource: [cache hints][spec], which only the official SDK's results have. Between the server and the end
+//! of the layers they are an entry of `_meta`.
+//!
+//! [spec]: https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/caching
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// The entry of `_meta`.
+pub(crate) const CACHE_HINTS: &str = "mcp-patterns/cache_hints";
+
+/// The entry of the hints with the time that a client may keep the answer, in milliseconds.
+pub(crate) const TTL_MS: &str = "ttlMs";
+
+/// Shortens the time for an answer of this age.
+pub(crate) fn subtract_age(meta: &mut HashMap<String, Value>, age: Duration) {
+    if let Some(ttl) = meta.get_mut(CACHE_HINTS).and_then(|hints| hints.get_mut(TTL_MS))
+        && let Some(millis) = ttl.as_u64()
+    {
+        *ttl = millis.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)).into();
+    }
+}

@@ -1,0 +1,8 @@
+//! A server of rmcp under the layers, between two ends of rmcp.
+
+mod answers;
+mod clients;
+mod listings;
+mod server;
+mod sharing;
+mod unfinished;
