@@ -26,7 +26,7 @@ async fn a_cached_answer_is_given_again() {
 #[tokio::test]
 async fn a_temporary_failure_is_repeated() {
     let tools = Tools::new();
-    let stack = RetryTool::new().with_base_delay(Duration::ZERO).layer(RmcpServer::new(tools.clone()));
+    let stack = RetryTool::new().with_base_delay(Duration::from_millis(1)).layer(RmcpServer::new(tools.clone()));
     let client = Client::connect(&stack, "Ada").await;
     assert_eq!(client.text("flaky", json!({})).await, "up at call 3");
     assert_eq!(tools.seen.calls(), 3);
@@ -34,7 +34,7 @@ async fn a_temporary_failure_is_repeated() {
 
 #[tokio::test]
 async fn progress_rises_through_retries() {
-    let stack = RetryTool::new().with_base_delay(Duration::ZERO).layer(RmcpServer::new(Tools::new()));
+    let stack = RetryTool::new().with_base_delay(Duration::from_millis(1)).layer(RmcpServer::new(Tools::new()));
     let mut client = Client::connect(&stack, "Ada").await;
     assert_eq!(client.text("progress", json!({})).await, "done at call 2");
     let mut heard = Vec::new();

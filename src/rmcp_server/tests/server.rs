@@ -118,13 +118,15 @@ impl Tools {
     #[tool(description = "Waits", annotations(read_only_hint = true))]
     async fn wait(&self, ctx: RequestContext<RoleServer>) -> String {
         let count = self.count();
-        tokio::select! {
-            () = self.seen.open.notified() => format!("opened: {count}"),
-            () = ctx.ct.cancelled() => {
-                self.seen.cancelled.fetch_add(1, Ordering::SeqCst);
-                "cancelled".into()
-            }
-        }
+        // The call is dropped, but not a task that it has spawned.
+        let (seen, cancelled) = (Arc::clone(&self.seen), ctx.ct.clone());
+        let noticed = tokio::spawn(async move {
+            cancelled.cancelled().await;
+            seen.cancelled.fetch_add(1, Ordering::SeqCst);
+        });
+        self.seen.open.notified().await;
+        noticed.abort();
+        format!("opened: {count}")
     }
 
     #[tool(description = "Needs a name first", annotations(read_only_hint = true, idempotent_hint = true))]
@@ -248,7 +250,7 @@ impl Client {
     }
 
     pub(super) async fn call(&self, tool: &'static str, args: Value) -> Result<CallToolResult, rmcp::ServiceError> {
-        self.service.peer().call_tool(request(tool, args)).await
+        self.service.call_tool(request(tool, args)).await
     }
 
     /// Calls a tool that answers with a text.

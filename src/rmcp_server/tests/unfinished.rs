@@ -22,8 +22,8 @@ async fn a_question_in_an_answer_passes_untouched_and_is_not_kept_or_repeated() 
     let bare = Client::connect_without_handshake(&Tools::new(), "Ada").await;
     let stack = (
         CachedTool::new(),
-        BatchedTool::new().when(|_| true),
-        RetryTool::new().with_base_delay(Duration::ZERO).retry_if(|_| true),
+        BatchedTool::new().only(["ask", "input"]),
+        RetryTool::new().with_base_delay(Duration::from_millis(1)).retry_if(|_| true),
     )
         .layer(RmcpServer::new(tools.clone()));
     let layered = Client::connect_without_handshake(&stack, "Ada").await;
@@ -37,7 +37,7 @@ async fn a_question_in_an_answer_passes_untouched_and_is_not_kept_or_repeated() 
 #[tokio::test]
 async fn an_answered_question_is_the_callers_alone() {
     let tools = Tools::new();
-    let stack = (CachedTool::new(), BatchedTool::new().when(|_| true)).layer(RmcpServer::new(tools.clone()));
+    let stack = (CachedTool::new(), BatchedTool::new().only(["ask", "input"])).layer(RmcpServer::new(tools.clone()));
     let ada = Client::connect_without_handshake(&stack, "Ada").await;
     let bob = Client::connect_without_handshake(&stack, "Bob").await;
     assert_eq!(ada.text("input", json!({})).await, "Ada at call 2");
