@@ -2,6 +2,7 @@
 
 mod answers;
 mod clients;
+mod http;
 mod listings;
 mod server;
 mod sharing;

@@ -74,6 +74,18 @@ async fn retry_calls_a_tool_that_fails_twice_three_times() {
 }
 
 #[tokio::test]
+async fn rmcp_repeats_the_first_call_and_answers_the_second_from_memory() {
+    with("rmcp", async |client, _| {
+        let read = || client.call("weather", json!({ "city": "Paris" }));
+        let first = read().await;
+        assert_eq!((text(&first), &meta(&first)["mcp-patterns/attempts"]), ("Sunny in Paris", &json!(2)));
+        let second = read().await;
+        assert_eq!((text(&second), &meta(&second)["mcp-patterns/cache"]["status"]), ("Sunny in Paris", &json!("hit")));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn session_keeps_a_basket_until_the_session_ends() {
     with("session", async |client, _| {
         for (item, count) in [("tea", "1 items"), ("milk", "2 items")] {

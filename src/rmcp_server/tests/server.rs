@@ -14,6 +14,7 @@ use rmcp::model::{
     ServerCapabilities, ServerConfig, Task, TaskStatus,
 };
 use rmcp::service::{NotificationContext, RequestContext, RunningService};
+use rmcp::transport::{IntoTransport, Transport};
 use rmcp::{
     ClientHandler, ClientLifecycleMode, ClientServiceExt, ErrorData, Peer, RoleClient, RoleServer, ServerHandler,
     ServiceExt, schemars, tool, tool_handler, tool_router,
@@ -243,9 +244,22 @@ impl Client {
                 let _ = running.waiting().await;
             }
         });
+        Self::start(near, name, mode).await
+    }
+
+    /// Connects a client over this transport.
+    pub(super) async fn over<T: Transport<RoleClient> + 'static>(transport: T, name: &'static str) -> Self {
+        Self::start(transport, name, ClientLifecycleMode::Initialize).await
+    }
+
+    async fn start<T, E, A>(transport: T, name: &'static str, mode: ClientLifecycleMode) -> Self
+    where
+        T: IntoTransport<RoleClient, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+    {
         let (sender, progress) = mpsc::unbounded_channel();
         let user = User { name, asked: Arc::default(), progress: sender };
-        let service = user.clone().serve_with_lifecycle(near, mode).await.unwrap();
+        let service = user.clone().serve_with_lifecycle(transport, mode).await.unwrap();
         Self { service, user, progress }
     }
 
