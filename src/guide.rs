@@ -22,6 +22,10 @@
 //!
 //! 10. [Writing a layer](writing_a_layer).
 //!
+//! **When the server is one of the official SDK**
+//!
+//! 11. [With rmcp](with_rmcp).
+//!
 //! **The patterns of production servers**, each with the faults of the snippet that is usually copied, and the same server from this crate:
 //! [all seventeen](patterns), by family: [state and sessions](sessions), [caching], [validation], [workflows], [transactions], [retries] and
 //! [batching].
@@ -38,6 +42,10 @@
 
 #[doc = include_str!("../docs/ordering.md")]
 pub mod ordering {}
+
+#[cfg(feature = "full")]
+#[doc = include_str!("../docs/rmcp.md")]
+pub mod with_rmcp {}
 
 #[cfg(feature = "full")]
 #[doc = include_str!("../docs/recipes.md")]

@@ -1,4 +1,5 @@
-//! Layers for MCP servers: cache, retry and the other patterns that production needs, around any [TurboMCP] handler.
+//! Layers for MCP servers: cache, retry and the other patterns that production needs, around any [TurboMCP] handler, and around any server
+//! of the official SDK, [`rmcp`](guide::with_rmcp).
 //!
 //! A layer wraps a server, and the result is a server again. It acts only where the tools' own annotations say that this is safe,
 //! recognizes a failure in each of its forms, and never shows one user the answer of another.
@@ -64,6 +65,27 @@
 //! The type of a server with layers names each of them. [`boxed()`] erases it: a [`BoxHandler`] is the same type for any layers. Use it
 //! for a struct field, both branches of an `if`, or the items of a `Vec`.
 //!
+//! # Servers of the official SDK
+//!
+//! ```
+//! use mcp_patterns::{CachedTool, Layer, RetryTool, RmcpServer};
+//!
+//! /// Your server, as you have written it for `rmcp`.
+//! #[derive(Clone)]
+//! struct Notes;
+//!
+//! impl rmcp::ServerHandler for Notes {}
+//!
+//! # #[tokio::main]
+//! # async fn main() {
+//! let server = (CachedTool::new(), RetryTool::new()).layer(RmcpServer::new(Notes));
+//! // `server.serve(rmcp::transport::stdio()).await` serves it.
+//! # drop(server);
+//! # }
+//! ```
+//!
+//! [`guide::with_rmcp`] says what a server over HTTP needs.
+//!
 //! # Order
 //!
 //! The first layer of a tuple is the outermost: it sees a call first. Validation belongs outside the cache, the cache outside the
@@ -104,6 +126,7 @@
 //! | `validated` | [`ValidatedTool`] | |
 //! | `sqlite`, `postgres`, `redis` | the backends, and [`RedisConnection`]; `sqlite` brings SQLite and needs a C compiler | |
 //! | `metrics` | counters, histograms and gauges through the [`metrics`](https://docs.rs/metrics) facade, see [`guide::tracing`] | |
+//! | `rmcp` | [`RmcpServer`]: the layers around servers of the official SDK | |
 //! | `testing` | [`testing`]: a scripted server, and contract tests for backends of your own | |
 //! | `backon`, `backoff` | delays from the builders of those crates, see [`retry::Delays`] | |
 //! | `full` | all features | |

@@ -124,8 +124,8 @@ pub trait Middleware: Clone + Send + Sync + 'static {
         Description::of::<Self>()
     }
 
-    /// Says whether the layer may act on a request. A layer that does not is not asked to handle it, where the end of the stack is an
-    /// [`RmcpServer`](crate::guide::rmcp): a request on which no layer acts need not be converted. Default: true.
+    /// Says whether the layer may act on a request. A layer that does not is not asked to handle it, where the end of the stack is a
+    /// [server of rmcp](crate::guide::with_rmcp): a request on which no layer acts need not be converted. Default: true.
     fn acts_on(&self, target: Target<'_>) -> bool {
         let _ = target;
         true

@@ -96,7 +96,8 @@ impl Contexts {
             Some(parts) => {
                 own.transport = TransportType::Http;
                 let header = parts.headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok());
-                own.session_id = header.map(str::to_owned);
+                // Without a handshake there is no session, so the client has made the name up.
+                own.session_id = header.filter(|_| connection.is_some()).map(str::to_owned);
                 let headers = parts
                     .headers
                     .iter()

@@ -4,6 +4,8 @@ mod answers;
 mod clients;
 mod http;
 mod listings;
+mod reads;
 mod server;
 mod sharing;
+mod transactions;
 mod unfinished;

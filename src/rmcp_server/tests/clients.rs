@@ -82,3 +82,28 @@ async fn a_call_whose_last_caller_has_cancelled_is_cancelled() {
     handle.cancel(None).await.unwrap();
     until(|| tools.seen.cancelled.load(Ordering::SeqCst) == 1).await;
 }
+
+#[tokio::test]
+async fn a_question_that_the_tool_gives_up_is_cancelled_at_the_client() {
+    let tools = Tools::new();
+    let stack = RetryTool::new().layer(RmcpServer::new(tools.clone()));
+    let client = Client::connect(&stack, "Nobody").await;
+    assert_eq!(client.text("impatient", json!({})).await, "no answer");
+    until(|| client.user.cancelled.load(Ordering::SeqCst) == 1).await;
+}
+
+#[tokio::test]
+async fn a_task_that_outlives_its_call_reaches_the_client_of_its_connection() {
+    let tools = Tools::new();
+    let stack = RetryTool::new().layer(RmcpServer::new(tools.clone()));
+    let (mut ada, mut bob) = (Client::connect(&stack, "Ada").await, Client::connect(&stack, "Bob").await);
+    ada.text("later", json!({})).await;
+    // The same peer serves the next call of the connection, and no call of another one.
+    assert_eq!(ada.text("progress", json!({})).await, "done at call 2");
+    assert_eq!(bob.text("progress", json!({})).await, "done at call 3");
+    tools.seen.open.notify_one();
+    while ada.progress.recv().await != Some(7.0) {}
+    while let Ok(progress) = bob.progress.try_recv() {
+        assert!(progress < 7.0);
+    }
+}

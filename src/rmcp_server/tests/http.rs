@@ -102,7 +102,7 @@ async fn a_server_without_sessions_caches_too() {
     let stack = (CachedTool::new(), RetryTool::new().with_base_delay(std::time::Duration::from_millis(1)))
         .layer(reading(&tools));
     let mut config = StreamableHttpServerConfig::default();
-    config.stateful_mode = false;
+    config.legacy_session_mode = false;
     let address = serve(stack, config).await;
     let (ada, bob) = (connect(&address, "Ada", Some("ada")).await, connect(&address, "Bob", Some("bob")).await);
     for _ in 0..2 {

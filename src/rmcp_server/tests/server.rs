@@ -116,6 +116,15 @@ impl Tools {
         Ok(format!("Hello {}", answer.content.unwrap_or_default()["name"].as_str().unwrap_or_default()))
     }
 
+    #[tool(description = "Asks the user, and waits for a moment", annotations(read_only_hint = true))]
+    async fn impatient(&self, peer: Peer<RoleServer>) -> String {
+        self.count();
+        match peer.create_elicitation_with_timeout(who_are_you(), Some(Duration::from_millis(20))).await {
+            Ok(answer) => format!("{answer:?}"),
+            Err(_) => "no answer".into(),
+        }
+    }
+
     #[tool(description = "Waits", annotations(read_only_hint = true))]
     async fn wait(&self, ctx: RequestContext<RoleServer>) -> String {
         let count = self.count();
@@ -128,6 +137,19 @@ impl Tools {
         self.seen.open.notified().await;
         noticed.abort();
         format!("opened: {count}")
+    }
+
+    #[tool(description = "Reports progress after its call has ended", annotations(read_only_hint = true))]
+    async fn later(&self, ctx: RequestContext<RoleServer>) -> String {
+        let seen = Arc::clone(&self.seen);
+        let token = ctx.meta.get_progress_token();
+        tokio::spawn(async move {
+            seen.open.notified().await;
+            if let Some(token) = token {
+                let _ = ctx.peer.notify_progress(ProgressNotificationParam::new(token, 7.0)).await;
+            }
+        });
+        format!("call {}", self.count())
     }
 
     #[tool(description = "Needs a name first", annotations(read_only_hint = true, idempotent_hint = true))]
@@ -193,6 +215,8 @@ impl ServerHandler for Tools {
 pub(super) struct User {
     name: &'static str,
     pub(super) asked: Arc<AtomicU32>,
+    /// How many questions were cancelled.
+    pub(super) cancelled: Arc<AtomicU32>,
     progress: mpsc::UnboundedSender<f64>,
 }
 
@@ -206,9 +230,13 @@ impl ClientHandler for User {
     async fn create_elicitation(
         &self,
         _: ElicitRequestParams,
-        _: RequestContext<RoleClient>,
+        ctx: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.name == "Nobody" {
+            ctx.ct.cancelled().await;
+            self.cancelled.fetch_add(1, Ordering::SeqCst);
+        }
         Ok(ElicitResult::new(ElicitationAction::Accept).with_content(json!({"name": self.name})))
     }
 
@@ -258,7 +286,7 @@ impl Client {
         E: std::error::Error + Send + Sync + 'static,
     {
         let (sender, progress) = mpsc::unbounded_channel();
-        let user = User { name, asked: Arc::default(), progress: sender };
+        let user = User { name, asked: Arc::default(), cancelled: Arc::default(), progress: sender };
         let service = user.clone().serve_with_lifecycle(transport, mode).await.unwrap();
         Self { service, user, progress }
     }

@@ -1,14 +1,14 @@
 //! Who shares an answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
-use rmcp::model::{CallToolResponse, Extensions, RequestId};
-use rmcp::service::RequestContext;
-use rmcp::{Peer, RoleServer, ServerHandler};
+use rmcp::model::{CallToolResponse, RequestId};
+use rmcp::service::{NotificationContext, RequestContext};
+use rmcp::{RoleServer, ServerHandler};
 use serde_json::{Value, json};
 
-use super::server::{Client, Tools, request, text};
+use super::server::{Client, Tools, request, text, until};
 use crate::idempotent::MemoryBackend;
 use crate::rmcp_server::{Principal, RmcpServer, RmcpStack};
 use crate::session::SessionMode;
@@ -17,7 +17,7 @@ use crate::{CachedTool, IdempotentTool, Layer, Scope, SessionStore};
 /// Calls a tool as a transport of HTTP would, with these headers.
 async fn call<S: RmcpStack + ServerHandler>(
     stack: &S,
-    peer: &Peer<RoleServer>,
+    peer: &Peer,
     headers: &[(&str, &str)],
     tool: &'static str,
     args: Value,
@@ -27,8 +27,7 @@ async fn call<S: RmcpStack + ServerHandler>(
         builder = builder.header(*name, *value);
     }
     let (parts, ()) = builder.body(()).unwrap().into_parts();
-    let mut ctx = RequestContext::new(RequestId::Number(1), peer.clone());
-    ctx.extensions = Extensions::new();
+    let mut ctx = peer.context();
     ctx.extensions.insert::<Parts>(parts);
     match ServerHandler::call_tool(stack, request(tool, args), ctx).await? {
         CallToolResponse::Complete(result) => Ok(result),
@@ -37,19 +36,30 @@ async fn call<S: RmcpStack + ServerHandler>(
 }
 
 /// The server's end of a connection with a client.
-async fn peer() -> (Client, Peer<RoleServer>) {
-    #[derive(Clone)]
-    struct Keeping(Arc<std::sync::OnceLock<Peer<RoleServer>>>);
-    impl ServerHandler for Keeping {
-        async fn on_initialized(&self, ctx: rmcp::service::NotificationContext<RoleServer>) {
-            let _ = self.0.set(ctx.peer);
+pub(super) struct Peer {
+    _client: Client,
+    peer: rmcp::Peer<RoleServer>,
+}
+
+impl Peer {
+    pub(super) async fn connect() -> Self {
+        #[derive(Clone)]
+        struct Keeping(Arc<OnceLock<rmcp::Peer<RoleServer>>>);
+        impl ServerHandler for Keeping {
+            async fn on_initialized(&self, ctx: NotificationContext<RoleServer>) {
+                let _ = self.0.set(ctx.peer);
+            }
         }
+        let keeping = Keeping(Arc::default());
+        let client = Client::connect(&keeping, "Ada").await;
+        until(|| keeping.0.get().is_some()).await;
+        Self { _client: client, peer: keeping.0.get().cloned().unwrap() }
     }
-    let keeping = Keeping(Arc::default());
-    let client = Client::connect(&keeping, "Ada").await;
-    super::server::until(|| keeping.0.get().is_some()).await;
-    let peer = keeping.0.get().cloned().unwrap();
-    (client, peer)
+
+    /// The context of a request of this client.
+    pub(super) fn context(&self) -> RequestContext<RoleServer> {
+        RequestContext::new(RequestId::Number(1), self.peer.clone())
+    }
 }
 
 const ADA: (&str, &str) = ("authorization", "Bearer ada");
@@ -57,7 +67,7 @@ const BOB: (&str, &str) = ("authorization", "Bearer bob");
 
 #[tokio::test]
 async fn nothing_is_shared_while_credentials_are_not_read() {
-    let (_client, peer) = peer().await;
+    let peer = Peer::connect().await;
     let tools = Tools::new();
     for scope in [Scope::Principal, Scope::Session] {
         let stack = CachedTool::new().with_scope(scope).layer(RmcpServer::new(tools.clone()));
@@ -72,7 +82,7 @@ async fn nothing_is_shared_while_credentials_are_not_read() {
 
 #[tokio::test]
 async fn keys_and_sessions_of_a_user_are_refused_while_credentials_are_not_read() {
-    let (_client, peer) = peer().await;
+    let peer = Peer::connect().await;
     let tools = Tools::new();
     let stack = (
         SessionStore::in_memory().with_mode(SessionMode::Principal).only(["weather"]),
@@ -101,7 +111,7 @@ fn reading(tools: &Tools) -> RmcpServer<Tools> {
 
 #[tokio::test]
 async fn each_user_has_answers_keys_and_sessions_of_its_own() {
-    let (_client, peer) = peer().await;
+    let peer = Peer::connect().await;
     let tools = Tools::new();
     let stack = (CachedTool::new(), IdempotentTool::new(MemoryBackend::new()).only(["write"])).layer(reading(&tools));
     let key = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
