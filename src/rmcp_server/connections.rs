@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::RoleServer;
 use rmcp::service::Peer;
+use serde_json::Value;
 use turbomcp_core::McpSession;
 
 use super::client::Client;
@@ -53,7 +54,7 @@ pub(super) struct Connection {
     /// `None` if the system has no random numbers.
     id: Option<String>,
     peer: Peer<RoleServer>,
-    /// Peers without a call. What a task that outlives its call sends to one goes straight to the client.
+    /// Peers without a call. A task that outlives its call sends to one, and straight to the client, all but progress.
     idle: Mutex<Vec<ForwardingPeer>>,
 }
 
@@ -69,20 +70,20 @@ impl Connection {
         self.id.as_deref()
     }
 
-    /// Returns a peer that forwards to this session.
-    pub(super) fn forwarding_to(&self, session: Arc<dyn McpSession>) -> ForwardingPeer {
+    /// Returns a peer that forwards to this session, with the progress of this token.
+    pub(super) fn forwarding_to(&self, session: Arc<dyn McpSession>, token: Option<Value>) -> ForwardingPeer {
         match self.idle().pop() {
             Some(peer) => {
-                peer.forward_to(session);
+                peer.forward_to(session, token);
                 peer
             }
-            None => ForwardingPeer::new(session, self.peer.peer_info().map(|info| (*info).clone())),
+            None => ForwardingPeer::new(session, token, self.peer.peer_info().map(|info| (*info).clone())),
         }
     }
 
     /// Takes back the peer of a call that has ended.
     pub(super) fn put_back(&self, peer: ForwardingPeer) {
-        peer.forward_to(Arc::new(Client::of_connection(self.peer.clone())));
+        peer.forward_to(Arc::new(Client::of_connection(self.peer.clone())), None);
         let mut idle = self.idle();
         if idle.len() < MAX_IDLE {
             idle.push(peer);

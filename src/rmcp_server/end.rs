@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 
 use futures_util::future::{Either, select};
 use rmcp::model::{
@@ -41,7 +42,7 @@ impl<T: ServerHandler> RmcpServer<T> {
         let call = scope::current::<Call>();
         let call = call.as_deref();
         let continuation = call.map(Call::continuation).unwrap_or_default();
-        let lent = Lent::new(self, call, ctx);
+        let lent = Lent::new(call, ctx);
         let mut own = match (&lent, call) {
             (Lent::Nothing, Some(call)) => call.ctx.clone(),
             (Lent::Nothing, None) => seen_by_layers(None, ctx, self.nobody.peer().clone()),
@@ -80,16 +81,14 @@ enum Lent<'a> {
 }
 
 impl<'a> Lent<'a> {
-    fn new<T>(server: &RmcpServer<T>, call: Option<&'a Call>, ctx: &RequestContext) -> Self {
-        let _ = server;
-        match (call, &ctx.session) {
-            (Some(call), _) if call.has_own_client(ctx) => Self::Nothing,
-            (_, None) => Self::Nothing,
-            (Some(call), Some(session)) => match &call.connection {
-                Some(connection) => Self::OfConnection(Some(connection.forwarding_to(session.clone())), call),
-                None => Self::Peer(ForwardingPeer::new(session.clone(), None)),
-            },
-            (None, Some(session)) => Self::Peer(ForwardingPeer::new(session.clone(), None)),
+    fn new(call: Option<&'a Call>, ctx: &RequestContext) -> Self {
+        let Some(session) = ctx.session.as_ref().filter(|_| !call.is_some_and(|call| call.has_own_client(ctx))) else {
+            return Self::Nothing;
+        };
+        let (session, token) = (Arc::clone(session), ctx.progress_token().cloned());
+        match call.and_then(|call| Some((call, call.connection.as_ref()?))) {
+            Some((call, connection)) => Self::OfConnection(Some(connection.forwarding_to(session, token)), call),
+            None => Self::Peer(ForwardingPeer::new(session, token, None)),
         }
     }
 }

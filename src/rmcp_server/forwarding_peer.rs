@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{Either, select};
 use rmcp::model::{
-    ClientJsonRpcMessage, InitializeRequestParams, JsonRpcMessage, RequestId, ServerJsonRpcMessage, ServerNotification,
+    ClientJsonRpcMessage, InitializeRequestParams, JsonRpcMessage, ProgressNotificationParam, RequestId,
+    ServerJsonRpcMessage, ServerNotification,
 };
 use rmcp::service::{Peer, RunningService, serve_directly};
 use rmcp::transport::Transport;
@@ -37,22 +38,33 @@ pub(super) struct ForwardingPeer {
     service: RunningService<RoleServer, Nobody>,
 }
 
-struct Target(Mutex<Arc<dyn McpSession>>);
+struct Target(Mutex<(Arc<dyn McpSession>, Option<Value>)>);
 
 impl Target {
-    fn lock(&self) -> MutexGuard<'_, Arc<dyn McpSession>> {
+    fn lock(&self) -> MutexGuard<'_, (Arc<dyn McpSession>, Option<Value>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn session(&self) -> Arc<dyn McpSession> {
-        Arc::clone(&self.lock())
+        Arc::clone(&self.lock().0)
+    }
+
+    /// Says whether this is progress of the call that is forwarded, and not of one that has ended.
+    fn is_current(&self, progress: &ProgressNotificationParam) -> bool {
+        let token = serde_json::to_value(&progress.progress_token).ok();
+        token.is_some() && self.lock().1 == token
     }
 }
 
 impl ForwardingPeer {
-    /// Creates a peer for a client with this handshake. It spawns a task, which ends when the peer is dropped.
-    pub(super) fn new(session: Arc<dyn McpSession>, info: Option<InitializeRequestParams>) -> Self {
-        let target = Arc::new(Target(Mutex::new(session)));
+    /// Creates a peer for a call with this progress token, and a client with this handshake. It spawns a task, which ends when the peer is
+    /// dropped.
+    pub(super) fn new(
+        session: Arc<dyn McpSession>,
+        token: Option<Value>,
+        info: Option<InitializeRequestParams>,
+    ) -> Self {
+        let target = Arc::new(Target(Mutex::new((session, token))));
         let (answers, answered) = mpsc::unbounded_channel();
         let forward = Forward { target: Arc::clone(&target), answers, answered, notified: None, open: Arc::default() };
         // It may live longer than the call, so it is no part of the call's span. And it is no service that starts.
@@ -64,9 +76,9 @@ impl ForwardingPeer {
         self.service.peer()
     }
 
-    /// Forwards to this session from now on.
-    pub(super) fn forward_to(&self, session: Arc<dyn McpSession>) {
-        *self.target.lock() = session;
+    /// Forwards to this session from now on, with the progress of this token.
+    pub(super) fn forward_to(&self, session: Arc<dyn McpSession>, token: Option<Value>) {
+        *self.target.lock() = (session, token);
     }
 }
 
@@ -151,6 +163,11 @@ impl Transport<RoleServer> for Forward {
                 {
                     // The session cancels its own request to the client.
                     drop(self.open().remove(id));
+                    return Either::Right(ready(Ok(())));
+                }
+                if let ServerNotification::ProgressNotification(progress) = &notification
+                    && !self.target.is_current(&progress.params)
+                {
                     return Either::Right(ready(Ok(())));
                 }
                 let (done, notified) = oneshot::channel::<()>();

@@ -155,7 +155,7 @@ fn nobody() -> Result<ForwardingPeer, ConfigError> {
         let reason = "needs a Tokio runtime: create it in an async function, such as a `#[tokio::main]`";
         return Err(ConfigError::invalid(NAME, "new", reason));
     }
-    Ok(ForwardingPeer::new(Arc::new(NoClient), None))
+    Ok(ForwardingPeer::new(Arc::new(NoClient), None, None))
 }
 
 /// Asks a server for its tools, before it has a client.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::server::{Client, Tools};
-use crate::rmcp_server::RmcpServer;
+use crate::rmcp_server::convert::error_from_rmcp;
+use crate::rmcp_server::{Failed, McpError, RmcpServer};
 use crate::{CachedTool, Layer, RetryTool, layer, outcome};
 
 #[tokio::test]
@@ -66,4 +67,10 @@ async fn answers_and_errors_pass_the_layers_unchanged() {
         let (bare, layered) = (bare.call(tool, args.clone()).await, layered.call(tool, args).await);
         assert_eq!(format!("{bare:?}"), format!("{layered:?}"), "{tool}");
     }
+}
+
+#[test]
+fn a_failure_keeps_its_kind_as_the_error_of_a_resource() {
+    let error = rmcp::ErrorData::from(Failed(McpError::unavailable("down")));
+    assert_eq!(error_from_rmcp(error).kind, outcome::ErrorKind::Unavailable);
 }

@@ -88,22 +88,41 @@ async fn a_question_that_the_tool_gives_up_is_cancelled_at_the_client() {
     let tools = Tools::new();
     let stack = RetryTool::new().layer(RmcpServer::new(tools.clone()));
     let client = Client::connect(&stack, "Nobody").await;
-    assert_eq!(client.text("impatient", json!({})).await, "no answer");
-    until(|| client.user.cancelled.load(Ordering::SeqCst) == 1).await;
+    let cancelled = async {
+        // The call goes on.
+        until(|| client.user.cancelled.load(Ordering::SeqCst) == 1).await;
+        tools.seen.open.notify_one();
+    };
+    let (answer, ()) = tokio::join!(client.text("impatient", json!({})), cancelled);
+    assert_eq!(answer, "no answer");
 }
 
 #[tokio::test]
-async fn a_task_that_outlives_its_call_reaches_the_client_of_its_connection() {
+async fn a_task_that_outlives_its_call_reaches_the_client_of_its_connection_without_progress() {
     let tools = Tools::new();
-    let stack = RetryTool::new().layer(RmcpServer::new(tools.clone()));
-    let (mut ada, mut bob) = (Client::connect(&stack, "Ada").await, Client::connect(&stack, "Bob").await);
+    let stack = (CachedTool::new(), RetryTool::new()).layer(RmcpServer::new(tools.clone()));
+    let (mut ada, bob) = (Client::connect(&stack, "Ada").await, Client::connect(&stack, "Bob").await);
     ada.text("later", json!({})).await;
     // The same peer serves the next call of the connection, and no call of another one.
     assert_eq!(ada.text("progress", json!({})).await, "done at call 2");
-    assert_eq!(bob.text("progress", json!({})).await, "done at call 3");
+    bob.text("weather", json!({"city": "Paris"})).await;
     tools.seen.open.notify_one();
-    while ada.progress.recv().await != Some(7.0) {}
-    while let Ok(progress) = bob.progress.try_recv() {
-        assert!(progress < 7.0);
+    until(|| ada.user.updates.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(bob.user.updates.load(Ordering::SeqCst), 0);
+    while let Ok(progress) = ada.progress.try_recv() {
+        assert!(progress < 700.0, "progress ends with its call");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn progress_keeps_its_order() {
+    let stack = RetryTool::new().layer(RmcpServer::new(Tools::new()));
+    let mut client = Client::connect(&stack, "Ada").await;
+    for _ in 0..5 {
+        client.text("eager", json!({})).await;
+        for expected in 1..=100 {
+            let heard = tokio::time::timeout(Duration::from_secs(20), client.progress.recv()).await;
+            assert_eq!(heard, Ok(Some(f64::from(expected))));
+        }
     }
 }

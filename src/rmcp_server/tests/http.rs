@@ -111,3 +111,25 @@ async fn a_server_without_sessions_caches_too() {
     }
     assert_eq!(ada.text("flaky", json!({})).await, "up at call 3");
 }
+
+#[tokio::test]
+async fn the_log_of_a_shared_call_reaches_only_the_one_who_began_it() {
+    let tools = Tools::new();
+    let stack = CachedTool::new().with_scope(Scope::Public).layer(RmcpServer::new(tools.clone()));
+    let address = serve(stack, StreamableHttpServerConfig::default()).await;
+    // Nobody reads these credentials.
+    let (ada, bob) = (connect(&address, "Ada", Some("ada")).await, connect(&address, "Bob", Some("bob")).await);
+    let other = async {
+        until(|| tools.seen.calls() == 1).await;
+        let call = bob.text("noisy", json!({}));
+        let open = async {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tools.seen.open.notify_waiters();
+        };
+        tokio::join!(call, open).0
+    };
+    let (one, other) = tokio::join!(ada.text("noisy", json!({})), other);
+    assert_eq!((one.as_str(), other.as_str()), ("call 1", "call 1"), "they have shared the call");
+    until(|| ada.user.logs.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(bob.user.logs.load(Ordering::SeqCst), 0);
+}

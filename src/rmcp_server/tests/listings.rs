@@ -1,5 +1,8 @@
 //! Listings: layers see the tools of the server, and clients see those of the layers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use rmcp::ServerHandler;
 use rmcp::model::{ErrorCode, ListToolsResult, PaginatedRequestParams, ServerConfig, Tool};
 use rmcp::service::RequestContext;
@@ -11,7 +14,8 @@ use crate::idempotent::MemoryBackend;
 use crate::rmcp_server::RmcpServer;
 use crate::session::SessionMode;
 use crate::{
-    CachedTool, ConfigError, IdempotentTool, Layer, RetryTool, SessionStore, TryLayer, ValidatedTool, explain,
+    CachedTool, ConfigError, IdempotentTool, Layer, Middleware, RetryTool, SessionStore, TryLayer, ValidatedTool,
+    explain, layer,
 };
 
 #[tokio::test]
@@ -70,7 +74,8 @@ impl ServerHandler for Paged {
             Some("2") => ("second", None),
             Some(_) => return Err(ErrorData::new(ErrorCode::INVALID_PARAMS, "no such page", None)),
         };
-        let schema = json!({"type": "object"}).as_object().cloned().unwrap_or_default();
+        // Not a schema, but the server's own.
+        let schema = json!({"type": "object", "required": "odd"}).as_object().cloned().unwrap_or_default();
         let mut listed = ListToolsResult::with_all_items(vec![Tool::new(name, name, schema)]);
         listed.next_cursor = next;
         Ok(listed)
@@ -90,11 +95,15 @@ async fn all_pages_are_known_and_tools_of_layers_are_on_the_first() {
         .layer(RmcpServer::new(Paged { waits: false }));
     let client = Client::connect(&stack, "Ada").await;
     let names = |listed: &ListToolsResult| listed.tools.iter().map(|tool| tool.name.to_string()).collect::<Vec<_>>();
+    let bare = Client::connect(&Paged { waits: false }, "Ada").await;
     let first = client.service.list_tools(None).await.unwrap();
     assert_eq!(names(&first), ["first", "open_session", "close_session"]);
     let mut page = PaginatedRequestParams::default();
     page.cursor = first.next_cursor;
     assert_eq!(names(&client.service.list_tools(Some(page)).await.unwrap()), ["second"]);
+    let unchanged = layer(Observing::default()).layer(RmcpServer::new(Paged { waits: false }));
+    let unchanged = Client::connect(&unchanged, "Ada").await;
+    assert_eq!(unchanged.service.list_all_tools().await.unwrap(), bare.service.list_all_tools().await.unwrap());
 }
 
 #[tokio::test]
@@ -110,4 +119,23 @@ async fn a_server_that_waits_before_it_lists_its_tools_is_loaded() {
 fn a_server_outside_of_a_runtime_is_a_mistake_in_the_settings() {
     let refused: ConfigError = RmcpServer::try_new(Tools::new()).unwrap_err();
     assert!(refused.to_string().contains("needs a Tokio runtime"), "{refused}");
+}
+
+/// Counts the listings from which it learns.
+#[derive(Clone, Default)]
+struct Observing(Arc<AtomicU32>);
+
+impl Middleware for Observing {
+    fn observe_tools(&self, _: &[turbomcp_types::Tool], _: Option<&turbomcp_core::RequestContext>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn layers_do_not_take_one_tool_for_all_tools() {
+    let observing = Observing::default();
+    let stack = layer(observing.clone()).layer(RmcpServer::new(Tools::new()));
+    let before = observing.0.load(Ordering::SeqCst);
+    assert!(ServerHandler::get_tool(&stack, "weather").is_some());
+    assert_eq!(observing.0.load(Ordering::SeqCst), before);
 }

@@ -1,17 +1,21 @@
 //! The server and the clients of the tests.
 
+#![expect(deprecated, reason = "log messages, which clients of the older versions get")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::tool::{InputResponses, RequestState};
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, ClientConfig, ContentBlock,
     CreateTaskResult, ElicitRequest, ElicitRequestParams, ElicitResult, ElicitationAction, ElicitationSchema,
-    Implementation, InputRequest, InputRequests, InputRequiredResult, ProgressNotificationParam, ProtocolVersion,
-    ServerCapabilities, ServerConfig, Task, TaskStatus,
+    Implementation, InputRequest, InputRequests, InputRequiredResult, LoggingLevel, LoggingMessageNotificationParam,
+    ProgressNotificationParam, ProtocolVersion, ResourceUpdatedNotificationParam, ServerCapabilities, ServerConfig,
+    Task, TaskStatus,
 };
 use rmcp::service::{NotificationContext, RequestContext, RunningService};
 use rmcp::transport::{IntoTransport, Transport};
@@ -121,7 +125,10 @@ impl Tools {
         self.count();
         match peer.create_elicitation_with_timeout(who_are_you(), Some(Duration::from_millis(20))).await {
             Ok(answer) => format!("{answer:?}"),
-            Err(_) => "no answer".into(),
+            Err(_) => {
+                self.seen.open.notified().await;
+                "no answer".into()
+            }
         }
     }
 
@@ -139,17 +146,48 @@ impl Tools {
         format!("opened: {count}")
     }
 
-    #[tool(description = "Reports progress after its call has ended", annotations(read_only_hint = true))]
+    #[tool(description = "Reports an update after its call has ended", annotations(read_only_hint = true))]
     async fn later(&self, ctx: RequestContext<RoleServer>) -> String {
         let seen = Arc::clone(&self.seen);
         let token = ctx.meta.get_progress_token();
         tokio::spawn(async move {
             seen.open.notified().await;
             if let Some(token) = token {
-                let _ = ctx.peer.notify_progress(ProgressNotificationParam::new(token, 7.0)).await;
+                let _ = ctx.peer.notify_progress(ProgressNotificationParam::new(token, 700.0)).await;
             }
+            let _ = ctx.peer.notify_resource_updated(ResourceUpdatedNotificationParam::new("lib://later")).await;
         });
         format!("call {}", self.count())
+    }
+
+    #[tool(description = "Reports much progress at once", annotations(read_only_hint = true))]
+    async fn eager(&self, ctx: RequestContext<RoleServer>) -> String {
+        let token = ctx.meta.get_progress_token();
+        let report = |step: u32| {
+            let progress = token.clone().map(|token| ProgressNotificationParam::new(token, f64::from(step)));
+            async { ctx.peer.notify_progress(progress?).await.ok() }
+        };
+        join_all((1..=100).map(report)).await;
+        format!("call {}", self.count())
+    }
+
+    #[tool(description = "Waits, and logs", annotations(read_only_hint = true))]
+    async fn noisy(&self, peer: Peer<RoleServer>) -> String {
+        let count = self.count();
+        self.seen.open.notified().await;
+        let log = LoggingMessageNotificationParam::new(LoggingLevel::Warning, json!("private"));
+        let _ = peer.notify_logging_message(log).await;
+        format!("call {count}")
+    }
+
+    #[tool(description = "Waits, and needs a name then", annotations(read_only_hint = true))]
+    async fn slow_input(&self, RequestState(state): RequestState) -> CallToolResponse {
+        let count = self.count();
+        if state.is_some() {
+            return CallToolResult::success(vec![ContentBlock::text(state.unwrap_or_default())]).into();
+        }
+        self.seen.open.notified().await;
+        InputRequiredResult::from_request_state(format!("state {count}")).into()
     }
 
     #[tool(description = "Needs a name first", annotations(read_only_hint = true, idempotent_hint = true))]
@@ -217,6 +255,8 @@ pub(super) struct User {
     pub(super) asked: Arc<AtomicU32>,
     /// How many questions were cancelled.
     pub(super) cancelled: Arc<AtomicU32>,
+    pub(super) updates: Arc<AtomicU32>,
+    pub(super) logs: Arc<AtomicU32>,
     progress: mpsc::UnboundedSender<f64>,
 }
 
@@ -238,6 +278,14 @@ impl ClientHandler for User {
             self.cancelled.fetch_add(1, Ordering::SeqCst);
         }
         Ok(ElicitResult::new(ElicitationAction::Accept).with_content(json!({"name": self.name})))
+    }
+
+    async fn on_resource_updated(&self, _: ResourceUpdatedNotificationParam, _: NotificationContext<RoleClient>) {
+        self.updates.fetch_add(1, Ordering::SeqCst);
+    }
+
+    async fn on_logging_message(&self, _: LoggingMessageNotificationParam, _: NotificationContext<RoleClient>) {
+        self.logs.fetch_add(1, Ordering::SeqCst);
     }
 
     async fn on_progress(&self, progress: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
@@ -286,7 +334,14 @@ impl Client {
         E: std::error::Error + Send + Sync + 'static,
     {
         let (sender, progress) = mpsc::unbounded_channel();
-        let user = User { name, asked: Arc::default(), cancelled: Arc::default(), progress: sender };
+        let user = User {
+            name,
+            asked: Arc::default(),
+            cancelled: Arc::default(),
+            updates: Arc::default(),
+            logs: Arc::default(),
+            progress: sender,
+        };
         let service = user.clone().serve_with_lifecycle(transport, mode).await.unwrap();
         Self { service, user, progress }
     }

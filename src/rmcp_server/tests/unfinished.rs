@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rmcp::model::CallToolResponse;
 use serde_json::{Value, json};
 
-use super::server::{Client, Tools, request, text};
+use super::server::{Client, Tools, request, text, until};
 use crate::idempotent::MemoryBackend;
+use crate::outcome::ErrorKind;
 use crate::rmcp_server::RmcpServer;
 use crate::{BatchedTool, CachedTool, IdempotentTool, Layer, RetryTool};
 
@@ -43,6 +45,54 @@ async fn an_answered_question_is_the_callers_alone() {
     assert_eq!(ada.text("input", json!({})).await, "Ada at call 2");
     assert_eq!(bob.text("input", json!({})).await, "Bob at call 4");
     assert_eq!(ada.text("input", json!({})).await, "Ada at call 6");
+}
+
+#[tokio::test]
+async fn callers_who_wait_for_a_call_that_asks_for_input_call_for_themselves() {
+    let tools = Tools::new();
+    let stack = CachedTool::new().layer(RmcpServer::new(tools.clone()));
+    let names = ["Ada", "Bob", "Cleo"];
+    let clients = join_all(names.map(|name| Client::connect_without_handshake(&stack, name))).await;
+    let calls = join_all(clients.iter().map(|client| once(client, "slow_input", json!({}))));
+    let opened = async {
+        until(|| tools.seen.calls() == 1).await;
+        // The others wait for the first call, and then for their own.
+        until(|| {
+            tools.seen.open.notify_waiters();
+            tools.seen.calls() == 3
+        })
+        .await;
+        loop {
+            tools.seen.open.notify_waiters();
+            tokio::task::yield_now().await;
+        }
+    };
+    let answers = tokio::select! {
+        answers = calls => answers,
+        () = opened => unreachable!("it never ends"),
+    };
+    let mut states: Vec<_> = answers
+        .into_iter()
+        .map(|answer| match answer {
+            CallToolResponse::InputRequired(answer) => answer.request_state.unwrap(),
+            other => panic!("no question: {other:?}"),
+        })
+        .collect();
+    states.sort();
+    assert_eq!(states, ["state 1", "state 2", "state 3"], "each caller has a state of its own");
+}
+
+#[tokio::test]
+async fn a_question_is_not_kept_as_a_failure() {
+    let tools = Tools::new();
+    let kinds = [ErrorKind::UrlElicitationRequired, ErrorKind::ToolExecutionFailed];
+    let stack =
+        CachedTool::new().with_negative_ttl(kinds, Duration::from_secs(60)).layer(RmcpServer::new(tools.clone()));
+    let client = Client::connect_without_handshake(&stack, "Ada").await;
+    for calls in 1..=3 {
+        once(&client, "input", json!({})).await;
+        assert_eq!(tools.seen.calls(), calls);
+    }
 }
 
 #[tokio::test]
