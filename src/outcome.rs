@@ -122,10 +122,7 @@ impl<'a> Failure<'a> {
     /// Returns why the call is unfinished, or `None` for a failure.
     #[must_use]
     pub fn unfinished(&self) -> Option<Unfinished> {
-        match self.0 {
-            Form::Error(error) => Unfinished::of(error),
-            Form::Result(_) => None,
-        }
+        Unfinished::of(self.data()?)
     }
 
     /// Says whether the same call may succeed later: a timeout, an unavailable, overloaded or rate limited service, a broken

@@ -18,6 +18,7 @@ use super::execute;
 use super::plan::{Answer, Bulk, Call, ToolPlan};
 use super::unshared::{Unshared, UnsharedCell};
 use crate::canonical::encode;
+use crate::outcome;
 use crate::scope::Captured;
 use crate::shared_work::{SessionOfCall, SharedContext, Work};
 
@@ -208,8 +209,9 @@ async fn share(alike: Alike) -> (Answer, Alike, Alike) {
         call.map(|answer| answer.unwrap_or_else(|_| Ok(<McpError as BatchError>::aborted().to_tool_result()))),
     );
     let ended: Result<Answer, BoxFuture<'static, Answer>> = match select(call, pin!(work.asked())).await {
-        Either::Left((answer, _)) if !work.has_asked() => Ok(answer),
-        Either::Left((answer, _)) => Err(async { answer }.boxed()),
+        // What comes of an unfinished call is for the client of the first caller, too.
+        Either::Left((answer, _)) if work.has_asked() || is_unfinished(&answer) => Err(async { answer }.boxed()),
+        Either::Left((answer, _)) => Ok(answer),
         Either::Right(((), call)) => Err(call),
     };
     let answer = match ended {
@@ -225,6 +227,10 @@ async fn share(alike: Alike) -> (Answer, Alike, Alike) {
     };
     let (answered, others) = by_answer(alike, work.has_opened_session());
     (answer, answered, others)
+}
+
+fn is_unfinished(answer: &Answer) -> bool {
+    outcome::failure(answer).is_some_and(|failure| failure.unfinished().is_some())
 }
 
 /// Groups the calls by session.

@@ -46,8 +46,8 @@ impl Unfinished {
         McpError::new(kind, message).with_data(json!({ UNFINISHED: { "reason": reason, "answer": answer } }))
     }
 
-    pub(super) fn of(error: &McpError) -> Option<Self> {
-        match error.data()?.get(UNFINISHED)?.get("reason")?.as_str()? {
+    pub(super) fn of(data: &Value) -> Option<Self> {
+        match data.get(UNFINISHED)?.get("reason")?.as_str()? {
             "input_required" => Some(Self::InputRequired),
             "task" => Some(Self::Task),
             _ => None,
@@ -57,7 +57,7 @@ impl Unfinished {
     /// Takes what the client gets out of the error.
     #[cfg(feature = "rmcp")]
     pub(crate) fn take_answer(error: &mut McpError) -> Option<(Self, Value)> {
-        let reason = Self::of(error)?;
+        let reason = Self::of(error.data()?)?;
         let answer = error.context.as_mut()?.data.as_mut()?.get_mut(UNFINISHED)?.get_mut("answer")?.take();
         (!answer.is_null()).then_some((reason, answer))
     }

@@ -27,7 +27,6 @@ use super::server::RmcpServer;
 use crate::cancellation::cancelled;
 use crate::outcome::Unfinished;
 use crate::scope;
-use crate::shared_work::client_asked;
 
 impl<T: ServerHandler> RmcpServer<T> {
     /// Asks the server, with the client's own peer where layers need not see what passes through it.
@@ -103,9 +102,8 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// The error that stands for an answer that is not complete. No other caller gets it.
+/// The error that stands for an answer that is not complete.
 fn unfinished(reason: Unfinished, message: &str, answer: &impl Serialize) -> McpError {
-    client_asked();
     match serde_json::to_value(answer) {
         Ok(answer) => reason.with_answer(message, answer),
         Err(error) => error.into(),

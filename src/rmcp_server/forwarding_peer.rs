@@ -66,7 +66,7 @@ impl ForwardingPeer {
     ) -> Self {
         let target = Arc::new(Target(Mutex::new((session, token))));
         let (answers, answered) = mpsc::unbounded_channel();
-        let forward = Forward { target: Arc::clone(&target), answers, answered, notified: None, open: Arc::default() };
+        let forward = Forward { target: Arc::clone(&target), answers, answered, open: Arc::default() };
         // It may live longer than the call, so it is no part of the call's span. And it is no service that starts.
         let service = with_default(NoSubscriber::new(), || serve_directly(Nobody, forward, info));
         Self { target, service }
@@ -93,8 +93,6 @@ struct Forward {
     target: Arc<Target>,
     answers: mpsc::UnboundedSender<ClientJsonRpcMessage>,
     answered: mpsc::UnboundedReceiver<ClientJsonRpcMessage>,
-    /// The end of the last notification: the next message comes after it.
-    notified: Option<oneshot::Receiver<()>>,
     /// The requests without an answer, to cancel them.
     open: Arc<Mutex<HashMap<RequestId, oneshot::Sender<()>>>>,
 }
@@ -119,20 +117,12 @@ impl Transport<RoleServer> for Forward {
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), Infallible>> + Send + 'static {
         let session = self.target.session();
-        let after = self.notified.take();
-        let after = async move {
-            if let Some(after) = after {
-                // An error says that it has ended, too.
-                let _ = after.await;
-            }
-        };
         match message {
             JsonRpcMessage::Request(request) => {
                 let (answers, open) = (self.answers.clone(), Arc::clone(&self.open));
                 let (cancel, cancelled) = oneshot::channel();
                 self.open().insert(request.id.clone(), cancel);
                 Either::Left(Either::Left(async move {
-                    after.await;
                     let id = request.id;
                     let answer = async {
                         let (method, params) = parts(&request.request)?;
@@ -170,15 +160,11 @@ impl Transport<RoleServer> for Forward {
                 {
                     return Either::Right(ready(Ok(())));
                 }
-                let (done, notified) = oneshot::channel::<()>();
-                self.notified = Some(notified);
                 Either::Left(Either::Right(async move {
-                    after.await;
                     if let Ok((method, params)) = parts(&notification) {
                         // A lost connection is no concern of the tool.
                         let _ = session.notify(&method, params).await;
                     }
-                    drop(done);
                     Ok(())
                 }))
             }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use mcp_patterns::outcome::{self, ErrorKind};
-use mcp_patterns::{Layer, RetryTool};
+use futures_util::future::join_all;
+use mcp_patterns::outcome::{self, ErrorKind, Unfinished};
+use mcp_patterns::testing::ScriptedServer;
+use mcp_patterns::{BatchedTool, CachedTool, Layer, RetryTool, boxed};
 use serde_json::{Value, json};
 use turbomcp::prelude::*;
 
@@ -254,4 +256,33 @@ async fn an_exhausted_failure_stays_marked_when_a_tool_passes_it_on() {
     let given_up = json!({ "mcp-patterns/exhausted": "attempts" });
     let passed_on = call("fail", json!({ "kind": "unavailable", "data": given_up })).await;
     assert!(Seen::of(&passed_on).exhausted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_layer_keeps_shares_or_repeats_an_unfinished_call() {
+    let server = ScriptedServer::new("asking").with_read_only("ask", |call| async move {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Err(Unfinished::InputRequired.into_error(format!("question {}", call.number)))
+    });
+    let kinds = [ErrorKind::UrlElicitationRequired];
+    let cached = || CachedTool::new().with_negative_ttl(kinds, Duration::from_secs(60));
+    let retry = || RetryTool::new().retry_if(|_| true);
+    let servers = [
+        boxed((cached(), retry()).layer(server.clone())),
+        boxed((BatchedTool::new().only(["ask"]), retry()).layer(server.clone())),
+        boxed((cached(), BatchedTool::new().only(["ask"])).layer(server.clone())),
+    ];
+    for (round, server) in servers.iter().enumerate() {
+        let call = async || {
+            let ctx = RequestContext::new();
+            let answer = server.call_tool("ask", json!({}), &ctx).await;
+            let failure = outcome::failure(&answer).expect("it is unfinished");
+            assert_eq!(failure.unfinished(), Some(Unfinished::InputRequired));
+            failure.message().to_owned()
+        };
+        let mut questions = join_all((0..3).map(|_| call())).await;
+        questions.sort();
+        let expected: Vec<_> = (1..=3).map(|number| format!("question {}", 3 * round + number)).collect();
+        assert_eq!(questions, expected, "each caller has a question of its own");
+    }
 }

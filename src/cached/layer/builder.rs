@@ -86,8 +86,7 @@ impl CachedTool {
         let kinds: Vec<_> = kinds.into_iter().collect();
         self.set_results(|results| {
             results.with_negative_ttl(ttl, move |load_failure| {
-                let failure = load_failure.failure().filter(|failure| failure.unfinished().is_none());
-                failure.and_then(|failure| failure.kind()).is_some_and(|kind| kinds.contains(&kind))
+                load_failure.failure().and_then(|failure| failure.kind()).is_some_and(|kind| kinds.contains(&kind))
             })
         })
     }

@@ -85,7 +85,8 @@ pub(in crate::cached) fn judged(
     work: &Work,
     session: SessionOfCall,
 ) -> Result<Answer, LoadFailure> {
-    if work.has_asked() {
+    // What comes of an unfinished call is for the client of the caller who began it, too.
+    if work.has_asked() || Answer::failure(&answer).is_some_and(|failure| failure.unfinished().is_some()) {
         return Err(LoadFailure::OfClient(OwnCall::new(async { answer }.boxed())));
     }
     if scope != Scope::Session && work.has_opened_session() {

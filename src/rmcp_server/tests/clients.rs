@@ -113,16 +113,3 @@ async fn a_task_that_outlives_its_call_reaches_the_client_of_its_connection_with
         assert!(progress < 700.0, "progress ends with its call");
     }
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn progress_keeps_its_order() {
-    let stack = RetryTool::new().layer(RmcpServer::new(Tools::new()));
-    let mut client = Client::connect(&stack, "Ada").await;
-    for _ in 0..5 {
-        client.text("eager", json!({})).await;
-        for expected in 1..=100 {
-            let heard = tokio::time::timeout(Duration::from_secs(20), client.progress.recv()).await;
-            assert_eq!(heard, Ok(Some(f64::from(expected))));
-        }
-    }
-}

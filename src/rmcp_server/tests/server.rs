@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::tool::{InputResponses, RequestState};
 use rmcp::handler::server::wrapper::Parameters;
@@ -157,17 +156,6 @@ impl Tools {
             }
             let _ = ctx.peer.notify_resource_updated(ResourceUpdatedNotificationParam::new("lib://later")).await;
         });
-        format!("call {}", self.count())
-    }
-
-    #[tool(description = "Reports much progress at once", annotations(read_only_hint = true))]
-    async fn eager(&self, ctx: RequestContext<RoleServer>) -> String {
-        let token = ctx.meta.get_progress_token();
-        let report = |step: u32| {
-            let progress = token.clone().map(|token| ProgressNotificationParam::new(token, f64::from(step)));
-            async { ctx.peer.notify_progress(progress?).await.ok() }
-        };
-        join_all((1..=100).map(report)).await;
         format!("call {}", self.count())
     }
 
