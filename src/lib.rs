@@ -121,9 +121,15 @@ mod boxed;
 pub mod cancellation;
 pub mod canonical;
 mod clock;
-#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+#[cfg(any(
+    feature = "transactional",
+    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+))]
 mod connections;
-#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+#[cfg(any(
+    feature = "transactional",
+    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+))]
 mod database;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod detached;
@@ -140,8 +146,11 @@ mod masked;
 pub mod middleware;
 pub mod outcome;
 mod percent;
-#[cfg(all(feature = "postgres", any(feature = "session", feature = "transactional")))]
-#[cfg_attr(docsrs, doc(cfg(all(feature = "postgres", any(feature = "session", feature = "transactional")))))]
+#[cfg(all(feature = "postgres", any(feature = "rmcp", feature = "session", feature = "transactional")))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(all(feature = "postgres", any(feature = "rmcp", feature = "session", feature = "transactional"))))
+)]
 pub mod postgres;
 mod progress;
 #[cfg(feature = "retry")]
@@ -149,16 +158,22 @@ mod questions;
 #[cfg(feature = "redis")]
 mod redis_connection;
 mod references;
-#[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
+#[cfg(all(feature = "redis", any(feature = "idempotent", feature = "rmcp", feature = "session")))]
 mod replication;
 mod scope;
 pub mod selection;
 mod shared_work;
 #[cfg(any(feature = "idempotent", feature = "session"))]
 mod shares;
-#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+#[cfg(any(
+    feature = "transactional",
+    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+))]
 mod sweeper;
-#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+#[cfg(any(
+    feature = "transactional",
+    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+))]
 mod tables;
 mod telemetry;
 #[cfg(any(test, feature = "testing"))]
@@ -180,6 +195,15 @@ pub mod idempotent;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
+#[cfg(all(feature = "rmcp", any(feature = "postgres", feature = "redis", feature = "session", feature = "sqlite")))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(all(
+        feature = "rmcp",
+        any(feature = "postgres", feature = "redis", feature = "session", feature = "sqlite")
+    )))
+)]
+pub mod rmcp_stores;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;
