@@ -10,6 +10,9 @@ use super::*;
 use crate::rmcp_stores::events::{Log, NewEvent};
 use crate::testing::databases::new_name;
 
+/// A wait of a test that is longer has failed.
+const LONGEST: Duration = Duration::from_secs(20);
+
 /// Runs a check on every kind of store.
 macro_rules! on_every_store {
     ($($name:ident => $check:ident;)*) => {
@@ -43,7 +46,7 @@ async fn kept<L: Log>(store: &EventLog<L>, stream: &str, events: &[&str]) -> Vec
 }
 
 async fn next(events: &mut EventStream) -> Option<String> {
-    let next = timeout(MINUTE, events.next()).await.expect("the stream goes on or ends");
+    let next = timeout(LONGEST, events.next()).await.expect("the stream goes on or ends");
     next.map(|event| text(&event))
 }
 
@@ -221,9 +224,12 @@ async fn the_rest_of_a_stream_that_a_client_follows_does_not_expire() {
     };
     let before = expiry().await;
     let _events = store.replay_events_after(&ids[0]).await.unwrap();
-    while expiry().await < before + 60_000 {
-        tokio::task::yield_now().await;
-    }
+    let is_kept = async {
+        while expiry().await < before + 60_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONGEST, is_kept).await.expect("it is kept longer");
 }
 
 #[tokio::test]
@@ -234,9 +240,12 @@ async fn the_rest_of_a_stream_in_redis_that_a_client_follows_does_not_expire() {
     store.log.touch(&ids[0], MINUTE / 2).await.unwrap();
     let key = format!("mcp-patterns:test:rmcp-events:{}", ids[0].split('.').nth(1).unwrap());
     let _events = store.replay_events_after(&ids[0]).await.unwrap();
-    while connection.pttl::<_, i64>(&key).await.unwrap() < 60_000 {
-        tokio::task::yield_now().await;
-    }
+    let is_kept = async {
+        while connection.pttl::<_, i64>(&key).await.unwrap() < 60_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONGEST, is_kept).await.expect("it is kept longer");
 }
 
 /// A connection to a cluster sends a command again whose answer is late.
