@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use rmcp::model::ServerJsonRpcMessage;
+use rmcp::model::{
+    CustomNotification, CustomResult, RequestId, ServerJsonRpcMessage, ServerNotification, ServerResult,
+};
 use rmcp::transport::streamable_http_server::session::{EventStore, ServerSseMessage};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -99,9 +101,12 @@ async fn every_event_is_read_back_unchanged<S: EventStore>(store: &Checked<S>) {
         ServerSseMessage::default(),
     ];
     for text in texts {
-        events.push(message(json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {
+        let params = json!({
             "progressToken": text, "progress": 0.1, "message": text, "_meta": {text: [text]}, "unknown": {"to": "rmcp"},
-        }})));
+        });
+        let notification = CustomNotification::new("notifications/progress", Some(params));
+        let notification = ServerNotification::CustomNotification(notification);
+        events.push(ServerSseMessage::from_message(ServerJsonRpcMessage::notification(notification)));
     }
     for json in [
         json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}),
@@ -124,10 +129,12 @@ async fn every_event_is_read_back_unchanged<S: EventStore>(store: &Checked<S>) {
     same(&store.after(&first, events.len()).await, &expected);
 
     // An answer ends the stream of its request, so each has a stream of its own.
-    let mut answers = vec![
+    let mut answers: Vec<_> = [
         json!({"jsonrpc": "2.0", "id": 8, "error": {"code": -32603, "message": "it failed", "data": {"why": [null]}}}),
         json!({"jsonrpc": "2.0", "error": {"code": 7, "message": ""}}),
-    ];
+    ]
+    .map(message)
+    .into();
     for result in [
         json!({}),
         json!({"content": [{"type": "text", "text": long}], "isError": false, "structuredContent": {"a": {"b": [1, 2]}}}),
@@ -136,11 +143,15 @@ async fn every_event_is_read_back_unchanged<S: EventStore>(store: &Checked<S>) {
         json!({"tools": [], "nextCursor": "1", "resultType": "complete", "ttlMs": 5}),
         json!({"anything": [1.5, -7, true, null, {"": ""}]}),
     ] {
-        for answer_id in [json!(0), json!(i64::from(u32::MAX)), json!("seven")] {
-            answers.push(json!({"jsonrpc": "2.0", "id": answer_id, "result": result}));
+        for id in [json!(0), json!(i64::from(u32::MAX)), json!("seven")] {
+            answers.push(message(json!({"jsonrpc": "2.0", "id": id, "result": result})));
         }
+        // A server may answer with what looks like one of rmcp's types, and is more.
+        let custom = ServerResult::CustomResult(CustomResult::new(result));
+        let custom = ServerJsonRpcMessage::response(custom, RequestId::Number(1));
+        answers.push(ServerSseMessage::from_message(custom));
     }
-    for answer in answers.into_iter().map(message) {
+    for answer in answers {
         let stream = id();
         let first = store.store(&stream, &ServerSseMessage::retry(Duration::from_secs(1))).await;
         let expected = [(store.store(&stream, &answer).await, json(&answer))];
