@@ -22,14 +22,13 @@
 //! cargo add mcp-patterns --features rmcp,session,sqlite,redis
 //! cargo add rmcp@3.11 --features transport-streamable-http-server
 //! cargo add axum serde_json sqlx@0.9
+//! cargo add tower --features util
 //! cargo add tokio --features macros,rt-multi-thread
 //! ```
 //!
 //! # Example
 //!
 //! ```
-//! # #[cfg(all(feature = "session", feature = "sqlite"))]
-//! # mod example {
 //! use std::sync::Arc;
 //! use axum::body::Body;
 //! use axum::http::{Request, StatusCode};
@@ -39,6 +38,7 @@
 //! use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 //! use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 //! use sqlx::SqlitePool;
+//! use sqlx::sqlite::SqlitePoolOptions;
 //!
 //! #[derive(Clone)]
 //! struct MyServer;
@@ -71,9 +71,9 @@
 //! }
 //!
 //! # #[tokio::main]
-//! # pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let pool = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
-//! let pool = pool.connect("sqlite::memory:").await?;
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool =
+//!     SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
 //! SqlBackend::ensure_schema(&pool).await?;
 //! SqlEventStore::ensure_schema(&pool).await?;
 //! let (one, two) = (replica(&pool).await?, replica(&pool).await?);
@@ -96,21 +96,18 @@
 //! let unknown = two.handle(post("made up", ping)).await;
 //! assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
 //! # Ok(()) }
-//! # }
-//! # #[cfg(all(feature = "session", feature = "sqlite"))]
-//! # example::main().unwrap();
 //! ```
 //!
 //! # Example: on Redis
 //!
 //! ```no_run
-//! # #[cfg(all(feature = "session", feature = "redis"))]
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
 //! use mcp_patterns::RedisConnection;
 //! use mcp_patterns::rmcp_stores::{RedisEventStore, SessionStates};
 //! use mcp_patterns::session::RedisBackend;
 //!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 //! let sessions = SessionStates::new(RedisBackend::new(redis.clone()));
 //! let events = RedisEventStore::new(redis).with_ttl(Duration::from_secs(2 * 3600));
@@ -125,8 +122,6 @@
 //! every replica.
 //!
 //! ```
-//! # #[cfg(feature = "session")]
-//! # mod example {
 //! use std::sync::Arc;
 //! use axum::Router;
 //! use axum::body::Body;
@@ -136,9 +131,10 @@
 //! use axum::response::{IntoResponse, Response};
 //! use mcp_patterns::rmcp_stores::SessionStates;
 //! use mcp_patterns::session::MemoryBackend;
-//! # use rmcp::ServerHandler;
-//! # use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
-//! # use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+//! use rmcp::ServerHandler;
+//! use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
+//! use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+//! use tower::ServiceExt;
 //!
 //! type Sessions = Arc<SessionStates<MemoryBackend>>; // with replicas, a shared backend
 //!
@@ -172,7 +168,7 @@
 //!             Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
 //!         }
 //!     } else if request.method() == Method::GET {
-//!         // Without a session, only the id of an event says what is resumed.
+//!         // Without a session, the id of an event alone says what is resumed.
 //!         return StatusCode::METHOD_NOT_ALLOWED.into_response();
 //!     }
 //!     let response = next.run(request).await;
@@ -185,28 +181,23 @@
 //!     response
 //! }
 //!
-//! # #[derive(Clone)]
-//! # struct MyServer;
-//! # impl ServerHandler for MyServer {}
-//! # fn request(user: &str, session: Option<&str>, method: Method, body: String) -> Request {
-//! #     let request = Request::builder()
-//! #         .method(method)
-//! #         .uri("http://localhost/mcp")
-//! #         .header("host", "localhost")
-//! #         .header("authorization", format!("Bearer token-of-{user}"))
-//! #         .header("accept", "application/json, text/event-stream")
-//! #         .header("content-type", "application/json");
-//! #     let request = match session {
-//! #         Some(session) => {
-//! #             request.header("mcp-session-id", session).header("last-event-id", "0/0")
-//! #         }
-//! #         None => request,
-//! #     };
-//! #     request.body(Body::from(body)).unwrap()
-//! # }
+//! #[derive(Clone)]
+//! struct MyServer;
+//!
+//! impl ServerHandler for MyServer {}
+//!
+//! fn post(user: &str, json: serde_json::Value) -> Request {
+//!     Request::post("http://localhost/mcp")
+//!         .header("host", "localhost")
+//!         .header("authorization", format!("Bearer token-of-{user}"))
+//!         .header("accept", "application/json, text/event-stream")
+//!         .header("content-type", "application/json")
+//!         .body(Body::from(json.to_string()))
+//!         .unwrap()
+//! }
+//!
 //! # #[tokio::main]
-//! # pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # use tower::ServiceExt;
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let sessions: Sessions = Arc::new(SessionStates::new(MemoryBackend::new()));
 //! let mut config = StreamableHttpServerConfig::default();
 //! config.session_store = Some(sessions.clone());
@@ -215,33 +206,25 @@
 //! let app = Router::new()
 //!     .fallback_service(mcp)
 //!     .layer(from_fn_with_state(sessions, only_own_sessions));
-//! # let initialize = serde_json::json!({
-//! #     "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
-//! #         "protocolVersion": "2025-06-18", "capabilities": {},
-//! #         "clientInfo": {"name": "me", "version": "1"},
-//! #     },
-//! # });
-//! # let open = request("ada", None, Method::POST, initialize.to_string());
-//! # let opened = app.clone().oneshot(open).await?;
-//! # assert_eq!(opened.status(), StatusCode::OK);
-//! # let of_ada = opened.headers()["mcp-session-id"].to_str()?;
-//! # let ping = r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#;
-//! # for (user, method, session, expected) in [
-//! #     ("ada", Method::POST, Some(of_ada), StatusCode::OK),
-//! #     ("bob", Method::POST, Some(of_ada), StatusCode::NOT_FOUND),
-//! #     ("bob", Method::GET, Some(of_ada), StatusCode::NOT_FOUND),
-//! #     ("bob", Method::DELETE, Some(of_ada), StatusCode::NOT_FOUND),
-//! #     ("bob", Method::GET, None, StatusCode::METHOD_NOT_ALLOWED),
-//! #     ("eve", Method::GET, Some(of_ada), StatusCode::UNAUTHORIZED),
-//! #     ("ada", Method::GET, Some(of_ada), StatusCode::OK),
-//! # ] {
-//! #     let request = request(user, session, method, ping.to_owned());
-//! #     assert_eq!(app.clone().oneshot(request).await?.status(), expected, "{user}");
-//! # }
+//!
+//! let initialize = serde_json::json!({
+//!     "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+//!         "protocolVersion": "2025-06-18",
+//!         "capabilities": {},
+//!         "clientInfo": {"name": "me", "version": "1"},
+//!     },
+//! });
+//! let opened = app.clone().oneshot(post("ada", initialize)).await?;
+//! let of_ada = &opened.headers()["mcp-session-id"];
+//!
+//! let ping = serde_json::json!({"jsonrpc": "2.0", "id": 2, "method": "ping"});
+//! for (user, expected) in [("ada", StatusCode::OK), ("bob", StatusCode::NOT_FOUND)] {
+//!     let mut request = post(user, ping.clone());
+//!     request.headers_mut().insert("mcp-session-id", of_ada.clone());
+//!     let answer = app.clone().oneshot(request).await?;
+//!     assert_eq!(answer.status(), expected, "{user}");
+//! }
 //! # Ok(()) }
-//! # }
-//! # #[cfg(feature = "session")]
-//! # example::main().unwrap();
 //! ```
 //!
 //! The check cannot see which session a stream belongs to: rmcp gives the stores no session and no user. So treat the id of an event as a

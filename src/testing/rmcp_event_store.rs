@@ -25,20 +25,16 @@ const MAX_RESUMPTIONS: usize = 1_000;
 /// end with the last event that is kept, or wait for later ones.
 ///
 /// ```
-/// # #[cfg(feature = "sqlite")] {
 /// use mcp_patterns::{rmcp_stores::SqlEventStore, testing::rmcp_event_store_contract};
 /// use sqlx::sqlite::SqlitePoolOptions;
 ///
-/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// let pool = SqlitePoolOptions::new()
-///     .max_connections(1)
-///     .connect("sqlite::memory:")
-///     .await
-///     .unwrap();
-/// SqlEventStore::ensure_schema(&pool).await.unwrap();
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool =
+///     SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
+/// SqlEventStore::ensure_schema(&pool).await?;
 /// rmcp_event_store_contract(|| async { SqlEventStore::new(pool.clone()) }).await;
-/// # });
-/// # }
+/// # Ok(()) }
 /// ```
 pub async fn rmcp_event_store_contract<S: EventStore, F: Future<Output = S>>(make_store: impl Fn() -> F) {
     later_events_are_replayed_in_their_order_with_their_ids(&Checked(make_store().await)).await;

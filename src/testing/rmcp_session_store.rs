@@ -10,14 +10,13 @@ use serde_json::{Value, json};
 /// It calls `make_store` for each check. The stores may share their records: every check uses sessions of its own.
 ///
 /// ```
-/// # #[cfg(feature = "session")] {
 /// use mcp_patterns::rmcp_stores::SessionStates;
 /// use mcp_patterns::{session::MemoryBackend, testing::rmcp_session_store_contract};
 ///
-/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// rmcp_session_store_contract(|| async { SessionStates::new(MemoryBackend::new()) }).await;
-/// # });
-/// # }
+/// # Ok(()) }
 /// ```
 pub async fn rmcp_session_store_contract<S: SessionStore, F: Future<Output = S>>(make_store: impl Fn() -> F) {
     a_stored_session_is_loaded_with_all_its_fields(&Checked(make_store().await)).await;

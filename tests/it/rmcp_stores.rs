@@ -1,16 +1,18 @@
 //! Two servers of rmcp with the stores of this crate, behind a proxy that sends each request to the next one, and rmcp's own client.
 
 mod fleet;
+mod owners;
 mod stores;
 
 use std::collections::BTreeSet;
 
-use rmcp::model::{CallToolRequestParams, CallToolResult};
+use rmcp::model::{CallToolRequestParams, CallToolResult, ProtocolVersion};
 use rmcp::service::RunningService;
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::{RoleClient, ServiceExt};
+use rmcp::{ClientLifecycleMode, ClientServiceExt, RoleClient, ServiceExt};
+use tokio::time::timeout;
 
-use fleet::Fleet;
+use fleet::{Fleet, LONGEST};
 use stores::Stores;
 
 type Client = RunningService<RoleClient, ()>;
@@ -35,7 +37,8 @@ async fn connect(fleet: &Fleet) -> Client {
 }
 
 async fn call(client: &Client, tool: &'static str) -> CallToolResult {
-    client.call_tool(CallToolRequestParams::new(tool)).await.expect("an answer")
+    let answer = timeout(LONGEST, client.call_tool(CallToolRequestParams::new(tool))).await;
+    answer.expect("the call ends").expect("an answer")
 }
 
 fn text(result: &CallToolResult) -> String {
@@ -74,8 +77,7 @@ async fn survives_restarts(stores: Stores) {
     let mut fleet = Fleet::start(&stores, 2).await;
     let client = connect(&fleet).await;
     fleet.send_all_to(0);
-    let slow = client.call_tool(CallToolRequestParams::new("slow"));
-    let (result, fleet) = tokio::join!(slow, async {
+    let (result, fleet) = tokio::join!(call(&client, "slow"), async {
         fleet.has_begun().await;
         // While nobody is connected, the tool ends.
         fleet.refuse_all();
@@ -87,7 +89,21 @@ async fn survives_restarts(stores: Stores) {
         fleet.accept_all();
         fleet
     });
-    assert_eq!(text(&result.expect("an answer")), "replica 0");
+    assert_eq!(text(&result), "replica 0");
     assert_eq!(text(&call(&client, "who").await), "replica 0 restarted", "the session survives, too");
     assert_eq!(fleet.refused(), 0);
+}
+
+#[tokio::test]
+async fn a_client_of_the_protocol_without_sessions_is_answered_by_any_replica_without_stores() {
+    let fleet = Fleet::without_stores(2).await;
+    let modern = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    let transport = StreamableHttpClientTransport::from_uri(fleet.url());
+    let client: Client = ().serve_with_lifecycle(transport, modern).await.expect("a connection");
+    let mut served_by = BTreeSet::new();
+    for _ in 0..6 {
+        served_by.insert(text(&call(&client, "who").await));
+    }
+    assert_eq!(served_by.len(), 2, "both replicas answer: {served_by:?}");
+    assert_eq!(fleet.refused(), 0, "no request is refused");
 }

@@ -13,7 +13,6 @@ use crate::tables::Table;
 
 mod statements;
 pub use statements::EventDatabase;
-use statements::NewRow;
 
 /// The statements that create the table of events, for migrations of your own. [`SqlEventStore::ensure_schema`] runs them too.
 ///
@@ -31,6 +30,17 @@ create table if not exists mcp_patterns_rmcp_events (
 );
 create index if not exists mcp_patterns_rmcp_events_expires_at on mcp_patterns_rmcp_events (expires_at);
 ";
+
+/// The event to write.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct NewRow<'a> {
+    pub id: &'a str,
+    pub stream: &'a str,
+    pub data: &'a str,
+    pub bytes: i64,
+    pub ttl: Duration,
+}
 
 /// How often an event is written at most while other processes write to its stream too.
 const MAX_ATTEMPTS: usize = 64;

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use super::Stores;
 
 /// A wait of a test that is longer has failed.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
 
 /// The replica of a request is the next one.
 const ROUND_ROBIN: usize = usize::MAX;
@@ -85,17 +85,28 @@ struct Proxy {
     resumed: watch::Sender<Vec<usize>>,
 }
 
-async fn replica(name: String, tool: &Arc<Tool>, stores: &Stores) -> Replica {
-    let (sessions, events) = stores.of_replica().await;
+async fn replica(name: String, tool: &Arc<Tool>, stores: Option<&Stores>) -> Replica {
     let server = Server { name, tool: Arc::clone(tool) };
-    let manager = LocalSessionManager::default().with_event_store(events);
+    let mut manager = LocalSessionManager::default();
     let mut config = StreamableHttpServerConfig::default().with_sse_retry(Some(Duration::from_millis(20)));
-    config.session_store = Some(sessions);
+    if let Some(stores) = stores {
+        let (sessions, events) = stores.of_replica().await;
+        config.session_store = Some(sessions);
+        manager = manager.with_event_store(events);
+    }
     StreamableHttpService::new(move || Ok(server.clone()), Arc::new(manager), config)
 }
 
 impl Fleet {
     pub(super) async fn start(stores: &Stores, count: usize) -> Self {
+        Self::of(Some(stores), count).await
+    }
+
+    pub(super) async fn without_stores(count: usize) -> Self {
+        Self::of(None, count).await
+    }
+
+    async fn of(stores: Option<&Stores>, count: usize) -> Self {
         let semaphore = || Semaphore::new(0);
         let tool = Arc::new(Tool { has_begun: semaphore(), is_released: semaphore(), has_ended: semaphore() });
         let mut replicas = Vec::new();
@@ -144,7 +155,7 @@ impl Fleet {
         let count = self.proxy.replicas.lock().expect("no panic").len();
         let mut new = Vec::new();
         for number in 0..count {
-            new.push(replica(format!("replica {number} restarted"), &self.tool, stores).await);
+            new.push(replica(format!("replica {number} restarted"), &self.tool, Some(stores)).await);
         }
         let old = std::mem::replace(&mut *self.proxy.replicas.lock().expect("no panic"), new);
         old.iter().for_each(|replica| replica.config.cancellation_token.cancel());

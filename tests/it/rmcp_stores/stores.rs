@@ -10,7 +10,9 @@ use redis::AsyncCommands;
 use rmcp::transport::streamable_http_server::session::{EventStore, SessionStore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{PgPool, SqlitePool};
+use tokio::time::timeout;
 
+use super::fleet::LONGEST;
 use crate::support::Database;
 
 pub(super) enum Stores {
@@ -75,9 +77,12 @@ impl Stores {
 
     /// Waits until the answer of the tool `slow` is kept.
     pub(super) async fn have_the_answer(&self) {
-        while !self.read().await.iter().any(|data| data.contains("replica 0")) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let kept = async {
+            while !self.read().await.iter().any(|data| data.contains("replica 0")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONGEST, kept).await.expect("the answer is kept");
     }
 
     /// Returns all events.

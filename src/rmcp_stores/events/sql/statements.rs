@@ -9,21 +9,10 @@ use sqlx::Postgres;
 use sqlx::Sqlite;
 use sqlx::{AssertSqlSafe, Pool};
 
-use super::EVENT_SCHEMA;
+use super::{EVENT_SCHEMA, NewRow};
 use crate::clock::{signed_millis, time_of};
 use crate::connections::{Connections, in_time};
 use crate::database::SupportedDatabase;
-
-/// The event to write.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct NewRow<'a> {
-    pub id: &'a str,
-    pub stream: &'a str,
-    pub data: &'a str,
-    pub bytes: i64,
-    pub ttl: Duration,
-}
 
 /// The id, the position and the data of an event.
 type Row = (String, i64, String);
