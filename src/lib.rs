@@ -126,7 +126,7 @@
 //! | `validated` | [`ValidatedTool`] | |
 //! | `sqlite`, `postgres`, `redis` | the backends, and [`RedisConnection`]; `sqlite` brings SQLite and needs a C compiler | |
 //! | `metrics` | counters, histograms and gauges through the [`metrics`](https://docs.rs/metrics) facade, see [`guide::tracing`] | |
-//! | `rmcp` | [`RmcpServer`]: the layers around servers of the official SDK | |
+//! | `rmcp` | [`RmcpServer`]: the layers around servers of the official SDK; with `session`, `redis`, `sqlite` or `postgres` also [`rmcp_stores`] for replicas | |
 //! | `testing` | [`testing`]: a scripted server, and contract tests for backends of your own | |
 //! | `backon`, `backoff` | delays from the builders of those crates, see [`retry::Delays`] | |
 //! | `full` | all features | |
@@ -145,9 +145,15 @@ mod cache_hints;
 pub mod cancellation;
 pub mod canonical;
 mod clock;
-#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+#[cfg(any(
+    feature = "transactional",
+    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+))]
 mod connections;
-#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+#[cfg(any(
+    feature = "transactional",
+    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+))]
 mod database;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
 mod detached;
@@ -164,8 +170,11 @@ mod masked;
 pub mod middleware;
 pub mod outcome;
 mod percent;
-#[cfg(all(feature = "postgres", any(feature = "session", feature = "transactional")))]
-#[cfg_attr(docsrs, doc(cfg(all(feature = "postgres", any(feature = "session", feature = "transactional")))))]
+#[cfg(all(feature = "postgres", any(feature = "rmcp", feature = "session", feature = "transactional")))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(all(feature = "postgres", any(feature = "rmcp", feature = "session", feature = "transactional"))))
+)]
 pub mod postgres;
 mod progress;
 #[cfg(feature = "retry")]
@@ -173,16 +182,22 @@ mod questions;
 #[cfg(feature = "redis")]
 mod redis_connection;
 mod references;
-#[cfg(all(feature = "redis", any(feature = "idempotent", feature = "session")))]
+#[cfg(all(feature = "redis", any(feature = "idempotent", feature = "rmcp", feature = "session")))]
 mod replication;
 mod scope;
 pub mod selection;
 mod shared_work;
 #[cfg(any(feature = "idempotent", feature = "session"))]
 mod shares;
-#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+#[cfg(any(
+    feature = "transactional",
+    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+))]
 mod sweeper;
-#[cfg(any(feature = "transactional", all(feature = "session", any(feature = "postgres", feature = "sqlite"))))]
+#[cfg(any(
+    feature = "transactional",
+    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+))]
 mod tables;
 mod telemetry;
 #[cfg(any(test, feature = "testing"))]
@@ -207,6 +222,15 @@ pub mod retry;
 #[cfg(feature = "rmcp")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rmcp")))]
 pub mod rmcp_server;
+#[cfg(all(feature = "rmcp", any(feature = "postgres", feature = "redis", feature = "session", feature = "sqlite")))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(all(
+        feature = "rmcp",
+        any(feature = "postgres", feature = "redis", feature = "session", feature = "sqlite")
+    )))
+)]
+pub mod rmcp_stores;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub mod session;

@@ -68,6 +68,19 @@ async fn answers(connection: &mut PgConnection, within: Duration) -> Result<bool
     timeout(within, connection.ping()).await.unwrap_or_else(|_| Err(no_answer())).map(|()| true)
 }
 
+/// Returns the batch that creates a table with an index, unless both are there. Replicas that start at the same time take turns by
+/// `lock`. The batch is a transaction by itself, which leaves none behind if its caller leaves half-way.
+///
+/// `create index if not exists` locks the table before it looks for the index. So it would wait for each open transaction that has
+/// written to the table, and meanwhile all other writers would wait for it.
+#[cfg(any(feature = "rmcp", feature = "session", feature = "transactional"))]
+pub(crate) fn create_once(lock: i64, index: &str, schema: &str) -> String {
+    format!(
+        "select pg_advisory_xact_lock({lock}); \
+         do $schema$ begin if to_regclass(format('%I.{index}', current_schema())) is null then {schema} end if; end $schema$"
+    )
+}
+
 #[cfg(test)]
 #[cfg(all(feature = "redis", feature = "sqlite"))]
 mod tests {
@@ -110,17 +123,4 @@ mod tests {
             assert!(both.is_ok_and(|(one, other)| one.is_ok() && other.is_ok()), "so is the one that was in use");
         }
     }
-}
-
-/// Returns the batch that creates a table with an index, unless both are there. Replicas that start at the same time take turns by
-/// `lock`. The batch is a transaction by itself, which leaves none behind if its caller leaves half-way.
-///
-/// `create index if not exists` locks the table before it looks for the index. So it would wait for each open transaction that has
-/// written to the table, and meanwhile all other writers would wait for it.
-#[cfg(any(feature = "session", feature = "transactional"))]
-pub(crate) fn create_once(lock: i64, index: &str, schema: &str) -> String {
-    format!(
-        "select pg_advisory_xact_lock({lock}); \
-         do $schema$ begin if to_regclass(format('%I.{index}', current_schema())) is null then {schema} end if; end $schema$"
-    )
 }

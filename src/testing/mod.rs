@@ -56,6 +56,16 @@ pub(crate) mod private_redis;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 #[expect(dead_code, reason = "`tests/it` has it, too, and uses the rest")]
 pub(crate) mod proxy;
+#[cfg(feature = "rmcp")]
+mod rmcp_event_store;
+#[cfg(feature = "rmcp")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rmcp")))]
+pub use rmcp_event_store::rmcp_event_store_contract;
+#[cfg(feature = "rmcp")]
+mod rmcp_session_store;
+#[cfg(feature = "rmcp")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rmcp")))]
+pub use rmcp_session_store::rmcp_session_store_contract;
 #[cfg(feature = "session")]
 mod session;
 #[cfg(feature = "session")]

@@ -27,6 +27,7 @@ mod private_redis;
 mod proxy;
 mod reading;
 mod rmcp_cost;
+mod rmcp_stores;
 mod seed;
 mod selection;
 mod session;
