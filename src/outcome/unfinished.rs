@@ -33,11 +33,11 @@ impl Unfinished {
     /// Creates the error of a call that has no answer yet. `message` is for a client that cannot continue the call.
     #[must_use]
     pub fn into_error(self, message: impl Into<String>) -> McpError {
-        self.with_answer(message, Value::Null)
+        self.with_answer(message, &Value::Null)
     }
 
     /// Creates the error with what the client gets in place of an answer.
-    pub(crate) fn with_answer(self, message: impl Into<String>, answer: Value) -> McpError {
+    pub(crate) fn with_answer(self, message: impl Into<String>, answer: &Value) -> McpError {
         let (kind, reason) = match self {
             Self::InputRequired => (ErrorKind::UrlElicitationRequired, "input_required"),
             // Not a refusal: the task may take effect.

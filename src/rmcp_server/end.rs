@@ -105,7 +105,7 @@ impl Drop for Lent<'_> {
 /// The error that stands for an answer that is not complete.
 fn unfinished(reason: Unfinished, message: &str, answer: &impl Serialize) -> McpError {
     match serde_json::to_value(answer) {
-        Ok(answer) => reason.with_answer(message, answer),
+        Ok(answer) => reason.with_answer(message, &answer),
         Err(error) => error.into(),
     }
 }

@@ -2,13 +2,11 @@
 
 use std::cell::RefCell;
 
-use rmcp::ServerHandler;
 use rmcp::model::Tool;
 use turbomcp_core::{McpHandler, RequestContext};
 use turbomcp_types as own;
 
 use super::convert::{tool_from_rmcp, tool_to_rmcp};
-use super::stack::RmcpStack;
 
 thread_local! {
     /// What the server has listed: a listing waits for the server first, and passes the layers at once then.
@@ -34,9 +32,9 @@ fn with_listed<A>(tools: Vec<own::Tool>, list: impl FnOnce() -> A) -> A {
 }
 
 /// Lets a page of tools pass the layers. Tools that layers add come with the first page.
-pub(super) fn through_layers<S: RmcpStack>(
+pub(super) fn through_layers<S: McpHandler>(
     stack: &S,
-    page: Vec<Tool>,
+    page: &[Tool],
     ctx: &RequestContext,
     is_first: bool,
 ) -> Vec<Tool> {
@@ -51,9 +49,8 @@ pub(super) fn through_layers<S: RmcpStack>(
     listed.into_iter().filter_map(tool).collect()
 }
 
-/// Returns one tool as it is listed.
-pub(super) fn listed_tool<S: RmcpStack>(stack: &S, name: &str) -> Option<Tool> {
-    let own = stack.end().server.get_tool(name);
+/// Returns one tool as it is listed, which the server has like this.
+pub(super) fn listed_tool<S: McpHandler>(stack: &S, own: Option<Tool>, name: &str) -> Option<Tool> {
     let seen: Vec<_> = own.iter().map(tool_from_rmcp).collect();
     let listed = crate::middleware::without_learning(|| with_listed(seen.clone(), || McpHandler::list_tools(stack)));
     let tool = listed.into_iter().find(|tool| tool.name == name)?;

@@ -1,6 +1,5 @@
 //! A server of rmcp at the end of a stack: [`RmcpServer`].
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -182,10 +181,7 @@ fn tools_of(listed: Result<Vec<Tool>, ErrorData>) -> Result<Vec<Tool>, ConfigErr
         // It has none.
         Err(error) if error.code == ErrorCode::METHOD_NOT_FOUND => Ok(Vec::new()),
         Err(ErrorData { message, .. }) => {
-            let reason = format!(
-                "the server does not list its tools without a client ({}): use `with_tools`",
-                Cow::from(message)
-            );
+            let reason = format!("the server does not list its tools without a client ({}): use `with_tools`", message);
             Err(ConfigError::invalid(NAME, "new", reason))
         }
     }

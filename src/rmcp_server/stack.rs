@@ -259,18 +259,18 @@ impl<M: Middleware, H: RmcpStack> ServerHandler for Layered<M, H> {
         let mut listed = match self.end().server.list_tools(request, ctx).await {
             // The layers may have tools where the server has none.
             Err(error) if is_first && error.code == rmcp_model::ErrorCode::METHOD_NOT_FOUND => {
-                let tools = through_layers(self, Vec::new(), &own, true);
+                let tools = through_layers(self, &[], &own, true);
                 return if tools.is_empty() { Err(error) } else { Ok(ListToolsResult::with_all_items(tools)) };
             }
             listed => listed?,
         };
-        listed.tools = through_layers(self, listed.tools, &own, is_first);
+        listed.tools = through_layers(self, &listed.tools, &own, is_first);
         Ok(listed)
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
         match self.acts_on(Target::ToolList) {
-            true => listed_tool(self, name),
+            true => listed_tool(self, self.end().server.get_tool(name), name),
             false => self.end().server.get_tool(name),
         }
     }

@@ -5,7 +5,7 @@ use turbomcp_types as own;
 
 use super::{by_json, meta_from_rmcp, meta_to_rmcp};
 
-pub(super) fn role_from_rmcp(role: rmcp::Role) -> own::Role {
+pub(super) fn role_from_rmcp(role: &rmcp::Role) -> own::Role {
     match role {
         rmcp::Role::User => own::Role::User,
         rmcp::Role::Assistant => own::Role::Assistant,
@@ -21,7 +21,7 @@ pub(super) fn role_to_rmcp(role: own::Role) -> rmcp::Role {
 
 fn annotations_from_rmcp(annotations: Option<rmcp::Annotations>) -> Option<own::Annotations> {
     annotations.map(|annotations| own::Annotations {
-        audience: annotations.audience.map(|roles| roles.into_iter().map(role_from_rmcp).collect()),
+        audience: annotations.audience.map(|roles| roles.iter().map(role_from_rmcp).collect()),
         priority: annotations.priority.map(f64::from),
         last_modified: annotations.last_modified,
     })

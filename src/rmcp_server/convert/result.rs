@@ -68,7 +68,7 @@ pub(in crate::rmcp_server) fn resource_to_rmcp(mut result: own::ResourceResult) 
 pub(in crate::rmcp_server) fn prompt_from_rmcp(result: rmcp::GetPromptResult) -> McpResult<own::PromptResult> {
     let message = |message: rmcp::PromptMessage| {
         let content = block_from_rmcp(message.content)?;
-        Some(own::Message { role: role_from_rmcp(message.role), content })
+        Some(own::Message { role: role_from_rmcp(&message.role), content })
     };
     Ok(own::PromptResult {
         description: result.description,

@@ -346,7 +346,10 @@ impl Client {
 
 pub(super) fn request(tool: &'static str, args: Value) -> CallToolRequestParams {
     let mut request = CallToolRequestParams::new(tool);
-    request.arguments = args.as_object().cloned();
+    request.arguments = match args {
+        Value::Object(args) => Some(args),
+        _ => None,
+    };
     request
 }
 
