@@ -51,7 +51,6 @@
 //! # Example: a mistake is an error
 //!
 //! [`strict`](Explanation::strict) turns all warnings of a stack into one error. Use it in `main` after the stack is built, or in a test.
-//! It prints no table, so print the explanation first if you want to see both.
 //!
 //! ```
 //! use mcp_patterns::testing::ScriptedServer;
@@ -72,7 +71,10 @@
 //! );
 //!
 //! let right = (CachedTool::new(), RetryTool::new()).layer(users);
-//! explain(&right).strict()?;
+//! // An error prints no table, so print it first.
+//! let explanation = explain(&right);
+//! eprintln!("{explanation}");
+//! explanation.strict()?;
 //! # Ok(()) }
 //! ```
 //!
