@@ -66,21 +66,6 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     check("calls of a charge that failed", once.calls, 1)?;
     check("calls of a reading that failed", read.calls, 3)?;
 
-    stage.say("A caller who repeats a lost call sends the same key. IdempotentTool runs a call with that key once:")?;
-    let keyed = IdempotentTool::new(MemoryBackend::new()).only(["charge"]);
-    stage.code(include_str!("safety.rs"), ["let keyed ="])?;
-    let till = Till::default();
-    let client = Client::connect(&keyed.layer(till.clone())).await?;
-    for _ in 0..2 {
-        let answer = client.call("charge", json!({ "euros": EUROS, "idempotency_key": "sale-1" })).await?;
-        check("a lost answer is an error", answer.is_error(), true)?;
-    }
-    let charged = till.charged.load(Relaxed);
-    check("euros charged for two calls with one key", charged, EUROS)?;
-    stage.say(&format!(
-        "Two calls, and {charged} € were charged. The second one is told that the first may have taken effect."
-    ))?;
-
     stage.say(
         "The reckless one had to be asked for by name. Mistakes in the settings are found when the layer is put on:",
     )?;
@@ -99,6 +84,21 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     mistake!(CachedTool::new().only(["totals"]));
     mistake!(RetryTool::new().only(["charge"]));
     mistake!(RetryTool::new().with_max_attempts(0));
+
+    stage.say("A caller who repeats a lost call sends the same key. IdempotentTool runs a call with that key once:")?;
+    let keyed = IdempotentTool::new(MemoryBackend::new()).only(["charge"]);
+    stage.code(include_str!("safety.rs"), ["let keyed ="])?;
+    let till = Till::default();
+    let client = Client::connect(&keyed.layer(till.clone())).await?;
+    for _ in 0..2 {
+        let answer = client.call("charge", json!({ "euros": EUROS, "idempotency_key": "sale-1" })).await?;
+        check("a lost answer is an error", answer.is_error(), true)?;
+    }
+    let charged = till.charged.load(Relaxed);
+    check("euros charged for two calls with one key", charged, EUROS)?;
+    stage.say(&format!(
+        "Two calls, and {charged} € were charged. The second one is told that the first may have taken effect."
+    ))?;
 
     stage.conclude(&format!(
         "The card was charged once, {} €, although the call failed. A retry that ignores the annotations would have charged {} €.",
