@@ -72,24 +72,10 @@ impl ToolPlan {
         for check in settings.checks.iter().filter(|check| check.tool() == tool.name) {
             match check {
                 Check::Typed { place, fields, check, .. } => {
-                    typed.push(Placed::new(
-                        tool,
-                        place,
-                        *fields,
-                        place.setter("typed", "typed_at"),
-                        input.references(),
-                        *check,
-                    )?);
+                    typed.push(Placed::new(tool, place, *fields, "typed_at", input.references(), *check)?);
                 }
                 Check::Rule { place, fields, rule, .. } => {
-                    rules.push(Placed::new(
-                        tool,
-                        place,
-                        *fields,
-                        place.setter("rule", "rule_at"),
-                        input.references(),
-                        rule.clone(),
-                    )?);
+                    rules.push(Placed::new(tool, place, *fields, "rule_at", input.references(), rule.clone())?);
                 }
             }
         }

@@ -51,16 +51,6 @@ pub(super) enum Place {
     Parameter(String),
 }
 
-impl Place {
-    /// The setter that named this place: `inferred`, or the one that names the parameter.
-    pub(super) fn setter(&self, inferred: &'static str, named: &'static str) -> &'static str {
-        match self {
-            Self::Inferred => inferred,
-            Self::Parameter(_) => named,
-        }
-    }
-}
-
 impl Check {
     pub(super) fn tool(&self) -> &str {
         match self {
