@@ -1,4 +1,6 @@
-//! Calls that arrive at the same time become one bulk call: `cargo run --example batched` serves over stdio.
+//! Calls that arrive at the same time become one bulk call.
+//!
+//! `cargo run --example batched --features batched` serves it over stdio.
 //!
 //! Send two calls at once, and see that `bulk call for 2 users` is logged once:
 //!
@@ -6,7 +8,7 @@
 //! call() { echo '{"jsonrpc":"2.0","id":'$1',"method":"tools/call","params":{"name":"get_user","arguments":{"id":'$1'}}}'; }
 //! hello='{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"sh","version":"1"}}}'
 //! (echo "$hello"; echo '{"jsonrpc":"2.0","method":"notifications/initialized"}'; sleep 1; call 1; call 2; sleep 1) |
-//!     cargo run --example batched
+//!     cargo run --example batched --features batched
 //! ```
 
 use std::time::Duration;
@@ -38,8 +40,9 @@ async fn get_users(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
 }
 
 #[tokio::main]
-async fn main() -> McpResult<()> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Without the delay, a call is sent as soon as a batch may start. With it, calls wait for others for up to 5 ms.
     let batched = BatchedTool::new().with_bulk("get_user", get_users).with_max_delay(Duration::from_millis(5));
-    batched.try_layer(Users)?.run_stdio().await
+    batched.try_layer(Users)?.run_stdio().await?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
-//! A server whose answers are cached for a minute. Run it with `cargo run --example cached`, or from an MCP client as a
-//! stdio server.
+//! A server whose answers are cached for a minute. Run it with `cargo run --example cached --features cached`, or
+//! from an MCP client as a stdio server.
 //!
-//! Paste these lines to see it work:
+//! Paste these lines one at a time, each after the answer to the one before. Lines that arrive together run concurrently:
 //!
 //! ```text
 //! {"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"me","version":"1"}}}
@@ -45,11 +45,12 @@ impl Shop {
 }
 
 #[tokio::main]
-async fn main() -> McpResult<()> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cached = CachedTool::new()
         .with_ttl(Duration::from_secs(60))
         .with_scope(Scope::Public)
         .tag("get_price", |args| [args["item"].to_string()])
         .invalidates_tags("set_price", |args| [args["item"].to_string()]);
-    cached.try_layer(Shop::default())?.run_stdio().await
+    cached.try_layer(Shop::default())?.run_stdio().await?;
+    Ok(())
 }

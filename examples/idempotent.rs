@@ -1,9 +1,11 @@
-//! A letter that is sent twice with the same key goes out once: `cargo run --example idempotent` serves over stdio.
+//! A letter that is sent twice with the same key goes out once.
 //!
-//! Call `send` from an MCP client, such as `npx @modelcontextprotocol/inspector cargo run --example idempotent`, twice with
+//! `cargo run --example idempotent --features idempotent` serves it over stdio.
+//!
+//! Call `send` from an MCP client, such as `npx @modelcontextprotocol/inspector` with that command, twice with
 //! `{"to": "Ada", "idempotency_key": "a"}`. Both answers are `Letter 1 to Ada`, and the `_meta` of the second one has
-//! `"mcp-patterns/idempotency": "replayed"`. With another key, letter 2 goes out. With `"to": "lost"`, it is not known whether the
-//! letter went out: each further call with that key says so, and sends nothing.
+//! `"mcp-patterns/idempotency": "replayed"`. With another key, letter 2 goes out. With `"to": "lost"`, it is not
+//! known whether the letter went out: each further call with that key says so, and sends nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,10 +35,11 @@ impl Post {
 }
 
 #[tokio::main]
-async fn main() -> McpResult<()> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The layer adds the argument `idempotency_key` to the schema of the tool, and removes it before the call.
     let idempotent = IdempotentTool::new(MemoryBackend::new())
         .only(["send"])
         .with_idempotency(Idempotency::new().required_for(["send"]));
-    idempotent.try_layer(Post::default())?.run_stdio().await
+    idempotent.try_layer(Post::default())?.run_stdio().await?;
+    Ok(())
 }

@@ -1,7 +1,9 @@
-//! A tool that fails twice is called three times: `cargo run --example retry` serves over stdio.
+//! A tool that fails twice is called three times.
 //!
-//! Call `rate` from an MCP client, such as `npx @modelcontextprotocol/inspector cargo run --example retry`. The result is a success,
-//! and its `_meta` has `"mcp-patterns/attempts": 3`.
+//! `cargo run --example retry --features retry` serves it over stdio.
+//!
+//! Call `rate` from an MCP client, such as `npx @modelcontextprotocol/inspector` with that command. The result is a
+//! success, and its `_meta` has `"mcp-patterns/attempts": 3`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,7 +29,8 @@ impl Exchange {
 }
 
 #[tokio::main]
-async fn main() -> McpResult<()> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let retry = RetryTool::new().on_retry(|event| eprintln!("{} again in {:?}", event.tool, event.delay));
-    retry.try_layer(Exchange::default())?.run_stdio().await
+    retry.try_layer(Exchange::default())?.run_stdio().await?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
-//! A server of the official SDK, `rmcp`, with layers. Run it with `cargo run --example rmcp --features rmcp`, or from an MCP client as
-//! a stdio server.
+//! A server of the official SDK, `rmcp`, with layers. Run it with `cargo run --example rmcp --features full`, or
+//! from an MCP client as a stdio server.
 //!
-//! Paste these lines to see it work:
+//! Paste these lines one at a time, each after the answer to the one before. Lines that arrive together run concurrently:
 //!
 //! ```text
 //! {"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"me","version":"1"}}}

@@ -1,6 +1,7 @@
-//! A basket for each session. Run it with `cargo run --example session`, or from an MCP client as a stdio server.
+//! A basket for each session. Run it with `cargo run --example session --features session`, or from an MCP client as a
+//! stdio server.
 //!
-//! Paste these lines to see it work:
+//! Paste these lines one at a time, each after the answer to the one before. Lines that arrive together run concurrently:
 //!
 //! ```text
 //! {"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"me","version":"1"}}}
@@ -51,7 +52,8 @@ impl Shop {
 }
 
 #[tokio::main]
-async fn main() -> McpResult<()> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sessions = SessionStore::in_memory().with_idle_timeout(Duration::from_secs(30 * 60));
-    sessions.try_layer(Shop)?.run_stdio().await
+    sessions.try_layer(Shop)?.run_stdio().await?;
+    Ok(())
 }

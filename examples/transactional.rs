@@ -1,9 +1,11 @@
-//! A transfer that fails half-way changes nothing, and one with a key takes effect once: `cargo run --example transactional` serves
-//! over stdio.
+//! A transfer that fails half-way changes nothing, and one with a key takes effect once.
 //!
-//! Call `transfer` from an MCP client, such as `npx @modelcontextprotocol/inspector cargo run --example transactional`, with
-//! `{"from": 1, "to": 2, "cents": 60}`. The second call fails, since account 1 has 40 left, and `balance` shows that account 2 still
-//! has 60. Add `"idempotency_key": "a"` and call with 10 cents twice: the second answer is marked `replayed`, and 10 cents have moved.
+//! `cargo run --example transactional --features sqlite,transactional` serves it over stdio.
+//!
+//! Call `transfer` from an MCP client, such as `npx @modelcontextprotocol/inspector` with that command, with
+//! `{"from": 1, "to": 2, "cents": 60}`. The second call fails, since account 1 has 40 left, and `balance` shows that
+//! account 2 still has 60. Add `"idempotency_key": "a"` and call with 10 cents twice: the second answer is marked
+//! `replayed`, and 10 cents have moved.
 
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::transactional::{current, failed};

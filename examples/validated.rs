@@ -1,6 +1,8 @@
-//! A call with invalid arguments is rejected before it reaches the tool: `cargo run --example validated` serves over stdio.
+//! A call with invalid arguments is rejected before it reaches the tool.
 //!
-//! Call `create_user` from an MCP client, such as `npx @modelcontextprotocol/inspector cargo run --example validated`, with
+//! `cargo run --example validated --features validated` serves it over stdio.
+//!
+//! Call `create_user` from an MCP client, such as `npx @modelcontextprotocol/inspector` with that command, with
 //! `{"user": {"username": "al", "email": "nonsense", "age": 17}}`. The result lists all three violations.
 
 use mcp_patterns::{TryLayer, ValidatedTool};
@@ -32,6 +34,7 @@ impl Users {
 }
 
 #[tokio::main]
-async fn main() -> McpResult<()> {
-    ValidatedTool::new().typed::<NewUser>("create_user").try_layer(Users)?.run_stdio().await
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ValidatedTool::new().typed::<NewUser>("create_user").try_layer(Users)?.run_stdio().await?;
+    Ok(())
 }

@@ -1,6 +1,8 @@
-//! A tool that asks two sources returns a partial answer when one of them fails: `cargo run --example workflow` serves over stdio.
+//! A tool that asks two sources returns a partial answer when one of them fails.
 //!
-//! Call `report` from an MCP client, such as `npx @modelcontextprotocol/inspector cargo run --example workflow`. The weather has
+//! `cargo run --example workflow --features workflow` serves it over stdio.
+//!
+//! Call `report` from an MCP client, such as `npx @modelcontextprotocol/inspector` with that command. The weather has
 //! `"status": "success"`, the news have `"status": "error"`: their source takes longer than its timeout.
 
 use std::future::pending;

@@ -6,7 +6,9 @@ use turbomcp_core::McpError;
 use crate::clock::is_too_short;
 
 /// A setting that cannot work, found when a layer is put on a server. Its text says what is wrong and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Its `Debug` output is the same text: a `main` that returns it ends with a sentence.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A layer names a tool that the server does not have.
@@ -142,11 +144,31 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// A `main` that returns an error prints this.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for ConfigError {}
 
 /// Creates a `configuration` error with the same text, for a `main` that returns an `McpResult`.
 impl From<ConfigError> for McpError {
     fn from(error: ConfigError) -> Self {
         Self::configuration(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `main` prints what it returns with `Debug`.
+    #[test]
+    fn a_main_that_returns_an_invalid_setting_ends_with_a_sentence() {
+        let error = ConfigError::invalid("RetryTool", "with_max_attempts", "must be greater than zero");
+        let returned: Box<dyn std::error::Error> = error.into();
+        assert_eq!(format!("{returned:?}"), "RetryTool::with_max_attempts: must be greater than zero");
     }
 }

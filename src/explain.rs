@@ -38,10 +38,15 @@
 //!     "             RetryTool                attempts 3",
 //!     "rename_user  none",
 //! ]);
-//! assert!(table.ends_with("no warnings\n"));
+//! assert!(table.ends_with(
+//!     "no warnings\n\
+//!      note: without annotations, and so without CachedTool and RetryTool: `rename_user`. \
+//!      Annotate a tool `read_only = true` if it only reads.\n"
+//! ));
 //! ```
 //!
-//! The same as data: [`Explanation::tools`], [`Explanation::layers`] and [`Explanation::warnings`].
+//! The same as data: [`Explanation::tools`], [`Explanation::layers`], [`Explanation::warnings`] and [`Explanation::notes`]. In a server over
+//! stdio, print the text with `eprintln!`: stdout belongs to the protocol.
 //!
 //! # Example: a mistake is an error
 //!
@@ -66,7 +71,10 @@
 //! );
 //!
 //! let right = (CachedTool::new(), RetryTool::new()).layer(users);
-//! explain(&right).strict()?;
+//! // An error prints no table, so print it first.
+//! let explanation = explain(&right);
+//! eprintln!("{explanation}");
+//! explanation.strict()?;
 //! # Ok(()) }
 //! ```
 //!
@@ -74,12 +82,19 @@
 //!
 //! - **A layer acts on no tool, resource or prompt**, because no tool has the annotation that it needs, or because its selectors leave
 //!   all tools out. The warning names the reason and the fix.
+//! - **A setting names a tool on which the layer does not act**, such as `with_ttl_for` for a tool that is not annotated
+//!   `read_only = true`. If no tool of the server has the name, it is an error when the layer is put on.
 //! - **Two layers are in the wrong order** for a tool that both act on. [The page about the order](crate::guide::ordering#warnings)
 //!   lists these orders.
 //! - **Two layers have the same role** for one tool, such as two caches. Two caches for different tools are right.
 //!
 //! Each warning is also logged when the layer is put on, beside one line that names the tools that the layer acts on. With an empty
 //! catalogue, a layer is checked in the first listing that has tools.
+//!
+//! # Notes
+//!
+//! A note is no warning, and [`strict`](Explanation::strict) does not fail for it. It names the **tools without any annotation**, with the
+//! layers that leave them out for that reason. A tool that writes is right there. A tool that only reads lacks `read_only = true`.
 //!
 //! # Example: a layer of your own
 //!
@@ -124,6 +139,7 @@
 mod collector;
 mod description;
 mod explanation;
+mod note;
 mod orders;
 mod table;
 mod text;
@@ -134,6 +150,7 @@ use turbomcp_core::McpHandler;
 pub(crate) use self::collector::{Passing, has_reads, list_for_bind, pass, put_on};
 pub use self::description::{Description, Role, Setting};
 pub use self::explanation::{Action, ExplainedLayer, ExplainedTool, Explanation};
+pub use self::note::Note;
 pub(crate) use self::text::{bytes, time, time_or_none};
 pub use self::warning::{StrictError, Warning};
 

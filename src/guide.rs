@@ -32,6 +32,20 @@
 //!
 //! **Before an upgrade**: [versions and stability](versions).
 //!
+//! # How to run an example
+//!
+//! An example without a `main` is the body of one. Its types and their `impl` blocks may stand there, too:
+//!
+//! ```
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     // The lines of the example.
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The commands at the top of the page add the crates that its examples use.
+//!
 //! [Ordering]: ordering
 //! [Recipes]: recipes
 //! [Deploying]: deploying

@@ -91,8 +91,9 @@
 //! The first layer of a tuple is the outermost: it sees a call first. Validation belongs outside the cache, the cache outside the
 //! retries, and the retries outside the transaction. [`guide::ordering`] shows the reasons with counted calls.
 //!
-//! `println!("{}", explain(&server))` prints the layers of each tool with their settings. It warns of wrong orders and of layers that act
-//! on nothing, and [`strict`](explain::Explanation::strict) turns these warnings into an error: see [`explain`](mod@explain).
+//! `eprintln!("{}", explain(&server))` prints the layers of each tool with their settings, to stderr: over stdio, stdout belongs to the
+//! protocol. It warns of wrong orders and of layers that act on nothing, and [`strict`](explain::Explanation::strict) turns these warnings
+//! into an error: see [`explain`](mod@explain).
 //!
 //! # Inside a tool
 //!

@@ -1,4 +1,4 @@
-//! The counter server: `cargo run --example counter -- --http 127.0.0.1:8080`.
+//! The counter server: `cargo run --example counter --features full -- --http 127.0.0.1:8080`.
 
 use clap::Parser;
 use mcp_patterns::{TryLayer, layer};

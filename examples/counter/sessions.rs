@@ -5,6 +5,7 @@ use std::error::Error;
 use clap::ValueEnum;
 use mcp_patterns::session::{SessionMode, SqlBackend};
 use mcp_patterns::{RedisConnection, SessionStore};
+use redis::IntoConnectionInfo;
 use turbomcp::McpError;
 
 use crate::database;
@@ -45,7 +46,7 @@ pub async fn store(args: &SessionArgs) -> Result<SessionStore, Failure> {
     // Not the URL itself, which may contain a password.
     let store = open(&args.sessions)
         .await
-        .map_err(|error| McpError::configuration(format!("the sessions at --sessions cannot be opened: {error}")))?;
+        .map_err(|error| McpError::configuration(format!("--sessions cannot be used: {error}")))?;
     let mode = match args.session_mode {
         Mode::Transport => SessionMode::Transport,
         Mode::Principal => SessionMode::Principal,
@@ -60,7 +61,10 @@ async fn open(url: &str) -> Result<SessionStore, Box<dyn Error>> {
         "redis" | "redis+unix" => {
             let redis = RedisConnection::open(url)?;
             // It connects by itself when needed. A wrong address is detected now.
-            redis::cmd("PING").exec_async(&mut redis.clone()).await?;
+            if let Err(error) = redis::cmd("PING").exec_async(&mut redis.clone()).await {
+                let server = url.into_connection_info()?;
+                return Err(format!("the Redis at {} does not answer: {error}", server.addr()).into());
+            }
             SessionStore::redis(redis)
         }
         "sqlite" => {
@@ -69,10 +73,10 @@ async fn open(url: &str) -> Result<SessionStore, Box<dyn Error>> {
             SessionStore::sqlite(pool)
         }
         "postgres" | "postgresql" => {
-            let pool = database::postgres(url, MAX_CONNECTIONS).await?;
+            let pool = database::postgres(url, MAX_CONNECTIONS).await.map_err(|error| database::cause(url, &error))?;
             SqlBackend::ensure_schema(&pool).await?;
             SessionStore::postgres(pool)
         }
-        _ => return Err("it is `memory`, or begins with redis:, sqlite: or postgres:".into()),
+        _ => return Err("it must be `memory`, or begin with redis:, sqlite: or postgres:".into()),
     })
 }

@@ -52,9 +52,7 @@ impl DatabaseArgs {
         };
         // Not the URL itself, which may contain a password.
         opened.map_err(|error| {
-            McpError::configuration(format!(
-                "the database at --database-url cannot be opened, is it there and running? ({error})"
-            ))
+            McpError::configuration(format!("the database at --database-url cannot be opened: {}", cause(url, &error)))
         })
     }
 
@@ -110,6 +108,19 @@ fn is_busy(error: &dyn DatabaseError) -> bool {
 pub async fn postgres(url: &str, max_connections: u32) -> Result<PgPool, sqlx::Error> {
     let server = url.parse::<PgConnectOptions>()?.options(KEEPALIVES);
     replacing_silent(pool(max_connections)).connect_with(server).await
+}
+
+/// Says why a database cannot be opened, without the password in its URL.
+#[must_use]
+pub fn cause(url: &str, error: &sqlx::Error) -> String {
+    match (error, url.parse::<PgConnectOptions>()) {
+        // The pool tries again until its timeout, and does not say why each attempt failed.
+        (sqlx::Error::PoolTimedOut, Ok(server)) => {
+            let (host, port) = (server.get_host(), server.get_port());
+            format!("no connection to {host}:{port} within {ACQUIRE_TIMEOUT:?}; is the server running there?")
+        }
+        _ => format!("is it there? ({error})"),
+    }
 }
 
 fn is_in_memory(url: &str) -> bool {

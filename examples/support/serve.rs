@@ -34,7 +34,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServeArgs {
     /// Serve HTTP at this address (port 0 takes a free port) instead of stdio
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     http: Option<SocketAddr>,
 
     /// Let in over HTTP only who presents this bearer token, as the user of this name. May be given several times; for trying
@@ -45,6 +45,10 @@ pub struct ServeArgs {
     /// Print what each layer does with which tool, and exit
     #[arg(long)]
     explain: bool,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:8080")
 }
 
 /// The error that ends an example: a text that `main` prints unchanged.
@@ -115,24 +119,55 @@ pub fn init_logging() {
 /// When the address cannot be bound, when the handler refuses to start or to stop, and when
 /// the transport breaks.
 pub async fn serve<H: McpHandler>(handler: H, args: &ServeArgs) -> Result<(), Failure> {
-    if args.explain {
-        print!("{}", explain(&handler));
-        return Ok(());
-    }
-    match args.http {
-        Some(addr) => serve_http(handler, addr, &args.users).await,
-        None => {
-            let server = ServerBuilder::new(handler).transport(Transport::stdio());
-            Ok(server.serve().await?)
+    bind(args).await?.serve(handler).await
+}
+
+/// Binds the address, if there is one. A server that works before its first call binds it before that.
+///
+/// # Errors
+///
+/// When the address cannot be bound.
+pub async fn bind(args: &ServeArgs) -> Result<Bound, Failure> {
+    let listener = match args.http.filter(|_| !args.explain) {
+        // Not the builder binds it, because it does not report the port that it got for port 0.
+        Some(addr) => {
+            let listener = TcpListener::bind(addr).await;
+            Some(listener.map_err(|error| Failure(format!("cannot listen on {addr}: {error}")))?)
+        }
+        None => None,
+    };
+    Ok(Bound { listener, args: args.clone() })
+}
+
+/// The flags, and the address that they ask for.
+#[derive(Debug)]
+pub struct Bound {
+    listener: Option<TcpListener>,
+    args: ServeArgs,
+}
+
+impl Bound {
+    /// Serves `handler` like [`serve`].
+    ///
+    /// # Errors
+    ///
+    /// When the handler refuses to start or to stop, and when the transport breaks.
+    pub async fn serve<H: McpHandler>(self, handler: H) -> Result<(), Failure> {
+        if self.args.explain {
+            print!("{}", explain(&handler));
+            return Ok(());
+        }
+        match self.listener {
+            Some(listener) => serve_http(handler, listener, &self.args.users).await,
+            None => {
+                let server = ServerBuilder::new(handler).transport(Transport::stdio());
+                Ok(server.serve().await?)
+            }
         }
     }
 }
 
-/// Binds the listener itself, because the builder does not report the port that it got for port 0.
-async fn serve_http<H: McpHandler>(handler: H, addr: SocketAddr, users: &[User]) -> Result<(), Failure> {
-    let listener =
-        TcpListener::bind(addr).await.map_err(|error| Failure(format!("cannot listen on {addr}: {error}")))?;
-
+async fn serve_http<H: McpHandler>(handler: H, listener: TcpListener, users: &[User]) -> Result<(), Failure> {
     handler.on_initialize().await?;
     let mut server = ServerBuilder::new(handler.clone());
     if !users.is_empty() {

@@ -1,4 +1,4 @@
-//! A tour of the layers: `cargo run --example tour`.
+//! A tour of the layers: `cargo run --example tour --features full`.
 //!
 //! It drives the example servers `counter`, `weather`, `transfer` and `users` through their layers and shows what each layer did. Every number
 //! is measured in the run, and a promise that is not kept ends the tour with an error.
@@ -71,6 +71,7 @@ const READ_ON: &[(&str, &[&str])] = &[
     ("CachedTool", &["mcp_patterns::cached", "examples/weather"]),
     ("BatchedTool", &["mcp_patterns::batched", "docs/batching.md"]),
     ("RetryTool", &["mcp_patterns::retry", "examples/weather"]),
+    ("IdempotentTool", &["mcp_patterns::idempotent", "examples/idempotent.rs"]),
     ("TransactionalTool", &["mcp_patterns::transactional", "examples/transfer"]),
     ("inside a tool", &["mcp_patterns::workflow", "examples/weather"]),
     ("a layer of your own", &["mcp_patterns::middleware", "examples/counter"]),
@@ -79,6 +80,10 @@ const READ_ON: &[(&str, &[&str])] = &[
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
+    if let Some(argument) = env::args().nth(1) {
+        eprintln!("The tour takes no arguments, and so not `{argument}`.");
+        std::process::exit(2);
+    }
     // Log lines between the scenes are off by default.
     if env::var_os(EnvFilter::DEFAULT_ENV).is_some() {
         let filter = EnvFilter::from_default_env();

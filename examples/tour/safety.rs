@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use mcp_patterns::{CachedTool, Layer, RetryTool, TryLayer, selection::Hints};
+use mcp_patterns::{
+    CachedTool, IdempotentTool, Layer, RetryTool, TryLayer, idempotent::MemoryBackend, selection::Hints,
+};
 use serde_json::{Value, json};
 use turbomcp::prelude::*;
 
@@ -83,11 +85,27 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     mistake!(RetryTool::new().only(["charge"]));
     mistake!(RetryTool::new().with_max_attempts(0));
 
+    stage.say("A caller who repeats a lost call sends the same key. IdempotentTool runs a call with that key once:")?;
+    let keyed = IdempotentTool::new(MemoryBackend::new()).only(["charge"]);
+    stage.code(include_str!("safety.rs"), ["let keyed ="])?;
+    let till = Till::default();
+    let client = Client::connect(&keyed.layer(till.clone())).await?;
+    for _ in 0..2 {
+        let answer = client.call("charge", json!({ "euros": EUROS, "idempotency_key": "sale-1" })).await?;
+        check("a lost answer is an error", answer.is_error(), true)?;
+    }
+    let charged = till.charged.load(Relaxed);
+    check("euros charged for two calls with one key", charged, EUROS)?;
+    stage.say(&format!(
+        "Two calls, and {charged} € were charged. The second one is told that the first may have taken effect."
+    ))?;
+
     stage.conclude(&format!(
         "The card was charged once, {} €, although the call failed. A retry that ignores the annotations would have charged {} €.",
         once.charged, thrice.charged
     ))?;
     stage.note("RetryTool", format!("called a failing `charge` {} time, not {}", once.calls, thrice.calls));
+    stage.note("IdempotentTool", "charged once for two calls with one key");
     stage.note("every layer", format!("{mistakes} mistakes in settings found at the start"));
     Ok(())
 }

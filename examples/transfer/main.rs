@@ -1,4 +1,4 @@
-//! The transfer server: `cargo run --example transfer -- --http 127.0.0.1:8080`.
+//! The transfer server: `cargo run --example transfer --features full -- --http 127.0.0.1:8080`.
 
 use clap::Parser;
 use mcp_patterns::idempotency_keys::Idempotency;

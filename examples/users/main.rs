@@ -1,4 +1,4 @@
-//! The users server: `cargo run --example users -- --http 127.0.0.1:8080`.
+//! The users server: `cargo run --example users --features full -- --http 127.0.0.1:8080`.
 
 use std::sync::Arc;
 

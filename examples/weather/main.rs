@@ -1,4 +1,4 @@
-//! The weather server: `cargo run --example weather -- --http 127.0.0.1:8080`.
+//! The weather server: `cargo run --example weather --features full -- --http 127.0.0.1:8080`.
 
 use std::time::Duration;
 
@@ -80,8 +80,10 @@ fn share(text: &str) -> Result<f64, String> {
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
     serve::init_logging();
+    // The cache is warmed before the first call, and an address in use must not cost these requests.
+    let bound = serve::bind(&args.serve).await?;
     if args.live {
-        return run(OpenMeteo::new(LIVE_GEOCODING, LIVE_FORECAST)?, &args).await;
+        return run(OpenMeteo::new(LIVE_GEOCODING, LIVE_FORECAST)?, &args, bound).await;
     }
 
     let upstream = Upstream::start(UpstreamSettings {
@@ -92,7 +94,7 @@ async fn main() -> Result<(), Failure> {
     })
     .await?;
     let url = upstream.base_url();
-    let served = run(OpenMeteo::new(&url, &url)?.with_bulk_search(&url)?, &args).await;
+    let served = run(OpenMeteo::new(&url, &url)?.with_bulk_search(&url)?, &args, bound).await;
     let requests = upstream.requests();
     tracing::info!(
         "the upstream was asked {} times where a city lies and {} times for its weather; {} of \
@@ -105,7 +107,7 @@ async fn main() -> Result<(), Failure> {
 }
 
 /// Serves the weather of `api`.
-async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
+async fn run(api: OpenMeteo, args: &Args, bound: serve::Bound) -> Result<(), Failure> {
     // The weather is the same for all callers, so all share the answers. Except answers that may be partial, or come
     // from their own cache and state it.
     let mut cached = CachedTool::new()
@@ -141,7 +143,7 @@ async fn run(api: OpenMeteo, args: &Args) -> Result<(), Failure> {
         }
     });
 
-    let served = serve::serve(server, &args.serve).await;
+    let served = bound.serve(server).await;
     let stats = cache.stats();
     tracing::info!("the cache answered {} of {} calls", stats.hits, stats.hits + stats.misses);
     served

@@ -20,7 +20,7 @@ impl BatchedTool {
             .with_setting("max_delay", time(batches.max_delay))
             .with_setting("max_queue", batches.max_queue)
             .with_setting("batch_timeout", time_or_none(batches.batch_timeout));
-        tools.iter().fold(description, |description, tool| match self.decide(tool) {
+        let description = tools.iter().fold(description, |description, tool| match self.decide(tool) {
             Some(plan) => description
                 .with_setting_for(
                     &tool.name,
@@ -29,6 +29,14 @@ impl BatchedTool {
                 )
                 .with_setting_for(&tool.name, "scope", format!("{:?}", plan.scope)),
             None => description,
-        })
+        });
+        let settings = &self.settings;
+        let fix = |_: &Tool| "select the tool with `only` or `with_bulk`, or remove this setting";
+        description.checking("with_scope_for", settings.scopes.keys().map(String::as_str), tools, fix).checking(
+            "allow_repeated_effects",
+            settings.repeatable.iter().map(String::as_str),
+            tools,
+            fix,
+        )
     }
 }

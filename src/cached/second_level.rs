@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use futures_util::Stream;
 
 use crate::ConfigError;
+use crate::explain::Description;
 
 /// The stream of invalidations. It ends when one may have been missed.
 pub type Subscription = Pin<Box<dyn Stream<Item = Invalidation> + Send>>;
@@ -71,6 +72,11 @@ pub trait SecondLevel: Send + Sync + 'static {
 
     /// Subscribes to invalidations. `None` if the level has no subscriptions.
     async fn subscribe(&self) -> Result<Option<Subscription>, LevelError>;
+
+    /// Returns the text by which an [explanation](crate::explain()) names the level. Default: the name of its type.
+    fn describe(&self) -> String {
+        Description::of::<Self>().name().to_owned()
+    }
 
     /// Checks the settings of the level. A cache that has it as its second level checks it with its own settings.
     ///
@@ -244,6 +250,10 @@ impl<L: SecondLevel + ?Sized> SecondLevel for Arc<L> {
 
     async fn subscribe(&self) -> Result<Option<Subscription>, LevelError> {
         (**self).subscribe().await
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -99,6 +99,13 @@ impl Collector {
             reason: idle.reason.clone(),
             fix: idle.fix.clone(),
         });
+        let used = description.idle().is_none();
+        let unused = description.unused().iter().filter(|_| used).map(|(unused, tools)| Warning::Unused {
+            layer: description.name().to_owned(),
+            setting: unused.setting,
+            tools: tools.clone(),
+            fix: unused.fix,
+        });
         let name = |layer: usize| self.layers[layer].description.as_ref().map_or("", Description::name).to_owned();
         let outside = || description.name().to_owned();
         let wrong = mistakes.into_iter().filter_map(|(mistake, tools)| match mistake.kind()? {
@@ -116,7 +123,7 @@ impl Collector {
                 reason: repeated.reason,
             }),
         });
-        let found: Vec<_> = idle.into_iter().chain(wrong).collect();
+        let found: Vec<_> = idle.into_iter().chain(unused).chain(wrong).collect();
         found.iter().for_each(|warning| {
             if !self.warnings.contains(warning) {
                 self.warnings.push(warning.clone());

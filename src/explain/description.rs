@@ -4,6 +4,8 @@ use std::any::type_name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use turbomcp_types::Tool;
+
 /// The description of a layer, by [`Middleware::describe`](crate::Middleware::describe).
 ///
 /// A layer that names no tool counts as one that acts on every tool.
@@ -26,6 +28,7 @@ pub struct Description {
     /// `None` if the layer does not say on which tools it acts.
     tools: Option<BTreeMap<String, Acts>>,
     left_out: BTreeSet<String>,
+    unused: BTreeMap<Unused, Vec<String>>,
     others: Vec<&'static str>,
     idle: Idle,
     is_transparent: bool,
@@ -81,6 +84,13 @@ pub(super) struct Idle {
     pub(super) fix: String,
 }
 
+/// A setting that names tools on which the layer does not act, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Unused {
+    pub(super) setting: &'static str,
+    pub(super) fix: &'static str,
+}
+
 impl Description {
     /// Creates the description of a layer with this name.
     pub fn new(name: impl Into<String>) -> Self {
@@ -94,6 +104,7 @@ impl Description {
             settings: Vec::new(),
             tools: None,
             left_out: BTreeSet::new(),
+            unused: BTreeMap::new(),
             others: Vec::new(),
             idle,
             is_transparent: false,
@@ -195,6 +206,29 @@ impl Description {
     pub(crate) fn leaving_out(mut self, tool: impl Into<String>) -> Self {
         self.left_out.insert(tool.into());
         self
+    }
+
+    /// Notes which of the `listed` tools `setting` names without effect, since the layer does not act on them. Call it when all tools of
+    /// the layer are known. `fix` says what to do, as an instruction without a full stop.
+    pub(crate) fn checking<'a>(
+        mut self,
+        setting: &'static str,
+        named: impl IntoIterator<Item = &'a str>,
+        listed: &[Tool],
+        fix: impl Fn(&Tool) -> &'static str,
+    ) -> Self {
+        let named: BTreeSet<_> = named.into_iter().collect();
+        for tool in listed.iter().filter(|tool| named.contains(tool.name.as_str())) {
+            if self.roles(&tool.name).is_empty() {
+                self.unused.entry(Unused { setting, fix: fix(tool) }).or_default().push(tool.name.clone());
+            }
+        }
+        self
+    }
+
+    /// The settings without effect, each with the tools that it names.
+    pub(super) fn unused(&self) -> &BTreeMap<Unused, Vec<String>> {
+        &self.unused
     }
 
     pub(super) fn role(&self) -> Role {

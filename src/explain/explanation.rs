@@ -4,6 +4,7 @@ use turbomcp_types::Tool;
 
 use super::collector::Collector;
 use super::description::{Description, Role, Setting};
+use super::note::{Note, notes};
 use super::warning::{StrictError, Warning};
 
 /// What each layer of a stack does, by [`explain`](super::explain()). Its `Display` text is a table.
@@ -12,6 +13,7 @@ pub struct Explanation {
     tools: Vec<ExplainedTool>,
     layers: Vec<ExplainedLayer>,
     warnings: Vec<Warning>,
+    notes: Vec<Note>,
 }
 
 /// A tool, and the layers that act on it.
@@ -68,8 +70,10 @@ impl Explanation {
             }
             ExplainedTool { name: tool.name.clone(), layers: actions }
         });
-        let tools = explained.collect();
-        Self { tools, layers: layers.into_iter().flatten().collect(), warnings: collector.warnings }
+        let explained = explained.collect();
+        let notes = notes(tools, &collector);
+        let layers = layers.into_iter().flatten().collect();
+        Self { tools: explained, layers, warnings: collector.warnings, notes }
     }
 
     /// Returns the tools, in the order of the listing.
@@ -88,6 +92,12 @@ impl Explanation {
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// Returns what may be meant, and may be an oversight. [`strict`](Self::strict) does not fail for it.
+    #[must_use]
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     /// Turns the warnings into an error.

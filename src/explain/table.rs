@@ -20,9 +20,10 @@ impl fmt::Display for Explanation {
         write_table(f, ["layer", "acts on", "settings"], &self.layers().iter().map(row_of_layer).collect::<Vec<_>>())?;
         writeln!(f)?;
         if self.warnings().is_empty() {
-            return writeln!(f, "no warnings");
+            writeln!(f, "no warnings")?;
         }
-        self.warnings().iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
+        self.warnings().iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
+        self.notes().iter().try_for_each(|note| writeln!(f, "note: {note}"))
     }
 }
 

@@ -67,3 +67,15 @@ fn a_description_has_the_name_of_a_type_without_its_path_and_its_parameters() {
     assert_eq!(Description::of::<Generic<Vec<String>>>().name(), "Generic");
     assert_eq!(Description::of::<String>().name(), "String");
 }
+
+/// `main` prints what it returns with `Debug`.
+#[test]
+fn a_main_that_returns_the_warnings_of_a_stack_ends_with_their_sentences() {
+    let idle = |layer: &str| Warning::Idle { layer: layer.into(), reason: "no tool".into(), fix: "remove it".into() };
+    let returned: Box<dyn std::error::Error> = StrictError::new(vec![idle("A"), idle("B")]).into();
+    assert_eq!(
+        format!("{returned:?}"),
+        "A acts on no tool, resource or prompt: no tool. To change this, remove it.\n\
+         B acts on no tool, resource or prompt: no tool. To change this, remove it."
+    );
+}

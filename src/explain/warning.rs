@@ -21,6 +21,18 @@ pub enum Warning {
         /// What to do.
         fix: String,
     },
+    /// A setting names tools that the layer does not act on.
+    #[non_exhaustive]
+    Unused {
+        /// The layer.
+        layer: String,
+        /// The setter.
+        setting: &'static str,
+        /// The tools, as the layer lists them.
+        tools: Vec<String>,
+        /// What to do.
+        fix: &'static str,
+    },
     /// Two layers are in the wrong order, for the tools that both act on.
     #[non_exhaustive]
     WrongOrder {
@@ -56,6 +68,13 @@ impl fmt::Display for Warning {
             Self::Idle { layer, reason, fix } => {
                 write!(f, "{layer} acts on no tool, resource or prompt: {reason}. To change this, {fix}.")
             }
+            Self::Unused { layer, setting, tools, fix } => {
+                let tools = quoted(tools);
+                write!(
+                    f,
+                    "{layer}::{setting} has no effect on {tools}: the layer does not act there. To change this, {fix}."
+                )
+            }
             Self::WrongOrder { outside, inside, tools, reason } => {
                 let tools = quoted(tools);
                 write!(f, "{outside} is outside {inside} for {tools}: {reason}. Put {inside} outside {outside}.")
@@ -73,7 +92,9 @@ impl fmt::Display for Warning {
 }
 
 /// The warnings about a stack, as an error: by [`Explanation::strict`](super::Explanation::strict).
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Its `Debug` output is the text of the warnings: a `main` that returns it ends with sentences.
+#[derive(Clone, PartialEq, Eq)]
 pub struct StrictError {
     warnings: Vec<Warning>,
 }
@@ -98,6 +119,13 @@ impl fmt::Display for StrictError {
             separator = "\n";
             Ok(())
         })
+    }
+}
+
+/// A `main` that returns an error prints this.
+impl fmt::Debug for StrictError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

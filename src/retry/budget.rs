@@ -47,6 +47,11 @@ impl Budget {
         Self { ratio: 0.1, per_second: 1.0, burst: 100, bucket: Bucket::full(100) }
     }
 
+    /// The rates, for an explanation.
+    pub(super) fn in_words(&self) -> String {
+        format!("{} for each call and {} per second, burst {}", self.ratio, self.per_second, self.burst)
+    }
+
     /// Sets how many retries each call adds.
     pub const fn with_ratio(mut self, ratio: f64) -> Self {
         self.ratio = ratio;

@@ -10,7 +10,7 @@
 //!
 //! # Dependencies
 //!
-//! The examples of this page need:
+//! The examples of this page go [into a `main`](crate::guide#how-to-run-an-example), and need:
 //!
 //! ```sh
 //! cargo add mcp-patterns --features transactional,testing,sqlite

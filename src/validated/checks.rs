@@ -33,7 +33,12 @@ impl<T> Placed<T> {
             Place::Parameter(name) => Some(known_parameter(tool, name, setting)?),
         };
         if let Some(reason) = wrong_place(&tool.name, parameter.as_deref(), fields, setting, references) {
-            return Err(ConfigError::invalid(LAYER, setting, reason));
+            // The reason recommends the setter that names the parameter. The mistake is in the one that was called.
+            let called = match place {
+                Place::Inferred => setting.strip_suffix("_at").unwrap_or(setting),
+                Place::Parameter(_) => setting,
+            };
+            return Err(ConfigError::invalid(LAYER, called, reason));
         }
         let pointer = parameter.as_deref().map(|name| Violation::new("", "").at(name).pointer().to_owned());
         Ok(Self { parameter, pointer: pointer.unwrap_or_default(), check })

@@ -15,7 +15,7 @@ impl ValidatedTool {
         let description = Description::of_layer(LAYER, Role::Validate, idle)
             .with_setting("max_violations", settings.max_violations)
             .with_setting("defaults", if settings.fills_defaults { "filled in" } else { "not filled in" })
-            .with_setting("output", if settings.checks_output { "checked" } else { "not checked" })
+            .with_setting("output", if settings.checks_output { "checked against its schema" } else { "not checked" })
             .with_setting("unlisted tools", if settings.allows_unlisted { "allowed" } else { "refused" });
         tools.iter().fold(description, |description, tool| match self.decide(tool) {
             Some(plan) => {
@@ -28,14 +28,20 @@ impl ValidatedTool {
                 let mut description =
                     description.with_setting_for(&tool.name, "max_bytes", bytes(plan.limits.max_bytes));
                 if types > 0 {
-                    description = description.with_setting_for(&tool.name, "types", types);
+                    description = description.with_setting_for(&tool.name, "parsed as", counted(types, "type"));
                 }
                 if rules > 0 {
-                    description = description.with_setting_for(&tool.name, "rules", rules).with_rules_for(&tool.name);
+                    description = description
+                        .with_setting_for(&tool.name, "checked by", counted(rules, "rule"))
+                        .with_rules_for(&tool.name);
                 }
                 description
             }
             None => description,
         })
     }
+}
+
+fn counted(number: usize, of: &str) -> String {
+    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
 }

@@ -186,7 +186,7 @@ impl Drop for Server {
 }
 
 /// Finds an example next to the test binary: `target/debug/deps/it-…` and `target/debug/examples/…`.
-fn executable(example: &str) -> PathBuf {
+pub(crate) fn executable(example: &str) -> PathBuf {
     let test = env::current_exe().expect("the test binary has no path");
     let profile = test.ancestors().nth(2).expect("a target directory");
     let path = profile.join("examples").join(format!("{example}{EXE_SUFFIX}"));

@@ -26,6 +26,7 @@ mod private_redis;
 #[path = "../../src/testing/proxy.rs"]
 mod proxy;
 mod reading;
+mod refusals;
 mod rmcp_cost;
 mod rmcp_stores;
 mod seed;

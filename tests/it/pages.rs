@@ -25,6 +25,20 @@ fn an_example_hides_nothing_but_the_main_that_it_is_pasted_into() {
     assert!(more.is_empty(), "a reader needs these lines, too:\n{}", more.join("\n"));
 }
 
+/// `docs/recipes.md` says so.
+#[test]
+fn a_recipe_is_a_whole_program() {
+    for block in blocks_of(&root().join("docs/recipes.md")).iter().filter(|block| block.is_rust()) {
+        let hidden = block.lines.iter().find(|line| line.starts_with("# "));
+        assert_eq!(hidden, None, "a reader who pastes it needs this line");
+        assert!(
+            block.lines.iter().any(|line| line.starts_with("async fn main() ")),
+            "{:?} has no main",
+            block.lines[0]
+        );
+    }
+}
+
 #[test]
 fn no_line_of_code_in_the_pages_is_wider_than_90_columns() {
     let mut wide = Vec::new();
@@ -96,6 +110,34 @@ const FEATURES: [(&str, &[&str]); 7] = [
     ("transactional", &["TransactionalTool", "transactional::"]),
     ("validated", &["ValidatedTool", "validated::"]),
 ];
+
+/// In the repository, the examples have all features. In the published crate, they have those that the command names.
+#[test]
+fn each_command_that_runs_an_example_names_the_features_that_it_needs() {
+    let manifest = Manifest::read();
+    let mut texts = pages();
+    texts.push(root().join("CONTRIBUTING.md"));
+    collect(&root().join("examples"), "rs", &mut texts);
+    let mut wrong = Vec::new();
+    let mut commands = 0;
+    for text in texts {
+        for line in text_of(&text).lines() {
+            for (start, _) in line.match_indices("--example ") {
+                commands += 1;
+                let example = line[start..].split([' ', '`', ',']).nth(1).unwrap_or_default();
+                let named = line[start..].split_once("--features ").map_or("", |(_, named)| named);
+                let named: Vec<&str> = named.split([' ', '`']).next().unwrap_or_default().split(',').collect();
+                let is_enough = manifest.needed_by(example).iter().all(|feature| named.contains(feature));
+                if !is_enough && !named.contains(&"full") {
+                    let needed = manifest.needed_by(example).join(",");
+                    wrong.push(format!("{}: `--example {example} --features {needed}`", text.display()));
+                }
+            }
+        }
+    }
+    assert!(commands > 15, "the commands are read: {commands}");
+    assert!(wrong.is_empty(), "these commands fail in the published crate:\n{}", wrong.join("\n"));
+}
 
 #[test]
 fn each_version_that_a_text_names_is_the_one_of_the_manifest() {
@@ -287,7 +329,7 @@ fn source_as_one_line() -> String {
 
 /// The names of crates in code, but for the standard library and this crate.
 fn crates_in(code: &str) -> BTreeSet<String> {
-    const CRATES: [&str; 15] = [
+    const CRATES: [&str; 16] = [
         "async_trait",
         "axum",
         "backon",
@@ -300,6 +342,7 @@ fn crates_in(code: &str) -> BTreeSet<String> {
         "sqlx",
         "tokio",
         "tracing",
+        "tracing_subscriber",
         "turbomcp",
         "turbomcp_core",
         "turbomcp_types",
@@ -357,6 +400,14 @@ impl Manifest {
 
     fn has_feature(&self, name: &str) -> bool {
         self.0.lines().any(|line| line.starts_with(&format!("{name} = [")))
+    }
+
+    /// The features that an example requires.
+    fn needed_by(&self, example: &str) -> Vec<&str> {
+        let (_, section) =
+            self.0.split_once(&format!("[[example]]\nname = \"{example}\"\n")).expect("the manifest has the example");
+        let features = section.lines().next().and_then(|line| line.strip_prefix("required-features = "));
+        features.expect("each example requires features").split('"').skip(1).step_by(2).collect()
     }
 
     /// A feature of the same name is a list.

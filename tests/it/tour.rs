@@ -8,9 +8,7 @@ use std::{
 
 /// One run is enough for all tests. A tour that hangs ends itself.
 static TOUR: LazyLock<Output> = LazyLock::new(|| {
-    let test = env::current_exe().expect("the test binary has no path");
-    let profile = test.ancestors().nth(2).expect("a target directory");
-    let mut tour = Command::new(profile.join("examples").join(format!("tour{EXE_SUFFIX}")));
+    let mut tour = tour();
     for variable in ["RUST_LOG", "CLICOLOR_FORCE", "NO_COLOR"] {
         tour.env_remove(variable);
     }
@@ -18,6 +16,12 @@ static TOUR: LazyLock<Output> = LazyLock::new(|| {
         .output()
         .expect("the tour does not start: `cargo build --examples --all-features` makes it")
 });
+
+fn tour() -> Command {
+    let test = env::current_exe().expect("the test binary has no path");
+    let profile = test.ancestors().nth(2).expect("a target directory");
+    Command::new(profile.join("examples").join(format!("tour{EXE_SUFFIX}")))
+}
 
 fn printed() -> &'static str {
     str::from_utf8(&TOUR.stdout).expect("the output is text")
@@ -52,6 +56,33 @@ fn every_scene_of_the_tour_is_played() {
     ] {
         assert!(printed().contains(title), "no scene has the title {title}");
     }
+}
+
+#[test]
+fn the_summary_has_a_deed_of_each_layer() {
+    let (_, summary) = printed().split_once("── What each layer did ──").expect("the summary");
+    for layer in [
+        "ValidatedTool",
+        "SessionStore",
+        "CachedTool",
+        "BatchedTool",
+        "RetryTool",
+        "IdempotentTool",
+        "TransactionalTool",
+        "inside a tool",
+        "a layer of your own",
+    ] {
+        let row = summary.lines().find(|line| line.trim_start().starts_with(layer)).expect("a row");
+        let cells = row.trim_start()[layer.len()..].split("  ").filter(|cell| !cell.trim().is_empty());
+        assert_eq!(cells.count(), 2, "a deed and a page: {row}");
+    }
+}
+
+#[test]
+fn the_tour_refuses_arguments() {
+    let output = tour().arg("--bogus").output().expect("the tour starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "The tour takes no arguments, and so not `--bogus`.\n");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use turbomcp_types::Tool;
 
-use super::CachedTool;
 use super::plan::Role;
 use super::settings::LAYER;
+use super::{CachedTool, RULE};
 use crate::explain::{self, Description, bytes, time};
 
 impl CachedTool {
@@ -31,7 +31,8 @@ impl CachedTool {
         if let Some(negative) = &cache.negative {
             description = description.with_setting("negative_ttl", time(negative.ttl));
         }
-        if cache.level.is_some() {
+        if let Some(level) = &cache.level {
+            description = description.with_setting("second_level", level.level.describe());
             description = description.with_setting("first_level_ttl", time(cache.first_level_ttl));
         }
         if let Some(namespace) = &settings.namespace {
@@ -50,7 +51,7 @@ impl CachedTool {
                 .with_setting(format!("ttl of {name}"), time(ttl))
                 .with_setting(format!("scope of {name}"), format!("{scope:?}"));
         }
-        tools.iter().fold(description, |description, tool| match self.decide(tool) {
+        let description = tools.iter().fold(description, |description, tool| match self.decide(tool) {
             Some(Role::Cached(plan)) => description
                 .with_setting_for(&tool.name, "ttl", time(plan.ttl))
                 .with_setting_for(&tool.name, "scope", format!("{:?}", plan.scope)),
@@ -62,7 +63,27 @@ impl CachedTool {
                 };
                 description.with_setting_for(&tool.name, "invalidates", invalidates).with_roles_for(&tool.name, [])
             }
+            None if self.selection.is_unsafe(tool, RULE) => description.leaving_out(&tool.name),
             None => description,
-        })
+        });
+        self.with_unused(description, tools)
+    }
+
+    /// Notes the settings that name tools of which nothing is kept.
+    fn with_unused(&self, description: Description, tools: &[Tool]) -> Description {
+        let settings = &self.settings;
+        let fix = |tool: &Tool| match self.selection.is_unsafe(tool, RULE) {
+            true => {
+                "annotate the tool `read_only = true` if it only reads, name it in `allow_skipped_effects`, or remove this \
+                 setting"
+            }
+            false => "change the selectors, or remove this setting",
+        };
+        let invalidated = settings.writes.values().flat_map(|writes| writes.tools.iter().map(String::as_str));
+        description
+            .checking("with_ttl_for", settings.ttls.keys().map(String::as_str), tools, fix)
+            .checking("with_scope_for", settings.scopes.keys().map(String::as_str), tools, fix)
+            .checking("tag", settings.tags.keys().map(String::as_str), tools, fix)
+            .checking("invalidates", invalidated, tools, fix)
     }
 }

@@ -223,6 +223,11 @@ impl SecondLevel for RedisLevel {
             _ => Ok(()),
         }
     }
+
+    fn describe(&self) -> String {
+        let subscriber = if self.settings.subscribers.is_empty() { "without" } else { "with" };
+        format!("RedisLevel {subscriber} a subscriber")
+    }
 }
 
 impl fmt::Debug for RedisLevel {

@@ -31,10 +31,12 @@ async fn a_parameter_type_that_cannot_fit_the_schema_is_found_at_the_start() {
     for told in ["`typed_at`", "`order` in its parameter `query`", "(`zipCode`)"] {
         assert!(typed.contains(told), "{told}: {typed}");
     }
+    assert!(typed.starts_with("ValidatedTool::typed: "), "{typed}");
     let two = mistake(ValidatedTool::new().typed::<Address>("take"), json!({"dry_run": {"type": "boolean"}}));
     assert!(two.contains("`dry_run`, `query` in its arguments as a whole"), "{two}");
     let at = mistake(ValidatedTool::new().typed_at::<Address>("take", "query"), json!({"other": {}}));
     assert!(at.contains("(`zipCode`)"), "{at}");
+    assert!(at.starts_with("ValidatedTool::typed_at: "), "{at}");
     let rule = |_: Address, _: crate::validated::RuleContext| async { Ok(()) };
     assert!(mistake(ValidatedTool::new().rule("take", rule), json!({})).contains("`rule_at`"));
 

@@ -7,7 +7,7 @@ use mcp_patterns::explain::{Description, Role};
 use mcp_patterns::idempotency_keys::{Idempotency, KeySource};
 use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::{
-    BatchedTool, CachedTool, ConfigError, IdempotentTool, Layer, Middleware, RetryTool, SessionStore,
+    BatchedTool, CachedTool, ConfigError, IdempotentTool, Layer, Middleware, RetryTool, Scope, SessionStore,
     TransactionalTool, TryLayer, UntrustedServer, ValidatedTool, boxed, cached, explain, layer,
 };
 use serde_json::Value;
@@ -116,6 +116,12 @@ async fn each_wrong_order_is_a_warning_that_names_both_layers_the_tools_the_reas
             "TransactionalTool is outside CachedTool for `read`: a transaction shares no answers, so the cache \
              answers no \
              call. Put CachedTool outside TransactionalTool.",
+        (transaction(&["read"]), sessions()) =>
+            "TransactionalTool is outside SessionStore for `read`: a call that is refused for lack of a session costs \
+             a transaction. Put SessionStore outside TransactionalTool.",
+        (transaction(&["read"]), batched()) =>
+            "TransactionalTool is outside BatchedTool for `read`: a call inside a transaction runs alone, so no call \
+             is batched. Put BatchedTool outside TransactionalTool.",
         (retry(), batched()) =>
             "RetryTool is outside BatchedTool for `read`: the failure of one shared call reaches all its callers, and \
              each of them repeats it. Put BatchedTool outside RetryTool.",
@@ -250,6 +256,8 @@ async fn what_the_page_about_the_order_recommends_has_no_warning() {
         ("none", mistakes(&())),
         ("the validation inside the layers that add arguments", mistakes(&(keyed(), validated()))),
         ("the validation inside the sessions", mistakes(&(sessions(), validated()))),
+        ("the cache inside the keys", mistakes(&(keyed().only(["read"]), cache()))),
+        ("the sessions inside the batches", mistakes(&(batched(), sessions()))),
         ("a rule inside the transaction", mistakes(&(transaction(&["send"]), with_rule("send")))),
         (
             "a rule inside the transaction, inside retries and a cache",
@@ -271,7 +279,8 @@ async fn what_the_page_about_the_order_recommends_has_no_warning() {
         }),
         ("two retries for different tools", mistakes(&(retry().except(["read"]), retry().only(["read"])))),
         ("a cache that only invalidates inside retries", {
-            let writes = cache().with_ttl(Duration::from_secs(1)).invalidates("stock", ["read"]).except(["read"]);
+            let writes =
+                cache().with_ttl(Duration::from_secs(1)).invalidates_tags("stock", |_| ["all"]).except(["read"]);
             mistakes(&(retry().only(["stock"]), writes.with_prompts(cached::Reads::new())))
         }),
         ("a transaction in a transaction", mistakes(&(transaction(&["send"]), transaction(&["send"])))),
@@ -294,6 +303,71 @@ async fn an_order_is_wrong_only_for_the_tools_that_both_layers_act_on() {
         ["TransactionalTool is outside ValidatedTool for `stock`: a call that is rejected costs a transaction. Put \
           ValidatedTool outside TransactionalTool."]
     );
+}
+
+#[test]
+fn a_setting_for_a_tool_that_the_layer_leaves_alone_is_a_warning_with_the_fix() {
+    let minute = Duration::from_secs(60);
+    let annotate = "annotate the tool `read_only = true` if it only reads, name it in `allow_skipped_effects`, or \
+                    remove this setting";
+    let change = "change the selectors, or remove this setting";
+    let table = [
+        ("CachedTool::with_ttl_for", "send", annotate, mistakes(&cache().with_ttl_for("send", minute))),
+        ("CachedTool::with_scope_for", "send", annotate, mistakes(&cache().with_scope_for("send", Scope::Public))),
+        ("CachedTool::tag", "send", annotate, mistakes(&cache().tag("send", |_| ["all"]))),
+        ("CachedTool::invalidates", "stock", annotate, mistakes(&cache().invalidates("send", ["read", "stock"]))),
+        // A tool that writes is one that the layer acts on, but keeps nothing of.
+        (
+            "CachedTool::with_ttl_for",
+            "send",
+            annotate,
+            mistakes(&cache().invalidates("send", ["read"]).with_ttl_for("send", minute)),
+        ),
+        (
+            "CachedTool::with_ttl_for",
+            "read",
+            change,
+            mistakes(&cache().only(["stock"]).allow_skipped_effects(["stock"]).with_ttl_for("read", minute)),
+        ),
+        (
+            "BatchedTool::with_scope_for",
+            "stock",
+            "select the tool with `only` or `with_bulk`, or remove this setting",
+            mistakes(&batched().with_scope_for("stock", Scope::Public)),
+        ),
+        (
+            "BatchedTool::allow_repeated_effects",
+            "stock",
+            "select the tool with `only` or `with_bulk`, or remove this setting",
+            mistakes(&batched().allow_repeated_effects(["read", "stock"])),
+        ),
+        (
+            "RetryTool::allow_repeated_questions",
+            "send",
+            "annotate the tool `read_only = true` or `idempotent = true` if it may be called twice, name it in \
+             `allow_repeated_effects`, or remove this setting",
+            mistakes(&retry().allow_repeated_questions(["send"])),
+        ),
+        (
+            "RetryTool::allow_repeated_questions",
+            "read",
+            change,
+            mistakes(&retry().except(["read"]).allow_repeated_questions(["read", "stock"])),
+        ),
+    ];
+    for (setting, tool, fix, warnings) in table {
+        let warning =
+            format!("{setting} has no effect on `{tool}`: the layer does not act there. To change this, {fix}.");
+        assert_eq!(warnings, [warning], "{setting}");
+    }
+}
+
+#[test]
+fn a_setting_for_a_tool_that_the_layer_acts_on_is_no_warning() {
+    let minute = Duration::from_secs(60);
+    let cached = cache().with_ttl_for("read", minute).tag("read", |_| ["all"]).invalidates("send", ["read"]);
+    let layers = (cached, batched().with_scope_for("read", Scope::Public), retry().allow_repeated_questions(["stock"]));
+    assert_eq!(mistakes(&layers), [""; 0]);
 }
 
 #[test]

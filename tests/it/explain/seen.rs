@@ -4,13 +4,14 @@ use std::env::{self, consts::EXE_SUFFIX};
 use std::process::Command;
 use std::time::Duration;
 
-use mcp_patterns::explain::{Action, Description, ExplainedLayer, ExplainedTool, Setting};
+use mcp_patterns::cached::{MemoryLevel, RedisLevel};
+use mcp_patterns::explain::{Action, Description, ExplainedLayer, ExplainedTool, Explanation, Setting};
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::{
-    BatchedTool, CachedTool, IdempotentTool, Layer, Middleware, RetryTool, Scope, TransactionalTool, UntrustedServer,
-    boxed, explain, layer,
+    BatchedTool, CachedTool, IdempotentTool, Layer, Middleware, RedisConnection, RetryTool, Scope, SessionStore,
+    TransactionalTool, UntrustedServer, boxed, explain, layer,
 };
 use turbomcp_core::{McpHandler, RequestContext};
 use turbomcp_server::CompositeHandler;
@@ -105,11 +106,54 @@ fn the_table_has_all_that_the_data_have() {
          Audit       send     sink stderr\n\
          CachedTool  read     max_entries 10000, max_bytes 64 MiB\n\
          \n\
-         no warnings\n"
+         no warnings\n\
+         note: without annotations, and so without CachedTool: `send`. Annotate a tool `read_only = true` if it only reads.\n"
     );
     let wrong = explained(&(RetryTool::new(), CachedTool::new()));
     let table = wrong.to_string();
-    assert!(table.ends_with(&format!("\nwarning: {}\n", wrong.warnings()[0])), "{table}");
+    assert!(table.contains(&format!("\nwarning: {}\nnote: {}\n", wrong.warnings()[0], wrong.notes()[0])), "{table}");
+}
+
+/// A writing tool needs no annotation, so `strict` does not fail.
+#[test]
+fn a_tool_without_annotations_is_in_a_note_with_the_layers_that_leave_it_out_for_that() {
+    let texts = |explanation: &Explanation| explanation.notes().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let both = explained(&(CachedTool::new(), RetryTool::new()));
+    assert_eq!(
+        texts(&both),
+        [
+            "without annotations, and so without CachedTool and RetryTool: `send`. Annotate a tool `read_only = true` if \
+          it only reads."
+        ]
+    );
+    assert!(both.strict().is_ok());
+    let without = [
+        ("the cache acts on it", explained(&CachedTool::new().invalidates("send", ["read"]))),
+        ("it is selected", explained(&RetryTool::new().allow_repeated_effects(["send"]))),
+        ("it is excluded", explained(&CachedTool::new().except(["send"]))),
+        ("the selectors decide", explained(&RetryTool::new().only(["read"]))),
+        ("no layer needs annotations", explained(&SessionStore::in_memory())),
+    ];
+    for (why, explanation) in without {
+        assert_eq!(explanation.notes(), [], "{why}");
+    }
+}
+
+#[test]
+fn the_second_level_of_a_cache_is_seen_with_its_subscriber() {
+    let redis = RedisConnection::open("redis://127.0.0.1").expect("a URL");
+    let level = || RedisLevel::new(redis.clone());
+    let of = |cached: CachedTool| {
+        let explanation = explained(&cached);
+        let settings = &explanation.layers()[0].settings;
+        settings.iter().find(|setting| setting.name == "second_level").map(|setting| setting.value.clone())
+    };
+    let with = |level: RedisLevel| of(CachedTool::new().with_second_level(level));
+    assert_eq!(of(CachedTool::new()), None);
+    assert_eq!(with(level()).as_deref(), Some("RedisLevel without a subscriber"));
+    assert_eq!(with(level().with_subscriber(&redis)).as_deref(), Some("RedisLevel with a subscriber"));
+    let memory = of(CachedTool::new().with_second_level(std::sync::Arc::new(MemoryLevel::new())));
+    assert_eq!(memory.as_deref(), Some("MemoryLevel"));
 }
 
 #[test]

@@ -12,7 +12,9 @@ use super::requests::Op;
 /// Panics if the stack has another warning than its plan asks for, or lacks one.
 pub(super) fn check(stack: &Stack, server: &impl McpHandler) {
     let explanation = explain(server);
-    let mut found: Vec<_> = explanation.warnings().iter().map(found).collect();
+    // The drawn settings of two caches that share the tools name all of them.
+    let is_order = |warning: &&Warning| !matches!(warning, Warning::Unused { .. });
+    let mut found: Vec<_> = explanation.warnings().iter().filter(is_order).map(found).collect();
     let mut expected = expected(stack);
     found.sort();
     expected.sort();
