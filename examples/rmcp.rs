@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mcp_patterns::rmcp_server::{Failed, McpError};
-use mcp_patterns::{CachedTool, Layer, RetryTool, RmcpServer};
+use mcp_patterns::{CachedTool, RetryTool, RmcpServer, TryLayer};
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::{ServerHandler, ServiceExt, schemars, tool, tool_handler, tool_router, transport::stdio};
@@ -48,8 +48,8 @@ impl ServerHandler for Weather {}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let weather = Weather { calls: Arc::default(), tool_router: Weather::tool_router() };
-    let server = (CachedTool::new(), RetryTool::new()).layer(RmcpServer::new(weather));
+    let weather = RmcpServer::try_new(Weather { calls: Arc::default(), tool_router: Weather::tool_router() })?;
+    let server = (CachedTool::new(), RetryTool::new()).try_layer(weather)?;
     server.serve(stdio()).await?.waiting().await?;
     Ok(())
 }

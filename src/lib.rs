@@ -68,7 +68,7 @@
 //! # Servers of the official SDK
 //!
 //! ```
-//! use mcp_patterns::{CachedTool, Layer, RetryTool, RmcpServer};
+//! use mcp_patterns::{CachedTool, RetryTool, RmcpServer, TryLayer};
 //!
 //! /// Your server, as you have written it for `rmcp`.
 //! #[derive(Clone)]
@@ -77,11 +77,11 @@
 //! impl rmcp::ServerHandler for Notes {}
 //!
 //! # #[tokio::main]
-//! # async fn main() {
-//! let server = (CachedTool::new(), RetryTool::new()).layer(RmcpServer::new(Notes));
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let notes = RmcpServer::try_new(Notes)?;
+//! let server = (CachedTool::new(), RetryTool::new()).try_layer(notes)?;
 //! // `server.serve(rmcp::transport::stdio()).await` serves it.
-//! # drop(server);
-//! # }
+//! # Ok(()) }
 //! ```
 //!
 //! [`guide::with_rmcp`] says what a server over HTTP needs.

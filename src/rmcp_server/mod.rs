@@ -3,10 +3,22 @@
 //! Any [`ServerHandler`](rmcp::ServerHandler) becomes the end of a stack. The stack is itself a `ServerHandler`, and all transports of rmcp
 //! serve it. [The guide](crate::guide::with_rmcp) has principals, sessions, factories and the differences.
 //!
+//! # Dependencies
+//!
+//! The example of this page goes [into a `main`](crate::guide#how-to-run-an-example), and needs:
+//!
+//! ```sh
+//! cargo add mcp-patterns --features rmcp
+//! cargo add rmcp@3.11 --features client,transport-io
+//! cargo add serde --features derive
+//! cargo add serde_json
+//! cargo add tokio --features full
+//! ```
+//!
 //! # Example
 //!
 //! ```
-//! use mcp_patterns::{CachedTool, Layer, RetryTool, RmcpServer};
+//! use mcp_patterns::{CachedTool, RetryTool, RmcpServer, TryLayer};
 //! use rmcp::handler::server::{router::tool::ToolRouter, wrapper::Parameters};
 //! use rmcp::{ServerHandler, ServiceExt, schemars, tool, tool_handler, tool_router};
 //!
@@ -33,8 +45,8 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let weather = Weather { tool_router: Weather::tool_router() };
-//! let server = (CachedTool::new(), RetryTool::new()).layer(RmcpServer::new(weather));
+//! let weather = RmcpServer::try_new(Weather { tool_router: Weather::tool_router() })?;
+//! let server = (CachedTool::new(), RetryTool::new()).try_layer(weather)?;
 //!
 //! // `server.serve(rmcp::transport::stdio()).await` serves it. Here a client in the same
 //! // process calls it.

@@ -113,23 +113,26 @@ impl<T: ServerHandler> RmcpServer<T> {
     /// an answer with another one, and idempotency keys and sessions by principal are refused.
     ///
     /// ```
-    /// # use mcp_patterns::rmcp_server::{Principal, RmcpServer};
-    /// # #[derive(Clone)]
-    /// # struct Notes;
-    /// # impl rmcp::ServerHandler for Notes {}
+    /// use mcp_patterns::rmcp_server::{Principal, RmcpServer};
+    ///
+    /// #[derive(Clone)]
+    /// struct Notes;
+    ///
+    /// impl rmcp::ServerHandler for Notes {}
+    ///
     /// /// The user that your own middleware has found for the token, and put into the extensions
     /// /// of the request.
     /// #[derive(Clone)]
     /// struct User(String);
     ///
     /// # #[tokio::main]
-    /// # async fn main() {
-    /// let server = RmcpServer::new(Notes).with_principal(|ctx| {
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = RmcpServer::try_new(Notes)?.with_principal(|ctx| {
     ///     let parts = ctx.extensions.get::<http::request::Parts>()?;
     ///     let user = parts.extensions.get::<User>()?;
     ///     Some(Principal::new(user.0.clone()))
     /// });
-    /// # }
+    /// # Ok(()) }
     /// ```
     #[must_use]
     pub fn with_principal(
