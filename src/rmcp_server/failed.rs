@@ -18,6 +18,7 @@ use crate::outcome::note_in;
 /// ```
 /// use mcp_patterns::rmcp_server::{Failed, McpError};
 /// use rmcp::handler::server::tool::IntoCallToolResult;
+/// use rmcp::model::CallToolResponse;
 ///
 /// async fn fetch() -> Result<String, Failed> {
 ///     Err(Failed(McpError::unavailable("The weather service is down")))
@@ -25,9 +26,8 @@ use crate::outcome::note_in;
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let rmcp::model::CallToolResponse::Complete(result) = fetch().await.into_call_tool_result()? else {
-///     panic!("it is complete");
-/// };
+/// let answer = fetch().await.into_call_tool_result()?;
+/// let CallToolResponse::Complete(result) = answer else { unreachable!("it is complete") };
 /// assert_eq!(result.is_error, Some(true));
 /// # Ok(()) }
 /// ```

@@ -11,7 +11,7 @@
 //! cargo add mcp-patterns --features rmcp
 //! cargo add rmcp@3.11 --features client,transport-io
 //! cargo add serde --features derive
-//! cargo add serde_json
+//! cargo add schemars@1 serde_json
 //! cargo add tokio --features full
 //! ```
 //!
@@ -20,7 +20,7 @@
 //! ```
 //! use mcp_patterns::{CachedTool, RetryTool, RmcpServer, TryLayer};
 //! use rmcp::handler::server::{router::tool::ToolRouter, wrapper::Parameters};
-//! use rmcp::{ServerHandler, ServiceExt, schemars, tool, tool_handler, tool_router};
+//! use rmcp::{ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 //!
 //! #[derive(Clone)]
 //! struct Weather {
@@ -51,7 +51,10 @@
 //! // `server.serve(rmcp::transport::stdio()).await` serves it. Here a client in the same
 //! // process calls it.
 //! let (near, far) = tokio::io::duplex(4096);
-//! tokio::spawn(async move { server.serve(far).await?.waiting().await.map_err(std::io::Error::other) });
+//! tokio::spawn(async move {
+//!     let running = server.serve(far).await.expect("the client connects");
+//!     running.waiting().await
+//! });
 //! let client = ().serve(near).await?;
 //! let mut call = rmcp::model::CallToolRequestParams::new("weather");
 //! call.arguments = serde_json::json!({"city": "Paris"}).as_object().cloned();

@@ -29,6 +29,11 @@ use crate::{Layered, Middleware, scope};
 /// A server of rmcp with layers around it, or without.
 ///
 /// Implemented for [`RmcpServer`], and for [`Layered`] around it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a server of rmcp with layers",
+    label = "not an `RmcpStack`",
+    note = "put the layers around an `RmcpServer`: `layers.layer(RmcpServer::new(server))`; `boxed` erases that it is one"
+)]
 pub trait RmcpStack: McpHandler + sealed::Sealed {
     /// The server at the end.
     type Server: ServerHandler;
