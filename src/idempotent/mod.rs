@@ -212,6 +212,7 @@
 //! | is new | the tool's own | yes |
 //! | has an answer, same arguments | the first answer, `_meta["mcp-patterns/idempotency"] = "replayed"`, and `"mcp-patterns/other-connection"` if the first call came over another one | no |
 //! | had an answer that was too large to be kept | `internal`, `"answer_not_kept"` | no |
+//! | belongs to an unknown caller: the request has credentials, but the [server of rmcp](crate::guide::with_rmcp#principals) does not say whose they are | `configuration`, `"unknown_caller"` | no |
 //! | is missing where it is required, or does not have the form of a key | `invalid_params`, `"key_missing"` or `"key_invalid"` | no |
 //! | is new, and the caller's share of a [`MemoryBackend`] is full | `server_overloaded`, `"overloaded"` | no |
 //! | cannot be looked up, or claimed | `unavailable`, `"unavailable"` | no |

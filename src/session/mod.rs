@@ -259,6 +259,7 @@
 //! | `unavailable` | `unavailable` | the backend fails, or refuses to write (no memory, a full disk, a replica); nothing was changed |
 //! | `outcome_unknown` | `internal` | the connection to the backend was lost during a write: the change may have been kept |
 //! | `undecodable`, `unencodable` | `internal` | a value does not have the type that the tool asks for, or cannot be written as JSON; the text names its key |
+//! | `unknown_caller` | `configuration` | by principal: the request has credentials, but the [server of rmcp](crate::guide::with_rmcp#principals) does not say whose they are |
 //! | `no_layer`, `not_renewable`, `arguments` | `internal`, `internal`, `invalid_params` | no layer acts on the tool, or the code runs in a spawned task; the session has no handle; `open_session` takes no arguments |
 //!
 //! The texts of `unavailable` and `outcome_unknown` have an id, and the log has the error under this id. For an
