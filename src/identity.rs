@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use turbomcp_core::RequestContext;
 
-pub(crate) use self::marks::{UNREAD_CREDENTIALS, has_unread_credentials};
+pub(crate) use self::marks::UNREAD_CREDENTIALS;
 #[cfg(feature = "rmcp")]
 pub(crate) use self::marks::{mark_instance, mark_unread_credentials};
 pub(crate) use self::partition::Partition;

@@ -9,7 +9,7 @@ use super::source::{MAX_KEY_CHARS, key_invalid};
 use super::{CallKey, IDEMPOTENCY, KeyCounts, KeySource, KeySpace, call};
 use crate::ConfigError;
 use crate::arguments::{LayerArgument, LayerArguments};
-use crate::identity::{UNREAD_CREDENTIALS, has_unread_credentials};
+use crate::identity::UNREAD_CREDENTIALS;
 use crate::outcome;
 
 const SETTINGS: &str = "Idempotency";
@@ -243,7 +243,7 @@ impl Idempotency {
             }
             None => return Ok(None),
         };
-        if has_unread_credentials(ctx) {
+        if space.identity.is_unknown_caller(ctx) {
             let reason = format!("An idempotency key belongs to its caller: {UNREAD_CREDENTIALS}");
             let error = McpError::new(outcome::ErrorKind::Configuration, reason);
             return Err(outcome::marked(IDEMPOTENCY, "unknown_caller", error));

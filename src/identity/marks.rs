@@ -12,7 +12,7 @@ const UNREAD: &str = "mcp-patterns/unread_credentials";
 const INSTANCE: &str = "mcp-patterns/instance";
 
 /// Says whether the caller is unknown although the request has credentials. Then it must not share anything with another one.
-pub(crate) fn has_unread_credentials(ctx: &RequestContext) -> bool {
+pub(super) fn has_unread_credentials(ctx: &RequestContext) -> bool {
     ctx.metadata.contains_key(UNREAD)
 }
 

@@ -55,7 +55,7 @@ impl Identity {
     pub(crate) fn partition<'a>(&'a self, scope: Scope, ctx: &'a RequestContext) -> Option<Partition<'a>> {
         let partition = match scope {
             Scope::Public => Some(Partition::Everybody),
-            _ if has_unread_credentials(ctx) => None,
+            _ if self.is_unknown_caller(ctx) => None,
             Scope::Session => {
                 let (transport, kept) = (ctx.session_id(), scope::session_id());
                 let has_one = transport.is_some() || kept.is_some();
@@ -67,6 +67,11 @@ impl Identity {
             None => partition,
             Some(instance) => partition.map(|within| Partition::Instance { instance, within: Box::new(within) }),
         }
+    }
+
+    /// Says whether the request has credentials, and nothing says whose they are.
+    pub(crate) fn is_unknown_caller(&self, ctx: &RequestContext) -> bool {
+        self.0.partition.is_none() && has_unread_credentials(ctx)
     }
 
     pub(crate) fn caller<'a>(&'a self, ctx: &'a RequestContext) -> Caller<'a> {

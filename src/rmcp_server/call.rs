@@ -1,6 +1,6 @@
 //! One request of a client: its context for the layers, and what the end of the stack needs of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rmcp::RoleServer;
 use rmcp::model::{InputResponses, ProgressToken, RequestId};
@@ -46,13 +46,13 @@ pub(super) struct Call {
     /// The session and the cancellation of the caller's own context.
     session: Arc<dyn McpSession>,
     cancellation: Arc<dyn Cancellable>,
-    is_continuation: bool,
-    continuation: Mutex<Continuation>,
+    /// What came with the request besides its arguments.
+    pub(super) continuation: Continuation,
 }
 
 impl Scoped for Call {
     fn is_continuation(&self) -> bool {
-        self.is_continuation
+        self.continuation.0.is_some() || self.continuation.1.is_some()
     }
 }
 
@@ -74,14 +74,7 @@ impl Contexts {
         let cancellation: Arc<dyn Cancellable> = Arc::new(ctx.ct.clone());
         let mut own = self.context(&ctx, connection.as_deref()).with_cancellation_token(Arc::clone(&cancellation));
         own.session = Some(Arc::clone(&session));
-        let call = Call {
-            ctx,
-            connection,
-            session,
-            cancellation,
-            is_continuation: continuation.0.is_some() || continuation.1.is_some(),
-            continuation: Mutex::new(continuation),
-        };
+        let call = Call { ctx, connection, session, cancellation, continuation };
         (own, call, questions)
     }
 
@@ -106,13 +99,11 @@ impl Contexts {
             }
             None => own.session_id = connection.and_then(Connection::id).map(str::to_owned),
         }
-        match &self.principal {
-            Some(principal) => own.principal = principal(ctx),
-            None => {
-                if parts.is_some_and(|parts| parts.headers.contains_key(http::header::AUTHORIZATION)) {
-                    mark_unread_credentials(&mut own);
-                }
-            }
+        own.principal = self.principal.as_ref().and_then(|principal| principal(ctx));
+        // Whoever sends credentials is not anonymous, also if they were not understood.
+        if own.principal.is_none() && parts.is_some_and(|parts| parts.headers.contains_key(http::header::AUTHORIZATION))
+        {
+            mark_unread_credentials(&mut own);
         }
         if let Some(instance) = self.instance {
             mark_instance(&mut own, instance);
@@ -130,14 +121,6 @@ impl Call {
     pub(super) fn has_own_cancellation(&self, ctx: &RequestContext) -> bool {
         ctx.cancellation_token.as_ref().is_some_and(|cancellation| is_same(cancellation, &self.cancellation))
     }
-
-    /// What came with the request besides its arguments.
-    pub(super) fn continuation(&self) -> Continuation {
-        if !self.is_continuation {
-            return (None, None);
-        }
-        self.continuation.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 fn is_same<T: ?Sized>(one: &Arc<T>, other: &Arc<T>) -> bool {
@@ -154,6 +137,7 @@ pub(super) fn seen_by_layers(
     let mut own = RmcpContext::new(id, peer);
     match call {
         Some(call) => {
+            own.ct = call.ctx.ct.clone();
             own.extensions = call.ctx.extensions.clone();
             own.meta = call.ctx.meta.clone();
         }

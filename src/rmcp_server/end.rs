@@ -20,6 +20,7 @@ use turbomcp_types::{
 };
 
 use super::call::{Call, Continuation, seen_by_layers};
+use super::connections::Connection;
 use super::convert::{error_from_rmcp, prompt_from_rmcp, resource_from_rmcp, result_from_rmcp};
 use super::forwarding_peer::ForwardingPeer;
 use super::listing::listed_now;
@@ -40,15 +41,12 @@ impl<T: ServerHandler> RmcpServer<T> {
     {
         let call = scope::current::<Call>();
         let call = call.as_deref();
-        let continuation = call.map(Call::continuation).unwrap_or_default();
+        let continuation = call.map(|call| call.continuation.clone()).unwrap_or_default();
         let lent = Lent::new(call, ctx);
-        let mut own = match (&lent, call) {
-            (Lent::Nothing, Some(call)) => call.ctx.clone(),
-            (Lent::Nothing, None) => seen_by_layers(None, ctx, self.nobody.peer().clone()),
-            (Lent::Peer(peer) | Lent::OfConnection(Some(peer), _), call) => {
-                seen_by_layers(call, ctx, peer.peer().clone())
-            }
-            (Lent::OfConnection(None, _), call) => seen_by_layers(call, ctx, self.nobody.peer().clone()),
+        let mut own = match (&lent.peer, call) {
+            (Some(peer), call) => seen_by_layers(call, ctx, peer.peer().clone()),
+            (None, Some(call)) => call.ctx.clone(),
+            (None, None) => seen_by_layers(None, ctx, self.nobody.peer().clone()),
         };
         if call.is_some_and(|call| call.has_own_cancellation(ctx)) {
             return ask(continuation, own).await.map_err(error_from_rmcp);
@@ -69,34 +67,31 @@ impl<T: ServerHandler> RmcpServer<T> {
     }
 }
 
-/// A peer for the time of a call.
-enum Lent<'a> {
-    /// The client's own, or that of a call without a client.
-    Nothing,
-    /// Of a connection that is used for one request.
-    Peer(ForwardingPeer),
-    /// Given back at the end, also if the call is dropped.
-    OfConnection(Option<ForwardingPeer>, &'a Call),
+/// A peer for the time of a call, unless layers need not see what passes through it.
+struct Lent<'a> {
+    peer: Option<ForwardingPeer>,
+    /// Gets the peer back, also if the call is dropped.
+    connection: Option<&'a Connection>,
 }
 
 impl<'a> Lent<'a> {
     fn new(call: Option<&'a Call>, ctx: &RequestContext) -> Self {
         let Some(session) = ctx.session.as_ref().filter(|_| !call.is_some_and(|call| call.has_own_client(ctx))) else {
-            return Self::Nothing;
+            return Self { peer: None, connection: None };
         };
         let (session, token) = (Arc::clone(session), ctx.progress_token().cloned());
-        match call.and_then(|call| Some((call, call.connection.as_ref()?))) {
-            Some((call, connection)) => Self::OfConnection(Some(connection.forwarding_to(session, token)), call),
-            None => Self::Peer(ForwardingPeer::new(session, token, None)),
-        }
+        let connection = call.and_then(|call| call.connection.as_deref());
+        let peer = match connection {
+            Some(connection) => connection.forwarding_to(session, token),
+            None => ForwardingPeer::new(session, token, None),
+        };
+        Self { peer: Some(peer), connection }
     }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        if let Self::OfConnection(peer, call) = self
-            && let Some((peer, connection)) = peer.take().zip(call.connection.as_deref())
-        {
+        if let Some((peer, connection)) = self.peer.take().zip(self.connection) {
             connection.put_back(peer);
         }
     }

@@ -109,8 +109,8 @@ impl<T: ServerHandler> RmcpServer<T> {
 
     /// Reads the caller of a request, from its credentials, or `None` for an anonymous one.
     ///
-    /// rmcp passes credentials on without reading them. Without this setting, no call whose request has an `Authorization` header shares
-    /// an answer with another one, and idempotency keys and sessions by principal are refused.
+    /// rmcp passes credentials on without reading them. A request with an `Authorization` header and without a principal is one of an
+    /// unknown caller: it shares no answer with another one, and idempotency keys and sessions by principal are refused.
     ///
     /// ```
     /// use mcp_patterns::rmcp_server::{Principal, RmcpServer};

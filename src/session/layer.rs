@@ -14,7 +14,6 @@ use super::settings::LAYER;
 use super::store::SessionStore;
 use super::{SESSION, SessionError, SessionMode};
 use crate::explain::{Description, list_for_bind};
-use crate::identity::has_unread_credentials;
 use crate::middleware::{Target, impl_layer};
 use crate::outcome;
 use crate::selection::{Known, Plan, Rule, Unknown, bare, look_up};
@@ -38,7 +37,7 @@ impl SessionStore {
             },
             SessionMode::Transport | SessionMode::Principal => self.engine.key_of_call(ctx),
         };
-        if mode == SessionMode::Principal && has_unread_credentials(ctx) {
+        if mode == SessionMode::Principal && self.engine.settings.identity.is_unknown_caller(ctx) {
             // Not even an optional session: the caller has one.
             return Err(SessionError::UnknownCaller);
         }

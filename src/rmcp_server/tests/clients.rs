@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rmcp::ServerHandler;
 use serde_json::json;
 
 use super::server::{Client, Tools, request, until};
 use crate::rmcp_server::RmcpServer;
-use crate::{BatchedTool, CachedTool, Layer, RetryTool};
+use crate::{BatchedTool, CachedTool, Layer, RetryTool, SessionStore};
 
 fn retry_everything() -> RetryTool {
     RetryTool::new().with_base_delay(Duration::from_millis(1)).retry_if(|_| true)
@@ -71,7 +72,15 @@ async fn a_call_that_several_wait_for_survives_the_one_that_began_it() {
 #[tokio::test]
 async fn a_call_whose_last_caller_has_cancelled_is_cancelled() {
     let tools = Tools::new();
-    let stack = (CachedTool::new(), RetryTool::new()).layer(RmcpServer::new(tools.clone()));
+    cancels(&tools, (CachedTool::new(), RetryTool::new()).layer(RmcpServer::new(tools.clone()))).await;
+    let tools = Tools::new();
+    cancels(&tools, RetryTool::new().layer(RmcpServer::new(tools.clone()))).await;
+    let tools = Tools::new();
+    cancels(&tools, SessionStore::in_memory().layer(RmcpServer::new(tools.clone()))).await;
+}
+
+/// A client that cancels cancels the call of the tool.
+async fn cancels<S: ServerHandler + Clone>(tools: &Tools, stack: S) {
     let client = Client::connect(&stack, "Ada").await;
     let call = client.service.peer().send_cancellable_request(
         rmcp::model::ClientRequest::CallToolRequest(rmcp::model::CallToolRequest::new(request("wait", json!({})))),

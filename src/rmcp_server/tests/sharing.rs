@@ -12,7 +12,7 @@ use super::server::{Client, Tools, request, text, until};
 use crate::idempotent::MemoryBackend;
 use crate::rmcp_server::{Principal, RmcpServer, RmcpStack};
 use crate::session::SessionMode;
-use crate::{CachedTool, IdempotentTool, Layer, Scope, SessionStore};
+use crate::{CachedTool, IdempotentTool, Identity, Layer, Scope, SessionStore};
 
 /// Calls a tool as a transport of HTTP would, with these headers.
 async fn call<S: RmcpStack + ServerHandler>(
@@ -69,8 +69,14 @@ const BOB: (&str, &str) = ("authorization", "Bearer bob");
 async fn nothing_is_shared_while_credentials_are_not_read() {
     let peer = Peer::connect().await;
     let tools = Tools::new();
-    for scope in [Scope::Principal, Scope::Session] {
-        let stack = CachedTool::new().with_scope(scope).layer(RmcpServer::new(tools.clone()));
+    let not_understood = || RmcpServer::new(tools.clone()).with_principal(|_| None);
+    for (scope, server) in [
+        (Scope::Principal, RmcpServer::new(tools.clone())),
+        (Scope::Session, RmcpServer::new(tools.clone())),
+        (Scope::Principal, not_understood()),
+        (Scope::Session, not_understood()),
+    ] {
+        let stack = CachedTool::new().with_scope(scope).layer(server);
         for user in [ADA, BOB, ADA] {
             let headers = [user, ("mcp-session-id", "one")];
             let before = tools.seen.calls();
@@ -149,4 +155,16 @@ async fn two_instances_of_one_factory_share_no_answer() {
     }
     let first = Client::connect(&stack, "Cleo").await;
     assert_eq!(first.text("weather", json!({"city": "Paris"})).await, "Paris: 1 by first");
+}
+
+#[tokio::test]
+async fn a_partition_of_the_users_own_needs_no_principal() {
+    let peer = Peer::connect().await;
+    let tools = Tools::new();
+    let identity = Identity::new().with_partition(|ctx| ctx.header("authorization").map(str::to_owned));
+    let stack = CachedTool::new().with_identity(identity).layer(RmcpServer::new(tools.clone()));
+    for (user, count) in [(ADA, 1), (BOB, 2), (ADA, 1), (BOB, 2)] {
+        let answer = call(&stack, &peer, &[user], "weather", json!({"city": "Paris"})).await.unwrap();
+        assert_eq!(text(&answer), format!("Paris: {count} by only"));
+    }
 }
