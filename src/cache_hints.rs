@@ -12,7 +12,7 @@ use serde_json::Value;
 pub(crate) const CACHE_HINTS: &str = "mcp-patterns/cache_hints";
 
 /// The entry of the hints with the time that a client may keep the answer, in milliseconds.
-pub(crate) const TTL_MS: &str = "ttlMs";
+const TTL_MS: &str = "ttlMs";
 
 /// Shortens the time for an answer of this age.
 pub(crate) fn subtract_age(meta: &mut HashMap<String, Value>, age: Duration) {

@@ -110,7 +110,7 @@ impl<M: Middleware, H: RmcpStack> RmcpStack for Layered<M, H> {
     }
 }
 
-/// Lets a request pass the layers. `Err(Ok(..))` is an answer that is not complete.
+/// Lets a request pass the layers, and asks its client what the server wants to know.
 async fn through<S: RmcpStack, A, F>(
     stack: &S,
     ctx: RmcpContext<RoleServer>,
