@@ -37,12 +37,7 @@ thread_local! {
     static IS_NOT_LEARNING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says whether layers learn the tools of a listing.
-fn learns() -> bool {
-    !IS_NOT_LEARNING.get()
-}
-
-/// Runs `list` without any layer learning the tools: they are not all tools.
+/// Runs `list` without any layer learning the tools, or being judged by them: they are not all tools.
 #[cfg(feature = "rmcp")]
 pub(crate) fn without_learning<A>(list: impl FnOnce() -> A) -> A {
     /// Also if a layer panics.
@@ -98,14 +93,15 @@ impl<M: Middleware, H: McpHandler> Layered<M, H> {
 
     /// Lists the tools through the middleware, which learns of them.
     fn listed(&self, ctx: Option<&RequestContext>, list: impl FnOnce() -> Vec<Tool>) -> Vec<Tool> {
+        if IS_NOT_LEARNING.get() {
+            return arguments::list(list);
+        }
         let has_reads = || explain::has_reads(self.inner());
         let passing =
             Passing { address: Arc::as_ptr(&self.0).addr(), is_checked: &self.0.is_checked, has_reads: &has_reads };
         let list = || {
             let tools = list();
-            if learns() {
-                self.middleware().observe_tools(&tools, ctx);
-            }
+            self.middleware().observe_tools(&tools, ctx);
             tools
         };
         arguments::list(|| explain::pass(&passing, list, |tools| self.middleware().describe(tools)))

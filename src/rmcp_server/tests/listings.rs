@@ -129,12 +129,19 @@ impl Middleware for Observing {
     fn observe_tools(&self, _: &[turbomcp_types::Tool], _: Option<&turbomcp_core::RequestContext>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
+
+    fn describe(&self, _: &[turbomcp_types::Tool]) -> crate::explain::Description {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        crate::explain::Description::of::<Self>()
+    }
 }
 
 #[tokio::test]
 async fn layers_do_not_take_one_tool_for_all_tools() {
     let observing = Observing::default();
-    let stack = layer(observing.clone()).layer(RmcpServer::new(Tools::new()));
+    // With no tool so far, the layer is judged at the first listing that has one.
+    let server = RmcpServer::with_tools(Tools::new(), []).unwrap();
+    let stack = layer(observing.clone()).layer(server);
     let before = observing.0.load(Ordering::SeqCst);
     assert!(ServerHandler::get_tool(&stack, "weather").is_some());
     assert_eq!(observing.0.load(Ordering::SeqCst), before);
