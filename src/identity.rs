@@ -1,6 +1,6 @@
 //! Sharing between callers: the [`Scope`] of data that layers keep between calls, and the [`Identity`] that distinguishes callers.
 
-mod marks;
+mod instance;
 mod partition;
 mod rights;
 #[cfg(any(feature = "batched", feature = "retry"))]
@@ -13,10 +13,9 @@ use std::sync::Arc;
 use serde_json::Value;
 use turbomcp_core::RequestContext;
 
-pub(crate) use self::marks::UNREAD_CREDENTIALS;
 #[cfg(feature = "rmcp")]
-pub(crate) use self::marks::{mark_instance, mark_unread_credentials};
-pub(crate) use self::partition::Partition;
+pub(crate) use self::instance::mark_instance;
+pub(crate) use self::partition::{Partition, UNREAD_CREDENTIALS};
 #[cfg(feature = "batched")]
 pub(crate) use self::share::share_of;
 use crate::ConfigError;
@@ -96,6 +95,8 @@ pub enum Scope {
 ///   `entitlements`, `authorities`, `authorization_details`, `wids`, `cognito:groups`, `realm_access` and `resource_access`
 /// - partition: the subject and its issuer; all anonymous callers share one, unless they are distinguished [by their
 ///   session](Self::with_anonymous_by_session)
+/// - a request that has an `Authorization` header, but no principal, is one of an unknown caller: unless a partition of yours says who it
+///   is, it shares nothing outside of [`Scope::Public`], and idempotency keys and sessions by principal are refused
 ///
 /// A claim that is `null`, or an empty list of rights, counts as absent.
 #[derive(Clone, Default)]

@@ -5,10 +5,15 @@ use std::sync::Arc;
 use serde_json::Value;
 use turbomcp_core::{Principal, RequestContext};
 
-use super::marks::{has_unread_credentials, instance};
+use super::instance::instance;
 use super::{Identity, Scope};
 use crate::canonical::{encode, encode_str};
 use crate::scope;
+use crate::telemetry::Warning;
+
+/// Why a call is refused that needs to know its caller, for a message.
+pub(crate) const UNREAD_CREDENTIALS: &str = "the request has credentials, but the server does not say whose they are: set \
+                                             `RmcpServer::with_principal`, or the authorization of another transport";
 
 /// The group of callers that share data in a scope.
 pub(crate) enum Partition<'a> {
@@ -55,7 +60,13 @@ impl Identity {
     pub(crate) fn partition<'a>(&'a self, scope: Scope, ctx: &'a RequestContext) -> Option<Partition<'a>> {
         let partition = match scope {
             Scope::Public => Some(Partition::Everybody),
-            _ if self.is_unknown_caller(ctx) => None,
+            _ if self.is_unknown_caller(ctx) => {
+                static UNREAD: Warning = Warning::new();
+                if let Some(unsaid) = UNREAD.due() {
+                    tracing::warn!(unsaid, "the credentials of a call were not read, so it shares nothing: say who calls");
+                }
+                None
+            }
             Scope::Session => {
                 let (transport, kept) = (ctx.session_id(), scope::session_id());
                 let has_one = transport.is_some() || kept.is_some();
@@ -69,9 +80,9 @@ impl Identity {
         }
     }
 
-    /// Says whether the request has credentials, and nothing says whose they are.
+    /// Says whether the request has credentials, and nothing says whose they are. Such a caller is not anonymous.
     pub(crate) fn is_unknown_caller(&self, ctx: &RequestContext) -> bool {
-        self.0.partition.is_none() && has_unread_credentials(ctx)
+        self.0.partition.is_none() && ctx.subject().is_none() && ctx.header("authorization").is_some()
     }
 
     pub(crate) fn caller<'a>(&'a self, ctx: &'a RequestContext) -> Caller<'a> {

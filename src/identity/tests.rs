@@ -119,6 +119,22 @@ fn in_session_scope_a_call_without_a_session_shares_with_no_other_call() {
 }
 
 /// The part of an answer's key that contains the caller and the rights.
+#[test]
+fn a_caller_whose_credentials_nobody_has_read_shares_only_what_is_public() {
+    let mut unread = RequestContext::http().with_session_id("1");
+    unread.headers.get_or_insert_default().insert("Authorization".to_owned(), "Bearer of ada".to_owned());
+    let shares = |identity: &Identity, ctx: &RequestContext| {
+        [Scope::Public, Scope::Principal, Scope::Session].map(|scope| identity.partition(scope, ctx).is_some())
+    };
+    for identity in [Identity::new(), Identity::new().with_anonymous_by_session()] {
+        assert_eq!(shares(&identity, &unread), [true, false, false]);
+        assert_eq!(shares(&identity, &unread.clone().with_principal(ada())), [true; 3], "they are read");
+        assert_eq!(shares(&identity, &unread.clone().with_user_id("ada")), [true; 3], "they are read");
+    }
+    let by_token = Identity::new().with_partition(|ctx| ctx.header("authorization").map(str::to_owned));
+    assert_eq!(shares(&by_token, &unread), [true; 3], "the user reads them");
+}
+
 fn rights(identity: &Identity, principal: Principal) -> Vec<u8> {
     let (mut key, ctx) = (Vec::new(), ctx(principal));
     identity.partition(Scope::Principal, &ctx).expect("always shared").encode_with_rights(&mut key);

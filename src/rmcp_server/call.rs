@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+use http::request::Parts;
 use rmcp::RoleServer;
 use rmcp::model::{InputResponses, ProgressToken, RequestId};
 use rmcp::service::RequestContext as RmcpContext;
@@ -12,7 +14,7 @@ use turbomcp_core::{Cancellable, McpSession, Principal, RequestContext, Transpor
 use super::client::{Client, Question};
 use super::connections::{Connection, Connections};
 use super::convert::by_json;
-use crate::identity::{mark_instance, mark_unread_credentials};
+use crate::identity::mark_instance;
 use crate::scope::Scoped;
 
 /// The header of the session of HTTP.
@@ -84,27 +86,20 @@ impl Contexts {
             let key = if key == META_PROGRESS_TOKEN { PROGRESS_TOKEN } else { key };
             own.metadata.insert(key.to_owned(), value.clone());
         }
-        let parts = ctx.extensions.get::<http::request::Parts>();
-        match parts {
+        match ctx.extensions.get::<Parts>() {
             Some(parts) => {
                 own.transport = TransportType::Http;
                 let header = parts.headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok());
                 // Without a handshake there is no session, so the client has made the name up.
                 own.session_id = header.filter(|_| connection.is_some()).map(str::to_owned);
-                let headers = parts
-                    .headers
-                    .iter()
-                    .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
+                // Each header is passed on, also one that is no text: whoever sends credentials is not anonymous.
+                let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+                let headers = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
                 own.headers = Some(headers.collect());
             }
             None => own.session_id = connection.and_then(Connection::id).map(str::to_owned),
         }
         own.principal = self.principal.as_ref().and_then(|principal| principal(ctx));
-        // Whoever sends credentials is not anonymous, also if they were not understood.
-        if own.principal.is_none() && parts.is_some_and(|parts| parts.headers.contains_key(http::header::AUTHORIZATION))
-        {
-            mark_unread_credentials(&mut own);
-        }
         if let Some(instance) = self.instance {
             mark_instance(&mut own, instance);
         }

@@ -24,7 +24,7 @@ async fn call<S: RmcpStack + ServerHandler>(
 ) -> Result<rmcp::model::CallToolResult, rmcp::ErrorData> {
     let mut builder = http::Request::builder();
     for (name, value) in headers {
-        builder = builder.header(*name, *value);
+        builder = builder.header(*name, value.as_bytes());
     }
     let (parts, ()) = builder.body(()).unwrap().into_parts();
     let mut ctx = peer.context();
@@ -64,6 +64,8 @@ impl Peer {
 
 const ADA: (&str, &str) = ("authorization", "Bearer ada");
 const BOB: (&str, &str) = ("authorization", "Bearer bob");
+/// A header that HTTP allows, and that is no visible ASCII.
+const NO_TEXT: (&str, &str) = ("authorization", "Bearer añil");
 
 #[tokio::test]
 async fn nothing_is_shared_while_credentials_are_not_read() {
@@ -77,7 +79,7 @@ async fn nothing_is_shared_while_credentials_are_not_read() {
         (Scope::Session, not_understood()),
     ] {
         let stack = CachedTool::new().with_scope(scope).layer(server);
-        for user in [ADA, BOB, ADA] {
+        for user in [ADA, BOB, ADA, NO_TEXT, NO_TEXT] {
             let headers = [user, ("mcp-session-id", "one")];
             let before = tools.seen.calls();
             call(&stack, &peer, &headers, "weather", json!({"city": "Paris"})).await.unwrap();
