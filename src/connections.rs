@@ -147,13 +147,22 @@ impl<DB: SupportedDatabase> Connections<DB> {
         None
     }
 
+    /// Returns an idle connection that answers, if there is one.
+    pub(crate) async fn idle(&self) -> Option<Pooled<DB>> {
+        self.answering(&mut false).await
+    }
+
+    /// Sets `is_silent` if there is an idle connection that did not answer in time.
+    async fn answering(&self, is_silent: &mut bool) -> Option<Pooled<DB>> {
+        let idle = self.pool.try_acquire()?;
+        self.asked(Pooled::new(idle), is_silent).await
+    }
+
     /// Returns a connection for one short statement, for which a connection is [set apart](Self::set_apart): an idle one, or the
     /// kept one, for which short statements queue. It does not wait for calls that hold connections for long.
     pub(crate) async fn spare(self: &Arc<Self>) -> Result<Spare<'_, DB>, Error> {
         let mut is_silent = false;
-        if let Some(idle) = self.pool.try_acquire()
-            && let Some(connection) = self.asked(Pooled::new(idle), &mut is_silent).await
-        {
+        if let Some(connection) = self.answering(&mut is_silent).await {
             return Ok(Spare { connection, home: None });
         }
         if !self.places.has_room_to_keep() {
@@ -199,12 +208,12 @@ impl<DB: SupportedDatabase> Connections<DB> {
     }
 }
 
-/// The longest time of a statement that is no part of a call: to create a table, to delete a batch of rows.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest time to create a table.
+const SCHEMA_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bounds a statement that is no part of a call.
+/// Bounds a statement that creates a table.
 pub(crate) async fn in_time<T>(statement: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    timeout(STATEMENT_TIMEOUT, statement).await.unwrap_or_else(|_| Err(no_answer()))
+    timeout(SCHEMA_TIMEOUT, statement).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
 /// The error of a database that has not answered in time.

@@ -186,7 +186,7 @@ async fn an_idle_or_kept_connection_that_stops_answering_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_statement_outside_a_call_times_out_after_a_minute() {
+async fn the_creation_of_a_table_times_out_after_a_minute() {
     let begun = Instant::now();
     let ended = timeout(Duration::from_secs(120), in_time::<()>(std::future::pending())).await.expect("it is given up");
     assert!(matches!(ended, Err(Error::Io(error)) if error.kind() == io::ErrorKind::TimedOut));

@@ -63,7 +63,10 @@ impl Identity {
             _ if self.is_unknown_caller(ctx) => {
                 static UNREAD: Warning = Warning::new();
                 if let Some(unsaid) = UNREAD.due() {
-                    tracing::warn!(unsaid, "the credentials of a call were not read, so it shares nothing: say who calls");
+                    tracing::warn!(
+                        unsaid,
+                        "the credentials of a call were not read, so it shares nothing: say who calls"
+                    );
                 }
                 None
             }

@@ -255,7 +255,8 @@
 //! | a statement | the transaction's timeout. [Without one](Transactor::without_timeout) there is no bound |
 //! | a commit | the transaction's timeout, and at least five seconds: then `outcome_unknown`. The connection is closed after 30 seconds |
 //! | a rollback, and the return of a connection to its pool, its `after_release` hook included | five seconds, in the background |
-//! | work outside of calls: `ensure_schema`, a sweep's batch | a minute |
+//! | work outside of calls: `ensure_schema` | a minute |
+//! | a sweep's batch | ten seconds, and its connection is asked first; it is closed, and a server that is only slow goes on with the batch |
 //!
 //! So a pool has its full size again when the current calls have ended, and nothing needs a restart. SQLite is a part of the process: the
 //! `busy_timeout` bounds its work, and no connection is closed for being slow.
