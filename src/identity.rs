@@ -3,7 +3,7 @@
 mod instance;
 mod partition;
 mod rights;
-#[cfg(any(feature = "batched", feature = "retry"))]
+#[cfg(any(feature = "batched", feature = "limited", feature = "retry"))]
 mod share;
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use turbomcp_core::RequestContext;
 #[cfg(feature = "rmcp")]
 pub(crate) use self::instance::mark_instance;
 pub(crate) use self::partition::{Partition, UNREAD_CREDENTIALS};
-#[cfg(feature = "batched")]
+#[cfg(any(feature = "batched", feature = "limited"))]
 pub(crate) use self::share::share_of;
 use crate::ConfigError;
 

@@ -49,6 +49,7 @@
 //! | [`CachedTool`] | is answered from memory, or from a cache shared with other replicas, if the same call was answered before | read-only tools; resources and prompts on request | [`cached`] |
 //! | [`BatchedTool`] | is combined with calls made at the same time into one call | tools you name | [`batched`] |
 //! | [`RetryTool`] | is repeated after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
+//! | [`LimitedTool`] | is refused above a rate or a number of calls at the same time, and ended after a timeout | every tool | [`limited`] |
 //! | [`IdempotentTool`] | takes effect once per key, for effects outside of SQL | tools you name | [`idempotent`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
 //! | [`UntrustedServer`] | passes unchanged; no layer follows the marks that the server puts into results | every tool, for servers that are not yours | [`guide::catalogues`] |
@@ -119,6 +120,7 @@
 //! | --- | --- | --- |
 //! | `batched` | [`BatchedTool`] | yes |
 //! | `cached` | [`CachedTool`]; with `redis`, a second level for replicas | yes |
+//! | `limited` | [`LimitedTool`] | yes |
 //! | `retry` | [`RetryTool`] | yes |
 //! | `session` | [`SessionStore`], in memory; with `redis`, `sqlite` or `postgres` | yes |
 //! | `workflow` | [`workflow`]: partial answers, fallbacks and compensations, for tool bodies | yes |
@@ -217,6 +219,9 @@ pub mod cached;
 #[cfg(feature = "idempotent")]
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
 pub mod idempotent;
+#[cfg(feature = "limited")]
+#[cfg_attr(docsrs, doc(cfg(feature = "limited")))]
+pub mod limited;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
@@ -255,6 +260,9 @@ pub use explain::explain;
 #[cfg_attr(docsrs, doc(cfg(feature = "idempotent")))]
 pub use idempotent::IdempotentTool;
 pub use identity::{Identity, Scope};
+#[cfg(feature = "limited")]
+#[cfg_attr(docsrs, doc(cfg(feature = "limited")))]
+pub use limited::LimitedTool;
 pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]

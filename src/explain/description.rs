@@ -48,6 +48,8 @@ pub enum Role {
     Batch,
     /// Repeats a call.
     Retry,
+    /// Limits how many calls there are.
+    Limit,
     /// Makes a call with a key take effect once.
     Idempotency,
     /// Runs a call in a transaction.
@@ -299,6 +301,7 @@ impl fmt::Display for Role {
             Self::Cache => "cache",
             Self::Batch => "batch",
             Self::Retry => "retry",
+            Self::Limit => "limit",
             Self::Idempotency => "idempotency",
             Self::Transaction => "transaction",
             Self::Other => "other",

@@ -19,7 +19,7 @@ const fn wrong(outside: Role, inside: Role, reason: &'static str) -> WrongOrder 
     WrongOrder { outside, inside, reason }
 }
 
-pub(super) const WRONG_ORDERS: [WrongOrder; 13] = [
+pub(super) const WRONG_ORDERS: [WrongOrder; 14] = [
     wrong(Role::Cache, Role::Validate, "a call with invalid arguments costs a load that fails"),
     wrong(Role::Batch, Role::Validate, "a call with invalid arguments joins a batch"),
     wrong(Role::Retry, Role::Validate, "the retries do not learn of a tool that the validation looks up"),
@@ -36,6 +36,11 @@ pub(super) const WRONG_ORDERS: [WrongOrder; 13] = [
     ),
     wrong(Role::Transaction, Role::Cache, "a transaction shares no answers, so the cache answers no call"),
     wrong(Role::Transaction, Role::Session, "a call that is refused for lack of a session costs a transaction"),
+    wrong(
+        Role::Transaction,
+        Role::Limit,
+        "a call that waits for its turn holds a transaction, and one that is refused costs a transaction",
+    ),
     wrong(Role::Transaction, Role::Batch, "a call inside a transaction runs alone, so no call is batched"),
     wrong(
         Role::Retry,

@@ -28,8 +28,16 @@ fn the_page_about_the_order_lists_each_warning_and_no_other() {
 /// The sentence at the top of the page about the order.
 #[test]
 fn a_wrong_order_contradicts_the_documented_one() {
-    let documented =
-        [Role::Validate, Role::Session, Role::Cache, Role::Batch, Role::Retry, Role::Idempotency, Role::Transaction];
+    let documented = [
+        Role::Validate,
+        Role::Session,
+        Role::Cache,
+        Role::Batch,
+        Role::Retry,
+        Role::Limit,
+        Role::Idempotency,
+        Role::Transaction,
+    ];
     let sentence = documented.map(|role| role.to_string()).join(" → ");
     assert!(include_str!("../../docs/ordering.md").contains(&format!("{sentence} → server")));
     let place = |role| documented.iter().position(|documented| *documented == role).expect("a role with a place");

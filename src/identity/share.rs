@@ -13,7 +13,18 @@ static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Identity {
     /// Returns the share of the caller. Anonymous callers have one for each connection. Allocates nothing.
+    #[cfg(any(feature = "batched", feature = "retry"))]
     pub(crate) fn share_of(&self, ctx: &RequestContext) -> u64 {
+        self.number_of(ctx, ctx.session_id().filter(|_| ctx.subject().is_none()))
+    }
+
+    /// Returns a number for the caller. Anonymous callers have one number, as they are one caller. Allocates nothing.
+    #[cfg(feature = "limited")]
+    pub(crate) fn principal_of(&self, ctx: &RequestContext) -> u64 {
+        self.number_of(ctx, None)
+    }
+
+    fn number_of(&self, ctx: &RequestContext, connection: Option<&str>) -> u64 {
         thread_local! {
             static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
@@ -21,11 +32,7 @@ impl Identity {
         KEY.with_borrow_mut(|key| {
             key.clear();
             caller.encode(key);
-            if ctx.subject().is_none()
-                && let Some(session) = ctx.session_id()
-            {
-                key.extend_from_slice(session.as_bytes());
-            }
+            key.extend_from_slice(connection.unwrap_or_default().as_bytes());
             share_of(key)
         })
     }

@@ -1,0 +1,70 @@
+//! The errors of calls that the layer refuses or ends.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use turbomcp_core::McpError;
+
+use super::LIMIT;
+use super::concurrency::NoPlace;
+use super::limits::{Per, Refused};
+use crate::clock::millis;
+use crate::outcome::{self, ErrorKind, RETRY_AFTER_MS};
+
+impl Refused {
+    /// The error for the caller, who may try again later.
+    pub(super) fn error(self, tool: &str) -> McpError {
+        match self {
+            Self::Rate { per, retry_after } => {
+                let millis = millis(retry_after);
+                let whose = match per {
+                    Per::Tool => format!("`{tool}` is called too often"),
+                    Per::Principal => "You make too many calls".to_owned(),
+                    Per::PrincipalAndTool => format!("You call `{tool}` too often"),
+                };
+                let sentence = format!("{whose}: try again in {}. Nothing was done", in_words(millis));
+                McpError::rate_limited(sentence).with_data(json!({ LIMIT: "rate", RETRY_AFTER_MS: millis }))
+            }
+            Self::Concurrency { why: NoPlace::Cancelled, .. } => {
+                McpError::cancelled("The call was cancelled while it waited for its turn; nothing was done by it")
+                    .with_data(json!({ LIMIT: "cancelled" }))
+            }
+            Self::Concurrency { per, why } => {
+                let (kind, whose) = match per {
+                    Per::Tool => (ErrorKind::ServerOverloaded, format!("`{tool}` is busy with other calls")),
+                    Per::Principal => {
+                        (ErrorKind::RateLimited, "Too many of your calls run at the same time".to_owned())
+                    }
+                    Per::PrincipalAndTool => {
+                        (ErrorKind::RateLimited, format!("Too many of your calls of `{tool}` run at the same time"))
+                    }
+                };
+                let (word, waited) = match why {
+                    NoPlace::Waited => ("waited", ", and this one has waited as long as it may"),
+                    NoPlace::Busy | NoPlace::Cancelled => ("busy", ""),
+                };
+                McpError::new(kind, format!("{whose}{waited}: try again later. Nothing was done"))
+                    .with_data(json!({ LIMIT: word }))
+            }
+        }
+    }
+}
+
+/// The error of a call that was ended after its timeout.
+pub(super) fn timed_out(after: Duration, is_read_only: bool) -> McpError {
+    let mut error = outcome::timed_out(after);
+    if !is_read_only {
+        error.message.push_str(": the call was ended, and may or may not have taken effect");
+    }
+    let data: Value = json!({ LIMIT: "timed_out" });
+    error.with_data(data)
+}
+
+/// A time to wait, as a person says it, and never too short.
+fn in_words(millis: u64) -> String {
+    match millis {
+        ..1_000 => format!("{millis} ms"),
+        1_000..120_000 => format!("{} s", millis.div_ceil(1_000)),
+        _ => format!("{} minutes", millis.div_ceil(60_000)),
+    }
+}
