@@ -58,6 +58,8 @@ pub const CACHE: &str = "mcp-patterns/cache";
 /// `_meta` entry: the number of calls in the batch, and for a failure whether its outcome is unknown. Entry of an error's data:
 /// why a call was refused, or not answered.
 pub const BATCH: &str = "mcp-patterns/batch";
+/// Entry of an error's data: why a call was refused or ended by its limits.
+pub const LIMIT: &str = "mcp-patterns/limit";
 /// Entry of an error's data: the reason of a failure of a session.
 pub const SESSION: &str = "mcp-patterns/session";
 
@@ -135,7 +137,7 @@ impl<'a> Failure<'a> {
     /// Says whether the failure proves that the call took no effect: it was refused before it began.
     ///
     /// Only a refusal is proof: `invalid_params`, not found, not permitted, rejected by the user, or turned away
-    /// (`rate_limited`, `server_overloaded`, `unavailable`). A timeout, a broken connection, a failing service, an internal error
+    /// (`rate_limited`, `server_overloaded`, `unavailable`), and a call that a layer says was cancelled before it began. A timeout, a broken connection, a failing service, an internal error
     /// and a failure without a kind prove nothing. A refusal proves nothing either if
     ///
     /// - `?` made it of a JSON or an IO error, which may come after the effect,
@@ -162,7 +164,7 @@ impl<'a> Failure<'a> {
     /// Says whether a connection was lost, and the effects of its commands are unknown.
     #[cfg(feature = "retry")]
     pub(crate) fn is_lost(&self) -> bool {
-        not_executed::LOST.iter().any(|(layer, word)| self.noted(layer).is_some_and(|noted| noted == word))
+        not_executed::is_marked(self, &not_executed::LOST)
     }
 
     /// Says whether the failure is one of the server, and no answer to the call: temporary, or internal.

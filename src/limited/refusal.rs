@@ -5,11 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use turbomcp_core::McpError;
 
-use super::LIMIT;
 use super::concurrency::NoPlace;
 use super::limits::{Per, Refused};
 use crate::clock::millis;
-use crate::outcome::{self, ErrorKind, RETRY_AFTER_MS};
+use crate::outcome::{self, ErrorKind, LIMIT, RETRY_AFTER_MS};
 
 impl Refused {
     /// The error for the caller, who may try again later.

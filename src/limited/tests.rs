@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use turbomcp_core::{McpHandler, RequestContext};
 use turbomcp_types::ToolResult;
 
-use super::{Concurrency, LIMIT, LimitedTool, Per, Rate};
+use super::{Concurrency, LimitedTool, Per, Rate};
 use crate::Layer;
-use crate::outcome::{self, ErrorKind};
+use crate::outcome::{self, ErrorKind, LIMIT};
 use crate::testing::{ScriptedServer, Token};
 
 const fn ms(millis: u64) -> Duration {

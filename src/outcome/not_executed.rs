@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ATTEMPTS, BATCH, ErrorKind, Failure, SESSION};
+use super::{ATTEMPTS, BATCH, ErrorKind, Failure, LIMIT, SESSION};
 
 /// The mark of inner layers for a call during which the connection to a backend was lost.
 pub(super) const LOST: [(&str, &str); 2] = [
@@ -15,16 +15,22 @@ pub(super) const LOST: [(&str, &str); 2] = [
 const UNKNOWN_OUTCOMES: [(&str, &str); 2] =
     [("mcp-patterns/transaction", "ended_early"), ("mcp-patterns/idempotency", "ambiguous")];
 
+/// The mark of inner layers for a call that was cancelled before it began.
+const NOT_BEGUN: [(&str, &str); 2] = [(LIMIT, "cancelled"), ("mcp-patterns/idempotency", "cancelled")];
+
 /// See [`Failure::is_not_executed`].
 pub(super) fn is_proven_by(failure: &Failure<'_>) -> bool {
-    failure.kind().is_some_and(is_refusal)
+    (failure.kind().is_some_and(is_refusal) || is_marked(failure, &NOT_BEGUN))
         && !is_converted(failure.message())
         && failure.noted(ATTEMPTS).and_then(Value::as_u64).unwrap_or(1) <= 1
-        && UNKNOWN_OUTCOMES
-            .iter()
-            .chain(&LOST)
-            .all(|(layer, word)| failure.noted(layer).is_none_or(|noted| noted != word))
+        && !is_marked(failure, &UNKNOWN_OUTCOMES)
+        && !is_marked(failure, &LOST)
         && failure.noted(BATCH).is_none_or(|batch| batch["outcome"] != "unknown")
+}
+
+/// Says whether an inner layer has left one of these marks.
+pub(super) fn is_marked(failure: &Failure<'_>, marks: &[(&str, &str)]) -> bool {
+    marks.iter().any(|(layer, word)| failure.noted(layer).is_some_and(|noted| noted == word))
 }
 
 const fn is_refusal(kind: ErrorKind) -> bool {

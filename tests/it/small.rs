@@ -65,6 +65,19 @@ async fn idempotent_sends_a_letter_once_for_each_key() {
 }
 
 #[tokio::test]
+async fn limited_refuses_the_third_call_and_says_when_to_try_again() {
+    with("limited", async |client, _| {
+        for _ in 0..2 {
+            let found = client.call("search", json!({ "words": "tea" })).await;
+            assert_eq!(text(&found), "Three books about tea");
+        }
+        let refused = client.call("search", json!({ "words": "tea" })).await;
+        assert!(error_text(&refused).starts_with("You make too many calls: try again in "), "{refused:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn retry_calls_a_tool_that_fails_twice_three_times() {
     with("retry", async |client, _| {
         let rate = client.call("rate", json!({ "currency": "USD" })).await;

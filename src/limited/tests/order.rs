@@ -1,5 +1,7 @@
 //! The layer together with others.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 
 use super::*;
@@ -42,6 +44,29 @@ async fn a_refusal_inside_of_keys_frees_the_key_and_a_timeout_does_not() {
     assert_eq!(order(key("000000000002", 1)).await, Ok(()), "the key was free again");
     assert_eq!(order(key("000000000002", 1)).await, Ok(()), "and is answered from the record now");
     assert_eq!(script.calls("order"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cancelled_in_the_queue_frees_its_key() {
+    let limits = LimitedTool::new().with_concurrency(Per::Tool, Concurrency::new(1).with_queue(1));
+    let server = (IdempotentTool::new(MemoryBackend::new()).only(["order"]), limits).layer(server());
+    let args = |key: u32, ms: u64| json!({ "idempotency_key": format!("7c9e6679-7425-40de-944b-{key:012}"), "ms": ms });
+    let token = Arc::new(Token::default());
+    let cancelling = user("ada").with_cancellation_token(Arc::clone(&token) as _);
+    let ada = user("ada");
+    let (first, second, ()) = tokio::join!(
+        call(&server, "order", args(1, 500), &ada),
+        async {
+            tokio::time::sleep(ms(10)).await;
+            call(&server, "order", args(2, 1), &cancelling).await
+        },
+        async {
+            tokio::time::sleep(ms(20)).await;
+            token.cancel();
+        },
+    );
+    assert_eq!((first, second.map_err(|refusal| refusal.0)), (Ok(()), Err("cancelled".to_owned())));
+    assert_eq!(call(&server, "order", args(2, 1), &ada).await, Ok(()), "the same key again");
 }
 
 #[tokio::test(start_paused = true)]
