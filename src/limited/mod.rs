@@ -151,6 +151,9 @@
 //! A call that is ended after its timeout has the kind `timeout` and the word `timed_out`. The error of a tool that is not read-only says
 //! that it may have taken effect: no layer takes it for a call that did nothing.
 //!
+//! The time in which a tool waits for an answer of its client counts, and a person takes longer than a service: leave tools that ask out
+//! (`except`), and give them a layer of their own.
+//!
 //! A rate refuses a call with a cost above its burst until nothing of the rate is used. Then the call passes, and the next one waits for all
 //! of its cost.
 //!

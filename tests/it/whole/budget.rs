@@ -16,7 +16,7 @@ use turbomcp_core::auth::Principal;
 use turbomcp_core::{McpHandler, McpResult, McpSession, RequestContext, SessionFuture};
 use turbomcp_types::ToolResult;
 
-use super::shop::{self, Shop, ada, args, batched, cached, idempotent, own, retry, session, validated};
+use super::shop::{self, Shop, ada, args, batched, cached, idempotent, limited, own, retry, session, validated};
 
 /// Takes each of the servers.
 trait Visit {
@@ -36,7 +36,7 @@ macro_rules! each_layer_and_pair {
 fn visit_all<H: McpHandler>(visitor: &mut impl Visit, pool: &SqlitePool, server: &H) {
     let transactional = || shop::transactional(pool);
     each_layer_and_pair!(visitor, server.clone();
-        own validated session cached batched retry idempotent transactional);
+        own validated session cached batched retry limited idempotent transactional);
 }
 
 fn runtime() -> Runtime {
@@ -172,6 +172,8 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // A record states the end of its session, and a writer the end of its wait for the backend. A step of a backend
         // stores its arguments twice, as methods of an `#[async_trait]` do.
         ("session", "session") => (27, 3_850),
+        // Its work, with the places that the call has.
+        ("no retry", "limited") => (1, 1_300),
         // One of them is the scope entry with the call's label for the log: an error deep in a tool is logged with it.
         ("key", "idempotent") => (56, 9_180),
         _ => (0, 0),
@@ -254,6 +256,7 @@ fn an_acting_layer_stores_the_inner_call_once() {
         cached().invalidates("ring", ["article"]) => kind("idle"),
         BatchedTool::new().only(["stock"]) => kind("no retry"),
         retry() => kind("no retry"),
+        limited() => kind("no retry"),
         idempotent() => kind("key"),
         shop::transactional(&pool) => PAYMENT,
     }
