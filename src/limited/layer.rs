@@ -12,8 +12,10 @@ use turbomcp_types::{Tool, ToolResult};
 
 use super::LAYER;
 use super::builder::LimitedTool;
+use super::concurrency::Concurrency;
 use super::limits::{Caller, Limits, Refused};
 use super::plan::ToolPlan;
+use super::rate::Rate;
 use super::refusal;
 use crate::explain::{Description, list_for_bind};
 use crate::identity::share_of;
@@ -51,10 +53,10 @@ impl LimitedTool {
             ConfigError::check_timeout(LAYER, "with_timeout", timeout)?;
         }
         for (_, limit) in settings.limits() {
-            if let Some(mistake) = limit.rate.and_then(|rate| rate.mistake()) {
+            if let Some(mistake) = limit.rate.and_then(Rate::mistake) {
                 return invalid("with_rate", mistake);
             }
-            if let Some(mistake) = limit.concurrency.and_then(|concurrency| concurrency.mistake()) {
+            if let Some(mistake) = limit.concurrency.and_then(Concurrency::mistake) {
                 return invalid("with_concurrency", mistake);
             }
         }

@@ -16,7 +16,7 @@ async fn further_calls_are_refused_at_once_without_a_queue() {
     let mut ends = join_all((0..5).map(|_| slow(&server, &ada))).await;
     ends.sort_by_key(Result::is_err);
     assert_eq!(ends[..2], [Ok(()), Ok(())]);
-    assert_eq!(ends[2..], [const { () }; 3].map(|()| Err(busy(ErrorKind::ServerOverloaded))));
+    assert!(ends[2..].iter().all(|end| *end == Err(busy(ErrorKind::ServerOverloaded))), "{ends:?}");
     assert_eq!(began.elapsed(), ms(SLOW));
     assert_eq!(slow(&server, &ada).await, Ok(()), "the places are free again");
 }

@@ -1,17 +1,17 @@
 use super::*;
 use crate::TryLayer;
 
-fn mistake(limits: LimitedTool) -> String {
+fn mistake(limits: &LimitedTool) -> String {
     limits.try_layer(server()).map(|_| "none".to_owned()).unwrap_or_else(|mistake| mistake.to_string())
 }
 
 #[test]
 fn a_setting_that_cannot_work_is_an_error_that_says_what_to_do() {
     let new = LimitedTool::new;
-    let rate = |rate| mistake(new().with_rate(Per::Tool, rate));
-    let concurrency = |concurrency| mistake(new().with_concurrency(Per::Tool, concurrency));
+    let rate = |rate| mistake(&new().with_rate(Per::Tool, rate));
+    let concurrency = |concurrency| mistake(&new().with_concurrency(Per::Tool, concurrency));
     let cases = [
-        (mistake(new()), "new: it limits nothing: set `with_timeout`, `with_rate` or `with_concurrency`"),
+        (mistake(&new()), "new: it limits nothing: set `with_timeout`, `with_rate` or `with_concurrency`"),
         (rate(Rate::per_second(0)), "with_rate: no call would ever be let through: allow at least one"),
         (
             rate(Rate::per_second(1).with_burst(0)),
@@ -24,23 +24,26 @@ fn a_setting_that_cannot_work_is_an_error_that_says_what_to_do() {
             concurrency(Concurrency::new(1).with_queue(1).with_max_wait(Duration::ZERO)),
             "with_concurrency: a call would never wait: set a `with_max_wait` of at least a millisecond, or no queue",
         ),
-        (mistake(new().with_timeout(secs(1)).with_max_principals(0)), "with_max_principals: must be greater than zero"),
         (
-            mistake(new().with_timeout(secs(1)).with_cost("order", 2)),
+            mistake(&new().with_timeout(secs(1)).with_max_principals(0)),
+            "with_max_principals: must be greater than zero",
+        ),
+        (
+            mistake(&new().with_timeout(secs(1)).with_cost("order", 2)),
             "with_cost: no rate is set, so nothing is counted: set `with_rate`, or no cost",
         ),
         (
-            mistake(new().with_rate(Per::Tool, Rate::per_second(1)).with_cost("order", 2).except(["order"])),
+            mistake(&new().with_rate(Per::Tool, Rate::per_second(1)).with_cost("order", 2).except(["order"])),
             "with_cost: `order` has a cost and is left out: remove one of the two",
         ),
     ];
     for (mistake, expected) in cases {
         assert_eq!(mistake, format!("LimitedTool::{expected}"));
     }
-    assert!(mistake(new().with_timeout(Duration::ZERO)).contains("with_timeout"));
-    assert!(mistake(new().with_timeout(secs(1)).only(["serach"])).contains("`serach`"));
-    assert!(mistake(new().with_rate(Per::Tool, Rate::per_second(1)).with_cost("odrer", 2)).contains("`odrer`"));
-    assert_eq!(mistake(new().with_concurrency(Per::Tool, Concurrency::new(1).with_max_wait(Duration::ZERO))), "none");
+    assert!(mistake(&new().with_timeout(Duration::ZERO)).contains("with_timeout"));
+    assert!(mistake(&new().with_timeout(secs(1)).only(["serach"])).contains("`serach`"));
+    assert!(mistake(&new().with_rate(Per::Tool, Rate::per_second(1)).with_cost("odrer", 2)).contains("`odrer`"));
+    assert_eq!(mistake(&new().with_concurrency(Per::Tool, Concurrency::new(1).with_max_wait(Duration::ZERO))), "none");
 }
 
 #[tokio::test(start_paused = true)]
