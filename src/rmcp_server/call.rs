@@ -90,7 +90,8 @@ impl Contexts {
                 own.transport = TransportType::Http;
                 let header = parts.headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok());
                 // Without a handshake there is no session, so the client has made the name up.
-                own.session_id = header.filter(|_| connection.is_some_and(Connection::has_handshake)).map(str::to_owned);
+                own.session_id =
+                    header.filter(|_| connection.is_some_and(Connection::has_handshake)).map(str::to_owned);
                 let headers = parts
                     .headers
                     .iter()

@@ -10,8 +10,8 @@ use mcp_patterns::{
     BatchedTool, CachedTool, IdempotentTool, Middleware, MiddlewareLayer, RetryTool, SessionStore, TransactionalTool,
     ValidatedTool, layer,
 };
-use sqlx::{Sqlite, SqlitePool};
 use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Sqlite, SqlitePool};
 use turbomcp_core::McpHandler;
 
 use crate::Failure;

@@ -30,8 +30,9 @@ pub(crate) fn embedded(uri: &str) -> ContentBlock {
 /// Returns the content of a resource.
 pub(crate) fn resource(uri: &str) -> Option<ReadResourceResult> {
     let contents = match uri {
-        "test://static-text" => ResourceContents::text("This is the content of the static text resource.", uri)
-            .with_mime_type("text/plain"),
+        "test://static-text" => {
+            ResourceContents::text("This is the content of the static text resource.", uri).with_mime_type("text/plain")
+        }
         "test://static-binary" => ResourceContents::blob(PNG, uri).with_mime_type("image/png"),
         _ => {
             let id = uri.strip_prefix("test://template/")?.strip_suffix("/data")?;

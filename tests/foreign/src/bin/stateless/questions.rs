@@ -1,7 +1,5 @@
 //! What the fixtures ask their client in an answer that is not complete, and what becomes of the client's answers.
 
-use std::collections::BTreeMap;
-
 use rmcp::ErrorData;
 use rmcp::model::{
     CallToolResponse, ClientCapabilities, InputRequest, InputRequests, InputRequiredResult, InputResponses,
@@ -35,7 +33,7 @@ pub(crate) fn ask<const N: usize>(
     questions: [(&str, Value); N],
     state: Option<String>,
 ) -> Result<InputRequiredResult, ErrorData> {
-    let requests: Result<InputRequests, _> =
+    let requests: Result<_, ErrorData> =
         questions.into_iter().map(|(name, question)| Ok((name.to_owned(), request(question)?))).collect();
     Ok(InputRequiredResult::new(Some(requests?), state))
 }
@@ -61,7 +59,8 @@ pub(crate) struct Rounds(RequestStateCodec);
 
 impl Rounds {
     pub(crate) fn new() -> Self {
-        Self(RequestStateCodec::new(b"the conformance suite needs no secret".to_vec()))
+        // A key that everybody can read is enough here.
+        Self(RequestStateCodec::new_unchecked(b"the conformance suite needs no secret".to_vec()))
     }
 
     pub(crate) fn state(&self, round: &str) -> Option<String> {
@@ -102,12 +101,12 @@ pub(crate) fn answerable(capabilities: &ClientCapabilities) -> Result<CallToolRe
         (capabilities.elicitation.is_some(), "user_name", elicit("What is your name?", "name", "string")),
         (capabilities.sampling.is_some(), "greeting", sample("Generate a greeting", 50)),
     ];
-    let requests: Result<BTreeMap<_, _>, ErrorData> = questions
+    let requests: Result<InputRequests, ErrorData> = questions
         .into_iter()
         .filter(|(is_declared, ..)| *is_declared)
         .map(|(_, name, question)| Ok((name.to_owned(), request(question)?)))
         .collect();
-    let requests: InputRequests = requests?.into_iter().collect();
+    let requests = requests?;
     if requests.is_empty() {
         return Ok(text("The client answers nothing").into());
     }

@@ -5,8 +5,8 @@ use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::tool::{InputResponses, RequestState};
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{
-    CacheScope, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams, CompleteResult,
-    CompletionInfo, ClientCapabilities, ContentBlock, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
+    CacheScope, CallToolResponse, CallToolResult, CancelTaskParams, ClientCapabilities, CompleteRequestParams,
+    CompleteResult, CompletionInfo, ContentBlock, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
     GetTaskResult, Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
     PaginatedRequestParams, ProgressNotificationParam, Prompt, PromptArgument, ReadResourceRequestParams,
     ReadResourceResponse, Resource, ResourceTemplate, ServerCapabilities, ServerConfig, UpdateTaskParams,
@@ -100,12 +100,12 @@ impl Fixtures {
         text(region.unwrap_or_default())
     }
 
-    #[tool(description = "Needs a client that samples", annotations(read_only_hint = true))]
+    #[tool(description = "Needs a client that elicits", annotations(read_only_hint = true))]
     fn test_missing_capability(&self, ctx: RequestContext<RoleServer>) -> Result<CallToolResult, ErrorData> {
-        match ctx.client_capabilities().is_some_and(|capabilities| capabilities.sampling.is_some()) {
-            true => Ok(text("The client samples")),
+        match ctx.client_capabilities().is_some_and(|capabilities| capabilities.elicitation.is_some()) {
+            true => Ok(text("The client elicits")),
             false => Err(ErrorData::missing_required_client_capability(
-                ClientCapabilities::builder().enable_sampling().build(),
+                ClientCapabilities::builder().enable_elicitation().build(),
             )),
         }
     }
@@ -160,11 +160,7 @@ impl Fixtures {
     }
 
     #[tool(description = "Asks, and refuses a state that was changed", annotations(read_only_hint = true))]
-    fn test_input_required_result_tampered_state(
-        &self,
-        answers: InputResponses,
-        state: RequestState,
-    ) -> Answer {
+    fn test_input_required_result_tampered_state(&self, answers: InputResponses, state: RequestState) -> Answer {
         self.test_input_required_result_request_state(answers, state)
     }
 
@@ -382,7 +378,11 @@ impl ServerHandler for Fixtures {
         values.map(CompleteResult::new).map_err(|error| ErrorData::internal_error(error, None))
     }
 
-    async fn get_task(&self, request: GetTaskParams, _: RequestContext<RoleServer>) -> Result<GetTaskResult, ErrorData> {
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
         self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
     }
 

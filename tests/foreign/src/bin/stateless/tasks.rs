@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use rmcp::ErrorData;
-use rmcp::model::{
-    CallToolResponse, CallToolResult, ClientCapabilities, ContentBlock, CreateTaskResult, ErrorCode,
-};
+use rmcp::model::{CallToolResponse, CallToolResult, ClientCapabilities, ContentBlock, CreateTaskResult, ErrorCode};
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions};
 use serde_json::Value;
@@ -27,9 +25,9 @@ where
 pub(crate) fn must_follow(ctx: &RequestContext<RoleServer>) -> Result<(), ErrorData> {
     match can_follow(ctx) {
         true => Ok(()),
-        false => Err(ErrorData::missing_required_client_capability(
-            ClientCapabilities::builder().enable_tasks().build(),
-        )),
+        false => {
+            Err(ErrorData::missing_required_client_capability(ClientCapabilities::builder().enable_tasks().build()))
+        }
     }
 }
 
