@@ -41,7 +41,21 @@ struct Seconds {
 #[derive(Deserialize, schemars::JsonSchema)]
 struct Region {
     #[schemars(extend("x-mcp-header" = "Region"))]
-    region: Option<String>,
+    region: String,
+}
+
+/// The suite expects a definition of this name.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "address")]
+struct Address {
+    street: Option<String>,
+    city: Option<String>,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+struct Person {
+    name: Option<String>,
+    address: Option<Address>,
 }
 
 type Answer = Result<CallToolResponse, ErrorData>;
@@ -97,7 +111,13 @@ impl Fixtures {
 
     #[tool(description = "Takes an argument that is also a header", annotations(read_only_hint = true))]
     fn test_headers(&self, Parameters(Region { region }): Parameters<Region>) -> CallToolResult {
-        text(region.unwrap_or_default())
+        text(region)
+    }
+
+    #[tool(description = "Has a schema with definitions", annotations(read_only_hint = true))]
+    fn json_schema_2020_12_tool(&self, Parameters(Person { name, address }): Parameters<Person>) -> CallToolResult {
+        let place = address.and_then(|address| address.city.or(address.street));
+        text(format!("{} of {}", name.as_deref().unwrap_or("nobody"), place.as_deref().unwrap_or("nowhere")))
     }
 
     #[tool(description = "Needs a client that elicits", annotations(read_only_hint = true))]
