@@ -91,7 +91,8 @@ impl Contexts {
                 own.transport = TransportType::Http;
                 let header = parts.headers.get(SESSION_HEADER).and_then(|id| id.to_str().ok());
                 // Without a handshake there is no session, so the client has made the name up.
-                own.session_id = header.filter(|_| connection.is_some()).map(str::to_owned);
+                own.session_id =
+                    header.filter(|_| connection.is_some_and(Connection::has_handshake)).map(str::to_owned);
                 // Each header is passed on, also one that is no text: whoever sends credentials is not anonymous.
                 let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
                 let headers = parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rmcp::RoleServer;
 use rmcp::service::Peer;
@@ -23,24 +23,48 @@ pub(super) struct Connections(Mutex<Table>);
 struct Table {
     /// By the address of the handshake. The connection holds the handshake, so no other one gets that address.
     open: HashMap<usize, Arc<Connection>>,
+    /// Those whose handshake has begun, and that have made no request yet.
+    begun: Vec<Peer<RoleServer>>,
     /// How many there may be before the closed ones are removed.
     limit: usize,
 }
 
+impl Table {
+    fn make_room(&mut self) {
+        if self.open.len() + self.begun.len() >= self.limit {
+            self.open.retain(|_, connection| !connection.peer.is_transport_closed());
+            self.begun.retain(|peer| !peer.is_transport_closed());
+            self.limit = 16.max((self.open.len() + self.begun.len()) * 2);
+        }
+    }
+}
+
+/// Names the handshake of a peer.
+fn address(peer: &Peer<RoleServer>) -> Option<usize> {
+    peer.peer_info().map(|info| Arc::as_ptr(&info).addr())
+}
+
 impl Connections {
-    /// Returns the connection of a peer, or `None` if it has had no handshake: then each request stands for itself.
-    pub(super) fn of(&self, peer: &Peer<RoleServer>) -> Option<Arc<Connection>> {
-        let address = Arc::as_ptr(&peer.peer_info()?).addr();
+    /// Notes that a client begins its handshake.
+    pub(super) fn begin(&self, peer: &Peer<RoleServer>) {
         let mut table = self.table();
-        if let Some(connection) = table.open.get(&address) {
+        table.make_room();
+        table.begun.push(peer.clone());
+    }
+
+    /// Returns the connection of a peer, or `None` if it has had no handshake: then each request stands for itself. Over HTTP without
+    /// sessions rmcp makes a handshake up for each request.
+    pub(super) fn of(&self, peer: &Peer<RoleServer>) -> Option<Arc<Connection>> {
+        let handshake = address(peer)?;
+        let mut table = self.table();
+        if let Some(connection) = table.open.get(&handshake) {
             return Some(Arc::clone(connection));
         }
-        if table.open.len() >= table.limit {
-            table.open.retain(|_, connection| !connection.peer.is_transport_closed());
-            table.limit = 16.max(table.open.len() * 2);
-        }
-        let connection = Arc::new(Connection::new(peer.clone()));
-        table.open.insert(address, Arc::clone(&connection));
+        table.make_room();
+        let begun = table.begun.iter().position(|begun| address(begun) == Some(handshake));
+        let has_handshake = begun.map(|place| table.begun.swap_remove(place)).is_some();
+        let connection = Arc::new(Connection::new(peer.clone(), has_handshake));
+        table.open.insert(handshake, Arc::clone(&connection));
         Some(connection)
     }
 
@@ -52,22 +76,31 @@ impl Connections {
 /// One connection of a client.
 pub(super) struct Connection {
     /// `None` if the system has no random numbers.
-    id: Option<String>,
+    id: OnceLock<Option<String>>,
     peer: Peer<RoleServer>,
+    /// False if the handshake is made up.
+    has_handshake: bool,
     /// Peers without a call. A task that outlives its call sends to one, and straight to the client, all but progress.
     idle: Mutex<Vec<ForwardingPeer>>,
 }
 
 impl Connection {
-    fn new(peer: Peer<RoleServer>) -> Self {
-        let mut bits = [0; 16];
-        let id = getrandom::fill(&mut bits).is_ok().then(|| format!("rmcp-{:032x}", u128::from_ne_bytes(bits)));
-        Self { id, peer, idle: Mutex::default() }
+    fn new(peer: Peer<RoleServer>, has_handshake: bool) -> Self {
+        Self { id: OnceLock::new(), peer, has_handshake, idle: Mutex::default() }
     }
 
     /// Returns the name of the session of a connection whose transport names none. No other process has the same.
     pub(super) fn id(&self) -> Option<&str> {
-        self.id.as_deref()
+        let id = self.id.get_or_init(|| {
+            let mut bits = [0; 16];
+            getrandom::fill(&mut bits).is_ok().then(|| format!("rmcp-{:032x}", u128::from_ne_bytes(bits)))
+        });
+        id.as_deref()
+    }
+
+    /// Says whether the client has made a handshake, and so has the session that it names.
+    pub(super) fn has_handshake(&self) -> bool {
+        self.has_handshake
     }
 
     /// Returns a peer that forwards to this session, with the progress of this token.

@@ -122,7 +122,8 @@ where
 {
     let (ctx, call, questions) = stack.end().contexts.of_call(ctx, continuation);
     let peer = call.ctx.peer.clone();
-    let run = scope::capture().with(Arc::new(call)).enter(run(ctx));
+    // On the heap: each of the futures around it would store it once more.
+    let run = scope::capture().with(Arc::new(call)).enter(Box::pin(run(ctx)));
     answering(run, &peer, questions).await
 }
 
@@ -300,6 +301,7 @@ impl<M: Middleware, H: RmcpStack> ServerHandler for Layered<M, H> {
         request: rmcp_model::InitializeRequestParams,
         ctx: RmcpContext<RoleServer>,
     ) -> Result<rmcp_model::InitializeResult, ErrorData> {
+        self.end().contexts.connections.begin(&ctx.peer);
         let mut info = self.end().server.initialize(request, ctx).await?;
         self.with_tools_of_layers(&mut info.capabilities.tools);
         Ok(info)

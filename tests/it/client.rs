@@ -11,10 +11,10 @@ use std::{
 };
 
 use rmcp::{
-    ServiceError, ServiceExt,
+    ClientLifecycleMode, ClientServiceExt, ServiceError, ServiceExt,
     model::{
         CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotificationParam, ClientRequest,
-        GetPromptRequestParams, ReadResourceRequestParams, ServerPeerInfo, ServerResult, Tool,
+        GetPromptRequestParams, ProtocolVersion, ReadResourceRequestParams, ServerPeerInfo, ServerResult, Tool,
     },
     service::{ClientInitializeError, PeerRequestOptions, RequestHandle, RoleClient, RunningService},
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
@@ -255,12 +255,14 @@ impl Client {
 
     /// Connects to the server at this address, if it answers.
     pub(crate) async fn try_over_http(url: &str, token: Option<&str>) -> Result<Self, ClientInitializeError> {
-        // The SDK's own client would send loopback requests to a proxy that the environment names.
-        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("no HTTP client");
-        let mut config = StreamableHttpClientTransportConfig::with_uri(url);
-        config.auth_header = token.map(str::to_owned);
-        let transport = StreamableHttpClientTransport::with_client(http, config);
-        ().serve(transport).await.map(Self)
+        ().serve(http(url, token)).await.map(Self)
+    }
+
+    /// Connects by the protocol 2026-07-28, which has no sessions.
+    pub(crate) async fn without_session(url: &str) -> Self {
+        let modern = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+        let client = ().serve_with_lifecycle(http(url, None), modern).await;
+        Self(client.expect("the server is not discovered"))
     }
 
     /// Connects to a server in this process, line by line as over stdio.
@@ -333,6 +335,14 @@ impl Client {
     pub(crate) async fn close(mut self) {
         self.0.close().await.expect("the session does not close");
     }
+}
+
+fn http(url: &str, token: Option<&str>) -> StreamableHttpClientTransport<reqwest::Client> {
+    // The SDK's own client would send loopback requests to a proxy that the environment names.
+    let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("no HTTP client");
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url);
+    config.auth_header = token.map(str::to_owned);
+    StreamableHttpClientTransport::with_client(http, config)
 }
 
 /// A running call.

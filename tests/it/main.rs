@@ -28,6 +28,7 @@ mod proxy;
 mod reading;
 mod refusals;
 mod rmcp_cost;
+mod rmcp_examples;
 mod rmcp_stores;
 mod seed;
 mod selection;

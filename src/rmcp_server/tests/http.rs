@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::server::{Client, Tools, until};
 use crate::rmcp_server::{Principal, RmcpServer, RmcpStack};
-use crate::{BatchedTool, CachedTool, Layer, RetryTool, Scope};
+use crate::{BatchedTool, CachedTool, Layer, RetryTool, Scope, SessionStore};
 
 /// Serves one stack for all sessions, and returns its address.
 async fn serve<S: RmcpStack + ServerHandler>(stack: S, config: StreamableHttpServerConfig) -> String {
@@ -110,6 +110,20 @@ async fn a_server_without_sessions_caches_too() {
         assert_eq!(bob.text("weather", json!({"city": "Paris"})).await, "Paris: 2 by only");
     }
     assert_eq!(ada.text("flaky", json!({})).await, "up at call 3");
+}
+
+#[tokio::test]
+async fn a_session_that_a_client_makes_up_is_none() {
+    let stack = SessionStore::in_memory().layer(RmcpServer::new(Tools::new()));
+    let mut config = StreamableHttpServerConfig::default();
+    config.legacy_session_mode = false;
+    let address = serve(stack, config.with_json_response(true)).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "weather", "arguments": {"city": "Paris"}}});
+    let request = http.post(address).header("accept", "application/json, text/event-stream");
+    let answer = request.header("mcp-session-id", "made-up").json(&call).send().await.unwrap();
+    let answer = answer.text().await.unwrap();
+    assert!(answer.contains("session") && !answer.contains("Paris: 1"), "{answer}");
 }
 
 #[tokio::test]

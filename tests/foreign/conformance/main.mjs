@@ -1,11 +1,12 @@
-// Runs the official conformance suite against a server, bare and under layers, and compares the verdicts.
+// Runs an official conformance suite against a server, bare and under layers, and compares the verdicts.
 //
 //     node main.mjs SERVER [--accept]
 //
-// Bare, each check must have the verdict that `bare.json` lists. Under the layers that an author would choose, it must have the
+// The name of the server's program says which suite, and where its lists are. Bare, each check must have the verdict that `bare.json` lists. Under the layers that an author would choose, it must have the
 // verdict it has bare, for a cache that is empty and for one that has the answers. With each layer on every tool, it may differ
 // where `differences.json` says so. What is listed and does not occur is a failure, too. `--accept` writes both lists anew.
 
+import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
@@ -26,14 +27,15 @@ if (positionals.length !== 1) fail('Give the path of the server: node main.mjs S
 const [server] = positionals;
 
 try {
-    const suite = installed();
-    const lists = options.accept ? undefined : read();
+    const name = basename(server);
+    const suite = installed(name);
+    const lists = options.accept ? undefined : read(name);
     const [bare] = await served(suite, 'none', ['once']);
     const chosen = await served(suite, CHOSEN, ['cold', 'again']);
     const every = await served(suite, EVERY, ['cold', 'again']);
     const expected = every.flatMap((run) => differing(bare, run));
     if (options.accept) {
-        write(bare.found, expected.map(({ run, check, bare, layered }) => ({ run, check, bare, verdict: layered })));
+        write(name, bare.found, expected.map(({ run, check, bare, layered }) => ({ run, check, bare, verdict: layered })));
         console.log('Wrote bare.json and differences.json. Give a reason for each entry that has none.');
     }
     const problems = [

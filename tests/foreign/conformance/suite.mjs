@@ -1,4 +1,4 @@
-// Runs the official conformance suite against one server and reads its verdicts.
+// Runs an official conformance suite against one server and reads its verdicts.
 
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
@@ -11,22 +11,29 @@ import { guard, timeout } from '../driver/servers.mjs';
 const SUITE_MS = 180_000;
 const SHOWN = 3_000;
 
-/** Where the suite is. It exports nothing, so its program is found beside its manifest. */
-export function installed() {
-    const name = '@modelcontextprotocol/conformance';
+/** By the server that each suite is run against: the package, and the scenarios. */
+const SUITES = {
+    conformance: { name: '@modelcontextprotocol/conformance', scenarios: ['--suite', 'all'] },
+    stateless: { name: 'conformance-next', scenarios: ['--requirements', '2026-07-28'] },
+};
+
+/** Finds a suite. It exports nothing, so its program is found beside its manifest. */
+export function installed(server) {
+    const suite = SUITES[server];
+    if (suite === undefined) throw new Error(`There is no suite for ${server}, only for ${Object.keys(SUITES).join(' and ')}`);
     try {
-        const manifest = createRequire(import.meta.url).resolve(`${name}/package.json`);
-        return join(dirname(manifest), 'dist', 'index.js');
+        const manifest = createRequire(import.meta.url).resolve(`${suite.name}/package.json`);
+        return { program: join(dirname(manifest), 'dist', 'index.js'), scenarios: suite.scenarios };
     } catch {
-        throw new Error(`${name} is not installed. Run \`scripts/foreign conformance\`, or \`npm ci\` in tests/foreign`);
+        throw new Error(`${suite.name} is not installed. Run \`scripts/foreign conformance\`, or \`npm ci\` in tests/foreign`);
     }
 }
 
 /** The verdict of each check, by `scenario: check`. What a check only notes is none. */
-export async function verdicts(program, url) {
+export async function verdicts({ program, scenarios }, url) {
     const results = await mkdtemp(join(tmpdir(), 'conformance-'));
     try {
-        const output = await run(program, ['server', '--url', url, '--suite', 'all', '--output-dir', results]);
+        const output = await run(program, ['server', '--url', url, ...scenarios, '--output-dir', results]);
         const found = new Map();
         for (const directory of (await readdir(results)).sort()) {
             const scenario = /^server-(.+)-\d{4}-\d\d-\d\dT[\d-]+Z$/.exec(directory)?.[1];

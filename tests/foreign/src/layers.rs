@@ -7,11 +7,11 @@ use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::selection::Hints;
 use mcp_patterns::{
-    BatchedTool, CachedTool, IdempotentTool, Middleware, RetryTool, SessionStore, TransactionalTool, TryLayer,
+    BatchedTool, CachedTool, IdempotentTool, Middleware, MiddlewareLayer, RetryTool, SessionStore, TransactionalTool,
     ValidatedTool, layer,
 };
-use sqlx::SqlitePool;
 use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Sqlite, SqlitePool};
 use turbomcp_core::McpHandler;
 
 use crate::Failure;
@@ -37,41 +37,52 @@ impl Named {
 
 /// A layer of an author's own that changes nothing.
 #[derive(Debug, Clone)]
-struct PassThrough;
+pub(crate) struct PassThrough;
 
 impl Middleware for PassThrough {}
 
-/// All layers in the documented order. Each acts on tools whose annotations allow it, and on the named tools.
-pub(crate) async fn defaults<H: McpHandler>(server: H, named: &Named) -> Result<impl McpHandler, Failure> {
+/// All layers in the documented order.
+pub(crate) type All = (
+    ValidatedTool,
+    SessionStore,
+    CachedTool,
+    BatchedTool,
+    RetryTool,
+    IdempotentTool,
+    TransactionalTool<Sqlite>,
+    MiddlewareLayer<PassThrough>,
+);
+
+/// Each layer acts on tools whose annotations allow it, and on the named tools.
+pub(crate) async fn defaults(named: &Named) -> Result<All, Failure> {
     let pool = database().await?;
     Ok((
         (named.validated)(ValidatedTool::new()),
-        SessionStore::in_memory(),
+        // Requests of rmcp by the protocol 2026-07-28 have no session.
+        SessionStore::in_memory().optional(),
         (named.cached)(CachedTool::new()),
         BatchedTool::new().when(|tool| Hints::of(tool).read_only),
         RetryTool::new(),
         IdempotentTool::new(MemoryBackend::new()).only(named.idempotent.iter().copied()),
         TransactionalTool::new(pool).with_idempotency(Idempotency::new()).only(named.transactional.iter().copied()),
         layer(PassThrough),
-    )
-        .try_layer(server)?)
+    ))
 }
 
-/// All layers in the documented order, each on every tool, whatever its annotations say.
-pub(crate) async fn everything<H: McpHandler>(server: H) -> Result<impl McpHandler, Failure> {
+/// Each layer acts on every tool of the server, whatever its annotations say.
+pub(crate) async fn everything(server: &impl McpHandler) -> Result<All, Failure> {
     let pool = database().await?;
     let all: Vec<String> = server.list_tools().into_iter().map(|tool| tool.name).collect();
     Ok((
         ValidatedTool::new(),
-        SessionStore::in_memory(),
+        SessionStore::in_memory().optional(),
         CachedTool::new().allow_skipped_effects(&all).with_resources(Reads::new()).with_prompts(Reads::new()),
         BatchedTool::new().only(&all).allow_skipped_effects(&all),
         RetryTool::new().allow_repeated_effects(&all),
         IdempotentTool::new(MemoryBackend::new()).only(&all),
         TransactionalTool::new(pool).only(&all),
         layer(PassThrough),
-    )
-        .try_layer(server)?)
+    ))
 }
 
 /// A database in memory exists as long as its only connection.

@@ -5,6 +5,8 @@ pub mod layers;
 pub mod serve;
 
 use clap::{Args, Parser, ValueEnum};
+use mcp_patterns::{RmcpServer, TryLayer};
+use rmcp::ServerHandler;
 use turbomcp_core::McpHandler;
 
 pub use layers::Named;
@@ -57,7 +59,21 @@ pub enum Layers {
 pub async fn run<H: McpHandler>(server: H, named: &Named, options: &Options) -> Result<(), Failure> {
     match options.layers {
         Layers::None => serve::serve(server, options).await,
-        Layers::Defaults => serve::serve(layers::defaults(server, named).await?, options).await,
-        Layers::Everything => serve::serve(layers::everything(server).await?, options).await,
+        Layers::Defaults => serve::serve(layers::defaults(named).await?.try_layer(server)?, options).await,
+        Layers::Everything => serve::serve(layers::everything(&server).await?.try_layer(server)?, options).await,
+    }
+}
+
+/// Serves a server of rmcp as `options` say, over HTTP without sessions, until a signal comes.
+///
+/// # Errors
+///
+/// When a layer refuses its settings, when the port is taken, and when stdio is asked for.
+pub async fn run_rmcp<S: ServerHandler + Clone>(server: S, named: &Named, options: &Options) -> Result<(), Failure> {
+    let end = RmcpServer::try_new(server.clone())?;
+    match options.layers {
+        Layers::None => serve::serve_rmcp(server, options).await,
+        Layers::Defaults => serve::serve_rmcp(layers::defaults(named).await?.try_layer(end)?, options).await,
+        Layers::Everything => serve::serve_rmcp(layers::everything(&end).await?.try_layer(end)?, options).await,
     }
 }
