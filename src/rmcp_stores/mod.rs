@@ -296,6 +296,8 @@
 
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod events;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod replicas;
 #[cfg(feature = "session")]
 mod sessions;
 
@@ -308,6 +310,9 @@ pub use events::{EventLog, EventLogError};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use events::{RedisEventStore, RedisEvents};
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))))]
+pub use replicas::ReplicaSessionManager;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use sessions::{SessionStates, SessionStatesError};
