@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rmcp::transport::streamable_http_server::session::{EventStore, EventStoreError, EventStream, ServerSseMessage};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::ConfigError;
@@ -159,6 +160,29 @@ impl<L: Log> EventLog<L> {
         self
     }
 
+    /// Returns the id of this process, which has a lease. `None` for a process without one.
+    pub(super) async fn hold_lease(&self) -> Result<Option<&str>, EventLogError> {
+        match &self.owner {
+            Some(owner) => owner.hold(|| self.begin_lease()).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn begin_lease(&self) -> Result<(String, AbortHandle), EventLogError> {
+        let (id, lease) = (secret()?, self.settings.lease);
+        self.step(self.log.renew(&id, lease)).await?;
+        // Without the owner, whose drop ends the task.
+        let (log, owner) = (Self { owner: None, ..self.clone() }, id.clone());
+        let renewal = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(lease / 3).await;
+                // A failure is logged there. If the lease has ended, the next renewal begins it again.
+                let _ = log.step(log.log.renew(&owner, lease)).await;
+            }
+        });
+        Ok((id, renewal.abort_handle()))
+    }
+
     /// Checks the settings. Call it, or [`check_storage`](Self::check_storage), before the server starts, since rmcp does not.
     ///
     /// # Errors
@@ -206,10 +230,7 @@ impl<L: Log> EventStore for EventLog<L> {
         // The id of a stream may have the id of its session in it.
         let (stream, secret) = (&sha256(stream_id.as_bytes())[..32], secret()?);
         // The lease begins before the first event, or the stream would look abandoned.
-        let owner = match &self.owner {
-            Some(owner) if payload::is_of_request(stream_id) => Some(owner.hold_lease(self).await?),
-            _ => None,
-        };
+        let owner = if payload::is_of_request(stream_id) { self.hold_lease().await? } else { None };
         let data = payload::encode(stream_id, event, owner)?;
         let Settings { ttl, max_events, max_bytes, .. } = self.settings;
         let new = NewEvent { stream, secret: &secret, data: &data, ttl, max_events, max_bytes };

@@ -47,7 +47,7 @@ fn start() -> ServerSseMessage {
 
 /// Ends the lease of a process, as if it could not renew it.
 async fn end_lease<L: Log>(store: &EventLog<L>) {
-    let owner = store.owner.as_ref().unwrap().hold_lease(store).await.unwrap();
+    let owner = store.hold_lease().await.unwrap().unwrap();
     store.log.renew(owner, Duration::from_millis(1)).await.unwrap();
     while store.log.lease_left(owner).await.unwrap().is_some() {
         tokio::task::yield_now().await;
@@ -271,7 +271,7 @@ async fn a_lease_is_renewed_while_the_store_lives_and_ends_after_it() {
     let store = store.with_lease(Duration::from_millis(300));
     let owned = store.clone().owned();
     let first = owned.store_event(&new_name(), &start()).await.unwrap();
-    let owner = owned.owner.as_ref().unwrap().hold_lease(&owned).await.unwrap().to_owned();
+    let owner = owned.hold_lease().await.unwrap().unwrap().to_owned();
     for _ in 0..10 {
         sleep(Duration::from_millis(100)).await;
         assert!(store.log.lease_left(&owner).await.unwrap().is_some(), "a process that lives has its lease");
