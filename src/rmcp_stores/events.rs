@@ -144,8 +144,8 @@ impl<L: Log> EventLog<L> {
         self
     }
 
-    /// Sets how long a process counts as alive after it last said so: a [`ReplicaSessionManager`](super::ReplicaSessionManager) says so three
-    /// times in that time, while it has the store. At least 1 ms. Default: 30 s.
+    /// Sets how long a process counts as alive after it last said so. A [`ReplicaSessionManager`](super::ReplicaSessionManager) says so
+    /// three times in that time. At least 1 ms. Default: 30 s.
     ///
     /// A client that resumes a call whose process has died gets its error after this time. A process that cannot reach the backend for
     /// longer loses its calls under way, if their clients resume meanwhile.
