@@ -137,8 +137,8 @@ impl Middleware for CachedTool {
             return Err(ConfigError::invalid(LAYER, "invalidates", reason));
         }
         let mut bound = Self { plan, ..self };
-        let ttl = bound.results.ttl();
-        bound.settings_mut().bind(inner.server_info().name, ttl);
+        let results = bound.results.clone();
+        bound.settings_mut().bind(inner.server_info().name, results.settings());
         bound.observe_tools(&tools, None);
         bound.slot.bind(inner.clone(), bound.plan.clone(), bound.results.clone());
         bound.results.start();

@@ -160,6 +160,7 @@
 //! - **Ttl and scope.** [`Reads::with_ttl`] and [`Reads::with_scope`]; by default those of the layer. If some resources need another ttl
 //!   or scope than others, use two layers, each with its own [`Reads::when`]; exclude the tools from the second one with
 //!   `when(|_| false)`.
+//! - **Clients that cache.** [`Reads::with_cache_hints`] tells clients how long they may keep a resource: for what remains of its time.
 //! - **Invalidation.** By the [`Handle`], by tags ([`Reads::with_tags`]), which they share with tools, and by tools that write
 //!   ([`invalidates_resources`](CachedTool::invalidates_resources), [`invalidates_tags`](CachedTool::invalidates_tags)).
 //! - **Notifications.** A notification of a change invalidates before the client gets it, for all callers and on all replicas, since the

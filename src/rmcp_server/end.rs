@@ -178,7 +178,7 @@ impl<T: ServerHandler> McpHandler for RmcpServer<T> {
     }
 
     fn list_tools(&self) -> Vec<Tool> {
-        listed_now().unwrap_or_else(|| self.tools.to_vec())
+        listed_now().unwrap_or_else(|| self.listed_now())
     }
 
     fn list_tools_for(&self, _: &RequestContext) -> Vec<Tool> {

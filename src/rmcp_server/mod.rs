@@ -94,6 +94,7 @@ mod forwarding_peer;
 mod listing;
 mod server;
 mod stack;
+mod stack_error;
 #[cfg(test)]
 mod tests;
 
@@ -102,3 +103,4 @@ pub use turbomcp_core::{McpError, Principal, RequestContext};
 pub use self::failed::Failed;
 pub use self::server::RmcpServer;
 pub use self::stack::RmcpStack;
+pub use self::stack_error::StackError;

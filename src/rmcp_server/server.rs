@@ -26,7 +26,9 @@ const NAME: &str = "RmcpServer";
 pub struct RmcpServer<T> {
     pub(super) server: Arc<T>,
     /// The tools, as the server listed them at the start.
-    pub(super) tools: Arc<[own::Tool]>,
+    tools: Arc<[own::Tool]>,
+    /// Whether the server was given together with its tools, and is not asked for them.
+    is_told: bool,
     pub(super) contexts: Contexts,
     /// The peer of calls that have no client.
     pub(super) nobody: Arc<ForwardingPeer>,
@@ -37,6 +39,7 @@ impl<T> Clone for RmcpServer<T> {
         Self {
             server: Arc::clone(&self.server),
             tools: Arc::clone(&self.tools),
+            is_told: self.is_told,
             contexts: self.contexts.clone(),
             nobody: Arc::clone(&self.nobody),
         }
@@ -95,13 +98,14 @@ impl<T: ServerHandler> RmcpServer<T> {
     /// A [`ConfigError`] if there is no Tokio runtime.
     pub fn with_tools<'a>(server: T, tools: impl IntoIterator<Item = &'a Tool>) -> Result<Self, ConfigError> {
         let tools: Vec<_> = tools.into_iter().cloned().collect();
-        Ok(Self::build(server, &tools, nobody()?))
+        Ok(Self { is_told: true, ..Self::build(server, &tools, nobody()?) })
     }
 
     fn build(server: T, tools: &[Tool], nobody: ForwardingPeer) -> Self {
         Self {
             server: Arc::new(server),
             tools: tools.iter().map(tool_from_rmcp).collect(),
+            is_told: false,
             contexts: Contexts::default(),
             nobody: Arc::new(nobody),
         }
@@ -141,6 +145,15 @@ impl<T: ServerHandler> RmcpServer<T> {
     ) -> Self {
         self.contexts.principal = Some(Arc::new(principal));
         self
+    }
+
+    /// Returns the tools that the server lists now, without a client. Those of the start, if it does not do so at once.
+    pub(super) fn listed_now(&self) -> Vec<own::Tool> {
+        let listed = (!self.is_told).then(|| listed(&*self.server, &self.nobody).now_or_never()).flatten();
+        match listed {
+            Some(Ok(tools)) => tools.iter().map(tool_from_rmcp).collect(),
+            _ => self.tools.to_vec(),
+        }
     }
 
     /// Another instance of the server, with the same tools.

@@ -22,6 +22,7 @@ use super::client::answering;
 use super::convert::{error_to_rmcp, prompt_to_rmcp, resource_to_rmcp, result_to_rmcp};
 use super::listing::{listed_tool, through_layers};
 use super::server::RmcpServer;
+use super::stack_error::StackError;
 use crate::middleware::Target;
 use crate::outcome::Unfinished;
 use crate::{Layered, Middleware, scope};
@@ -58,8 +59,8 @@ pub trait RmcpStack: McpHandler + sealed::Sealed {
     /// # Errors
     ///
     /// The error of the first layer that cannot work.
-    fn start(&self) -> impl Future<Output = Result<(), ErrorData>> + Send {
-        self.on_initialize().map(|started| started.map_err(error_to_rmcp))
+    fn start(&self) -> impl Future<Output = Result<(), StackError>> + Send {
+        self.on_initialize().map(|started| started.map_err(StackError::new))
     }
 
     /// Ends the work of the layers, after the server was served: batches that wait are sent.
@@ -67,8 +68,8 @@ pub trait RmcpStack: McpHandler + sealed::Sealed {
     /// # Errors
     ///
     /// The error of the first layer that fails.
-    fn shut_down(&self) -> impl Future<Output = Result<(), ErrorData>> + Send {
-        self.on_shutdown().map(|ended| ended.map_err(error_to_rmcp))
+    fn shut_down(&self) -> impl Future<Output = Result<(), StackError>> + Send {
+        self.on_shutdown().map(|ended| ended.map_err(StackError::new))
     }
 }
 

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rmcp::transport::streamable_http_server::session::{EventStore, EventStoreError, EventStream, ServerSseMessage};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::ConfigError;
 use crate::canonical::sha256;
 use crate::telemetry::{Outage, Over};
 
+mod asked;
 mod error;
 mod follow;
+mod owner;
 mod payload;
 #[cfg(feature = "redis")]
 mod redis;
@@ -22,7 +25,10 @@ mod settings;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 
+use self::asked::AskedBy;
+pub(super) use self::asked::mark;
 pub use self::error::EventLogError;
+use self::owner::Owner;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisEventStore, RedisEvents};
 use self::settings::Settings;
@@ -38,6 +44,7 @@ pub struct EventLog<L> {
     pub(super) log: Arc<L>,
     settings: Settings,
     outage: Arc<Outage>,
+    pub(super) owner: Option<Arc<Owner>>,
 }
 
 /// Where an [`EventLog`] keeps its events. Sealed: its module is private.
@@ -55,14 +62,24 @@ pub trait Log: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Appends an event to a stream, drops the oldest ones beyond the bounds, and returns the id of the new one.
-    async fn append(&self, event: NewEvent<'_>) -> Result<String, EventLogError>;
+    /// Appends an event to a stream, drops the oldest ones beyond the bounds, and returns the id of the new one. `None` if the stream is
+    /// abandoned.
+    async fn append(&self, event: NewEvent<'_>) -> Result<Option<String>, EventLogError>;
 
     /// Returns the event with this id, and up to `limit` later ones of its stream, in their order. `None` if it is not kept.
     async fn read_from(&self, id: &str, limit: usize) -> Result<Option<Vec<KeptEvent>>, EventLogError>;
 
     /// Keeps the event with this id, and all later ones of its stream, for `ttl` from now.
     async fn touch(&self, id: &str, ttl: Duration) -> Result<(), EventLogError>;
+
+    /// Marks the stream of an event as abandoned, if the event is its last one. From then on, the stream takes no event.
+    async fn abandon(&self, last: &str, secret: &str, ttl: Duration) -> Result<(), EventLogError>;
+
+    /// Keeps the lease of an owner, which has 32 hexadecimal digits, for `lease` from now.
+    async fn renew(&self, owner: &str, lease: Duration) -> Result<(), EventLogError>;
+
+    /// Returns how long the lease of an owner lasts, or `None` if it has ended.
+    async fn lease_left(&self, owner: &str) -> Result<Option<Duration>, EventLogError>;
 }
 
 /// An event to append.
@@ -88,8 +105,8 @@ pub struct KeptEvent {
 }
 
 impl<L: Log> EventLog<L> {
-    fn on(log: L) -> Self {
-        Self { log: Arc::new(log), settings: Settings::default(), outage: Arc::default() }
+    pub(super) fn on(log: L) -> Self {
+        Self { log: Arc::new(log), settings: Settings::default(), outage: Arc::default(), owner: None }
     }
 
     /// Sets how long an event is kept. At least 1 ms. Default: 1 hour.
@@ -125,6 +142,45 @@ impl<L: Log> EventLog<L> {
     pub fn with_backend_timeout(mut self, timeout: Duration) -> Self {
         self.settings.backend_timeout = timeout;
         self
+    }
+
+    /// Sets how long a process counts as alive after it last said so. A [`ReplicaSessionManager`](super::ReplicaSessionManager) says so
+    /// three times in that time. At least 1 ms. Default: 30 s.
+    ///
+    /// A client that resumes a call whose process has died gets its error after this time. A process that cannot reach the backend for
+    /// longer loses its calls under way, if their clients resume meanwhile.
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
+    /// Makes this process the owner of the streams that it writes from now on, with a lease.
+    pub(super) fn owned(mut self) -> Self {
+        self.owner = Some(Arc::default());
+        self
+    }
+
+    /// Returns the id of this process, which has a lease. `None` for a process without one.
+    pub(super) async fn hold_lease(&self) -> Result<Option<&str>, EventLogError> {
+        match &self.owner {
+            Some(owner) => owner.hold(|| self.begin_lease()).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn begin_lease(&self) -> Result<(String, AbortHandle), EventLogError> {
+        let (id, lease) = (secret()?, self.settings.lease);
+        self.step(self.log.renew(&id, lease)).await?;
+        // Without the owner, whose drop ends the task.
+        let (log, owner) = (Self { owner: None, ..self.clone() }, id.clone());
+        let renewal = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(lease / 3).await;
+                // A failure is logged there. If the lease has ended, the next renewal begins it again.
+                let _ = log.step(log.log.renew(&owner, lease)).await;
+            }
+        });
+        Ok((id, renewal.abort_handle()))
     }
 
     /// Checks the settings. Call it, or [`check_storage`](Self::check_storage), before the server starts, since rmcp does not.
@@ -173,17 +229,28 @@ impl<L: Log> EventStore for EventLog<L> {
         self.check()?;
         // The id of a stream may have the id of its session in it.
         let (stream, secret) = (&sha256(stream_id.as_bytes())[..32], secret()?);
-        let data = payload::encode(stream_id, event)?;
+        // The lease begins before the first event, or the stream would look abandoned.
+        let owner = if payload::is_of_request(stream_id) { self.hold_lease().await? } else { None };
+        let data = payload::encode(stream_id, event, owner)?;
         let Settings { ttl, max_events, max_bytes, .. } = self.settings;
-        let event = NewEvent { stream, secret: &secret, data: &data, ttl, max_events, max_bytes };
-        Ok(self.step(self.log.append(event)).await?)
+        let new = NewEvent { stream, secret: &secret, data: &data, ttl, max_events, max_bytes };
+        let Some(id) = self.step(self.log.append(new)).await? else {
+            if payload::is_answer(event) {
+                tracing::warn!(store = L::NAME, "an answer is late: its client was told that the outcome is unknown");
+            }
+            return Err(EventLogError::Abandoned.into());
+        };
+        Ok(id)
     }
 
     async fn replay_events_after(&self, last_event_id: &str) -> Result<EventStream, EventStoreError> {
         self.check()?;
-        let found = self.step(self.log.read_from(last_event_id, follow::PAGE)).await?;
+        let Some((id, asked_by)) = AskedBy::split(last_event_id) else {
+            return Err(EventLogError::UnknownEvent.into());
+        };
+        let found = self.step(self.log.read_from(id, follow::PAGE)).await?;
         let Some(page) = found else { return Err(EventLogError::UnknownEvent.into()) };
-        Ok(follow::follow(self.clone(), page))
+        Ok(follow::follow(self.clone(), page, asked_by))
     }
 }
 
@@ -196,7 +263,12 @@ fn secret() -> Result<String, EventLogError> {
 
 impl<L> Clone for EventLog<L> {
     fn clone(&self) -> Self {
-        Self { log: Arc::clone(&self.log), settings: self.settings, outage: Arc::clone(&self.outage) }
+        Self {
+            log: Arc::clone(&self.log),
+            settings: self.settings,
+            outage: Arc::clone(&self.outage),
+            owner: self.owner.clone(),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Stores for the HTTP transport of rmcp, the official Rust SDK, so that any replica can serve a client: [`SessionStates`],
-//! [`RedisEventStore`] and [`SqlEventStore`].
+//! [`RedisEventStore`], [`SqlEventStore`], and the [`ReplicaSessionManager`] that uses the last two.
 //!
 //! rmcp keeps the sessions of its HTTP transport, and the streams of its answers, in the memory of one process. On another replica, or
 //! after a restart, a request of the same client gets 404, and a connection that was cut loses its answer. rmcp has two traits to change
@@ -9,6 +9,9 @@
 //! | --- | --- | --- |
 //! | `SessionStore` | the parameters of each client's `initialize` | [`SessionStates`], on every [`session::Backend`](crate::session::Backend) |
 //! | `EventStore` | the events of each stream, for a client that comes back with `Last-Event-ID` | [`RedisEventStore`], [`SqlEventStore`] |
+//!
+//! [`ReplicaSessionManager`] takes the place of rmcp's `LocalSessionManager`. It has the event store, and ends the calls of
+//! [a process that dies](#a-process-that-dies).
 //!
 //! Use both where a server has several replicas, or must not lose its clients when it restarts. They work with any `ServerHandler`, with
 //! layers or without. A server with one process that may forget its clients needs neither, and neither does one whose clients all speak
@@ -32,10 +35,9 @@
 //! use std::sync::Arc;
 //! use axum::body::Body;
 //! use axum::http::{Request, StatusCode};
-//! use mcp_patterns::rmcp_stores::{SessionStates, SqlEventStore};
+//! use mcp_patterns::rmcp_stores::{ReplicaSessionManager, SessionStates, SqlEventStore};
 //! use mcp_patterns::session::SqlBackend;
 //! use rmcp::ServerHandler;
-//! use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 //! use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 //! use sqlx::SqlitePool;
 //! use sqlx::sqlite::SqlitePoolOptions;
@@ -45,7 +47,7 @@
 //!
 //! impl ServerHandler for MyServer {}
 //!
-//! type Service = StreamableHttpService<MyServer, LocalSessionManager>;
+//! type Service = StreamableHttpService<MyServer, ReplicaSessionManager>;
 //!
 //! /// Creates a replica. All of them use one database.
 //! async fn replica(pool: &SqlitePool) -> Result<Service, Box<dyn std::error::Error>> {
@@ -54,7 +56,7 @@
 //!     sessions.check_storage().await?; // rmcp does not check settings or tables
 //!     events.check_storage().await?;
 //!
-//!     let manager = LocalSessionManager::default().with_event_store(Arc::new(events));
+//!     let manager = ReplicaSessionManager::new(events);
 //!     let mut config = StreamableHttpServerConfig::default();
 //!     config.session_store = Some(Arc::new(sessions));
 //!     Ok(StreamableHttpService::new(|| Ok(MyServer), Arc::new(manager), config))
@@ -103,7 +105,7 @@
 //! ```no_run
 //! use std::time::Duration;
 //! use mcp_patterns::RedisConnection;
-//! use mcp_patterns::rmcp_stores::{RedisEventStore, SessionStates};
+//! use mcp_patterns::rmcp_stores::{ReplicaSessionManager, RedisEventStore, SessionStates};
 //! use mcp_patterns::session::RedisBackend;
 //!
 //! # #[tokio::main]
@@ -111,6 +113,7 @@
 //! let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 //! let sessions = SessionStates::new(RedisBackend::new(redis.clone()));
 //! let events = RedisEventStore::new(redis).with_ttl(Duration::from_secs(2 * 3600));
+//! let manager = ReplicaSessionManager::new(events);
 //! # Ok(()) }
 //! ```
 //!
@@ -237,10 +240,12 @@
 //! - sessions: 24 hours after their last use; another replica's first request of a session, and each check of its owner, is a use
 //! - events: 1 hour; 1,000 events and 4 MiB for each stream; the oldest are dropped, and the newest is always kept
 //! - a step of a backend: 2 s
+//! - the lease of a process: 30 s
 //! - a resumed stream asks the backend for later events after 50 ms, and then after pauses that double up to 1 s
 //!
 //! A request costs one round trip for each of its events: usually two, since rmcp begins each stream with an event that has an id and
-//! nothing else.
+//! nothing else. The lease costs a call nothing: a process renews it three times in its time, and a resumed stream reads it once until
+//! it ends.
 //!
 //! # What a client gets
 //!
@@ -260,14 +265,27 @@
 //! The stores keep what a server has said. What a client says reaches only the replica that gets the request. See
 //! [the guide](crate::guide::deploying#servers-of-rmcp-replicas).
 //!
-//! If a process ends during a call, the stream of the call has no answer, and no other process can end it: the call ends with the time
-//! limit of the client. rmcp's traits tell a store neither the id of the request that a stream belongs to, without which no
-//! client accepts an error in its place, nor that a process has given a stream up (a cancelled request, an idle session).
+//! # A process that dies
+//!
+//! With a [`ReplicaSessionManager`], a process has a [lease](EventLog::with_lease) in the event store, and each event of a call names its
+//! process. A client that resumes a call whose process has no lease any more gets a JSON-RPC error for its request, with the code -32603 and
+//! the data `{"mcp-patterns/rmcp": "outcome_unknown"}`: the tool may have run, in part or as a whole. The end is kept in the stream, so
+//! whoever resumes it later gets the same.
+//!
+//! A process that was only slow may come back. Either its answer is in the stream first, and every client gets it, or the error is, and
+//! the answer is refused: the process logs a warning, and no client gets both. So give a tool that changes something an
+//! [idempotency key](crate::idempotent): the client's next call with the key learns what happened.
+//!
+//! rmcp tells an event store no request, so the client keeps its id: the ids of the events of a call end with `~` and the id of the
+//! request. An id of a request that has more than 128 characters, spaces, or characters outside ASCII is left out: such a call, and each
+//! call with a plain `LocalSessionManager`, ends with the time limit of the client. So do a request whose answer was not stored, and one
+//! of a session that rmcp closed because it was idle.
 //!
 //! # The protocol 2026-07-28
 //!
-//! Its requests have no session. Each says what `initialize` said before, so any replica answers it without a store. The event store is
-//! used if it is there: a cut connection is resumed by the id of an event alone.
+//! Its requests have no session. Each says what `initialize` said before, so any replica answers it without a store. The protocol has no
+//! streams to resume: a client sends a request again. rmcp uses an event store if it is there, and resumes by the id of an event alone. The
+//! stream of a dead process does not end then.
 //!
 //! # Errors
 //!
@@ -283,6 +301,8 @@
 //! | a session is not loaded | the request gets 500; a client tries again |
 //! | an event is not stored | **its message is lost**, also an answer: the client waits until its limit. The tool has run |
 //! | a stream is not resumed | the client gets an empty stream, and asks again |
+//! | the lease of a process is not renewed in time | a client that resumes one of its calls gets the error, and the late answer is refused |
+//! | the lease of a process cannot be read | the resumed stream ends without an error, and the client asks again |
 //!
 //! A failing backend is logged as a warning, at most once in ten seconds with a count of the rest, and its recovery as an information.
 //!
@@ -292,10 +312,14 @@
 //! # Stores of your own
 //!
 //! [`rmcp_session_store_contract`](crate::testing::rmcp_session_store_contract) and
-//! [`rmcp_event_store_contract`](crate::testing::rmcp_event_store_contract) check any store.
+//! [`rmcp_event_store_contract`](crate::testing::rmcp_event_store_contract) check any store, and
+//! [`rmcp_session_manager_contract`](crate::testing::rmcp_session_manager_contract) checks any manager that ends the calls of dead
+//! replicas.
 
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod events;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod replicas;
 #[cfg(feature = "session")]
 mod sessions;
 
@@ -308,6 +332,9 @@ pub use events::{EventLog, EventLogError};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use events::{RedisEventStore, RedisEvents};
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))))]
+pub use replicas::ReplicaSessionManager;
 #[cfg(feature = "session")]
 #[cfg_attr(docsrs, doc(cfg(feature = "session")))]
 pub use sessions::{SessionStates, SessionStatesError};

@@ -2,6 +2,7 @@
 
 mod contract;
 mod events;
+mod owners;
 mod sessions;
 
 use std::time::Duration;

@@ -62,6 +62,11 @@ mod rmcp_event_store;
 #[cfg_attr(docsrs, doc(cfg(feature = "rmcp")))]
 pub use rmcp_event_store::rmcp_event_store_contract;
 #[cfg(feature = "rmcp")]
+mod rmcp_session_manager;
+#[cfg(feature = "rmcp")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rmcp")))]
+pub use rmcp_session_manager::rmcp_session_manager_contract;
+#[cfg(feature = "rmcp")]
 mod rmcp_session_store;
 #[cfg(feature = "rmcp")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rmcp")))]

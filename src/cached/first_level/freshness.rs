@@ -45,6 +45,11 @@ impl Freshness {
         if self.jitter > 0.0 { share(ttl, 1.0 - self.jitter.min(1.0) * fastrand::f64()) } else { ttl }
     }
 
+    /// How long each value is fresh at least, with this ttl.
+    pub(in crate::cached) fn least(&self, ttl: Duration) -> Duration {
+        share(ttl.min(CENTURY), 1.0 - self.jitter.clamp(0.0, 1.0))
+    }
+
     /// How long a value is of any use after its ttl.
     pub(in crate::cached) fn grace(&self) -> Duration {
         self.while_revalidate.max(self.if_error).min(CENTURY)

@@ -81,6 +81,7 @@ impl<'a> Answers<'a> {
                 Some(caller) if !scope::must_run_alone() => caller,
                 _ => return Box::pin(async move { A::ask(inner, name, args, &self.observed(ctx)).await }).await,
             };
+            let is_public = matches!(caller, Partition::Everybody);
             let found = get_or_call(self.results, &plan, &caller, inner, name, args, ctx).await;
             let (mut answer, source) = match found {
                 Ok(found) => found,
@@ -102,6 +103,12 @@ impl<'a> Answers<'a> {
                 // The attempts were those of an earlier request.
                 meta.remove(outcome::ATTEMPTS);
                 cache_hints::subtract_age(meta, status.age());
+            }
+            if let Some(ttl) = plan.hinted_ttl
+                && source != Source::Own
+            {
+                // Past its ttl, nothing remains.
+                cache_hints::stamp(answer.meta(), ttl.saturating_sub(status.age()), is_public);
             }
             let mut answer = Ok(answer);
             if self.settings.emit_meta {

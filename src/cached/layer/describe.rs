@@ -2,7 +2,7 @@
 
 use turbomcp_types::Tool;
 
-use super::plan::Role;
+use super::plan::{Reads, Role};
 use super::settings::LAYER;
 use super::{CachedTool, RULE};
 use crate::explain::{self, Description, bytes, time};
@@ -50,6 +50,9 @@ impl CachedTool {
             description = description
                 .with_setting(format!("ttl of {name}"), time(ttl))
                 .with_setting(format!("scope of {name}"), format!("{scope:?}"));
+            if reads.as_ref().is_some_and(Reads::has_hints) {
+                description = description.with_setting(format!("cache hints of {name}"), "for clients");
+            }
         }
         let description = tools.iter().fold(description, |description, tool| match self.decide(tool) {
             Some(Role::Cached(plan)) => description

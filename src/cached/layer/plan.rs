@@ -12,6 +12,7 @@ use super::session::LoadFailure;
 use crate::arguments::LayerArguments;
 use crate::cached::ZERO;
 use crate::cached::cache::Cache;
+use crate::cached::cache::settings::Settings;
 use crate::cached::first_level::invalidation_key::{EntryKeys, InvalidationKey};
 use crate::identity::Partition;
 use crate::telemetry::Counter;
@@ -29,6 +30,9 @@ pub(in crate::cached) enum Role {
 /// The cache of answers, with the failures for callers who wait.
 pub(in crate::cached) type Results = Cache<CallKey, Answer, LoadFailure>;
 
+/// The settings of that cache.
+pub(in crate::cached) type CacheSettings = Settings<CallKey, Answer, LoadFailure>;
+
 /// The way in which the answers of a tool, of all resources or of all prompts are kept.
 #[derive(Debug)]
 pub(in crate::cached) struct AnswerPlan {
@@ -41,6 +45,8 @@ pub(in crate::cached) struct AnswerPlan {
     pub(in crate::cached) arguments: LayerArguments,
     /// Whether the cache has to [observe](crate::cached::layer::notifications) the notifications of the handler to its client.
     pub(in crate::cached) observes: bool,
+    /// How long an entry lives at least, if clients are told how long they may keep an answer.
+    pub(in crate::cached) hinted_ttl: Option<Duration>,
     pub(in crate::cached) hits: Counter,
     pub(in crate::cached) misses: Counter,
 }
@@ -165,6 +171,7 @@ pub struct Reads {
     ttl: Option<Duration>,
     scope: Option<Scope>,
     tags: Vec<KeysFn>,
+    has_hints: bool,
 }
 
 type Predicate = dyn Fn(&str) -> bool + Send + Sync;
@@ -190,6 +197,19 @@ impl Reads {
     /// Sets which callers share them. Default: the [scope](crate::CachedTool::with_scope) of the layer.
     pub fn with_scope(mut self, scope: Scope) -> Self {
         self.scope = Some(scope);
+        self
+    }
+
+    /// Tells clients how long they may keep a resource: for what remains of its time in the cache. If all callers share the resource
+    /// ([`Scope::Public`]), shared caches may keep it too; else only the client itself. Hints of the server take precedence. Default: no
+    /// hints but those of the server.
+    ///
+    /// The protocol has them since 2026-07-28, as `ttlMs` and `cacheScope` of a result, for resources and not for prompts. The results of
+    /// turbomcp have no such fields, so there the entry `mcp-patterns/cache_hints` of `_meta` has them.
+    ///
+    /// A client that keeps a resource learns of a change only from a notification, so a write does not invalidate what it has.
+    pub fn with_cache_hints(mut self) -> Self {
+        self.has_hints = true;
         self
     }
 
@@ -222,17 +242,21 @@ impl Reads {
         }
     }
 
+    pub(in crate::cached) fn has_hints(&self) -> bool {
+        self.has_hints
+    }
+
     /// The ttl and the scope, where `ttl` and `scope` are those of the layer.
     pub(in crate::cached) fn effective(&self, ttl: Duration, scope: Scope) -> (Duration, Scope) {
         (self.ttl.unwrap_or(ttl), self.scope.unwrap_or(scope))
     }
 
-    /// The plan for the resources or prompts of one server. The arguments after `prefix` hold where these settings say nothing.
+    /// The plan for the resources or prompts of one server. The settings of the cache and `scope` hold where these settings say nothing.
     pub(in crate::cached) fn plan(
         &self,
         kind: Kind,
         prefix: KeyPrefix,
-        ttl: Duration,
+        cache: &CacheSettings,
         scope: Scope,
         identity: &Identity,
     ) -> ReadPlan {
@@ -242,7 +266,7 @@ impl Reads {
         if kind == Kind::Prompt {
             tags.push(KeysFn::constant(all_key(Kind::Prompt)));
         }
-        let (ttl, scope) = self.effective(ttl, scope);
+        let (ttl, scope) = self.effective(cache.freshness.ttl, scope);
         let plan = AnswerPlan {
             prefix,
             ttl,
@@ -251,6 +275,7 @@ impl Reads {
             tags,
             arguments: LayerArguments::default(),
             observes: true,
+            hinted_ttl: self.has_hints.then(|| cache.freshness.least(ttl).min(cache.idle_time.unwrap_or(ttl))),
             hits: counter("hit"),
             misses: counter("miss"),
         };
@@ -265,6 +290,7 @@ impl fmt::Debug for Reads {
             .field("ttl", &self.ttl)
             .field("scope", &self.scope)
             .field("tags", &self.tags.len())
+            .field("has_hints", &self.has_hints)
             .finish()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use turbomcp_types::Tool;
 
 use super::key::{KeyPrefix, Kind};
-use super::plan::{AnswerPlan, KeysFn, ReadPlan, Reads, Writes};
+use super::plan::{AnswerPlan, CacheSettings, KeysFn, ReadPlan, Reads, Writes};
 use crate::arguments::LayerArguments;
 use crate::cached::ZERO;
 use crate::telemetry::Counter;
@@ -67,6 +67,10 @@ impl Settings {
         for (reads, setting) in [(&self.resources, "with_resources"), (&self.prompts, "with_prompts")] {
             reads.as_ref().map_or(Ok(()), |reads| reads.check(LAYER, setting))?;
         }
+        if self.prompts.as_ref().is_some_and(Reads::has_hints) {
+            let reason = "the protocol has no cache hints for prompts: remove `with_cache_hints` from its `Reads`";
+            return Err(ConfigError::invalid(LAYER, "with_prompts", reason));
+        }
         if self.resources.is_none() && self.writes.values().any(|writes| writes.resources) {
             let reason = "has no effect without `with_resources`: call it, or remove this setting";
             return Err(ConfigError::invalid(LAYER, "invalidates_resources", reason));
@@ -75,10 +79,10 @@ impl Settings {
     }
 
     /// Prepares the settings for the server of this name.
-    pub(in crate::cached) fn bind(&mut self, server: String, ttl: Duration) {
+    pub(in crate::cached) fn bind(&mut self, server: String, cache: &CacheSettings) {
         self.server = server;
         let plan = |reads: &Option<Reads>, kind| {
-            let plan = |reads: &Reads| reads.plan(kind, self.prefix(kind, None), ttl, self.scope, &self.identity);
+            let plan = |reads: &Reads| reads.plan(kind, self.prefix(kind, None), cache, self.scope, &self.identity);
             reads.as_ref().map(plan)
         };
         let plans = (plan(&self.resources, Kind::Resource), plan(&self.prompts, Kind::Prompt));
@@ -119,6 +123,7 @@ impl Settings {
             tags: self.tags.get(&tool.name).cloned().unwrap_or_default(),
             arguments: LayerArguments::of(tool),
             observes: self.observes(),
+            hinted_ttl: None,
             hits: counter("hit"),
             misses: counter("miss"),
         }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rmcp::ServerHandler;
-use rmcp::model::{ErrorCode, ListToolsResult, PaginatedRequestParams, ServerConfig, Tool};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorCode, ListToolsResult,
+    PaginatedRequestParams, ServerConfig, Tool,
+};
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 use serde_json::json;
@@ -145,4 +148,69 @@ async fn layers_do_not_take_one_tool_for_all_tools() {
     let before = observing.0.load(Ordering::SeqCst);
     assert!(ServerHandler::get_tool(&stack, "weather").is_some());
     assert_eq!(observing.0.load(Ordering::SeqCst), before);
+}
+
+/// Lists a second tool once it has grown.
+#[derive(Clone, Default)]
+struct Growing(Arc<AtomicU32>);
+
+impl ServerHandler for Growing {
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
+        let schema = Arc::new(schema.as_object().cloned().unwrap_or_default());
+        let names = &["old", "new"][..=self.0.load(Ordering::SeqCst) as usize];
+        Ok(ListToolsResult::with_all_items(names.iter().map(|name| Tool::new(*name, *name, schema.clone())).collect()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        Ok(CallToolResult::success(vec![ContentBlock::text(request.name)]).into())
+    }
+
+    fn get_info(&self) -> ServerConfig {
+        Tools::new().get_info()
+    }
+}
+
+#[tokio::test]
+async fn a_tool_that_is_added_at_run_time_is_served_and_protected_at_its_first_call() {
+    let server = Growing::default();
+    let client = Client::connect(&ValidatedTool::new().layer(RmcpServer::new(server.clone())), "Ada").await;
+    let mut call = CallToolRequestParams::new("new");
+    call.arguments = json!({"city": "Paris"}).as_object().cloned();
+    server.0.store(1, Ordering::SeqCst);
+    let answer = client.service.call_tool(call.clone()).await.expect("the server has the tool now");
+    assert_eq!(answer.is_error, Some(false));
+    call.arguments = json!({"city": 7}).as_object().cloned();
+    let refused = client.service.call_tool(call).await.unwrap();
+    assert_eq!(refused.is_error, Some(true), "its own schema is checked: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_was_given_its_tools_is_not_asked_for_them() {
+    let server = Growing::default();
+    let old = Tool::new("old", "old", serde_json::Map::new());
+    let stack = ValidatedTool::new().layer(RmcpServer::with_tools(server.clone(), [&old]).unwrap());
+    server.0.store(1, Ordering::SeqCst);
+    let client = Client::connect(&stack, "Ada").await;
+    client.service.call_tool(CallToolRequestParams::new("new")).await.expect_err("it is unknown");
+}
+
+#[tokio::test]
+async fn the_error_of_a_start_is_a_sentence_where_main_returns_it() {
+    let file = crate::testing::databases::sqlite().await;
+    let keys = crate::idempotent::SqlBackend::new(file.pool.clone());
+    let stack = IdempotentTool::new(keys).only(["write"]).layer(RmcpServer::new(Tools::new()));
+    let error = crate::rmcp_server::RmcpStack::start(&stack).await.expect_err("there is no table");
+    let (printed, sentence) = (format!("{error:?}"), error.to_string());
+    assert_eq!(printed, sentence);
+    assert!(sentence.contains("ensure_schema") && !sentence.contains('{'), "{sentence}");
+    assert_eq!(ErrorData::from(error).message, sentence, "a handler of rmcp can return it, too");
 }

@@ -15,7 +15,7 @@ use turbomcp_core::McpError;
 
 use super::server::Client;
 use crate::cached::Reads;
-use crate::rmcp_server::{Failed, RmcpServer};
+use crate::rmcp_server::{Failed, RmcpServer, RmcpStack};
 use crate::{CachedTool, Layer, Scope};
 
 #[derive(Clone, Default)]
@@ -33,9 +33,12 @@ impl ServerHandler for Library {
         if request.uri == "lib://down" {
             return Err(Failed(McpError::unavailable("down")).into());
         }
+        let has_hints = request.uri != "lib://silent";
         let mut result = ReadResourceResult::new(vec![ResourceContents::text(count.to_string(), request.uri)]);
-        result.ttl_ms = Some(60_000);
-        result.cache_scope = Some(CacheScope::Private);
+        if has_hints {
+            result.ttl_ms = Some(60_000);
+            result.cache_scope = Some(CacheScope::Private);
+        }
         Ok(result.into())
     }
 
@@ -83,6 +86,25 @@ async fn a_kept_resource_may_be_kept_by_clients_for_the_rest_of_its_time() {
         assert!(kept.meta.unwrap().0.keys().all(|key| key == crate::outcome::CACHE));
     }
     assert_eq!(library.reads.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn on_request_the_cache_says_how_long_a_client_may_keep_a_resource_unless_the_server_does() {
+    let client = super::sharing::Peer::connect().await;
+    tokio::time::pause();
+    let reads = Reads::new().with_ttl(Duration::from_secs(300)).with_scope(Scope::Public).with_cache_hints();
+    let stack = CachedTool::new().with_resources(reads).layer(RmcpServer::new(Library::default()));
+    for (age, silent, own) in [(0, 300_000, 60_000), (100, 200_000, 0)] {
+        tokio::time::advance(Duration::from_secs(age)).await;
+        let silently = read(&stack, &client, "lib://silent").await;
+        assert_eq!((silently.ttl_ms, silently.cache_scope), (Some(silent), Some(CacheScope::Public)));
+        assert!(silently.meta.unwrap().0.keys().all(|key| key == crate::outcome::CACHE));
+        let of_server = read(&stack, &client, "lib://a").await;
+        assert_eq!((of_server.ttl_ms, of_server.cache_scope), (Some(own), Some(CacheScope::Private)));
+    }
+    let of_session = stack.around(Library::default());
+    let kept = read(&of_session, &client, "lib://silent").await;
+    assert_eq!(kept.cache_scope, Some(CacheScope::Private), "another server of `around` answers otherwise");
 }
 
 #[tokio::test]

@@ -11,6 +11,9 @@ pub enum EventLogError {
     Config(ConfigError),
     /// No event with this id is kept.
     UnknownEvent,
+    /// The lease of this process had ended, so a client was told that the outcome of the call is unknown. A later event, also the
+    /// answer, would contradict that.
+    Abandoned,
     /// The record of an event is not one of this store.
     Unreadable,
     /// The backend failed or was too slow. An event may have been kept.
@@ -37,6 +40,10 @@ impl fmt::Display for EventLogError {
                 "the stream cannot be resumed: no event with this id is kept. It has expired or was dropped, or the id is not one of \
                  this store",
             ),
+            Self::Abandoned => f.write_str(
+                "the event is not kept: the lease of this process had ended, and the client was told that the outcome of its call is \
+                 unknown",
+            ),
             Self::Unreadable => f.write_str("the record of an event cannot be read: check that nothing else writes there"),
             Self::Backend(error) => write!(f, "the event store fails: {error}"),
         }
@@ -48,7 +55,7 @@ impl Error for EventLogError {
         match self {
             Self::Config(error) => Some(error),
             Self::Backend(error) => Some(error.as_ref()),
-            Self::UnknownEvent | Self::Unreadable => None,
+            Self::UnknownEvent | Self::Abandoned | Self::Unreadable => None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::{Script, cmd};
 
+use super::payload::ABANDONED;
 use super::{EventLog, EventLogError, KeptEvent, Log, NewEvent};
 use crate::clock::millis;
 use crate::replication::{self, Replication};
@@ -72,6 +73,10 @@ impl RedisEvents {
         format!("{}{stream}", self.prefix)
     }
 
+    fn owner_key(&self, owner: &str) -> String {
+        format!("{}owner:{owner}", self.prefix)
+    }
+
     fn replication(&self) -> Option<Replication> {
         let (replicas, timeout) = self.replicas?;
         let replicas = NonZeroU32::new(u32::try_from(replicas).unwrap_or(u32::MAX))?;
@@ -79,7 +84,7 @@ impl RedisEvents {
     }
 }
 
-/// Appends an event, and drops the oldest ones beyond the bounds. Returns the id of the entry.
+/// Appends an event, and drops the oldest ones beyond the bounds. Returns the id of the entry, or nothing if the stream is abandoned.
 ///
 /// Every entry has the bytes of its stream before it, `o`: so the first and the last entry tell how many bytes lie between them. An
 /// event that is sent twice is among the last entries: its writer waits for the answer before it writes another one.
@@ -87,12 +92,13 @@ static APPEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "
         local key, secret, data = KEYS[1], ARGV[1], ARGV[2]
-        local offset = 0
+        local offset, is_abandoned = 0, false
         for n, entry in ipairs(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 4)) do
             local field = entry[2]
             if field[2] == secret then return entry[1] end
-            if n == 1 then offset = tonumber(field[4]) + #field[6] end
+            if n == 1 then offset, is_abandoned = tonumber(field[4]) + #field[6], field[6] == '' end
         end
+        if is_abandoned then return false end
         local id = redis.call('XADD', key, 'MAXLEN', ARGV[3], '*',
             's', secret, 'o', string.format('%.0f', offset), 'd', data)
         local oldest = offset + #data - tonumber(ARGV[4])
@@ -103,6 +109,21 @@ static APPEND: LazyLock<Script> = LazyLock::new(|| {
         end
         redis.call('PEXPIRE', key, ARGV[5])
         return id",
+    )
+});
+
+/// Marks a stream as abandoned, if this entry is its last one. The mark drops no event, so that a client can still resume from it.
+static ABANDON: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "
+        local key = KEYS[1]
+        local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+        if not last or last[1] ~= ARGV[1] then return 0 end
+        local field = last[2]
+        redis.call('XADD', key, '*',
+            's', ARGV[2], 'o', string.format('%.0f', tonumber(field[4]) + #field[6]), 'd', ARGV[3])
+        redis.call('PEXPIRE', key, ARGV[4])
+        return 1",
     )
 });
 
@@ -117,13 +138,34 @@ impl Log for RedisEvents {
         ConfigError::check_timeout(Self::NAME, "with_replicas", timeout)
     }
 
-    async fn append(&self, event: NewEvent<'_>) -> Result<String, EventLogError> {
+    async fn append(&self, event: NewEvent<'_>) -> Result<Option<String>, EventLogError> {
         let NewEvent { stream, secret, data, ttl, max_events, max_bytes } = event;
         let mut step = APPEND.prepare_invoke();
         step.key(self.key(stream)).arg(secret).arg(data).arg(max_events).arg(max_bytes).arg(millis(ttl));
-        let entry = replication::take(self.replication(), &step, &mut self.connection.clone(), |_| true).await;
-        let entry: String = entry.map_err(|error| EventLogError::backend(error.to_string()))?;
-        Ok(format!("{entry}.{stream}.{secret}"))
+        let entry = replication::take(self.replication(), &step, &mut self.connection.clone(), Option::is_some).await;
+        let entry: Option<String> = entry.map_err(|error| EventLogError::backend(error.to_string()))?;
+        Ok(entry.map(|entry| format!("{entry}.{stream}.{secret}")))
+    }
+
+    async fn abandon(&self, last: &str, secret: &str, ttl: Duration) -> Result<(), EventLogError> {
+        let Some(Id { entry, stream, .. }) = Id::parse(last) else { return Ok(()) };
+        let mut step = ABANDON.prepare_invoke();
+        step.key(self.key(stream)).arg(entry).arg(secret).arg(ABANDONED).arg(millis(ttl));
+        let marked = replication::take(self.replication(), &step, &mut self.connection.clone(), |marked| *marked).await;
+        marked.map(|_: bool| ()).map_err(|error| EventLogError::backend(error.to_string()))
+    }
+
+    async fn renew(&self, owner: &str, lease: Duration) -> Result<(), EventLogError> {
+        let mut renew = cmd("SET");
+        renew.arg(self.owner_key(owner)).arg("owner").arg("PX").arg(millis(lease));
+        renew.query_async(&mut self.connection.clone()).await.map_err(EventLogError::backend)
+    }
+
+    async fn lease_left(&self, owner: &str) -> Result<Option<Duration>, EventLogError> {
+        let mut left = cmd("PTTL");
+        left.arg(self.owner_key(owner));
+        let left: i64 = left.query_async(&mut self.connection.clone()).await.map_err(EventLogError::backend)?;
+        Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 
     async fn read_from(&self, id: &str, limit: usize) -> Result<Option<Vec<KeptEvent>>, EventLogError> {

@@ -9,6 +9,7 @@ pub(super) struct Settings {
     pub(super) max_bytes: usize,
     pub(super) poll_interval: Duration,
     pub(super) backend_timeout: Duration,
+    pub(super) lease: Duration,
 }
 
 impl Default for Settings {
@@ -19,6 +20,7 @@ impl Default for Settings {
             max_bytes: 4 << 20,
             poll_interval: Duration::from_secs(1),
             backend_timeout: Duration::from_secs(2),
+            lease: Duration::from_secs(30),
         }
     }
 }
@@ -29,6 +31,7 @@ impl Settings {
         ConfigError::check_positive(name, "with_max_events", self.max_events)?;
         ConfigError::check_positive(name, "with_max_bytes", self.max_bytes)?;
         ConfigError::check_timeout(name, "with_poll_interval", self.poll_interval)?;
-        ConfigError::check_timeout(name, "with_backend_timeout", self.backend_timeout)
+        ConfigError::check_timeout(name, "with_backend_timeout", self.backend_timeout)?;
+        ConfigError::check_timeout(name, "with_lease", self.lease)
     }
 }

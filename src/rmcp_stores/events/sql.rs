@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::Pool;
 
+use super::payload::ABANDONED;
 use super::{EventLog, EventLogError, KeptEvent, Log, NewEvent};
 use crate::ConfigError;
 use crate::connections::{Apart, Connections, What};
@@ -117,7 +118,7 @@ impl<DB: EventDatabase> Log for SqlEvents<DB> {
         TABLE.check(&self.connections, CHECK_TIMEOUT).await
     }
 
-    async fn append(&self, event: NewEvent<'_>) -> Result<String, EventLogError> {
+    async fn append(&self, event: NewEvent<'_>) -> Result<Option<String>, EventLogError> {
         let row = NewRow {
             id: event.secret,
             stream: event.stream,
@@ -127,8 +128,13 @@ impl<DB: EventDatabase> Log for SqlEvents<DB> {
         };
         let mut connection = self.connections.acquire().await.map_err(failed)?;
         for _ in 0..MAX_ATTEMPTS {
-            // Of two writers to one stream, which have the same place in mind, one gets it.
-            let Some((position, starts_at)) = DB::append(&mut connection, row).await.map_err(failed)? else { continue };
+            let Some((position, starts_at)) = DB::append(&mut connection, row).await.map_err(failed)? else {
+                if DB::is_abandoned(&mut connection, row.stream).await.map_err(failed)? {
+                    return Ok(None);
+                }
+                // Of two writers to one stream, which have the same place in mind, one gets it.
+                continue;
+            };
             let oldest_position = position.saturating_sub(i64::from(event.max_events));
             let max_bytes = i64::try_from(event.max_bytes).unwrap_or(i64::MAX);
             let oldest_byte = starts_at.saturating_add(row.bytes).saturating_sub(max_bytes);
@@ -141,7 +147,7 @@ impl<DB: EventDatabase> Log for SqlEvents<DB> {
             }
             drop(connection);
             self.sweeper.sweep_now_and_then(&self.pool);
-            return Ok(event.secret.to_owned());
+            return Ok(Some(event.secret.to_owned()));
         }
         Err(EventLogError::backend("other processes wrote to the stream first, at each attempt"))
     }
@@ -162,6 +168,22 @@ impl<DB: EventDatabase> Log for SqlEvents<DB> {
     async fn touch(&self, id: &str, ttl: Duration) -> Result<(), EventLogError> {
         let mut connection = self.connections.acquire().await.map_err(failed)?;
         DB::touch(&mut connection, id, ttl).await.map_err(failed)
+    }
+
+    async fn abandon(&self, last: &str, secret: &str, ttl: Duration) -> Result<(), EventLogError> {
+        let mut connection = self.connections.acquire().await.map_err(failed)?;
+        DB::abandon(&mut connection, last, secret, ABANDONED, ttl).await.map_err(failed)
+    }
+
+    async fn renew(&self, owner: &str, lease: Duration) -> Result<(), EventLogError> {
+        let mut connection = self.connections.acquire().await.map_err(failed)?;
+        DB::renew(&mut connection, owner, lease).await.map_err(failed)
+    }
+
+    async fn lease_left(&self, owner: &str) -> Result<Option<Duration>, EventLogError> {
+        let mut connection = self.connections.acquire().await.map_err(failed)?;
+        let left = DB::lease_left(&mut connection, owner).await.map_err(failed)?;
+        Ok(left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis))
     }
 }
 

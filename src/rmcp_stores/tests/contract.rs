@@ -4,7 +4,10 @@ use std::future::ready;
 
 use super::*;
 use crate::session::{MemoryBackend, RedisBackend, SqlBackend};
-use crate::testing::{rmcp_event_store_contract, rmcp_session_store_contract};
+use crate::testing::{rmcp_event_store_contract, rmcp_session_manager_contract, rmcp_session_store_contract};
+
+/// The lease of a replica.
+const LEASE: Duration = Duration::from_millis(600);
 
 #[tokio::test]
 async fn sessions_in_memory_pass_the_contract_suite() {
@@ -49,4 +52,23 @@ async fn events_in_postgres_pass_the_contract_suite() {
 async fn events_in_sqlite_pass_the_contract_suite() {
     let (store, _file) = sqlite().await;
     rmcp_event_store_contract(|| ready(store.clone())).await;
+}
+
+#[tokio::test]
+async fn calls_of_dead_replicas_on_redis_pass_the_contract_suite() {
+    let store = redis().await.with_lease(LEASE);
+    rmcp_session_manager_contract(LEASE, || ready(ReplicaSessionManager::new(store.clone()))).await;
+}
+
+#[tokio::test]
+async fn calls_of_dead_replicas_on_postgres_pass_the_contract_suite() {
+    let store = postgres().await.with_lease(LEASE);
+    rmcp_session_manager_contract(LEASE, || ready(ReplicaSessionManager::new(store.clone()))).await;
+}
+
+#[tokio::test]
+async fn calls_of_dead_replicas_on_sqlite_pass_the_contract_suite() {
+    let (store, _file) = sqlite().await;
+    let store = store.with_lease(LEASE);
+    rmcp_session_manager_contract(LEASE, || ready(ReplicaSessionManager::new(store.clone()))).await;
 }

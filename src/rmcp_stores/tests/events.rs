@@ -184,6 +184,7 @@ async fn a_setting_that_cannot_work_is_an_error_of_every_use() {
         (store.clone().with_max_bytes(0), "with_max_bytes"),
         (store.clone().with_poll_interval(Duration::ZERO), "with_poll_interval"),
         (store.clone().with_backend_timeout(Duration::from_nanos(1)), "with_backend_timeout"),
+        (store.clone().with_lease(Duration::ZERO), "with_lease"),
         (store.clone().with_replicas(0, MINUTE), "with_replicas"),
     ] {
         let text = broken.check().unwrap_err().to_string();
@@ -255,8 +256,8 @@ async fn an_event_that_is_sent_to_redis_twice_is_kept_once() {
     kept(&store, &stream, &["1"]).await;
     let event =
         || NewEvent { stream: &stream, secret: &secret, data: "{}", ttl: MINUTE, max_events: 10, max_bytes: 1_000 };
-    let first = store.log.append(event()).await.unwrap();
-    assert_eq!(store.log.append(event()).await.unwrap(), first);
+    let first = store.log.append(event()).await.unwrap().unwrap();
+    assert_eq!(store.log.append(event()).await.unwrap().as_ref(), Some(&first));
     assert_eq!(store.log.read_from(&first, 10).await.unwrap().map(|events| events.len()), Some(1));
 }
 

@@ -2,6 +2,7 @@
 
 mod failures;
 mod freshness;
+mod hints;
 mod identity;
 mod invalidation;
 mod levels;
@@ -272,6 +273,10 @@ fn settings_that_cannot_work_are_refused() {
     for (cached, (setting, reason)) in [
         (both().with_resources(zero()), ("with_resources", no_ttl)),
         (both().with_prompts(zero()), ("with_prompts", no_ttl)),
+        (
+            both().with_prompts(Reads::new().with_cache_hints()),
+            ("with_prompts", "the protocol has no cache hints for prompts"),
+        ),
         (
             CachedTool::new().except(["read"]).invalidates_resources("read", |_| ["a"]),
             ("invalidates_resources", "has no effect without `with_resources`"),

@@ -24,12 +24,44 @@ type Row = (String, i64, String);
     note = "use `sqlx::Postgres` with the feature `postgres`, or `sqlx::Sqlite` with the feature `sqlite`"
 )]
 pub trait EventDatabase: SupportedDatabase {
-    /// Returns the position of the new event and the bytes before it, or nothing where another writer was first.
+    /// Returns the position of the new event and the bytes before it, or nothing where another writer was first, or the stream is
+    /// abandoned: only its mark has no bytes.
     #[doc(hidden)]
     fn append(
         connection: &mut Self::Connection,
         row: NewRow<'_>,
     ) -> impl Future<Output = Result<Option<(i64, i64)>, sqlx::Error>> + Send;
+
+    #[doc(hidden)]
+    fn is_abandoned(
+        connection: &mut Self::Connection,
+        stream: &str,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+
+    /// Marks the stream of an event as abandoned, if the event is its last one.
+    #[doc(hidden)]
+    fn abandon(
+        connection: &mut Self::Connection,
+        last: &str,
+        id: &str,
+        mark: &str,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Keeps the lease of an owner: a row with its id, in a stream of its own.
+    #[doc(hidden)]
+    fn renew(
+        connection: &mut Self::Connection,
+        owner: &str,
+        lease: Duration,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Returns the milliseconds until the end of a lease, or nothing if it has ended.
+    #[doc(hidden)]
+    fn lease_left(
+        connection: &mut Self::Connection,
+        owner: &str,
+    ) -> impl Future<Output = Result<Option<i64>, sqlx::Error>> + Send;
 
     /// Deletes the events before `position` that are not above `oldest_position`, or that begin before `oldest_byte`.
     #[doc(hidden)]
@@ -77,7 +109,7 @@ macro_rules! impl_event_database {
                     " as now) as clock \
                      left join (select position, starts_at, bytes from mcp_patterns_rmcp_events \
                          where stream = $2 order by position desc limit 1) as newest on true \
-                     where true \
+                     where coalesce(newest.bytes, 1) > 0 \
                      on conflict do nothing \
                      returning position, starts_at",
                 ))
@@ -86,6 +118,77 @@ macro_rules! impl_event_database {
                 .bind(row.bytes)
                 .bind(row.data)
                 .bind(signed_millis(row.ttl))
+                .fetch_optional(connection)
+                .await
+            }
+
+            async fn is_abandoned(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                stream: &str,
+            ) -> Result<bool, sqlx::Error> {
+                let bytes: Option<i64> = sqlx::query_scalar(
+                    "select bytes from mcp_patterns_rmcp_events where stream = $1 order by position desc limit 1",
+                )
+                .bind(stream)
+                .fetch_optional(connection)
+                .await?;
+                Ok(bytes == Some(0))
+            }
+
+            async fn abandon(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                last: &str,
+                id: &str,
+                mark: &str,
+                ttl: Duration,
+            ) -> Result<(), sqlx::Error> {
+                sqlx::query(concat!(
+                    "insert into mcp_patterns_rmcp_events \
+                         (id, stream, position, starts_at, bytes, data, expires_at) \
+                     select $1, last.stream, last.position + 1, last.starts_at + last.bytes, 0, $2, ",
+                    time_of!($database),
+                    " + $3 from mcp_patterns_rmcp_events as last where last.id = $4 \
+                     on conflict do nothing",
+                ))
+                .bind(id)
+                .bind(mark)
+                .bind(signed_millis(ttl))
+                .bind(last)
+                .execute(connection)
+                .await
+                .map(drop)
+            }
+
+            async fn renew(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                owner: &str,
+                lease: Duration,
+            ) -> Result<(), sqlx::Error> {
+                sqlx::query(concat!(
+                    "insert into mcp_patterns_rmcp_events \
+                         (id, stream, position, starts_at, bytes, data, expires_at) \
+                     select $1, $1, 0, 0, 0, '', ",
+                    time_of!($database),
+                    " + $2 where true on conflict (id) do update set expires_at = excluded.expires_at",
+                ))
+                .bind(owner)
+                .bind(signed_millis(lease))
+                .execute(connection)
+                .await
+                .map(drop)
+            }
+
+            async fn lease_left(
+                connection: &mut <Self as sqlx::Database>::Connection,
+                owner: &str,
+            ) -> Result<Option<i64>, sqlx::Error> {
+                sqlx::query_scalar(concat!(
+                    "select lease.expires_at - clock.now \
+                     from mcp_patterns_rmcp_events as lease cross join (select ",
+                    time_of!($database),
+                    " as now) as clock where lease.id = $1 and lease.expires_at > clock.now",
+                ))
+                .bind(owner)
                 .fetch_optional(connection)
                 .await
             }
