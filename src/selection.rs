@@ -17,7 +17,11 @@ use turbomcp_types::Tool;
 
 #[cfg(feature = "validated")]
 pub(crate) use self::look_up::look_up_own;
+#[cfg(feature = "rmcp")]
+pub(crate) use self::look_up::LookUp;
 pub(crate) use self::look_up::{bare, look_up};
+#[cfg(feature = "rmcp")]
+pub(crate) use self::plan::mark_part;
 pub(crate) use self::plan::Unknown;
 pub use self::plan::{Known, Plan};
 use crate::ConfigError;

@@ -182,7 +182,7 @@ impl<T: ServerHandler> McpHandler for RmcpServer<T> {
     }
 
     fn list_tools_for(&self, _: &RequestContext) -> Vec<Tool> {
-        self.list_tools()
+        listed_now().or_else(|| self.looked_up()).unwrap_or_else(|| self.tools.to_vec())
     }
 
     fn server_capabilities(&self) -> ServerCapabilities {
