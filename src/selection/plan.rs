@@ -11,15 +11,15 @@ use tokio::time::Instant;
 use turbomcp_core::RequestContext;
 use turbomcp_types::Tool;
 
-#[cfg(feature = "rmcp")]
-pub(crate) use self::part::mark_part;
 pub(super) use self::ask::{Answer, Asked, Listing, answer, ask, shortened};
 use self::callers::{Callers, FRESH};
 use self::cell::{Cell, Lister, Reading, Updated};
 use self::later::{Later, MAX_LATER};
 use self::look_ups::LookUps;
-use self::part::is_part;
 pub(super) use self::look_ups::TIMEOUT;
+use self::part::is_part;
+#[cfg(feature = "rmcp")]
+pub(crate) use self::part::mark_part;
 use crate::Identity;
 
 mod ask;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why and stops")]
 
+mod both_sdks;
 mod boxed;
 mod catalogue;
 mod client;
@@ -27,6 +28,7 @@ mod private_redis;
 mod proxy;
 mod reading;
 mod refusals;
+mod rmcp_answers;
 mod rmcp_cost;
 mod rmcp_stores;
 mod seed;

@@ -16,13 +16,11 @@ use rmcp::model::{
     ReadResourceResponse,
 };
 use rmcp::service::RequestContext as RmcpContext;
-use rmcp::{ErrorData, RoleServer, ServerHandler};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use rmcp::{RoleServer, ServerHandler};
 use serde_json::json;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
-use turbomcp_core::{Cancellable, McpHandler, McpResult, RequestContext};
+use turbomcp_core::{Cancellable, McpHandler, RequestContext};
 
 use super::backends::Backends;
 use super::callers::{CONNECTIONS, Client, Token};
@@ -30,9 +28,10 @@ use super::explained;
 use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp, opened};
 use super::plan::{BackendKind, Call, Kind, Leaves, Order, Plan, Sdk, Step};
 use super::requests::{Op, Request, sees_as_viewer};
-use super::rmcp_end::{Connections, Front, error_of, token};
+use super::rmcp_end::{Connections, Front, token};
 use super::stack::{Server, build};
 use super::world::{Books, World, context};
+use crate::rmcp_answers::as_turbomcp;
 
 /// A call that takes longer than that never ends. On the real clock nothing takes long.
 const ENDLESS: Duration = Duration::from_secs(3600);
@@ -383,12 +382,6 @@ async fn ask_rmcp(stack: &Front, request: Request, handle: Option<&str>, ctx: Rm
             })))
         }
     }
-}
-
-/// An answer as a client of turbomcp reads it.
-fn as_turbomcp<A: Serialize, B: DeserializeOwned>(answer: Result<A, ErrorData>) -> McpResult<B> {
-    let answer = serde_json::to_value(answer.map_err(error_of)?).expect("an answer");
-    Ok(serde_json::from_value(answer).expect("an answer of the same protocol"))
 }
 
 /// Polls no more often than that, and drops.

@@ -9,7 +9,8 @@ use turbomcp_types::CreateMessageRequest;
 
 use crate::metamorphic::callers::CONNECTIONS;
 use crate::metamorphic::requests::is_viewer;
-use crate::metamorphic::rmcp_end::{At, error_of};
+use crate::metamorphic::rmcp_end::At;
+use crate::rmcp_answers::error_of;
 
 /// The context of a request.
 pub(in crate::metamorphic) enum Caller<'a> {
