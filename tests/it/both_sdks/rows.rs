@@ -11,3 +11,4 @@ mod sessions;
 mod transactions;
 mod unfinished;
 mod validation;
+mod whole;

@@ -1,6 +1,7 @@
 //! What the server of both columns does.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use mcp_patterns::transactional::{self, current};
 use serde_json::{Value, json};
 use sqlx::{Sqlite, SqlitePool};
 use tokio::sync::Semaphore;
-use turbomcp_core::{McpError, McpResult, RequestContext, ToolAnnotations};
+use turbomcp_core::{ErrorKind, McpError, McpResult, RequestContext, ToolAnnotations};
 use turbomcp_types::{Tool, ToolInputSchema};
 
 use crate::rmcp_answers::error_of;
@@ -39,6 +40,7 @@ struct State {
     /// The calls of `slow` that ended before.
     ended_early: Mutex<u32>,
     pool: Option<SqlitePool>,
+    has_late: AtomicBool,
     subscribers: Mutex<Vec<Subscriber>>,
 }
 
@@ -124,8 +126,19 @@ impl Script {
 
     /// With a database that `book` writes to.
     pub(super) fn with(pool: Option<SqlitePool>) -> Self {
-        let (calls, open, ended_early) = (Mutex::default(), Semaphore::new(0), Mutex::default());
-        Self(Arc::new(State { calls, open, ended_early, pool, subscribers: Mutex::default() }))
+        Self(Arc::new(State {
+            calls: Mutex::default(),
+            open: Semaphore::new(0),
+            ended_early: Mutex::default(),
+            pool,
+            has_late: AtomicBool::new(false),
+            subscribers: Mutex::default(),
+        }))
+    }
+
+    /// Adds the tool `late`.
+    pub(super) fn add_late(&self) {
+        self.0.has_late.store(true, Ordering::SeqCst);
     }
 
     /// How often the tool, resource or prompt was called.
@@ -162,6 +175,11 @@ impl Script {
         Ok(Said::Text(match tool {
             "read" | "write" => format!("{tool} {}: {number}", text(args, "topic")),
             "flaky" if number < 3 => return Err(McpError::unavailable("down")),
+            "fail" => {
+                let kind: ErrorKind = serde_json::from_value(args["kind"].clone())?;
+                let error = McpError::new(kind, format!("{kind:?} at {number}"));
+                return Ok(if how == "error" { Said::Refused(error) } else { Said::Failed(error) });
+            }
             "broken" if how == "error" => return Ok(Said::Refused(McpError::invalid_request("never"))),
             "broken" => return Err(McpError::invalid_request("never")),
             "send" => return Err(McpError::unavailable("down")),
@@ -284,8 +302,8 @@ impl Script {
             "n": {"type": "integer", "minimum": 1, "maximum": most},
             "unit": {"type": "string", "default": "m"},
         });
-        let read_only = ["flaky", "broken", "slow", "steps", "ask", "capable"];
-        let writing = ["send", "visit", "pay", "update", "input", "task"];
+        let read_only = ["flaky", "broken", "slow", "steps", "ask", "capable", "input", "task"];
+        let writing = ["fail", "send", "visit", "pay", "update"];
         let mut tools = vec![
             tool("read", true, topic.clone(), &["topic"]),
             tool("write", false, topic, &["topic"]),
@@ -294,7 +312,10 @@ impl Script {
         tools.extend(read_only.map(|name| tool(name, true, how.clone(), &[])));
         tools.extend(writing.map(|name| tool(name, false, how.clone(), &[])));
         if self.0.pool.is_some() {
-            tools.push(tool("book", false, how, &[]));
+            tools.push(tool("book", false, how.clone(), &[]));
+        }
+        if self.0.has_late.load(Ordering::SeqCst) {
+            tools.push(tool("late", false, how, &[]));
         }
         tools
     }

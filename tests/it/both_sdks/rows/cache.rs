@@ -47,7 +47,7 @@ in_both_columns! {
     #[tokio::test(start_paused = true)]
     async fn a_stale_answer_is_given_while_a_new_one_is_loaded() {
         let script = Script::new();
-        let cached = CachedTool::new().with_ttl(Duration::from_secs(10)).with_ttl_jitter(0.0);
+        let cached = CachedTool::new().with_ttl(Duration::from_secs(10));
         let cached = cached.with_stale_while_revalidate(Duration::from_secs(60));
         let client = serve(&script, cached).client("ada").await;
         let mut answers = Vec::new();

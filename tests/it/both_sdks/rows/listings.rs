@@ -36,6 +36,20 @@ in_both_columns! {
     }
 
     #[tokio::test]
+    async fn a_tool_that_was_added_later_is_protected_also_if_nobody_has_listed_it() {
+        let script = Script::new();
+        let keyed = IdempotentTool::new(MemoryBackend::new()).when(|tool| tool.name == "late");
+        let client = serve(&script, keyed).client("ada").await;
+        script.add_late();
+        for _ in 0..2 {
+            let answer = client.call("late", json!({"idempotency_key": "k"})).await;
+            assert_eq!(text(&answer), "late: 1");
+        }
+        let tools = client.tools().await;
+        assert_eq!(arguments(&tools, "late"), ["how", "idempotency_key"]);
+    }
+
+    #[tokio::test]
     async fn each_caller_is_judged_by_its_own_listing_also_without_having_listed() {
         let script = Script::new();
         let server = serve(&script, ValidatedTool::new());

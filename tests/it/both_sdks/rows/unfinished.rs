@@ -16,7 +16,7 @@ in_both_columns! {
         let script = Script::new();
         let kinds = [ErrorKind::UrlElicitationRequired, ErrorKind::ToolExecutionFailed];
         let layers = (
-            CachedTool::new().when(|_| true).with_negative_ttl(kinds, Duration::from_secs(60)),
+            CachedTool::new().with_negative_ttl(kinds, Duration::from_secs(60)),
             BatchedTool::new().only(["input", "task"]),
             RetryTool::new().retry_if(|_| true),
         );
