@@ -30,7 +30,7 @@ async fn layered() -> impl RmcpStack + ServerHandler {
     // A task cannot be a part of a transaction, which the page on rmcp says.
     let transactional = TransactionalTool::new(pool).every_write().except(["task", "increment", "decrement"]);
     let inner = (
-        BatchedTool::new().when(|tool| tool.name != "task"),
+        BatchedTool::new().only(["sum", "rich"]),
         RetryTool::new(),
         IdempotentTool::new(MemoryBackend::new()).only(["task", "increment", "decrement"]),
         transactional,

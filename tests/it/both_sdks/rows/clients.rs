@@ -17,7 +17,9 @@ in_both_columns! {
         let server = serve(&script, layers);
         // Two connections of one user, who would share an answer.
         let clients = [server.client("").await, server.client("").await];
-        let calls = [clients[0].start("ask", json!({})).await, clients[1].start("ask", json!({})).await];
+        let first = clients[0].start("ask", json!({})).await;
+        sleep(Duration::from_millis(50)).await;
+        let calls = [first, clients[1].start("ask", json!({})).await];
         sleep(Duration::from_millis(50)).await;
         assert_eq!(script.calls("ask"), 1, "they wait for one call");
         script.open(10);

@@ -40,7 +40,7 @@ in_both_columns! {
         let script = Script::new();
         let retry = RetryTool::new().with_max_attempts(2);
         let answer = serve(&script, retry).client("ada").await.call("flaky", json!({})).await;
-        assert_eq!(mark(&answer, outcome::EXHAUSTED), json!(true));
+        assert_eq!(mark(&answer, outcome::EXHAUSTED), json!("attempts"));
         assert_eq!(mark(&answer, outcome::ATTEMPTS), json!(2));
     }
 

@@ -1,10 +1,10 @@
 //! Calls in a transaction. The clock is the real one: a database is waited for.
 
 use mcp_patterns::TransactionalTool;
-use mcp_patterns::idempotency_keys::IDEMPOTENCY;
+use mcp_patterns::idempotency_keys::{IDEMPOTENCY, Idempotency};
 use serde_json::json;
-use sqlx::SqlitePool;
 use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{Sqlite, SqlitePool};
 
 use crate::both_sdks::script::Script;
 use crate::both_sdks::{in_both_columns, mark, text};
@@ -14,6 +14,10 @@ async fn database() -> SqlitePool {
     sqlx::query("create table bookings (number integer not null)").execute(&pool).await.expect("a table");
     TransactionalTool::ensure_schema(&pool).await.expect("a table of keys");
     pool
+}
+
+fn keyed(pool: SqlitePool) -> TransactionalTool<Sqlite> {
+    TransactionalTool::new(pool).only(["book"]).with_idempotency(Idempotency::new())
 }
 
 in_both_columns! {
@@ -32,7 +36,7 @@ in_both_columns! {
     async fn a_key_is_committed_with_its_call() {
         let pool = database().await;
         let script = Script::with(Some(pool.clone()));
-        let client = serve(&script, TransactionalTool::new(pool).only(["book"])).client("ada").await;
+        let client = serve(&script, keyed(pool)).client("ada").await;
         for (how, key) in [("fail", "k"), ("fail", "k"), ("ok", "l"), ("ok", "l")] {
             let _ = client.call("book", json!({"how": how, "idempotency_key": key})).await;
         }

@@ -62,7 +62,7 @@ fn layers(
         ValidatedTool::new(),
         SessionStore::in_memory().optional(),
         CachedTool::new(),
-        BatchedTool::new().only(["fail"]),
+        BatchedTool::new().only(["fail"]).allow_skipped_effects(["fail"]),
         RetryTool::new(),
         IdempotentTool::new(MemoryBackend::new()).only(["pay"]),
         TransactionalTool::new(pool.clone()).only(["fail"]),
