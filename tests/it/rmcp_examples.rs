@@ -11,7 +11,7 @@ use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::rmcp_server::RmcpStack;
 use mcp_patterns::{
     BatchedTool, CachedTool, IdempotentTool, Layer, RetryTool, RmcpServer, SessionStore, TransactionalTool,
-    UntrustedServer, ValidatedTool,
+    ValidatedTool,
 };
 use rmcp::ServerHandler;
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use sqlx::sqlite::SqlitePoolOptions;
 
 use self::server::Examples;
 use self::wire::{Lifecycle, Wire};
+use crate::whole::shop::own;
 
 /// A request, with the answer to it and all other messages that come with it.
 type Heard = (Value, Vec<Value>);
@@ -34,9 +35,9 @@ async fn layered() -> impl RmcpStack + ServerHandler {
         RetryTool::new(),
         IdempotentTool::new(MemoryBackend::new()).only(["task", "increment", "decrement"]),
         transactional,
-        UntrustedServer::new(),
     );
     let outer = (
+        own(),
         ValidatedTool::new(),
         SessionStore::in_memory().optional(),
         CachedTool::new().with_resources(Reads::new()).with_prompts(Reads::new()),

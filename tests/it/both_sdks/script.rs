@@ -297,17 +297,19 @@ impl Script {
         };
         let topic = json!({"topic": {"type": "string"}});
         let how = json!({"how": {"type": "string"}});
+        let failure = json!({"how": {"type": "string"}, "kind": {"type": "string"}});
         let most = if is_admin { 99 } else { 9 };
         let numbers = json!({
             "n": {"type": "integer", "minimum": 1, "maximum": most},
             "unit": {"type": "string", "default": "m"},
         });
         let read_only = ["flaky", "broken", "slow", "steps", "ask", "capable", "input", "task"];
-        let writing = ["fail", "send", "visit", "pay", "update"];
+        let writing = ["send", "visit", "pay", "update"];
         let mut tools = vec![
             tool("read", true, topic.clone(), &["topic"]),
             tool("write", false, topic, &["topic"]),
             tool("check", true, numbers, &["n"]),
+            tool("fail", false, failure, &["kind"]),
         ];
         tools.extend(read_only.map(|name| tool(name, true, how.clone(), &[])));
         tools.extend(writing.map(|name| tool(name, false, how.clone(), &[])));
