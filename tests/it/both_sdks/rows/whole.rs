@@ -3,8 +3,7 @@
 use mcp_patterns::idempotent::MemoryBackend;
 use mcp_patterns::outcome::{self, ErrorKind};
 use mcp_patterns::{
-    BatchedTool, CachedTool, IdempotentTool, RetryTool, SessionStore, TransactionalTool, UntrustedServer,
-    ValidatedTool, layer,
+    BatchedTool, CachedTool, IdempotentTool, RetryTool, SessionStore, TransactionalTool, ValidatedTool, layer,
 };
 use serde_json::json;
 use sqlx::sqlite::SqlitePoolOptions;
@@ -48,16 +47,7 @@ async fn database() -> SqlitePool {
 
 fn layers(
     pool: &SqlitePool,
-) -> (
-    ValidatedTool,
-    SessionStore,
-    CachedTool,
-    BatchedTool,
-    RetryTool,
-    IdempotentTool,
-    TransactionalTool<Sqlite>,
-    UntrustedServer,
-) {
+) -> (ValidatedTool, SessionStore, CachedTool, BatchedTool, RetryTool, IdempotentTool, TransactionalTool<Sqlite>) {
     (
         ValidatedTool::new(),
         SessionStore::in_memory().optional(),
@@ -66,7 +56,6 @@ fn layers(
         RetryTool::new(),
         IdempotentTool::new(MemoryBackend::new()).only(["pay"]),
         TransactionalTool::new(pool.clone()).only(["fail"]),
-        UntrustedServer::new(),
     )
 }
 
