@@ -58,6 +58,11 @@ impl Captured {
         SCOPE.scope(self, future)
     }
 
+    /// Runs `work` in this scope, on a thread of its own.
+    pub(crate) fn run<A>(self, work: impl FnOnce() -> A) -> A {
+        SCOPE.sync_scope(self, work)
+    }
+
     /// Returns the scope in which [`current`] finds `value`, within this one.
     pub(crate) fn with<T: Scoped>(self, value: Arc<T>) -> Self {
         Self(Some(Arc::new(Entry { value, outer: self })))

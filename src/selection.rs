@@ -15,10 +15,14 @@ use std::sync::Arc;
 
 use turbomcp_types::Tool;
 
+#[cfg(feature = "rmcp")]
+pub(crate) use self::look_up::LookUp;
 #[cfg(feature = "validated")]
 pub(crate) use self::look_up::look_up_own;
 pub(crate) use self::look_up::{bare, look_up};
 pub(crate) use self::plan::Unknown;
+#[cfg(feature = "rmcp")]
+pub(crate) use self::plan::mark_part;
 pub use self::plan::{Known, Plan};
 use crate::ConfigError;
 pub use crate::hints::Hints;

@@ -178,11 +178,11 @@ impl<T: ServerHandler> McpHandler for RmcpServer<T> {
     }
 
     fn list_tools(&self) -> Vec<Tool> {
-        listed_now().unwrap_or_else(|| self.listed_now())
+        listed_now().unwrap_or_else(|| self.tools.to_vec())
     }
 
     fn list_tools_for(&self, _: &RequestContext) -> Vec<Tool> {
-        self.list_tools()
+        listed_now().or_else(|| self.looked_up()).unwrap_or_else(|| self.tools.to_vec())
     }
 
     fn server_capabilities(&self) -> ServerCapabilities {

@@ -1,6 +1,7 @@
 //! A server of rmcp at the end of a stack: [`RmcpServer`].
 
 use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,14 +10,17 @@ use rmcp::model::{ErrorCode, PaginatedRequestParams, RequestId, Tool};
 use rmcp::service::RequestContext as RmcpContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::Value;
+use tokio::runtime::Handle;
 use turbomcp_core::{McpError, McpSession, Principal, SessionFuture};
 use turbomcp_types as own;
 
-use super::call::Contexts;
+use super::call::{Call, Contexts};
 use super::convert::tool_from_rmcp;
 use super::forwarding_peer::ForwardingPeer;
 use crate::ConfigError;
 use crate::middleware::or_panic;
+use crate::scope;
+use crate::selection::LookUp;
 
 const NAME: &str = "RmcpServer";
 
@@ -26,9 +30,7 @@ const NAME: &str = "RmcpServer";
 pub struct RmcpServer<T> {
     pub(super) server: Arc<T>,
     /// The tools, as the server listed them at the start.
-    tools: Arc<[own::Tool]>,
-    /// Whether the server was given together with its tools, and is not asked for them.
-    is_told: bool,
+    pub(super) tools: Arc<[own::Tool]>,
     pub(super) contexts: Contexts,
     /// The peer of calls that have no client.
     pub(super) nobody: Arc<ForwardingPeer>,
@@ -39,7 +41,6 @@ impl<T> Clone for RmcpServer<T> {
         Self {
             server: Arc::clone(&self.server),
             tools: Arc::clone(&self.tools),
-            is_told: self.is_told,
             contexts: self.contexts.clone(),
             nobody: Arc::clone(&self.nobody),
         }
@@ -70,7 +71,7 @@ impl<T: ServerHandler> RmcpServer<T> {
     /// Tokio runtime.
     pub fn try_new(server: T) -> Result<Self, ConfigError> {
         let nobody = nobody()?;
-        match listed(&server, &nobody).now_or_never() {
+        match listed(&server, &of_nobody(&nobody)).now_or_never() {
             Some(listed) => Ok(Self::build(server, &tools_of(listed)?, nobody)),
             None => Err(ConfigError::invalid(
                 NAME,
@@ -87,25 +88,38 @@ impl<T: ServerHandler> RmcpServer<T> {
     /// Those of [`try_new`](Self::try_new), but that the server may wait.
     pub async fn load(server: T) -> Result<Self, ConfigError> {
         let nobody = nobody()?;
-        let tools = tools_of(listed(&server, &nobody).await)?;
+        let tools = tools_of(listed(&server, &of_nobody(&nobody)).await)?;
         Ok(Self::build(server, &tools, nobody))
     }
 
-    /// Creates the end of a stack around a server that has these tools: it is not asked for them.
+    /// Creates the end of a stack around a server that has these tools: it is not asked for them before it has a client.
     ///
     /// # Errors
     ///
     /// A [`ConfigError`] if there is no Tokio runtime.
     pub fn with_tools<'a>(server: T, tools: impl IntoIterator<Item = &'a Tool>) -> Result<Self, ConfigError> {
         let tools: Vec<_> = tools.into_iter().cloned().collect();
-        Ok(Self { is_told: true, ..Self::build(server, &tools, nobody()?) })
+        Ok(Self::build(server, &tools, nobody()?))
+    }
+
+    /// Returns the tools of the caller whose tools a layer looks up.
+    pub(super) fn looked_up(&self) -> Option<Vec<own::Tool>> {
+        scope::current::<LookUp>()?;
+        let mut ctx = scope::current::<Call>()?.ctx.clone();
+        // Others wait for the listing too.
+        ctx.ct = Default::default();
+        let listed = Handle::current().block_on(listed(&*self.server, &ctx));
+        match tools_of(listed) {
+            Ok(tools) => Some(tools.iter().map(tool_from_rmcp).collect()),
+            // A look-up fails with a panic. This one does not run the hook.
+            Err(error) => resume_unwind(Box::new(error)),
+        }
     }
 
     fn build(server: T, tools: &[Tool], nobody: ForwardingPeer) -> Self {
         Self {
             server: Arc::new(server),
             tools: tools.iter().map(tool_from_rmcp).collect(),
-            is_told: false,
             contexts: Contexts::default(),
             nobody: Arc::new(nobody),
         }
@@ -147,15 +161,6 @@ impl<T: ServerHandler> RmcpServer<T> {
         self
     }
 
-    /// Returns the tools that the server lists now, without a client. Those of the start, if it does not do so at once.
-    pub(super) fn listed_now(&self) -> Vec<own::Tool> {
-        let listed = (!self.is_told).then(|| listed(&*self.server, &self.nobody).now_or_never()).flatten();
-        match listed {
-            Some(Ok(tools)) => tools.iter().map(tool_from_rmcp).collect(),
-            _ => self.tools.to_vec(),
-        }
-    }
-
     /// Another instance of the server, with the same tools.
     pub(super) fn around(&self, server: T) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -173,8 +178,13 @@ fn nobody() -> Result<ForwardingPeer, ConfigError> {
     Ok(ForwardingPeer::new(Arc::new(NoClient), None, None))
 }
 
-/// Asks a server for its tools, before it has a client.
-async fn listed<T: ServerHandler>(server: &T, nobody: &ForwardingPeer) -> Result<Vec<Tool>, ErrorData> {
+/// The context of requests before there is a client.
+fn of_nobody(nobody: &ForwardingPeer) -> RmcpContext<RoleServer> {
+    RmcpContext::new(RequestId::Number(0), nobody.peer().clone())
+}
+
+/// Asks a server for its tools.
+async fn listed<T: ServerHandler>(server: &T, ctx: &RmcpContext<RoleServer>) -> Result<Vec<Tool>, ErrorData> {
     let (mut tools, mut cursor) = (Vec::new(), None);
     loop {
         let page = cursor.take().map(|cursor| {
@@ -182,7 +192,7 @@ async fn listed<T: ServerHandler>(server: &T, nobody: &ForwardingPeer) -> Result
             page.cursor = Some(cursor);
             page
         });
-        let listed = server.list_tools(page, RmcpContext::new(RequestId::Number(0), nobody.peer().clone())).await?;
+        let listed = server.list_tools(page, ctx.clone()).await?;
         tools.extend(listed.tools);
         match listed.next_cursor {
             Some(next) => cursor = Some(next),

@@ -25,6 +25,7 @@ use super::server::RmcpServer;
 use super::stack_error::StackError;
 use crate::middleware::Target;
 use crate::outcome::Unfinished;
+use crate::selection::mark_part;
 use crate::{Layered, Middleware, scope};
 
 /// A server of rmcp with layers around it, or without.
@@ -262,7 +263,7 @@ impl<M: Middleware, H: RmcpStack> ServerHandler for Layered<M, H> {
         ctx: RmcpContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let is_first = request.as_ref().is_none_or(|page| page.cursor.is_none());
-        let own = self.end().contexts.of_listing(&ctx);
+        let mut own = self.end().contexts.of_listing(&ctx);
         let mut listed = match self.end().server.list_tools(request, ctx).await {
             // The layers may have tools where the server has none.
             Err(error) if is_first && error.code == rmcp_model::ErrorCode::METHOD_NOT_FOUND => {
@@ -271,6 +272,9 @@ impl<M: Middleware, H: RmcpStack> ServerHandler for Layered<M, H> {
             }
             listed => listed?,
         };
+        if !is_first || listed.next_cursor.is_some() {
+            mark_part(&mut own);
+        }
         listed.tools = through_layers(self, &listed.tools, &own, is_first);
         Ok(listed)
     }

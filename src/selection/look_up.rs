@@ -14,6 +14,12 @@ use crate::Middleware;
 use crate::arguments;
 use crate::cancellation::cancelled;
 use crate::outcome;
+use crate::scope::{self, Scoped};
+
+/// The mark of the scope of a look-up. Its thread may block.
+pub(crate) struct LookUp;
+
+impl Scoped for LookUp {}
 
 /// The result of a look-up in the listing of a caller.
 pub(crate) struct LookedUp<T>(Answer<T>);
@@ -78,12 +84,14 @@ where
         Asked::Lists(listing) => {
             let waits_for = (listing.ended(), Arc::clone(&listing.id));
             let (layer, inner, ctx) = (layer.clone(), inner.clone(), ctx.clone());
+            let scope = scope::capture().with(Arc::new(LookUp));
             // Others wait for it too, so it continues if this caller cancels.
             tokio::spawn(run(listing, shortened(tool), move || {
-                arguments::listing(|| {
+                let list = || {
                     let tools = layer.list_tools_for(&inner, &ctx);
                     layer.observe_tools(&tools, Some(&ctx));
-                });
+                };
+                scope.run(|| arguments::listing(list));
             }));
             waits_for
         }

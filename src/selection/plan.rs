@@ -17,6 +17,9 @@ use self::cell::{Cell, Lister, Reading, Updated};
 use self::later::{Later, MAX_LATER};
 use self::look_ups::LookUps;
 pub(super) use self::look_ups::TIMEOUT;
+use self::part::is_part;
+#[cfg(feature = "rmcp")]
+pub(crate) use self::part::mark_part;
 use crate::Identity;
 
 mod ask;
@@ -24,6 +27,7 @@ mod callers;
 mod cell;
 mod later;
 mod look_ups;
+mod part;
 
 /// The decisions of a layer for each tool. A look-up by name takes no lock and does not allocate. Clones share the decisions.
 ///
@@ -234,8 +238,10 @@ impl<T: Clone + PartialEq> Plan<T> {
             state.later += self.0.later.add(added, listing, lister, |name| self.0.named.contains(name));
         }
         let now = Instant::now();
-        if ctx.is_some() {
-            state.callers.note(&key, listing, varying, now);
+        match ctx {
+            Some(ctx) if is_part(ctx) => state.callers.note_part(&key, varying, now),
+            Some(_) => state.callers.note(&key, listing, varying, now),
+            None => {}
         }
         self.sweep(&mut state, now);
         if state.later > MAX_LATER.max(tools.len()) {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why and stops")]
 
+mod both_sdks;
 mod boxed;
 mod catalogue;
 mod client;
@@ -27,9 +28,13 @@ mod private_redis;
 mod proxy;
 mod reading;
 mod refusals;
+mod rmcp_answers;
 mod rmcp_cost;
 mod rmcp_examples;
+mod rmcp_listings;
+mod rmcp_sharing;
 mod rmcp_stores;
+mod rmcp_unchanged;
 mod seed;
 mod selection;
 mod session;

@@ -1,5 +1,6 @@
 //! Random stacks: layers in the documented order, with random settings, around a server with tools of every kind. Whatever such a
-//! stack answers a caller, the bare server could have answered this caller.
+//! stack answers a caller, the bare server could have answered this caller. Every second stack is around the same server, written with
+//! rmcp.
 //!
 //! A [plan](plan) is drawn from a seed. It is [run](drive), and what happened is [judged](oracle): each answer names the execution
 //! that it comes from, so that the judge knows whose it was, how old it is, and how often it was made. A plan that fails is made
@@ -18,6 +19,7 @@ mod log;
 mod oracle;
 mod plan;
 mod requests;
+mod rmcp_end;
 mod shrink;
 mod stack;
 mod world;

@@ -194,16 +194,6 @@ async fn a_tool_that_is_added_at_run_time_is_served_and_protected_at_its_first_c
 }
 
 #[tokio::test]
-async fn a_server_that_was_given_its_tools_is_not_asked_for_them() {
-    let server = Growing::default();
-    let old = Tool::new("old", "old", serde_json::Map::new());
-    let stack = ValidatedTool::new().layer(RmcpServer::with_tools(server.clone(), [&old]).unwrap());
-    server.0.store(1, Ordering::SeqCst);
-    let client = Client::connect(&stack, "Ada").await;
-    client.service.call_tool(CallToolRequestParams::new("new")).await.expect_err("it is unknown");
-}
-
-#[tokio::test]
 async fn the_error_of_a_start_is_a_sentence_where_main_returns_it() {
     let file = crate::testing::databases::sqlite().await;
     let keys = crate::idempotent::SqlBackend::new(file.pool.clone());

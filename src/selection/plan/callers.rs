@@ -155,6 +155,19 @@ impl<T: Clone + PartialEq> Callers<T> {
         self.shrink(listed);
     }
 
+    /// Records a part of the listing of a caller. The earlier listing stays valid for the other tools, for the rest of its time.
+    pub(super) fn note_part(&mut self, key: &[u8], varying: Vec<(&str, Option<T>)>, now: Instant) {
+        let listed = varying.len();
+        let earlier = self.records.get(key).filter(|record| now.duration_since(record.at) < FRESH);
+        let (at, listing, mut kept) = match earlier {
+            Some(earlier) => (earlier.at, earlier.listing, earlier.varying.clone()),
+            None => (now, None, HashMap::default()),
+        };
+        kept.extend(varying.into_iter().map(|(name, decision)| (name.into(), self.intern(name, decision))));
+        self.replace(key, Record { at, listing, failed: None, varying: kept });
+        self.shrink(listed);
+    }
+
     /// Finds a decision for a tool that callers see differently.
     pub(super) fn find(&self, tool: &str, is_it: impl Fn(&T) -> bool) -> Option<T> {
         self.variants.get(tool)?.iter().flatten().find(|decision| is_it(decision)).cloned()

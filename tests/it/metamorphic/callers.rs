@@ -143,6 +143,24 @@ impl Cancellable for Token {
     }
 }
 
+/// What the client of a connection can do.
+pub(super) fn capabilities(at: usize) -> Value {
+    let can = json!({"elicitation": {}, "sampling": {}, "roots": {}});
+    if CONNECTIONS[at].answers { can } else { json!({"roots": {}}) }
+}
+
+/// What the client of a connection answers: its name.
+pub(super) fn answer(at: usize, method: &str) -> Value {
+    let name = CONNECTIONS[at].name;
+    match method {
+        "roots/list" => json!({"roots": [{"uri": "file:///home", "name": name}]}),
+        "sampling/createMessage" => {
+            json!({"role": "assistant", "content": {"type": "text", "text": name}, "model": "none"})
+        }
+        _ => json!({"action": "accept", "content": {"name": name}}),
+    }
+}
+
 /// The client at the other end of a connection. It answers with its name.
 pub(super) struct Client {
     pub(super) at: usize,
@@ -159,11 +177,7 @@ impl fmt::Debug for Client {
 
 impl McpSession for Client {
     fn client_capabilities<'a>(&'a self) -> SessionFuture<'a, Option<ClientCapabilities>> {
-        Box::pin(async move {
-            let can = json!({"elicitation": {}, "sampling": {}, "roots": {}});
-            let can = if CONNECTIONS[self.at].answers { can } else { json!({"roots": {}}) };
-            Ok(serde_json::from_value(can).ok())
-        })
+        Box::pin(async move { Ok(serde_json::from_value(capabilities(self.at)).ok()) })
     }
 
     fn call<'a>(&'a self, method: &'a str, _: Value) -> SessionFuture<'a, Value> {
@@ -173,14 +187,7 @@ impl McpSession for Client {
                 call.cancel();
                 return Err(McpError::transport("the client has gone"));
             }
-            let name = CONNECTIONS[self.at].name;
-            Ok(match method {
-                "roots/list" => json!({"roots": [{"uri": "file:///home", "name": name}]}),
-                "sampling/createMessage" => {
-                    json!({"role": "assistant", "content": {"type": "text", "text": name}, "model": "none"})
-                }
-                _ => json!({"action": "accept", "content": {"name": name}}),
-            })
+            Ok(answer(self.at, method))
         })
     }
 

@@ -11,6 +11,12 @@ use futures_util::FutureExt;
 use futures_util::future::{join_all, select};
 use mcp_patterns::BoxHandler;
 use mcp_patterns::cached::Handle;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, GetPromptRequestParams, GetPromptResponse, ReadResourceRequestParams,
+    ReadResourceResponse,
+};
+use rmcp::service::RequestContext as RmcpContext;
+use rmcp::{RoleServer, ServerHandler};
 use serde_json::json;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
@@ -20,10 +26,12 @@ use super::backends::Backends;
 use super::callers::{CONNECTIONS, Client, Token};
 use super::explained;
 use super::log::{Answer, End, Forget, Forgotten, History, Log, Made, Stamp, opened};
-use super::plan::{BackendKind, Call, Kind, Leaves, Order, Plan, Step};
-use super::requests::{Op, Request, is_viewer};
+use super::plan::{BackendKind, Call, Kind, Leaves, Order, Plan, Sdk, Step};
+use super::requests::{Op, Request, sees_as_viewer};
+use super::rmcp_end::{Connections, Front, token};
 use super::stack::{Server, build};
 use super::world::{Books, World, context};
+use crate::rmcp_answers::as_turbomcp;
 
 /// A call that takes longer than that never ends. On the real clock nothing takes long.
 const ENDLESS: Duration = Duration::from_secs(3600);
@@ -45,6 +53,8 @@ struct Run<'a> {
     backends: Backends,
     worlds: Vec<World>,
     servers: Vec<Server>,
+    /// The clients of servers of rmcp.
+    connections: Option<Arc<Connections>>,
     /// Which of them have listed the tools to one who sees them differently.
     told_apart: Vec<bool>,
     calls: Vec<Made>,
@@ -62,9 +72,11 @@ impl<'a> Run<'a> {
         let books = || backends.pool.clone().map(|tables| Arc::new(tables) as Arc<dyn Books>);
         let world = |environment| World::new(environment, Arc::clone(&log), plan.behaviours.clone(), books());
         let worlds: Vec<_> = (0..2).map(world).collect();
+        let connections = (plan.stack.sdk == Sdk::Rmcp).then(|| Arc::new(Connections::new(&log, plan.seed)));
         let mut run = Self {
             plan,
             log,
+            connections,
             backends,
             worlds,
             servers: Vec::new(),
@@ -107,8 +119,14 @@ impl<'a> Run<'a> {
                 }
                 Step::AddLate => self.worlds.iter().for_each(World::add_late),
                 Step::List(server, connection) => {
-                    let _ = self.servers[*server].handler.list_tools_for(&context(*connection));
-                    self.told_apart[*server] |= !is_viewer(&context(*connection));
+                    match self.edge(*server) {
+                        Edge::Turbomcp(handler) => drop(handler.list_tools_for(&context(*connection))),
+                        Edge::Rmcp(stack, connections) => {
+                            let ctx = connections.context(*connection, "a listing".into());
+                            drop(ServerHandler::list_tools(&stack, None, ctx).await.expect("the tools"));
+                        }
+                    }
+                    self.told_apart[*server] |= !sees_as_viewer(*connection);
                 }
             }
         }
@@ -121,6 +139,13 @@ impl<'a> Run<'a> {
         let (executions, notices) = (self.log.executions().clone(), self.log.notices().clone());
         let (calls, forgotten, settled) = (self.calls, self.forgotten, self.settled);
         History { executions, notices, calls, forgotten, settled, rows }
+    }
+
+    fn edge(&self, server: usize) -> Edge {
+        match (&self.servers[server].rmcp, &self.connections) {
+            (Some(stack), Some(connections)) => Edge::Rmcp(stack.clone(), Arc::clone(connections)),
+            _ => Edge::Turbomcp(self.servers[server].handler.clone()),
+        }
     }
 
     fn is_real(&self) -> bool {
@@ -194,7 +219,7 @@ impl<'a> Run<'a> {
         let first = self.calls.len();
         let handles: Vec<_> = calls.iter().map(|call| self.handle(call)).collect();
         let tasks = calls.iter().zip(handles).enumerate().map(|(at, (call, handle))| {
-            let handler = self.servers[call.server].handler.clone();
+            let edge = self.edge(call.server);
             let endless = if self.is_real() { ENDLESS_IN_REALITY } else { ENDLESS };
             let are_told_apart = self.told_apart[call.server];
             let log = Arc::clone(&self.log);
@@ -206,7 +231,7 @@ impl<'a> Run<'a> {
                 ended: log.stamp(),
                 end: End::Unending,
             };
-            tokio::spawn(make(handler, call, first + at, log, self.plan.seed, endless))
+            tokio::spawn(make(edge, call, first + at, log, self.plan.seed, endless))
         });
         let tasks: Vec<_> = tasks.collect();
         for task in tasks {
@@ -228,22 +253,60 @@ fn forget(cache: &Handle, what: Forget) {
     }
 }
 
+/// The outer edge of a stack.
+enum Edge {
+    Turbomcp(BoxHandler),
+    Rmcp(Front, Arc<Connections>),
+}
+
 /// Makes one call, from its caller's point of view. It is unending until it has ended.
-async fn make(handler: BoxHandler, made: Made, number: usize, log: Arc<Log>, seed: u64, endless: Duration) -> Made {
+async fn make(edge: Edge, made: Made, number: usize, log: Arc<Log>, seed: u64, endless: Duration) -> Made {
     let call = made.call;
     sleep(Duration::from_millis(call.after)).await;
-    let token = Arc::new(Token::default());
-    let mut ctx = context_of(call, number, seed).with_cancellation_token(Arc::clone(&token) as Arc<dyn Cancellable>);
-    if CONNECTIONS[call.connection].has_client {
-        let hangs_up = (call.leaves == Leaves::HangsUp).then(|| Arc::clone(&token));
-        ctx.set_session(Arc::new(Client { at: call.connection, log: Arc::clone(&log), hangs_up }));
+    match edge {
+        Edge::Turbomcp(handler) => {
+            let token = Arc::new(Token::default());
+            let ctx = context_of(call, number, seed);
+            let mut ctx = ctx.with_cancellation_token(Arc::clone(&token) as Arc<dyn Cancellable>);
+            if CONNECTIONS[call.connection].has_client {
+                let hangs_up = (call.leaves == Leaves::HangsUp).then(|| Arc::clone(&token));
+                ctx.set_session(Arc::new(Client { at: call.connection, log: Arc::clone(&log), hangs_up }));
+            }
+            let begun = log.stamp();
+            let answer = ask(&handler, call.request, made.handle.as_deref(), &ctx);
+            let end = ended(call.leaves, answer, || token.cancel(), endless).await;
+            let ended = log.stamp();
+            ctx.end_progress();
+            Made { begun, ended, end, ..made }
+        }
+        Edge::Rmcp(stack, connections) => {
+            let mut ctx = connections.context(call.connection, format!("call {number}"));
+            let hangs_up = call.leaves == Leaves::HangsUp && CONNECTIONS[call.connection].has_client;
+            let _own = hangs_up.then(|| connections.hanging_up(&mut ctx, call.connection));
+            if call.listens {
+                ctx.meta.set_progress_token(token(number));
+            }
+            let cancellation = ctx.ct.clone();
+            let begun = log.stamp();
+            let answer = ask_rmcp(&stack, call.request, made.handle.as_deref(), ctx);
+            let end = ended(call.leaves, answer, || cancellation.cancel(), endless).await;
+            Made { begun, ended: log.stamp(), end, ..made }
+        }
     }
-    let begun = log.stamp();
-    let answer = AssertUnwindSafe(ask(&handler, call.request, made.handle.as_deref(), &ctx)).catch_unwind();
+}
+
+/// Waits for the answer as long as the caller does.
+async fn ended(
+    leaves: Leaves,
+    answer: impl Future<Output = Answer> + Send,
+    cancel: impl Fn() + Send,
+    endless: Duration,
+) -> End {
+    let answer = AssertUnwindSafe(answer).catch_unwind();
     let cancels = async {
-        if let Leaves::Cancels(millis) = call.leaves {
+        if let Leaves::Cancels(millis) = leaves {
             sleep(Duration::from_millis(millis)).await;
-            token.cancel();
+            cancel();
         }
         std::future::pending::<()>().await;
     };
@@ -253,16 +316,13 @@ async fn make(handler: BoxHandler, made: Made, number: usize, log: Arc<Log>, see
             futures_util::future::Either::Right(_) => unreachable!("nobody waits for ever"),
         }
     };
-    let polls = if let Leaves::Polls(polls) = call.leaves { Some(polls) } else { None };
-    let end = match timeout(endless, dropped_after(polls, Box::pin(answer))).await {
+    let polls = if let Leaves::Polls(polls) = leaves { Some(polls) } else { None };
+    match timeout(endless, dropped_after(polls, Box::pin(answer))).await {
         Err(_) => End::Unending,
         Ok(None) => End::Dropped,
         Ok(Some(Err(_))) => End::Panicked,
         Ok(Some(Ok(answer))) => End::Answered(answer),
-    };
-    let ended = log.stamp();
-    ctx.end_progress();
-    Made { begun, ended, end, ..made }
+    }
 }
 
 fn context_of(call: Call, number: usize, seed: u64) -> RequestContext {
@@ -285,6 +345,41 @@ async fn ask(handler: &BoxHandler, request: Request, handle: Option<&str>, ctx: 
                 args["session"] = handle.into();
             }
             Answer::of_tool(handler.call_tool(op.name(), args, ctx).await)
+        }
+    }
+}
+
+async fn ask_rmcp(stack: &Front, request: Request, handle: Option<&str>, ctx: RmcpContext<RoleServer>) -> Answer {
+    match request.op {
+        Op::Note => {
+            let params = ReadResourceRequestParams::new(request.uri());
+            let read = ServerHandler::read_resource(stack, params, ctx).await;
+            Answer::of_resource(as_turbomcp(read.map(|read| match read {
+                ReadResourceResponse::Complete(result) => result,
+                other => panic!("not complete: {other:?}"),
+            })))
+        }
+        Op::Greeting => {
+            let mut params = GetPromptRequestParams::new("greeting");
+            params.arguments = request.args().as_object().cloned();
+            let got = ServerHandler::get_prompt(stack, params, ctx).await;
+            Answer::of_prompt(as_turbomcp(got.map(|got| match got {
+                GetPromptResponse::Complete(result) => result,
+                other => panic!("not complete: {other:?}"),
+            })))
+        }
+        op => {
+            let mut args = request.args();
+            if let (Some(handle), true) = (handle, op.takes_handle()) {
+                args["session"] = handle.into();
+            }
+            let mut params = CallToolRequestParams::new(op.name());
+            params.arguments = args.as_object().cloned();
+            let called = ServerHandler::call_tool(stack, params, ctx).await;
+            Answer::of_tool(as_turbomcp(called.map(|called| match called {
+                CallToolResponse::Complete(result) => result,
+                other => panic!("not complete: {other:?}"),
+            })))
         }
     }
 }

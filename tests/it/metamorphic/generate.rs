@@ -8,13 +8,14 @@ use turbomcp_core::ErrorKind;
 use self::script::Script;
 use super::callers::Identities;
 use super::log::Form;
-use super::plan::{BackendKind, Behaviour, Half, Kind, Layered, Outcome, Plan, SessionRoom, Setting, Stack, Way};
+use super::plan::{BackendKind, Behaviour, Half, Kind, Layered, Outcome, Plan, Sdk, SessionRoom, Setting, Stack, Way};
 use super::requests::Op;
 
 /// Draws the plan of this seed.
 pub(super) fn plan(seed: u64, backends: BackendKind) -> Plan {
     let mut rng = Rng::with_seed(seed);
     let mut stack = stack(&mut rng, backends);
+    stack.sdk = if seed % 2 == 0 { Sdk::Turbomcp } else { Sdk::Rmcp };
     let refreshes = percent(&mut rng, 10);
     if refreshes {
         keep_failures_of_everybody(&mut rng, &mut stack);
@@ -77,6 +78,7 @@ fn stack(rng: &mut Rng, backends: BackendKind) -> Stack {
         replicas,
         has_staging: percent(rng, 20),
         backends,
+        sdk: Sdk::default(),
         keeps_in_database,
         has_small_store,
         session_room: room,

@@ -31,12 +31,22 @@ pub(super) struct Stack {
     /// Whether there is a second environment, with a world of its own, on the same backends.
     pub(super) has_staging: bool,
     pub(super) backends: BackendKind,
+    /// Whose server is at the end.
+    pub(super) sdk: Sdk,
     /// Whether sessions and keys are kept in the database of the transactions, on the same pool.
     pub(super) keeps_in_database: bool,
     /// Whether the store of keys has room for a few only.
     pub(super) has_small_store: bool,
     /// What there is room for in the sessions of memory, if it is little.
     pub(super) session_room: Option<SessionRoom>,
+}
+
+/// The SDK of the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Sdk {
+    #[default]
+    Turbomcp,
+    Rmcp,
 }
 
 /// What there is room for in the sessions, of all callers together.
@@ -331,7 +341,7 @@ impl fmt::Display for Call {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stack = &self.stack;
-        writeln!(f, "stack, outermost first, on {:?}:", stack.backends)?;
+        writeln!(f, "stack around a server of {:?}, outermost first, on {:?}:", stack.sdk, stack.backends)?;
         stack.layers.iter().try_for_each(|layer| writeln!(f, "    {layer}"))?;
         writeln!(f, "    {} replica(s){}", stack.replicas, if stack.has_staging { ", and staging" } else { "" })?;
         if stack.keeps_in_database {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use turbomcp_core::{RequestContext, ToolAnnotations};
+use turbomcp_core::{Principal, ToolAnnotations};
 use turbomcp_types::{Tool, ToolInputSchema, ToolOutputSchema};
 
 use super::callers::CONNECTIONS;
@@ -174,13 +174,13 @@ pub(super) static DEFINITIONS: LazyLock<[Vec<(Op, Tool)>; 2]> = LazyLock::new(||
 });
 
 /// Whether the caller sees `Varies` as a tool that changes nothing.
-pub(super) fn is_viewer(ctx: &RequestContext) -> bool {
-    !ctx.principal().is_some_and(|principal| principal.has_role("admin"))
+pub(super) fn is_viewer(principal: Option<&Principal>) -> bool {
+    !principal.is_some_and(|principal| principal.has_role("admin"))
 }
 
-fn sees_as_viewer(connection: usize) -> bool {
-    let principal = CONNECTIONS[connection].principal.as_ref();
-    !principal.is_some_and(|principal| principal.has_role("admin"))
+/// Whether the one at the other end of this connection does.
+pub(super) fn sees_as_viewer(connection: usize) -> bool {
+    is_viewer(CONNECTIONS[connection].principal.as_ref())
 }
 
 impl Request {

@@ -3,7 +3,7 @@
 use super::callers::Identities;
 use super::drive::run;
 use super::oracle::{Fault, judge};
-use super::plan::{BackendKind, Behaviour, Leaves, Outcome, Plan, Step};
+use super::plan::{BackendKind, Behaviour, Leaves, Outcome, Plan, Sdk, Step};
 
 /// How often a plan is run, to find a smaller one: less often where a run takes long.
 fn tries(backends: BackendKind) -> usize {
@@ -49,6 +49,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
             smaller.push(candidate);
         }
     };
+    with(&|plan| plan.stack.sdk = Sdk::Turbomcp);
     with(&|plan| plan.behaviours.clear());
     with(&|plan| plan.behaviours.truncate(plan.behaviours.len() / 2));
     // What is taken away had executions, which behaved in some way.

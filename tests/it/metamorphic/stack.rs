@@ -1,5 +1,6 @@
 //! How a stack is built from what its plan says.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_patterns::cached::{self, Reads};
@@ -7,17 +8,19 @@ use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::session::SessionMode;
 use mcp_patterns::transactional::{Dialect, Transactor};
 use mcp_patterns::{
-    BatchedTool, BoxHandler, CachedTool, IdempotentTool, Identity, RetryTool, Scope, SessionStore, TransactionalTool,
-    TryLayer, ValidatedTool, boxed, layer,
+    BatchedTool, BoxHandler, CachedTool, IdempotentTool, Identity, Middleware, RetryTool, RmcpServer, Scope,
+    SessionStore, TransactionalTool, TryLayer, ValidatedTool, boxed, layer,
 };
 use serde_json::{Value, json};
 use sqlx::Pool;
-use turbomcp_core::{ErrorKind, McpHandler};
+use turbomcp_core::ErrorKind;
 
 use super::backends::{Backends, Keys, Level, Sessions, Tables};
+use super::callers::CONNECTIONS;
 use super::faulty::Faulty;
-use super::plan::{Kind, Layered, Setting, Stack, Way};
+use super::plan::{Kind, Layered, Sdk, Setting, Stack, Way};
 use super::requests::{Op, Request};
+use super::rmcp_end::{Acts, At, Front, RmcpWorld, front};
 use super::world::World;
 use super::wrong::Does;
 use crate::whole::shop::Own;
@@ -25,6 +28,8 @@ use crate::whole::shop::Own;
 /// A server of a stack.
 pub(super) struct Server {
     pub(super) handler: BoxHandler,
+    /// The same with the edge of rmcp around it, if the server is one of rmcp.
+    pub(super) rmcp: Option<Front>,
     /// The innermost first: what one of them is told must not come back out of one further in.
     pub(super) caches: Vec<cached::Handle>,
 }
@@ -42,36 +47,59 @@ struct Building<'a> {
 pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: usize, seed: u64) -> Server {
     let namespace = stack.has_staging.then(|| ["production", "staging"][stack.environment(server)]);
     let building = Building { stack, backends, world, seed, namespace };
-    let (mut handler, mut caches) = (boxed(world.clone()), Vec::new());
+    let end = (stack.sdk == Sdk::Rmcp).then(|| rmcp_server(world));
+    let handler = end.clone().map_or_else(|| boxed(world.clone()), boxed);
+    let (mut around, mut caches) = (Around { handler, acts: Vec::new() }, Vec::new());
     for layered in stack.layers.iter().rev() {
-        handler = match layered.kind {
-            Kind::Wrong(wrong) => put(&layer(Does::new(wrong)), handler),
-            Kind::Own => put(&layer(Own), handler),
-            Kind::Validated => put(&validated(layered), handler),
-            Kind::Session => put(&building.sessions(layered), handler),
+        match layered.kind {
+            Kind::Wrong(wrong) => around.put(&layer(Does::new(wrong))),
+            Kind::Own => around.put(&layer(Own)),
+            Kind::Validated => around.put(&validated(layered)),
+            Kind::Session => around.put(&building.sessions(layered)),
             Kind::Cached => {
                 let layer = building.cached(layered);
                 caches.push(layer.handle());
-                put(&layer, handler)
+                around.put(&layer);
             }
-            Kind::Batched => put(&building.batched(layered), handler),
-            Kind::Retry => put(&building.retry(layered), handler),
-            Kind::Idempotent => put(&building.idempotent(layered), handler),
+            Kind::Batched => around.put(&building.batched(layered)),
+            Kind::Retry => around.put(&building.retry(layered)),
+            Kind::Idempotent => around.put(&building.idempotent(layered)),
             Kind::Transactional => match &backends.pool {
-                Some(Tables::Sqlite(pool)) => put(&building.transactional(layered, pool), handler),
-                Some(Tables::Postgres(pool)) => put(&building.transactional(layered, pool), handler),
-                None => handler,
+                Some(Tables::Sqlite(pool)) => around.put(&building.transactional(layered, pool)),
+                Some(Tables::Postgres(pool)) => around.put(&building.transactional(layered, pool)),
+                None => {}
             },
-        };
+        }
     }
-    Server { handler, caches }
+    let Around { handler, acts } = around;
+    let rmcp = end.map(|end| front(handler.clone(), acts, end));
+    Server { handler, rmcp, caches }
 }
 
-fn put<L: TryLayer<BoxHandler>>(layer: &L, inner: BoxHandler) -> BoxHandler
-where
-    L::Service: McpHandler,
-{
-    boxed(layer.try_layer(inner).unwrap_or_else(|error| panic!("the plan has a setting that cannot work: {error}")))
+fn rmcp_server(world: &World) -> RmcpServer<RmcpWorld> {
+    RmcpServer::new(RmcpWorld(world.clone())).with_principal(|ctx| {
+        let At(connection) = ctx.extensions.get()?;
+        CONNECTIONS[*connection].principal.clone()
+    })
+}
+
+/// The layers so far.
+struct Around {
+    handler: BoxHandler,
+    acts: Vec<Acts>,
+}
+
+impl Around {
+    fn put<M: Middleware>(
+        &mut self,
+        layer: &impl TryLayer<BoxHandler, Service = mcp_patterns::Layered<M, BoxHandler>>,
+    ) {
+        let put = layer.try_layer(self.handler.clone());
+        let put = put.unwrap_or_else(|error| panic!("the plan has a setting that cannot work: {error}"));
+        let middleware = put.middleware().clone();
+        self.acts.push(Arc::new(move |target| middleware.acts_on(target)));
+        self.handler = boxed(put);
+    }
 }
 
 fn secs(secs: u64) -> Duration {

@@ -1,6 +1,7 @@
 //! The server inside: it logs each execution, and each answer names the execution that it comes from.
 
 mod acts;
+mod caller;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use turbomcp_types::{
     Prompt, PromptResult, Resource, ResourceResult, ServerCapabilities, ServerInfo, Tool, ToolResult, ToolsCapabilities,
 };
 
+pub(super) use self::caller::Caller;
 use super::callers::CONNECTIONS;
 use super::log::{Execution, Form, Log, Said};
 use super::plan::{Behaviour, Outcome};
@@ -87,7 +89,7 @@ impl Running<'_> {
 }
 
 /// A failure, with the form in which the server surfaces it.
-struct Failed {
+pub(super) struct Failed {
     form: Form,
     /// Without a kind, it is only a text.
     error: Result<McpError, String>,
@@ -102,8 +104,17 @@ impl Failed {
         }
     }
 
-    fn into_error(self) -> McpError {
+    pub(super) fn into_error(self) -> McpError {
         self.error.unwrap_or_else(McpError::internal)
+    }
+
+    /// Whether it is no result of a tool.
+    pub(super) fn is_error(&self) -> bool {
+        self.form == Form::Error && self.error.is_ok()
+    }
+
+    pub(super) fn into_text(self) -> Result<McpError, String> {
+        self.error
     }
 }
 
@@ -126,35 +137,47 @@ impl World {
     pub(super) async fn prices(self, calls: Vec<batched::Call>) -> McpResult<Vec<McpResult<ToolResult>>> {
         let answers = calls.iter().map(|call| async {
             let request = Request::of(Op::Price, &call.args);
-            self.0.execute(request, &call.ctx, true).await.map(|(text, _)| ToolResult::text(text))
+            self.0.execute(request, &Caller::Turbomcp(&call.ctx), true).await.map(|(text, _)| ToolResult::text(text))
         });
         let answers = futures_util::future::join_all(answers).await;
         Ok(answers.into_iter().map(|answer| answer.or_else(Failed::into_tool)).collect())
     }
 
-    fn tools(&self, ctx: Option<&RequestContext>) -> Vec<Tool> {
-        let (has_database, has_late) = (self.0.books.is_some(), self.0.has_late.load(Ordering::SeqCst));
-        let is_there = |op: Op| match op {
-            Op::Book | Op::Balance => has_database,
-            Op::Late => has_late,
+    /// Makes an answer to a request, whatever SDK it came through.
+    pub(super) async fn answer(
+        &self,
+        request: Request,
+        caller: &Caller<'_>,
+    ) -> Result<(String, Option<Value>), Failed> {
+        self.0.execute(request, caller, false).await
+    }
+
+    /// Whether there is such a tool now.
+    pub(super) fn has(&self, op: Op) -> bool {
+        match op {
+            Op::Book | Op::Balance => self.0.books.is_some(),
+            Op::Late => self.0.has_late.load(Ordering::SeqCst),
             _ => true,
-        };
-        let definitions = &DEFINITIONS[usize::from(!ctx.is_none_or(is_viewer))];
-        definitions.iter().filter(|(op, _)| is_there(*op)).map(|(_, tool)| tool.clone()).collect()
+        }
+    }
+
+    fn tools(&self, ctx: Option<&RequestContext>) -> Vec<Tool> {
+        let definitions = &DEFINITIONS[usize::from(!is_viewer(ctx.and_then(RequestContext::principal)))];
+        definitions.iter().filter(|(op, _)| self.has(*op)).map(|(_, tool)| tool.clone()).collect()
     }
 }
 
 impl Inner {
-    fn begin(&self, request: Request, ctx: &RequestContext, is_bulk: bool) -> (Running<'_>, Behaviour) {
+    fn begin(&self, request: Request, caller: &Caller<'_>, is_bulk: bool) -> (Running<'_>, Behaviour) {
         let now = self.log.stamp();
         let mut executions = self.log.executions();
         let id = executions.len() as u64;
         executions.push(Execution {
             request,
             environment: self.environment,
-            origin: ctx.request_id.strip_prefix("call ").and_then(|number| number.parse().ok()),
-            principal: ctx.principal().cloned(),
-            session_id: ctx.session_id().and_then(|id| Some(id.rsplit_once('-')?.1.to_owned())),
+            origin: caller.origin(),
+            principal: caller.principal().cloned(),
+            session_id: caller.session_id(),
             is_bulk,
             begun: now,
             read: now,
@@ -177,32 +200,32 @@ impl Inner {
     async fn execute(
         &self,
         request: Request,
-        ctx: &RequestContext,
+        caller: &Caller<'_>,
         is_bulk: bool,
     ) -> Result<(String, Option<Value>), Failed> {
-        let (running, behaviour) = self.begin(request, ctx, is_bulk);
-        if request.op.most(is_viewer(ctx)).is_some_and(|most| !(1..=most).contains(&request.n)) {
+        let (running, behaviour) = self.begin(request, caller, is_bulk);
+        if request.op.most(caller.is_viewer()).is_some_and(|most| !(1..=most).contains(&request.n)) {
             return Err(running.fail(Form::Result, running.error(ErrorKind::InvalidParams, "n is out of range")));
         }
-        self.report(&running, ctx, 1).await;
+        self.report(&running, caller, 1).await;
         wait(behaviour.millis / 2).await;
         self.end_if(&running, behaviour.outcome, true)?;
         // Half a minute.
         let mut waits = if behaviour.outcome == Outcome::Hangs { 3_000 } else { 0 };
-        while waits > 0 && !ctx.is_cancelled() {
+        while waits > 0 && !caller.is_cancelled() {
             sleep(Duration::from_millis(10)).await;
             waits -= 1;
         }
-        if ctx.is_cancelled() {
+        if caller.is_cancelled() {
             return Err(running.fail(Form::Result, running.error(ErrorKind::Cancelled, "cancelled")));
         }
-        let detail = match self.act(&running, request, ctx).await {
+        let detail = match self.act(&running, request, caller).await {
             Ok(detail) => detail,
             Err(error) => return Err(running.fail(Form::Result, error)),
         };
-        self.report(&running, ctx, 2).await;
+        self.report(&running, caller, 2).await;
         wait(behaviour.millis.div_ceil(2)).await;
-        self.report(&running, ctx, 3).await;
+        self.report(&running, caller, 3).await;
         self.end_if(&running, behaviour.outcome, false)?;
         let text = format!("execution {}: {detail}", running.id);
         let structured = (request.op == Op::Check).then(|| match behaviour.outcome {
@@ -214,11 +237,11 @@ impl Inner {
         Ok((text, structured))
     }
 
-    async fn report(&self, running: &Running<'_>, ctx: &RequestContext, step: u32) {
+    async fn report(&self, running: &Running<'_>, caller: &Caller<'_>, step: u32) {
         let is_slow = self.log.executions()[running.id as usize].request.op == Op::Slow;
         if is_slow {
             running.note(|execution| execution.progress.push(step.into()));
-            let _ = ctx.report_progress(step.into(), Some(3.0), None).await;
+            caller.report(step.into(), 3.0).await;
         }
     }
 
@@ -261,8 +284,12 @@ async fn wait(millis: u64) {
 }
 
 /// Whether a tool that answers by asking has asked, or looked at what the client can do.
-fn depends_on_client(request: &Request) -> bool {
-    request.op == Op::Ask && WAYS_TO_ASK[usize::from(request.n) % WAYS_TO_ASK.len()] != "not"
+fn depends_on_client(request: &Request, caller: &Caller<'_>) -> bool {
+    match WAYS_TO_ASK[usize::from(request.n) % WAYS_TO_ASK.len()] {
+        "not" => false,
+        "capabilities" => caller.is_seen_to_read_capabilities(),
+        _ => request.op == Op::Ask,
+    }
 }
 
 /// Whether a person sees the question, if the client can be asked at all.
@@ -310,7 +337,7 @@ impl McpHandler for World {
     async fn call_tool<'a>(&'a self, name: &'a str, args: Value, ctx: &'a RequestContext) -> McpResult<ToolResult> {
         let op = Op::TOOLS.into_iter().find(|op| op.name() == name);
         let op = op.ok_or_else(|| McpError::tool_not_found(name))?;
-        match self.0.execute(Request::of(op, &args), ctx, false).await {
+        match self.answer(Request::of(op, &args), &Caller::Turbomcp(ctx)).await {
             Ok((text, structured)) => Ok(ToolResult { structured_content: structured, ..ToolResult::text(text) }),
             Err(failed) => failed.into_tool(),
         }
@@ -320,7 +347,7 @@ impl McpHandler for World {
         let topic = uri.strip_prefix("note://").and_then(|topic| topic.parse().ok());
         let topic = topic.ok_or_else(|| McpError::resource_not_found(uri))?;
         let request = Request { op: Op::Note, topic, n: 0, key: None };
-        match self.0.execute(request, ctx, false).await {
+        match self.answer(request, &Caller::Turbomcp(ctx)).await {
             Ok((text, _)) => Ok(ResourceResult::text(uri, text)),
             Err(failed) => Err(failed.into_error()),
         }
@@ -335,7 +362,7 @@ impl McpHandler for World {
         if name != Op::Greeting.name() {
             return Err(McpError::prompt_not_found(name));
         }
-        match self.0.execute(Request::of(Op::Greeting, &args.unwrap_or_default()), ctx, false).await {
+        match self.answer(Request::of(Op::Greeting, &args.unwrap_or_default()), &Caller::Turbomcp(ctx)).await {
             Ok((text, _)) => Ok(PromptResult::user(text)),
             Err(failed) => Err(failed.into_error()),
         }

@@ -3,36 +3,35 @@
 use std::sync::atomic::Ordering;
 
 use mcp_patterns::session::Session;
-use serde_json::json;
-use turbomcp_core::{ErrorKind, McpError, McpResult, RequestContext};
-use turbomcp_types::CreateMessageRequest;
+use turbomcp_core::{ErrorKind, McpResult};
 
-use super::{Inner, Running, asks_a_person, depends_on_client};
+use super::{Caller, Inner, Running, asks_a_person, depends_on_client};
 use crate::metamorphic::log::Visits;
-use crate::metamorphic::requests::{Op, Request, WAYS_TO_ASK, is_viewer};
+use crate::metamorphic::requests::{Op, Request, WAYS_TO_ASK};
 
 impl Inner {
     /// Reads or writes, and says what.
-    pub(super) async fn act(&self, running: &Running<'_>, request: Request, ctx: &RequestContext) -> McpResult<String> {
+    pub(super) async fn act(&self, running: &Running<'_>, request: Request, caller: &Caller<'_>) -> McpResult<String> {
         let topic = &self.versions[usize::from(request.topic) % self.versions.len()];
         match request.op {
             Op::Visit | Op::Seen => return self.visit(running, request.op).await,
             Op::Ask => {
                 running.note(|execution| {
-                    execution.has_asked = depends_on_client(&request);
+                    execution.has_asked = depends_on_client(&request, caller);
                     execution.has_questioned = asks_a_person(&request);
                 });
-                return ask(request, ctx).await.map_err(|error| running.error(error.kind, &error.message));
+                let way = WAYS_TO_ASK[usize::from(request.n) % WAYS_TO_ASK.len()];
+                return caller.ask(way).await.map_err(|error| running.error(error.kind, &error.message));
             }
             Op::Book | Op::Balance => return self.book(running, request.op).await,
             Op::Update => {
                 let version = topic.fetch_add(1, Ordering::SeqCst) + 1;
                 let now = self.log.stamp();
                 running.note(|execution| execution.effect = Some(now));
-                let _ = ctx.notify_resource_updated(request.uri()).await;
+                caller.note_update(request.uri()).await;
                 return Ok(format!("version {version}"));
             }
-            Op::Varies if is_viewer(ctx) => return Ok("nothing was done".into()),
+            Op::Varies if caller.is_viewer() => return Ok("nothing was done".into()),
             op if op.has_effect() => {
                 let now = self.log.stamp();
                 running.note(|execution| execution.effect = Some(now));
@@ -42,7 +41,8 @@ impl Inner {
         }
         let (version, now) = (topic.load(Ordering::SeqCst), self.log.stamp());
         running.note(|execution| execution.read = now);
-        Ok(format!("version {version} of {} for {:?} {:?}", request.topic, ctx.subject(), ctx.roles()))
+        let who = caller.principal().map(|principal| (&principal.subject, &principal.roles));
+        Ok(format!("version {version} of {} for {who:?}", request.topic))
     }
 
     async fn visit(&self, running: &Running<'_>, op: Op) -> McpResult<String> {
@@ -84,28 +84,4 @@ impl Inner {
         });
         Ok(text)
     }
-}
-
-async fn ask(request: Request, ctx: &RequestContext) -> McpResult<String> {
-    let form = json!({"type": "object", "properties": {"name": {"type": "string"}}});
-    Ok(match WAYS_TO_ASK[usize::from(request.n) % WAYS_TO_ASK.len()] {
-        "elicit" => format!("{:?}", ctx.elicit_form("Who are you?", form).await?.content),
-        "spawned" => {
-            let ctx = ctx.clone();
-            let asked = tokio::spawn(async move { ctx.elicit_form("Who are you?", form).await }).await;
-            format!("{:?}", asked.map_err(|_| McpError::internal("the task has panicked"))??.content)
-        }
-        "sample" => {
-            let request = json!({"messages": [{"role": "user", "content": {"type": "text", "text": "Who are you?"}}], "maxTokens": 9});
-            let request: CreateMessageRequest =
-                serde_json::from_value(request).map_err(|error| McpError::internal(error.to_string()))?;
-            format!("{:?}", ctx.sample(request).await?.content)
-        }
-        "roots" => format!("{:?}", ctx.list_roots().await?),
-        "capabilities" => match ctx.session() {
-            Some(session) => format!("{:?}", session.client_capabilities().await?.map(|can| can.elicitation.is_some())),
-            None => "no client".into(),
-        },
-        _ => "nobody was asked".into(),
-    })
 }

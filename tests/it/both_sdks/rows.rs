@@ -1,0 +1,14 @@
+//! The rows of the table.
+
+mod batches;
+mod cache;
+mod clients;
+mod keys;
+mod listings;
+mod order;
+mod retries;
+mod sessions;
+mod transactions;
+mod unfinished;
+mod validation;
+mod whole;
