@@ -63,24 +63,24 @@ async fn is_same(lifecycle: Lifecycle, requests: &[Value]) {
     }
 }
 
-fn call(tool: &str, args: Value) -> Value {
+fn call(tool: &str, args: &Value) -> Value {
     json!({"method": "tools/call", "params": {"name": tool, "arguments": args}})
 }
 
 #[tokio::test]
 async fn a_counter_counts_and_its_failures_are_the_same() {
     let requests = [
-        call("increment", json!({})),
-        call("increment", json!({})),
-        call("decrement", json!({})),
-        call("get_value", json!({})),
-        call("sum", json!({"a": 2, "b": 3})),
-        call("echo", json!({"deep": [1, 2.5, null, {"a": "b"}]})),
-        call("rich", json!({})),
-        call("fail", json!({"how": "result"})),
-        call("fail", json!({"how": "params"})),
-        call("fail", json!({"how": "internal"})),
-        call("fail", json!({"how": "own"})),
+        call("increment", &json!({})),
+        call("increment", &json!({})),
+        call("decrement", &json!({})),
+        call("get_value", &json!({})),
+        call("sum", &json!({"a": 2, "b": 3})),
+        call("echo", &json!({"deep": [1, 2.5, null, {"a": "b"}]})),
+        call("rich", &json!({})),
+        call("fail", &json!({"how": "result"})),
+        call("fail", &json!({"how": "params"})),
+        call("fail", &json!({"how": "internal"})),
+        call("fail", &json!({"how": "own"})),
         json!({"method": "tools/call", "params": {"name": "get_value"}}),
         json!({"method": "ping"}),
         json!({"method": "examples/unknown", "params": {"a": 1}}),
@@ -122,25 +122,25 @@ async fn prompts_resources_templates_and_completions_are_the_same() {
 #[tokio::test]
 async fn subscriptions_logs_and_progress_are_the_same() {
     let of = |method: &str| json!({"method": method, "params": {"uri": "memo://text"}});
-    let mut process = call("process", json!({}));
+    let mut process = call("process", &json!({}));
     process["params"]["_meta"] = json!({"progressToken": "mine"});
     let requests = [
         of("resources/subscribe"),
-        call("touch", json!({})),
+        call("touch", &json!({})),
         of("resources/unsubscribe"),
-        call("touch", json!({})),
+        call("touch", &json!({})),
         json!({"method": "logging/setLevel", "params": {"level": "warning"}}),
-        call("log", json!({})),
+        call("log", &json!({})),
         process,
-        call("process", json!({})),
-        call("announce", json!({})),
+        call("process", &json!({})),
+        call("announce", &json!({})),
     ];
     is_same(Lifecycle::Initialize, &requests).await;
 }
 
 #[tokio::test]
 async fn questions_to_the_client_are_the_same() {
-    let requests = ["greet_user", "ask_llm", "list_roots", "capabilities"].map(|tool| call(tool, json!({})));
+    let requests = ["greet_user", "ask_llm", "list_roots", "capabilities"].map(|tool| call(tool, &json!({})));
     is_same(Lifecycle::Initialize, &requests).await;
 }
 
@@ -148,7 +148,7 @@ async fn questions_to_the_client_are_the_same() {
 async fn tasks_are_the_same() {
     let of = |method: &str| json!({"method": method, "params": {"taskId": "task-1"}});
     let requests = [
-        call("task", json!({})),
+        call("task", &json!({})),
         of("tasks/get"),
         json!({"method": "tasks/update", "params": {"taskId": "task-1", "inputResponses": {}}}),
         of("tasks/cancel"),
@@ -160,13 +160,13 @@ async fn tasks_are_the_same() {
 
 #[tokio::test]
 async fn the_rounds_of_an_answer_that_needs_input_are_the_same() {
-    let mut second = call("order", json!({}));
+    let mut second = call("order", &json!({}));
     second["params"]["requestState"] = json!("size");
     second["params"]["inputResponses"] = json!({"size": {"action": "accept", "content": {"size": "large"}}});
     let mut third = second.clone();
     third["params"]["requestState"] = json!("confirm large");
     third["params"]["inputResponses"] = json!({"confirm": {"action": "accept", "content": {"yes": true}}});
-    let first = call("order", json!({}));
+    let first = call("order", &json!({}));
     is_same(Lifecycle::Discover, &[first.clone(), second.clone(), third.clone(), first, second, third]).await;
 }
 

@@ -113,10 +113,10 @@ pub(super) fn serve<L: TryLayer<RmcpServer<End>>>(script: &Script, layers: L) ->
 where
     L::Service: RmcpStack + ServerHandler,
 {
-    try_serve(script, layers).expect("the settings can work")
+    try_serve(script, &layers).expect("the settings can work")
 }
 
-pub(super) fn try_serve<L>(script: &Script, layers: L) -> Result<Server<L::Service>, ConfigError>
+pub(super) fn try_serve<L>(script: &Script, layers: &L) -> Result<Server<L::Service>, ConfigError>
 where
     L: TryLayer<RmcpServer<End>>,
 {
@@ -221,7 +221,7 @@ fn answer_of<A: Serialize, B: DeserializeOwned>(answer: Result<A, ServiceError>)
     }))
 }
 
-fn request(tool: &'static str, args: Value) -> CallToolRequestParams {
+fn request(tool: &'static str, args: &Value) -> CallToolRequestParams {
     let mut request = CallToolRequestParams::new(tool);
     request.arguments = args.as_object().cloned();
     request
@@ -233,7 +233,7 @@ impl Client {
     }
 
     pub(super) async fn call_with_meta(&self, tool: &'static str, args: Value, meta: Value) -> Answer {
-        let mut request = request(tool, args);
+        let mut request = request(tool, &args);
         if let Value::Object(meta) = meta {
             let mut own = RequestMetaObject::default();
             own.0.0.extend(meta);
@@ -250,7 +250,7 @@ impl Client {
 
     /// Starts a call.
     pub(super) async fn start(&self, tool: &'static str, args: Value) -> Running {
-        let request = ClientRequest::CallToolRequest(CallToolRequest::new(request(tool, args)));
+        let request = ClientRequest::CallToolRequest(CallToolRequest::new(request(tool, &args)));
         let sent = self.service.peer().send_cancellable_request(request, PeerRequestOptions::no_options()).await;
         Running(sent.expect("a connection"))
     }

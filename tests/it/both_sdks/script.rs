@@ -47,7 +47,7 @@ struct State {
 /// Whoever has subscribed to a resource.
 #[derive(Clone)]
 pub(super) enum Subscriber {
-    Turbomcp(RequestContext),
+    Turbomcp(Box<RequestContext>),
     Rmcp(Peer<RoleServer>),
 }
 

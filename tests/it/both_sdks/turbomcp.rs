@@ -52,7 +52,7 @@ impl McpHandler for End {
     }
 
     async fn subscribe<'a>(&'a self, _: &'a str, ctx: &'a RequestContext) -> McpResult<()> {
-        self.0.subscribe(Subscriber::Turbomcp(ctx.clone()));
+        self.0.subscribe(Subscriber::Turbomcp(Box::new(ctx.clone())));
         Ok(())
     }
 
@@ -78,10 +78,10 @@ pub(super) fn serve<L: TryLayer<End>>(script: &Script, layers: L) -> Server<L::S
 where
     L::Service: McpHandler,
 {
-    try_serve(script, layers).expect("the settings can work")
+    try_serve(script, &layers).expect("the settings can work")
 }
 
-pub(super) fn try_serve<L: TryLayer<End>>(script: &Script, layers: L) -> Result<Server<L::Service>, ConfigError> {
+pub(super) fn try_serve<L: TryLayer<End>>(script: &Script, layers: &L) -> Result<Server<L::Service>, ConfigError> {
     Ok(Server(layers.try_layer(End(script.clone()))?))
 }
 

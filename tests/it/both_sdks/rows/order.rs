@@ -40,7 +40,7 @@ in_both_columns! {
 
     #[tokio::test]
     async fn a_setting_that_names_no_tool_is_a_mistake_at_the_start() {
-        let Err(mistake) = try_serve(&Script::new(), CachedTool::new().only(["reed"])) else { panic!("it is a mistake") };
+        let Err(mistake) = try_serve(&Script::new(), &CachedTool::new().only(["reed"])) else { panic!("it is a mistake") };
         let mistake = mistake.to_string();
         assert!(mistake.ends_with("did you mean `read`?"), "{mistake}");
     }
