@@ -6,9 +6,11 @@
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mcp_patterns::cached::Reads;
-use mcp_patterns::{BatchedTool, Layer, Middleware, layer};
+use mcp_patterns::limited::{Concurrency, Per, Rate};
+use mcp_patterns::{BatchedTool, Layer, LimitedTool, Middleware, layer};
 use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use tokio::runtime::{Builder, Runtime};
@@ -16,7 +18,7 @@ use turbomcp_core::auth::Principal;
 use turbomcp_core::{McpHandler, McpResult, McpSession, RequestContext, SessionFuture};
 use turbomcp_types::ToolResult;
 
-use super::shop::{self, Shop, ada, args, batched, cached, idempotent, limited, own, retry, session, validated};
+use super::shop::{self, Shop, ada, args, batched, cached, idempotent, own, retry, session, validated};
 
 /// Takes each of the servers.
 trait Visit {
@@ -37,6 +39,16 @@ fn visit_all<H: McpHandler>(visitor: &mut impl Visit, pool: &SqlitePool, server:
     let transactional = || shop::transactional(pool);
     each_layer_and_pair!(visitor, server.clone();
         own validated session cached batched retry limited idempotent transactional);
+}
+
+/// All limits, and so high that they let every call through.
+fn limited() -> LimitedTool {
+    let (rate, concurrency) = (Rate::per_second(1_000_000), Concurrency::new(1_000).with_queue(1_000));
+    [Per::Tool, Per::Principal, Per::PrincipalAndTool]
+        .into_iter()
+        .fold(LimitedTool::new(), |limits, per| limits.with_rate(per, rate).with_concurrency(per, concurrency))
+        .with_timeout(Duration::from_secs(60))
+        .only(["stock"])
 }
 
 fn runtime() -> Runtime {

@@ -1,14 +1,11 @@
 //! A shop with a tool for each layer, and all layers in the documented order: for tests and for benches.
 
-use std::time::Duration;
-
 use mcp_patterns::batched::Call;
 use mcp_patterns::idempotent::MemoryBackend;
-use mcp_patterns::limited::{Concurrency, Per, Rate};
 use mcp_patterns::session::{Session, SessionMode};
 use mcp_patterns::transactional::{self, current};
 use mcp_patterns::{
-    BatchedTool, CachedTool, IdempotentTool, Layer, LimitedTool, Middleware, MiddlewareLayer, RetryTool, SessionStore,
+    BatchedTool, CachedTool, IdempotentTool, Layer, Middleware, MiddlewareLayer, RetryTool, SessionStore,
     TransactionalTool, ValidatedTool, layer,
 };
 use schemars::JsonSchema;
@@ -156,16 +153,6 @@ async fn prices(calls: Vec<Call>) -> McpResult<Vec<McpResult<String>>> {
 
 pub(crate) fn retry() -> RetryTool {
     RetryTool::new()
-}
-
-/// All limits, and so high that they let every call through.
-pub(crate) fn limited() -> LimitedTool {
-    let (rate, concurrency) = (Rate::per_second(1_000_000), Concurrency::new(1_000).with_queue(1_000));
-    [Per::Tool, Per::Principal, Per::PrincipalAndTool]
-        .into_iter()
-        .fold(LimitedTool::new(), |limits, per| limits.with_rate(per, rate).with_concurrency(per, concurrency))
-        .with_timeout(Duration::from_secs(60))
-        .only(["stock"])
 }
 
 pub(crate) fn idempotent() -> IdempotentTool {
