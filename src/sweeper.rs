@@ -94,9 +94,11 @@ impl Sweeper {
 
     /// Deletes the expired rows, each batch on an idle connection: in a busy pool, calls come first.
     async fn sweep_on_idle<DB: SupportedDatabase>(&self, pool: &Pool<DB>) -> Result<(), sqlx::Error> {
-        let (mut looks, connections) = (0, Connections::of(pool));
+        let mut looks = 0;
         while looks < MAX_LOOKS && !pool.is_closed() {
-            if let Some(connection) = connections.idle().await {
+            // Found again each time: it keeps a connection for as long as somebody has it, and a sweep needs none.
+            let idle = Connections::of(pool).idle().await;
+            if let Some(connection) = idle {
                 if self.delete_batch(connection).await? < BATCH {
                     return Ok(());
                 }
