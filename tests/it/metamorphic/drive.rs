@@ -350,6 +350,10 @@ async fn ask(handler: &BoxHandler, request: Request, handle: Option<&str>, ctx: 
 }
 
 async fn ask_rmcp(stack: &Front, request: Request, handle: Option<&str>, ctx: RmcpContext<RoleServer>) -> Answer {
+    // A session counts where its handshake has passed the stack.
+    if let Some(handshake) = ctx.peer.peer_info() {
+        ServerHandler::initialize(stack, handshake.as_ref().clone(), ctx.clone()).await.expect("a handshake");
+    }
     match request.op {
         Op::Note => {
             let params = ReadResourceRequestParams::new(request.uri());
