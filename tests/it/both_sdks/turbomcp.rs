@@ -74,6 +74,7 @@ impl McpHandler for End {
 pub(super) struct Server<S>(S);
 
 /// Puts the layers around the script.
+#[expect(clippy::needless_pass_by_value, reason = "the rows need their layers no more")]
 pub(super) fn serve<L: TryLayer<End>>(script: &Script, layers: L) -> Server<L::Service>
 where
     L::Service: McpHandler,
