@@ -1,5 +1,5 @@
 //! Random stacks: layers in the documented order, with random settings, around a server with tools of every kind. Whatever such a
-//! stack answers a caller, the bare server could have answered this caller. Every second stack is around the same server, written with
+//! stack answers a caller, the bare server could have answered this caller. Every fifth stack is around the same server, written with
 //! rmcp.
 //!
 //! A [plan](plan) is drawn from a seed. It is [run](drive), and what happened is [judged](oracle): each answer names the execution

@@ -15,7 +15,7 @@ use super::requests::Op;
 pub(super) fn plan(seed: u64, backends: BackendKind) -> Plan {
     let mut rng = Rng::with_seed(seed);
     let mut stack = stack(&mut rng, backends);
-    stack.sdk = if seed.is_multiple_of(2) { Sdk::Turbomcp } else { Sdk::Rmcp };
+    stack.sdk = if seed.is_multiple_of(5) { Sdk::Rmcp } else { Sdk::Turbomcp };
     let refreshes = percent(&mut rng, 10);
     if refreshes {
         keep_failures_of_everybody(&mut rng, &mut stack);
