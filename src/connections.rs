@@ -196,6 +196,15 @@ impl<DB: SupportedDatabase> Connections<DB> {
         }
     }
 
+    /// Ends the use of a connection after a finished statement, and keeps one for the next statement within `time`.
+    pub(crate) fn keep_for_next(self: &Arc<Self>, spare: Spare<'_, DB>, time: Duration) {
+        self.want_for(time);
+        match spare {
+            Spare { connection, home: None } => self.keep(connection, time),
+            kept => kept.done(),
+        }
+    }
+
     /// Keeps the kept connection for `time` from now.
     pub(crate) fn want_for(&self, time: Duration) {
         self.kept.want_for(time);

@@ -245,6 +245,24 @@ macro_rules! selectors {
 }
 pub(crate) use selectors;
 
+/// The methods of a layer that has a `plan`: it `decide`s for each tool that is listed, and has a `description`.
+macro_rules! plan_methods {
+    () => {
+        fn observe_tools(&self, tools: &[turbomcp_types::Tool], ctx: Option<&turbomcp_core::RequestContext>) {
+            self.plan.learn(tools, ctx, |tool| self.decide(tool));
+        }
+
+        fn describe(&self, tools: &[turbomcp_types::Tool]) -> $crate::explain::Description {
+            self.description(tools)
+        }
+
+        fn forget_definitions(&self) {
+            self.plan.forget();
+        }
+    };
+}
+pub(crate) use plan_methods;
+
 /// The selectors of a layer that acts on no tool by default: it has a `selection`, and `is_selected` records that a
 /// selector was called. Without `every_write` for a layer that does not concern effects.
 macro_rules! naming_selectors {

@@ -18,11 +18,11 @@ use super::plan::{Call, ToolPlan};
 use super::unshared::{Unshared, UnsharedCell, UntilUnshared};
 use crate::arguments::LayerArguments;
 use crate::canonical::encode_str;
-use crate::explain::{Description, list_for_bind};
+use crate::explain::list_for_bind;
 use crate::middleware::{Target, impl_layer};
 use crate::outcome;
 use crate::scope;
-use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up};
+use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up, plan_methods};
 use crate::shared_work::{
     Caller, SessionOfCall, Work, answered_from_cache, client_asked, context_of_starter, session_opened,
 };
@@ -187,20 +187,10 @@ impl Middleware for BatchedTool {
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
-        self.plan.learn(tools, ctx, |tool| self.decide(tool));
-    }
-
-    fn describe(&self, tools: &[Tool]) -> Description {
-        self.description(tools)
-    }
+    plan_methods!();
 
     fn acts_on(&self, target: Target<'_>) -> bool {
         matches!(target, Target::Tool(tool) if self.plan.may_act_on(tool))
-    }
-
-    fn forget_definitions(&self) {
-        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(

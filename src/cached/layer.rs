@@ -26,9 +26,9 @@ use turbomcp_types::{PromptResult, ResourceResult, Tool, ToolResult};
 
 use super::cache::Cache;
 use crate::arguments::LayerArguments;
-use crate::explain::{Description, list_for_bind};
+use crate::explain::list_for_bind;
 use crate::middleware::{Target, impl_layer};
-use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, selectors};
+use crate::selection::{Hints, Known, Plan, Rule, Selection, Unknown, check_names, look_up, plan_methods, selectors};
 use crate::{ConfigError, Middleware};
 use answer::{ENTRY_BYTES, entry_bytes};
 use call::Answers;
@@ -145,13 +145,7 @@ impl Middleware for CachedTool {
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
-        self.plan.learn(tools, ctx, |tool| self.decide(tool));
-    }
-
-    fn describe(&self, tools: &[Tool]) -> Description {
-        self.description(tools)
-    }
+    plan_methods!();
 
     fn acts_on(&self, target: Target<'_>) -> bool {
         // It hears the notifications of all calls, if they invalidate answers.
@@ -161,10 +155,6 @@ impl Middleware for CachedTool {
             Target::Prompt(name) => self.settings.observes() || self.settings.prompt(name).is_some(),
             _ => false,
         }
-    }
-
-    fn forget_definitions(&self) {
-        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(

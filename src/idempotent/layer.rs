@@ -12,10 +12,10 @@ use turbomcp_types::{Tool, ToolResult};
 use super::backend::BackendClaims;
 use super::builder::IdempotentTool;
 use super::keyed_call::make_once;
-use crate::explain::{Description, list_for_bind};
+use crate::explain::list_for_bind;
 use crate::idempotency_keys::{Bound, KeyCounts};
 use crate::middleware::{Target, impl_layer};
-use crate::selection::{Known, Plan, Rule, check_names, look_up};
+use crate::selection::{Known, Plan, Rule, check_names, look_up, plan_methods};
 use crate::{ConfigError, Middleware};
 
 pub(super) const LAYER: &str = "IdempotentTool";
@@ -89,13 +89,7 @@ impl Middleware for IdempotentTool {
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
-        self.plan.learn(tools, ctx, |tool| self.decide(tool));
-    }
-
-    fn describe(&self, tools: &[Tool]) -> Description {
-        self.description(tools)
-    }
+    plan_methods!();
 
     fn acts_on(&self, target: Target<'_>) -> bool {
         match target {
@@ -103,10 +97,6 @@ impl Middleware for IdempotentTool {
             Target::ToolList => true,
             _ => false,
         }
-    }
-
-    fn forget_definitions(&self) {
-        self.plan.forget();
     }
 
     async fn on_initialize<'a, H: McpHandler>(&'a self, inner: &'a H) -> McpResult<()> {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use turbomcp_core::RequestContext;
 
 use crate::cancellation::cancelled;
+use crate::explain;
 
 /// How many calls may run at the same time, for [`LimitedTool::with_concurrency`](super::LimitedTool::with_concurrency).
 ///
@@ -58,7 +59,7 @@ impl Concurrency {
 
     pub(super) fn in_words(self) -> String {
         let Self { max, queue, max_wait } = self;
-        if queue == 0 { format!("{max}") } else { format!("{max}, and {queue} wait up to {max_wait:?}") }
+        if queue == 0 { format!("{max}") } else { format!("{max}, and {queue} wait up to {}", explain::time(max_wait)) }
     }
 }
 

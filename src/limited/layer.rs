@@ -17,10 +17,10 @@ use super::limits::{Caller, Limits, Refused};
 use super::plan::ToolPlan;
 use super::rate::Rate;
 use super::refusal;
-use crate::explain::{Description, list_for_bind};
+use crate::explain::list_for_bind;
 use crate::identity::share_of;
 use crate::middleware::{Target, impl_layer};
-use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up};
+use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up, plan_methods};
 use crate::{ConfigError, Middleware};
 
 /// A limit changes no call that it lets through, so every tool is safe.
@@ -148,20 +148,10 @@ impl Middleware for LimitedTool {
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
-        self.plan.learn(tools, ctx, |tool| self.decide(tool));
-    }
-
-    fn describe(&self, tools: &[Tool]) -> Description {
-        self.description(tools)
-    }
+    plan_methods!();
 
     fn acts_on(&self, target: Target<'_>) -> bool {
         matches!(target, Target::Tool(tool) if self.plan.may_act_on(tool))
-    }
-
-    fn forget_definitions(&self) {
-        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::explain::time;
+
 /// How many calls may be made in a period, for [`LimitedTool::with_rate`](super::LimitedTool::with_rate).
 ///
 /// A caller who has made no call for a while may make up to the [burst](Self::with_burst) at once. From then on, each call has to wait
@@ -59,11 +61,8 @@ impl Rate {
 
     pub(super) fn in_words(self) -> String {
         let Self { calls, period, burst } = self;
-        if calls == burst {
-            format!("{calls} in {period:?}")
-        } else {
-            format!("{calls} in {period:?}, {burst} at once")
-        }
+        let rate = format!("{calls} in {}", time(period));
+        if calls == burst { rate } else { format!("{rate}, {burst} at once") }
     }
 }
 

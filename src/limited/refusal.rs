@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use turbomcp_core::McpError;
 
 use super::concurrency::NoPlace;
@@ -22,11 +22,12 @@ impl Refused {
                     Per::PrincipalAndTool => format!("You call `{tool}` too often"),
                 };
                 let sentence = format!("{whose}: try again in {}. Nothing was done", in_words(millis));
-                McpError::rate_limited(sentence).with_data(json!({ LIMIT: "rate", RETRY_AFTER_MS: millis }))
+                let error = McpError::rate_limited(sentence).with_data(json!({ RETRY_AFTER_MS: millis }));
+                outcome::marked(LIMIT, "rate", error)
             }
             Self::Concurrency { why: NoPlace::Cancelled, .. } => {
-                McpError::cancelled("The call was cancelled while it waited for its turn; nothing was done by it")
-                    .with_data(json!({ LIMIT: "cancelled" }))
+                let sentence = "The call was cancelled while it waited for its turn; nothing was done by it";
+                outcome::marked(LIMIT, "cancelled", McpError::cancelled(sentence))
             }
             Self::Concurrency { per, why } => {
                 let (kind, whose) = match per {
@@ -42,8 +43,8 @@ impl Refused {
                     NoPlace::Waited => ("waited", ", and this one has waited as long as it may"),
                     NoPlace::Busy | NoPlace::Cancelled => ("busy", ""),
                 };
-                McpError::new(kind, format!("{whose}{waited}: try again later. Nothing was done"))
-                    .with_data(json!({ LIMIT: word }))
+                let sentence = format!("{whose}{waited}: try again later. Nothing was done");
+                outcome::marked(LIMIT, word, McpError::new(kind, sentence))
             }
         }
     }
@@ -55,8 +56,7 @@ pub(super) fn timed_out(after: Duration, is_read_only: bool) -> McpError {
     if !is_read_only {
         error.message.push_str(": the call was ended, and may or may not have taken effect");
     }
-    let data: Value = json!({ LIMIT: "timed_out" });
-    error.with_data(data)
+    outcome::marked(LIMIT, "timed_out", error)
 }
 
 /// A time to wait, as a person says it, and never too short.

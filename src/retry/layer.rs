@@ -13,14 +13,14 @@ use turbomcp_types::{Tool, ToolResult};
 use super::attempts::{Judge, Verdict};
 use super::builder::{RetryEvent, RetryTool};
 use super::plan::ToolPlan;
-use crate::explain::{Description, list_for_bind};
+use crate::explain::list_for_bind;
 use crate::idempotency_keys::KeySource;
 use crate::masked::CallLabel;
 use crate::middleware::{Target, impl_layer};
 use crate::outcome;
 use crate::progress::Progress;
 use crate::questions::Questions;
-use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up};
+use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up, plan_methods};
 use crate::telemetry::Counter;
 use crate::{ConfigError, Middleware, scope};
 
@@ -126,20 +126,10 @@ impl Middleware for RetryTool {
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
-        self.plan.learn(tools, ctx, |tool| self.decide(tool));
-    }
-
-    fn describe(&self, tools: &[Tool]) -> Description {
-        self.description(tools)
-    }
+    plan_methods!();
 
     fn acts_on(&self, target: Target<'_>) -> bool {
         matches!(target, Target::Tool(tool) if self.plan.may_act_on(tool))
-    }
-
-    fn forget_definitions(&self) {
-        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(

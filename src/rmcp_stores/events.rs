@@ -148,7 +148,9 @@ impl<L: Log> EventLog<L> {
     /// three times in that time. At least 1 ms. Default: 30 s.
     ///
     /// A client that resumes a call whose process has died gets its error after this time. A process that cannot reach the backend for
-    /// longer loses its calls under way, if their clients resume meanwhile.
+    /// longer loses its calls under way, if their clients resume meanwhile. In a database, one connection of the pool is reserved for the
+    /// lease, so tools that use the same pool cannot end it; a pool of one connection has none to reserve. On SQLite, a transaction that
+    /// writes keeps all others from writing, so a lease must be longer than any such transaction takes.
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
@@ -162,9 +164,11 @@ impl<L: Log> EventLog<L> {
 
     /// Returns the id of this process, which has a lease. `None` for a process without one.
     pub(super) async fn hold_lease(&self) -> Result<Option<&str>, EventLogError> {
-        match &self.owner {
-            Some(owner) => owner.hold(|| self.begin_lease()).await.map(Some),
-            None => Ok(None),
+        let Some(owner) = &self.owner else { return Ok(None) };
+        // Those who wait for the first one wait no longer than for a step of their own.
+        match timeout(self.settings.backend_timeout, owner.hold(|| self.begin_lease())).await {
+            Ok(held) => held.map(Some),
+            Err(_) => Err(EventLogError::backend("no answer in time")),
         }
     }
 

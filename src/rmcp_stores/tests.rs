@@ -17,6 +17,24 @@ use crate::testing::databases::{self, SqliteFile};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// A wait of a test that is longer has failed.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// Runs a check on every kind of store.
+macro_rules! on_every_store {
+    ($($name:ident => $check:ident;)*) => {
+        mod redis_ { $(#[tokio::test] async fn $name() { super::$check(super::super::redis().await).await; })* }
+        mod postgres_ { $(#[tokio::test] async fn $name() { super::$check(super::super::postgres().await).await; })* }
+        mod sqlite_ {
+            $(#[tokio::test] async fn $name() {
+                let (store, _file) = super::super::sqlite().await;
+                super::$check(store).await;
+            })*
+        }
+    };
+}
+use on_every_store;
+
 async fn redis() -> RedisEventStore {
     RedisEventStore::new(AnyRedisConnection::from_redis_1(databases::redis().await))
         .with_prefix("mcp-patterns:test:rmcp-events:")

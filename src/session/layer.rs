@@ -13,10 +13,10 @@ use super::session::{Current, CurrentSession};
 use super::settings::LAYER;
 use super::store::SessionStore;
 use super::{SESSION, SessionError, SessionMode};
-use crate::explain::{Description, list_for_bind};
+use crate::explain::list_for_bind;
 use crate::middleware::{Target, impl_layer};
 use crate::outcome;
-use crate::selection::{Known, Plan, Rule, Unknown, bare, look_up};
+use crate::selection::{Known, Plan, Rule, Unknown, bare, look_up, plan_methods};
 use crate::{ConfigError, Middleware, scope};
 
 /// A session is safe for every tool.
@@ -181,13 +181,7 @@ impl Middleware for SessionStore {
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
-        self.plan.learn(tools, ctx, |tool| self.decide(tool));
-    }
-
-    fn describe(&self, tools: &[Tool]) -> Description {
-        self.description(tools)
-    }
+    plan_methods!();
 
     fn acts_on(&self, target: Target<'_>) -> bool {
         match target {
@@ -195,10 +189,6 @@ impl Middleware for SessionStore {
             Target::ToolList => self.has_handles(),
             _ => false,
         }
-    }
-
-    fn forget_definitions(&self) {
-        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(

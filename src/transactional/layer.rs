@@ -19,12 +19,12 @@ use super::error::TRANSACTION;
 use super::keyed_call::KeyedCall;
 use super::plan::ToolPlan;
 use super::records::RECORDS;
-use crate::explain::{Description, list_for_bind};
+use crate::explain::list_for_bind;
 use crate::idempotency_keys::{Bound, KeyCounts, KeyOutcome};
 use crate::middleware::Target;
 use crate::outcome::{self, Unfinished};
 use crate::questions::Questions;
-use crate::selection::{Hints, Known, Plan, Rule, check_names, look_up};
+use crate::selection::{Hints, Known, Plan, Rule, check_names, look_up, plan_methods};
 use crate::{ConfigError, Layered, Middleware, TryLayer};
 
 pub(super) const LAYER: &str = "TransactionalTool";
@@ -191,13 +191,7 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
         Ok(bound)
     }
 
-    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
-        self.plan.learn(tools, ctx, |tool| self.decide(tool));
-    }
-
-    fn describe(&self, tools: &[Tool]) -> Description {
-        self.description(tools)
-    }
+    plan_methods!();
 
     fn acts_on(&self, target: Target<'_>) -> bool {
         match target {
@@ -205,10 +199,6 @@ impl<DB: Dialect> Middleware for TransactionalTool<DB> {
             Target::ToolList => true,
             _ => false,
         }
-    }
-
-    fn forget_definitions(&self) {
-        self.plan.forget();
     }
 
     async fn on_initialize<'a, H: McpHandler>(&'a self, inner: &'a H) -> McpResult<()> {

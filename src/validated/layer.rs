@@ -14,9 +14,9 @@ use super::LAYER;
 use super::builder::ValidatedTool;
 use super::plan::ToolPlan;
 use super::settings::Check;
-use crate::explain::{Description, list_for_bind};
+use crate::explain::list_for_bind;
 use crate::middleware::{Target, impl_layer};
-use crate::selection::{self, Known, Plan, Unknown, look_up, look_up_own};
+use crate::selection::{self, Known, Plan, Unknown, look_up, look_up_own, plan_methods};
 use crate::{ConfigError, Middleware};
 
 /// Validation changes no valid call, so every tool is safe.
@@ -111,20 +111,10 @@ impl Middleware for ValidatedTool {
         Ok(Self { plan, ..self })
     }
 
-    fn observe_tools(&self, tools: &[Tool], ctx: Option<&RequestContext>) {
-        self.plan.learn(tools, ctx, |tool| self.decide(tool));
-    }
-
-    fn describe(&self, tools: &[Tool]) -> Description {
-        self.description(tools)
-    }
+    plan_methods!();
 
     fn acts_on(&self, target: Target<'_>) -> bool {
         matches!(target, Target::Tool(tool) if self.plan.may_act_on(tool))
-    }
-
-    fn forget_definitions(&self) {
-        self.plan.forget();
     }
 
     fn call_tool<'a, H: McpHandler>(

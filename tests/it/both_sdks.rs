@@ -18,18 +18,14 @@ use turbomcp_types::ToolResult;
 macro_rules! in_both_columns {
     ($($(#[$attribute:meta])* async fn $name:ident() $body:block)*) => {
         mod with_turbomcp {
-            #[allow(unused_imports, reason = "not every file has a row for each of them")]
             use super::*;
-            #[allow(unused_imports, reason = "most files need one of them")]
-            use crate::both_sdks::turbomcp::{serve, try_serve};
+            use crate::both_sdks::turbomcp::*;
             $($(#[$attribute])* async fn $name() $body)*
         }
 
         mod with_rmcp {
-            #[allow(unused_imports, reason = "not every file has a row for each of them")]
             use super::*;
-            #[allow(unused_imports, reason = "most files need one of them")]
-            use crate::both_sdks::rmcp::{serve, try_serve};
+            use crate::both_sdks::rmcp::*;
             $($(#[$attribute])* async fn $name() $body)*
         }
     };

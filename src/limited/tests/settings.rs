@@ -69,8 +69,8 @@ fn an_explanation_says_the_limits_and_the_costs() {
     let explained = crate::explain(&limits.layer(server())).to_string();
     for words in [
         "timeout 5 s",
-        "rate per principal 60 in 60s, 10 at once",
-        "concurrency per tool 8, and 32 wait up to 10s",
+        "rate per principal 60 in 1 min, 10 at once",
+        "concurrency per tool 8, and 32 wait up to 10 s",
         "cost 5",
     ] {
         assert!(explained.contains(words), "{words} in {explained}");

@@ -176,8 +176,11 @@ impl<DB: EventDatabase> Log for SqlEvents<DB> {
     }
 
     async fn renew(&self, owner: &str, lease: Duration) -> Result<(), EventLogError> {
-        let mut connection = self.connections.acquire().await.map_err(failed)?;
-        DB::renew(&mut connection, owner, lease).await.map_err(failed)
+        // Tools may take all connections for longer than a lease. Then the process would count as dead.
+        let mut connection = self.connections.spare().await.map_err(failed)?;
+        DB::renew(&mut connection, owner, lease).await.map_err(failed)?;
+        self.connections.keep_for_next(connection, lease);
+        Ok(())
     }
 
     async fn lease_left(&self, owner: &str) -> Result<Option<Duration>, EventLogError> {

@@ -7,7 +7,7 @@ use crate::session::{MemoryBackend, RedisBackend, SqlBackend};
 use crate::testing::{rmcp_event_store_contract, rmcp_session_manager_contract, rmcp_session_store_contract};
 
 /// The lease of a replica.
-const LEASE: Duration = Duration::from_millis(600);
+const LEASE: Duration = Duration::from_millis(1_500);
 
 #[tokio::test]
 async fn sessions_in_memory_pass_the_contract_suite() {

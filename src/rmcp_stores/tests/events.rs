@@ -10,23 +10,6 @@ use super::*;
 use crate::rmcp_stores::events::{Log, NewEvent};
 use crate::testing::databases::new_name;
 
-/// A wait of a test that is longer has failed.
-const LONGEST: Duration = Duration::from_secs(20);
-
-/// Runs a check on every kind of store.
-macro_rules! on_every_store {
-    ($($name:ident => $check:ident;)*) => {
-        mod redis_ { $(#[tokio::test] async fn $name() { super::$check(super::super::redis().await).await; })* }
-        mod postgres_ { $(#[tokio::test] async fn $name() { super::$check(super::super::postgres().await).await; })* }
-        mod sqlite_ {
-            $(#[tokio::test] async fn $name() {
-                let (store, _file) = super::super::sqlite().await;
-                super::$check(store).await;
-            })*
-        }
-    };
-}
-
 on_every_store! {
     the_oldest_events_beyond_the_bound_are_dropped => count_is_bounded;
     the_oldest_bytes_beyond_the_bound_are_dropped_and_the_newest_event_stays => bytes_are_bounded;

@@ -14,23 +14,6 @@ use super::*;
 use crate::rmcp_stores::events::{KeptEvent, Log, NewEvent};
 use crate::testing::databases::new_name;
 
-/// A wait of a test that is longer has failed.
-const LONGEST: Duration = Duration::from_secs(20);
-
-/// Runs a check on every kind of store.
-macro_rules! on_every_store {
-    ($($name:ident => $check:ident;)*) => {
-        mod redis_ { $(#[tokio::test] async fn $name() { super::$check(super::super::redis().await).await; })* }
-        mod postgres_ { $(#[tokio::test] async fn $name() { super::$check(super::super::postgres().await).await; })* }
-        mod sqlite_ {
-            $(#[tokio::test] async fn $name() {
-                let (store, _file) = super::super::sqlite().await;
-                super::$check(store).await;
-            })*
-        }
-    };
-}
-
 on_every_store! {
     everybody_who_resumes_a_stream_of_a_dead_owner_gets_an_error_for_their_request => dead_owner_is_an_error;
     a_late_answer_does_not_follow_the_error => late_answer_is_refused;
@@ -166,6 +149,7 @@ struct Watched {
     others: AtomicUsize,
     leases: AtomicUsize,
     fails: AtomicBool,
+    hangs: AtomicBool,
 }
 
 #[async_trait]
@@ -193,6 +177,9 @@ impl Log for Watched {
 
     async fn renew(&self, owner: &str, lease: Duration) -> Result<(), EventLogError> {
         self.others.fetch_add(1, Ordering::SeqCst);
+        if self.hangs.load(Ordering::SeqCst) {
+            return std::future::pending().await;
+        }
         if self.fails.load(Ordering::SeqCst) {
             return Err(EventLogError::Backend("it fails".into()));
         }
@@ -211,8 +198,8 @@ impl Log for Watched {
 async fn watched() -> (EventLog<Watched>, SqliteFile) {
     let (store, file) = sqlite().await;
     let count = || AtomicUsize::new(0);
-    let log =
-        Watched { log: store.log, appends: count(), others: count(), leases: count(), fails: AtomicBool::new(false) };
+    let (fails, hangs) = (AtomicBool::new(false), AtomicBool::new(false));
+    let log = Watched { log: store.log, appends: count(), others: count(), leases: count(), fails, hangs };
     (EventLog::on(log).owned(), file)
 }
 
@@ -266,14 +253,44 @@ async fn a_process_that_gets_no_lease_begins_no_stream() {
 }
 
 #[tokio::test]
+async fn streams_that_begin_together_wait_together_for_a_store_that_hangs() {
+    let (store, _file) = watched().await;
+    let store = store.with_backend_timeout(Duration::from_millis(500));
+    store.log.hangs.store(true, Ordering::SeqCst);
+    let begin = async || store.store_event(&new_name(), &start()).await.unwrap_err();
+    // One after the other would take 50 seconds.
+    timeout(LONGEST, join_all((0..100).map(|_| begin()))).await.expect("each waits for one step");
+    store.log.hangs.store(false, Ordering::SeqCst);
+    store.store_event(&new_name(), &start()).await.expect("the next one tries again");
+}
+
+#[tokio::test]
+async fn tools_that_take_all_connections_do_not_end_the_lease_of_their_process() {
+    let lease = Duration::from_millis(1_500);
+    let pool = databases::postgres_schema(databases::postgres_options(), 3).await;
+    SqlEventStore::ensure_schema(&pool).await.unwrap();
+    let owner = SqlEventStore::new(pool.clone()).with_lease(lease).owned();
+    let beside = SqlEventStore::new(sqlx::PgPool::connect_with(pool.connect_options().as_ref().clone()).await.unwrap());
+    owner.store_event(&new_name(), &start()).await.unwrap();
+    let id = owner.hold_lease().await.unwrap().unwrap();
+    let mut taken = Vec::new();
+    while let Ok(Ok(connection)) = timeout(Duration::from_millis(300), pool.acquire()).await {
+        taken.push(connection);
+    }
+    assert!(taken.len() >= 2, "all but the one of the lease");
+    sleep(2 * lease).await;
+    assert!(beside.log.lease_left(id).await.unwrap().is_some(), "it was renewed meanwhile");
+}
+
+#[tokio::test]
 async fn a_lease_is_renewed_while_the_store_lives_and_ends_after_it() {
     let (store, file) = sqlite().await;
-    let store = store.with_lease(Duration::from_millis(300));
+    let store = store.with_lease(Duration::from_millis(1_500));
     let owned = store.clone().owned();
     let first = owned.store_event(&new_name(), &start()).await.unwrap();
     let owner = owned.hold_lease().await.unwrap().unwrap().to_owned();
     for _ in 0..10 {
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(400)).await;
         assert!(store.log.lease_left(&owner).await.unwrap().is_some(), "a process that lives has its lease");
     }
     drop(owned);

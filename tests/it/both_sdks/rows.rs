@@ -4,6 +4,7 @@ mod batches;
 mod cache;
 mod clients;
 mod keys;
+mod limits;
 mod listings;
 mod order;
 mod retries;

@@ -9,12 +9,13 @@ use futures_util::future::join_all;
 use mcp_patterns::cached::RedisLevel;
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent;
+use mcp_patterns::limited::{Concurrency, Per, Rate};
 use mcp_patterns::session::{Session, SessionMode, SqlBackend};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{Transactor, current, failed};
 use mcp_patterns::{
-    BatchedTool, CachedTool, IdempotentTool, Layer, RedisConnection, RetryTool, SessionStore, TransactionalTool,
-    ValidatedTool, outcome,
+    BatchedTool, CachedTool, IdempotentTool, Layer, LimitedTool, RedisConnection, RetryTool, SessionStore,
+    TransactionalTool, ValidatedTool, outcome,
 };
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
@@ -139,6 +140,15 @@ async fn all_answer(server: &impl McpHandler, desks: &[Arc<Desk>], round: i64) {
     join_all(desks.iter().flat_map(|desk| calls(desk, round).map(|call| answer(server, desk, call)))).await;
 }
 
+/// A place that a call does not give back makes all later calls of its caller and tool wait.
+fn limits() -> LimitedTool {
+    let one_by_one = Concurrency::new(1).with_queue(100).with_max_wait(HUNG);
+    LimitedTool::new()
+        .with_concurrency(Per::PrincipalAndTool, one_by_one)
+        .with_rate(Per::Principal, Rate::per_second(1_000))
+        .with_timeout(HUNG)
+}
+
 async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) -> impl McpHandler + use<> {
     SqlBackend::ensure_schema(pool).await.expect("a table of sessions");
     TransactionalTool::ensure_schema(pool).await.expect("a table of keys");
@@ -146,6 +156,7 @@ async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) 
     let transactor = Transactor::new(pool.clone()).with_timeout(Duration::from_secs(3));
     let inner = (
         RetryTool::new(),
+        limits(),
         IdempotentTool::new(idempotent::SqlBackend::new(pool.clone())).only(["send"]),
         TransactionalTool::new(transactor).only(["pay"]).with_idempotency(Idempotency::new()),
     );
