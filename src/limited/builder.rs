@@ -6,12 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use turbomcp_types::ServerInfo;
 
 use super::concurrency::Concurrency;
 use super::handle::{Handle, Handled};
-use super::limits::{ALL, Limit, Limits, Per};
+use super::limit::{ALL, Limit, Per};
+use super::limits::Limits;
 use super::plan::ToolPlan;
 use super::rate::Rate;
+#[cfg(feature = "redis")]
+use super::redis::RedisBackend;
+#[cfg(feature = "redis")]
+use super::shared::SharedRates;
 use crate::Identity;
 use crate::selection::{Plan, Selection, selectors};
 
@@ -33,6 +39,9 @@ pub(super) struct Settings {
     pub(super) limits: [Limit; 3],
     pub(super) costs: BTreeMap<String, Cost>,
     pub(super) max_principals: usize,
+    pub(super) replicas: Option<u32>,
+    #[cfg(feature = "redis")]
+    pub(super) backend: Option<RedisBackend>,
     pub(super) identity: Identity,
 }
 
@@ -63,10 +72,13 @@ impl LimitedTool {
             limits: [Limit::NONE; 3],
             costs: BTreeMap::new(),
             max_principals: MAX_PRINCIPALS,
+            replicas: None,
+            #[cfg(feature = "redis")]
+            backend: None,
             identity: Identity::new(),
         };
         Self {
-            limits: Limits::new(settings.limits, settings.max_principals),
+            limits: Limits::new(settings.limits, settings.max_principals, 1),
             settings: Arc::new(settings),
             selection: Selection::new(),
             plan: Plan::default(),
@@ -122,6 +134,25 @@ impl LimitedTool {
         self
     }
 
+    /// Shares the limits among so many processes: each lets its part through. Default: the limits are those of one process.
+    ///
+    /// A concurrency is divided, and rounded down. Each call counts for a rate as if each process had made one. If the number changes,
+    /// set the highest one.
+    pub fn with_replicas(mut self, replicas: u32) -> Self {
+        self.settings_mut().replicas = Some(replicas);
+        self
+    }
+
+    /// Counts the rates of all processes together in Redis, in one round trip for each call. Set
+    /// [`with_replicas`](Self::with_replicas), too: each process lets its part through while Redis does not answer.
+    ///
+    /// A concurrency stays divided: a place in Redis would outlive the process that holds it.
+    #[cfg(feature = "redis")]
+    pub fn with_backend(mut self, backend: RedisBackend) -> Self {
+        self.settings_mut().backend = Some(backend);
+        self
+    }
+
     /// Sets how principals are distinguished. Give all layers the same [`Identity`].
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.settings_mut().identity = identity;
@@ -132,6 +163,19 @@ impl LimitedTool {
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.handled))
+    }
+
+    /// The limits of the layer on this server.
+    pub(super) fn limits_on(&self, server: &ServerInfo) -> Limits {
+        let settings = &self.settings;
+        let limits = Limits::new(settings.limits, settings.max_principals, settings.replicas.unwrap_or(1));
+        #[cfg(feature = "redis")]
+        if let Some(backend) = &settings.backend {
+            let named = self.selection.named();
+            return limits.with_shared(SharedRates::new(backend.clone(), &server.name, &settings.limits, named));
+        }
+        let _ = server;
+        limits
     }
 
     fn settings_mut(&mut self) -> &mut Settings {

@@ -4,7 +4,7 @@ use turbomcp_types::Tool;
 
 use super::LAYER;
 use super::builder::{Cost, LimitedTool};
-use super::limits::Per;
+use super::limit::Per;
 use crate::explain::{Description, Role, time_or_none};
 
 impl LimitedTool {
@@ -14,6 +14,13 @@ impl LimitedTool {
         let idle = self.selection.why_idle("no tool is listed", "remove tools from `except`");
         let mut description =
             Description::of_layer(LAYER, Role::Limit, idle).with_setting("timeout", time_or_none(settings.timeout));
+        if let Some(replicas) = settings.replicas {
+            description = description.with_setting("replicas", replicas);
+        }
+        #[cfg(feature = "redis")]
+        if settings.backend.is_some() {
+            description = description.with_setting("backend", "Redis");
+        }
         for (per, limit) in settings.limits() {
             if let Some(rate) = limit.rate {
                 description = description.with_setting(format!("rate per {}", in_words(per)), rate.in_words());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use super::concurrency::InUse;
 use super::limits::Limits;
 use super::plan::ToolPlan;
 use crate::selection::Plan;
@@ -37,6 +38,8 @@ pub struct Stats {
     pub refused_by_concurrency: u64,
     /// Calls that were ended after the timeout.
     pub timed_out: u64,
+    /// Questions to the backend that failed, or were not answered in time. The process decided these calls alone.
+    pub backend_failures: u64,
     /// The tools and principals that have an entry of their own in the tables.
     pub entries: usize,
 }
@@ -48,6 +51,13 @@ impl Handle {
         self.0.bound.load().as_ref().map(|bound| bound.0.tools()).unwrap_or_default()
     }
 
+    /// Returns how many calls of a tool may run, run and wait, by its concurrency [per tool](super::Per::Tool). `None` without one, or
+    /// before the first call.
+    #[must_use]
+    pub fn concurrency(&self, tool: &str) -> Option<InUse> {
+        self.0.bound.load().as_ref()?.1.places_of(tool).map(|places| places.in_use())
+    }
+
     /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -56,6 +66,7 @@ impl Handle {
             refused_by_rate: self.0.refused_by_rate.get(),
             refused_by_concurrency: self.0.refused_by_concurrency.get(),
             timed_out: self.0.timed_out.get(),
+            backend_failures: self.0.bound.load().as_ref().map_or(0, |bound| bound.1.backend_failures()),
             entries: self.0.bound.load().as_ref().map_or(0, |bound| bound.1.entries()),
         }
     }

@@ -11,10 +11,11 @@ use turbomcp_core::{McpHandler, McpResult, RequestContext};
 use turbomcp_types::{Tool, ToolResult};
 
 use super::LAYER;
+use super::adaptive::Ended;
 use super::builder::LimitedTool;
 use super::concurrency::Concurrency;
-use super::limits::{Caller, Limits, Refused};
-use super::plan::ToolPlan;
+use super::limits::Refused;
+use super::plan::{Call, ToolPlan};
 use super::rate::Rate;
 use super::refusal;
 use crate::explain::list_for_bind;
@@ -52,12 +53,31 @@ impl LimitedTool {
         if let Some(timeout) = settings.timeout {
             ConfigError::check_timeout(LAYER, "with_timeout", timeout)?;
         }
+        let replicas = settings.replicas.unwrap_or(1);
+        ConfigError::check_positive(LAYER, "with_replicas", replicas)?;
+        #[cfg(feature = "redis")]
+        if let Some(backend) = &settings.backend {
+            backend.check()?;
+            if !settings.has_rate() {
+                return invalid("with_backend", "it counts rates, and none is set: set `with_rate`, or no backend");
+            }
+            if settings.replicas.is_none() {
+                let reason = "say how many processes share the rates, for the time when the backend does not answer: set `with_replicas`";
+                return invalid("with_backend", reason);
+            }
+        }
         for (_, limit) in settings.limits() {
             if let Some(mistake) = limit.rate.and_then(Rate::mistake) {
                 return invalid("with_rate", mistake);
             }
             if let Some(mistake) = limit.concurrency.and_then(Concurrency::mistake) {
                 return invalid("with_concurrency", mistake);
+            }
+            if limit.concurrency.is_some_and(|concurrency| concurrency.share(replicas).least() == 0) {
+                return invalid(
+                    "with_replicas",
+                    "each process would have less than one place of a concurrency: allow more calls",
+                );
             }
         }
         if settings.max_principals == 0 {
@@ -79,17 +99,25 @@ impl LimitedTool {
     ) -> McpResult<ToolResult> {
         let settings = &self.settings;
         let cost = settings.costs.get(name).map_or(1, |cost| cost.of(&args));
-        let caller = Caller { tool: plan.number, principal: settings.identity.principal_of(ctx) };
-        let _admitted = match self.limits.admit(caller, cost, ctx).await {
+        let call = Call { tool: &plan, identity: &settings.identity, ctx, cost };
+        let admitted = match self.limits.admit(&call).await {
             Ok(admitted) => admitted,
             Err(refused) => return Ok(self.refuse(&plan, refused, name)),
         };
         self.handled.admitted.add();
         let called = inner.call_tool(name, args, ctx);
-        let Some(after) = settings.timeout else { return called.await };
+        let Some(after) = settings.timeout else {
+            let result = called.await;
+            admitted.ended(Ended::of(&result));
+            return result;
+        };
         match timeout(after, called).await {
-            Ok(result) => result,
+            Ok(result) => {
+                admitted.ended(Ended::of(&result));
+                result
+            }
             Err(_) => {
+                admitted.ended(Ended::Overloaded);
                 self.handled.timed_out.add();
                 plan.counters.timeouts.increment();
                 tracing::debug!(tool = name, ?after, "a call was ended after its timeout");
@@ -141,7 +169,7 @@ impl Middleware for LimitedTool {
             return Err(ConfigError::invalid(LAYER, "with_cost", reason));
         }
         let plan = Plan::new(&self.settings.identity, self.selection.named().chain(costly), Unknown::Counts);
-        let limits = Limits::new(self.settings.limits, self.settings.max_principals);
+        let limits = self.limits_on(&inner.server_info());
         let bound = Self { plan, limits, ..self };
         bound.observe_tools(&tools, None);
         bound.handled.bound.store(Some(Arc::new((bound.plan.clone(), bound.limits.clone()))));

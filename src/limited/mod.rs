@@ -4,7 +4,7 @@
 //! behind a tool with a quota, a database with few connections. A call above a limit is refused before it begins, with the time after
 //! which it may be made again. A call that runs for too long is ended.
 //!
-//! The limits hold for one process. Behind `n` replicas, set a part of the limit in each of them.
+//! The limits are those of one process, unless [several processes](#several-processes) share them.
 //!
 //! # Dependencies
 //!
@@ -119,10 +119,56 @@
 //! ([`with_max_principals`](LimitedTool::with_max_principals)), the others leave it. If it is still full, newcomers share one entry, with
 //! the limits of one principal: a flood of new principals takes no memory, and frees nobody who is limited.
 //!
+//! # Several processes
+//!
+//! | | rate | concurrency |
+//! | --- | --- | --- |
+//! | by default | of each process | of each process |
+//! | [`with_replicas(n)`](LimitedTool::with_replicas) | each process lets the n-th part through | each process has the n-th part of the places |
+//! | and `with_backend`, with a `RedisBackend` (feature `redis`) | counted in Redis for all processes together | each process has the n-th part of the places |
+//!
+//! ```no_run
+//! # #[cfg(feature = "redis")] {
+//! use mcp_patterns::limited::{Per, Rate, RedisBackend};
+//! use mcp_patterns::{LimitedTool, RedisConnection};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
+//! let limits = LimitedTool::new()
+//!     .with_rate(Per::Principal, Rate::per_minute(60))
+//!     .with_backend(RedisBackend::new(redis))
+//!     .with_replicas(3);
+//! # Ok(()) }
+//! # }
+//! ```
+//!
+//! A call that may pass asks Redis once, right before it begins. A caller who is known to be limited is refused without a question. No call
+//! fails because of Redis: while it does not answer, each process lets its part of the rate through, and begins where Redis was. So all
+//! processes together let no more through than with Redis, but for calls that came to other processes since a process asked last. Two costs
+//! of this: a caller who comes to one process only gets its part of the rate, and a process that alone loses Redis adds its part to what the
+//! others let through. A caller who leaves while Redis is asked has used the rate.
+//!
+//! # A limit that follows the load
+//!
+//! [`Concurrency::with_adaptive_limit`] finds out how many calls a service can bear: the limit rises slowly while calls succeed, and falls
+//! fast when they fail temporarily, time out or become [slow](Concurrency::with_slow_after). [`Handle::concurrency`] shows it.
+//!
+//! ```
+//! use std::time::Duration;
+//! use mcp_patterns::LimitedTool;
+//! use mcp_patterns::limited::{Concurrency, Per};
+//!
+//! let limits = LimitedTool::new().with_timeout(Duration::from_secs(30)).with_concurrency(
+//!     Per::Tool,
+//!     Concurrency::new(20).with_adaptive_limit(2, 100).with_slow_after(Duration::from_secs(5)).with_queue(100),
+//! );
+//! ```
+//!
 //! # Defaults
 //!
 //! - tools: every tool
 //! - timeout, rates and concurrency: none. A layer without any is a [`ConfigError`](crate::ConfigError)
+//! - processes that share the limits: one; backend: none
 //! - burst of a rate: the calls of one period
 //! - queue of a concurrency: none; longest wait in it: 10 seconds
 //! - cost of a call: one
@@ -143,7 +189,7 @@
 //!
 //! | word | kind | when |
 //! | --- | --- | --- |
-//! | `rate` | `rate_limited` | above a rate. `retryAfterMs` is the time after which the same call passes, unless others come first |
+//! | `rate` | `rate_limited` | above a rate. `retryAfterMs` is the time after which the same call passes all rates, unless others come first |
 //! | `busy` | `server_overloaded` for a tool, `rate_limited` for a principal | too many calls run, and the queue is full |
 //! | `waited` | the same | the call has waited in the queue as long as it may |
 //! | `cancelled` | `cancelled` | the caller has cancelled the call while it waited |
@@ -164,25 +210,36 @@
 //!
 //! # What is counted and logged
 //!
-//! [`Handle::stats`] counts the calls that were let through, refused and ended. Counters (feature `metrics`):
-//! `mcp_patterns_limit_refusals_total` by `tool` and `reason` (`rate`, `concurrency`), and `mcp_patterns_limit_timeouts_total` by `tool`.
-//! Events: `a call was refused` and `a call was ended after its timeout` (debug).
+//! [`Handle::stats`] counts the calls that were let through, refused and ended, and the questions that Redis did not answer. Counters
+//! (feature `metrics`): `mcp_patterns_limit_refusals_total` by `tool` and `reason` (`rate`, `concurrency`),
+//! `mcp_patterns_limit_timeouts_total` by `tool`, and `mcp_patterns_limit_backend_failures_total`. Events: `a call was refused` and `a call
+//! was ended after its timeout` (debug), and a warning and its end while Redis does not answer.
 
+mod adaptive;
+#[cfg(feature = "redis")]
+mod breaker;
 mod builder;
 mod concurrency;
 mod describe;
 mod handle;
 mod layer;
+mod limit;
 mod limits;
 mod plan;
 mod rate;
+#[cfg(feature = "redis")]
+mod redis;
 mod refusal;
+#[cfg(feature = "redis")]
+mod shared;
 
 pub use builder::LimitedTool;
-pub use concurrency::Concurrency;
+pub use concurrency::{Concurrency, InUse};
 pub use handle::{Handle, Stats};
-pub use limits::Per;
+pub use limit::Per;
 pub use rate::Rate;
+#[cfg(feature = "redis")]
+pub use redis::RedisBackend;
 
 /// The name of the layer in errors.
 const LAYER: &str = "LimitedTool";

@@ -1,7 +1,10 @@
-//! What the layer knows of a tool.
+//! What the layer knows of a tool, and of a call.
 
 use std::sync::Arc;
 
+use turbomcp_core::RequestContext;
+
+use crate::Identity;
 use crate::telemetry::Counter;
 
 /// How the layer treats a tool.
@@ -9,6 +12,9 @@ use crate::telemetry::Counter;
 pub(super) struct ToolPlan {
     /// The number of the tool in the tables.
     pub(super) number: u64,
+    /// Its name in the keys of Redis.
+    #[cfg(feature = "redis")]
+    pub(super) name: Box<str>,
     pub(super) is_read_only: bool,
     pub(super) counters: Counters,
 }
@@ -28,7 +34,13 @@ impl ToolPlan {
             concurrency: refused("concurrency"),
             timeouts: Counter::new("mcp_patterns_limit_timeouts_total", &[("tool", tool)]),
         };
-        Arc::new(Self { number, is_read_only, counters })
+        Arc::new(Self {
+            number,
+            #[cfg(feature = "redis")]
+            name: tool.into(),
+            is_read_only,
+            counters,
+        })
     }
 }
 
@@ -36,4 +48,12 @@ impl PartialEq for ToolPlan {
     fn eq(&self, other: &Self) -> bool {
         (self.number, self.is_read_only) == (other.number, other.is_read_only)
     }
+}
+
+/// A call that wants to be let through.
+pub(super) struct Call<'a> {
+    pub(super) tool: &'a ToolPlan,
+    pub(super) identity: &'a Identity,
+    pub(super) ctx: &'a RequestContext,
+    pub(super) cost: u32,
 }

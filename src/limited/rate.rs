@@ -55,8 +55,12 @@ impl Rate {
     }
 
     /// The time that the cost of one call takes to come back, in nanoseconds, rounded up: never more calls than allowed.
-    fn interval(self) -> u128 {
+    pub(super) fn interval(self) -> u128 {
         self.period.as_nanos().div_ceil(u128::from(self.calls))
+    }
+
+    fn time_of(self, calls: u64) -> u128 {
+        self.interval().saturating_mul(u128::from(calls))
     }
 
     pub(super) fn in_words(self) -> String {
@@ -73,28 +77,39 @@ pub(super) struct Used {
 }
 
 impl Used {
-    /// Takes the cost of a call, or returns the time after which it could be taken.
+    /// Returns the time after which a call of this cost could be made, if it cannot be made now.
     ///
     /// A call that costs more than the burst waits until nothing is used, and then uses what it costs: the next one waits for it.
-    pub(super) fn take(&mut self, rate: Rate, cost: u32, now: u128) -> Result<(), Duration> {
-        let times = |calls: u32| rate.interval() * u128::from(calls);
-        let from = self.until.max(now);
-        let ahead = (from - now).saturating_add(times(cost.min(rate.burst)));
-        match ahead.checked_sub(times(rate.burst)) {
-            None | Some(0) => {
-                self.until = from.saturating_add(times(cost));
-                Ok(())
-            }
-            Some(wait) => Err(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))),
+    pub(super) fn wait(self, rate: Rate, cost: u64, now: u128) -> Option<Duration> {
+        if cost == 0 {
+            return None;
+        }
+        let burst = u64::from(rate.burst);
+        let ahead = self.ahead(now).saturating_add(rate.time_of(cost.min(burst)));
+        match ahead.saturating_sub(rate.time_of(burst)) {
+            0 => None,
+            wait => Some(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))),
         }
     }
 
-    /// Gives the cost of a call back that was not made.
-    pub(super) fn give_back(&mut self, rate: Rate, cost: u32) {
-        self.until = self.until.saturating_sub(rate.interval() * u128::from(cost));
+    /// Takes the cost of a call.
+    pub(super) fn pay(&mut self, rate: Rate, cost: u64, now: u128) {
+        self.until = self.until.max(now).saturating_add(rate.time_of(cost));
     }
 
-    pub(super) fn is_none(self, now: u128) -> bool {
-        self.until <= now
+    /// Gives the cost of a call back that was not made.
+    pub(super) fn give_back(&mut self, rate: Rate, cost: u64) {
+        self.until = self.until.saturating_sub(rate.time_of(cost));
+    }
+
+    /// The time until nothing is used, in nanoseconds.
+    pub(super) fn ahead(self, now: u128) -> u128 {
+        self.until.saturating_sub(now)
+    }
+
+    /// Learns that so much was used at a time. What is known to be used stays so.
+    #[cfg(feature = "redis")]
+    pub(super) fn note(&mut self, ahead: u128, at: u128) {
+        self.until = self.until.max(at.saturating_add(ahead));
     }
 }

@@ -6,7 +6,8 @@ use serde_json::json;
 use turbomcp_core::McpError;
 
 use super::concurrency::NoPlace;
-use super::limits::{Per, Refused};
+use super::limit::Per;
+use super::limits::Refused;
 use crate::clock::millis;
 use crate::outcome::{self, ErrorKind, LIMIT, RETRY_AFTER_MS};
 

@@ -1,7 +1,11 @@
+mod adaptive;
 mod concurrency;
+#[cfg(feature = "redis")]
+mod in_redis;
 mod order;
 mod principals;
 mod rates;
+mod replicas;
 mod settings;
 mod timeouts;
 

@@ -34,12 +34,15 @@ fn in_no_stretch_of_time_more_calls_pass_than_the_burst_and_the_rate_of_that_str
         let (mut used, mut now, mut passed) = (Used::default(), 0, Vec::<u128>::new());
         for _ in 0..500 {
             now += u128::from(random.u64(0..(2 * interval as u64).max(2)));
-            match used.take(rate, 1, now) {
-                Ok(()) => passed.push(now),
-                Err(wait) => {
+            match used.wait(rate, 1, now) {
+                None => {
+                    used.pay(rate, 1, now);
+                    passed.push(now);
+                }
+                Some(wait) => {
                     let (at, before) = (now + wait.as_nanos(), now + wait.as_nanos() - 1);
-                    assert!(used.clone().take(rate, 1, at).is_ok(), "the time to wait is long enough");
-                    assert!(used.clone().take(rate, 1, before).is_err(), "and not longer than that");
+                    assert_eq!(used.wait(rate, 1, at), None, "the time to wait is long enough");
+                    assert!(used.wait(rate, 1, before).is_some(), "and not longer than that");
                 }
             }
         }
@@ -97,6 +100,18 @@ async fn a_call_that_one_rate_refuses_counts_for_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_to_wait_is_that_of_the_rate_that_refuses_for_longest() {
+    for (per, other) in [(Per::PrincipalAndTool, Per::Tool), (Per::Tool, Per::PrincipalAndTool)] {
+        let limits = LimitedTool::new().with_rate(per, Rate::per_minute(1)).with_rate(other, Rate::per_second(1));
+        let server = limits.layer(server());
+        assert_eq!(search(&server, &user("ada")).await, Ok(()));
+        assert_eq!(search(&server, &user("ada")).await, Err(by_rate(secs(60))));
+        tokio::time::advance(secs(60)).await;
+        assert_eq!(search(&server, &user("ada")).await, Ok(()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cost_counts_for_as_many_calls() {
     let limits = LimitedTool::new()
         .with_rate(Per::Principal, Rate::per_second(10))
@@ -117,6 +132,7 @@ async fn a_cost_counts_for_as_many_calls() {
     tokio::time::advance(secs(1)).await;
     assert_eq!(call(&server, "search", json!({"pages": 25}), &ada).await, Ok(()));
     assert_eq!(search(&server, &ada).await, Err(by_rate(ms(1_600))));
+    assert_eq!(call(&server, "other", json!({}), &ada).await, Ok(()), "nothing to wait for");
 }
 
 #[tokio::test(start_paused = true)]

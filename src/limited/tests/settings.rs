@@ -25,6 +25,31 @@ fn a_setting_that_cannot_work_is_an_error_that_says_what_to_do() {
             "with_concurrency: a call would never wait: set a `with_max_wait` of at least a millisecond, or no queue",
         ),
         (
+            concurrency(Concurrency::new(1).with_slow_after(secs(1))),
+            "with_concurrency: `with_slow_after` has no effect without `with_adaptive_limit`: set both, or neither",
+        ),
+        (
+            concurrency(Concurrency::new(1).with_adaptive_limit(1, 2).with_slow_after(Duration::ZERO)),
+            "with_concurrency: every call would be slow: set a `with_slow_after` above zero",
+        ),
+        (
+            concurrency(Concurrency::new(1).with_adaptive_limit(0, 2)),
+            "with_concurrency: no call would run at the lowest limit: set a `with_adaptive_limit` from at least one",
+        ),
+        (
+            concurrency(Concurrency::new(1).with_adaptive_limit(1, usize::MAX)),
+            "with_concurrency: the highest limit is too large: set a lower `with_adaptive_limit`",
+        ),
+        (
+            concurrency(Concurrency::new(9).with_adaptive_limit(1, 8)),
+            "with_concurrency: the limit begins outside of `with_adaptive_limit`: choose a number between its bounds",
+        ),
+        (mistake(&new().with_timeout(secs(1)).with_replicas(0)), "with_replicas: must be greater than zero"),
+        (
+            mistake(&new().with_concurrency(Per::Tool, Concurrency::new(9).with_adaptive_limit(2, 9)).with_replicas(3)),
+            "with_replicas: each process would have less than one place of a concurrency: allow more calls",
+        ),
+        (
             mistake(&new().with_timeout(secs(1)).with_max_principals(0)),
             "with_max_principals: must be greater than zero",
         ),
@@ -65,12 +90,16 @@ fn an_explanation_says_the_limits_and_the_costs() {
         .with_timeout(secs(5))
         .with_rate(Per::Principal, Rate::per_minute(60).with_burst(10))
         .with_concurrency(Per::Tool, Concurrency::new(8).with_queue(32))
+        .with_concurrency(Per::Principal, Concurrency::new(4).with_adaptive_limit(2, 6).with_slow_after(secs(3)))
+        .with_replicas(2)
         .with_cost("order", 5);
     let explained = crate::explain(&limits.layer(server())).to_string();
     for words in [
         "timeout 5 s",
         "rate per principal 60 in 1 min, 10 at once",
         "concurrency per tool 8, and 32 wait up to 10 s",
+        "concurrency per principal 4 at first, 2 to 6, slow after 3 s",
+        "replicas 2",
         "cost 5",
     ] {
         assert!(explained.contains(words), "{words} in {explained}");

@@ -22,6 +22,7 @@ on_every_store! {
     the_stream_of_a_session_has_no_owner => common_streams_are_left_alone;
     a_client_that_does_not_say_its_request_ends_no_stream => unmarked_ids_end_nothing;
     the_error_drops_no_event_that_a_client_may_resume_from => error_drops_nothing;
+    a_stream_is_abandoned_only_by_who_has_seen_its_last_event => only_the_last_event_is_marked;
 }
 
 fn start() -> ServerSseMessage {
@@ -104,6 +105,15 @@ async fn slow_owner_goes_on<L: Log>(store: EventLog<L>) {
     owner.store_event(&stream, &answer()).await.expect("nobody was told anything else");
     let got = rest(&store, &format!("{first}~1")).await;
     assert!(got.len() == 1 && got[0].1["result"].is_object(), "{got:?}");
+}
+
+async fn only_the_last_event_is_marked<L: Log>(store: EventLog<L>) {
+    let (owner, stream) = (store.clone().owned(), new_name());
+    let first = owner.store_event(&stream, &start()).await.unwrap();
+    let second = owner.store_event(&stream, &notification("progress")).await.unwrap();
+    store.log.abandon(&first, "a secret", MINUTE).await.unwrap();
+    let third = owner.store_event(&stream, &answer()).await.expect("the reader has missed an event");
+    assert_eq!(rest(&store, &first).await.len(), 2, "{second} and {third}");
 }
 
 /// Resumes a stream, lets its reader look a few times, ends the stream with `last`, and returns what the reader gets.
