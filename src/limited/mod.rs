@@ -11,7 +11,7 @@
 //! The examples of this page go [into a `main`](crate::guide#how-to-run-an-example), and need:
 //!
 //! ```sh
-//! cargo add mcp-patterns --features testing
+//! cargo add mcp-patterns --features redis,testing
 //! cargo add turbomcp serde_json
 //! cargo add tokio --features macros,rt-multi-thread,time
 //! ```
@@ -128,18 +128,17 @@
 //! | and `with_backend`, with a `RedisBackend` (feature `redis`) | counted in Redis for all processes together | each process has the n-th part of the places |
 //!
 //! ```no_run
-//! # #[cfg(feature = "redis")] {
 //! use mcp_patterns::limited::{Per, Rate, RedisBackend};
 //! use mcp_patterns::{LimitedTool, RedisConnection};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let redis = RedisConnection::open("redis://127.0.0.1:6379")?;
 //! let limits = LimitedTool::new()
 //!     .with_rate(Per::Principal, Rate::per_minute(60))
 //!     .with_backend(RedisBackend::new(redis))
 //!     .with_replicas(3);
 //! # Ok(()) }
-//! # }
 //! ```
 //!
 //! A call that may pass asks Redis once, right before it begins. A caller who is known to be limited is refused without a question. No call
@@ -158,10 +157,13 @@
 //! use mcp_patterns::LimitedTool;
 //! use mcp_patterns::limited::{Concurrency, Per};
 //!
-//! let limits = LimitedTool::new().with_timeout(Duration::from_secs(30)).with_concurrency(
-//!     Per::Tool,
-//!     Concurrency::new(20).with_adaptive_limit(2, 100).with_slow_after(Duration::from_secs(5)).with_queue(100),
-//! );
+//! let concurrency = Concurrency::new(20)
+//!     .with_adaptive_limit(2, 100)
+//!     .with_slow_after(Duration::from_secs(5))
+//!     .with_queue(100);
+//! let limits = LimitedTool::new()
+//!     .with_timeout(Duration::from_secs(30))
+//!     .with_concurrency(Per::Tool, concurrency);
 //! ```
 //!
 //! # Defaults

@@ -12,6 +12,7 @@ mod durations;
 mod explain;
 mod faults;
 mod forwarding;
+mod gateway;
 mod house;
 mod lives;
 mod metamorphic;
