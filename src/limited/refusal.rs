@@ -8,7 +8,7 @@ use turbomcp_core::McpError;
 use super::concurrency::NoPlace;
 use super::limits::{Per, Refused};
 use crate::clock::millis;
-use crate::outcome::{self, ErrorKind, LIMIT, RETRY_AFTER_MS};
+use crate::outcome::{self, ErrorKind, LIMIT, RETRY_AFTER_MS, wait_in_words};
 
 impl Refused {
     /// The error for the caller, who may try again later.
@@ -21,7 +21,7 @@ impl Refused {
                     Per::Principal => "You make too many calls".to_owned(),
                     Per::PrincipalAndTool => format!("You call `{tool}` too often"),
                 };
-                let sentence = format!("{whose}: try again in {}. Nothing was done", in_words(millis));
+                let sentence = format!("{whose}: try again in {}. Nothing was done", wait_in_words(millis));
                 let error = McpError::rate_limited(sentence).with_data(json!({ RETRY_AFTER_MS: millis }));
                 outcome::marked(LIMIT, "rate", error)
             }
@@ -57,13 +57,4 @@ pub(super) fn timed_out(after: Duration, is_read_only: bool) -> McpError {
         error.message.push_str(": the call was ended, and may or may not have taken effect");
     }
     outcome::marked(LIMIT, "timed_out", error)
-}
-
-/// A time to wait, as a person says it, and never too short.
-fn in_words(millis: u64) -> String {
-    match millis {
-        ..1_000 => format!("{millis} ms"),
-        1_000..120_000 => format!("{} s", millis.div_ceil(1_000)),
-        _ => format!("{} minutes", millis.div_ceil(60_000)),
-    }
 }

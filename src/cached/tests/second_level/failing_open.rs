@@ -6,7 +6,7 @@ use tokio::time::{Instant, advance, sleep};
 use super::fleet::*;
 use super::*;
 use crate::cached::MemoryLevel;
-use crate::cached::second_level::breaker::PAUSE;
+use crate::cached::second_level::resilient::PAUSE;
 use crate::testing::Traced;
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use super::fleet::*;
 use super::in_redis::{command, on_manager, patiently, shares, to};
 use super::*;
 use crate::CachedTool;
-use crate::cached::second_level::breaker::PAUSE;
+use crate::cached::second_level::resilient::PAUSE;
 use crate::testing::private_redis::PrivateRedis;
 
 /// How a Redis is broken and repaired.

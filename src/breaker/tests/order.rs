@@ -1,0 +1,55 @@
+//! The layer together with others.
+
+use super::*;
+use crate::limited::{Per, Rate};
+use crate::{BoxHandler, CachedTool, LimitedTool, RetryTool, boxed, explain};
+
+#[tokio::test(start_paused = true)]
+async fn inside_the_retries_each_attempt_counts_and_outside_only_calls() {
+    let retry = || RetryTool::new().without_budget();
+    let reaches = async |stack: &dyn Fn(ScriptedServer) -> BoxHandler| {
+        let script = server();
+        let server = stack(script.clone());
+        for _ in 0..10 {
+            let _ = call(&server, "search", down()).await;
+        }
+        script.calls("search")
+    };
+    let right = reaches(&|script| boxed((retry(), BreakerTool::new()).layer(script))).await;
+    let wrong = reaches(&|script| boxed((BreakerTool::new(), retry()).layer(script))).await;
+    assert_eq!((right, wrong), (5, 15));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_outside_answers_while_the_breaker_is_open() {
+    let breaker = BreakerTool::new();
+    let handle = breaker.handle();
+    let server = (CachedTool::new(), breaker).layer(server());
+    call(&server, "search", json!({})).await.expect("an answer");
+    assert!(handle.force_open("search"));
+    assert!(!is_refused(&call(&server, "search", json!({})).await), "a hit");
+    assert!(is_refused(&call(&server, "search", json!({ "page": 2 })).await), "a miss");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_call_uses_nothing_of_a_limit_further_in() {
+    let limits = LimitedTool::new().with_rate(Per::Tool, Rate::per_hour(6));
+    let server = (BreakerTool::new(), limits).layer(server());
+    open(&server).await;
+    for _ in 0..10 {
+        assert!(is_refused(&call(&server, "search", json!({})).await));
+    }
+    advance(PAUSE).await;
+    assert!(call(&server, "search", json!({})).await.is_ok_and(|answer| !answer.is_error()), "the sixth");
+}
+
+#[test]
+fn wrong_orders_are_warned_of() {
+    let mistakes = |server: BoxHandler| explain(&server).strict().err().map(|mistakes| mistakes.to_string());
+    let retry = mistakes(boxed((BreakerTool::new(), RetryTool::new()).layer(server())));
+    assert!(retry.is_some_and(|text| text.contains("BreakerTool is outside RetryTool")));
+    let cache = mistakes(boxed((BreakerTool::new(), CachedTool::new()).layer(server())));
+    assert!(cache.is_some_and(|text| text.contains("BreakerTool is outside CachedTool")));
+    let right = (CachedTool::new(), RetryTool::new(), BreakerTool::new()).layer(server());
+    assert_eq!(mistakes(boxed(right)), None);
+}
