@@ -40,7 +40,12 @@ impl Breaker {
             (_, State::Closed) => tracing::info!(breaker, "a breaker has closed: all calls are let through again"),
             (_, State::Open) => {
                 if let Some(unsaid) = self.opening.due() {
-                    tracing::warn!(breaker, reason = why, unsaid, "a breaker has opened: calls are refused for a while");
+                    tracing::warn!(
+                        breaker,
+                        reason = why,
+                        unsaid,
+                        "a breaker has opened: calls are refused for a while"
+                    );
                 }
             }
             _ => tracing::debug!(breaker, "a breaker is half open: probes are let through"),
@@ -98,7 +103,9 @@ impl Breakers {
             return Arc::clone(breaker);
         }
         if table.breakers.len() >= table.drop_at {
-            table.breakers.retain(|_, breaker| Arc::strong_count(breaker) > 1 || breaker.circuit.state() == State::Open);
+            table
+                .breakers
+                .retain(|_, breaker| Arc::strong_count(breaker) > 1 || breaker.circuit.state() == State::Open);
             table.drop_at = (2 * table.breakers.len()).max(KEPT);
         }
         let breaker = Arc::new(Breaker::new(name, self.0.rules));

@@ -37,13 +37,8 @@ pub(super) struct Settings {
 type Predicate = Arc<dyn Fn(&Failure<'_>) -> bool + Send + Sync>;
 
 /// The settings of a breaker by default.
-const RULES: Rules = Rules {
-    window: Window::calls(20),
-    min_calls: 5,
-    failure_rate: 0.5,
-    pause: Duration::from_secs(5),
-    probes: 1,
-};
+const RULES: Rules =
+    Rules { window: Window::calls(20), min_calls: 5, failure_rate: 0.5, pause: Duration::from_secs(5), probes: 1 };
 
 impl BreakerTool {
     /// Creates a layer with a breaker for each tool, which opens when half of the last twenty calls have failed. See the
@@ -107,11 +102,7 @@ impl BreakerTool {
     }
 
     /// Gives these tools one breaker, with this name: for tools that have one backend.
-    pub fn with_group(
-        mut self,
-        name: impl Into<String>,
-        tools: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Self {
+    pub fn with_group(mut self, name: impl Into<String>, tools: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let group = (name.into(), tools.into_iter().map(Into::into).collect());
         self.settings_mut().groups.push(group);
         self

@@ -70,7 +70,10 @@ impl BreakerTool {
                 }
                 let before = groups.insert(tool.name.clone(), name.clone());
                 if let Some(other) = before.filter(|before| before != name) {
-                    return invalid(format!("`{}` is in the groups `{other}` and `{name}`: remove it from one", tool.name));
+                    return invalid(format!(
+                        "`{}` is in the groups `{other}` and `{name}`: remove it from one",
+                        tool.name
+                    ));
                 }
             }
         }
@@ -137,7 +140,8 @@ impl Running<'_> {
         let is_probe = permit.is_probe();
         let ended = Ended::new(outcome::failure(result), self.began.elapsed(), self.questions, self.ctx);
         let change = self.settle(permit, ended.says(&self.layer.settings));
-        let state = change.map(|change| (change.to, Some(change.reason))).or(is_probe.then_some((State::HalfOpen, None)));
+        let state =
+            change.map(|change| (change.to, Some(change.reason))).or(is_probe.then_some((State::HalfOpen, None)));
         if let Some((state, reason)) = state.filter(|_| self.layer.settings.emits_meta) {
             let meta = match reason {
                 Some(reason) => json!({ "state": state.as_str(), "reason": reason.as_str() }),

@@ -49,8 +49,7 @@ impl<'a> Ended<'a> {
 
     fn counts(&self, failure: &Failure<'_>, settings: &Settings) -> bool {
         // The client may be the one that did not answer.
-        let is_of_client =
-            self.has_asked && matches!(failure.kind(), Some(ErrorKind::Timeout | ErrorKind::Transport));
+        let is_of_client = self.has_asked && matches!(failure.kind(), Some(ErrorKind::Timeout | ErrorKind::Transport));
         let counts = match &settings.failure_if {
             Some(failure_if) => failure_if(failure),
             None => failure.is_temporary(),

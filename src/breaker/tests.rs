@@ -50,10 +50,7 @@ fn server() -> ScriptedServer {
             None => Ok(ToolResult::text("done")),
         }
     };
-    ScriptedServer::new("shop")
-        .with_read_only("search", work)
-        .with_read_only("other", work)
-        .with_plain("order", work)
+    ScriptedServer::new("shop").with_read_only("search", work).with_read_only("other", work).with_plain("order", work)
 }
 
 fn down() -> Value {

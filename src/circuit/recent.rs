@@ -55,11 +55,7 @@ impl Tally {
     }
 
     fn without(self, other: Self) -> Self {
-        Self {
-            calls: self.calls - other.calls,
-            failures: self.failures - other.failures,
-            slow: self.slow - other.slow,
-        }
+        Self { calls: self.calls - other.calls, failures: self.failures - other.failures, slow: self.slow - other.slow }
     }
 
     fn opens(self, rules: &Rules) -> bool {
@@ -118,8 +114,7 @@ impl Recent {
             }
         };
         let has_failed = |principal: &(&u64, &Tally)| principal.1.failures > 0;
-        let opens =
-            self.all.opens(rules) && self.principals.iter().filter(has_failed).all(is_decided_without);
+        let opens = self.all.opens(rules) && self.principals.iter().filter(has_failed).all(is_decided_without);
         let reason = if self.all.slow > self.all.failures / 2 { Reason::SlowCalls } else { Reason::Failures };
         opens.then_some(reason)
     }

@@ -77,7 +77,10 @@ impl Rules {
             return invalid("with_min_calls", format!("the window has at most {calls} calls: set no more than that"));
         }
         if !(self.failure_rate > 0.0 && self.failure_rate <= 1.0) {
-            return invalid("with_failure_rate", "must be above 0 and at most 1, such as 0.5 for half of the calls".into());
+            return invalid(
+                "with_failure_rate",
+                "must be above 0 and at most 1, such as 0.5 for half of the calls".into(),
+            );
         }
         ConfigError::check_timeout(layer, "with_pause", self.pause)?;
         ConfigError::check_positive(layer, "with_probes", self.probes)

@@ -11,8 +11,7 @@ use super::{Change, Circuit, Failed, Permit, Reason, Rules, State, Window};
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Five failures in a row open it.
-const IN_A_ROW: Rules =
-    Rules { window: Window::calls(5), min_calls: 5, failure_rate: 1.0, pause: PAUSE, probes: 1 };
+const IN_A_ROW: Rules = Rules { window: Window::calls(5), min_calls: 5, failure_rate: 1.0, pause: PAUSE, probes: 1 };
 
 const ADA: u64 = 1;
 const BOB: u64 = 2;

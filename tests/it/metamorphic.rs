@@ -133,6 +133,7 @@ fn random_stacks_answer_as_the_bare_server_could() {
             "an answer out of the cache, or of a load of others",
             "progress",
             "refused: a call with the key is running",
+            "refused: by an open breaker",
             "refused: cancelled",
             "refused: it takes too long",
             "refused: nobody knows what became of the call with the key",

@@ -108,6 +108,34 @@ async fn a_predicate_replaces_the_kinds_but_for_refusals_of_layers() {
     assert!(!opens(refusing, everything()).await);
 }
 
+/// The marks of the layers, and whether such calls open a breaker although their kind is temporary.
+const MARKS: [(&str, &str, bool); 16] = [
+    (outcome::LIMIT, "rate", false),
+    (outcome::LIMIT, "busy", false),
+    (outcome::LIMIT, "waited", false),
+    (outcome::LIMIT, "cancelled", false),
+    (outcome::LIMIT, "timed_out", true),
+    (BREAKER, "open", false),
+    (BREAKER, "half_open", false),
+    (BREAKER, "forced_open", false),
+    (outcome::BATCH, "overloaded", false),
+    (outcome::BATCH, "closed", false),
+    (outcome::BATCH, "timed_out", true),
+    (outcome::RETRY, "timed_out", true),
+    (outcome::CATALOGUE, "unavailable", false),
+    ("mcp-patterns/idempotency", "in_progress", false),
+    ("mcp-patterns/idempotency", "overloaded", false),
+    ("mcp-patterns/idempotency", "unavailable", true),
+];
+
+#[tokio::test(start_paused = true)]
+async fn the_mark_of_a_layer_decides_before_the_kind() {
+    for (layer, word, expected) in MARKS {
+        let marked = move || Ok(outcome::marked(layer, word, McpError::unavailable("no")).to_tool_result());
+        assert_eq!(opens(marked, BreakerTool::new()).await, expected, "{layer}: {word}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_a_layer_further_in_refuses_says_nothing_and_one_that_it_ends_does() {
     let breaker = || BreakerTool::new().only(["search"]);
@@ -170,7 +198,8 @@ async fn a_panic_of_the_tool_says_nothing_and_gives_its_place_back() {
     let breaker = BreakerTool::new();
     let handle = breaker.handle();
     let server = breaker.layer(server());
-    let panics = async || AssertUnwindSafe(call(&server, "search", json!({ "panic": 1 }))).catch_unwind().await.is_err();
+    let panics =
+        async || AssertUnwindSafe(call(&server, "search", json!({ "panic": 1 }))).catch_unwind().await.is_err();
     for _ in 0..10 {
         assert!(panics().await);
     }

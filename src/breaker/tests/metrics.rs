@@ -61,7 +61,7 @@ async fn changes_and_refusals_are_counted_and_a_gauge_shows_the_breakers_that_re
         ("refusing breaker=search", -1),
     ];
     assert_eq!(seen(&recorder), expected(later));
-    drop((server, handle));
+    drop((breaker, server, handle));
     assert_eq!(seen(&recorder), expected([("refusing breaker=other", -1)]), "the breaker is gone");
 }
 

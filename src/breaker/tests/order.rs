@@ -1,5 +1,8 @@
 //! The layer together with others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::limited::{Per, Rate};
 use crate::{BoxHandler, CachedTool, LimitedTool, RetryTool, boxed, explain};
@@ -41,6 +44,36 @@ async fn a_refused_call_uses_nothing_of_a_limit_further_in() {
     }
     advance(PAUSE).await;
     assert!(call(&server, "search", json!({})).await.is_ok_and(|answer| !answer.is_error()), "the sixth");
+}
+
+/// For `docs/reliability.md`.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_costs_five_timeouts_and_then_one_call_in_each_pause() {
+    let works = Arc::new(AtomicBool::new(false));
+    let service = Arc::clone(&works);
+    let script = ScriptedServer::new("shop").with_read_only("search", move |_| {
+        let works = service.load(Ordering::SeqCst);
+        async move { if works { Ok(ToolResult::text("done")) } else { std::future::pending().await } }
+    });
+    let timeout = LimitedTool::new().with_timeout(Duration::from_secs(1));
+    let server = (BreakerTool::new(), timeout).layer(script.clone());
+    let calls_for = async |seconds: u64| {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < until {
+            let answer = call(&server, "search", json!({})).await;
+            if outcome::failure(&answer).is_none() {
+                return true;
+            }
+            tokio::time::sleep(ms(10)).await;
+        }
+        false
+    };
+    assert!(!calls_for(5).await);
+    assert_eq!(script.calls("search"), 5);
+    assert!(!calls_for(60).await);
+    assert_eq!(script.calls("search"), 5 + 10, "a probe of a second after each pause of five");
+    works.store(true, Ordering::SeqCst);
+    assert!(calls_for(6).await, "within a pause");
 }
 
 #[test]

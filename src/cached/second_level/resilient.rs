@@ -52,13 +52,8 @@ pub(in crate::cached) const PAUSE: Duration = Duration::from_secs(5);
 const FAILURES: usize = 5;
 
 /// All of the last steps have failed.
-const RULES: Rules = Rules {
-    window: Window::calls(FAILURES),
-    min_calls: FAILURES,
-    failure_rate: 1.0,
-    pause: PAUSE,
-    probes: 1,
-};
+const RULES: Rules =
+    Rules { window: Window::calls(FAILURES), min_calls: FAILURES, failure_rate: 1.0, pause: PAUSE, probes: 1 };
 
 /// All steps count for one principal: the replica.
 const REPLICA: u64 = 0;

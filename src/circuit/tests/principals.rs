@@ -2,8 +2,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-const HALF: Rules =
-    Rules { window: Window::calls(20), min_calls: 5, failure_rate: 0.5, pause: PAUSE, probes: 1 };
+const HALF: Rules = Rules { window: Window::calls(20), min_calls: 5, failure_rate: 0.5, pause: PAUSE, probes: 1 };
 
 const WINDOWS: [Window; 2] = [Window::calls(20), Window::time(Duration::from_secs(10))];
 
@@ -69,9 +68,8 @@ async fn many_principals_whose_calls_fail_open_it() {
         for principal in 0..20 {
             succeed_as(&circuit, principal);
         }
-        let changes = (0..20).filter_map(|principal| {
-            (circuit.state() == State::Closed).then(|| fail_as(&circuit, principal)).flatten()
-        });
+        let changes = (0..20)
+            .filter_map(|principal| (circuit.state() == State::Closed).then(|| fail_as(&circuit, principal)).flatten());
         assert_eq!(changes.count(), 1);
     }
 }

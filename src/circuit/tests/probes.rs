@@ -63,7 +63,6 @@ async fn probes_that_hang_keep_others_out_for_one_pause_and_still_count_when_the
     assert_eq!(step(closed), Some((State::HalfOpen, State::Closed, Reason::ProbesSucceeded)), "the third of them");
 }
 
-
 #[tokio::test(start_paused = true)]
 async fn in_random_runs_no_place_is_lost_and_the_breaker_can_always_be_closed() {
     for seed in 0..200 {

@@ -45,8 +45,13 @@ fn opens(calls: &VecDeque<(Instant, bool)>, rules: &Rules, now: Instant) -> bool
         window if window == Window::time(10 * SECOND) => (1_000, 10 * SECOND),
         _ => (7, Duration::MAX),
     };
-    let counted: Vec<_> =
-        calls.iter().rev().take(most).filter(|(at, _)| now.duration_since(*at) < time).map(|(_, fails)| *fails).collect();
+    let counted: Vec<_> = calls
+        .iter()
+        .rev()
+        .take(most)
+        .filter(|(at, _)| now.duration_since(*at) < time)
+        .map(|(_, fails)| *fails)
+        .collect();
     let failures = counted.iter().filter(|fails| **fails).count();
     counted.len() >= rules.min_calls && failures as f64 / counted.len() as f64 >= rules.failure_rate
 }

@@ -45,6 +45,7 @@ fn stack(rng: &mut Rng, backends: BackendKind) -> Stack {
         (Kind::Cached, 75),
         (Kind::Batched, 40),
         (Kind::Retry, 45),
+        (Kind::Breaker, 30),
         (Kind::Idempotent, 45),
         (Kind::Transactional, if has_database { 90 } else { 0 }),
     ];
@@ -128,9 +129,9 @@ fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
     use Setting::{
         AllowRepeated, AllowRepeatedQuestions, AttemptTimeout, BatchTimeout, ByHandle, ByPrincipal, BySession,
         Deadline, EarlyRefresh, FaultyBackend, FirstLevelTtl, Invalidates, KeyLease, KeyTtl, Lease, LoadTimeout,
-        MaxAttempts, MaxDelay, MaxInFlight, MaxQueue, MaxSize, NegativeTtl, Only, Optional, PublicFor, RecordsFailures,
-        Required, ResourcesAndPrompts, RunsAgainWhenAmbiguous, SecondLevel, Splits, StaleIfError, StaleWhileRevalidate,
-        Ttl, TtlJitter, Wait, WaitWhenFull, WithoutBudget, WithoutMeta, WithoutOutputChecks,
+        MaxAttempts, MaxDelay, MaxInFlight, MaxQueue, MaxSize, MinCalls, NegativeTtl, Only, Optional, PublicFor,
+        RecordsFailures, Required, ResourcesAndPrompts, RunsAgainWhenAmbiguous, SecondLevel, Splits, StaleIfError,
+        StaleWhileRevalidate, Ttl, TtlJitter, Wait, WaitWhenFull, WithoutBudget, WithoutMeta, WithoutOutputChecks,
     };
     // Timeouts would depend on how fast the machine is where the clock is the real one.
     let timed = |chance: u8| if has_database { 0 } else { chance };
@@ -184,6 +185,7 @@ fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
             (WithoutBudget, 50),
             (AllowRepeatedQuestions, 20),
         ],
+        Kind::Breaker => vec![(WithoutMeta, 10), (MinCalls(one_of(rng, &[2, 3])), 70)],
         Kind::Idempotent => vec![
             (WithoutMeta, 10),
             (KeyTtl(one_of(rng, &[10, 90])), timed(50)),

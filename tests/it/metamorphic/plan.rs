@@ -84,6 +84,7 @@ pub(super) enum Kind {
     Cached,
     Batched,
     Retry,
+    Breaker,
     Idempotent,
     Transactional,
 }
@@ -129,6 +130,8 @@ pub(super) enum Setting {
     AllowRepeated(Op),
     WithoutBudget,
     AllowRepeatedQuestions,
+    // BreakerTool.
+    MinCalls(usize),
     // IdempotentTool and TransactionalTool. Times are in seconds.
     KeyTtl(u64),
     Wait(u64),

@@ -8,8 +8,8 @@ use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::session::SessionMode;
 use mcp_patterns::transactional::{Dialect, Transactor};
 use mcp_patterns::{
-    BatchedTool, BoxHandler, CachedTool, IdempotentTool, Identity, Middleware, RetryTool, RmcpServer, Scope,
-    SessionStore, TransactionalTool, TryLayer, ValidatedTool, boxed, layer,
+    BatchedTool, BoxHandler, BreakerTool, CachedTool, IdempotentTool, Identity, Middleware, RetryTool, RmcpServer,
+    Scope, SessionStore, TransactionalTool, TryLayer, ValidatedTool, boxed, layer,
 };
 use serde_json::{Value, json};
 use sqlx::Pool;
@@ -63,6 +63,7 @@ pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: u
             }
             Kind::Batched => around.put(&building.batched(layered)),
             Kind::Retry => around.put(&building.retry(layered)),
+            Kind::Breaker => around.put(&building.breaker(layered)),
             Kind::Idempotent => around.put(&building.idempotent(layered)),
             Kind::Transactional => match &backends.pool {
                 Some(Tables::Sqlite(pool)) => around.put(&building.transactional(layered, pool)),
@@ -216,6 +217,15 @@ impl Building<'_> {
             Setting::AllowRepeated(op) => layer.allow_repeated_effects([op.name()]),
             Setting::WithoutBudget => layer.without_budget(),
             Setting::AllowRepeatedQuestions => layer.allow_repeated_questions(["ask"]),
+            _ => layer,
+        })
+    }
+
+    fn breaker(&self, layered: &Layered) -> BreakerTool {
+        let new = BreakerTool::new().with_identity(self.identity()).with_pause(millis(20));
+        layered.settings.iter().fold(new, |layer, setting| match *setting {
+            Setting::WithoutMeta => layer.without_meta(),
+            Setting::MinCalls(calls) => layer.with_min_calls(calls),
             _ => layer,
         })
     }

@@ -14,7 +14,7 @@ use mcp_patterns::session::{Session, SessionMode, SqlBackend};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{Transactor, current, failed};
 use mcp_patterns::{
-    BatchedTool, CachedTool, IdempotentTool, Layer, LimitedTool, RedisConnection, RetryTool, SessionStore,
+    BatchedTool, BreakerTool, CachedTool, IdempotentTool, Layer, LimitedTool, RedisConnection, RetryTool, SessionStore,
     TransactionalTool, ValidatedTool, outcome,
 };
 use serde_json::{Value, json};
@@ -149,6 +149,11 @@ fn limits() -> LimitedTool {
         .with_timeout(HUNG)
 }
 
+/// A place that a probe does not give back makes all later calls of its tool fail.
+fn breakers() -> BreakerTool {
+    BreakerTool::new().with_pause(Duration::from_millis(100)).with_slow_calls(Duration::from_secs(2))
+}
+
 async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) -> impl McpHandler + use<> {
     SqlBackend::ensure_schema(pool).await.expect("a table of sessions");
     TransactionalTool::ensure_schema(pool).await.expect("a table of keys");
@@ -156,6 +161,7 @@ async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) 
     let transactor = Transactor::new(pool.clone()).with_timeout(Duration::from_secs(3));
     let inner = (
         RetryTool::new(),
+        breakers(),
         limits(),
         IdempotentTool::new(idempotent::SqlBackend::new(pool.clone())).only(["send"]),
         TransactionalTool::new(transactor).only(["pay"]).with_idempotency(Idempotency::new()),

@@ -19,6 +19,7 @@ enum Refusal<'a> {
     Transaction(&'a str),
     TimedOut(u64),
     Overloaded,
+    Breaker,
     Aborted,
     Cancelled,
     BadOutput,
@@ -41,6 +42,7 @@ impl<'a> Refusal<'a> {
             Self::Transaction(_) => "refused: by a transaction",
             Self::TimedOut(_) => "refused: it takes too long",
             Self::Overloaded => "refused: overloaded",
+            Self::Breaker => "refused: by an open breaker",
             Self::Aborted => "refused: shared work has panicked",
             Self::Cancelled => "refused: cancelled",
             Self::BadOutput => "refused: the answer breaks its promise",
@@ -57,6 +59,9 @@ impl<'a> Refusal<'a> {
         }
         if answer.mark("mcp-patterns/validation").is_some() {
             return Some(Self::Validation);
+        }
+        if answer.word("mcp-patterns/breaker").is_some() {
+            return Some(Self::Breaker);
         }
         match answer.word("mcp-patterns/idempotency") {
             Some("key_missing") => return Some(Self::NoKey),
@@ -123,6 +128,7 @@ impl<'a> Judge<'a> {
                 let is_bounded = |setting: &Setting| matches!(setting, Setting::MaxQueue(_)).then_some(());
                 self.is_batched(request.op) && self.setting(Kind::Batched, is_bounded).is_some()
             }
+            Refusal::Breaker => self.has_reason_to_be_open(request.op),
             Refusal::Aborted => {
                 // A bulk function answers for all who travel together.
                 let travels = |execution: &&Execution| execution.is_bulk && request.op == Op::Price;
@@ -194,6 +200,19 @@ impl<'a> Judge<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Whether so many executions have failed that a breaker opens: half of the least calls.
+    fn has_reason_to_be_open(&self, op: Op) -> bool {
+        use ErrorKind::{ExternalService, RateLimited, Timeout, Unavailable};
+        let Some(breaker) = self.layer(Kind::Breaker) else { return false };
+        let least = breaker.find(|it| if let Setting::MinCalls(calls) = it { Some(*calls) } else { None }).unwrap_or(5);
+        let is_temporary = |kind| matches!(kind, Some(ExternalService | RateLimited | Timeout | Unavailable));
+        let executions = self.history.executions.iter().filter(|execution| execution.request.op == op);
+        let failures = executions.filter(|it| it.said.as_ref().is_some_and(|said| is_temporary(said.kind()))).count();
+        // A store of keys that fails, and a database, are behind the breaker, too.
+        let has_other_reasons = op == Op::Book || self.has(Kind::Idempotent, Setting::FaultyBackend);
+        has_other_reasons || 2 * failures >= least
     }
 
     fn has_reason_for_transaction(&self, made: &Made, refusal: &Refusal<'_>) -> bool {
