@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::limited::{Per, Rate};
-use crate::{BoxHandler, CachedTool, LimitedTool, RetryTool, boxed, explain};
+use crate::testing::counted;
+use crate::{BatchedTool, BoxHandler, CachedTool, LimitedTool, RetryTool, TransactionalTool, boxed, explain};
 
 #[tokio::test(start_paused = true)]
 async fn inside_the_retries_each_attempt_counts_and_outside_only_calls() {
@@ -85,4 +86,59 @@ fn wrong_orders_are_warned_of() {
     assert!(cache.is_some_and(|text| text.contains("BreakerTool is outside CachedTool")));
     let right = (CachedTool::new(), RetryTool::new(), BreakerTool::new()).layer(server());
     assert_eq!(mistakes(boxed(right)), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_outside_serves_stale_answers_while_the_breaker_is_open() {
+    let breaker = BreakerTool::new();
+    let handle = breaker.handle();
+    let cache = CachedTool::new().with_ttl(Duration::from_secs(1)).with_stale_if_error(Duration::from_secs(3_600));
+    let server = (cache, breaker).layer(server());
+    call(&server, "search", json!({})).await.expect("an answer");
+    assert!(handle.force_open("search"));
+    advance(Duration::from_secs(60)).await;
+    let answer = call(&server, "search", json!({})).await.expect("an answer");
+    assert_eq!(answer.first_text(), Some("done"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn around_batches_a_shared_failure_counts_once_for_each_caller_and_inside_no_bulk_function_is_seen() {
+    let batched = || {
+        BatchedTool::new().with_bulk("search", |calls: Vec<crate::batched::Call>| async move {
+            calls.iter().map(|_| Err::<String, _>(McpError::unavailable("down"))).collect::<Vec<_>>()
+        })
+    };
+    for is_outside in [true, false] {
+        let breaker = BreakerTool::new();
+        let handle = breaker.handle();
+        let server = match is_outside {
+            true => boxed((breaker, batched()).layer(server())),
+            false => boxed((batched(), breaker).layer(server())),
+        };
+        let calls = (0..4).map(|page| call(&server, "search", json!({ "page": page })));
+        futures_util::future::join_all(calls).await;
+        let failures = if is_outside { 4 } else { 0 };
+        assert_eq!(handle.breaker("search").expect("a breaker").failures, failures);
+    }
+}
+
+#[tokio::test]
+async fn outside_of_the_transaction_a_refused_call_begins_none() {
+    let pool = sqlx::SqlitePool::connect("sqlite::memory:").await.expect("a database");
+    for (is_outside, begun) in [(true, 0), (false, 3)] {
+        let recorder = metrics_util::debugging::DebuggingRecorder::new();
+        let breaker = BreakerTool::new();
+        let handle = breaker.handle();
+        let transactional = TransactionalTool::new(pool.clone()).only(["order"]);
+        let server = ::metrics::with_local_recorder(&recorder, || match is_outside {
+            true => boxed((breaker, transactional).layer(server())),
+            false => boxed((transactional, breaker).layer(server())),
+        });
+        assert!(handle.force_open("order"));
+        for _ in 0..3 {
+            assert!(is_refused(&call(&server, "order", json!({})).await));
+        }
+        let transactions = counted(&recorder).into_iter().filter(|(name, _)| name.starts_with("transactions "));
+        assert_eq!(transactions.map(|(_, count)| count).sum::<u64>(), begun);
+    }
 }

@@ -99,6 +99,26 @@ async fn a_probe_that_says_nothing_lets_the_next_one_through_and_closes_nothing(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancelled_probe_gives_its_place_back_when_its_tool_ends_it() {
+    let breaker = BreakerTool::new();
+    let handle = breaker.handle();
+    let server = breaker.layer(server());
+    open(&server).await;
+    advance(PAUSE).await;
+    let token = Token::default();
+    let ctx = token.ctx();
+    let probe = server.call_tool("search", json!({ "ms": 100, "fail": "unavailable" }), &ctx);
+    let (probe, refused) = tokio::join!(probe, async {
+        token.cancel_after(ms(50)).await;
+        call(&server, "search", json!({})).await
+    });
+    assert_eq!((is_refused(&probe), is_refused(&refused)), (false, true), "it runs");
+    assert_eq!(state(&handle, "search"), State::HalfOpen);
+    assert!(!is_refused(&call(&server, "search", json!({})).await));
+    assert_eq!(state(&handle, "search"), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_a_probe_runs_the_others_are_refused_at_once_with_the_time_for_which_it_may_keep_them_out() {
     let server = BreakerTool::new().layer(server());
     open(&server).await;

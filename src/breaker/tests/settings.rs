@@ -161,14 +161,19 @@ impl Middleware for Endless {
 
 #[tokio::test(start_paused = true)]
 async fn a_catalogue_that_makes_names_up_takes_no_memory_and_resets_no_open_breaker() {
-    let breaker = BreakerTool::new().with_pause(Duration::from_secs(1_000_000));
+    let breaker = BreakerTool::new().with_pause(Duration::from_secs(1_000_000)).failure_if(|_| true);
     let handle = breaker.handle();
     let server = breaker.layer(layer(Endless::default()).layer(server()));
     open(&server).await;
+    // This one leaves the listing, and the server does not know it.
+    for _ in 0..5 {
+        let _ = call(&server, "0-7", json!({})).await;
+    }
     for _ in 0..300 {
         server.list_tools();
         advance(Duration::from_secs(61)).await;
     }
     assert!(handle.breakers().len() <= 2_000, "{}", handle.breakers().len());
     assert!(is_refused(&call(&server, "search", json!({})).await));
+    assert_eq!(state(&handle, "0-7"), State::Open);
 }

@@ -63,6 +63,19 @@ async fn a_principal_who_has_succeeded_before_keeps_it_closed_for_ten_seconds() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn successes_of_the_one_whose_calls_fail_do_not_replace_that_of_another() {
+    for circuit in circuits() {
+        succeed_as(&circuit, BOB);
+        for _ in 0..50 {
+            succeed_as(&circuit, ADA);
+        }
+        for _ in 0..200 {
+            assert!(fail_as(&circuit, ADA).is_none());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_principals_whose_calls_fail_open_it() {
     for circuit in circuits() {
         for principal in 0..20 {
