@@ -3,7 +3,7 @@
 mod instance;
 mod partition;
 mod rights;
-#[cfg(any(feature = "batched", feature = "limited", feature = "retry"))]
+#[cfg(any(feature = "batched", feature = "breaker", feature = "limited", feature = "retry"))]
 mod share;
 
 use std::collections::BTreeSet;

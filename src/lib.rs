@@ -49,6 +49,7 @@
 //! | [`CachedTool`] | is answered from memory, or from a cache shared with other replicas, if the same call was answered before | read-only tools; resources and prompts on request | [`cached`] |
 //! | [`BatchedTool`] | is combined with calls made at the same time into one call | tools you name | [`batched`] |
 //! | [`RetryTool`] | is repeated after a temporary failure | read-only and idempotent tools, calls with a key | [`retry`] |
+//! | [`BreakerTool`] | is refused at once while the backend of its tool fails | every tool | [`breaker`] |
 //! | [`LimitedTool`] | is refused above a rate or a number of calls at the same time, and ended after a timeout | every tool | [`limited`] |
 //! | [`IdempotentTool`] | takes effect once per key, for effects outside of SQL | tools you name | [`idempotent`] |
 //! | [`TransactionalTool`] | runs in a SQL transaction, committed if it succeeds; with a key, it takes effect once | tools you name | [`transactional`] |
@@ -119,6 +120,7 @@
 //! | feature | what it adds | default |
 //! | --- | --- | --- |
 //! | `batched` | [`BatchedTool`] | yes |
+//! | `breaker` | [`BreakerTool`] | yes |
 //! | `cached` | [`CachedTool`]; with `redis`, a second level for replicas | yes |
 //! | `limited` | [`LimitedTool`] | yes |
 //! | `retry` | [`RetryTool`] | yes |
@@ -147,6 +149,8 @@ mod boxed;
 mod cache_hints;
 pub mod cancellation;
 pub mod canonical;
+#[cfg(any(feature = "breaker", feature = "cached", feature = "limited"))]
+mod circuit;
 mod clock;
 #[cfg(any(
     feature = "transactional",
@@ -180,7 +184,7 @@ mod percent;
 )]
 pub mod postgres;
 mod progress;
-#[cfg(feature = "retry")]
+#[cfg(any(feature = "breaker", feature = "retry"))]
 mod questions;
 #[cfg(feature = "redis")]
 mod redis_connection;
@@ -213,6 +217,9 @@ mod untrusted;
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
 pub mod batched;
+#[cfg(feature = "breaker")]
+#[cfg_attr(docsrs, doc(cfg(feature = "breaker")))]
+pub mod breaker;
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub mod cached;
@@ -251,6 +258,9 @@ pub mod workflow;
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
 pub use batched::BatchedTool;
 pub use boxed::{BoxHandler, boxed};
+#[cfg(feature = "breaker")]
+#[cfg_attr(docsrs, doc(cfg(feature = "breaker")))]
+pub use breaker::BreakerTool;
 #[cfg(feature = "cached")]
 #[cfg_attr(docsrs, doc(cfg(feature = "cached")))]
 pub use cached::CachedTool;

@@ -40,10 +40,16 @@ use turbomcp_types::ToolResult;
 pub use turbomcp_core::ErrorKind;
 
 mod not_executed;
+#[cfg(any(feature = "breaker", feature = "limited"))]
+mod turned_away;
 mod unfinished;
+#[cfg(any(feature = "breaker", feature = "limited"))]
+mod wait;
 
 pub(crate) use self::unfinished::UNFINISHED;
 pub use self::unfinished::Unfinished;
+#[cfg(any(feature = "breaker", feature = "limited"))]
+pub(crate) use self::wait::wait_in_words;
 
 /// `_meta` entry, and entry of an error's data: the number of calls of the tool, where it is more than one.
 pub const ATTEMPTS: &str = "mcp-patterns/attempts";
@@ -58,6 +64,9 @@ pub const CACHE: &str = "mcp-patterns/cache";
 /// `_meta` entry: the number of calls in the batch, and for a failure whether its outcome is unknown. Entry of an error's data:
 /// why a call was refused, or not answered.
 pub const BATCH: &str = "mcp-patterns/batch";
+/// `_meta` entry: the state of a breaker that is not closed, or that the call has changed. Entry of an error's data: the state in which
+/// it refused the call.
+pub const BREAKER: &str = "mcp-patterns/breaker";
 /// Entry of an error's data: why a call was refused or ended by its limits.
 pub const LIMIT: &str = "mcp-patterns/limit";
 /// Entry of an error's data: the reason of a failure of a session.
@@ -159,6 +168,12 @@ impl<'a> Failure<'a> {
     #[must_use]
     pub fn is_not_executed(&self) -> bool {
         not_executed::is_proven_by(self)
+    }
+
+    /// Says whether a layer further in has refused the call before it began: nothing behind that layer was asked.
+    #[cfg(any(feature = "breaker", feature = "limited"))]
+    pub(crate) fn is_turned_away(&self) -> bool {
+        turned_away::by_a_layer(self)
     }
 
     /// Says whether a connection was lost, and the effects of its commands are unknown.

@@ -51,6 +51,7 @@ mod counting;
 mod explained;
 mod levels;
 mod money;
+mod overload;
 mod retry;
 mod safety;
 mod scope;
@@ -71,6 +72,8 @@ const READ_ON: &[(&str, &[&str])] = &[
     ("CachedTool", &["mcp_patterns::cached", "examples/weather"]),
     ("BatchedTool", &["mcp_patterns::batched", "docs/batching.md"]),
     ("RetryTool", &["mcp_patterns::retry", "examples/weather"]),
+    ("BreakerTool", &["mcp_patterns::breaker", "examples/breaker.rs"]),
+    ("LimitedTool", &["mcp_patterns::limited", "examples/limited.rs"]),
     ("IdempotentTool", &["mcp_patterns::idempotent", "examples/idempotent.rs"]),
     ("TransactionalTool", &["mcp_patterns::transactional", "examples/transfer"]),
     ("inside a tool", &["mcp_patterns::workflow", "examples/weather"]),
@@ -107,6 +110,7 @@ async fn tour() -> Result<(), Failure> {
 
     counting::show(&mut stage).await?;
     retry::show(&mut stage).await?;
+    overload::show(&mut stage).await?;
     cached::show(&mut stage).await?;
     levels::show(&mut stage).await?;
     scope::show(&mut stage).await?;

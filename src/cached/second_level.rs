@@ -1,6 +1,5 @@
 //! The second level, which replicas share: [`SecondLevel`].
 
-pub(super) mod breaker;
 pub(super) mod memory;
 #[cfg(feature = "redis")]
 pub(super) mod redis;

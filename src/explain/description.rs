@@ -48,6 +48,8 @@ pub enum Role {
     Batch,
     /// Repeats a call.
     Retry,
+    /// Refuses calls of what fails.
+    Breaker,
     /// Limits how many calls there are.
     Limit,
     /// Makes a call with a key take effect once.
@@ -301,6 +303,7 @@ impl fmt::Display for Role {
             Self::Cache => "cache",
             Self::Batch => "batch",
             Self::Retry => "retry",
+            Self::Breaker => "breaker",
             Self::Limit => "limit",
             Self::Idempotency => "idempotency",
             Self::Transaction => "transaction",

@@ -19,7 +19,7 @@ const fn wrong(outside: Role, inside: Role, reason: &'static str) -> WrongOrder 
     WrongOrder { outside, inside, reason }
 }
 
-pub(super) const WRONG_ORDERS: [WrongOrder; 14] = [
+pub(super) const WRONG_ORDERS: [WrongOrder; 17] = [
     wrong(Role::Cache, Role::Validate, "a call with invalid arguments costs a load that fails"),
     wrong(Role::Batch, Role::Validate, "a call with invalid arguments joins a batch"),
     wrong(Role::Retry, Role::Validate, "the retries do not learn of a tool that the validation looks up"),
@@ -34,8 +34,15 @@ pub(super) const WRONG_ORDERS: [WrongOrder; 14] = [
         Role::Cache,
         "the failure of one load reaches all callers who wait for it, and each of them repeats it",
     ),
+    wrong(Role::Breaker, Role::Cache, "an open breaker refuses calls that the cache could answer"),
+    wrong(
+        Role::Breaker,
+        Role::Retry,
+        "the breaker sees one failure for all attempts of a call, and an open one stops no attempt of a call that it has let through",
+    ),
     wrong(Role::Transaction, Role::Cache, "a transaction shares no answers, so the cache answers no call"),
     wrong(Role::Transaction, Role::Session, "a call that is refused for lack of a session costs a transaction"),
+    wrong(Role::Transaction, Role::Breaker, "a call that is refused by an open breaker costs a transaction"),
     wrong(
         Role::Transaction,
         Role::Limit,

@@ -34,6 +34,7 @@ fn a_wrong_order_contradicts_the_documented_one() {
         Role::Cache,
         Role::Batch,
         Role::Retry,
+        Role::Breaker,
         Role::Limit,
         Role::Idempotency,
         Role::Transaction,

@@ -19,7 +19,7 @@ impl Identity {
     }
 
     /// Returns a number for the caller. Anonymous callers have one number, as they are one caller. Allocates nothing.
-    #[cfg(feature = "limited")]
+    #[cfg(any(feature = "breaker", feature = "limited"))]
     pub(crate) fn principal_of(&self, ctx: &RequestContext) -> u64 {
         self.number_of(ctx, None)
     }

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use turbomcp_core::McpResult;
 use turbomcp_types::ToolResult;
 
-use crate::outcome::{self, LIMIT};
+use crate::outcome;
 
 /// The lowest and the highest limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) struct Bounds {
 pub(super) enum Ended {
     Well,
     Overloaded,
-    /// It failed for a reason of its own, or a limit further in refused it.
+    /// It failed for a reason of its own, or a layer further in refused it.
     SaysNothing,
 }
 
@@ -28,9 +28,7 @@ impl Ended {
     pub(super) fn of(result: &McpResult<ToolResult>) -> Self {
         match outcome::failure(result) {
             None => Self::Well,
-            Some(failure) if failure.is_temporary() && failure.data().is_none_or(|data| data.get(LIMIT).is_none()) => {
-                Self::Overloaded
-            }
+            Some(failure) if failure.is_temporary() && !failure.is_turned_away() => Self::Overloaded,
             Some(_) => Self::SaysNothing,
         }
     }

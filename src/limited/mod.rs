@@ -218,8 +218,6 @@
 //! was ended after its timeout` (debug), and a warning and its end while Redis does not answer.
 
 mod adaptive;
-#[cfg(feature = "redis")]
-mod breaker;
 mod builder;
 mod concurrency;
 mod describe;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::circuit::Rules;
 use crate::{AnyRedisConnection, ConfigError};
 
 /// Counts rates in Redis, for all processes that have the same server name, prefix, limits and selectors.
@@ -25,6 +26,8 @@ pub struct RedisBackend {
     pub(super) connection: AnyRedisConnection,
     pub(super) prefix: String,
     pub(super) timeout: Duration,
+    /// How long Redis is left alone after it has failed.
+    pub(super) pause: Duration,
 }
 
 impl RedisBackend {
@@ -35,6 +38,7 @@ impl RedisBackend {
             connection: connection.into(),
             prefix: "mcp-patterns:limit:".to_owned(),
             timeout: Duration::from_millis(100),
+            pause: Rules::OF_BACKEND.pause,
         }
     }
 

@@ -9,7 +9,7 @@ use super::concurrency::NoPlace;
 use super::limit::Per;
 use super::limits::Refused;
 use crate::clock::millis;
-use crate::outcome::{self, ErrorKind, LIMIT, RETRY_AFTER_MS};
+use crate::outcome::{self, ErrorKind, LIMIT, RETRY_AFTER_MS, wait_in_words};
 
 impl Refused {
     /// The error for the caller, who may try again later.
@@ -22,7 +22,7 @@ impl Refused {
                     Per::Principal => "You make too many calls".to_owned(),
                     Per::PrincipalAndTool => format!("You call `{tool}` too often"),
                 };
-                let sentence = format!("{whose}: try again in {}. Nothing was done", in_words(millis));
+                let sentence = format!("{whose}: try again in {}. Nothing was done", wait_in_words(millis));
                 let error = McpError::rate_limited(sentence).with_data(json!({ RETRY_AFTER_MS: millis }));
                 outcome::marked(LIMIT, "rate", error)
             }
@@ -58,13 +58,4 @@ pub(super) fn timed_out(after: Duration, is_read_only: bool) -> McpError {
         error.message.push_str(": the call was ended, and may or may not have taken effect");
     }
     outcome::marked(LIMIT, "timed_out", error)
-}
-
-/// A time to wait, as a person says it, and never too short.
-fn in_words(millis: u64) -> String {
-    match millis {
-        ..1_000 => format!("{millis} ms"),
-        1_000..120_000 => format!("{} s", millis.div_ceil(1_000)),
-        _ => format!("{} minutes", millis.div_ceil(60_000)),
-    }
 }

@@ -7,13 +7,16 @@ use std::time::Duration;
 use redis::{RedisError, Script};
 use tokio::time::timeout;
 
-use super::breaker::Breaker;
 use super::limit::{Limit, Per};
 use super::plan::Call;
 use super::rate::Rate;
 use super::redis::RedisBackend;
 use crate::canonical::{encode_str, sha256};
+use crate::circuit::{Circuit, Failed, Rules, State};
 use crate::telemetry::{Count, Counter, Outage};
+
+/// All questions count for one principal: the process.
+const PROCESS: u64 = 0;
 
 /// The rates of one layer, in all processes.
 pub(super) struct SharedRates {
@@ -22,7 +25,7 @@ pub(super) struct SharedRates {
     prefix: String,
     /// What distinguishes this layer from others of the server.
     layer: Vec<u8>,
-    breaker: Breaker,
+    breaker: Circuit,
     outage: Outage,
     failed: Counter,
     pub(super) failures: Count,
@@ -91,9 +94,9 @@ impl SharedRates {
         selectors.for_each(|tool| encode_str(tool.as_ref(), &mut layer));
         Self {
             prefix: format!("{}{{{space}}}:", backend.prefix),
+            breaker: Circuit::new(Rules { pause: backend.pause, ..Rules::OF_BACKEND }),
             backend,
             layer,
-            breaker: Breaker::default(),
             outage: Outage::default(),
             failed: Counter::new("mcp_patterns_limit_backend_failures_total", &[]),
             failures: Count::default(),
@@ -124,12 +127,12 @@ impl SharedRates {
 
     /// Says whether it is worth asking.
     pub(super) fn is_reachable(&self) -> bool {
-        !self.breaker.is_open()
+        self.breaker.state() != State::Open
     }
 
     /// Takes the cost of a call from these rates, in one round trip. Returns `None` if Redis does not decide.
     pub(super) async fn take(&self, wanted: &[Wanted], cost: u32) -> Option<Answer> {
-        let permit = self.breaker.admit()?;
+        let permit = self.breaker.admit(PROCESS).ok()?.0;
         match timeout(self.backend.timeout, self.ask(wanted, cost)).await {
             Ok(Ok(answer)) => {
                 permit.succeeded();
@@ -142,7 +145,7 @@ impl SharedRates {
             Ok(Err(error)) => self.failed(&error),
             Err(_) => self.failed(&format_args!("Redis did not answer within {:?}", self.backend.timeout)),
         }
-        permit.failed();
+        permit.failed(Failed::Failure);
         None
     }
 

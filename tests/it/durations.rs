@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use mcp_patterns::batched::Batcher;
+use mcp_patterns::breaker::Window;
 use mcp_patterns::cached::{Cache, MemoryLevel, Reads, RedisLevel};
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent;
@@ -14,7 +15,7 @@ use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{TransactionError, Transactor};
 use mcp_patterns::workflow::{Chain, Fallback, Gather, Source};
 use mcp_patterns::{
-    AnyRedisConnection, BatchedTool, CachedTool, ConfigError, IdempotentTool, RetryTool, SessionStore,
+    AnyRedisConnection, BatchedTool, BreakerTool, CachedTool, ConfigError, IdempotentTool, RetryTool, SessionStore,
     TransactionalTool, TryLayer,
 };
 use redis::aio::ConnectionManager;
@@ -110,6 +111,17 @@ async fn redis() -> ConnectionManager {
 
 fn prefix() -> String {
     format!("mcp-patterns:test:{:032x}:", fastrand::u128(..))
+}
+
+#[tokio::test]
+async fn breakers() {
+    for time in times() {
+        let new = BreakerTool::new;
+        for layer in [new().with_pause(time), new().with_window(Window::time(time))] {
+            works(time, "read", layer).await;
+        }
+        works(time, "read", new().with_slow_calls(time)).await;
+    }
 }
 
 #[tokio::test]

@@ -55,7 +55,10 @@ impl Theirs {
     async fn endless(&self, ctx: RequestContext<RoleServer>) -> Result<String, ErrorData> {
         if let Some(token) = ctx.meta.get_progress_token() {
             let progress = ProgressNotificationParam::new(token, 1.0).with_message("begun");
-            ctx.peer.notify_progress(progress).await.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+            ctx.peer
+                .notify_progress(progress)
+                .await
+                .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
         }
         ctx.ct.cancelled().await;
         self.counts.cancelled.fetch_add(1, Ordering::SeqCst);

@@ -65,6 +65,26 @@ async fn idempotent_sends_a_letter_once_for_each_key() {
 }
 
 #[tokio::test]
+async fn breaker_refuses_the_sixth_call_and_a_probe_closes_it() {
+    with("breaker", async |client, _| {
+        let rate = || client.call("get_rate", json!({ "currency": "EUR" }));
+        for _ in 0..5 {
+            assert_eq!(error_text(&rate().await), "The service does not answer");
+        }
+        let mut answer = rate().await;
+        assert!(error_text(&answer).starts_with("`get_rate` is not available"), "{answer:?}");
+        while answer.is_error == Some(true) {
+            assert!(error_text(&answer).starts_with("`get_rate` is not available"), "{answer:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            answer = rate().await;
+        }
+        assert_eq!(text(&answer), "One EUR is 1.08 dollars (call 6)");
+        assert_eq!(meta(&answer)["mcp-patterns/breaker"]["state"], "closed");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn limited_refuses_the_third_call_and_says_when_to_try_again() {
     with("limited", async |client, _| {
         for _ in 0..2 {

@@ -8,16 +8,16 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::timeout;
 
-use super::breaker::Breaker;
 use super::{Invalidation, LevelError, Put, Read, SecondLevel, Subscription};
+use crate::circuit::{Circuit, Failed, Rules, State};
 use crate::telemetry::{Count, Counter, Outage, Over, Warning};
 
 /// A level behind timeouts and breakers: one breaker for steps that read and one for steps that write, since a level may be able to do
 /// the first and not the second.
 pub(in crate::cached) struct ResilientLevel {
     level: Arc<dyn SecondLevel>,
-    reads: Circuit,
-    writes: Circuit,
+    reads: Breaker,
+    writes: Breaker,
     /// Steps that failed or took too long.
     pub(in crate::cached) failures: Count,
     /// Steps that were skipped because a breaker was open.
@@ -45,24 +45,27 @@ enum Step {
 /// Their names, in that order.
 const STEPS: [&str; 7] = ["get", "put", "invalidate", "raise", "acquire", "release", "subscribe"];
 
+/// All steps count for one principal: the replica.
+const REPLICA: u64 = 0;
+
 /// The breaker of steps that fail together, with its counters and logs.
-struct Circuit {
+struct Breaker {
     name: &'static str,
-    breaker: Breaker,
+    circuit: Circuit,
     opened: Counter,
     closed: Counter,
     opening: Warning,
     outage: Outage,
 }
 
-impl Circuit {
+impl Breaker {
     fn new(name: &'static str) -> Self {
         let counter =
             |to| Counter::new("mcp_patterns_cache_second_level_breaker_total", &[("steps", name), ("to", to)]);
         let (opened, closed) = (counter("open"), counter("closed"));
         Self {
             name,
-            breaker: Breaker::default(),
+            circuit: Circuit::new(Rules::OF_BACKEND),
             opened,
             closed,
             opening: Warning::default(),
@@ -76,8 +79,8 @@ impl ResilientLevel {
         let failed = |step| Counter::new("mcp_patterns_cache_second_level_failures_total", &[("step", step)]);
         Self {
             level,
-            reads: Circuit::new("read"),
-            writes: Circuit::new("write"),
+            reads: Breaker::new("read"),
+            writes: Breaker::new("write"),
             failures: Count::default(),
             skipped: Count::default(),
             failed: STEPS.map(failed),
@@ -170,29 +173,29 @@ impl ResilientLevel {
 
     /// Says whether the breaker lets all steps that write through.
     pub(in crate::cached) fn can_write(&self) -> bool {
-        self.writes.breaker.is_closed()
+        self.writes.circuit.state() == State::Closed
     }
 
     pub(in crate::cached) fn is_open(&self) -> bool {
-        self.reads.breaker.is_open() || self.writes.breaker.is_open()
+        [&self.reads, &self.writes].iter().any(|breaker| breaker.circuit.state() == State::Open)
     }
 
-    async fn run<T, F>(&self, circuit: &Circuit, limit: Duration, step: Step, call: impl FnOnce() -> F) -> Option<T>
+    async fn run<T, F>(&self, breaker: &Breaker, limit: Duration, step: Step, call: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = Result<T, LevelError>>,
     {
-        let Some(permit) = circuit.breaker.admit() else {
+        let Ok((permit, _)) = breaker.circuit.admit(REPLICA) else {
             self.skipped.add();
             return None;
         };
         let error = match attempt(limit, call).await {
             Ok(done) => {
-                let has_closed = permit.succeeded();
+                let has_closed = permit.succeeded().is_some();
                 if has_closed {
-                    circuit.closed.increment();
+                    breaker.closed.increment();
                 }
-                let steps = circuit.name;
-                match circuit.outage.worked() {
+                let steps = breaker.name;
+                match breaker.outage.worked() {
                     Some(Over { after_ms, failures }) => {
                         tracing::info!(steps, after_ms, failures, "the second level of the cache is used again");
                     }
@@ -204,14 +207,15 @@ impl ResilientLevel {
             Err(error) => error,
         };
         self.failures.add();
-        if permit.failed() {
-            circuit.opened.increment();
-            if let Some(unsaid) = circuit.opening.due() {
-                let steps = circuit.name;
+        // A probe that fails leaves it open.
+        if permit.failed(Failed::Failure).is_some_and(|change| change.from == State::Closed) {
+            breaker.opened.increment();
+            if let Some(unsaid) = breaker.opening.due() {
+                let steps = breaker.name;
                 tracing::warn!(steps, %error, unsaid, "the second level of the cache fails repeatedly, so it is not used for a while");
             }
         }
-        self.failed(&circuit.outage, step, &error);
+        self.failed(&breaker.outage, step, &error);
         None
     }
 

@@ -30,7 +30,7 @@ impl<H: McpHandler> Process<H> {
 fn backend(redis: &PrivateRedis) -> RedisBackend {
     let connection = RedisConnection::open(&redis.url()).unwrap().with_connect_timeout(ms(200));
     // Long enough for a machine that is busy.
-    RedisBackend::new(connection).with_timeout(secs(5))
+    RedisBackend { pause: ms(100), ..RedisBackend::new(connection).with_timeout(secs(5)) }
 }
 
 fn process_with(backend: RedisBackend, limits: LimitedTool) -> Process<impl McpHandler + Clone> {

@@ -1,6 +1,7 @@
 //! The rows of the table.
 
 mod batches;
+mod breakers;
 mod cache;
 mod clients;
 mod keys;

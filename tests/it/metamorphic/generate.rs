@@ -45,6 +45,8 @@ fn stack(rng: &mut Rng, backends: BackendKind) -> Stack {
         (Kind::Cached, 75),
         (Kind::Batched, 40),
         (Kind::Retry, 45),
+        (Kind::Breaker, 30),
+        (Kind::Limited, 25),
         (Kind::Idempotent, 45),
         (Kind::Transactional, if has_database { 90 } else { 0 }),
     ];
@@ -126,11 +128,12 @@ fn keep_failures_of_everybody(rng: &mut Rng, stack: &mut Stack) {
 
 fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
     use Setting::{
-        AllowRepeated, AllowRepeatedQuestions, AttemptTimeout, BatchTimeout, ByHandle, ByPrincipal, BySession,
-        Deadline, EarlyRefresh, FaultyBackend, FirstLevelTtl, Invalidates, KeyLease, KeyTtl, Lease, LoadTimeout,
-        MaxAttempts, MaxDelay, MaxInFlight, MaxQueue, MaxSize, NegativeTtl, Only, Optional, PublicFor, RecordsFailures,
-        Required, ResourcesAndPrompts, RunsAgainWhenAmbiguous, SecondLevel, Splits, StaleIfError, StaleWhileRevalidate,
-        Ttl, TtlJitter, Wait, WaitWhenFull, WithoutBudget, WithoutMeta, WithoutOutputChecks,
+        AllowRepeated, AllowRepeatedQuestions, AttemptTimeout, BatchTimeout, Burst, ByHandle, ByPrincipal, BySession,
+        CallTimeout, Deadline, EarlyRefresh, FaultyBackend, FirstLevelTtl, Invalidates, KeyLease, KeyTtl, Lease,
+        LoadTimeout, MaxAttempts, MaxDelay, MaxInFlight, MaxQueue, MaxSize, MinCalls, NegativeTtl, Only, Optional,
+        Places, PublicFor, RecordsFailures, Required, ResourcesAndPrompts, RunsAgainWhenAmbiguous, SecondLevel, Splits,
+        StaleIfError, StaleWhileRevalidate, Ttl, TtlJitter, Wait, WaitWhenFull, WithoutBudget, WithoutMeta,
+        WithoutOutputChecks,
     };
     // Timeouts would depend on how fast the machine is where the clock is the real one.
     let timed = |chance: u8| if has_database { 0 } else { chance };
@@ -183,6 +186,12 @@ fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
             (AllowRepeated(one_of(rng, &[Op::Update, Op::Visit])), 15),
             (WithoutBudget, 50),
             (AllowRepeatedQuestions, 20),
+        ],
+        Kind::Breaker => vec![(WithoutMeta, 10), (MinCalls(one_of(rng, &[2, 3])), 70)],
+        Kind::Limited => vec![
+            (Burst(one_of(rng, &[2, 8, 30])), 60),
+            (Places(one_of(rng, &[1, 2, 4])), 60),
+            (CallTimeout(one_of(rng, &[8, 1000])), timed(40)),
         ],
         Kind::Idempotent => vec![
             (WithoutMeta, 10),

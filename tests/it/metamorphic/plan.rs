@@ -84,6 +84,8 @@ pub(super) enum Kind {
     Cached,
     Batched,
     Retry,
+    Breaker,
+    Limited,
     Idempotent,
     Transactional,
 }
@@ -129,6 +131,15 @@ pub(super) enum Setting {
     AllowRepeated(Op),
     WithoutBudget,
     AllowRepeatedQuestions,
+    // BreakerTool.
+    MinCalls(usize),
+    // LimitedTool.
+    /// So many calls of a principal, and no more for an hour.
+    Burst(u32),
+    /// So many calls of a tool at the same time, and as many in a queue.
+    Places(usize),
+    /// In milliseconds.
+    CallTimeout(u64),
     // IdempotentTool and TransactionalTool. Times are in seconds.
     KeyTtl(u64),
     Wait(u64),

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use mcp_patterns::cached::{self, Reads};
 use mcp_patterns::idempotency_keys::Idempotency;
+use mcp_patterns::limited::{Concurrency, Per, Rate};
 use mcp_patterns::session::SessionMode;
 use mcp_patterns::transactional::{Dialect, Transactor};
 use mcp_patterns::{
-    BatchedTool, BoxHandler, CachedTool, IdempotentTool, Identity, Middleware, RetryTool, RmcpServer, Scope,
-    SessionStore, TransactionalTool, TryLayer, ValidatedTool, boxed, layer,
+    BatchedTool, BoxHandler, BreakerTool, CachedTool, IdempotentTool, Identity, LimitedTool, Middleware, RetryTool,
+    RmcpServer, Scope, SessionStore, TransactionalTool, TryLayer, ValidatedTool, boxed, layer,
 };
 use serde_json::{Value, json};
 use sqlx::Pool;
@@ -63,6 +64,8 @@ pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: u
             }
             Kind::Batched => around.put(&building.batched(layered)),
             Kind::Retry => around.put(&building.retry(layered)),
+            Kind::Breaker => around.put(&building.breaker(layered)),
+            Kind::Limited => around.put(&building.limited(layered)),
             Kind::Idempotent => around.put(&building.idempotent(layered)),
             Kind::Transactional => match &backends.pool {
                 Some(Tables::Sqlite(pool)) => around.put(&building.transactional(layered, pool)),
@@ -216,6 +219,28 @@ impl Building<'_> {
             Setting::AllowRepeated(op) => layer.allow_repeated_effects([op.name()]),
             Setting::WithoutBudget => layer.without_budget(),
             Setting::AllowRepeatedQuestions => layer.allow_repeated_questions(["ask"]),
+            _ => layer,
+        })
+    }
+
+    fn breaker(&self, layered: &Layered) -> BreakerTool {
+        let new = BreakerTool::new().with_identity(self.identity()).with_pause(millis(20));
+        layered.settings.iter().fold(new, |layer, setting| match *setting {
+            Setting::WithoutMeta => layer.without_meta(),
+            Setting::MinCalls(calls) => layer.with_min_calls(calls),
+            _ => layer,
+        })
+    }
+
+    fn limited(&self, layered: &Layered) -> LimitedTool {
+        // A plan that was made smaller may have no setting, which would be an error.
+        let new = LimitedTool::new().with_identity(self.identity()).with_timeout(Duration::from_secs(3_600));
+        layered.settings.iter().fold(new, |layer, setting| match *setting {
+            Setting::Burst(calls) => layer.with_rate(Per::Principal, Rate::per_hour(1).with_burst(calls)),
+            Setting::Places(calls) => {
+                layer.with_concurrency(Per::Tool, Concurrency::new(calls).with_queue(calls).with_max_wait(millis(20)))
+            }
+            Setting::CallTimeout(timeout) => layer.with_timeout(millis(timeout)),
             _ => layer,
         })
     }

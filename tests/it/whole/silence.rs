@@ -9,12 +9,12 @@ use futures_util::future::join_all;
 use mcp_patterns::cached::RedisLevel;
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent;
-use mcp_patterns::limited::{Concurrency, Per, Rate};
+use mcp_patterns::limited::{Concurrency, Per, Rate, RedisBackend};
 use mcp_patterns::session::{Session, SessionMode, SqlBackend};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{Transactor, current, failed};
 use mcp_patterns::{
-    BatchedTool, CachedTool, IdempotentTool, Layer, LimitedTool, RedisConnection, RetryTool, SessionStore,
+    BatchedTool, BreakerTool, CachedTool, IdempotentTool, Layer, LimitedTool, RedisConnection, RetryTool, SessionStore,
     TransactionalTool, ValidatedTool, outcome,
 };
 use serde_json::{Value, json};
@@ -141,12 +141,19 @@ async fn all_answer(server: &impl McpHandler, desks: &[Arc<Desk>], round: i64) {
 }
 
 /// A place that a call does not give back makes all later calls of its caller and tool wait.
-fn limits() -> LimitedTool {
+fn limits(redis: &RedisConnection) -> LimitedTool {
     let one_by_one = Concurrency::new(1).with_queue(100).with_max_wait(HUNG);
     LimitedTool::new()
         .with_concurrency(Per::PrincipalAndTool, one_by_one)
         .with_rate(Per::Principal, Rate::per_second(1_000))
+        .with_backend(RedisBackend::new(redis.clone()))
+        .with_replicas(1)
         .with_timeout(HUNG)
+}
+
+/// A place that a probe does not give back makes all later calls of its tool fail.
+fn breakers() -> BreakerTool {
+    BreakerTool::new().with_pause(Duration::from_millis(100)).with_slow_calls(Duration::from_secs(2))
 }
 
 async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) -> impl McpHandler + use<> {
@@ -156,7 +163,8 @@ async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) 
     let transactor = Transactor::new(pool.clone()).with_timeout(Duration::from_secs(3));
     let inner = (
         RetryTool::new(),
-        limits(),
+        breakers(),
+        limits(redis),
         IdempotentTool::new(idempotent::SqlBackend::new(pool.clone())).only(["send"]),
         TransactionalTool::new(transactor).only(["pay"]).with_idempotency(Idempotency::new()),
     );

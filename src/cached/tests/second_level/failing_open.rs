@@ -6,7 +6,7 @@ use tokio::time::{Instant, advance, sleep};
 use super::fleet::*;
 use super::*;
 use crate::cached::MemoryLevel;
-use crate::cached::second_level::breaker::PAUSE;
+use crate::circuit::Rules;
 use crate::testing::Traced;
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +95,7 @@ async fn an_open_breaker_admits_one_probe_in_five_seconds_however_many_callers_t
             crowd(1).await;
             let (before, skipped, began) = (asked(), a.level().skipped, Instant::now());
             crowd(60).await;
-            let (begun, probes) = (asked() - before, 1 + began.elapsed().as_secs() / PAUSE.as_secs());
+            let (begun, probes) = (asked() - before, 1 + began.elapsed().as_secs() / Rules::OF_BACKEND.pause.as_secs());
             assert!((10..=probes).contains(&begun), "{begun} were begun in {probes} pauses");
             assert!(writes || a.level().skipped - skipped >= 600 * 20 - begun);
         }

@@ -9,7 +9,7 @@ use super::fleet::*;
 use super::in_redis::{command, on_manager, patiently, shares, to};
 use super::*;
 use crate::CachedTool;
-use crate::cached::second_level::breaker::PAUSE;
+use crate::circuit::Rules;
 use crate::testing::private_redis::PrivateRedis;
 
 /// How a Redis is broken and repaired.
@@ -152,7 +152,7 @@ async fn outage(case: Case) -> String {
         .await;
         let (began, before, skipped) = (Instant::now(), asked(), replica.level().skipped);
         load(&replica, 100, writes).await;
-        let probes = 1 + began.elapsed().as_secs() / PAUSE.as_secs();
+        let probes = 1 + began.elapsed().as_secs() / Rules::OF_BACKEND.pause.as_secs();
         let (begun, skipped) = (asked() - before, replica.level().skipped - skipped);
         assert!(!opens || begun <= probes, "{}: {begun} were begun, for {probes} probes", case.name);
         assert!(!opens || writes || skipped + begun >= 100 * CALLERS, "{}: {skipped} were skipped", case.name);

@@ -37,6 +37,8 @@ impl<'a> Script<'a> {
                 Kind::Cached => &[Op::News, Op::News, Op::Mine, Op::Mine, Op::Ask, Op::Slow, Op::Seen, Op::Update],
                 Kind::Batched => &[Op::Price, Op::Mine, Op::Ask, Op::Slow],
                 Kind::Retry => &[Op::News, Op::Slow, Op::Check, Op::Update, Op::Pay, Op::Ask],
+                Kind::Breaker => &[Op::News, Op::Slow, Op::Update, Op::Pay],
+                Kind::Limited => &[Op::News, Op::Slow, Op::Slow, Op::Pay],
                 Kind::Idempotent => &[Op::Pay, Op::Pay, Op::Pay, Op::Late, Op::Varies],
                 Kind::Transactional => &[Op::Book, Op::Book, Op::Balance],
             }

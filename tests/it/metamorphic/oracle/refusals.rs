@@ -2,7 +2,7 @@
 
 use super::Judge;
 use crate::metamorphic::log::{Answer, Execution, Made};
-use crate::metamorphic::plan::{Kind, Layered, Setting};
+use crate::metamorphic::plan::{Kind, Setting};
 use crate::metamorphic::requests::Op;
 use turbomcp_core::ErrorKind;
 
@@ -19,6 +19,9 @@ enum Refusal<'a> {
     Transaction(&'a str),
     TimedOut(u64),
     Overloaded,
+    Breaker,
+    /// A word of the limits.
+    Limit(&'a str),
     Aborted,
     Cancelled,
     BadOutput,
@@ -41,6 +44,9 @@ impl<'a> Refusal<'a> {
             Self::Transaction(_) => "refused: by a transaction",
             Self::TimedOut(_) => "refused: it takes too long",
             Self::Overloaded => "refused: overloaded",
+            Self::Limit("rate") => "refused: too often",
+            Self::Limit(_) => "refused: too many at the same time",
+            Self::Breaker => "refused: by an open breaker",
             Self::Aborted => "refused: shared work has panicked",
             Self::Cancelled => "refused: cancelled",
             Self::BadOutput => "refused: the answer breaks its promise",
@@ -57,6 +63,18 @@ impl<'a> Refusal<'a> {
         }
         if answer.mark("mcp-patterns/validation").is_some() {
             return Some(Self::Validation);
+        }
+        if answer.word("mcp-patterns/breaker").is_some() {
+            return Some(Self::Breaker);
+        }
+        match answer.word("mcp-patterns/limit") {
+            Some("timed_out") => {
+                let (millis, _) = answer.said.text().strip_prefix("No answer within ")?.split_once(" ms")?;
+                return Some(Self::TimedOut(millis.parse().ok()?));
+            }
+            Some("cancelled") => return Some(Self::Cancelled),
+            Some(word) => return Some(Self::Limit(word)),
+            None => {}
         }
         match answer.word("mcp-patterns/idempotency") {
             Some("key_missing") => return Some(Self::NoKey),
@@ -123,6 +141,8 @@ impl<'a> Judge<'a> {
                 let is_bounded = |setting: &Setting| matches!(setting, Setting::MaxQueue(_)).then_some(());
                 self.is_batched(request.op) && self.setting(Kind::Batched, is_bounded).is_some()
             }
+            Refusal::Breaker => self.has_reason_to_be_open(request.op),
+            Refusal::Limit(word) => self.has_reason_to_limit(number, word),
             Refusal::Aborted => {
                 // A bulk function answers for all who travel together.
                 let travels = |execution: &&Execution| execution.is_bulk && request.op == Op::Price;
@@ -143,7 +163,9 @@ impl<'a> Judge<'a> {
     fn is_timeout(&self, millis: u64) -> bool {
         let mut set = self.stack.layers.iter().flat_map(|layer| &layer.settings);
         let is_set = set.any(|setting| match *setting {
-            Setting::LoadTimeout(timeout) | Setting::BatchTimeout(timeout) => millis == timeout,
+            Setting::LoadTimeout(timeout) | Setting::BatchTimeout(timeout) | Setting::CallTimeout(timeout) => {
+                millis == timeout
+            }
             // A later attempt gets what is left.
             Setting::AttemptTimeout(timeout) => millis <= timeout,
             _ => false,
@@ -177,8 +199,8 @@ impl<'a> Judge<'a> {
                     is_dropped || other.ended.number > made.begun.number
                 });
                 // An attempt that was given up runs on.
-                let is_cut = |layer: &Layered| layer.settings.iter().any(|it| matches!(it, Setting::AttemptTimeout(_)));
-                others || self.stack.layers(Kind::Retry).any(is_cut)
+                let is_cut = |it: &Setting| matches!(it, Setting::AttemptTimeout(_) | Setting::CallTimeout(_));
+                others || self.stack.layers.iter().flat_map(|layer| &layer.settings).any(is_cut)
             }
             // Somebody's call did not come to an end that proves anything: perhaps an earlier attempt of this one.
             "ambiguous" => {
@@ -194,6 +216,36 @@ impl<'a> Judge<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Whether so many executions have failed that a breaker opens: half of the least calls.
+    fn has_reason_to_be_open(&self, op: Op) -> bool {
+        use ErrorKind::{ExternalService, RateLimited, Timeout, Unavailable};
+        let Some(breaker) = self.layer(Kind::Breaker) else { return false };
+        let least = breaker.find(|it| if let Setting::MinCalls(calls) = it { Some(*calls) } else { None }).unwrap_or(5);
+        let is_temporary = |kind| matches!(kind, Some(ExternalService | RateLimited | Timeout | Unavailable));
+        let executions = self.history.executions.iter().filter(|execution| execution.request.op == op);
+        let failures = executions.filter(|it| it.said.as_ref().is_some_and(|said| is_temporary(said.kind()))).count();
+        // A store of keys that fails, and a database, are behind the breaker, too.
+        let has_other_reasons = op == Op::Book || self.has(Kind::Idempotent, Setting::FaultyBackend);
+        has_other_reasons || 2 * failures >= least
+    }
+
+    /// Whether as many calls have begun as use a rate up, or take all places. A caller may hear of the refusal of work that is shared.
+    fn has_reason_to_limit(&self, number: usize, word: &str) -> bool {
+        let Some(limited) = self.layer(Kind::Limited) else { return false };
+        let attempts = |it: &Setting| if let Setting::MaxAttempts(n) = it { Some(*n as usize) } else { None };
+        let attempts: usize = self.stack.layers(Kind::Retry).map(|retry| retry.find(attempts).unwrap_or(3)).product();
+        let before =
+            self.history.calls.iter().filter(|other| other.begun.number < self.history.calls[number].ended.number);
+        // A batch calls one by one if it is split, and a bulk function does not call at all.
+        let calls = before.count() * attempts.max(1);
+        let least = |it: &Setting| match (it, word) {
+            (Setting::Burst(burst), "rate") => Some(*burst as usize + 1),
+            (Setting::Places(places), "busy" | "waited") => Some(*places + 1),
+            _ => None,
+        };
+        limited.find(least).is_some_and(|least| calls >= least)
     }
 
     fn has_reason_for_transaction(&self, made: &Made, refusal: &Refusal<'_>) -> bool {

@@ -1,0 +1,18 @@
+//! The circuit breaker: refuses calls of what fails, and tries it again after a pause.
+//!
+//! The second level of the cache and `BreakerTool` share it. It knows neither calls nor tools.
+
+mod engine;
+mod recent;
+mod rules;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::engine::{Circuit, Permit, Refused};
+pub(crate) use self::recent::Failed;
+pub(crate) use self::rules::Rules;
+pub use self::rules::Window;
+pub(crate) use self::state::Change;
+pub use self::state::{Reason, State};
