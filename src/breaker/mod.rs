@@ -66,8 +66,11 @@
 //! use mcp_patterns::breaker::Window;
 //! use mcp_patterns::testing::ScriptedServer;
 //! use mcp_patterns::{BreakerTool, Layer, LimitedTool};
-//! use turbomcp::ToolResult;
+//! use serde_json::json;
+//! use turbomcp::{McpHandler, RequestContext, ToolResult};
 //!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let script = ScriptedServer::new("library")
 //!     .with_read_only("search", |_| async { Ok(ToolResult::text("found")) })
 //!     .with_read_only("get_book", |_| async { Ok(ToolResult::text("a book")) })
@@ -87,7 +90,9 @@
 //!
 //! let names: Vec<_> = handle.breakers().into_iter().map(|breaker| breaker.name).collect();
 //! assert_eq!(names, ["catalogue", "lend"]);
-//! # drop(server);
+//! let found = server.call_tool("search", json!({}), &RequestContext::new()).await?;
+//! assert_eq!(found.first_text(), Some("found"));
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: switch a tool off
