@@ -2,6 +2,8 @@
 //!
 //! The second level of the cache and `BreakerTool` share it. It knows neither calls nor tools.
 
+#![cfg_attr(not(feature = "breaker"), allow(unreachable_pub, reason = "only `breaker` exports them"))]
+
 mod engine;
 mod recent;
 mod rules;
