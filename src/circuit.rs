@@ -1,6 +1,8 @@
 //! The circuit breaker: refuses calls of what fails, and tries it again after a pause.
 //!
-//! The second level of the cache and `BreakerTool` share it. It knows neither calls nor tools.
+//! `BreakerTool`, the second level of the cache and the rates in Redis share it. It knows neither calls nor tools.
+
+#![cfg_attr(not(feature = "breaker"), allow(unreachable_pub, reason = "only `breaker` exports them"))]
 
 mod engine;
 mod recent;

@@ -22,7 +22,7 @@
 //! use std::time::Duration;
 //! use mcp_patterns::breaker::State;
 //! use mcp_patterns::testing::ScriptedServer;
-//! use mcp_patterns::{BreakerTool, Layer, RetryTool, outcome};
+//! use mcp_patterns::{BreakerTool, Layer, outcome};
 //! use serde_json::json;
 //! use turbomcp::{McpError, McpHandler, RequestContext, ToolResult};
 //!
@@ -35,21 +35,25 @@
 //!         _ => Ok(ToolResult::text("1.08")),
 //!     }
 //! });
-//! let breaker = BreakerTool::new().with_pause(Duration::from_millis(50));
+//! let pause = Duration::from_millis(300);
+//! let breaker = BreakerTool::new().with_pause(pause);
 //! let handle = breaker.handle();
-//! let server = (RetryTool::new().with_max_attempts(10), breaker).layer(script.clone());
+//! let server = breaker.layer(script.clone());
 //!
+//! // Five calls reach the service. The sixth is refused at once.
 //! let ctx = RequestContext::new();
-//! // Five attempts reach the service. The sixth is refused at once, and none follows.
+//! for _ in 0..5 {
+//!     server.call_tool("get_rate", json!({}), &ctx).await?;
+//! }
 //! let refused = server.call_tool("get_rate", json!({}), &ctx).await;
 //! let failure = outcome::failure(&refused).expect("the breaker is open");
 //! assert_eq!(failure.kind(), Some(outcome::ErrorKind::Unavailable));
-//! assert!(failure.retry_after() <= Some(Duration::from_millis(50)));
+//! assert!(failure.retry_after().is_some_and(|wait| wait <= pause));
 //! assert_eq!(script.calls("get_rate"), 5);
 //! assert_eq!(handle.breaker("get_rate").unwrap().state, State::Open);
 //!
 //! // After the pause, the next call is a probe. It succeeds, and the breaker closes.
-//! tokio::time::sleep(Duration::from_millis(60)).await;
+//! tokio::time::sleep(pause).await;
 //! let rate = server.call_tool("get_rate", json!({}), &ctx).await?;
 //! assert_eq!(rate.first_text(), Some("1.08"));
 //! assert_eq!(handle.breaker("get_rate").unwrap().state, State::Closed);
@@ -66,8 +70,11 @@
 //! use mcp_patterns::breaker::Window;
 //! use mcp_patterns::testing::ScriptedServer;
 //! use mcp_patterns::{BreakerTool, Layer, LimitedTool};
-//! use turbomcp::ToolResult;
+//! use serde_json::json;
+//! use turbomcp::{McpHandler, RequestContext, ToolResult};
 //!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let script = ScriptedServer::new("library")
 //!     .with_read_only("search", |_| async { Ok(ToolResult::text("found")) })
 //!     .with_read_only("get_book", |_| async { Ok(ToolResult::text("a book")) })
@@ -87,7 +94,9 @@
 //!
 //! let names: Vec<_> = handle.breakers().into_iter().map(|breaker| breaker.name).collect();
 //! assert_eq!(names, ["catalogue", "lend"]);
-//! # drop(server);
+//! let found = server.call_tool("search", json!({}), &RequestContext::new()).await?;
+//! assert_eq!(found.first_text(), Some("found"));
+//! # Ok(()) }
 //! ```
 //!
 //! # Example: switch a tool off

@@ -142,3 +142,20 @@ async fn outside_of_the_transaction_a_refused_call_begins_none() {
         assert_eq!(transactions.map(|(_, count)| count).sum::<u64>(), begun);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_keeps_failures_keeps_no_refusal() {
+    let breaker = BreakerTool::new();
+    let handle = breaker.handle();
+    let cache = CachedTool::new().with_negative_ttl([ErrorKind::Unavailable], Duration::from_secs(60));
+    let script = server();
+    let server = (cache, breaker).layer(script.clone());
+    assert!(handle.force_open("search"));
+    assert!(is_refused(&call(&server, "search", json!({})).await));
+    assert!(handle.release("search"));
+    assert!(call(&server, "search", json!({})).await.is_ok_and(|answer| !answer.is_error()));
+    for _ in 0..3 {
+        assert!(call(&server, "search", down()).await.is_ok_and(|answer| answer.is_error()));
+    }
+    assert_eq!(script.calls("search"), 2, "a failure of the tool is kept");
+}

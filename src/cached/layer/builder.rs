@@ -79,14 +79,15 @@ impl CachedTool {
     }
 
     /// Keeps failures of these kinds for `ttl`: up to 1,000, in this process. A later success replaces one. Use it for failures that
-    /// are answers, such as [`ErrorKind::ResourceNotFound`].
+    /// are answers, such as [`ErrorKind::ResourceNotFound`]. A refusal of a layer further in is not kept: it is no answer of the tool.
     ///
     /// With a second level, a failure is served for no longer than the [first level's ttl](Self::with_first_level_ttl), like a result.
     pub fn with_negative_ttl(self, kinds: impl IntoIterator<Item = ErrorKind>, ttl: Duration) -> Self {
         let kinds: Vec<_> = kinds.into_iter().collect();
         self.set_results(|results| {
             results.with_negative_ttl(ttl, move |load_failure| {
-                load_failure.failure().and_then(|failure| failure.kind()).is_some_and(|kind| kinds.contains(&kind))
+                let failure = load_failure.failure().filter(|failure| !failure.is_turned_away());
+                failure.and_then(|failure| failure.kind()).is_some_and(|kind| kinds.contains(&kind))
             })
         })
     }

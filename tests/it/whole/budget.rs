@@ -190,7 +190,7 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // stores its arguments twice, as methods of an `#[async_trait]` do.
         ("session", "session") => (27, 3_850),
         // Its work, with the permit of the call.
-        ("no retry", "breaker") => (1, 1_000),
+        ("no retry", "breaker") => (1, 500),
         // Its work, with the places that the call has.
         ("no retry", "limited") => (1, 1_300),
         // One of them is the scope entry with the call's label for the log: an error deep in a tool is logged with it.
