@@ -150,12 +150,12 @@ pub mod canonical;
 mod clock;
 #[cfg(any(
     feature = "transactional",
-    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+    all(any(feature = "audit", feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
 ))]
 mod connections;
 #[cfg(any(
     feature = "transactional",
-    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+    all(any(feature = "audit", feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
 ))]
 mod database;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
@@ -173,10 +173,10 @@ mod masked;
 pub mod middleware;
 pub mod outcome;
 mod percent;
-#[cfg(all(feature = "postgres", any(feature = "rmcp", feature = "session", feature = "transactional")))]
+#[cfg(all(feature = "postgres", any(feature = "audit", feature = "rmcp", feature = "session", feature = "transactional")))]
 #[cfg_attr(
     docsrs,
-    doc(cfg(all(feature = "postgres", any(feature = "rmcp", feature = "session", feature = "transactional"))))
+    doc(cfg(all(feature = "postgres", any(feature = "audit", feature = "rmcp", feature = "session", feature = "transactional"))))
 )]
 pub mod postgres;
 mod progress;
@@ -194,12 +194,12 @@ mod shared_work;
 mod shares;
 #[cfg(any(
     feature = "transactional",
-    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+    all(any(feature = "audit", feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
 ))]
 mod sweeper;
 #[cfg(any(
     feature = "transactional",
-    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+    all(any(feature = "audit", feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
 ))]
 mod tables;
 mod telemetry;
@@ -210,6 +210,9 @@ pub mod testing;
 pub mod transactional;
 mod untrusted;
 
+#[cfg(feature = "audit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "audit")))]
+pub mod audit;
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
 pub mod batched;
@@ -247,6 +250,9 @@ pub mod validated;
 #[cfg_attr(docsrs, doc(cfg(feature = "workflow")))]
 pub mod workflow;
 
+#[cfg(feature = "audit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "audit")))]
+pub use audit::AuditTool;
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
 pub use batched::BatchedTool;
