@@ -2,8 +2,8 @@
 //!
 //! `cargo run --example audit --features audit` serves it over stdio. The lines are on stderr.
 //!
-//! Call `send` from an MCP client, such as `npx @modelcontextprotocol/inspector` with that command: once, and once without `to`.
-//! The lines have the receiver of the letter, but not its text.
+//! Call `send` from an MCP client, such as `npx @modelcontextprotocol/inspector` with that command: once to `Ada`, and once to
+//! `nowhere`. The lines have the receiver of the letter, but not its text.
 
 use std::time::Duration;
 

@@ -95,7 +95,8 @@ impl AuditTool {
     }
 
     /// Records of the arguments of each tool what this function returns. Its arguments are the tool and the tool's own arguments: it never
-    /// receives those that layers add, such as an idempotency key or the handle of a session.
+    /// receives those that layers add, such as an idempotency key or the handle of a session. Only `close_session`, a tool that a
+    /// `SessionStore` adds, has the handle as an argument of its own: leave it out.
     ///
     /// It runs before the call.
     pub fn with_redaction(mut self, redaction: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {

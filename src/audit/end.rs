@@ -121,7 +121,7 @@ fn success(cache: Option<&Value>, key: Option<&Value>) -> End {
     }
 }
 
-/// Returns the layer that made the error, and its reason.
+/// Returns the layer that made the error, and its reason. Of several, the first one in the alphabet: an object may have any order.
 fn refusal<'a>(failure: &Failure<'a>) -> Option<(&'a str, &'a str)> {
     let marks = failure.data()?.as_object()?.iter().filter(|(key, _)| !NO_REASONS.contains(&key.as_str()));
     marks
@@ -135,7 +135,7 @@ fn refusal<'a>(failure: &Failure<'a>) -> Option<(&'a str, &'a str)> {
                 _ => None,
             }
         })
-        .next()
+        .min()
 }
 
 /// Returns the layer that had kept the failure, or does not know what became of the call.

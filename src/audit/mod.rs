@@ -145,7 +145,8 @@
 //! - **Sessions** are always hashed: whoever has the id of a session can use it.
 //! - **Arguments** are not recorded, unless you list them ([`with_arguments`](AuditTool::with_arguments)) or return what may be recorded
 //!   ([`with_redaction`](AuditTool::with_redaction)). Idempotency keys and session handles are arguments that layers add. They are secrets of
-//!   the caller, and are never recorded. Nothing is recorded of the arguments of a tool that is in no listing.
+//!   the caller: they are not recorded, and the redaction does not receive them. Nothing is recorded of the arguments of a tool that is in
+//!   no listing.
 //! - **Answers** are never recorded, nor is the text of an error.
 //!
 //! # Sinks
@@ -227,3 +228,7 @@ pub use sql::{AUDIT_SCHEMA, AuditDatabase, SqlTable};
 
 /// The name of the layer in errors.
 const LAYER: &str = "AuditTool";
+
+#[cfg(test)]
+#[cfg(feature = "full")]
+mod tests;

@@ -55,9 +55,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the check of the table waits.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a connection is kept for the next batch.
-const KEPT_FOR: Duration = Duration::from_secs(60);
-
 /// Writes events into a table of a database: PostgreSQL or SQLite.
 ///
 /// The [table](AUDIT_SCHEMA) must exist: see [`ensure_schema`](Self::ensure_schema). Each batch is one statement on a connection that no
@@ -106,7 +103,7 @@ impl<DB: AuditDatabase> Destination for SqlTable<DB> {
             // Tools may take all connections for long.
             let mut connection = self.connections.spare().await?;
             DB::insert(&mut connection, &rows).await?;
-            self.connections.keep_for_next(connection, KEPT_FOR);
+            connection.done();
             Ok(())
         };
         let written = timeout(WRITE_TIMEOUT, written).await.unwrap_or_else(|_| Err(no_answer()));

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use mcp_patterns::audit::{Buffered, JsonLines};
 use mcp_patterns::batched::Batcher;
 use mcp_patterns::cached::{Cache, MemoryLevel, Reads, RedisLevel};
 use mcp_patterns::idempotency_keys::Idempotency;
@@ -14,7 +15,7 @@ use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{TransactionError, Transactor};
 use mcp_patterns::workflow::{Chain, Fallback, Gather, Source};
 use mcp_patterns::{
-    AnyRedisConnection, BatchedTool, CachedTool, ConfigError, IdempotentTool, RetryTool, SessionStore,
+    AnyRedisConnection, AuditTool, BatchedTool, CachedTool, ConfigError, IdempotentTool, RetryTool, SessionStore,
     TransactionalTool, TryLayer,
 };
 use redis::aio::ConnectionManager;
@@ -110,6 +111,14 @@ async fn redis() -> ConnectionManager {
 
 fn prefix() -> String {
     format!("mcp-patterns:test:{:032x}:", fastrand::u128(..))
+}
+
+#[tokio::test]
+async fn audits() {
+    for time in times() {
+        let buffer = Buffered::new(JsonLines::new(tokio::io::sink())).with_capacity(1).with_wait(time);
+        works(time, "read", AuditTool::new().with_buffer(buffer)).await;
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mcp_patterns::cached::Reads;
 use mcp_patterns::limited::{Concurrency, Per, Rate};
-use mcp_patterns::{BatchedTool, Layer, LimitedTool, Middleware, layer};
+use mcp_patterns::{AuditTool, BatchedTool, Layer, LimitedTool, Middleware, layer};
 use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use tokio::runtime::{Builder, Runtime};
@@ -38,7 +38,14 @@ macro_rules! each_layer_and_pair {
 fn visit_all<H: McpHandler>(visitor: &mut impl Visit, pool: &SqlitePool, server: &H) {
     let transactional = || shop::transactional(pool);
     each_layer_and_pair!(visitor, server.clone();
-        own validated session cached batched retry limited idempotent transactional);
+        audit own validated session cached batched retry limited idempotent transactional);
+}
+
+/// Records each call of one tool, as a function receives it.
+fn audit() -> AuditTool {
+    AuditTool::new().only(["stock"]).with_arguments("stock", ["/id"]).with_sink(|event| {
+        black_box(event);
+    })
 }
 
 /// All limits, and so high that they let every call through.
@@ -184,6 +191,8 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // A record states the end of its session, and a writer the end of its wait for the backend. A step of a backend
         // stores its arguments twice, as methods of an `#[async_trait]` do.
         ("session", "session") => (27, 3_850),
+        // Its work, and the event: six texts, the arguments, and the space in which they are found.
+        ("no retry", "audit") => (0, 0),
         // Its work, with the places that the call has.
         ("no retry", "limited") => (1, 1_300),
         // One of them is the scope entry with the call's label for the log: an error deep in a tool is logged with it.
@@ -269,6 +278,7 @@ fn an_acting_layer_stores_the_inner_call_once() {
         BatchedTool::new().only(["stock"]) => kind("no retry"),
         retry() => kind("no retry"),
         limited() => kind("no retry"),
+        audit() => kind("no retry"),
         idempotent() => kind("key"),
         shop::transactional(&pool) => PAYMENT,
     }
