@@ -44,6 +44,7 @@
 //!
 //! | layer | what happens to a call | acts by default on | manual |
 //! | --- | --- | --- | --- |
+//! | [`AuditTool`] | is recorded, with its end: one event for each call, also for a hit, a refusal, or a caller who has left | every tool | [`audit`] |
 //! | [`ValidatedTool`] | is rejected if its arguments are invalid, with every violation listed | every tool | [`validated`] |
 //! | [`SessionStore`] | finds its session: per connection, per user, or by a handle | every tool | [`session`] |
 //! | [`CachedTool`] | is answered from memory, or from a cache shared with other replicas, if the same call was answered before | read-only tools; resources and prompts on request | [`cached`] |
@@ -118,6 +119,7 @@
 //!
 //! | feature | what it adds | default |
 //! | --- | --- | --- |
+//! | `audit` | [`AuditTool`]; with `sqlite` or `postgres`, a table | yes |
 //! | `batched` | [`BatchedTool`] | yes |
 //! | `cached` | [`CachedTool`]; with `redis`, a second level for replicas | yes |
 //! | `limited` | [`LimitedTool`] | yes |

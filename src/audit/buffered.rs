@@ -31,7 +31,7 @@ use crate::telemetry::Outage;
 ///
 /// # Defaults
 ///
-/// - events in the buffer: 10,000, of about a kilobyte each without arguments
+/// - events in the buffer: 10,000
 /// - wait for room: none
 #[derive(Clone)]
 #[must_use = "a buffer does nothing until it is given to a layer"]

@@ -1,18 +1,17 @@
 //! The settings of the layer, and their setters.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::arguments::Redaction;
 use super::buffered::Buffered;
 use super::event::Event;
 use super::handle::{Handle, Handled};
-use super::outputs::{Output, Outputs};
+use super::outputs::Output;
 use super::plan::ToolPlan;
 use super::principal::Principals;
+use super::settings::Settings;
 use crate::Identity;
 use crate::selection::{Plan, Selection, selectors};
 
@@ -26,33 +25,11 @@ pub struct AuditTool {
     pub(super) handled: Arc<Handled>,
 }
 
-#[derive(Clone)]
-pub(super) struct Settings {
-    pub(super) outputs: Outputs,
-    pub(super) principals: Principals,
-    /// The JSON pointers of each tool.
-    pub(super) arguments: BTreeMap<String, Vec<String>>,
-    pub(super) redaction: Option<Redaction>,
-    pub(super) max_argument_bytes: usize,
-    pub(super) identity: Identity,
-}
-
-/// The most bytes of recorded arguments by default.
-pub(super) const MAX_ARGUMENT_BYTES: usize = 4 << 10;
-
 impl AuditTool {
     /// Creates a layer for every tool. It records nothing yet, which is an error: give it a sink.
     pub fn new() -> Self {
-        let settings = Settings {
-            outputs: Outputs::default(),
-            principals: Principals::Named,
-            arguments: BTreeMap::new(),
-            redaction: None,
-            max_argument_bytes: MAX_ARGUMENT_BYTES,
-            identity: Identity::new(),
-        };
         Self {
-            settings: Arc::new(settings),
+            settings: Arc::new(Settings::new()),
             selection: Selection::new(),
             plan: Plan::default(),
             handled: Arc::new(Handled::new()),

@@ -26,11 +26,12 @@ pub enum End {
     Replayed,
     /// The call has no answer yet: the client must answer a question first, or a task continues the call.
     Unfinished,
-    /// A layer refused the call, and the tool was not called. The event has the layer and the reason.
+    /// A layer refused the call, or what its tool asked a layer for, such as a session. Nothing was done. The event has the layer and the
+    /// reason.
     Refused,
     /// The call failed.
     Failed,
-    /// The caller cancelled the call.
+    /// The call ended because the caller cancelled it.
     Cancelled,
     /// A layer stopped waiting for the tool, or for its turn.
     TimedOut,

@@ -101,8 +101,15 @@ pub(super) fn new_id(time: SystemTime) -> String {
     let random = u128::from(random()) << 64 | u128::from(random());
     let time = u128::from(millis_of(time)) << 80;
     let bits = time | 7 << 76 | (random >> 52 & 0xfff) << 64 | 2 << 62 | random & ((1 << 62) - 1);
-    let digits = format!("{bits:032x}");
-    format!("{}-{}-{}-{}-{}", &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..])
+    let mut id = String::with_capacity(36);
+    for nibble in (0..32).rev() {
+        if matches!(nibble, 23 | 19 | 15 | 11) {
+            id.push('-');
+        }
+        let digit = (bits >> (4 * nibble)) as u32 & 15;
+        id.extend(char::from_digit(digit, 16));
+    }
+    id
 }
 
 #[cfg(test)]

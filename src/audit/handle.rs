@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use super::builder::Settings;
 use super::buffered::Buffered;
 use super::losses::Losses;
 use super::plan::ToolPlan;
+use super::settings::Settings;
 use crate::selection::Plan;
 use crate::telemetry::Count;
 

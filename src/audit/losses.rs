@@ -8,7 +8,7 @@ use crate::telemetry::{Count, Counter, Warning};
 pub(super) struct Losses {
     sink: String,
     count: Count,
-    /// Made with the first event or loss, when the recorder of the process is installed.
+    /// Made when the server starts, or with the first loss: the recorder of the process is installed by then.
     counter: OnceLock<Counter>,
     warning: Warning,
 }

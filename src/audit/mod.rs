@@ -127,9 +127,9 @@
 //! | `hit`, `stale` | a cache answered; the answer was fresh, or expired |
 //! | `replayed` | the answer of an earlier call with the same idempotency key |
 //! | `unfinished` | the client must answer a question first (`reason` is `input_required`), or a task continues the call (`task`) |
-//! | `refused` | a layer refused the call, and the tool was not called |
+//! | `refused` | a layer refused the call, or what its tool asked a layer for, such as a session; nothing was done |
 //! | `failed` | the call failed, with the `kind`; also a refusal by the tool itself, and by a layer after an earlier attempt |
-//! | `cancelled` | the caller cancelled |
+//! | `cancelled` | the call ended because the caller cancelled it. A tool that answers all the same has `answered` |
 //! | `timed_out` | a layer did not wait any longer. A timeout of the tool itself is `failed`, with the kind `timeout` |
 //! | `left` | the call was dropped before its end: the caller has left, or a layer further out has dropped it |
 //! | `panicked` | the call panicked. The panic goes on |
@@ -186,7 +186,8 @@
 //!
 //! # Cost
 //!
-//! The sizes are counted by writing the arguments and the answer as JSON to nowhere: about a microsecond for a kilobyte.
+//! A call that the layer does not act on costs nothing. The sizes are counted by writing the arguments and the answer as JSON to nowhere,
+//! without an allocation, in a time that grows with them.
 //!
 //! # What is counted and logged
 //!
@@ -210,6 +211,7 @@ mod outputs;
 mod plan;
 mod principal;
 mod recording;
+mod settings;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 mod text;

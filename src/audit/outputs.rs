@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
+use tracing::field::{debug, display};
 
 use super::LAYER;
 use super::buffered::{Buffered, Room};
@@ -109,14 +110,14 @@ fn trace(event: &Event) {
         end = event.end.as_str(),
         layer = event.layer,
         reason = event.reason,
-        kind = event.kind.map(tracing::field::debug),
+        kind = event.kind.map(debug),
         attempts = event.attempts,
         duration_ms = u64::try_from(event.duration.as_millis()).unwrap_or(u64::MAX),
         principal,
         session = event.session,
         request_id = event.request_id,
         trace_id = event.trace_id,
-        arguments = event.arguments.as_ref().map(tracing::field::display),
+        arguments = event.arguments.as_ref().map(display),
         argument_bytes = event.argument_bytes,
         answer_bytes = event.answer_bytes,
         "a call ended"

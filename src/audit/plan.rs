@@ -5,7 +5,7 @@ use std::sync::Arc;
 use turbomcp_types::Tool;
 
 use super::arguments::{Recorded, argument_of};
-use super::builder::Settings;
+use super::settings::Settings;
 use crate::arguments::LayerArguments;
 
 /// How the layer treats a tool.

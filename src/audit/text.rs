@@ -10,6 +10,9 @@ const MAX_TEXT: usize = 256;
 
 /// Copies the beginning of a text. Control characters are replaced: some logs and databases do not take them.
 pub(super) fn bounded(text: &str) -> String {
+    if text.len() <= MAX_TEXT && !text.chars().any(char::is_control) {
+        return text.to_owned();
+    }
     let end = if text.len() <= MAX_TEXT { text.len() } else { text.floor_char_boundary(MAX_TEXT) };
     let mut copy: String =
         text[..end].chars().map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char }).collect();

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The modules of layers. All other modules at the top of `src` are the ground floor: layers use them, and they know no
 /// layer.
-const LAYERS: [&str; 9] = [
+const LAYERS: [&str; 10] = [
+    "audit",
     "batched",
     "cached",
     "idempotency_keys",

@@ -62,7 +62,7 @@ in_both_columns! {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_its_client_cancels_has_an_event_that_says_so() {
         let (script, seen) = (Script::new(), Seen::default());
-        let client = serve(&script, seen.audit()).client("ada").await;
+        let client = serve(&script, (seen.audit(), CachedTool::new())).client("ada").await;
         let call = client.start("slow", json!({})).await;
         while script.calls("slow") < 1 {
             tokio::time::sleep(Duration::from_millis(1)).await;

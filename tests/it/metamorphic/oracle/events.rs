@@ -84,11 +84,11 @@ impl<'a> Judge<'a> {
                 match event.end {
                     Recorded::TimedOut => words.contains(&"timed_out"),
                     Recorded::Cancelled => *kind == Some(ErrorKind::Cancelled),
-                    // The server itself said nothing, and was not called for this caller.
+                    // The server itself said nothing, and was not called for this caller, but for a tool that asked for a session.
                     Recorded::Refused => {
                         answer.said.execution().is_none()
-                            && self.executions_of(number).next().is_none()
                             && event.layer.is_some()
+                            && (event.layer.as_deref() == Some("session") || self.executions_of(number).next().is_none())
                     }
                     Recorded::Failed => *kind != Some(ErrorKind::Cancelled) && !words.contains(&"timed_out"),
                     _ => false,
