@@ -175,10 +175,16 @@ mod masked;
 pub mod middleware;
 pub mod outcome;
 mod percent;
-#[cfg(all(feature = "postgres", any(feature = "audit", feature = "rmcp", feature = "session", feature = "transactional")))]
+#[cfg(all(
+    feature = "postgres",
+    any(feature = "audit", feature = "rmcp", feature = "session", feature = "transactional")
+))]
 #[cfg_attr(
     docsrs,
-    doc(cfg(all(feature = "postgres", any(feature = "audit", feature = "rmcp", feature = "session", feature = "transactional"))))
+    doc(cfg(all(
+        feature = "postgres",
+        any(feature = "audit", feature = "rmcp", feature = "session", feature = "transactional")
+    )))
 )]
 pub mod postgres;
 mod progress;

@@ -70,7 +70,8 @@ impl Outputs {
 
     /// Waits for room in each buffer that is full, in the order of the buffers.
     pub(super) async fn rooms(&self) -> Vec<Option<Room>> {
-        join_all(self.buffers().map(async |buffer| if buffer.must_wait() { buffer.reserve().await } else { None })).await
+        join_all(self.buffers().map(async |buffer| if buffer.must_wait() { buffer.reserve().await } else { None }))
+            .await
     }
 
     /// Gives the event to each output. The panic of one of them reaches neither the caller nor the other outputs.
@@ -94,7 +95,11 @@ impl Outputs {
             for buffer in self.buffers() {
                 let pending = buffer.stats().pending;
                 if pending > 0 {
-                    tracing::error!(sink = buffer.name(), pending, "the server stops before its audit events are written");
+                    tracing::error!(
+                        sink = buffer.name(),
+                        pending,
+                        "the server stops before its audit events are written"
+                    );
                 }
             }
         }
@@ -103,6 +108,8 @@ impl Outputs {
 
 fn trace(event: &Event) {
     let principal = event.principal.as_ref().and_then(Principal::name);
+    let (kind, arguments) = (event.kind.map(debug), event.arguments.as_ref().map(display));
+    let duration_ms = u64::try_from(event.duration.as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         target: "mcp_patterns::audit",
         id = event.id,
@@ -110,14 +117,14 @@ fn trace(event: &Event) {
         end = event.end.as_str(),
         layer = event.layer,
         reason = event.reason,
-        kind = event.kind.map(debug),
+        kind,
         attempts = event.attempts,
-        duration_ms = u64::try_from(event.duration.as_millis()).unwrap_or(u64::MAX),
+        duration_ms,
         principal,
         session = event.session,
         request_id = event.request_id,
         trace_id = event.trace_id,
-        arguments = event.arguments.as_ref().map(display),
+        arguments,
         argument_bytes = event.argument_bytes,
         answer_bytes = event.answer_bytes,
         "a call ended"

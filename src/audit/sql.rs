@@ -46,8 +46,11 @@ pub struct NewRow<'a> {
     pub json: String,
 }
 
-const TABLE: Table =
-    Table { backend: "audit::SqlTable", from: "from mcp_patterns_audit", create: "audit::SqlTable::ensure_schema(&pool)" };
+const TABLE: Table = Table {
+    backend: "audit::SqlTable",
+    from: "from mcp_patterns_audit",
+    create: "audit::SqlTable::ensure_schema(&pool)",
+};
 
 /// The longest time to write a batch.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,6 +74,7 @@ pub struct SqlTable<DB: AuditDatabase> {
 
 impl<DB: AuditDatabase> SqlTable<DB> {
     /// Creates the destination on a pool.
+    #[must_use]
     pub fn new(pool: &Pool<DB>) -> Self {
         let connections = Connections::of(pool);
         let apart = connections.set_apart(What::Statements);

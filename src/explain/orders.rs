@@ -23,7 +23,11 @@ pub(super) const WRONG_ORDERS: [WrongOrder; 22] = [
     wrong(Role::Validate, Role::Audit, "a call that is rejected is not recorded"),
     wrong(Role::Session, Role::Audit, "a call that is refused for lack of a session is not recorded"),
     wrong(Role::Cache, Role::Audit, "a hit is not recorded"),
-    wrong(Role::Batch, Role::Audit, "one call is recorded for all that share it, and none that a bulk function answers"),
+    wrong(
+        Role::Batch,
+        Role::Audit,
+        "one call is recorded for all that share it, and none that a bulk function answers",
+    ),
     wrong(Role::Retry, Role::Audit, "each attempt is recorded, and not the call"),
     wrong(Role::Limit, Role::Audit, "a call above a limit is not recorded"),
     wrong(Role::Idempotency, Role::Audit, "a replay is not recorded"),

@@ -20,7 +20,8 @@ async fn nothing_is_recorded_but_the_size() {
 #[tokio::test]
 async fn listed_arguments_are_recorded_by_their_pointers_if_they_are_there() {
     let seen = Seen::default();
-    let audit = seen.audit().with_arguments("order", ["/to", "/address/city"]).with_arguments("order", ["/a~1b", "/none"]);
+    let audit =
+        seen.audit().with_arguments("order", ["/to", "/address/city"]).with_arguments("order", ["/a~1b", "/none"]);
     let server = audit.layer(server());
     let args = json!({"to": ["Rome"], "address": {"city": "Rome", "street": "secret"}, "a/b": null, "note": "secret"});
     call(&server, "order", args).await.expect("an answer");
@@ -62,7 +63,11 @@ async fn arguments_above_the_bound_are_left_out_and_the_event_says_so() {
     ] {
         for (a, b, is_omitted) in [("12", "12", false), ("12345678", "1", true), ("1", "12345678", true)] {
             call(&server, "order", json!({"a": a, "b": b})).await.expect("an answer");
-            assert_eq!((seen.last().arguments_omitted, seen.last().arguments.is_none()), (is_omitted, is_omitted), "{a} {b}");
+            assert_eq!(
+                (seen.last().arguments_omitted, seen.last().arguments.is_none()),
+                (is_omitted, is_omitted),
+                "{a} {b}"
+            );
         }
     }
 }

@@ -100,7 +100,7 @@ async fn a_caller_who_leaves_while_the_tool_is_looked_up_has_an_event() {
 
     let seen = Seen::default();
     let selecting = seen.audit().when(|tool| tool.annotations.is_none());
-    let server = (selecting, crate::layer(Hidden)).layer(server());
+    let server = (selecting.clone(), crate::layer(Hidden)).layer(server());
     let ctx = user("ada");
     {
         let mut order = pin!(server.call_tool("order", json!({}), &ctx));
@@ -110,8 +110,11 @@ async fn a_caller_who_leaves_while_the_tool_is_looked_up_has_an_event() {
     call(&server, "order", json!({})).await.expect("an answer");
     assert_eq!(seen.last().end, End::Answered);
     let before = seen.all().len();
-    call(&server, "search", json!({})).await.expect("an answer");
-    assert_eq!(seen.all().len(), before, "it is read-only, so it is not selected");
+    let server = (selecting, crate::layer(Hidden)).layer(self::server());
+    for _ in 0..2 {
+        call(&server, "search", json!({})).await.expect("an answer");
+        assert_eq!(seen.all().len(), before, "it is read-only, so it is not selected, also while it is looked up");
+    }
 }
 
 #[tokio::test(start_paused = true)]

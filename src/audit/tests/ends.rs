@@ -136,8 +136,7 @@ async fn a_layer_that_stops_waiting_times_out_and_a_tool_that_gives_up_fails() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_call_is_cancelled_by_the_word_of_a_layer_or_the_kind_of_the_tool() {
     let seen = Seen::default();
-    let limits = LimitedTool::new()
-        .with_concurrency(Per::Tool, crate::limited::Concurrency::new(1).with_queue(1));
+    let limits = LimitedTool::new().with_concurrency(Per::Tool, crate::limited::Concurrency::new(1).with_queue(1));
     let server = (seen.audit(), limits).layer(server());
     let (token, ada) = (Token::default(), user("ada"));
     let waiting = token.ctx();

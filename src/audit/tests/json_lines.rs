@@ -73,7 +73,9 @@ async fn a_line_has_the_documented_fields_and_only_those_with_a_value() {
     assert_eq!((&failed["end"], &failed["kind"]), (&json!("failed"), &json!("permission_denied")));
     let manual = include_str!("../mod.rs");
     let (_, table) = manual.split_once("//! # Events").expect("the table of fields");
-    for field in fields(answered).iter().chain(&fields(failed)).map(String::as_str).chain(["layer", "attempts", "trace_id"]) {
+    for field in
+        fields(answered).iter().chain(&fields(failed)).map(String::as_str).chain(["layer", "attempts", "trace_id"])
+    {
         assert!(table.contains(&format!("`{field}`")), "{field} is not documented");
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::idempotent::MemoryBackend;
 use crate::{CachedTool, IdempotentTool};
 
-fn mistake(audit: AuditTool) -> String {
+fn mistake(audit: &AuditTool) -> String {
     audit.try_layer(server()).map(|_| "none".to_owned()).unwrap_or_else(|mistake| mistake.to_string())
 }
 
@@ -13,46 +13,43 @@ fn lines() -> Buffered {
 #[test]
 fn a_setting_that_cannot_work_is_an_error_that_says_what_to_do() {
     let new = || AuditTool::new().with_tracing();
-    let buffered = |buffer| mistake(AuditTool::new().with_buffer(buffer));
+    let buffered = |buffer| mistake(&AuditTool::new().with_buffer(buffer));
     let cases = [
         (
-            mistake(AuditTool::new()),
+            mistake(&AuditTool::new()),
             "AuditTool::new: no event would be recorded: add `with_tracing`, `with_sink` or `with_buffer`",
         ),
         (buffered(lines().with_capacity(0)), "Buffered::with_capacity: must be greater than zero"),
         (buffered(lines().with_wait(Duration::ZERO)), "Buffered::with_wait: must be greater than zero"),
         (buffered(lines().with_wait(Duration::from_nanos(1))), "Buffered::with_wait: must be at least 1 ms"),
+        (mistake(&new().with_max_argument_bytes(0)), "AuditTool::with_max_argument_bytes: must be greater than zero"),
         (
-            mistake(new().with_max_argument_bytes(0)),
-            "AuditTool::with_max_argument_bytes: must be greater than zero",
-        ),
-        (
-            mistake(new().with_hashed_principals("short")),
+            mistake(&new().with_hashed_principals("short")),
             "AuditTool::with_hashed_principals: the key has 5 bytes: set a random one of at least 16",
         ),
         (
-            mistake(new().with_arguments("order", ["/to"]).with_redaction(|_, args| args.clone())),
+            mistake(&new().with_arguments("order", ["/to"]).with_redaction(|_, args| args.clone())),
             "AuditTool::with_arguments: `with_redaction` decides for every tool: remove one of the two",
         ),
         (
-            mistake(new().with_arguments("order", ["to"])),
+            mistake(&new().with_arguments("order", ["to"])),
             "AuditTool::with_arguments: `to` of `order` is no JSON pointer: it begins with a slash, such as `/to`",
         ),
         (
-            mistake(new().with_arguments("order", [""])),
+            mistake(&new().with_arguments("order", [""])),
             "AuditTool::with_arguments: `` of `order` stands for all arguments: name each one that may be recorded, or use \
              `with_redaction`",
         ),
         (
-            mistake(new().with_arguments("order", ["/to"]).except(["order"])),
+            mistake(&new().with_arguments("order", ["/to"]).except(["order"])),
             "AuditTool::with_arguments: `order` has arguments to record and is left out: remove one of the two",
         ),
         (
-            mistake(new().with_arguments("odrer", ["/to"])),
+            mistake(&new().with_arguments("odrer", ["/to"])),
             "AuditTool names the tool `odrer`, which the server does not have: did you mean `order`?",
         ),
         (
-            mistake(new().only(["serach"])),
+            mistake(&new().only(["serach"])),
             "AuditTool names the tool `serach`, which the server does not have: did you mean `search`?",
         ),
     ];

@@ -185,8 +185,7 @@ async fn the_event_of_a_call_that_was_rolled_back_stays() {
         SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.expect("a database");
     SqlTable::ensure_schema(&pool).await.expect("the table is created");
     let buffer = Buffered::new(SqlTable::new(&pool));
-    let layers =
-        (AuditTool::new().with_buffer(buffer.clone()), TransactionalTool::new(pool.clone()).only(["order"]));
+    let layers = (AuditTool::new().with_buffer(buffer.clone()), TransactionalTool::new(pool.clone()).only(["order"]));
     let server = layers.layer(server());
     let answer = call(&server, "order", json!({"fails": "forbidden"})).await.expect("a failure");
     assert!(answer.is_error());

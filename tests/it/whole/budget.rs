@@ -191,8 +191,8 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // A record states the end of its session, and a writer the end of its wait for the backend. A step of a backend
         // stores its arguments twice, as methods of an `#[async_trait]` do.
         ("session", "session") => (27, 3_850),
-        // Its work, and the event: six texts, the arguments, and the space in which they are found.
-        ("no retry", "audit") => (0, 0),
+        // Its work, and the event with its texts and an argument.
+        ("no retry", "audit") => (13, 2_100),
         // Its work, with the places that the call has.
         ("no retry", "limited") => (1, 1_300),
         // One of them is the scope entry with the call's label for the log: an error deep in a tool is logged with it.

@@ -8,8 +8,8 @@ use mcp_patterns::limited::{Per, Rate};
 use mcp_patterns::{AuditTool, CachedTool, LimitedTool};
 use serde_json::json;
 
-use crate::both_sdks::script::Script;
 use crate::both_sdks::in_both_columns;
+use crate::both_sdks::script::Script;
 
 /// The events that a function has received.
 #[derive(Clone, Default)]

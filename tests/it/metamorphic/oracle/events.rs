@@ -88,7 +88,8 @@ impl<'a> Judge<'a> {
                     Recorded::Refused => {
                         answer.said.execution().is_none()
                             && event.layer.is_some()
-                            && (event.layer.as_deref() == Some("session") || self.executions_of(number).next().is_none())
+                            && (event.layer.as_deref() == Some("session")
+                                || self.executions_of(number).next().is_none())
                     }
                     Recorded::Failed => *kind != Some(ErrorKind::Cancelled) && !words.contains(&"timed_out"),
                     _ => false,
