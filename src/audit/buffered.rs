@@ -1,22 +1,15 @@
-//! Events that wait for a destination that may be slow: in bounded memory, and written by one background task.
+//! A bounded buffer in front of a destination that may be slow.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::destination::Destination;
 use super::event::Event;
-use super::losses::Losses;
+use super::queue::{Queue, Room};
 use crate::ConfigError;
-use crate::telemetry::Outage;
 
 /// Keeps events in memory until a [`Destination`] has taken them. Clones share the events and the counters.
 ///
@@ -36,7 +29,7 @@ use crate::telemetry::Outage;
 #[derive(Clone)]
 #[must_use = "a buffer does nothing until it is given to a layer"]
 pub struct Buffered {
-    inner: Arc<Inner>,
+    queue: Arc<Queue>,
     capacity: usize,
     wait: Option<Duration>,
 }
@@ -53,36 +46,8 @@ pub struct BufferStats {
     pub pending: usize,
 }
 
-struct Inner {
-    name: String,
-    state: Mutex<State>,
-    /// Notified when events have left the buffer, or a place in it is free again.
-    changed: Notify,
-    destination: tokio::sync::Mutex<Box<dyn Destination>>,
-    losses: Losses,
-    outage: Outage,
-}
-
-#[derive(Default)]
-struct State {
-    events: VecDeque<Arc<Event>>,
-    /// The places that are kept for calls that have waited for them.
-    reserved: usize,
-    /// The number of events that have left the buffer: the destination has taken them.
-    written: u64,
-    /// Whether a task writes the events.
-    is_running: bool,
-}
-
 /// How many events are in the buffer at most by default.
 const CAPACITY: usize = 10_000;
-
-/// How many events are written together.
-const BATCH: usize = 100;
-
-/// The pause after a failure. It doubles with each further one.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The name of the buffer in errors.
 const BUFFERED: &str = "Buffered";
@@ -90,16 +55,7 @@ const BUFFERED: &str = "Buffered";
 impl Buffered {
     /// Creates a buffer in front of a destination.
     pub fn new(destination: impl Destination) -> Self {
-        let name = destination.name().to_owned();
-        let inner = Inner {
-            losses: Losses::new(&name),
-            name,
-            state: Mutex::default(),
-            changed: Notify::new(),
-            destination: tokio::sync::Mutex::new(Box::new(destination)),
-            outage: Outage::default(),
-        };
-        Self { inner: Arc::new(inner), capacity: CAPACITY, wait: None }
+        Self { queue: Arc::new(Queue::new(Box::new(destination))), capacity: CAPACITY, wait: None }
     }
 
     /// Sets how many events may be in the buffer. Default: 10,000.
@@ -119,18 +75,18 @@ impl Buffered {
     /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> BufferStats {
-        let state = self.inner.state();
-        BufferStats { written: state.written, lost: self.inner.losses.get(), pending: state.events.len() }
+        let state = self.queue.state();
+        BufferStats { written: state.written, lost: self.queue.losses.get(), pending: state.events.len() }
     }
 
     /// Waits until all events that are in the buffer now are written. It waits as long as the destination fails: put a timeout around it.
     pub async fn flush(&self) {
         let last = {
-            let state = self.inner.state();
+            let state = self.queue.state();
             state.written + state.events.len() as u64
         };
-        self.inner.run();
-        self.inner.until(|state| (state.written >= last).then_some(())).await;
+        self.queue.run();
+        self.queue.until(|state| (state.written >= last).then_some(())).await;
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
@@ -140,162 +96,35 @@ impl Buffered {
 
     /// Checks the storage at the start of the server.
     pub(super) async fn check_storage(&self) -> Result<(), ConfigError> {
-        self.inner.losses.announce();
+        self.queue.losses.announce();
         // If a task writes already, the storage is in use.
-        match self.inner.destination.try_lock() {
+        match self.queue.destination.try_lock() {
             Ok(mut destination) => destination.check_storage().await,
             Err(_) => Ok(()),
         }
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.inner.name
+        &self.queue.name
     }
 
     /// Says whether a call has to wait for room.
     pub(super) fn must_wait(&self) -> bool {
-        self.wait.is_some() && !self.inner.state().has_room(self.capacity)
+        self.wait.is_some() && !self.queue.state().has_room(self.capacity)
     }
 
     /// Waits for room, and keeps it for the event of this call.
     pub(super) async fn reserve(&self) -> Option<Room> {
-        let wait = self.wait?;
-        let reserved = self.inner.until(|state| {
-            let has_room = state.has_room(self.capacity);
-            state.reserved += usize::from(has_room);
-            has_room.then_some(())
-        });
-        timeout(wait, reserved).await.ok()?;
-        Some(Room(Some(Arc::clone(&self.inner))))
+        let reserved = self.queue.reserve(self.capacity);
+        timeout(self.wait?, reserved).await.ok()
     }
 
     /// Takes an event, if there is room for it.
     pub(super) fn record(&self, event: &Arc<Event>, room: Option<Room>) {
-        let mut state = self.inner.state();
-        // Under one lock, so that no other event gets the room that was kept for this one.
-        if room.and_then(|mut room| room.0.take()).is_some() {
-            state.reserved -= 1;
-        }
-        let has_room = state.has_room(self.capacity);
-        if has_room {
-            state.events.push_back(Arc::clone(event));
-        }
-        drop(state);
-        if has_room {
-            self.inner.run();
+        if self.queue.push(event, room, self.capacity) {
+            self.queue.run();
         } else {
-            self.inner.losses.add();
-        }
-    }
-}
-
-/// A place in the buffer that is kept for one event.
-pub(super) struct Room(Option<Arc<Inner>>);
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        if let Some(inner) = &self.0 {
-            inner.state().reserved -= 1;
-            inner.changed.notify_waiters();
-        }
-    }
-}
-
-impl State {
-    fn has_room(&self, capacity: usize) -> bool {
-        self.events.len() + self.reserved < capacity
-    }
-}
-
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the state gives a value.
-    async fn until<T>(&self, mut value: impl FnMut(&mut State) -> Option<T>) -> T {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            // From here on, no change is missed.
-            changed.as_mut().enable();
-            if let Some(value) = value(&mut self.state()) {
-                return value;
-            }
-            changed.await;
-        }
-    }
-
-    /// Makes sure that a task writes the events. Without a runtime, they wait for the next event that has one.
-    fn run(self: &Arc<Self>) {
-        let Ok(runtime) = Handle::try_current() else { return };
-        let mut state = self.state();
-        if !state.is_running && !state.events.is_empty() {
-            state.is_running = true;
-            runtime.spawn(Running { inner: Arc::clone(self), is_done: false }.write_all());
-        }
-    }
-
-    fn next_batch(&self) -> Vec<Arc<Event>> {
-        let mut state = self.state();
-        // Under one lock: an event that comes later begins a new task.
-        state.is_running = !state.events.is_empty();
-        state.events.iter().take(BATCH).map(Arc::clone).collect()
-    }
-
-    /// Removes the first events of the buffer.
-    fn remove(&self, events: usize) {
-        let mut state = self.state();
-        state.events.drain(..events);
-        state.written += events as u64;
-        drop(state);
-        self.changed.notify_waiters();
-    }
-}
-
-/// The task that writes the events, until there are none.
-struct Running {
-    inner: Arc<Inner>,
-    is_done: bool,
-}
-
-impl Running {
-    async fn write_all(mut self) {
-        let inner = Arc::clone(&self.inner);
-        let mut destination = inner.destination.lock().await;
-        let mut pause = PAUSE;
-        loop {
-            let batch = inner.next_batch();
-            if batch.is_empty() {
-                self.is_done = true;
-                return;
-            }
-            let written = AssertUnwindSafe(destination.write(&batch)).catch_unwind().await;
-            match written.unwrap_or_else(|_| Err("the destination panicked".into())) {
-                Ok(()) => {
-                    pause = PAUSE;
-                    inner.remove(batch.len());
-                    if let Some(over) = inner.outage.worked() {
-                        let (after_ms, failures) = (over.after_ms, over.failures);
-                        tracing::info!(sink = inner.name, after_ms, failures, "audit events are written again");
-                    }
-                }
-                Err(error) => {
-                    if let Some(unsaid) = inner.outage.failed() {
-                        tracing::warn!(sink = inner.name, %error, unsaid, "audit events cannot be written");
-                    }
-                    sleep(pause).await;
-                    pause = (2 * pause).min(LONGEST_PAUSE);
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // The runtime shuts down. The next event that has one begins a new task.
-        if !self.is_done {
-            self.inner.state().is_running = false;
+            self.queue.losses.add();
         }
     }
 }
@@ -303,7 +132,7 @@ impl Drop for Running {
 impl fmt::Debug for Buffered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Buffered")
-            .field("name", &self.inner.name)
+            .field("name", &self.queue.name)
             .field("capacity", &self.capacity)
             .field("wait", &self.wait)
             .finish_non_exhaustive()

@@ -210,6 +210,7 @@ mod losses;
 mod outputs;
 mod plan;
 mod principal;
+mod queue;
 mod recording;
 mod settings;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -9,9 +9,10 @@ use tokio::time::timeout;
 use tracing::field::{debug, display};
 
 use super::LAYER;
-use super::buffered::{Buffered, Room};
+use super::buffered::Buffered;
 use super::event::{Event, Principal};
 use super::losses::Losses;
+use super::queue::Room;
 use crate::ConfigError;
 
 /// What receives the events of a layer.

@@ -10,11 +10,11 @@ use turbomcp_core::{McpResult, RequestContext};
 use turbomcp_types::ToolResult;
 
 use super::arguments::Arguments;
-use super::buffered::Room;
 use super::builder::AuditTool;
 use super::end::{End, Ending};
 use super::event::{Event, new_id};
 use super::plan::ToolPlan;
+use super::queue::Room;
 use super::text::{bounded, json_bytes};
 use super::trace_id::trace_id;
 use crate::canonical::sha256;

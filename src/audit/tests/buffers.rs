@@ -213,6 +213,32 @@ fn events_outlive_the_runtime_that_was_to_write_them() {
 }
 
 #[test]
+fn a_runtime_that_shuts_down_drops_its_calls_and_leaves_their_events_in_the_buffer() {
+    let gate = Gate::open();
+    let buffer = Buffered::new(gate.clone());
+    let waits = ScriptedServer::new("s").with_plain("waits", |_| std::future::pending());
+    let server = AuditTool::new().with_buffer(buffer.clone()).layer(waits);
+    let runtimes = [
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime"),
+    ];
+    for (before, runtime) in runtimes.into_iter().enumerate() {
+        let server = server.clone();
+        runtime.block_on(async {
+            tokio::spawn(async move { call(&server, "waits", json!({})).await.map(drop) });
+            settle().await;
+            tokio::time::sleep(ms(20)).await;
+        });
+        drop(runtime);
+        assert_eq!(buffer.stats().pending, before + 1);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(buffer.flush());
+    let batches = gate.0.batches.lock().expect("no panic");
+    assert_eq!(batches.concat().iter().map(|event| event.end).collect::<Vec<_>>(), [End::Left, End::Left]);
+}
+
+#[test]
 fn a_call_that_is_dropped_without_a_runtime_is_recorded() {
     let gate = Gate::open();
     let buffer = Buffered::new(gate.clone());
