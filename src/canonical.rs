@@ -57,13 +57,25 @@ pub fn encode(value: &Value, key: &mut Vec<u8>) {
 }
 
 /// Returns the SHA-256 of a canonical form, in hexadecimal digits. It replaces the form outside this process.
-#[cfg(any(feature = "idempotent", feature = "rmcp", feature = "session", feature = "transactional"))]
+#[cfg(any(
+    feature = "audit",
+    feature = "idempotent",
+    feature = "rmcp",
+    feature = "session",
+    feature = "transactional"
+))]
 pub(crate) fn sha256(canonical: &[u8]) -> String {
     hex(&<sha2::Sha256 as sha2::Digest>::digest(canonical))
 }
 
 /// Returns the bytes in hexadecimal digits.
-#[cfg(any(feature = "idempotent", feature = "rmcp", feature = "session", feature = "transactional"))]
+#[cfg(any(
+    feature = "audit",
+    feature = "idempotent",
+    feature = "rmcp",
+    feature = "session",
+    feature = "transactional"
+))]
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     let digit = |half: u8| DIGITS[usize::from(half)];
@@ -168,7 +180,13 @@ mod tests {
         key
     }
 
-    #[cfg(any(feature = "idempotent", feature = "rmcp", feature = "session", feature = "transactional"))]
+    #[cfg(any(
+        feature = "audit",
+        feature = "idempotent",
+        feature = "rmcp",
+        feature = "session",
+        feature = "transactional"
+    ))]
     #[test]
     fn a_hash_is_written_in_64_hexadecimal_digits() {
         // The example of FIPS 180-2, appendix B.1.

@@ -1,15 +1,24 @@
 //! Times in the future, for durations of any length, and the clocks that measure them.
 //!
-//! Neither this module nor any other code of the crate reads the wall clock of the process: it may be wrong, and it may be set. The
-//! monotonic clock measures waits and data in memory. The clock of a backend measures times that several processes compare, within
-//! the backend's own statement or script: only durations are sent.
+//! The crate compares no time of the wall clock of the process: it may be wrong, and it may be set. The monotonic clock measures waits
+//! and data in memory. The clock of a backend measures times that several processes compare, within the backend's own statement or
+//! script: only durations are sent. The wall clock is read in one place, for records that people read.
 
 use std::time::Duration;
+#[cfg(feature = "audit")]
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 /// Counts as forever. Every clock, counter and backend can represent it.
 pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// The time of day, only for a record: nothing compares it.
+#[cfg(feature = "audit")]
+#[expect(clippy::disallowed_methods, reason = "a record of a call needs a time that people and other systems know")]
+pub(crate) fn time_of_day() -> SystemTime {
+    SystemTime::now()
+}
 
 /// `duration` after `now`, or a century after where that is sooner.
 pub(crate) fn later(now: Instant, duration: Duration) -> Instant {

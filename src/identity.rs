@@ -1,6 +1,8 @@
 //! Sharing between callers: the [`Scope`] of data that layers keep between calls, and the [`Identity`] that distinguishes callers.
 
 mod instance;
+#[cfg(feature = "audit")]
+mod named;
 mod partition;
 mod rights;
 #[cfg(any(feature = "batched", feature = "breaker", feature = "limited", feature = "retry"))]
@@ -15,6 +17,8 @@ use turbomcp_core::RequestContext;
 
 #[cfg(feature = "rmcp")]
 pub(crate) use self::instance::mark_instance;
+#[cfg(feature = "audit")]
+pub(crate) use self::named::Named;
 pub(crate) use self::partition::{Partition, UNREAD_CREDENTIALS};
 #[cfg(any(feature = "batched", feature = "limited"))]
 pub(crate) use self::share::share_of;

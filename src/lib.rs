@@ -44,6 +44,7 @@
 //!
 //! | layer | what happens to a call | acts by default on | manual |
 //! | --- | --- | --- | --- |
+//! | [`AuditTool`] | is recorded, with its end: one event for each call, also for a hit, a refusal, or a caller who has left | every tool | [`audit`] |
 //! | [`ValidatedTool`] | is rejected if its arguments are invalid, with every violation listed | every tool | [`validated`] |
 //! | [`SessionStore`] | finds its session: per connection, per user, or by a handle | every tool | [`session`] |
 //! | [`CachedTool`] | is answered from memory, or from a cache shared with other replicas, if the same call was answered before | read-only tools; resources and prompts on request | [`cached`] |
@@ -119,6 +120,7 @@
 //!
 //! | feature | what it adds | default |
 //! | --- | --- | --- |
+//! | `audit` | [`AuditTool`]; with `sqlite` or `postgres`, a table | yes |
 //! | `batched` | [`BatchedTool`] | yes |
 //! | `breaker` | [`BreakerTool`] | yes |
 //! | `cached` | [`CachedTool`]; with `redis`, a second level for replicas | yes |
@@ -154,12 +156,12 @@ mod circuit;
 mod clock;
 #[cfg(any(
     feature = "transactional",
-    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+    all(any(feature = "audit", feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
 ))]
 mod connections;
 #[cfg(any(
     feature = "transactional",
-    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+    all(any(feature = "audit", feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
 ))]
 mod database;
 #[cfg(any(feature = "idempotent", feature = "transactional"))]
@@ -177,10 +179,16 @@ mod masked;
 pub mod middleware;
 pub mod outcome;
 mod percent;
-#[cfg(all(feature = "postgres", any(feature = "rmcp", feature = "session", feature = "transactional")))]
+#[cfg(all(
+    feature = "postgres",
+    any(feature = "audit", feature = "rmcp", feature = "session", feature = "transactional")
+))]
 #[cfg_attr(
     docsrs,
-    doc(cfg(all(feature = "postgres", any(feature = "rmcp", feature = "session", feature = "transactional"))))
+    doc(cfg(all(
+        feature = "postgres",
+        any(feature = "audit", feature = "rmcp", feature = "session", feature = "transactional")
+    )))
 )]
 pub mod postgres;
 mod progress;
@@ -198,12 +206,12 @@ mod shared_work;
 mod shares;
 #[cfg(any(
     feature = "transactional",
-    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+    all(any(feature = "audit", feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
 ))]
 mod sweeper;
 #[cfg(any(
     feature = "transactional",
-    all(any(feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
+    all(any(feature = "audit", feature = "rmcp", feature = "session"), any(feature = "postgres", feature = "sqlite"))
 ))]
 mod tables;
 mod telemetry;
@@ -214,6 +222,9 @@ pub mod testing;
 pub mod transactional;
 mod untrusted;
 
+#[cfg(feature = "audit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "audit")))]
+pub mod audit;
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
 pub mod batched;
@@ -254,6 +265,9 @@ pub mod validated;
 #[cfg_attr(docsrs, doc(cfg(feature = "workflow")))]
 pub mod workflow;
 
+#[cfg(feature = "audit")]
+#[cfg_attr(docsrs, doc(cfg(feature = "audit")))]
+pub use audit::AuditTool;
 #[cfg(feature = "batched")]
 #[cfg_attr(docsrs, doc(cfg(feature = "batched")))]
 pub use batched::BatchedTool;

@@ -10,8 +10,13 @@ use crate::scope::{self, Scoped};
 /// Creates the id of an error: 16 hexadecimal digits. The caller reads it as `(error 0123456789abcdef)`, and the log has it with
 /// all details.
 pub(crate) fn error_id() -> String {
+    format!("{:016x}", random())
+}
+
+/// Returns a number that no other id has. It is no secret.
+pub(crate) fn random() -> u64 {
     // The keys of `RandomState` come from the system's randomness, each pair once.
-    format!("{:016x}", RandomState::new().hash_one(()))
+    RandomState::new().hash_one(())
 }
 
 /// The label of a call in the log. The scope of a call has one if a layer knows the call.

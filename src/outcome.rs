@@ -215,7 +215,7 @@ impl<'a> Failure<'a> {
     }
 
     /// Returns a value that a layer has [noted](note).
-    fn noted(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn noted(&self, key: &str) -> Option<&'a Value> {
         self.meta(key).or_else(|| self.data()?.get(key))
     }
 

@@ -73,7 +73,7 @@ async fn answers(connection: &mut PgConnection, within: Duration) -> Result<bool
 ///
 /// `create index if not exists` locks the table before it looks for the index. So it would wait for each open transaction that has
 /// written to the table, and meanwhile all other writers would wait for it.
-#[cfg(any(feature = "rmcp", feature = "session", feature = "transactional"))]
+#[cfg(any(feature = "audit", feature = "rmcp", feature = "session", feature = "transactional"))]
 pub(crate) fn create_once(lock: i64, index: &str, schema: &str) -> String {
     format!(
         "select pg_advisory_xact_lock({lock}); \

@@ -70,7 +70,7 @@ impl LayerArguments {
         self.added().iter().map(|added| &*added.name)
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.added().iter().any(|added| *added.name == *name)
     }
 

@@ -38,6 +38,8 @@ pub struct Description {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Role {
+    /// Records each call.
+    Audit,
     /// Rejects calls with invalid arguments.
     Validate,
     /// Finds the session of a call.
@@ -298,6 +300,7 @@ impl Description {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Audit => "audit",
             Self::Validate => "validate",
             Self::Session => "session",
             Self::Cache => "cache",

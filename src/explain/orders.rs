@@ -19,7 +19,20 @@ const fn wrong(outside: Role, inside: Role, reason: &'static str) -> WrongOrder 
     WrongOrder { outside, inside, reason }
 }
 
-pub(super) const WRONG_ORDERS: [WrongOrder; 17] = [
+pub(super) const WRONG_ORDERS: [WrongOrder; 26] = [
+    wrong(Role::Validate, Role::Audit, "a call that is rejected is not recorded"),
+    wrong(Role::Session, Role::Audit, "a call that is refused for lack of a session is not recorded"),
+    wrong(Role::Cache, Role::Audit, "a hit is not recorded"),
+    wrong(
+        Role::Batch,
+        Role::Audit,
+        "one call is recorded for all that share it, and none that a bulk function answers",
+    ),
+    wrong(Role::Retry, Role::Audit, "each attempt is recorded, and not the call"),
+    wrong(Role::Breaker, Role::Audit, "a call that an open breaker refuses is not recorded"),
+    wrong(Role::Limit, Role::Audit, "a call above a limit is not recorded"),
+    wrong(Role::Idempotency, Role::Audit, "a replay is not recorded"),
+    wrong(Role::Transaction, Role::Audit, "a call is recorded before its transaction ends, which may fail"),
     wrong(Role::Cache, Role::Validate, "a call with invalid arguments costs a load that fails"),
     wrong(Role::Batch, Role::Validate, "a call with invalid arguments joins a batch"),
     wrong(Role::Retry, Role::Validate, "the retries do not learn of a tool that the validation looks up"),
@@ -63,7 +76,8 @@ const fn repeated(role: Role, reason: &'static str) -> Repeated {
     Repeated { role, reason }
 }
 
-pub(super) const REPEATED: [Repeated; 5] = [
+pub(super) const REPEATED: [Repeated; 6] = [
+    repeated(Role::Audit, "each call has two events, with different ids"),
     repeated(Role::Session, "the tool finds only the session of the inner one"),
     repeated(Role::Cache, "an answer is kept twice, and stays stale in one of them until both are invalidated"),
     repeated(Role::Batch, "a call waits in two queues"),

@@ -126,7 +126,7 @@ impl Identity {
         self.0.partition.is_none() && !self.0.anonymous_by_session && ctx.subject().is_none()
     }
 
-    fn names_tenant(&self, claim: &str) -> bool {
+    pub(super) fn names_tenant(&self, claim: &str) -> bool {
         matches!(claim, "tid" | "tenant_id" | "tenant" | "org_id" | "organization")
             || self.0.tenant_claims.contains(claim)
     }

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use mcp_patterns::audit::{Buffered, JsonLines};
 use mcp_patterns::batched::Batcher;
 use mcp_patterns::breaker::Window;
 use mcp_patterns::cached::{Cache, MemoryLevel, Reads, RedisLevel};
@@ -15,8 +16,8 @@ use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{TransactionError, Transactor};
 use mcp_patterns::workflow::{Chain, Fallback, Gather, Source};
 use mcp_patterns::{
-    AnyRedisConnection, BatchedTool, BreakerTool, CachedTool, ConfigError, IdempotentTool, RetryTool, SessionStore,
-    TransactionalTool, TryLayer,
+    AnyRedisConnection, AuditTool, BatchedTool, BreakerTool, CachedTool, ConfigError, IdempotentTool, RetryTool,
+    SessionStore, TransactionalTool, TryLayer,
 };
 use redis::aio::ConnectionManager;
 use serde_json::json;
@@ -121,6 +122,14 @@ async fn breakers() {
             works(time, "read", layer).await;
         }
         works(time, "read", new().with_slow_calls(time)).await;
+    }
+}
+
+#[tokio::test]
+async fn audits() {
+    for time in times() {
+        let buffer = Buffered::new(JsonLines::new(tokio::io::sink())).with_capacity(1).with_wait(time);
+        works(time, "read", AuditTool::new().with_buffer(buffer)).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a stack says of itself, and the mistakes that it finds.
 
+mod audited;
 mod mistakes;
 mod seen;
 

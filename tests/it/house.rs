@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The modules of layers. All other modules at the top of `src` are the ground floor: layers use them, and they know no
 /// layer.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
+    "audit",
     "batched",
     "breaker",
     "cached",

@@ -20,6 +20,26 @@ fn meta(result: &CallToolResult) -> Value {
 }
 
 #[tokio::test]
+async fn audit_writes_a_line_for_each_call_with_the_receiver_of_a_letter_and_not_its_text() {
+    with("audit", async |client, server| {
+        client.call("send", json!({ "to": "Ada", "text": "Dear Ada" })).await;
+        client.call("send", json!({ "to": "nowhere", "text": "Dear Bob" })).await;
+        let lines = loop {
+            let lines: Vec<Value> = server.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            if lines.len() == 2 {
+                break lines;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
+        let of = |line: &Value| (line["end"].clone(), line["arguments"]["/to"].clone());
+        assert_eq!(of(&lines[0]), (json!("answered"), json!("Ada")));
+        assert_eq!(of(&lines[1]), (json!("failed"), json!("nowhere")));
+        assert!(!server.log().contains("Dear"), "{}", server.log());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn batched_sends_two_calls_as_one() {
     with("batched", async |client, server| {
         let call = |id: u64| client.call("get_user", json!({ "id": id }));

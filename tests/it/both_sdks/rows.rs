@@ -1,5 +1,6 @@
 //! The rows of the table.
 
+mod audit;
 mod batches;
 mod breakers;
 mod cache;

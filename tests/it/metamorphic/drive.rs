@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
 
     fn build(&self, server: usize) -> Server {
         let stack = &self.plan.stack;
-        build(stack, &self.backends, &self.worlds[stack.environment(server)], server, self.plan.seed)
+        build(stack, &self.backends, &self.log, &self.worlds[stack.environment(server)], server, self.plan.seed)
     }
 
     async fn all(mut self) -> History {
@@ -137,8 +137,9 @@ impl<'a> Run<'a> {
             None => Vec::new(),
         };
         let (executions, notices) = (self.log.executions().clone(), self.log.notices().clone());
+        let events = self.log.events().clone();
         let (calls, forgotten, settled) = (self.calls, self.forgotten, self.settled);
-        History { executions, notices, calls, forgotten, settled, rows }
+        History { executions, notices, events, calls, forgotten, settled, rows }
     }
 
     fn edge(&self, server: usize) -> Edge {

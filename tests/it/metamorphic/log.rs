@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mcp_patterns::audit::Event;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use turbomcp_core::auth::Principal;
@@ -102,6 +103,7 @@ pub(super) struct Log {
     start: Instant,
     executions: Mutex<Vec<Execution>>,
     notices: Mutex<Vec<Notice>>,
+    events: Mutex<Vec<Event>>,
 }
 
 impl Log {
@@ -111,6 +113,7 @@ impl Log {
             start: Instant::now(),
             executions: Mutex::default(),
             notices: Mutex::default(),
+            events: Mutex::default(),
         }
     }
 
@@ -124,6 +127,11 @@ impl Log {
 
     pub(super) fn notices(&self) -> MutexGuard<'_, Vec<Notice>> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the audit around the stacks has recorded.
+    pub(super) fn events(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn hear(&self, notice: Notice) {
@@ -282,6 +290,8 @@ pub(super) enum Forget {
 pub(super) struct History {
     pub(super) executions: Vec<Execution>,
     pub(super) notices: Vec<Notice>,
+    /// What the audit has recorded.
+    pub(super) events: Vec<Event>,
     pub(super) calls: Vec<Made>,
     pub(super) forgotten: Vec<Forgotten>,
     /// Moments at which everything was told to everybody who listens.

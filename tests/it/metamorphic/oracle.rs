@@ -1,6 +1,7 @@
 //! Judges what happened: an answer is one that the bare server gave, or could give, *this* caller.
 
 mod effects;
+mod events;
 mod freshness;
 mod notices;
 mod refusals;
@@ -51,6 +52,7 @@ pub(super) fn judge(plan: &Plan, history: &History) -> Verdict {
     judge.session_room();
     judge.bookings();
     judge.notices();
+    judge.events();
     judge.verdict
 }
 

@@ -9,8 +9,8 @@ use mcp_patterns::limited::{Concurrency, Per, Rate};
 use mcp_patterns::session::SessionMode;
 use mcp_patterns::transactional::{Dialect, Transactor};
 use mcp_patterns::{
-    BatchedTool, BoxHandler, BreakerTool, CachedTool, IdempotentTool, Identity, LimitedTool, Middleware, RetryTool,
-    RmcpServer, Scope, SessionStore, TransactionalTool, TryLayer, ValidatedTool, boxed, layer,
+    AuditTool, BatchedTool, BoxHandler, BreakerTool, CachedTool, IdempotentTool, Identity, LimitedTool, Middleware,
+    RetryTool, RmcpServer, Scope, SessionStore, TransactionalTool, TryLayer, ValidatedTool, boxed, layer,
 };
 use serde_json::{Value, json};
 use sqlx::Pool;
@@ -19,6 +19,7 @@ use turbomcp_core::ErrorKind;
 use super::backends::{Backends, Keys, Level, Sessions, Tables};
 use super::callers::CONNECTIONS;
 use super::faulty::Faulty;
+use super::log::Log;
 use super::plan::{Kind, Layered, Sdk, Setting, Stack, Way};
 use super::requests::{Op, Request};
 use super::rmcp_end::{Acts, At, Front, RmcpWorld, front};
@@ -45,7 +46,14 @@ struct Building<'a> {
 }
 
 /// Builds the server with this number.
-pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: usize, seed: u64) -> Server {
+pub(super) fn build(
+    stack: &Stack,
+    backends: &Backends,
+    log: &Arc<Log>,
+    world: &World,
+    server: usize,
+    seed: u64,
+) -> Server {
     let namespace = stack.has_staging.then(|| ["production", "staging"][stack.environment(server)]);
     let building = Building { stack, backends, world, seed, namespace };
     let end = (stack.sdk == Sdk::Rmcp).then(|| rmcp_server(world));
@@ -74,6 +82,8 @@ pub(super) fn build(stack: &Stack, backends: &Backends, world: &World, server: u
             },
         }
     }
+    let log = Arc::clone(log);
+    around.put(&AuditTool::new().with_sink(move |event| log.events().push(event.clone())));
     let Around { handler, acts } = around;
     let rmcp = end.map(|end| front(handler.clone(), acts, end));
     Server { handler, rmcp, caches }

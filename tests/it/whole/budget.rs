@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mcp_patterns::cached::Reads;
 use mcp_patterns::limited::{Concurrency, Per, Rate};
-use mcp_patterns::{BatchedTool, BreakerTool, Layer, LimitedTool, Middleware, layer};
+use mcp_patterns::{AuditTool, BatchedTool, BreakerTool, Layer, LimitedTool, Middleware, layer};
 use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use tokio::runtime::{Builder, Runtime};
@@ -38,12 +38,19 @@ macro_rules! each_layer_and_pair {
 fn visit_all<H: McpHandler>(visitor: &mut impl Visit, pool: &SqlitePool, server: &H) {
     let transactional = || shop::transactional(pool);
     each_layer_and_pair!(visitor, server.clone();
-        own validated session cached batched retry breaker limited idempotent transactional);
+        audit own validated session cached batched retry breaker limited idempotent transactional);
 }
 
 /// A breaker that also watches for slow calls.
 fn breaker() -> BreakerTool {
     BreakerTool::new().with_slow_calls(Duration::from_secs(60)).only(["stock"])
+}
+
+/// Records each call of one tool, as a function receives it.
+fn audit() -> AuditTool {
+    AuditTool::new().only(["stock"]).with_arguments("stock", ["/id"]).with_sink(|event| {
+        black_box(event);
+    })
 }
 
 /// All limits, and so high that they let every call through.
@@ -191,6 +198,8 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         ("session", "session") => (27, 3_850),
         // Its work, with the permit of the call.
         ("no retry", "breaker") => (1, 500),
+        // Its work, and the event with its texts and an argument.
+        ("no retry", "audit") => (13, 2_100),
         // Its work, with the places that the call has.
         ("no retry", "limited") => (1, 1_300),
         // One of them is the scope entry with the call's label for the log: an error deep in a tool is logged with it.
@@ -277,6 +286,7 @@ fn an_acting_layer_stores_the_inner_call_once() {
         retry() => kind("no retry"),
         breaker() => kind("no retry"),
         limited() => kind("no retry"),
+        audit() => kind("no retry"),
         idempotent() => kind("key"),
         shop::transactional(&pool) => PAYMENT,
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use mcp_patterns::audit::{Buffered, SqlTable};
 use mcp_patterns::cached::RedisLevel;
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent;
@@ -14,8 +15,8 @@ use mcp_patterns::session::{Session, SessionMode, SqlBackend};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{Transactor, current, failed};
 use mcp_patterns::{
-    BatchedTool, BreakerTool, CachedTool, IdempotentTool, Layer, LimitedTool, RedisConnection, RetryTool, SessionStore,
-    TransactionalTool, ValidatedTool, outcome,
+    AuditTool, BatchedTool, BreakerTool, CachedTool, IdempotentTool, Layer, LimitedTool, RedisConnection, RetryTool,
+    SessionStore, TransactionalTool, ValidatedTool, outcome,
 };
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
@@ -156,7 +157,12 @@ fn breakers() -> BreakerTool {
     BreakerTool::new().with_pause(Duration::from_millis(100)).with_slow_calls(Duration::from_secs(2))
 }
 
-async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) -> impl McpHandler + use<> {
+async fn whole(
+    pool: &PgPool,
+    redis: &RedisConnection,
+    office: &ScriptedServer,
+    audit: &AuditTool,
+) -> impl McpHandler + use<> {
     SqlBackend::ensure_schema(pool).await.expect("a table of sessions");
     TransactionalTool::ensure_schema(pool).await.expect("a table of keys");
     let second_level = RedisLevel::new(redis.clone()).with_subscriber(redis);
@@ -169,6 +175,7 @@ async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) 
         TransactionalTool::new(transactor).only(["pay"]).with_idempotency(Idempotency::new()),
     );
     let outer = (
+        audit.clone(),
         ValidatedTool::new(),
         SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal).only(["remember"]),
         CachedTool::new().with_second_level(second_level),
@@ -199,7 +206,10 @@ async fn every_tenant_gets_its_own_answers_and_single_effects() {
     let pool = pool.connect_with(through).await.expect("the way is open");
     let redis = RedisConnection::open(&to_redis.redis_url()).expect("an address");
     let (sent, desks) = (Sent::default(), desks());
-    let server = whole(&pool, &redis, &office(&sent)).await;
+    SqlTable::ensure_schema(&pool).await.expect("a table of events");
+    let audit = AuditTool::new().with_buffer(Buffered::new(SqlTable::new(&pool)));
+    let events = audit.handle();
+    let server = whole(&pool, &redis, &office(&sent), &audit).await;
 
     all_answer(&server, &desks, 1).await;
     for round in 2..=3 {
@@ -214,8 +224,12 @@ async fn every_tenant_gets_its_own_answers_and_single_effects() {
         tokio::join!(leaving, all_answer(&server, &stay, round));
     }
     all_answer(&server, &desks, 4).await;
+    assert!(timeout(HUNG, events.flush()).await.is_ok(), "events wait for a connection");
     is_whole(&pool, &redis).await;
 
+    let recorded: i64 =
+        sqlx::query_scalar("select count(*) from mcp_patterns_audit").fetch_one(&direct).await.expect("it counts");
+    assert_eq!((recorded.cast_unsigned(), events.stats().lost), (events.stats().events, 0), "one row for each call");
     let paid: Vec<(String, i64, i64)> =
         sqlx::query_as("select tenant, cents, count(*) from payments group by tenant, cents order by 1, 2")
             .fetch_all(&direct)
