@@ -3,7 +3,7 @@
 mod instance;
 mod partition;
 mod rights;
-#[cfg(any(feature = "batched", feature = "limited", feature = "retry"))]
+#[cfg(any(feature = "batched", feature = "limited", feature = "output", feature = "retry"))]
 mod share;
 
 use std::collections::BTreeSet;

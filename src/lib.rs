@@ -44,6 +44,7 @@
 //!
 //! | layer | what happens to a call | acts by default on | manual |
 //! | --- | --- | --- | --- |
+//! | [`OutputTool`] | is bounded in its answer: what is too long is cut or kept as a resource, and texts can be redacted | every tool | [`output`] |
 //! | [`ValidatedTool`] | is rejected if its arguments are invalid, with every violation listed | every tool | [`validated`] |
 //! | [`SessionStore`] | finds its session: per connection, per user, or by a handle | every tool | [`session`] |
 //! | [`CachedTool`] | is answered from memory, or from a cache shared with other replicas, if the same call was answered before | read-only tools; resources and prompts on request | [`cached`] |
@@ -121,6 +122,7 @@
 //! | `batched` | [`BatchedTool`] | yes |
 //! | `cached` | [`CachedTool`]; with `redis`, a second level for replicas | yes |
 //! | `limited` | [`LimitedTool`] | yes |
+//! | `output` | [`OutputTool`] | yes |
 //! | `retry` | [`RetryTool`] | yes |
 //! | `session` | [`SessionStore`], in memory; with `redis`, `sqlite` or `postgres` | yes |
 //! | `workflow` | [`workflow`]: partial answers, fallbacks and compensations, for tool bodies | yes |
@@ -222,6 +224,9 @@ pub mod idempotent;
 #[cfg(feature = "limited")]
 #[cfg_attr(docsrs, doc(cfg(feature = "limited")))]
 pub mod limited;
+#[cfg(feature = "output")]
+#[cfg_attr(docsrs, doc(cfg(feature = "output")))]
+pub mod output;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
@@ -264,6 +269,9 @@ pub use identity::{Identity, Scope};
 #[cfg_attr(docsrs, doc(cfg(feature = "limited")))]
 pub use limited::LimitedTool;
 pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
+#[cfg(feature = "output")]
+#[cfg_attr(docsrs, doc(cfg(feature = "output")))]
+pub use output::OutputTool;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use redis_connection::{AnyRedisConnection, RedisConnection};

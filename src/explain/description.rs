@@ -38,6 +38,8 @@ pub struct Description {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[non_exhaustive]
 pub enum Role {
+    /// Bounds what a call may answer.
+    Output,
     /// Rejects calls with invalid arguments.
     Validate,
     /// Finds the session of a call.
@@ -296,6 +298,7 @@ impl Description {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Output => "output",
             Self::Validate => "validate",
             Self::Session => "session",
             Self::Cache => "cache",
