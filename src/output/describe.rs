@@ -5,6 +5,7 @@ use turbomcp_types::Tool;
 use super::LAYER;
 use super::builder::OutputTool;
 use super::plan::ToolPlan;
+use super::spill::Spill;
 use crate::explain::{Description, Role, bytes};
 
 impl OutputTool {
@@ -15,7 +16,7 @@ impl OutputTool {
         let mut description = Description::of_layer(LAYER, Role::Output, idle)
             .with_setting("bytes", bytes(settings.bounds.bytes))
             .with_setting("items", settings.bounds.items.map_or_else(|| "any".to_owned(), |items| items.to_string()))
-            .with_setting("spill", settings.spill.map_or_else(|| "none".to_owned(), |spill| spill.in_words()))
+            .with_setting("spill", settings.spill.map_or_else(|| "none".to_owned(), Spill::in_words))
             .with_setting("redaction", if settings.redaction.is_some() { "on" } else { "off" });
         for tool in tools.iter().filter(|tool| self.selects(tool)) {
             let plan = ToolPlan::new(tool, settings);

@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use super::plan::ToolPlan;
 use super::store::Store;
 use crate::selection::Plan;
-use crate::telemetry::Count;
+use crate::telemetry::{Count, Warning};
 
 /// A handle to the counters of an [`OutputTool`](super::OutputTool). Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +22,8 @@ pub(super) struct Handled {
     pub(super) whole: Count,
     pub(super) too_large: Count,
     pub(super) read: Count,
+    /// Limits how often the log says that an answer was passed whole.
+    pub(super) warning: Warning,
     /// The plan and the store on the server that the layer was put on last.
     pub(super) bound: ArcSwapOption<(Plan<Arc<ToolPlan>>, Option<Store>)>,
 }

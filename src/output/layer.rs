@@ -10,12 +10,13 @@ use turbomcp_core::{McpError, McpHandler, McpResult, RequestContext};
 use turbomcp_types::{ResourceResult, ServerCapabilities, Tool, ToolResult};
 
 use super::LAYER;
+use super::answer::Answered;
 use super::builder::OutputTool;
 use super::cut::RESERVED;
 use super::plan::{Redacted, ToolPlan};
 use super::resource::{id_in, read};
 use super::size::json_bytes;
-use super::store::Store;
+use super::store::{Owner, Store};
 use crate::explain::list_for_bind;
 use crate::middleware::{Target, impl_layer};
 use crate::outcome::{self, OUTPUT};
@@ -112,7 +113,7 @@ impl OutputTool {
             return Ok(outcome::marked(OUTPUT, "not_redactable", error).to_tool_result());
         }
         let answer = inner.call_tool(name, args, ctx).await;
-        self.bounded(&plan, name, answer, ctx)
+        Answered { layer: self, plan: &plan, tool: name, ctx }.bounded(answer)
     }
 
     async fn call_unknown<H: McpHandler>(
@@ -141,7 +142,7 @@ impl OutputTool {
     /// Returns a kept answer, if the URI is that of one and the caller may read it.
     fn kept(&self, uri: &str, ctx: &RequestContext) -> Option<ResourceResult> {
         let (store, id) = (self.store.as_ref()?, id_in(uri)?);
-        let answer = store.read(id, &self.owner(ctx)?.partition)?;
+        let answer = store.read(id, &Owner::of(&self.settings.identity, ctx)?.partition)?;
         self.handled.read.add();
         Some(read(id, &answer))
     }

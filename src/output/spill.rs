@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::LAYER;
 use crate::ConfigError;
+use crate::clock::is_too_short;
 use crate::explain::{bytes, time};
 
 /// What a kept answer costs besides its bytes.
@@ -53,7 +54,7 @@ impl Spill {
     /// Checks the settings, for answers that have more bytes than `bound`.
     pub(super) fn check(self, bound: usize) -> Result<(), ConfigError> {
         let invalid = |reason: String| Err(ConfigError::invalid(LAYER, "with_spill", reason));
-        if self.ttl.is_zero() {
+        if is_too_short(self.ttl) {
             return invalid("no answer could ever be read: set a `with_ttl` of some minutes".to_owned());
         }
         let least = bound.saturating_add(ENTRY_BYTES);

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+use turbomcp_core::RequestContext;
 use turbomcp_types::ToolResult;
 
 use super::spill::{ENTRY_BYTES, Spill};
 use crate::clock::later;
+use crate::{Identity, Scope};
 
 /// Identifies a kept answer. It cannot be guessed: a hash with a secret of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +24,16 @@ pub(super) struct Owner {
     pub(super) partition: Vec<u8>,
     /// The number of the caller whose share of the store is used.
     pub(super) share: u64,
+}
+
+impl Owner {
+    /// The caller of a call. `None` for one that shares nothing.
+    pub(super) fn of(identity: &Identity, ctx: &RequestContext) -> Option<Self> {
+        let caller = identity.partition(Scope::Principal, ctx)?;
+        let mut partition = Vec::with_capacity(caller.size_hint());
+        caller.encode_with_rights(&mut partition);
+        Some(Self { partition, share: identity.share_of(ctx) })
+    }
 }
 
 /// The answers that are kept whole, in memory. Clones share them.

@@ -12,6 +12,7 @@ mod settings;
 mod spills;
 mod writes;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -66,11 +67,12 @@ fn answering(answer: McpResult<ToolResult>) -> ScriptedServer {
         tool("read_rows", true, Some(rows_schema())),
         tool("write_rows", false, Some(rows_schema())),
     ];
+    let answer = Arc::new(answer);
     tools.into_iter().fold(ScriptedServer::new("server"), |server, tool| {
-        let answer = answer.clone();
+        let answer = Arc::clone(&answer);
         server.with_tool(tool, move |_| {
-            let answer = answer.clone();
-            async move { answer }
+            let answer = Arc::clone(&answer);
+            async move { McpResult::clone(&answer) }
         })
     })
 }

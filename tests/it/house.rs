@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 /// The modules of layers. All other modules at the top of `src` are the ground floor: layers use them, and they know no
 /// layer.
-const LAYERS: [&str; 9] = [
+const LAYERS: [&str; 11] = [
     "batched",
     "cached",
     "idempotency_keys",
     "idempotent",
+    "limited",
+    "output",
     "retry",
     "session",
     "transactional",

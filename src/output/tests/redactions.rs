@@ -86,7 +86,7 @@ async fn a_part_of_the_text_may_be_the_replacement() {
 
 /// Lists a tool with a status, from the second listing on with a schema that constrains it.
 #[derive(Clone)]
-struct Changing(std::sync::Arc<std::sync::atomic::AtomicBool>);
+struct Changing(Arc<std::sync::atomic::AtomicBool>);
 
 impl Middleware for Changing {
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
@@ -101,7 +101,7 @@ impl Middleware for Changing {
 
 #[tokio::test]
 async fn a_tool_whose_schema_a_redacted_answer_could_break_is_an_error_and_is_not_called_if_it_comes_later() {
-    let has_status = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let has_status = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let script = ScriptedServer::new("server").with_plain("other", |_| async { Ok(ToolResult::default()) });
     let stack =
         |redacting: OutputTool| (redacting, crate::layer(Changing(has_status.clone()))).try_layer(script.clone());

@@ -31,6 +31,10 @@ fn a_setting_that_cannot_work_is_an_error_that_says_what_to_do() {
             "with_spill: no answer could ever be read: set a `with_ttl` of some minutes",
         ),
         (
+            spill(Spill::new().with_ttl(Duration::from_nanos(1))),
+            "with_spill: no answer could ever be read: set a `with_ttl` of some minutes",
+        ),
+        (
             spill(Spill::new().with_max_bytes(392 << 10)),
             "with_spill: a principal may keep 98 KiB, which is too little for any answer above `with_max_bytes`: allow more than \
              100512 B",

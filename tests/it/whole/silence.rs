@@ -10,11 +10,12 @@ use mcp_patterns::cached::RedisLevel;
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent;
 use mcp_patterns::limited::{Concurrency, Per, Rate};
+use mcp_patterns::output::Spill;
 use mcp_patterns::session::{Session, SessionMode, SqlBackend};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{Transactor, current, failed};
 use mcp_patterns::{
-    BatchedTool, CachedTool, IdempotentTool, Layer, LimitedTool, RedisConnection, RetryTool, SessionStore,
+    BatchedTool, CachedTool, IdempotentTool, Layer, LimitedTool, OutputTool, RedisConnection, RetryTool, SessionStore,
     TransactionalTool, ValidatedTool, outcome,
 };
 use serde_json::{Value, json};
@@ -161,6 +162,7 @@ async fn whole(pool: &PgPool, redis: &RedisConnection, office: &ScriptedServer) 
         TransactionalTool::new(transactor).only(["pay"]).with_idempotency(Idempotency::new()),
     );
     let outer = (
+        OutputTool::new().with_spill(Spill::new()),
         ValidatedTool::new(),
         SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal).only(["remember"]),
         CachedTool::new().with_second_level(second_level),
