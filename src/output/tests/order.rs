@@ -1,5 +1,7 @@
 //! The layer together with others.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::time::advance;
 
 use super::*;
@@ -62,6 +64,22 @@ async fn a_bulk_function_is_bounded_only_from_outside() {
     assert!(answer_bytes(&call(&right, "read", &user("ada")).await) <= BYTES);
     assert!(answer_bytes(&call(&wrong, "read", &user("ada")).await) > BYTES);
     assert_eq!((is_wrong(&right), is_wrong(&wrong)), (false, true));
+}
+
+#[tokio::test]
+async fn a_cache_further_in_keeps_what_the_tool_has_answered_and_each_hit_is_redacted() {
+    let redacted = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&redacted);
+    let redacting = OutputTool::new().with_redaction(move |_, _| {
+        counts.fetch_add(1, Ordering::SeqCst);
+        "***".into()
+    });
+    let script = library();
+    let server = (redacting, CachedTool::new()).layer(script.clone());
+    for times in 1..=2 {
+        assert_eq!(call(&server, "read", &user("ada")).await.first_text(), Some("***"));
+        assert_eq!((redacted.load(Ordering::SeqCst), script.calls("read")), (times, 1));
+    }
 }
 
 #[test]

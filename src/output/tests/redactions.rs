@@ -1,6 +1,7 @@
 //! Texts that the author's function replaces.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use turbomcp_core::{ErrorKind, McpError};
 
@@ -86,12 +87,12 @@ async fn a_part_of_the_text_may_be_the_replacement() {
 
 /// Lists a tool with a status, from the second listing on with a schema that constrains it.
 #[derive(Clone)]
-struct Changing(Arc<std::sync::atomic::AtomicBool>);
+struct Changing(Arc<AtomicBool>);
 
 impl Middleware for Changing {
     fn list_tools<H: McpHandler>(&self, inner: &H) -> Vec<Tool> {
         let mut tools = inner.list_tools();
-        if self.0.load(std::sync::atomic::Ordering::SeqCst) {
+        if self.0.load(Ordering::SeqCst) {
             let status = json!({ "type": "object", "properties": { "status": { "enum": ["open", "closed"] } } });
             tools.push(tool("status", true, Some(status)));
         }
@@ -101,7 +102,7 @@ impl Middleware for Changing {
 
 #[tokio::test]
 async fn a_tool_whose_schema_a_redacted_answer_could_break_is_an_error_and_is_not_called_if_it_comes_later() {
-    let has_status = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let has_status = Arc::new(AtomicBool::new(true));
     let script = ScriptedServer::new("server").with_plain("other", |_| async { Ok(ToolResult::default()) });
     let stack =
         |redacting: OutputTool| (redacting, crate::layer(Changing(has_status.clone()))).try_layer(script.clone());
@@ -116,13 +117,50 @@ async fn a_tool_whose_schema_a_redacted_answer_could_break_is_an_error_and_is_no
     assert!(stack(free().without_redaction_of_structure(["status"])).is_ok());
     assert!(stack(OutputTool::new()).is_ok(), "without a redaction");
 
-    has_status.store(false, std::sync::atomic::Ordering::SeqCst);
+    has_status.store(false, Ordering::SeqCst);
     let server = stack(free()).expect("there is no such tool yet");
-    has_status.store(true, std::sync::atomic::Ordering::SeqCst);
+    has_status.store(true, Ordering::SeqCst);
     server.list_tools();
     let refused = server.call_tool("status", json!({}), &user("ada")).await;
     let failure = outcome::failure(&refused).expect("refused");
     assert_eq!(failure.data(), Some(&json!({ OUTPUT: "not_redactable" })));
-    assert!(failure.is_not_executed());
+    assert!(failure.is_not_executed() && failure.kind() == Some(ErrorKind::Configuration));
     assert_eq!(failure.message(), "`status` cannot be called on this server. Nothing was done");
+}
+
+/// Lists no tools for callers, but answers their calls. A listing panics if it is broken.
+#[derive(Clone)]
+struct Hidden {
+    is_broken: bool,
+}
+
+impl Middleware for Hidden {
+    fn list_tools_for<H: McpHandler>(&self, _: &H, _: &RequestContext) -> Vec<Tool> {
+        assert!(!self.is_broken, "the listing is down");
+        Vec::new()
+    }
+
+    async fn call_tool<'a, H: McpHandler>(
+        &'a self,
+        _: &'a H,
+        _: &'a str,
+        _: Value,
+        _: &'a RequestContext,
+    ) -> McpResult<ToolResult> {
+        Ok(ToolResult::text("s3cret"))
+    }
+}
+
+#[tokio::test]
+async fn a_tool_that_is_not_listed_is_redacted_and_refused_if_nobody_knows_whether_it_is_listed() {
+    let replacing = || OutputTool::new().with_redaction(|_, text| text.replace("s3cret", "***").into());
+    let answer = async |layer: OutputTool, is_broken| {
+        let server = (layer, crate::layer(Hidden { is_broken })).layer(ScriptedServer::new("server"));
+        server.call_tool("hidden", json!({}), &user("ada")).await
+    };
+    assert_eq!(answer(replacing(), false).await.expect("a result").first_text(), Some("***"));
+    assert_eq!(answer(OutputTool::new(), true).await.expect("a result").first_text(), Some("s3cret"));
+    let refused = answer(replacing(), true).await;
+    let failure = outcome::failure(&refused).expect("its schema is not known");
+    assert_eq!((failure.kind(), refused.is_ok()), (Some(ErrorKind::Unavailable), true), "{refused:?}");
 }

@@ -27,6 +27,7 @@ async fn too_much_structured_content_of_a_read_is_an_error_that_says_where_it_is
     let failure = outcome::failure(&result).expect("too large");
     assert_eq!(failure.data(), Some(&json!({ OUTPUT: "too_large" })));
     assert!(!failure.is_temporary() && !failure.is_not_executed(), "{failure:?}");
+    assert_eq!(failure.kind(), Some(outcome::ErrorKind::ToolExecutionFailed));
     let bytes = answer_bytes(&rows(500));
     let expected = format!(
         "The answer has {bytes} bytes, and at most 2000 are allowed. Its structured content cannot be cut. The whole answer can be read \

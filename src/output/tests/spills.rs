@@ -1,7 +1,9 @@
 //! Answers that are kept whole.
 
+use futures_util::FutureExt;
 use tokio::time::advance;
 use turbomcp_core::auth::Principal;
+use turbomcp_server::CompositeHandler;
 use turbomcp_types::{Resource, ResourceResult};
 
 use super::*;
@@ -129,13 +131,60 @@ async fn one_principal_takes_no_more_than_its_share_and_all_together_no_more_tha
 
 #[tokio::test]
 async fn anonymous_callers_share_the_room_by_connection() {
-    let identity = Identity::new();
     let spill = Spill::new().with_max_bytes(100_000).with_max_bytes_per_principal(15_000);
-    let server = bound().with_spill(spill).with_identity(identity).layer(printer());
+    let server = bound().with_spill(spill).layer(printer());
     let on = |connection: &str| RequestContext::new().with_session_id(connection);
     assert!(link(&print(&server, 500, &on("a")).await).is_some());
     assert!(link(&print(&server, 501, &on("a")).await).is_none());
     assert!(link(&print(&server, 501, &on("b")).await).is_some());
+}
+
+#[tokio::test]
+async fn anonymous_callers_can_be_kept_apart_by_their_sessions() {
+    let on = |session: &str| RequestContext::new().with_session_id(session);
+    for (identity, is_read) in [(Identity::new(), true), (Identity::new().with_anonymous_by_session(), false)] {
+        let server = keeping().with_identity(identity).layer(printer());
+        let answer = print(&server, 500, &on("a")).await;
+        assert!(whole(&server, &answer, &on("a")).await.is_some());
+        assert_eq!(whole(&server, &answer, &on("b")).await.is_some(), is_read);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_one_replica_keeps_is_unknown_to_another() {
+    let layer = keeping();
+    let (one, other) = (layer.layer(printer()), layer.layer(printer()));
+    let answer = print(&one, 500, &user("ada")).await;
+    assert!(whole(&one, &answer, &user("ada")).await.is_some());
+    assert_eq!(whole(&other, &answer, &user("ada")).await, None);
+    assert_ne!(link(&answer), link(&print(&other, 500, &user("ada")).await));
+}
+
+#[tokio::test]
+async fn an_answer_can_be_read_around_a_composite_and_not_within_it() {
+    let around = keeping().layer(CompositeHandler::new("all", "1.0.0").mount(printer(), "part"));
+    let args = json!({ "lines": 500 });
+    let answer = around.call_tool("part_print", args.clone(), &user("ada")).await.expect("a result");
+    assert_eq!(whole(&around, &answer, &user("ada")).await, Some(vec![lines(500)]));
+    let within = CompositeHandler::new("all", "1.0.0").mount(keeping().layer(printer()), "part");
+    let answer = within.call_tool("part_print", args, &user("ada")).await.expect("a result");
+    assert_eq!(whole(&within, &answer, &user("ada")).await, None);
+}
+
+#[tokio::test]
+async fn nothing_is_kept_for_a_caller_who_left() {
+    let layer = keeping();
+    let handle = layer.handle();
+    let script = ScriptedServer::new("slow").with_read_only("read", |_| async {
+        tokio::task::yield_now().await;
+        Ok(ToolResult::text(lines(500)))
+    });
+    let server = layer.layer(script.clone());
+    let ada = user("ada");
+    assert_eq!(server.call_tool("read", json!({}), &ada).now_or_never().map(drop), None);
+    assert_eq!((handle.stats().kept, script.calls("read")), (0, 1));
+    call(&server, "read", &ada).await;
+    assert_eq!(handle.stats().kept, 1);
 }
 
 #[tokio::test]

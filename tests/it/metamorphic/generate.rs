@@ -21,7 +21,7 @@ pub(super) fn plan(seed: u64, backends: BackendKind) -> Plan {
         keep_failures_of_everybody(&mut rng, &mut stack);
     }
     // By a chance of its own, so that the other layers of a seed stay the same.
-    if percent(&mut Rng::with_seed(!seed), 30) {
+    if percent(&mut Rng::with_seed(!seed), 12) {
         stack.layers.insert(0, Layered { kind: Kind::Output, settings: Vec::new() });
     }
     let mut behaviours = behaviours(&mut rng, backends);

@@ -37,7 +37,7 @@ impl Middleware for Padded {
         ctx: &'a RequestContext,
     ) -> McpResult<ToolResult> {
         let mut answer = inner.call_tool(name, args, ctx).await?;
-        answer.content.push(Content::text("ä".repeat(BYTES)));
+        answer.content.push(Content::text("x".repeat(BYTES)));
         Ok(answer)
     }
 }
@@ -71,7 +71,7 @@ impl Middleware for Reading {
             assert_eq!((&mark["status"], answer.is_error()), (&Value::from("spilled"), false), "{answer:?}");
             let whole = inner.read_resource(&link.uri, ctx).await.expect("whoever got the link can read the answer");
             assert_eq!(whole.contents[0].text(), answer.first_text(), "the answer is the beginning of the whole");
-            assert_eq!(whole.contents[1].text().map(str::len), Some(2 * BYTES), "the padding");
+            assert_eq!(whole.contents[1].text().map(str::len), Some(BYTES), "the padding");
             let structure = whole.contents.get(2).and_then(|structure| serde_json::from_str(structure.text()?).ok());
             assert!(answer.structured_content.is_none() || answer.structured_content == structure, "{answer:?}");
             answer.structured_content = structure;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use turbomcp_types::Content;
 
 use crate::both_sdks::script::Script;
-use crate::both_sdks::{Answer, in_both_columns, mark, text};
+use crate::both_sdks::{Answer, in_both_columns, mark, rmcp, text};
 
 fn bound() -> OutputTool {
     OutputTool::new().with_max_bytes(2_000)
@@ -81,5 +81,17 @@ in_both_columns! {
             assert!(text(&failed).starts_with("*** at "), "{failed:?}");
             assert_eq!(outcome::failure(&failed).and_then(|failure| failure.kind()), Some(outcome::ErrorKind::Internal));
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_around_reads_only_its_own_answers() {
+    let script = Script::new();
+    let stack = rmcp::serve(&script, bound().with_spill(Spill::new()));
+    let (one, other) = (stack.around(&script), stack.around(&script));
+    let uri = link(&one.client("ada").await.call("write", long()).await);
+    for (server, expected) in [(one, whole("write")), (other, format!("{uri}: 1"))] {
+        let read = server.client("ada").await.read(&uri).await.expect("a resource");
+        assert_eq!(read.contents[0].text(), Some(&*expected));
     }
 }
