@@ -138,6 +138,8 @@
 //! without that, do not use `with_spill`. In [`RmcpStack::around`](crate::guide::with_rmcp), a session reads only its own answers. A composite
 //! server changes the URIs of its parts: put the layer around the composite, and not around a part.
 //!
+//! Links are a part of the protocol since its version 2025-06-18. For clients of older versions, do not use `with_spill`.
+//!
 //! # Redaction
 //!
 //! The function gets each text of an answer, before it is cut or kept: content blocks of text, embedded resources that are text, name, title

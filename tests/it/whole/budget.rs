@@ -193,7 +193,7 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         // Its work, with the places that the call has.
         ("no retry", "limited") => (1, 1_300),
         // Its work. An answer within the bounds is neither copied nor written.
-        ("no retry", "output") => (1, 900),
+        ("no retry", "output") => (1, 420),
         // One of them is the scope entry with the call's label for the log: an error deep in a tool is logged with it.
         ("key", "idempotent") => (56, 9_180),
         _ => (0, 0),
