@@ -55,12 +55,12 @@
 //! };
 //! assert!(beginning.text.starts_with("1. A book about tea\n2. A book about tea\n"));
 //! assert!(sentence.text.ends_with(
-//!     "of 22893 bytes of text. The whole answer can be read for 15 min from the resource \
+//!     "of 21893 bytes of text. The whole answer can be read for 15 min from the resource \
 //!      that is linked here. To get less, pass a smaller `limit`."
 //! ));
 //!
 //! let whole = server.read_resource(&link.uri, &ada).await?;
-//! assert_eq!(whole.contents[0].text().map(str::len), Some(22_893));
+//! assert_eq!(whole.contents[0].text().map(str::len), Some(21_893));
 //! // For another user there is no such resource.
 //! let bob = RequestContext::new().with_user_id("bob");
 //! assert!(server.read_resource(&link.uri, &bob).await.is_err());
