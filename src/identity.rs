@@ -5,7 +5,7 @@ mod instance;
 mod named;
 mod partition;
 mod rights;
-#[cfg(any(feature = "batched", feature = "breaker", feature = "limited", feature = "retry"))]
+#[cfg(any(feature = "batched", feature = "breaker", feature = "limited", feature = "output", feature = "retry"))]
 mod share;
 
 use std::collections::BTreeSet;

@@ -45,6 +45,7 @@
 //! | layer | what happens to a call | acts by default on | manual |
 //! | --- | --- | --- | --- |
 //! | [`AuditTool`] | is recorded, with its end: one event for each call, also for a hit, a refusal, or a caller who has left | every tool | [`audit`] |
+//! | [`OutputTool`] | is bounded in its answer: what is too long is cut or kept as a resource, and texts can be redacted | every tool | [`output`] |
 //! | [`ValidatedTool`] | is rejected if its arguments are invalid, with every violation listed | every tool | [`validated`] |
 //! | [`SessionStore`] | finds its session: per connection, per user, or by a handle | every tool | [`session`] |
 //! | [`CachedTool`] | is answered from memory, or from a cache shared with other replicas, if the same call was answered before | read-only tools; resources and prompts on request | [`cached`] |
@@ -125,6 +126,7 @@
 //! | `breaker` | [`BreakerTool`] | yes |
 //! | `cached` | [`CachedTool`]; with `redis`, a second level for replicas | yes |
 //! | `limited` | [`LimitedTool`] | yes |
+//! | `output` | [`OutputTool`] | yes |
 //! | `retry` | [`RetryTool`] | yes |
 //! | `session` | [`SessionStore`], in memory; with `redis`, `sqlite` or `postgres` | yes |
 //! | `workflow` | [`workflow`]: partial answers, fallbacks and compensations, for tool bodies | yes |
@@ -240,6 +242,9 @@ pub mod idempotent;
 #[cfg(feature = "limited")]
 #[cfg_attr(docsrs, doc(cfg(feature = "limited")))]
 pub mod limited;
+#[cfg(feature = "output")]
+#[cfg_attr(docsrs, doc(cfg(feature = "output")))]
+pub mod output;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub mod retry;
@@ -288,6 +293,9 @@ pub use identity::{Identity, Scope};
 #[cfg_attr(docsrs, doc(cfg(feature = "limited")))]
 pub use limited::LimitedTool;
 pub use middleware::{Layered, Middleware, MiddlewareLayer, TryLayer, layer};
+#[cfg(feature = "output")]
+#[cfg_attr(docsrs, doc(cfg(feature = "output")))]
+pub use output::OutputTool;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use redis_connection::{AnyRedisConnection, RedisConnection};

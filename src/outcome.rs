@@ -69,6 +69,8 @@ pub const BATCH: &str = "mcp-patterns/batch";
 pub const BREAKER: &str = "mcp-patterns/breaker";
 /// Entry of an error's data: why a call was refused or ended by its limits.
 pub const LIMIT: &str = "mcp-patterns/limit";
+/// `_meta` entry: what became of an answer above the bounds. Entry of an error's data: why there is no answer.
+pub const OUTPUT: &str = "mcp-patterns/output";
 /// Entry of an error's data: the reason of a failure of a session.
 pub const SESSION: &str = "mcp-patterns/session";
 

@@ -40,6 +40,8 @@ pub struct Description {
 pub enum Role {
     /// Records each call.
     Audit,
+    /// Bounds what a call may answer.
+    Output,
     /// Rejects calls with invalid arguments.
     Validate,
     /// Finds the session of a call.
@@ -301,6 +303,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Audit => "audit",
+            Self::Output => "output",
             Self::Validate => "validate",
             Self::Session => "session",
             Self::Cache => "cache",

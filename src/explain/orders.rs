@@ -19,7 +19,8 @@ const fn wrong(outside: Role, inside: Role, reason: &'static str) -> WrongOrder 
     WrongOrder { outside, inside, reason }
 }
 
-pub(super) const WRONG_ORDERS: [WrongOrder; 26] = [
+pub(super) const WRONG_ORDERS: [WrongOrder; 31] = [
+    wrong(Role::Output, Role::Audit, "an answer is recorded as it was before its bounds"),
     wrong(Role::Validate, Role::Audit, "a call that is rejected is not recorded"),
     wrong(Role::Session, Role::Audit, "a call that is refused for lack of a session is not recorded"),
     wrong(Role::Cache, Role::Audit, "a hit is not recorded"),
@@ -33,6 +34,18 @@ pub(super) const WRONG_ORDERS: [WrongOrder; 26] = [
     wrong(Role::Limit, Role::Audit, "a call above a limit is not recorded"),
     wrong(Role::Idempotency, Role::Audit, "a replay is not recorded"),
     wrong(Role::Transaction, Role::Audit, "a call is recorded before its transaction ends, which may fail"),
+    wrong(
+        Role::Cache,
+        Role::Output,
+        "a hit has a link that has expired, and that only the caller can read whose call filled the cache",
+    ),
+    wrong(Role::Batch, Role::Output, "a bulk function bypasses the bounds and the redaction"),
+    wrong(Role::Idempotency, Role::Output, "a replay has a link that has expired"),
+    wrong(
+        Role::Transaction,
+        Role::Output,
+        "an answer is kept before its transaction commits, and a replay has a link that has expired",
+    ),
     wrong(Role::Cache, Role::Validate, "a call with invalid arguments costs a load that fails"),
     wrong(Role::Batch, Role::Validate, "a call with invalid arguments joins a batch"),
     wrong(Role::Retry, Role::Validate, "the retries do not learn of a tool that the validation looks up"),
@@ -76,8 +89,9 @@ const fn repeated(role: Role, reason: &'static str) -> Repeated {
     Repeated { role, reason }
 }
 
-pub(super) const REPEATED: [Repeated; 6] = [
+pub(super) const REPEATED: [Repeated; 7] = [
     repeated(Role::Audit, "each call has two events, with different ids"),
+    repeated(Role::Output, "the outer one cuts the sentence and the link of the inner one"),
     repeated(Role::Session, "the tool finds only the session of the inner one"),
     repeated(Role::Cache, "an answer is kept twice, and stays stale in one of them until both are invalidated"),
     repeated(Role::Batch, "a call waits in two queues"),

@@ -30,6 +30,7 @@ fn the_page_about_the_order_lists_each_warning_and_no_other() {
 fn a_wrong_order_contradicts_the_documented_one() {
     let documented = [
         Role::Audit,
+        Role::Output,
         Role::Validate,
         Role::Session,
         Role::Cache,

@@ -13,7 +13,7 @@ static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Identity {
     /// Returns the share of the caller. Anonymous callers have one for each connection. Allocates nothing.
-    #[cfg(any(feature = "batched", feature = "retry"))]
+    #[cfg(any(feature = "batched", feature = "output", feature = "retry"))]
     pub(crate) fn share_of(&self, ctx: &RequestContext) -> u64 {
         self.number_of(ctx, ctx.session_id().filter(|_| ctx.subject().is_none()))
     }

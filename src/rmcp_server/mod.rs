@@ -70,7 +70,7 @@
 //! | --- | --- |
 //! | `tools/call`, `resources/read`, `prompts/get` | through the layers, if one of them [may act](crate::Middleware::acts_on) on it; else straight to the server, unconverted |
 //! | `tools/list` and `get_tool` | through the layers: they see the annotations, and add arguments and tools |
-//! | `initialize`, `server/discover` | to the server; the capability of tools is added where only layers have tools |
+//! | `initialize`, `server/discover` | to the server; the capabilities of tools and resources are added where only layers have some |
 //! | all others, and all notifications | straight to the server |
 //!
 //! # Errors

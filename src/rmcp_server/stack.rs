@@ -202,10 +202,17 @@ fn unreadable(error: serde_json::Error) -> ErrorData {
 }
 
 impl<M: Middleware, H: RmcpStack> Layered<M, H> {
-    /// Adds the capability of tools where only layers have some.
-    fn with_tools_of_layers(&self, has_tools: &mut Option<rmcp_model::ToolsCapability>) {
-        if has_tools.is_none() && McpHandler::server_capabilities(self).tools.is_some() {
-            *has_tools = Some(rmcp_model::ToolsCapability::default());
+    /// Adds the capabilities of tools and resources where only layers have some.
+    fn with_capabilities_of_layers(&self, capabilities: &mut rmcp_model::ServerCapabilities) {
+        if capabilities.tools.is_some() && capabilities.resources.is_some() {
+            return;
+        }
+        let of_stack = McpHandler::server_capabilities(self);
+        if of_stack.tools.is_some() {
+            capabilities.tools.get_or_insert_default();
+        }
+        if of_stack.resources.is_some() {
+            capabilities.resources.get_or_insert_default();
         }
     }
 }
@@ -288,7 +295,7 @@ impl<M: Middleware, H: RmcpStack> ServerHandler for Layered<M, H> {
 
     fn get_info(&self) -> ServerConfig {
         let mut info = self.end().server.get_info();
-        self.with_tools_of_layers(&mut info.capabilities.tools);
+        self.with_capabilities_of_layers(&mut info.capabilities);
         info
     }
 
@@ -297,7 +304,7 @@ impl<M: Middleware, H: RmcpStack> ServerHandler for Layered<M, H> {
         request: &rmcp_model::InitializeRequestParams,
     ) -> Result<rmcp_model::InitializeResult, ErrorData> {
         let mut info = self.end().server.negotiate_initialize(request)?;
-        self.with_tools_of_layers(&mut info.capabilities.tools);
+        self.with_capabilities_of_layers(&mut info.capabilities);
         Ok(info)
     }
 
@@ -308,13 +315,13 @@ impl<M: Middleware, H: RmcpStack> ServerHandler for Layered<M, H> {
     ) -> Result<rmcp_model::InitializeResult, ErrorData> {
         self.end().contexts.connections.begin(&ctx.peer);
         let mut info = self.end().server.initialize(request, ctx).await?;
-        self.with_tools_of_layers(&mut info.capabilities.tools);
+        self.with_capabilities_of_layers(&mut info.capabilities);
         Ok(info)
     }
 
     async fn discover(&self, ctx: RmcpContext<RoleServer>) -> Result<rmcp_model::DiscoverResult, ErrorData> {
         let mut found = self.end().server.discover(ctx).await?;
-        self.with_tools_of_layers(&mut found.capabilities.tools);
+        self.with_capabilities_of_layers(&mut found.capabilities);
         Ok(found)
     }
 

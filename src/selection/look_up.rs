@@ -160,7 +160,7 @@ impl<T> LookedUp<T> {
     /// For a layer that protects: refuses an unknown tool, unless that is allowed.
     ///
     /// Where unlisted tools are allowed, it decides by the name alone.
-    #[cfg(any(feature = "validated", feature = "idempotent", feature = "transactional"))]
+    #[cfg(any(feature = "idempotent", feature = "output", feature = "transactional", feature = "validated"))]
     pub(crate) fn or_refuse(
         self,
         tool: &str,

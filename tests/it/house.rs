@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules of layers. All other modules at the top of `src` are the ground floor: layers use them, and they know no
 /// layer.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "audit",
     "batched",
     "breaker",
@@ -15,6 +15,7 @@ const LAYERS: [&str; 12] = [
     "idempotency_keys",
     "idempotent",
     "limited",
+    "output",
     "retry",
     "session",
     "transactional",

@@ -16,6 +16,7 @@ mod explained;
 mod faulty;
 mod generate;
 mod log;
+mod long;
 mod oracle;
 mod plan;
 mod requests;

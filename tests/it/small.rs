@@ -118,6 +118,24 @@ async fn limited_refuses_the_third_call_and_says_when_to_try_again() {
 }
 
 #[tokio::test]
+async fn output_gives_the_beginning_and_a_link_to_all_of_it() {
+    with("output", async |client, _| {
+        let short = client.call("search", json!({ "words": "tea", "limit": 1 })).await;
+        assert_eq!(text(&short), "1. A book about tea, borrowed by a reader\n");
+        let long = client.call("search", json!({ "words": "tea", "limit": 5_000 })).await;
+        let long = serde_json::to_value(&long).expect("JSON");
+        let (beginning, sentence) = (&long["content"][0]["text"], long["content"][1]["text"].as_str());
+        assert!(beginning.as_str().is_some_and(|text| text.starts_with("1. A book about tea") && text.len() > 18_000));
+        assert!(sentence.is_some_and(|text| text.ends_with(" To get less, pass a smaller `limit`.")), "{sentence:?}");
+        let whole = client.read(long["content"][2]["uri"].as_str().expect("a link")).await;
+        let whole = whole["contents"][0]["text"].as_str().expect("a text");
+        assert_eq!(whole.lines().count(), 5_000);
+        assert!(!whole.contains("example.com"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn retry_calls_a_tool_that_fails_twice_three_times() {
     with("retry", async |client, _| {
         let rate = client.call("rate", json!({ "currency": "USD" })).await;

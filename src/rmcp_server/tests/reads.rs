@@ -10,13 +10,13 @@ use rmcp::model::{
     ServerConfig,
 };
 use rmcp::service::RequestContext;
-use rmcp::{ErrorData, RoleServer, ServerHandler};
+use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use turbomcp_core::McpError;
 
 use super::server::Client;
 use crate::cached::Reads;
 use crate::rmcp_server::{Failed, RmcpServer, RmcpStack};
-use crate::{CachedTool, Layer, Scope};
+use crate::{CachedTool, Layer, OutputTool, Scope};
 
 #[derive(Clone, Default)]
 struct Library {
@@ -125,4 +125,27 @@ async fn prompts_are_kept_and_failures_are_not() {
         assert!(failed.to_string().contains("down"), "{failed}");
     }
     assert_eq!(library.reads.load(Ordering::SeqCst), 3);
+}
+
+/// A server without capabilities.
+#[derive(Clone)]
+struct Bare;
+
+impl ServerHandler for Bare {}
+
+#[tokio::test]
+async fn a_server_without_resources_declares_them_if_a_layer_has_some() {
+    for (output, has_resources) in
+        [(OutputTool::new(), false), (OutputTool::new().with_spill(crate::output::Spill::new()), true)]
+    {
+        let stack = output.layer(RmcpServer::new(Bare));
+        assert_eq!(stack.get_info().capabilities.resources.is_some(), has_resources);
+        let (near, far) = tokio::io::duplex(4096);
+        let served = tokio::spawn(async move { stack.serve(far).await.expect("a client").waiting().await });
+        let client = ().serve(near).await.expect("a server");
+        let declared = &client.peer_info().expect("an answer").capabilities;
+        assert_eq!((declared.resources.is_some(), declared.tools.is_some()), (has_resources, false));
+        client.cancel().await.expect("it ends");
+        served.await.expect("no panic").expect("it ends");
+    }
 }

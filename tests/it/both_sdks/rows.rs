@@ -9,6 +9,7 @@ mod keys;
 mod limits;
 mod listings;
 mod order;
+mod outputs;
 mod retries;
 mod sessions;
 mod transactions;

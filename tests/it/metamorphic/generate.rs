@@ -20,6 +20,10 @@ pub(super) fn plan(seed: u64, backends: BackendKind) -> Plan {
     if refreshes {
         keep_failures_of_everybody(&mut rng, &mut stack);
     }
+    // By a chance of its own, so that the other layers of a seed stay the same.
+    if percent(&mut Rng::with_seed(!seed), 12) {
+        stack.layers.insert(0, Layered { kind: Kind::Output, settings: Vec::new() });
+    }
     let mut behaviours = behaviours(&mut rng, backends);
     if refreshes && backends == BackendKind::Memory {
         behaviours.iter_mut().for_each(|behaviour| behaviour.millis = one_of(&mut rng, &[0, 40]));
@@ -138,7 +142,7 @@ fn settings(rng: &mut Rng, kind: Kind, has_database: bool) -> Vec<Setting> {
     // Timeouts would depend on how fast the machine is where the clock is the real one.
     let timed = |chance: u8| if has_database { 0 } else { chance };
     let drawn: Vec<(Setting, u8)> = match kind {
-        Kind::Wrong(_) | Kind::Own => vec![],
+        Kind::Wrong(_) | Kind::Output | Kind::Own => vec![],
         Kind::Validated => vec![(WithoutOutputChecks, 20), (Only(Op::Varies), 40)],
         Kind::Session => {
             let mode = one_of(rng, &[None, Some(ByPrincipal), Some(ByHandle)]);

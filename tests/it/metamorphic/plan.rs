@@ -78,6 +78,7 @@ pub(super) struct Layered {
 pub(super) enum Kind {
     /// Only in the tests of the judge.
     Wrong(Wrong),
+    Output,
     Own,
     Validated,
     Session,

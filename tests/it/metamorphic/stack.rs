@@ -20,6 +20,7 @@ use super::backends::{Backends, Keys, Level, Sessions, Tables};
 use super::callers::CONNECTIONS;
 use super::faulty::Faulty;
 use super::log::Log;
+use super::long::{Padded, Reading, bound};
 use super::plan::{Kind, Layered, Sdk, Setting, Stack, Way};
 use super::requests::{Op, Request};
 use super::rmcp_end::{Acts, At, Front, RmcpWorld, front};
@@ -62,6 +63,11 @@ pub(super) fn build(
     for layered in stack.layers.iter().rev() {
         match layered.kind {
             Kind::Wrong(wrong) => around.put(&layer(Does::new(wrong))),
+            Kind::Output => {
+                around.put(&layer(Padded));
+                around.put(&bound(building.identity()));
+                around.put(&layer(Reading));
+            }
             Kind::Own => around.put(&layer(Own)),
             Kind::Validated => around.put(&validated(layered)),
             Kind::Session => around.put(&building.sessions(layered)),

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use mcp_patterns::cached::Reads;
 use mcp_patterns::limited::{Concurrency, Per, Rate};
-use mcp_patterns::{AuditTool, BatchedTool, BreakerTool, Layer, LimitedTool, Middleware, layer};
+use mcp_patterns::output::Spill;
+use mcp_patterns::{AuditTool, BatchedTool, BreakerTool, Layer, LimitedTool, Middleware, OutputTool, layer};
 use serde_json::{Value, json};
 use sqlx::SqlitePool;
 use tokio::runtime::{Builder, Runtime};
@@ -38,7 +39,7 @@ macro_rules! each_layer_and_pair {
 fn visit_all<H: McpHandler>(visitor: &mut impl Visit, pool: &SqlitePool, server: &H) {
     let transactional = || shop::transactional(pool);
     each_layer_and_pair!(visitor, server.clone();
-        audit own validated session cached batched retry breaker limited idempotent transactional);
+        audit output own validated session cached batched retry breaker limited idempotent transactional);
 }
 
 /// A breaker that also watches for slow calls.
@@ -61,6 +62,11 @@ fn limited() -> LimitedTool {
         .fold(LimitedTool::new(), |limits, per| limits.with_rate(per, rate).with_concurrency(per, concurrency))
         .with_timeout(Duration::from_secs(60))
         .only(["stock"])
+}
+
+/// All settings, and bounds that every answer is within.
+fn output() -> OutputTool {
+    OutputTool::new().with_max_items(10).with_spill(Spill::new()).with_redaction(|_, text| text.into()).only(["stock"])
 }
 
 fn runtime() -> Runtime {
@@ -202,6 +208,8 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         ("no retry", "audit") => (13, 2_100),
         // Its work, with the places that the call has.
         ("no retry", "limited") => (1, 1_300),
+        // Its work. An answer within the bounds is neither copied nor written.
+        ("no retry", "output") => (1, 420),
         // One of them is the scope entry with the call's label for the log: an error deep in a tool is logged with it.
         ("key", "idempotent") => (56, 9_180),
         _ => (0, 0),
@@ -287,6 +295,7 @@ fn an_acting_layer_stores_the_inner_call_once() {
         breaker() => kind("no retry"),
         limited() => kind("no retry"),
         audit() => kind("no retry"),
+        output() => kind("no retry"),
         idempotent() => kind("key"),
         shop::transactional(&pool) => PAYMENT,
     }

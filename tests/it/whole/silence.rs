@@ -11,12 +11,13 @@ use mcp_patterns::cached::RedisLevel;
 use mcp_patterns::idempotency_keys::Idempotency;
 use mcp_patterns::idempotent;
 use mcp_patterns::limited::{Concurrency, Per, Rate, RedisBackend};
+use mcp_patterns::output::Spill;
 use mcp_patterns::session::{Session, SessionMode, SqlBackend};
 use mcp_patterns::testing::ScriptedServer;
 use mcp_patterns::transactional::{Transactor, current, failed};
 use mcp_patterns::{
-    AuditTool, BatchedTool, BreakerTool, CachedTool, IdempotentTool, Layer, LimitedTool, RedisConnection, RetryTool,
-    SessionStore, TransactionalTool, ValidatedTool, outcome,
+    AuditTool, BatchedTool, BreakerTool, CachedTool, IdempotentTool, Layer, LimitedTool, OutputTool, RedisConnection,
+    RetryTool, SessionStore, TransactionalTool, ValidatedTool, outcome,
 };
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
@@ -176,6 +177,7 @@ async fn whole(
     );
     let outer = (
         audit.clone(),
+        OutputTool::new().with_spill(Spill::new()),
         ValidatedTool::new(),
         SessionStore::postgres(pool.clone()).with_mode(SessionMode::Principal).only(["remember"]),
         CachedTool::new().with_second_level(second_level),

@@ -31,7 +31,7 @@ impl<'a> Script<'a> {
         connections.push(rng.usize(..count));
         let about = |kind: Kind| -> &'static [Op] {
             match kind {
-                Kind::Wrong(_) | Kind::Own => &[],
+                Kind::Wrong(_) | Kind::Output | Kind::Own => &[],
                 Kind::Validated => &[Op::Check, Op::Check, Op::Pay],
                 Kind::Session => &[Op::Visit, Op::Seen, Op::Visit, Op::Seen],
                 Kind::Cached => &[Op::News, Op::News, Op::Mine, Op::Mine, Op::Ask, Op::Slow, Op::Seen, Op::Update],
