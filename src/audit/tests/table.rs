@@ -110,6 +110,8 @@ async fn a_database_that_is_killed_loses_only_what_the_buffer_cannot_hold_and_co
     network.refuse(true);
     network.reset();
     calls(50).await;
+    // Time for some attempts.
+    tokio::time::sleep(ms(150)).await;
     let stats = buffer.stats();
     assert_eq!((stats.written, stats.lost, stats.pending), (5, 30, 20));
     network.refuse(false);
