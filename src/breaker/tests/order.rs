@@ -159,3 +159,15 @@ async fn a_cache_that_keeps_failures_keeps_no_refusal() {
     }
     assert_eq!(script.calls("search"), 2, "a failure of the tool is kept");
 }
+
+#[tokio::test(start_paused = true)]
+async fn inside_of_a_limit_a_refused_call_uses_its_rate() {
+    let breaker = BreakerTool::new();
+    let handle = breaker.handle();
+    let server = (LimitedTool::new().with_rate(Per::Tool, Rate::per_hour(1)), breaker).layer(server());
+    assert!(handle.force_open("search"));
+    assert!(is_refused(&call(&server, "search", json!({})).await));
+    assert!(handle.release("search"));
+    let answer = call(&server, "search", json!({})).await;
+    assert_eq!(outcome::failure(&answer).and_then(|failure| failure.kind()), Some(ErrorKind::RateLimited));
+}

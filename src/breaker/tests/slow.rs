@@ -1,6 +1,7 @@
 //! Calls that take too long.
 
 use super::*;
+use crate::limited::{Concurrency, Per};
 use crate::testing::client::{Client, ask_name};
 use crate::{LimitedTool, RetryTool};
 
@@ -118,4 +119,16 @@ async fn a_slow_probe_opens_the_breaker_again() {
     advance(PAUSE).await;
     assert!(call(&server, "search", json!({ "ms": 200 })).await.is_ok_and(|answer| !answer.is_error()));
     assert_eq!(state(&handle, "search"), State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_a_queue_further_in_counts() {
+    let layer = breaker();
+    let handle = layer.handle();
+    let one_by_one = LimitedTool::new().with_concurrency(Per::Tool, Concurrency::new(1).with_queue(1));
+    let server = (layer, one_by_one).layer(server());
+    let sixty = || call(&server, "search", json!({ "ms": 60 }));
+    let (first, second) = tokio::join!(sixty(), sixty());
+    assert!(first.is_ok_and(|answer| !answer.is_error()) && second.is_ok_and(|answer| !answer.is_error()));
+    assert_eq!(handle.stats().slow, 1);
 }
