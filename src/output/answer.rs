@@ -1,6 +1,5 @@
 //! What becomes of an answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -111,12 +110,11 @@ impl Answered<'_> {
             self.count_whole(bytes, "its structured content cannot be cut");
             return (answer, Status::Whole);
         }
-        let answer = Arc::new(answer);
         let link = match self.keep(&answer) {
             Ok(link) => Some(link),
             Err(reason) if can_be_cut && !self.plan.may_be_cut => {
                 self.count_whole(bytes, reason);
-                return (Arc::unwrap_or_clone(answer), Status::Whole);
+                return (answer, Status::Whole);
             }
             Err(_) => None,
         };
@@ -190,7 +188,7 @@ impl Answered<'_> {
     }
 
     /// Keeps an answer whole, or says why not.
-    fn keep(self, answer: &Arc<ToolResult>) -> Result<ResourceLink, &'static str> {
+    fn keep(self, answer: &ToolResult) -> Result<ResourceLink, &'static str> {
         let store = self.layer.store.as_ref().ok_or("answers are not kept, and those of this tool may not be cut")?;
         let owner = Owner::of(&self.layer.settings.identity, self.ctx)
             .ok_or("nothing is kept for a caller whose credentials were not read")?;

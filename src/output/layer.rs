@@ -142,9 +142,9 @@ impl OutputTool {
     /// Returns a kept answer, if the URI is that of one and the caller may read it.
     fn kept(&self, uri: &str, ctx: &RequestContext) -> Option<ResourceResult> {
         let (store, id) = (self.store.as_ref()?, id_in(uri)?);
-        let answer = store.read(id, &Owner::of(&self.settings.identity, ctx)?.partition)?;
+        let contents = store.read(id, &Owner::of(&self.settings.identity, ctx)?.partition)?;
         self.handled.read.add();
-        Some(read(id, &answer))
+        read(id, &contents)
     }
 }
 

@@ -5,7 +5,10 @@ use turbomcp_types::{
 };
 
 use super::size::{json_bytes, structure_bytes};
-use super::store::Id;
+
+/// Identifies a kept answer. It cannot be guessed: a hash with a secret of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Id(pub(super) u128);
 
 /// Precedes the id in a URI.
 const SCHEME: &str = "mcp-patterns-output://";
@@ -56,16 +59,15 @@ pub(super) fn link(id: Id, answer: &ToolResult) -> ResourceLink {
     }
 }
 
-/// Returns a kept answer: each block, and the structured content, is one of the contents.
-pub(super) fn read(id: Id, answer: &ToolResult) -> ResourceResult {
-    let uri = uri_of(id);
+/// Returns an answer as contents: each block, and the structured content, is one of them. They have no URI yet.
+pub(super) fn contents(answer: &ToolResult) -> Vec<ResourceContents> {
     let text = |mime_type: &str, text: String, meta| {
-        let (uri, mime_type) = (uri.clone(), Some(mime_type.to_owned()));
-        ResourceContents::Text(TextResourceContents { uri, mime_type, text, meta })
+        let mime_type = Some(mime_type.to_owned());
+        ResourceContents::Text(TextResourceContents { uri: String::new(), mime_type, text, meta })
     };
     let blob = |mime_type: &String, data: &String, meta| {
-        let (uri, mime_type) = (uri.clone(), Some(mime_type.clone()));
-        ResourceContents::Blob(BlobResourceContents { uri, mime_type, blob: data.clone(), meta })
+        let mime_type = Some(mime_type.clone());
+        ResourceContents::Blob(BlobResourceContents { uri: String::new(), mime_type, blob: data.clone(), meta })
     };
     let blocks = answer.content.iter().map(|block| match block {
         Content::Text(block) => text(TEXT, block.text.clone(), block.meta.clone()),
@@ -75,7 +77,22 @@ pub(super) fn read(id: Id, answer: &ToolResult) -> ResourceResult {
         Content::ResourceLink(_) => text(JSON, serde_json::to_string(block).unwrap_or_default(), None),
     });
     let structure = answer.structured_content.iter().map(|structure| text(JSON, structure.to_string(), None));
-    ResourceResult { contents: blocks.chain(structure).collect(), meta: None }
+    blocks.chain(structure).collect()
+}
+
+/// Reads the kept contents of an answer, and gives them its URI. An embedded resource keeps its own.
+pub(super) fn read(id: Id, contents: &str) -> Option<ResourceResult> {
+    let mut contents: Vec<ResourceContents> = serde_json::from_str(contents).ok()?;
+    for part in &mut contents {
+        let uri = match part {
+            ResourceContents::Text(text) => &mut text.uri,
+            ResourceContents::Blob(blob) => &mut blob.uri,
+        };
+        if uri.is_empty() {
+            *uri = uri_of(id);
+        }
+    }
+    Some(ResourceResult { contents, meta: None })
 }
 
 /// Returns the bytes of a block as a resource: those of a blob before it was encoded.

@@ -1,7 +1,6 @@
 //! The answers that are kept whole.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
@@ -10,13 +9,10 @@ use tokio::time::Instant;
 use turbomcp_core::RequestContext;
 use turbomcp_types::ToolResult;
 
+use super::resource::{Id, contents};
 use super::spill::{ENTRY_BYTES, Spill};
 use crate::clock::later;
 use crate::{Identity, Scope};
-
-/// Identifies a kept answer. It cannot be guessed: a hash with a secret of the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Id(pub(super) u128);
 
 /// Whose answer it is.
 pub(super) struct Owner {
@@ -61,7 +57,8 @@ struct Entry {
     share: u64,
     bytes: usize,
     end: Instant,
-    answer: Arc<ToolResult>,
+    /// As JSON, so that the bytes are those in memory.
+    contents: Arc<str>,
 }
 
 impl Store {
@@ -73,10 +70,11 @@ impl Store {
     }
 
     /// Keeps an answer, unless there is no room. The same answer of the same caller has one entry, which stays from now on.
-    pub(super) fn keep(&self, owner: Owner, answer: &Arc<ToolResult>) -> Option<Id> {
+    pub(super) fn keep(&self, owner: Owner, answer: &ToolResult) -> Option<Id> {
         let Owner { partition, share } = owner;
-        let (id, bytes) = self.identify(&partition, answer);
-        let bytes = bytes + partition.len() + ENTRY_BYTES;
+        let contents: Arc<str> = serde_json::to_string(&contents(answer)).ok()?.into();
+        let id = self.identify(&partition, &contents);
+        let bytes = contents.len() + partition.len() + ENTRY_BYTES;
         let now = Instant::now();
         let end = later(now, self.0.spill.ttl);
         let mut state = self.state();
@@ -97,16 +95,16 @@ impl Store {
         state.bytes += bytes;
         *state.shares.entry(share).or_default() += bytes;
         state.ends.insert((end, id));
-        state.entries.insert(id, Entry { partition, share, bytes, end, answer: Arc::clone(answer) });
+        state.entries.insert(id, Entry { partition, share, bytes, end, contents });
         Some(id)
     }
 
-    /// Returns a kept answer, if it is that of the caller. There is no difference between an answer of another caller and none.
-    pub(super) fn read(&self, id: Id, partition: &[u8]) -> Option<Arc<ToolResult>> {
+    /// Returns the contents of a kept answer, if it is that of the caller. An answer of another caller is like none.
+    pub(super) fn read(&self, id: Id, partition: &[u8]) -> Option<Arc<str>> {
         let mut state = self.state();
         state.remove_ended(Instant::now());
         let entry = state.entries.get(&id).filter(|entry| entry.partition == partition)?;
-        Some(Arc::clone(&entry.answer))
+        Some(Arc::clone(&entry.contents))
     }
 
     /// Returns the number of kept answers, and their bytes.
@@ -117,16 +115,16 @@ impl Store {
     }
 
     /// Equal answers of one caller have the same id, so that a replay or a hit of a cache further in takes no more room.
-    fn identify(&self, partition: &[u8], answer: &ToolResult) -> (Id, usize) {
-        let mut hashed = Hashed { hash: Sha256::new(), bytes: 0 };
-        hashed.hash.update(self.0.secret);
-        hashed.hash.update(partition.len().to_be_bytes());
-        hashed.hash.update(partition);
-        // Neither the writer nor a value of JSON can fail.
-        let _ = serde_json::to_writer(&mut hashed, &(&answer.content, &answer.structured_content));
+    fn identify(&self, partition: &[u8], contents: &str) -> Id {
+        let hash = Sha256::new()
+            .chain_update(self.0.secret)
+            .chain_update(partition.len().to_be_bytes())
+            .chain_update(partition)
+            .chain_update(contents)
+            .finalize();
         let mut id = [0; 16];
-        id.iter_mut().zip(hashed.hash.finalize()).for_each(|(to, byte)| *to = byte);
-        (Id(u128::from_be_bytes(id)), hashed.bytes)
+        id.iter_mut().zip(hash).for_each(|(to, byte)| *to = byte);
+        Id(u128::from_be_bytes(id))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,23 +145,5 @@ impl State {
                 }
             }
         }
-    }
-}
-
-/// Hashes and counts what is written.
-struct Hashed {
-    hash: Sha256,
-    bytes: usize,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hash.update(bytes);
-        self.bytes += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -208,8 +208,8 @@ fn budget(kind: &str, layer: &str) -> Allocated {
         ("no retry", "audit") => (13, 2_100),
         // Its work, with the places that the call has.
         ("no retry", "limited") => (1, 1_300),
-        // Its work. An answer within the bounds is neither copied nor written.
-        ("no retry", "output") => (1, 420),
+        // Its work, around an inner future. An answer within the bounds is neither copied nor written.
+        ("no retry", "output") => (1, 500),
         // One of them is the scope entry with the call's label for the log: an error deep in a tool is logged with it.
         ("key", "idempotent") => (56, 9_180),
         _ => (0, 0),
