@@ -1,5 +1,5 @@
-//! A gateway: layers in front of any MCP server, in any language. The settings say which server, and which of its tools are cached,
-//! called again, limited and validated:
+//! A gateway: layers in front of any MCP server, in any language. The settings say which server, which of its tools are cached, called
+//! again and limited, and where calls are recorded:
 //!
 //! ```text
 //! cargo run --example gateway --features full -- examples/gateway/everything.toml
@@ -14,9 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use mcp_patterns::audit::{Buffered, JsonLines};
 use mcp_patterns::limited::{Concurrency, Per, Rate};
 use mcp_patterns::{
-    CachedTool, LimitedTool, RetryTool, RmcpServer, TryLayer, UntrustedServer, ValidatedTool, explain, layer,
+    AuditTool, CachedTool, LimitedTool, RetryTool, RmcpServer, TryLayer, UntrustedServer, ValidatedTool, explain, layer,
 };
 use rmcp::ServiceExt;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -66,8 +67,24 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
             .with_rate(Per::Tool, Rate::per_minute(limited.calls_per_minute))
             .with_concurrency(Per::Tool, Concurrency::new(limited.at_once).with_queue(10 * limited.at_once))
     });
+    let mut audited = None;
+    if let Some(settings) = settings.audited {
+        let file = tokio::fs::OpenOptions::new().create(true).append(true).open(&settings.file).await;
+        let file = file.map_err(|error| format!("{}: {error}", settings.file.display()))?;
+        let audit = AuditTool::new().with_buffer(Buffered::new(JsonLines::new(file)));
+        let recorded = settings.arguments.into_iter();
+        audited = Some(recorded.fold(audit, |audit, (tool, pointers)| audit.with_arguments(tool, pointers)));
+    }
+    let audit = audited.as_ref().map(AuditTool::handle);
     let server = RmcpServer::load(upstream).await?;
-    let layers = (layer(validated), layer(cached), layer(retried), layer(limited), layer(UntrustedServer::new()));
+    let layers = (
+        layer(audited),
+        layer(validated),
+        layer(cached),
+        layer(retried),
+        layer(limited),
+        layer(UntrustedServer::new()),
+    );
     let server = layers.try_layer(server)?;
     if args.explain {
         print!("{}", explain(&server));
@@ -85,8 +102,12 @@ async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
             StreamableHttpService::new(move || Ok(server.clone()), sessions, StreamableHttpServerConfig::default());
         Ok(axum::serve(listener, axum::Router::new().nest_service("/mcp", service)).await?)
     };
-    tokio::select! {
+    let ended = tokio::select! {
         served = serving => served,
         _ = running.waiting() => Err("the server behind it has ended".into()),
+    };
+    if let Some(audit) = audit {
+        audit.flush().await;
     }
+    ended
 }

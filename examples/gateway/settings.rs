@@ -1,7 +1,8 @@
 //! The settings of the gateway: a small TOML file.
 
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -25,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) cached: Option<Cached>,
     pub(crate) retried: Option<Retried>,
     pub(crate) limited: Option<Limited>,
+    pub(crate) audited: Option<Audited>,
 }
 
 /// Tools whose answers are kept for a while, for each caller apart.
@@ -50,6 +52,16 @@ pub(crate) struct Limited {
     pub(crate) calls_per_minute: u32,
     pub(crate) at_once: usize,
     pub(crate) timeout_seconds: u64,
+}
+
+/// Where each call is recorded, and which of its arguments.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Audited {
+    pub(crate) file: PathBuf,
+    /// By tool: JSON pointers, such as "/message".
+    #[serde(default)]
+    pub(crate) arguments: BTreeMap<String, Vec<String>>,
 }
 
 impl Settings {

@@ -129,6 +129,8 @@ fn refusal<'a>(failure: &Failure<'a>) -> Option<(&'a str, &'a str)> {
         .filter_map(|(key, reason)| {
             let layer = key.strip_prefix(PREFIX)?;
             match reason {
+                // The failure is that of the tool. A protocol error has the note among its data.
+                Value::String(note) if key == IDEMPOTENCY && note == "replayed" => None,
                 Value::String(reason) => Some((layer, reason.as_str())),
                 Value::Object(listed) if key == VALIDATION && listed.contains_key("violations") => {
                     Some((layer, "invalid"))

@@ -12,7 +12,7 @@ use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
@@ -136,7 +136,9 @@ fn by_url(url: &str, rest: &str) -> File {
 async fn the_layers_act_on_the_tools_that_the_file_names() {
     patiently(async {
         let (url, counts) = theirs().await;
-        let settings = by_url(&url, ALL);
+        let record = File::new("");
+        let audited = format!("[audited]\nfile = '{}'\narguments = {{ sum = ['/a'] }}", record.path());
+        let settings = by_url(&url, &format!("{ALL}\n{audited}"));
         let mut gateway = Server::start("gateway", Transport::Stdio, &[settings.path()]).await;
         let client = gateway.connect().await;
         assert_eq!(client.server().server_info.map(|info| info.name), Some("theirs".to_owned()));
@@ -154,6 +156,17 @@ async fn the_layers_act_on_the_tools_that_the_file_names() {
         assert_eq!(counts.plain.load(Ordering::SeqCst), 4);
         client.close().await;
         assert!(gateway.ended().await.success());
+        let record = std::fs::read_to_string(record.path()).expect("a record");
+        let ends: Vec<_> = record
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"))
+            .map(|event| (event["tool"].clone(), event["end"].clone(), event["arguments"].clone()))
+            .collect();
+        assert_eq!(ends.len(), 16, "one for each call: {record}");
+        assert_eq!(ends[0], (json!("sum"), json!("answered"), json!({"/a": 2})));
+        assert_eq!(ends[1], (json!("sum"), json!("hit"), json!({"/a": 2})));
+        assert_eq!(ends[10].1, "refused");
+        assert_eq!(ends[15], (json!("plain"), json!("refused"), json!(null)));
     })
     .await;
 }
@@ -203,6 +216,7 @@ async fn a_mistake_in_the_file_ends_the_gateway_with_a_sentence() {
             (by_url(&url, "[cached]\ntools = ['summ']\nseconds = 60"), "did you mean `sum`?"),
             (by_url(&url, "[cached]\ntools = ['sum']\nseconds = 0"), "CachedTool::with_ttl: must be greater than zero"),
             (by_url(&url, "[retried]\ntools = ['sum']\nattempts = 0"), "RetryTool::with_max_attempts"),
+            (by_url(&url, "[audited]\nfile = '/no/such/folder/x'"), "/no/such/folder/x: No such file"),
             (by_url(&url, "[cache]\ntools = ['sum']"), "unknown field `cache`"),
             (File::new("upstream.command = []"), "upstream.command is empty: name a program"),
             (File::new("upstream.command = ['no-such-program']"), "no-such-program"),

@@ -8,7 +8,9 @@ use crate::idempotent::MemoryBackend;
 use crate::limited::{Per, Rate};
 use crate::outcome::Unfinished;
 use crate::session::SessionMode;
-use crate::{CachedTool, IdempotentTool, LimitedTool, RetryTool, SessionStore, UntrustedServer, ValidatedTool};
+use crate::{
+    CachedTool, IdempotentTool, LimitedTool, Middleware, RetryTool, SessionStore, UntrustedServer, ValidatedTool, layer,
+};
 
 /// The end of a call, and its layer, reason and kind.
 type Said = (End, Option<String>, Option<String>, Option<ErrorKind>);
@@ -161,17 +163,39 @@ async fn a_failure_that_a_layer_had_kept_says_so() {
     }
     assert_eq!(said(seen.all()[0].clone()), (End::Failed, None, None, Some(ErrorKind::ResourceNotFound)));
     assert_eq!(said(seen.last()), by(End::Failed, "cache", "hit", ErrorKind::ResourceNotFound));
+}
 
-    let keys = IdempotentTool::new(MemoryBackend::new())
-        .only(["order"])
-        .with_idempotency(Idempotency::new().recording_failures());
-    let server = (seen.audit(), keys).layer(self::server());
-    for _ in 0..2 {
-        drop(call(&server, "order", json!({"fails": "forbidden", "idempotency_key": "a-key-of-a-client"})).await);
+/// Fails with an error of the protocol.
+#[derive(Clone)]
+struct Fails;
+
+impl Middleware for Fails {
+    async fn call_tool<'a, H: McpHandler>(
+        &'a self,
+        _: &'a H,
+        _: &'a str,
+        _: Value,
+        _: &'a RequestContext,
+    ) -> McpResult<ToolResult> {
+        Err(McpError::permission_denied("not for you"))
     }
-    let last = seen.last();
-    let expected = (End::Failed, Some("idempotency"), Some("replayed"));
-    assert_eq!((last.end, last.layer.as_deref(), last.reason.as_deref()), expected, "{last:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_a_key_replays_is_that_of_the_tool_in_both_forms() {
+    for is_error in [false, true] {
+        let seen = Seen::default();
+        let keys = IdempotentTool::new(MemoryBackend::new())
+            .only(["order"])
+            .with_idempotency(Idempotency::new().recording_failures());
+        let server = (seen.audit(), keys, layer(is_error.then_some(Fails))).layer(server());
+        for _ in 0..2 {
+            drop(call(&server, "order", json!({"fails": "forbidden", "idempotency_key": "a-key-of-a-client"})).await);
+        }
+        let last = seen.last();
+        let expected = (End::Failed, Some("idempotency"), Some("replayed"));
+        assert_eq!((last.end, last.layer.as_deref(), last.reason.as_deref()), expected, "{last:?}");
+    }
 }
 
 #[tokio::test]

@@ -226,8 +226,11 @@ impl<'a> Judge<'a> {
         let is_temporary = |kind| matches!(kind, Some(ExternalService | RateLimited | Timeout | Unavailable));
         let executions = self.history.executions.iter().filter(|execution| execution.request.op == op);
         let failures = executions.filter(|it| it.said.as_ref().is_some_and(|said| is_temporary(said.kind()))).count();
-        // A store of keys that fails, and a database, are behind the breaker, too.
-        let has_other_reasons = op == Op::Book || self.has(Kind::Idempotent, Setting::FaultyBackend);
+        // A store of keys that fails, a database, and a limit that ends calls are behind the breaker, too.
+        let is_cut = |it: &Setting| matches!(it, Setting::CallTimeout(_)).then_some(());
+        let has_other_reasons = op == Op::Book
+            || self.has(Kind::Idempotent, Setting::FaultyBackend)
+            || self.setting(Kind::Limited, is_cut).is_some();
         has_other_reasons || 2 * failures >= least
     }
 
