@@ -1,18 +1,24 @@
 //! Records whether a call has asked its client a question: then no layer repeats the call, so that no person is asked twice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use turbomcp_core::{McpSession, RequestContext, SessionFuture};
 use turbomcp_types::{ClientCapabilities, ProtocolVersion};
 
-use crate::shared_work::Flag;
-
 /// A call whose questions to its client are recorded, from any task.
 #[derive(Debug)]
 pub(crate) struct Questions {
     ctx: RequestContext,
-    asked: Flag,
+    sent: Arc<Sent>,
+}
+
+/// What was sent to the client.
+#[derive(Debug, Default)]
+struct Sent {
+    question: AtomicBool,
+    request: AtomicBool,
 }
 
 impl Questions {
@@ -20,9 +26,9 @@ impl Questions {
     /// stays small.
     pub(crate) fn of(ctx: &RequestContext) -> Option<Box<Self>> {
         let inner = Arc::clone(ctx.session()?);
-        let (mut ctx, asked) = (ctx.clone(), Flag::default());
-        ctx.set_session(Arc::new(NotingSession { inner, asked: asked.clone() }));
-        Some(Box::new(Self { ctx, asked }))
+        let (mut ctx, sent) = (ctx.clone(), Arc::<Sent>::default());
+        ctx.set_session(Arc::new(NotingSession { inner, sent: Arc::clone(&sent) }));
+        Some(Box::new(Self { ctx, sent }))
     }
 
     /// The context for the inner handler.
@@ -32,7 +38,13 @@ impl Questions {
 
     /// Says whether a question was sent. It may still be open.
     pub(crate) fn were_asked(&self) -> bool {
-        self.asked.is_set()
+        self.sent.question.load(Ordering::Acquire)
+    }
+
+    /// Says whether any request was sent: the client may be the one that does not answer.
+    #[cfg(feature = "breaker")]
+    pub(crate) fn needed_the_client(&self) -> bool {
+        self.sent.request.load(Ordering::Acquire)
     }
 }
 
@@ -40,7 +52,7 @@ impl Questions {
 #[derive(Debug)]
 struct NotingSession {
     inner: Arc<dyn McpSession>,
-    asked: Flag,
+    sent: Arc<Sent>,
 }
 
 impl McpSession for NotingSession {
@@ -53,9 +65,10 @@ impl McpSession for NotingSession {
     }
 
     fn call<'a>(&'a self, method: &'a str, params: Value) -> SessionFuture<'a, Value> {
+        self.sent.request.store(true, Ordering::Release);
         // A client answers these itself, without a person and at no cost.
         if !matches!(method, "roots/list" | "ping") {
-            self.asked.set();
+            self.sent.question.store(true, Ordering::Release);
         }
         self.inner.call(method, params)
     }

@@ -51,7 +51,7 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     let play = Play::of(&server, &service).await?;
     stage.code(include_str!("overload.rs"), ["let breaker =", "let limits =", "let server ="])?;
 
-    let headings = ["", "attempts during the outage", "answers after it", "of the flood", "of another user meanwhile"];
+    let headings = ["", "attempts in the outage", "answers after it", "to the flood", "to another user"];
     stage.table(&Table::new(headings).row(bare.row("without them")).row(play.row("with both")))?;
 
     check("attempts of all calls during the outage", bare.attempts, 2 * CALLS * 3)?;

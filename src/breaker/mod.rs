@@ -139,7 +139,7 @@
 //! | is refused further in: by a limit, another breaker, a full queue, or because a call with its key runs | nothing | the backend was not asked |
 //! | is cancelled, or whose caller leaves | nothing | it has no result |
 //! | panics | nothing | a panic is a bug |
-//! | has asked its client, and then is slow or ends with `timeout` or `transport` | nothing | the client may be the one that does not answer |
+//! | has sent its client a request, and then is slow or ends with `timeout` or `transport` | nothing | the client may be the one that does not answer |
 //! | has [no answer yet](crate::outcome::Unfinished) | nothing | |
 //!
 //! [`failure_if`](BreakerTool::failure_if) replaces the kinds: `failure_if(|failure| failure.is_temporary() || failure.kind() ==

@@ -14,7 +14,7 @@ pub(super) struct Ended<'a> {
     /// `None` for a success.
     pub(super) failure: Option<Failure<'a>>,
     pub(super) after: Duration,
-    pub(super) has_asked: bool,
+    pub(super) needed_client: bool,
     pub(super) is_cancelled: bool,
 }
 
@@ -25,8 +25,8 @@ impl<'a> Ended<'a> {
         questions: Option<&Questions>,
         ctx: &RequestContext,
     ) -> Self {
-        let has_asked = questions.is_some_and(Questions::were_asked);
-        Self { failure, after, has_asked, is_cancelled: ctx.is_cancelled() }
+        let needed_client = questions.is_some_and(Questions::needed_the_client);
+        Self { failure, after, needed_client, is_cancelled: ctx.is_cancelled() }
     }
 
     /// Returns whether what is behind the tool works, or `None` if the result says nothing about it.
@@ -44,12 +44,13 @@ impl<'a> Ended<'a> {
 
     /// Says whether the call took too long. A person takes longer than a service.
     pub(super) fn is_slow(&self, settings: &Settings) -> bool {
-        !self.has_asked && settings.slow_after.is_some_and(|limit| self.after >= limit)
+        !self.needed_client && settings.slow_after.is_some_and(|limit| self.after >= limit)
     }
 
     fn counts(&self, failure: &Failure<'_>, settings: &Settings) -> bool {
         // The client may be the one that did not answer.
-        let is_of_client = self.has_asked && matches!(failure.kind(), Some(ErrorKind::Timeout | ErrorKind::Transport));
+        let is_of_client =
+            self.needed_client && matches!(failure.kind(), Some(ErrorKind::Timeout | ErrorKind::Transport));
         let counts = match &settings.failure_if {
             Some(failure_if) => failure_if(failure),
             None => failure.is_temporary(),

@@ -63,7 +63,7 @@ impl Concurrency {
 
     /// Takes a call that runs longer as a sign of overload, for the [adaptive limit](Self::with_adaptive_limit). Default: no time does.
     ///
-    /// Set it well above the time that the slowest healthy call takes.
+    /// Set it well above the time that the slowest healthy call takes. The time in which a tool waits for an answer of its client counts.
     pub const fn with_slow_after(mut self, time: Duration) -> Self {
         self.slow_after = Some(time);
         self

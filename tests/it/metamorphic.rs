@@ -177,6 +177,6 @@ fn random_stacks_on_sqlite_answer_as_the_bare_server_could() {
 
 #[test]
 fn random_stacks_on_servers_answer_as_the_bare_server_could() {
-    let seen = each(BackendKind::Servers, 40, 4);
+    let seen = each(BackendKind::Servers, 60, 4);
     is_enough(&seen, 5, &["a commit", "a replay", "a hit"]);
 }

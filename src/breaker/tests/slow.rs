@@ -96,6 +96,23 @@ async fn a_person_who_takes_long_is_no_slow_backend_and_no_timeout_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_list_its_roots_says_nothing_about_the_backend() {
+    for kind in [ErrorKind::Timeout, ErrorKind::Transport] {
+        let script = ScriptedServer::new("shop").with_read_only("search", move |call| async move {
+            call.ctx.list_roots().await.ok();
+            Err::<ToolResult, _>(McpError::new(kind, "The client has gone"))
+        });
+        let layer = breaker();
+        let handle = layer.handle();
+        let (server, laptop) = (layer.layer(script), Client::new("laptop"));
+        for _ in 0..10 {
+            server.call_tool("search", json!({}), &laptop.ctx("ada")).await.expect("an answer");
+        }
+        assert_eq!(state(&handle, "search"), State::Closed, "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_that_fails_after_a_question_counts() {
     let script = ScriptedServer::new("shop").with_read_only("search", |call| async move {
         ask_name(&call.ctx).await?;

@@ -37,7 +37,7 @@ async fn round(server: &impl McpHandler, handle: &Handle, end: &str) {
     join_all((0..calls).map(|_| call())).await;
 }
 
-fn adaptive(concurrency: Concurrency) -> (impl McpHandler + Clone, Handle) {
+fn adaptive(concurrency: Concurrency) -> (impl McpHandler, Handle) {
     let limits = LimitedTool::new().with_concurrency(Per::Tool, concurrency);
     let handle = limits.handle();
     (limits.layer(scripted()), handle)

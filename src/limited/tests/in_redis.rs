@@ -33,13 +33,13 @@ fn backend(redis: &PrivateRedis) -> RedisBackend {
     RedisBackend { pause: ms(100), ..RedisBackend::new(connection).with_timeout(secs(5)) }
 }
 
-fn process_with(backend: RedisBackend, limits: LimitedTool) -> Process<impl McpHandler + Clone> {
+fn process_with(backend: RedisBackend, limits: LimitedTool) -> Process<impl McpHandler> {
     let limits = limits.with_backend(backend).with_replicas(2);
     let handle = limits.handle();
     Process { server: limits.layer(server()), handle }
 }
 
-fn process(redis: &PrivateRedis, limits: LimitedTool) -> Process<impl McpHandler + Clone> {
+fn process(redis: &PrivateRedis, limits: LimitedTool) -> Process<impl McpHandler> {
     process_with(backend(redis), limits)
 }
 

@@ -88,7 +88,11 @@ impl<'a> Judge<'a> {
     fn caches(&self, call: &Call) -> impl DoubleEndedIterator<Item = &'a Layered> + use<'a> {
         let request = call.request;
         let is_safe = !request.op.is_tool() || request.is_read_only_for(call.connection);
-        self.stack.layers(Kind::Cached).filter(move |layer| is_safe && layer.keeps(request.op))
+        let layers: &'a [Layered] = &self.stack.layers;
+        // A bulk function bypasses what is further in.
+        let batched = layers.iter().position(|layer| layer.kind == Kind::Batched && request.op == Op::Price);
+        let asked = layers[..batched.unwrap_or(layers.len())].iter();
+        asked.filter(move |layer| layer.kind == Kind::Cached && is_safe && layer.keeps(request.op))
     }
 
     /// Whether a cache keeps answers to such a call.

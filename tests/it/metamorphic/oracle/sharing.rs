@@ -23,10 +23,10 @@ impl<'a> Judge<'a> {
         let is_read = made.call.request.is_read_only_for(made.call.connection);
         let (is_cached, is_batched) = (self.is_cached(&made.call), self.is_batched(op));
         // A key does not make another call of what changes nothing: the cache may have the answer to one with another key, or
-        // none.
+        // none, or to one whose record has expired.
         let key = execution.origin.and_then(|origin| self.history.calls[origin].call.request.key);
-        let is_of_another_key = is_read && is_cached && key != made.call.request.key;
-        if op.takes_key() && !is_of_another_key && (is_replayed || !is_read) {
+        let is_no_replay = key != made.call.request.key || self.outlives_key(made, execution);
+        if op.takes_key() && !(is_read && is_cached && is_no_replay) && (is_replayed || !is_read) {
             return self.replayed(number, made, at, execution, answer);
         }
         if !is_cached && !is_batched {
@@ -53,6 +53,18 @@ impl<'a> Judge<'a> {
         } else if made.begun.at.saturating_sub(execution.ended.map_or(Duration::MAX, |end| end.at)) > Duration::ZERO {
             self.fault("without a cache, an answer is of now", format!("call {number} got execution {at}"));
         }
+    }
+
+    /// Whether the execution ended so long before the call that the record of its key has expired.
+    fn outlives_key(&self, made: &Made, execution: &Execution) -> bool {
+        let age = made.begun.at.saturating_sub(execution.ended.map_or(Duration::ZERO, |ended| ended.at));
+        age > self.key_ttl(made.call.request.op)
+    }
+
+    fn key_ttl(&self, op: Op) -> Duration {
+        let ttl = |setting: &Setting| if let Setting::KeyTtl(ttl) = setting { Some(*ttl) } else { None };
+        let ttl = self.honours_keys(op).and_then(|keys| keys.find(ttl));
+        Duration::from_secs(ttl.unwrap_or(24 * 60 * 60))
     }
 
     /// Whether the caller may have the answer of this execution, by the scopes.
@@ -86,7 +98,11 @@ impl<'a> Judge<'a> {
 
     fn is_same_session(&self, made: &Made, execution: &Execution, by_scope: bool) -> bool {
         let connection = &CONNECTIONS[made.call.connection];
-        let is_same_id = execution.session_id.is_some() && execution.session_id.as_deref() == connection.session_id;
+        let is_same_transport = execution.session_id.as_deref() == connection.session_id;
+        // A connection without a session of its own has that of its handle.
+        let has_handle = self.has(Kind::Session, Setting::ByHandle) && made.handle.is_some();
+        let is_same_handle = has_handle && execution.handle == made.handle;
+        let is_same_id = is_same_transport && (execution.session_id.is_some() || is_same_handle);
         let identities = self.stack.identities;
         let is_same_owner = connection.owner(identities) == execution.owner(identities);
         // A session that belongs to the user, or has a handle, is the same on all connections, if nothing else is.
@@ -117,11 +133,11 @@ impl<'a> Judge<'a> {
             let text = format!("call {number} of {} got execution {at} of {}", of(made), of(origin));
             self.fault("a replay is the caller's own answer", text);
         }
-        let ttl = keys.find(|setting| if let Setting::KeyTtl(ttl) = setting { Some(*ttl) } else { None });
-        let ttl = Duration::from_secs(ttl.unwrap_or(24 * 60 * 60));
-        let age = made.begun.at.saturating_sub(execution.ended.map_or(Duration::ZERO, |ended| ended.at));
-        if age > ttl {
-            self.fault("a replay is within its ttl", format!("call {number} got execution {at}, {age:?} later"));
+        if self.outlives_key(made, execution) {
+            self.fault(
+                "a replay is within its ttl",
+                format!("call {number} got execution {at}, {:?}", execution.ended),
+            );
         }
         if answer.said.is_failure() && !keys.has(Setting::RecordsFailures) {
             self.fault("failures are not replayed", format!("call {number}: {answer:?}"));
@@ -142,7 +158,7 @@ impl<'a> Judge<'a> {
             let is_same = other.call.request == request && other.call.server == made.call.server;
             is_same
                 && other.call.connection == made.call.connection
-                && other.begun.at.saturating_add(ttl) > made.ended.at
+                && other.begun.at.saturating_add(self.key_ttl(request.op)) > made.ended.at
         });
         if let Some(End::Answered(first)) = first.map(|first| &first.end)
             && first.said.execution().is_some()
