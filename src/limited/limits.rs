@@ -1,10 +1,8 @@
 //! The limits of all tools and principals of a layer, and what is used of them.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
 use tokio::time::Instant;
 use turbomcp_core::RequestContext;
 
@@ -12,9 +10,9 @@ use super::adaptive::Ended;
 use super::concurrency::{NoPlace, Place, Places};
 use super::limit::{ALL, Limit, Per};
 use super::plan::Call;
-use super::rate::Used;
 #[cfg(feature = "redis")]
 use super::shared::{Answer, SharedRates, Wanted};
+use super::table::{At, Table};
 use crate::identity::share_of;
 
 /// What is used of the limits. Clones share it.
@@ -34,22 +32,6 @@ struct Inner {
     shared: Option<SharedRates>,
 }
 
-/// What is used, by the number of a tool, of a principal, or of both.
-#[derive(Debug, Default)]
-struct Table {
-    entries: HashMap<u64, Entry, RandomState>,
-    /// What those use together who came when the table was full.
-    others: Entry,
-    /// No entry is looked for that could leave before this moment.
-    look_at: u128,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    used: Used,
-    places: Option<Places>,
-}
-
 /// A call that is let through. Its places are free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Admitted([Option<Place>; 3]);
@@ -67,9 +49,6 @@ pub(super) enum Refused {
     Rate { per: Per, retry_after: Duration },
     Concurrency { per: Per, why: NoPlace },
 }
-
-/// The pause between two looks for entries that may leave a full table, in nanoseconds.
-const LOOK_EVERY: u128 = 1_000_000_000;
 
 impl Limits {
     /// Limits of a process that is one of so many.
@@ -118,13 +97,13 @@ impl Limits {
 
     /// Returns how many tools and principals have an entry of their own.
     pub(super) fn entries(&self) -> usize {
-        self.used().iter().map(|table| table.entries.len()).sum()
+        self.used().iter().map(Table::len).sum()
     }
 
     /// Returns the places of a tool, if any of its calls has used one.
     pub(super) fn places_of(&self, tool: &str) -> Option<Places> {
-        let [_, _, tools] = &mut *self.used();
-        tools.entries.get(&share_of(tool.as_bytes()))?.places.clone()
+        let [_, _, tools] = &*self.used();
+        tools.places_of(share_of(tool.as_bytes()))
     }
 
     /// Lets a call through, perhaps after a wait for a place. A call that is refused, or leaves while it waits, uses nothing.
@@ -299,40 +278,5 @@ impl Caller {
             // Both numbers are random.
             Per::PrincipalAndTool => self.tool.rotate_left(1) ^ self.principal,
         }
-    }
-}
-
-/// Where a table has what a call uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    Own(u64),
-    Others,
-}
-
-impl Table {
-    /// Finds a place for what this number uses. It is that of all others if the table is full of entries that still limit somebody.
-    fn place(&mut self, key: u64, max: usize, now: u128) -> At {
-        if self.entries.contains_key(&key) || self.entries.len() < max {
-            return At::Own(key);
-        }
-        if now >= self.look_at {
-            self.look_at = now + LOOK_EVERY;
-            self.entries.retain(|_, entry| !entry.is_unused(now));
-        }
-        if self.entries.len() < max { At::Own(key) } else { At::Others }
-    }
-
-    fn entry(&mut self, at: At) -> &mut Entry {
-        match at {
-            At::Own(key) => self.entries.entry(key).or_default(),
-            At::Others => &mut self.others,
-        }
-    }
-}
-
-impl Entry {
-    /// Says whether it limits nobody at the moment: a new entry would be the same.
-    fn is_unused(&self, now: u128) -> bool {
-        self.used.ahead(now) == 0 && self.places.as_ref().is_none_or(Places::are_all_free)
     }
 }

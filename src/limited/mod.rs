@@ -232,6 +232,7 @@ mod redis;
 mod refusal;
 #[cfg(feature = "redis")]
 mod shared;
+mod table;
 
 pub use builder::LimitedTool;
 pub use concurrency::{Concurrency, InUse};
