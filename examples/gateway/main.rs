@@ -6,8 +6,9 @@
 //! ```
 //!
 //! It serves stdio, or HTTP with `--http 127.0.0.1:8000`. `--explain` prints what each layer does. The layers act on the tools that the file
-//! names, and not by the annotations of the server, which is not trusted. If the server ends, so does the gateway: whoever has started it
-//! starts both again.
+//! names, and not by the annotations of the server, which is not trusted. Tools, resources, prompts, completions, progress and cancellation
+//! pass; subscriptions, log messages and questions of the server to its client do not. If the server ends, so does the gateway: whoever has
+//! started it starts both again.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
