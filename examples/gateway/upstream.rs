@@ -39,10 +39,11 @@ pub(crate) async fn connect(
             let mut process = tokio::process::Command::new(&command[0]);
             process.args(&command[1..]);
             let process = TokioChildProcess::new(process).map_err(|error| format!("`{}`: {error}", command[0]))?;
-            client.serve(process).await?
+            client.serve(process).await
         }
-        Address::Url(url) => client.serve(StreamableHttpClientTransport::from_uri(url)).await?,
+        Address::Url(url) => client.serve(StreamableHttpClientTransport::from_uri(url)).await,
     };
+    let running = running.map_err(|error| format!("the server behind it does not answer: {error}"))?;
     let info = running.peer_info().ok_or("the upstream server has not introduced itself")?;
     // Subscriptions, log levels and tasks are not passed on.
     let mut capabilities = ServerCapabilities::default();

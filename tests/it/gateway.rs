@@ -221,6 +221,8 @@ async fn a_mistake_in_the_file_ends_the_gateway_with_a_sentence() {
             (File::new("upstream.command = []"), "upstream.command is empty: name a program"),
             (File::new("upstream.command = ['no-such-program']"), "no-such-program"),
             (File::new("validated = true"), "missing field `upstream`"),
+            (by_url("http://127.0.0.1:1/mcp", ""), "the server behind it does not answer"),
+            (File::new("upstream.command = ['false']"), "the server behind it does not answer"),
         ];
         for (settings, expected) in cases {
             let ended = Command::new(executable("gateway")).arg(settings.path()).output().await.expect("it starts");
