@@ -14,7 +14,7 @@ use mcp_patterns::{
     limited::{Per, Rate},
 };
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{runtime::Builder, task::spawn_blocking, time::sleep};
 use turbomcp::prelude::*;
 
 use crate::{
@@ -27,7 +27,7 @@ const CALLS: usize = 20;
 const FLOOD: usize = 200;
 
 /// How long the breaker stays open.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.scene(
@@ -39,29 +39,19 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
         ),
     )?;
 
-    let service = Service::default();
-    let retry = RetryTool::new().with_base_delay(Duration::from_millis(1)).without_budget();
-    let bare = Play::of(&(retry.clone(), layer(service.clone())).layer(CounterServer::default()), &service).await?;
-
-    let service = Service::default();
-    let breaker = BreakerTool::new().with_pause(PAUSE);
-    let limits = LimitedTool::new().with_rate(Per::Principal, Rate::per_minute(20));
-    let (breakers, limited) = (breaker.handle(), limits.handle());
-    let server = (limits, retry, breaker, layer(service.clone())).layer(CounterServer::default());
-    let play = Play::of(&server, &service).await?;
     stage.code(include_str!("overload.rs"), ["let breaker =", "let limits =", "let server ="])?;
+    let plays = || Builder::new_current_thread().enable_all().start_paused(true).build()?.block_on(plays());
+    let (bare, play, is_closed, refused) = spawn_blocking(plays).await??;
 
     let headings = ["", "attempts in the outage", "answers after it", "to the flood", "to another user"];
     stage.table(&Table::new(headings).row(bare.row("without them")).row(play.row("with both")))?;
 
     check("attempts of all calls during the outage", bare.attempts, 2 * CALLS * 3)?;
     check("attempts until the breaker was open", play.attempts, 5)?;
-    let is_closed = breakers.breaker("get").is_some_and(|breaker| breaker.state == State::Closed);
     check("the breaker is closed again", is_closed, true)?;
     check("answers of the flood without limits", bare.flood, FLOOD)?;
     check("answers of the flood with limits", play.flood, 20)?;
     check("answers of the other user", play.meanwhile, 10)?;
-    let refused = limited.stats().refused_by_rate;
 
     stage.conclude(&format!(
         "{} attempts reached the service while it was down, and not {}. {} after the outage a single call found that it works again. \
@@ -73,6 +63,22 @@ pub(crate) async fn show(stage: &mut Stage) -> Result<(), Failure> {
     stage.note("BreakerTool", format!("{} attempts instead of {}", play.attempts, bare.attempts));
     stage.note("LimitedTool", format!("{refused} calls of a flood refused"));
     Ok(())
+}
+
+/// Without the layers, and with them. The clock moves only while all wait, so that no pause ends too early.
+async fn plays() -> Result<(Play, Play, bool, u64), Failure> {
+    let service = Service::default();
+    let retry = RetryTool::new().with_base_delay(Duration::from_millis(1)).without_budget();
+    let bare = Play::of(&(retry.clone(), layer(service.clone())).layer(CounterServer::default()), &service).await?;
+
+    let service = Service::default();
+    let breaker = BreakerTool::new().with_pause(PAUSE);
+    let limits = LimitedTool::new().with_rate(Per::Principal, Rate::per_minute(20));
+    let (breakers, limited) = (breaker.handle(), limits.handle());
+    let server = (limits, retry, breaker, layer(service.clone())).layer(CounterServer::default());
+    let play = Play::of(&server, &service).await?;
+    let is_closed = breakers.breaker("get").is_some_and(|breaker| breaker.state == State::Closed);
+    Ok((bare, play, is_closed, limited.stats().refused_by_rate))
 }
 
 /// A service that is down at first.

@@ -1,17 +1,21 @@
 //! The gateway, in front of servers that know nothing of the layers.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::*;
-use rmcp::service::RequestContext;
+use rmcp::service::{NotificationContext, PeerRequestOptions, RequestContext};
+use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use rmcp::{ErrorData, RoleServer, ServerHandler, schemars, tool, tool_handler, tool_router};
+use rmcp::{
+    ClientHandler, ErrorData, RoleClient, RoleServer, ServerHandler, ServiceExt, schemars, tool, tool_handler,
+    tool_router,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -92,6 +96,16 @@ async fn theirs() -> (String, Arc<Counts>) {
     let app = axum::Router::new().nest_service("/mcp", service);
     tokio::spawn(async move { axum::serve(listener, app).await });
     (url, counts)
+}
+
+/// The progress that a client hears of.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<Option<String>>>>);
+
+impl ClientHandler for Heard {
+    async fn on_progress(&self, progress: ProgressNotificationParam, _: NotificationContext<RoleClient>) {
+        self.0.lock().expect("no panic").push(progress.message);
+    }
 }
 
 /// A file of settings, deleted at the end.
@@ -180,12 +194,21 @@ async fn reads_progress_and_cancellation_pass() {
         let client = gateway.connect().await;
         assert_eq!(client.read("note://1").await["contents"][0]["text"], "a note");
         assert!(client.try_read("note://2").await.is_err());
-        let call = client.begin("endless", json!({})).await;
+        client.close().await;
+
+        let heard = Heard::default();
+        let listening = heard.clone().serve(StreamableHttpClientTransport::from_uri(gateway.url())).await;
+        let listening = listening.expect("a connection");
+        let call = ClientRequest::CallToolRequest(CallToolRequest::new(CallToolRequestParams::new("endless")));
+        let call = listening.peer().send_cancellable_request(call, PeerRequestOptions::no_options()).await;
+        while heard.0.lock().expect("no panic").is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        call.expect("a call").cancel(None).await.expect("it is sent");
         while counts.cancelled.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            call.cancel().await;
         }
-        client.close().await;
+        assert_eq!(*heard.0.lock().expect("no panic"), [Some("begun".to_owned())]);
     })
     .await;
 }
@@ -199,7 +222,10 @@ async fn a_server_that_is_a_child_process_ends_with_the_gateway_and_the_gateway_
         let client = gateway.connect().await;
         assert_eq!(text(&client.call("increment", json!({"name": "tea"})).await), "1");
         let id = gateway.id().expect("it runs");
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("a list");
+        // Each thread has its own.
+        let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("a list");
+        let children = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("children")));
+        let children: String = children.map(|children| children.expect("a list")).collect();
         let killed = Command::new("kill").args(children.split_whitespace()).status().await.expect("kill");
         assert!(killed.success());
         assert!(!gateway.ended().await.success());
