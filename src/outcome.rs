@@ -40,7 +40,6 @@ use turbomcp_types::ToolResult;
 pub use turbomcp_core::ErrorKind;
 
 mod not_executed;
-#[cfg(any(feature = "breaker", feature = "cached", feature = "limited"))]
 mod turned_away;
 mod unfinished;
 #[cfg(any(feature = "breaker", feature = "limited"))]
@@ -173,7 +172,6 @@ impl<'a> Failure<'a> {
     }
 
     /// Says whether a layer further in has refused the call before it began: nothing behind that layer was asked.
-    #[cfg(any(feature = "breaker", feature = "cached", feature = "limited"))]
     pub(crate) fn is_turned_away(&self) -> bool {
         turned_away::by_a_layer(self)
     }

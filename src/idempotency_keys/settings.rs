@@ -81,7 +81,8 @@ impl Idempotency {
         self
     }
 
-    /// Keeps failures too: a further call with the key gets the same failure instead of another try.
+    /// Keeps failures too: a further call with the key gets the same failure instead of another try. The refusal of a layer further in, such
+    /// as a limit, is not kept: it is no answer of the tool.
     pub fn recording_failures(mut self) -> Self {
         self.records_failures = true;
         self

@@ -181,7 +181,8 @@ impl Run {
         };
         match is_not_executed {
             false => End::Ambiguous,
-            true if self.idempotency.records_failures() => End::Answer,
+            // The refusal of a layer further in is no answer of the tool: it may be let through the next time.
+            true if self.idempotency.records_failures() && !failure.is_turned_away() => End::Answer,
             true => End::NotExecuted,
         }
     }

@@ -1,10 +1,10 @@
 //! Which failures are refusals of a layer further in: nothing behind that layer was asked.
 
 use super::not_executed::is_marked;
-use super::{BATCH, BREAKER, CATALOGUE, Failure, LIMIT};
+use super::{BATCH, BREAKER, CATALOGUE, Failure, LIMIT, OUTPUT};
 
 /// The marks of the layers that refuse calls before they begin.
-const REFUSALS: [(&str, &str); 12] = [
+const REFUSALS: [(&str, &str); 13] = [
     (LIMIT, "rate"),
     (LIMIT, "busy"),
     (LIMIT, "waited"),
@@ -15,6 +15,7 @@ const REFUSALS: [(&str, &str); 12] = [
     (BATCH, "overloaded"),
     (BATCH, "closed"),
     (CATALOGUE, "unavailable"),
+    (OUTPUT, "not_redactable"),
     // Another call with the same key runs.
     ("mcp-patterns/idempotency", "in_progress"),
     ("mcp-patterns/idempotency", "overloaded"),

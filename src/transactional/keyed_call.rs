@@ -242,7 +242,9 @@ impl<DB: Dialect> KeyedCall<'_, DB> {
     /// Records a failure in its own transaction, since that of the call was rolled back, with its claim. Returns
     /// whether it did.
     async fn record_failure(&self, result: &McpResult<ToolResult>) -> bool {
-        let is_failure = outcome::failure(result).is_some_and(|failure| failure.unfinished().is_none());
+        // The refusal of a layer further in is no answer of the tool.
+        let is_failure =
+            outcome::failure(result).is_some_and(|failure| failure.unfinished().is_none() && !failure.is_turned_away());
         let Some(record) = self.to_record(result).filter(|_| is_failure) else {
             return false;
         };

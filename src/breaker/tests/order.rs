@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::idempotency_keys::Idempotency;
+use crate::idempotent::MemoryBackend;
 use crate::limited::{Per, Rate};
 use crate::testing::counted;
-use crate::{BatchedTool, BoxHandler, CachedTool, LimitedTool, RetryTool, TransactionalTool, boxed, explain};
+use crate::{
+    BatchedTool, BoxHandler, CachedTool, IdempotentTool, LimitedTool, RetryTool, TransactionalTool, boxed, explain,
+};
 
 #[tokio::test(start_paused = true)]
 async fn inside_the_retries_each_attempt_counts_and_outside_only_calls() {
@@ -158,6 +162,38 @@ async fn a_cache_that_keeps_failures_keeps_no_refusal() {
         assert!(call(&server, "search", down()).await.is_ok_and(|answer| answer.is_error()));
     }
     assert_eq!(script.calls("search"), 2, "a failure of the tool is kept");
+}
+
+#[tokio::test]
+async fn keys_that_record_failures_record_no_refusal() {
+    let pool =
+        sqlx::SqlitePool::connect_with("sqlite::memory:".parse().expect("an address")).await.expect("a database");
+    TransactionalTool::ensure_schema(&pool).await.expect("a table");
+    let keys = || Idempotency::new().recording_failures();
+    let in_memory = IdempotentTool::new(MemoryBackend::new()).only(["order"]).with_idempotency(keys());
+    let in_sql = TransactionalTool::new(pool).only(["order"]).with_idempotency(keys());
+    for is_in_sql in [false, true] {
+        let breaker = BreakerTool::new();
+        let handle = breaker.handle();
+        let script = server();
+        let server = match is_in_sql {
+            false => boxed((in_memory.clone(), breaker).layer(script.clone())),
+            true => boxed((in_sql.clone(), breaker).layer(script.clone())),
+        };
+        let order = async |key: &str, args: Value| {
+            let mut args = args;
+            args["idempotency_key"] = json!(key);
+            call(&server, "order", args).await
+        };
+        assert!(handle.force_open("order"));
+        assert!(is_refused(&order("key-1", json!({})).await));
+        assert!(handle.release("order"));
+        assert!(order("key-1", json!({})).await.is_ok_and(|answer| !answer.is_error()), "in SQL: {is_in_sql}");
+        for _ in 0..3 {
+            assert!(order("key-2", json!({ "fail": "permission_denied" })).await.is_ok_and(|answer| answer.is_error()));
+        }
+        assert_eq!(script.calls("order"), 2, "a failure of the tool is kept, in SQL: {is_in_sql}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
