@@ -194,7 +194,7 @@ mod percent;
 )]
 pub mod postgres;
 mod progress;
-#[cfg(any(feature = "breaker", feature = "retry"))]
+#[cfg(any(feature = "breaker", feature = "limited", feature = "retry"))]
 mod questions;
 #[cfg(feature = "redis")]
 mod redis_connection;

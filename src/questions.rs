@@ -42,7 +42,6 @@ impl Questions {
     }
 
     /// Says whether any request was sent: the client may be the one that does not answer.
-    #[cfg(feature = "breaker")]
     pub(crate) fn needed_the_client(&self) -> bool {
         self.sent.request.load(Ordering::Acquire)
     }

@@ -83,7 +83,7 @@ impl BreakerTool {
 
     /// Counts a call that has run for so long as failed, whatever its result, and also if its caller leaves. Default: none is too slow.
     ///
-    /// The time in a queue further in counts, too. A call that has asked its client is never slow: a person takes longer than a service.
+    /// The time in a queue further in counts, too. A call that has sent its client a request is never slow: a person takes longer than a service.
     pub fn with_slow_calls(mut self, after: Duration) -> Self {
         self.settings_mut().slow_after = Some(after);
         self

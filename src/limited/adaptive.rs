@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use turbomcp_core::McpResult;
 use turbomcp_types::ToolResult;
 
-use crate::outcome;
+use crate::outcome::{self, ErrorKind};
 
 /// The lowest and the highest limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,17 +20,27 @@ pub(super) struct Bounds {
 pub(super) enum Ended {
     Well,
     Overloaded,
-    /// It failed for a reason of its own, or a layer further in refused it.
+    /// It failed for a reason of its own, a layer further in refused it, or it waited for its client.
     SaysNothing,
 }
 
 impl Ended {
-    pub(super) fn of(result: &McpResult<ToolResult>) -> Self {
+    /// The client may be the one that took long, or did not answer.
+    pub(super) fn of(result: &McpResult<ToolResult>, needed_client: bool) -> Self {
+        let is_of_client = |kind| needed_client && matches!(kind, Some(ErrorKind::Timeout | ErrorKind::Transport));
         match outcome::failure(result) {
+            None if needed_client => Self::SaysNothing,
             None => Self::Well,
-            Some(failure) if failure.is_temporary() && !failure.is_turned_away() => Self::Overloaded,
+            Some(failure) if failure.is_temporary() && !failure.is_turned_away() && !is_of_client(failure.kind()) => {
+                Self::Overloaded
+            }
             Some(_) => Self::SaysNothing,
         }
+    }
+
+    /// The end of a call that has reached its timeout.
+    pub(super) fn timed_out(needed_client: bool) -> Self {
+        if needed_client { Self::SaysNothing } else { Self::Overloaded }
     }
 }
 

@@ -61,9 +61,9 @@ impl Concurrency {
         self
     }
 
-    /// Takes a call that runs longer as a sign of overload, for the [adaptive limit](Self::with_adaptive_limit). Default: no time does.
+    /// Takes a call that succeeds, but runs longer, as a sign of overload, for the [adaptive limit](Self::with_adaptive_limit). Default: no time does.
     ///
-    /// Set it well above the time that the slowest healthy call takes. The time in which a tool waits for an answer of its client counts.
+    /// Set it well above the time that the slowest healthy call takes. A call that has sent its client a request is never slow.
     pub const fn with_slow_after(mut self, time: Duration) -> Self {
         self.slow_after = Some(time);
         self
@@ -217,11 +217,15 @@ pub(super) struct Place {
 }
 
 impl Place {
+    pub(super) fn is_adaptive(&self) -> bool {
+        self.places.0.adaptive.is_some()
+    }
+
     /// Moves an adaptive limit by the end of the call.
     pub(super) fn ended(&self, ended: Ended) {
         let Inner { concurrency, free, adaptive: Some(adaptive), .. } = &*self.places.0 else { return };
         let is_slow = self.began.zip(concurrency.slow_after).is_some_and(|(began, time)| began.elapsed() > time);
-        adaptive.ended(free, self.lowered, if is_slow { Ended::Overloaded } else { ended });
+        adaptive.ended(free, self.lowered, if is_slow && ended == Ended::Well { Ended::Overloaded } else { ended });
     }
 }
 

@@ -21,6 +21,7 @@ use super::refusal;
 use crate::explain::list_for_bind;
 use crate::identity::share_of;
 use crate::middleware::{Target, impl_layer};
+use crate::questions::Questions;
 use crate::selection::{Hints, Known, Plan, Rule, Unknown, check_names, look_up, plan_methods};
 use crate::{ConfigError, Middleware};
 
@@ -105,19 +106,23 @@ impl LimitedTool {
             Err(refused) => return Ok(self.refuse(&plan, refused, name)),
         };
         self.handled.admitted.add();
-        let called = inner.call_tool(name, args, ctx);
-        let Some(after) = settings.timeout else {
-            let result = called.await;
-            admitted.ended(Ended::of(&result));
-            return result;
+        // Only to know whether a limit may be moved by the end of the call.
+        let questions = if admitted.is_adaptive() { Questions::of(ctx) } else { None };
+        let needed_client = || questions.as_deref().is_some_and(Questions::needed_the_client);
+        let called = inner.call_tool(name, args, questions.as_deref().map_or(ctx, Questions::ctx));
+        let ended = match settings.timeout {
+            None => Ok(called.await),
+            Some(after) => timeout(after, called).await.map_err(|_| after),
         };
-        match timeout(after, called).await {
+        match ended {
             Ok(result) => {
-                admitted.ended(Ended::of(&result));
+                if admitted.is_adaptive() {
+                    admitted.ended(Ended::of(&result, needed_client()));
+                }
                 result
             }
-            Err(_) => {
-                admitted.ended(Ended::Overloaded);
+            Err(after) => {
+                admitted.ended(Ended::timed_out(needed_client()));
                 self.handled.timed_out.add();
                 plan.counters.timeouts.increment();
                 tracing::debug!(tool = name, ?after, "a call was ended after its timeout");

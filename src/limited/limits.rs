@@ -37,6 +37,11 @@ struct Inner {
 pub(super) struct Admitted([Option<Place>; 3]);
 
 impl Admitted {
+    /// Says whether the end of the call moves a limit.
+    pub(super) fn is_adaptive(&self) -> bool {
+        self.0.iter().flatten().any(Place::is_adaptive)
+    }
+
     /// Moves adaptive limits by the end of the call.
     pub(super) fn ended(&self, ended: Ended) {
         self.0.iter().flatten().for_each(|place| place.ended(ended));
@@ -108,6 +113,9 @@ impl Limits {
 
     /// Lets a call through, perhaps after a wait for a place. A call that is refused, or leaves while it waits, uses nothing.
     pub(super) async fn admit(&self, call: &Call<'_>) -> Result<Admitted, Refused> {
+        if self.0.limits == [Limit::NONE; 3] {
+            return Ok(Admitted([None, None, None]));
+        }
         #[cfg(feature = "redis")]
         if let Some(shared) = self.0.shared.as_ref().filter(|shared| call.cost > 0 && shared.is_reachable()) {
             return Box::pin(self.admit_with(shared, call)).await;
@@ -139,7 +147,7 @@ impl Limits {
 
     /// Finds the entries of a call and the places that it needs, if each rate lets it through.
     fn enter(&self, call: &Call<'_>, pays: Pays) -> Result<(Entries, WantedPlaces), Refused> {
-        let caller = Caller { tool: call.tool.number, principal: call.identity.principal_of(call.ctx) };
+        let caller = self.caller(call);
         let cost = match pays {
             Pays::ForAll => self.cost_for_all(call),
             #[cfg(feature = "redis")]
@@ -173,6 +181,14 @@ impl Limits {
             }
         }
         Ok((entries, wanted))
+    }
+
+    /// Asks who calls only if that counts: it takes as long as a rate.
+    fn caller(&self, call: &Call<'_>) -> Caller {
+        let counts_principals =
+            ALL.into_iter().zip(self.0.limits).any(|(per, limit)| per != Per::Tool && limit != Limit::NONE);
+        let principal = if counts_principals { call.identity.principal_of(call.ctx) } else { 0 };
+        Caller { tool: call.tool.number, principal }
     }
 
     /// What a call costs while this process does not know what the others let through.

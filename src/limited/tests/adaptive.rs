@@ -8,6 +8,7 @@ use turbomcp_core::McpError;
 
 use super::*;
 use crate::limited::Handle;
+use crate::testing::client::Client;
 
 /// A server whose tool `search` ends as its arguments say.
 fn scripted() -> ScriptedServer {
@@ -113,6 +114,32 @@ async fn slow_calls_and_those_that_reach_the_timeout_are_an_overload() {
     let server = limits.layer(scripted());
     round(&server, &handle, "well").await;
     assert_eq!(limit(&handle), 18);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_its_client_moves_nothing() {
+    let concurrency = Concurrency::new(4).with_adaptive_limit(2, 7).with_slow_after(ms(50));
+    for kind in [None, Some(ErrorKind::Timeout), Some(ErrorKind::Transport)] {
+        let script = ScriptedServer::new("shop").with_read_only("search", move |call| async move {
+            let roots = call.ctx.list_roots().await;
+            tokio::time::sleep(ms(100)).await;
+            match kind {
+                Some(kind) => Err(McpError::new(kind, "the client does not answer")),
+                None => Ok(ToolResult::text(format!("{roots:?}"))),
+            }
+        });
+        for layer in [LimitedTool::new(), LimitedTool::new().with_timeout(ms(80))] {
+            let layer = layer.with_concurrency(Per::Tool, concurrency);
+            let handle = layer.handle();
+            let (server, laptop) = (layer.layer(script.clone()), Client::new("laptop"));
+            for _ in 0..5 {
+                let ctx = laptop.ctx("ada");
+                let calls = (0..4).map(|_| server.call_tool("search", json!({}), &ctx));
+                join_all(calls).await;
+            }
+            assert_eq!(limit(&handle), 4, "{kind:?}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
